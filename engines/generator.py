@@ -1,0 +1,47 @@
+"""What a generator is, and the one table from its name to its class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from engines.errors import UsageError
+
+if TYPE_CHECKING:
+    from engines.types import FaceState, Image, Motion, Portrait
+
+GENERATORS = ("mesh",)
+"""The names that ``--generator`` takes."""
+
+
+class Generator(Protocol):
+    """Makes the pictures. One thread owns it and calls everything on it, ``close`` included."""
+
+    name: str
+
+    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+        """Compute once what every frame of a portrait needs.
+
+        ``image`` has the output's size and ``face`` was seen in it. Both are copied where they are kept.
+        """
+
+    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
+        """Return the portrait doing what ``motion`` says, (H, W, 3) RGB of the portrait's size.
+
+        ``driving`` is the picture ``motion.face`` was seen in, any size, or None. The result belongs to the generator,
+        which writes over it in a later call: copy or convert it before the next one.
+        """
+
+    def close(self) -> None:
+        """Let go of everything; may be called twice."""
+
+
+def create(name: str, *, mouth: str = "driver") -> Generator:
+    """Build the generator of that name. ``mouth`` is ``driver`` or ``painted``.
+
+    Raises UsageError for a name that is not in the table.
+    """
+    if name == "mesh":
+        from engines.mesh import MeshGenerator
+
+        return MeshGenerator(mouth=mouth)
+    raise UsageError(f"no generator is called {name!r}", cure=f"choose one of: {', '.join(GENERATORS)}")

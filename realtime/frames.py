@@ -1,0 +1,42 @@
+"""Frames and the times they pass through the program. All times are ``time.monotonic_ns()``."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PixelFormat(enum.Enum):
+    """How the bytes of a frame are laid out."""
+
+    RGB = "rgb"
+    """(H, W, 3) uint8."""
+    I420 = "i420"
+    """(H * 3 / 2, W) uint8: Y, then U and V at half size, BT.601 limited range. Width and height are even."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """When a frame passed each stage, in monotonic nanoseconds; 0 where it has not been yet."""
+
+    captured: int
+    tracked: int = 0
+    generated: int = 0
+    sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture on its way. Its pixels are read-only once it is published."""
+
+    pixels: NDArray[np.uint8]
+    format: PixelFormat
+    seq: int
+    stamps: Stamps
+
+    def stamped(self, **times: int) -> Frame:
+        """The same pixels with some stamps set."""
+        return replace(self, stamps=replace(self.stamps, **times))
