@@ -28,7 +28,7 @@ class FaceState:
     seq: int
     """The frame it was seen in."""
     time_ns: int
-    """When that frame was captured, monotonic."""
+    """The moment shown, as in the frame: what filters take as time."""
     landmarks: Points
     """(478, 3) float32, normalised: x by the image's width, y by its height, z by its width."""
     size: tuple[int, int]

@@ -36,6 +36,8 @@ class Frame:
     format: PixelFormat
     seq: int
     stamps: Stamps
+    time_ns: int
+    """The moment shown: when a live frame was captured (monotonic), the presentation time of a file's frame."""
 
     def stamped(self, **times: int) -> Frame:
         """The same pixels with some stamps set."""
