@@ -1,0 +1,109 @@
+"""Durations, recorded in memory that does not grow, and what a run counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+_FLOOR_NS = 1_000
+_STEP = 1.01
+_BUCKETS = math.ceil(math.log(1e9) / math.log(_STEP)) + 2
+"""1 µs to 1000 s in steps of one per cent; the first bucket takes all that is shorter, the last the rest."""
+_PER_STEP = 1 / math.log(_STEP)
+_RECENT = 256
+
+QUANTILES = (50, 95, 99)
+
+
+class Durations:
+    """Percentiles of any number of durations, to within half a per cent.
+
+    One thread records; any thread may read. A histogram with logarithmic buckets holds the whole run
+    and a ring the last 256, about 19 kB in all.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(_BUCKETS, np.int64)
+        self._ring = np.zeros(_RECENT, np.int64)
+        self.count = 0
+        self.max_ns = 0
+
+    def record(self, duration_ns: int) -> None:
+        """Count one duration in nanoseconds."""
+        bucket = 0
+        if duration_ns > _FLOOR_NS:
+            bucket = min(1 + int(math.log(duration_ns / _FLOOR_NS) * _PER_STEP), _BUCKETS - 1)
+        self._counts[bucket] += 1
+        self._ring[self.count % _RECENT] = duration_ns
+        self.count += 1
+        self.max_ns = max(self.max_ns, duration_ns)
+
+    def add(self, other: Durations) -> None:
+        """Take in what another has recorded; its recent durations are not carried over."""
+        self._counts += other._counts
+        self.count += other.count
+        self.max_ns = max(self.max_ns, other.max_ns)
+
+    def percentile_ms(self, percent: float) -> float:
+        """The duration in milliseconds that ``percent`` of all stay within; 0.0 before there is any."""
+        total = int(self._counts.sum())
+        if total == 0:
+            return 0.0
+        rank = max(1, math.ceil(total * percent / 100))
+        bucket = int(np.searchsorted(np.cumsum(self._counts), rank))
+        middle_ns = _FLOOR_NS * _STEP ** (bucket - 0.5) if bucket else _FLOOR_NS
+        return min(middle_ns, self.max_ns) / 1e6
+
+    def recent_ms(self, percent: float) -> float:
+        """The same over the last 256 durations, for a display; 0.0 before there is any."""
+        ring = self._ring[: min(self.count, _RECENT)]
+        return float(np.percentile(ring, percent)) / 1e6 if ring.size else 0.0
+
+    def summary(self) -> dict[str, float]:
+        """p50, p95, p99 and max in milliseconds, rounded to the microsecond."""
+        figures = {f"p{q}": round(self.percentile_ms(q), 3) for q in QUANTILES}
+        return figures | {"max": round(self.max_ns / 1e6, 3)}
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the compute stage counts; only that stage writes. Frames without a face stay out of the durations."""
+
+    frames: int = 0
+    """Pictures published, start-up and failure slates left out."""
+    faces: int = 0
+    """Those of them in whose driving frame a face was found."""
+    starting: int = 0
+    """Driving frames that came before the tracker and the portrait were ready."""
+    first_ns: int = 0
+    """When the first picture was generated, monotonic; 0 before that."""
+    last_ns: int = 0
+    """When the latest was."""
+    track: Durations = field(default_factory=Durations)
+    generate: Durations = field(default_factory=Durations)
+    pace: Durations = field(default_factory=Durations)
+    """From one picture to the next: what the frame rate on display comes from."""
+
+    def published(self, now_ns: int) -> None:
+        """Count one picture, published at this moment."""
+        if self.frames:
+            self.pace.record(now_ns - self.last_ns)
+        else:
+            self.first_ns = now_ns
+        self.frames += 1
+        self.last_ns = now_ns
+
+    @property
+    def fps(self) -> float:
+        """Pictures a second over the whole run; 0.0 before there are two."""
+        return (
+            (self.frames - 1) * 1e9 / (self.last_ns - self.first_ns) if self.last_ns > self.first_ns else 0.0
+        )
+
+    @property
+    def fps_now(self) -> float:
+        """Pictures a second lately."""
+        period_ms = self.pace.recent_ms(50)
+        return 1000 / period_ms if period_ms else 0.0
