@@ -1,0 +1,236 @@
+"""The independent judge: what MediaPipe's official face landmarker reads off the frames of a video.
+
+It shares nothing with what drives the portrait: the Tasks bundle, run on the pictures alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import SourceMissing, TrackerError
+from engines.types import LANDMARKS, Image
+from realtime.modelfiles import cache_home
+
+Floats = NDArray[np.float32]
+
+BLENDSHAPES: dict[str, dict[str, float]] = {
+    "jawOpen": {"jawOpen": 1},
+    "blink": {"eyeBlinkLeft": 0.5, "eyeBlinkRight": 0.5},
+    "smile": {"mouthSmileLeft": 0.5, "mouthSmileRight": 0.5},
+    "browUp": {"browInnerUp": 1},
+    "pucker": {"mouthPucker": 1},
+    # Both eyes looking to the same side add up; each looks "in" where the other looks "out".
+    "gazeX": {"eyeLookOutLeft": 0.5, "eyeLookInLeft": -0.5, "eyeLookInRight": 0.5, "eyeLookOutRight": -0.5},
+    "gazeY": {"eyeLookUpLeft": 0.5, "eyeLookUpRight": 0.5, "eyeLookDownLeft": -0.5, "eyeLookDownRight": -0.5},
+}
+"""Each channel as weights of the bundle's blendshapes."""
+
+ANGLES = ("yaw", "pitch", "roll")
+CHANNELS = (*BLENDSHAPES, *ANGLES)
+"""The columns of ``Track.values``: blendshape scores, then angles of the head in degrees."""
+
+_CACHE_LIMIT = 64
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What the judge read off a video, frame by frame. NaN where it found no face."""
+
+    values: Floats
+    """(N, len(CHANNELS)) float32."""
+    landmarks: Floats
+    """(N, 478, 2) float32, pixels."""
+    size: tuple[int, int]
+    """Width and height of the frames."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """(N,) bool: where there was a face."""
+        there: NDArray[np.bool_] = np.isfinite(self.values[:, 0])
+        return there
+
+    def channel(self, name: str) -> Floats:
+        """(N,) float32 of one channel."""
+        return self.values[:, CHANNELS.index(name)]
+
+    def first(self, count: int | None) -> Track:
+        """The first ``count`` frames; all of them for None."""
+        return Track(self.values[:count], self.landmarks[:count], self.size)
+
+
+class Judge:
+    """The official landmarker in VIDEO mode on one run of frames. A context manager."""
+
+    def __init__(self, model: Path) -> None:
+        """Load the bundle. Raises TrackerError when it is missing or is not one."""
+        if not model.is_file():
+            raise TrackerError(
+                f"the face landmarker bundle is not at {model}",
+                cure="fetch it once with: python -m tools.models fetch face_landmarker",
+            )
+        # The library's own start-up chatter; its errors still come through.
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        import mediapipe
+        from mediapipe.tasks.python import vision
+        from mediapipe.tasks.python.core.base_options import BaseOptions
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model)),
+            running_mode=vision.RunningMode.VIDEO,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        try:
+            self._landmarker = vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            raise TrackerError(
+                f"{model} is not a face landmarker bundle that MediaPipe can load",
+                cure="fetch it anew with: python -m tools.models fetch face_landmarker",
+            ) from error
+        self._mediapipe: Any = mediapipe
+        self._values: list[Floats] = []
+        self._landmarks: list[Floats] = []
+        self._size = (0, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._landmarker.close()
+
+    def look(self, image: Image) -> tuple[Floats, Floats]:
+        """Read the next frame: its channels and its landmarks (478, 2) in pixels, all NaN without a face."""
+        height, width = image.shape[:2]
+        self._size = (width, height)
+        picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=image)
+        # The landmarker only wants times that rise; its own smoothing then acts alike on driver and output.
+        result = self._landmarker.detect_for_video(picture, len(self._values) * 33)
+        values = np.full(len(CHANNELS), np.nan, np.float32)
+        landmarks = np.full((LANDMARKS, 2), np.nan, np.float32)
+        if result.face_landmarks:
+            scores = {shape.category_name: shape.score for shape in result.face_blendshapes[0]}
+            values[: len(BLENDSHAPES)] = [
+                sum(weight * scores[name] for name, weight in mix.items()) for mix in BLENDSHAPES.values()
+            ]
+            values[len(BLENDSHAPES) :] = head_angles(result.facial_transformation_matrixes[0])
+            points = result.face_landmarks[0]
+            landmarks[:] = [(point.x * width, point.y * height) for point in points]
+        self._values.append(values)
+        self._landmarks.append(landmarks)
+        return values, landmarks
+
+    def track(self) -> Track:
+        """Everything read so far."""
+        values = np.array(self._values, np.float32).reshape(-1, len(CHANNELS))
+        return Track(values, np.array(self._landmarks, np.float32).reshape(-1, LANDMARKS, 2), self._size)
+
+
+def head_angles(head: NDArray[np.floating[Any]]) -> tuple[float, float, float]:
+    """Yaw, pitch and roll in degrees of a (4, 4) head matrix with x right, y up, z towards the viewer.
+
+    The rotation is read as roll about z after yaw about y after pitch about x: positive turns the nose to the
+    right of the picture, the nose down, and the top of the head to the left.
+    """
+    yaw = math.atan2(-head[2, 0], math.hypot(head[0, 0], head[1, 0]))
+    pitch = math.atan2(head[2, 1], head[2, 2])
+    roll = math.atan2(head[1, 0], head[0, 0])
+    return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
+
+
+def frames_of(clip: Path, limit: int | None = None) -> Iterator[Image]:
+    """The frames of a video in order, RGB. Raises SourceMissing when it cannot be opened or holds none."""
+    if not clip.is_file():
+        raise SourceMissing(f"there is no video at {clip}", cure="give the path of a video file")
+    capture = cv2.VideoCapture(str(clip))
+    count = 0
+    try:
+        while limit is None or count < limit:
+            there, picture = capture.read()
+            if not there:
+                break
+            count += 1
+            yield np.ascontiguousarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    finally:
+        capture.release()
+    if not count and limit != 0:
+        raise SourceMissing(f"{clip} is not a video with frames in it", cure="check that a player shows it")
+
+
+def judge_frames(
+    frames: Iterable[Image], model: Path, each: Callable[[Image, Floats, Floats], None] | None = None
+) -> Track:
+    """Run the judge over frames; ``each`` sees every frame with its channels and landmarks as it passes."""
+    with Judge(model) as judge:
+        for frame in frames:
+            values, landmarks = judge.look(frame)
+            if each is not None:
+                each(frame, values, landmarks)
+        return judge.track()
+
+
+def judge_clip(clip: Path, model: Path) -> Track:
+    """Run the judge over a video file, or take what it said about the same file last time from the cache."""
+    if not clip.is_file():
+        raise SourceMissing(f"there is no video at {clip}", cure="give the path of a video file")
+    entry = cache_dir() / f"{_digest(clip)[:32]}-{_digest(model)[:8] if model.is_file() else ''}.npz"
+    cached = _load(entry)
+    if cached is not None:
+        return cached
+    track = judge_frames(frames_of(clip), model)
+    _store(entry, track)
+    return track
+
+
+def cache_dir() -> Path:
+    """Where the judge keeps what it read off videos."""
+    return cache_home() / f"judge-{_CACHE_VERSION}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(entry: Path) -> Track | None:
+    try:
+        with np.load(entry, allow_pickle=False) as data:
+            width, height = (int(side) for side in data["size"])
+            track = Track(data["values"], data["landmarks"].astype(np.float32), (width, height))
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    if track.values.shape[1:] != (len(CHANNELS),) or track.landmarks.shape[1:] != (LANDMARKS, 2):
+        return None
+    os.utime(entry)
+    return track
+
+
+def _store(entry: Path, track: Track) -> None:
+    """Keep a track, whole or not at all, drop those used longest ago. A cache that fails is no failure."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=entry.parent, suffix=".part", delete=False) as file:
+            np.savez(file, values=track.values, landmarks=track.landmarks, size=np.array(track.size))
+        os.replace(file.name, entry)
+        kept = sorted(entry.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in kept[_CACHE_LIMIT:]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        return

@@ -1,0 +1,104 @@
+"""Contact sheets: driver and output side by side at the moments worth looking at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engines.errors import ReenactError
+from engines.types import Image
+from tools.judge import Track
+
+MOMENTS = {
+    "mouth open": ("jawOpen", 1),
+    "eyes shut": ("blink", 1),
+    "smile": ("smile", 1),
+    "turned right": ("yaw", 1),
+    "turned left": ("yaw", -1),
+    "chin down": ("pitch", 1),
+    "chin up": ("pitch", -1),
+    "pucker": ("pucker", 1),
+}
+"""What to show: the frame in which a channel of the driver is largest (1) or smallest (-1)."""
+
+_TILE = 300
+
+
+def moments(driver: Track) -> dict[str, int]:
+    """The frame of each moment; empty when the driver never has a face."""
+    if not driver.found.any():
+        return {}
+    return {
+        name: int(np.nanargmax(sign * driver.channel(channel))) for name, (channel, sign) in MOMENTS.items()
+    }
+
+
+class Sheet:
+    """Collects the pairs of pictures for the chosen frames as they pass, and lays them out."""
+
+    def __init__(self, frames: dict[str, int]) -> None:
+        """``frames``: the label and number of each frame to show."""
+        self._frames = frames
+        self._pairs: dict[int, tuple[Image, Image]] = {}
+
+    def add(self, index: int, driving: Image, output: Image) -> None:
+        """Take one frame of both; most are passed over."""
+        if index in self._frames.values():
+            self._pairs[index] = (_tile(driving), _tile(output))
+
+    def image(self) -> Image | None:
+        """The sheet: each moment's driver over its output, four to a row; None when nothing was taken."""
+        cells = [
+            _labelled(np.vstack(self._pairs[index]), f"{name} #{index}")
+            for name, index in self._frames.items()
+            if index in self._pairs
+        ]
+        if not cells:
+            return None
+        blank = np.zeros_like(cells[0])
+        cells += [blank] * (-len(cells) % 4)
+        return np.vstack([np.hstack(cells[start : start + 4]) for start in range(0, len(cells), 4)])
+
+
+def sheet_of(driver: Track, driving: Iterable[Image], output: Iterable[Image], path: Path) -> None:
+    """Write the sheet of two videos that were judged. Raises ReenactError when it cannot be written."""
+    sheet = Sheet(moments(driver))
+    for index, (before, after) in enumerate(zip(driving, output, strict=False)):
+        sheet.add(index, before, after)
+    write(sheet, path)
+
+
+def write(sheet: Sheet, path: Path) -> None:
+    """Save a sheet. Raises ReenactError when it cannot be written or there is nothing in it."""
+    image = sheet.image()
+    if image is None:
+        raise ReenactError("there is no frame with a face to show", cure="choose a driver whose face is seen")
+    try:
+        written = cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        written = False
+    if not written:
+        raise ReenactError(
+            f"the sheet cannot be written to {path}",
+            cure="give a path in a folder that exists, ending in .png",
+        )
+
+
+def _tile(image: Image) -> Image:
+    """The picture inside a square tile, its proportions kept."""
+    height, width = image.shape[:2]
+    scale = _TILE / max(height, width)
+    small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    tile = np.zeros((_TILE, _TILE, 3), np.uint8)
+    top, left = (_TILE - small.shape[0]) // 2, (_TILE - small.shape[1]) // 2
+    tile[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return tile
+
+
+def _labelled(cell: Image, text: str) -> Image:
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(cell, text, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA)
+    return cell
