@@ -1,54 +1,66 @@
-"""The model files that are fetched rather than installed: where they come from, where they lie, how they are checked."""
+"""Model files that are fetched rather than installed: what each is, and where it lies on this machine."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A published file, known by its digest."""
+    """One file that its publisher offers for download."""
 
     name: str
-    """What ``python -m tools.models fetch`` calls it."""
-    filename: str
+    file: str
     url: str
     sha256: str
-    size: int
-    """Bytes."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is cached; whether it is there is another matter."""
-        return cache_dir() / self.filename
-
-    def matches(self, path: Path) -> bool:
-        """Whether the file at ``path`` is this one, by its SHA-256. Raises OSError where it cannot be read."""
-        if path.stat().st_size != self.size:
-            return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+    purpose: str
+    licence: str
 
 
-FACE_LANDMARKER = ModelFile(
-    name="face_landmarker",
-    filename="face_landmarker.task",
-    url="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
-    sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
-    size=3_758_596,
-)
-"""MediaPipe's face landmarker bundle (Apache-2.0): landmarks with irises, 52 blendshapes, the head's matrix."""
+MODELS = {
+    model.name: model
+    for model in (
+        ModelFile(
+            name="face_landmarker",
+            file="face_landmarker.task",
+            url="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
+            sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+            purpose="face tracking with blendshapes and head matrix; the judge of tools.fidelity",
+            licence="Apache-2.0",
+        ),
+    )
+}
 
 
-def cache_dir() -> Path:
-    """The person's cache folder for this program, per the XDG base directories; it may not exist yet."""
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(chosen):  # the specification says to ignore a relative one
-        return Path(chosen) / "reenact"
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "reenact" / "cache"
-    return Path.home() / ".cache" / "reenact"
+def cache_home() -> Path:
+    """The folder for everything that may be thrown away and fetched or computed again. It may not exist yet."""
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "reenact"
+
+
+def model(name: str) -> ModelFile:
+    """The model of that name. Raises UsageError when there is none."""
+    if name not in MODELS:
+        raise UsageError(f"no model is called {name!r}", cure=f"choose one of: {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def target(name: str) -> Path:
+    """Where that model is kept once it is fetched."""
+    return cache_home() / "models" / model(name).file
+
+
+def find(name: str) -> Path | None:
+    """Where that model lies on this machine, or None. Raises UsageError for a name that is not in the table."""
+    path = target(name)
+    return path if path.is_file() else None
