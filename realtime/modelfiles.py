@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -18,8 +19,17 @@ class ModelFile:
     file: str
     url: str
     sha256: str
+    size: int
+    """Bytes."""
     purpose: str
     licence: str
+
+    def matches(self, path: Path) -> bool:
+        """Whether the file at ``path`` is this one, by size and digest. Raises OSError where it cannot be read."""
+        if path.stat().st_size != self.size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
 
 
 MODELS = {
@@ -30,6 +40,7 @@ MODELS = {
             file="face_landmarker.task",
             url="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
             sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+            size=3_758_596,
             purpose="face tracking with blendshapes and head matrix; the judge of tools.fidelity",
             licence="Apache-2.0",
         ),
@@ -38,13 +49,15 @@ MODELS = {
 
 
 def cache_home() -> Path:
-    """The folder for everything that may be thrown away and fetched or computed again. It may not exist yet."""
+    """The folder for what may be thrown away and fetched or computed again. It may not exist yet."""
     if sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         root = Path.home() / "Library" / "Caches"
     else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        chosen = os.environ.get("XDG_CACHE_HOME", "")
+        # The specification of the XDG directories says to ignore a relative one.
+        root = Path(chosen) if os.path.isabs(chosen) else Path.home() / ".cache"
     return root / "reenact"
 
 
@@ -61,6 +74,6 @@ def target(name: str) -> Path:
 
 
 def find(name: str) -> Path | None:
-    """Where that model lies on this machine, or None. Raises UsageError for a name that is not in the table."""
+    """Where that model lies on this machine, or None. Raises UsageError for a name not in the table."""
     path = target(name)
     return path if path.is_file() else None

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import track as progress
 from rich.table import Table
@@ -78,10 +79,9 @@ def reenact(
 ) -> Iterator[Image]:
     """Drive a portrait (a ``PortraitPicture``) with frames taken at 30 fps.
 
-    Yields the generator's own picture: copy it before asking for the next. ``spent`` gets each frame's seconds.
+    Yields the generator's own picture: copy it before asking for the next. ``spent`` gets seconds.
     """
     from realtime.motion import MotionTransfer
-
     from realtime.tracking import open_tracker
 
     tracker = open_tracker(None)
@@ -157,6 +157,7 @@ def pair_table(results: list[PairResult]) -> Table:
     table = Table(
         title="r / gain by pair (still channels in brackets, left out of means)", title_justify="left"
     )
+    table.box = box.SIMPLE
     table.add_column("driver > portrait", overflow="fold")
     for name in (*SIX, "gazeX", "mean r", "no face", "backgr. dB", "jitter px", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -251,7 +252,7 @@ def suite_command(
             name = f"{Path(clip).stem}-{Path(portrait).stem}"
             plot(result.fidelity, out / f"{name}-plot.png", f"{clip} -> {portrait}")
             write(sheet, out / f"{name}-sheet.png")
-    console.print(pair_table(results))
+    Console(width=max(console.width, 150)).print(pair_table(results))
     if out:
         figures = {
             "size": size,
