@@ -1,0 +1,194 @@
+"""One typed configuration out of a TOML file and the command line; whatever is wrong names its key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from engines.errors import ConfigError
+from engines.generator import GENERATORS
+
+MAX_GAIN = 4.0
+_SMALLEST, _LARGEST = 64, 4096
+_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+", re.DOTALL)
+_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/video\d+")
+
+
+def _size(value: object) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not WxH")
+    width, height = int(match[1]), int(match[2])
+    if any(side % 2 or not _SMALLEST <= side <= _LARGEST for side in (width, height)):
+        raise ValueError("odd or out of range")
+    return width, height
+
+
+def _several(value: object) -> tuple[object, ...]:
+    if isinstance(value, str | Path):
+        return (value,)
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ValueError("not a list")
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError("not a path")
+    return Path(value).expanduser()
+
+
+def _camera(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return str(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError("not a camera")
+    return value
+
+
+def _sink(value: object) -> str:
+    if not isinstance(value, str) or not _SINK.fullmatch(value):
+        raise ValueError("not a sink")
+    return value
+
+
+def _generator(value: object) -> str:
+    if value not in GENERATORS:
+        raise ValueError("not a generator")
+    return str(value)
+
+
+_Path = Annotated[Path, BeforeValidator(_path)]
+_Generator = Annotated[str, BeforeValidator(_generator)]
+_Sink = Annotated[str, BeforeValidator(_sink)]
+
+
+class Config(BaseModel):
+    """Everything a run is told. The descriptions say what is allowed; errors and ``--help`` quote them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    camera: Annotated[str, BeforeValidator(_camera)] = Field(
+        default="auto",
+        description="auto, a camera's number, /dev/videoN, a video file, or performer (a scripted face)",
+    )
+    portrait: Annotated[tuple[_Path, ...], BeforeValidator(_several)] = Field(
+        default=(), description="a picture with a face; give several to switch between them with n and p"
+    )
+    generator: _Generator = Field(default="mesh", description=" or ".join(GENERATORS))
+    sink: Annotated[tuple[_Sink, ...], BeforeValidator(_several)] = Field(
+        default=("auto",),
+        min_length=1,
+        description="auto, virtualcam, virtualcam:DEVICE, file:OUT.mp4 or null",
+    )
+    size: Annotated[tuple[int, int], BeforeValidator(_size)] = Field(
+        default=(1280, 720),
+        description=f"WIDTHxHEIGHT of the output, both even, {_SMALLEST} to {_LARGEST}, such as 1280x720",
+    )
+    fps: float | None = Field(default=None, ge=1, le=240, description="frames per second, from 1 to 240")
+    pace: Literal["live", "max"] = Field(
+        default="live",
+        description="live (as a camera: the newest frame wins) or max (every frame of a file, in order)",
+    )
+    frames: int | None = Field(default=None, ge=1, description="end after so many frames, 1 or more")
+    duration: float | None = Field(default=None, gt=0, description="end after so many seconds, more than 0")
+    neutral: Literal["auto", "first"] = Field(
+        default="auto",
+        description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
+    )
+    region: Literal["all", "expression", "pose"] = Field(default="all", description="all, expression or pose")
+    gain: float = Field(
+        default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the motion, from 0 to {MAX_GAIN:g}"
+    )
+    mouth: Literal["driver", "painted"] = Field(
+        default="driver",
+        description="inside of an open mouth: driver (their own) or painted (nothing from the camera)",
+    )
+    mirror: bool = Field(default=False, description="true or false: flip the driving picture left to right")
+    tracker: Literal["auto", "facemesh", "landmarker"] = Field(
+        default="auto", description="auto, facemesh or landmarker"
+    )
+    model: _Path | None = Field(default=None, description="the face_landmarker.task file for the landmarker")
+    report: _Path | None = Field(default=None, description="write figures about the run to this JSON file")
+    quiet: bool = Field(default=False, description="true or false: print errors only")
+
+
+def allowed(key: str) -> str:
+    """What may be given for a key, in words."""
+    return Config.model_fields[key].description or ""
+
+
+def load(options: Mapping[str, object], path: Path | None = None) -> Config:
+    """Merge the command line over the TOML file at ``path`` and check the whole.
+
+    ``options`` has the keys of Config; None stands for an option that was not given. Paths in the file are
+    taken as on the command line: relative to the working directory. Raises ConfigError.
+    """
+    given = {key: value for key, value in options.items() if value is not None and value != []}
+    written = _read(path) if path else {}
+    for key in written:
+        if key not in Config.model_fields:
+            raise _unknown(key, path)
+    try:
+        config = Config.model_validate(written | given)
+    except ValidationError as error:
+        raise _invalid(error, given, path) from None
+    _check_together(config)
+    return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--config: there is no file {path}", cure="give the path of a TOML file") from None
+    except OSError as error:
+        raise ConfigError(
+            f"--config: {path} cannot be read: {error.strerror}", cure="give the path of a TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--config: {path} is not TOML: {error}", cure='write one key a line, such as size = "1280x720"'
+        ) from None
+
+
+def _unknown(key: str, path: Path | None) -> ConfigError:
+    close = difflib.get_close_matches(key, Config.model_fields, n=1, cutoff=0.5)
+    cure = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(Config.model_fields)}"
+    return ConfigError(f"{path}: {key!r} is not a key", cure=cure)
+
+
+def _invalid(error: ValidationError, given: Mapping[str, object], path: Path | None) -> ConfigError:
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    found = first["input"]
+    where = f"--{key}" if key in given else f"{path}: {key}"
+    shown = str(found) if isinstance(found, Path) else repr(found)
+    return ConfigError(f"{where}: found {shown}", cure=f"allowed: {allowed(key)}")
+
+
+def _check_together(config: Config) -> None:
+    if config.pace == "max" and _LIVE_CAMERA.fullmatch(config.camera):
+        raise ConfigError(
+            f"--pace max works through a file, and --camera is {config.camera}",
+            cure="give --camera a video file, or leave --pace at live",
+        )
+    if config.pace == "max" and config.camera == "performer" and not (config.frames or config.duration):
+        raise ConfigError(
+            "--pace max never ends with the performer", cure="say how much with --frames or --duration"
+        )
+    read = {Path(config.camera).resolve(), *(path.resolve() for path in config.portrait)}
+    written = [Path(spec[5:]).expanduser().resolve() for spec in config.sink if spec.startswith("file:")]
+    if config.report:
+        written.append(config.report.resolve())
+    for i, path in enumerate(written):
+        if path in read or path in written[:i]:
+            raise ConfigError(
+                f"{path} would be overwritten: it is given twice", cure="write to a file of another name"
+            )

@@ -1,0 +1,217 @@
+"""The one way out. Nothing reaches a sink but what is published here: generated pictures and slates.
+
+Sinks take ``Shown`` and only the outlet makes one, out of memory of its own, so that a picture of the camera has
+no path to them. Whatever marks synthetic pictures belongs into ``Outlet.show``, ahead of the conversion.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import GeneratorError
+from engines.types import Image
+from realtime import slate
+from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.mailbox import Mailbox
+
+
+class Kind(enum.Enum):
+    """What a published picture is."""
+
+    GENERATED = "generated"
+    HELD = "held"
+    """The last generated picture once more."""
+    SLATE = "slate"
+    """The card, because the person asked for it."""
+    NOTICE = "notice"
+    """The card at start-up or after a failure: for whoever watches, not for a recording."""
+
+
+class Plates:
+    """Memory for pictures in every wanted format, used again once nobody holds it. Any thread may let go."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._formats: set[PixelFormat] = set()
+        self._free: list[Plate] = []
+        self._lock = threading.Lock()
+        self.made = 0
+        """How many were ever made: stays small, or somebody does not let go."""
+
+    def want(self, pixel_format: PixelFormat) -> None:
+        """Have every plate hold this format too; called before the first ``take``."""
+        self._formats.add(pixel_format)
+
+    def take(self) -> Plate:
+        """A plate that nobody else holds, to be written and in the end released by the caller."""
+        with self._lock:
+            if self._free:
+                plate = self._free.pop()
+                plate.holders = 1
+                return plate
+            self.made += 1
+        width, height = self._size
+        shapes = {PixelFormat.RGB: (height, width, 3), PixelFormat.I420: (height * 3 // 2, width)}
+        return Plate(self, {kind: np.empty(shapes[kind], np.uint8) for kind in self._formats})
+
+    def hold(self, plate: Plate) -> None:
+        """Count one more holder."""
+        with self._lock:
+            plate.holders += 1
+
+    def release(self, plate: Plate) -> None:
+        """Count one holder less; the last one gives the memory back."""
+        with self._lock:
+            plate.holders -= 1
+            if plate.holders == 0:
+                self._free.append(plate)
+
+
+class Plate:
+    """The memory of one picture, in one or more formats."""
+
+    def __init__(self, home: Plates, pixels: dict[PixelFormat, NDArray[np.uint8]]) -> None:
+        self.home = home
+        self.pixels = pixels
+        self.holders = 1
+        self.views = {kind: array.view() for kind, array in pixels.items()}
+        for view in self.views.values():
+            view.flags.writeable = False
+
+    def fill(self, image: Image) -> None:
+        """Write an RGB picture in every format."""
+        for kind, pixels in self.pixels.items():
+            if kind is PixelFormat.I420:
+                cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420, dst=pixels)
+            else:
+                np.copyto(pixels, image)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A published picture. Whoever takes one from its mailbox calls ``release`` once, when done with it."""
+
+    kind: Kind
+    seq: int
+    time_ns: int
+    stamps: Stamps
+    face: bool
+    """Whether a face in the driving picture drove it."""
+    _plate: Plate = field(repr=False)
+
+    def frame(self, pixel_format: PixelFormat) -> Frame:
+        """The picture in a format that some sink asked for; read-only, and good until ``release``."""
+        return Frame(self._plate.views[pixel_format], pixel_format, self.seq, self.stamps, self.time_ns)
+
+    def hold(self) -> Shown:
+        """Count one more holder."""
+        self._plate.home.hold(self._plate)
+        return self
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        self._plate.home.release(self._plate)
+
+
+class Outlet:
+    """Publishes pictures to every attached mailbox. One thread publishes; ``attach`` comes before that.
+
+    With ``lossless`` it waits for each mailbox to have room; otherwise the newest picture wins in each.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        lossless: bool = False,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.plates = Plates(size)
+        self._size = size
+        self._lossless = lossless
+        self._clock = clock
+        self._boxes: list[tuple[Mailbox[Shown], bool]] = []
+        self._last: Shown | None = None
+        self._card: tuple[str, Plate] | None = None
+        self._time_ns = -1
+
+    def attach(self, pixel_format: PixelFormat, *, recording: bool) -> Mailbox[Shown]:
+        """A mailbox that gets all that is published, in that format; a recording gets no notices."""
+        self.plates.want(pixel_format)
+        box: Mailbox[Shown] = Mailbox()
+        self._boxes.append((box, recording))
+        return box
+
+    def show(
+        self, image: Image, driving: Image | None, *, seq: int, time_ns: int, stamps: Stamps, face: bool
+    ) -> Stamps:
+        """Publish a generated picture; it is copied. Returns its stamps, ``generated`` among them.
+
+        ``driving`` is the picture that drove it. Raises GeneratorError for a picture of another size or
+        type, and for one that is the driving picture itself: that one never leaves the program.
+        """
+        width, height = self._size
+        if image.shape != (height, width, 3) or image.dtype != np.uint8:
+            raise GeneratorError(
+                f"the generator made a picture of shape {image.shape} and type {image.dtype}, "
+                f"expected {(height, width, 3)} and uint8"
+            )
+        if driving is not None and np.may_share_memory(image, driving):
+            raise GeneratorError(
+                "the generator handed back the driving picture, which never leaves the program"
+            )
+        plate = self.plates.take()
+        plate.fill(image)
+        stamps = replace(stamps, generated=self._clock())
+        shown = Shown(Kind.GENERATED, seq, self._tick(time_ns), stamps, face, plate)
+        self._publish(shown)
+        if self._last is not None:
+            self._last.release()
+        self._last = shown
+        return stamps
+
+    def hold(self, time_ns: int) -> None:
+        """Publish the last generated picture once more; a slate when there is none yet."""
+        if self._last is None:
+            self.slate("reenact: nothing to show yet", time_ns)
+            return
+        self._publish(replace(self._last, kind=Kind.HELD, time_ns=self._tick(time_ns)))
+
+    def slate(self, text: str, time_ns: int, *, notice: bool = False) -> None:
+        """Publish a card with a line of text. It is drawn once, however often it is shown."""
+        if self._card is None or self._card[0] != text:
+            if self._card is not None:
+                self.plates.release(self._card[1])
+            plate = self.plates.take()
+            plate.fill(slate.draw(self._size, text))
+            self._card = (text, plate)
+        kind = Kind.NOTICE if notice else Kind.SLATE
+        time_ns = time_ns if notice else self._tick(time_ns)
+        self._publish(Shown(kind, 0, time_ns, Stamps(self._clock()), False, self._card[1]))
+
+    def close(self) -> None:
+        """Close every mailbox: the sinks deliver what is still in them and end. May be called twice."""
+        for box, _ in self._boxes:
+            box.close()
+
+    def _tick(self, time_ns: int) -> int:
+        """Published times only go up, whatever a source that was lost and found says."""
+        self._time_ns = max(time_ns, self._time_ns + 1)
+        return self._time_ns
+
+    def _publish(self, shown: Shown) -> None:
+        for box, recording in self._boxes:
+            if recording and shown.kind is Kind.NOTICE:
+                continue
+            shown.hold()
+            back = box.put(shown) if not self._lossless else None if box.hand(shown) else shown
+            if back is not None:
+                back.release()

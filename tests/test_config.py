@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.errors import ConfigError
+from realtime.config import Config, allowed, load
+
+
+def toml(folder: Path, text: str) -> Path:
+    path = folder / "reenact.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_defaults() -> None:
+    config = load({})
+    assert config == Config()
+    assert (config.camera, config.size, config.pace, config.sink) == ("auto", (1280, 720), "live", ("auto",))
+
+
+def test_every_key_from_a_file(tmp_path: Path) -> None:
+    path = toml(
+        tmp_path,
+        """
+        camera = "driver.mp4"
+        portrait = ["a.png", "b.jpg"]
+        generator = "mesh"
+        sink = ["virtualcam:/dev/video3", "file:out.mp4", "null"]
+        size = "640x480"
+        fps = 25
+        pace = "max"
+        frames = 100
+        duration = 4.5
+        neutral = "first"
+        region = "pose"
+        gain = 1.5
+        mouth = "painted"
+        mirror = true
+        tracker = "facemesh"
+        model = "x.task"
+        report = "report.json"
+        quiet = true
+        """,
+    )
+    config = load({}, path)
+    assert set(config.model_fields_set) == set(Config.model_fields)
+    assert config.portrait == (Path("a.png"), Path("b.jpg"))
+    assert (config.size, config.fps, config.mirror) == ((640, 480), 25.0, True)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    path = toml(tmp_path, 'size = "640x480"\ngain = 2.0\nsink = ["null"]\nmirror = true\n')
+    config = load({"gain": 0.5, "sink": [], "mirror": False, "fps": None}, path)
+    assert (config.gain, config.size, config.sink, config.mirror) == (0.5, (640, 480), ("null",), False)
+
+
+def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
+    config = load({}, toml(tmp_path, 'sink = "null"\nportrait = "a.png"\ncamera = 2\n'))
+    assert (config.sink, config.portrait, config.camera) == (("null",), (Path("a.png"),), "2")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("camera", ""),
+        ("camera", -1),
+        ("camera", True),
+        ("generator", "magic"),
+        ("sink", ["vircam"]),
+        ("sink", ["file:"]),
+        ("sink", ["null", 3]),
+        ("size", "1280"),
+        ("size", "1280x721"),
+        ("size", "0x0"),
+        ("size", "16x16"),
+        ("size", "99999x99999"),
+        ("size", "-640x480"),
+        ("size", [640, 480]),
+        ("fps", 0),
+        ("fps", -30.0),
+        ("fps", 241),
+        ("fps", float("nan")),
+        ("fps", float("inf")),
+        ("fps", "30"),
+        ("fps", True),
+        ("pace", "fast"),
+        ("frames", 0),
+        ("frames", 1.5),
+        ("duration", 0.0),
+        ("duration", -1),
+        ("neutral", "second"),
+        ("region", "nose"),
+        ("gain", 4.01),
+        ("gain", -0.1),
+        ("mouth", "none"),
+        ("mirror", "yes"),
+        ("mirror", 1),
+        ("tracker", "dlib"),
+        ("report", ""),
+        ("report", 7),
+        ("portrait", [1]),
+        ("portrait", 1),
+        ("quiet", 0),
+    ],
+)
+def test_an_impossible_value_names_key_finding_and_what_is_allowed(key: str, value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({key: value})
+    shown = value[-1] if isinstance(value, list) and key != "size" else value
+    assert str(caught.value) == f"--{key}: found {shown!r}"
+    assert caught.value.cure == f"allowed: {allowed(key)}"
+
+
+def test_an_unknown_key_suggests_a_close_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'portrit' is not a key") as caught:
+        load({}, toml(tmp_path, 'portrit = "a.png"'))
+    assert caught.value.cure == "did you mean portrait?"
+
+
+def test_an_unknown_key_like_no_other_lists_them_all(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({}, toml(tmp_path, "zzzzqqq = 1"))
+    assert all(key in caught.value.cure for key in Config.model_fields)
+
+
+def test_a_wrong_value_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = toml(tmp_path, "gain = 9")
+    with pytest.raises(ConfigError, match="gain: found 9") as caught:
+        load({}, path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"size = ", b"\xff\xfe\x00", b"[[[", b"size = 1280x720"])
+def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load({}, path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no file"):
+        load({}, tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load({}, tmp_path)
+
+
+@pytest.mark.parametrize("camera", ["auto", "0", "/dev/video2"])
+def test_the_highest_pace_needs_a_file(camera: str) -> None:
+    with pytest.raises(ConfigError, match="--pace max"):
+        load({"pace": "max", "camera": camera})
+
+
+def test_the_highest_pace_with_the_performer_needs_an_end() -> None:
+    with pytest.raises(ConfigError, match="never ends"):
+        load({"pace": "max", "camera": "performer"})
+    assert load({"pace": "max", "camera": "performer", "frames": 10}).frames == 10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"camera": "in.mp4", "sink": ["file:in.mp4"]},
+        {"portrait": ["a.png"], "sink": ["file:./a.png"]},
+        {"sink": ["file:out.mp4", "file:./out.mp4"]},
+        {"camera": "in.mp4", "report": "in.mp4"},
+        {"sink": ["file:out.json"], "report": "out.json"},
+    ],
+)
+def test_nothing_that_is_read_is_written_over(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="would be overwritten"):
+        load(options)
+
+
+KEYS = st.sampled_from(sorted(Config.model_fields))
+WORDS = st.sampled_from(["", "auto", "null", "1280x720", "65x64", "mesh", "pose", "file:x", "9", "\n", "é"])
+VALUES = st.booleans() | st.floats() | st.integers() | WORDS | st.lists(WORDS, max_size=2)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=3))
+def test_whatever_is_given_is_taken_or_a_config_error_with_a_cure(options: dict[str, object]) -> None:
+    try:
+        config = load(options)
+    except ConfigError as error:
+        caught = error
+    else:
+        assert config.size[0] % 2 == 0
+        return
+    assert str(caught)
+    assert caught.cure
