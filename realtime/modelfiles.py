@@ -25,7 +25,7 @@ class ModelFile:
     licence: str
 
     def matches(self, path: Path) -> bool:
-        """Whether the file at ``path`` is this one, by size and digest. Raises OSError where it cannot be read."""
+        """Whether the file at ``path`` is this one, by size and digest. Raises OSError."""
         if path.stat().st_size != self.size:
             return False
         with path.open("rb") as file:

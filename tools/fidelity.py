@@ -24,6 +24,7 @@ from rich.table import Table
 
 from engines.errors import ReenactError
 from engines.types import Image
+from tools.command import new_app, run_app
 from tools.judge import ANGLES, CHANNELS, Floats, Track, frames_of, judge_clip
 
 SIX = ("jawOpen", "blink", "smile", "yaw", "pitch", "roll")
@@ -314,7 +315,7 @@ def judge_command(
 def main(arguments: list[str] | None = None) -> None:
     """The command line; ``suite`` as first word runs the suite."""
     words = sys.argv[1:] if arguments is None else arguments
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = new_app()
     if words[:1] == ["suite"]:
         from tools.suite import suite_command
 
@@ -322,10 +323,7 @@ def main(arguments: list[str] | None = None) -> None:
         words = words[1:]
     else:
         app.command()(judge_command)
-    try:
-        app(args=words, prog_name="python -m tools.fidelity")
-    except ReenactError as error:
-        sys.exit(f"{error}" + (f"\n  {error.cure}" if error.cure else ""))
+    run_app(app, "python -m tools.fidelity", words)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def still_frames(image: Image, count: int) -> Iterator[Image]:
     noise = np.random.default_rng(1)
     for _ in range(count):
         grain = noise.normal(0, STILL_NOISE, image.shape).astype(np.float32)
-        yield np.clip(image + grain, 0, 255).astype(np.uint8)
+        yield np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
 
 
 def run_pair(

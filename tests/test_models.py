@@ -1,0 +1,197 @@
+"""tools.models against a server on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from engines.errors import ReenactError
+from realtime.modelfiles import MODELS, ModelFile, find, target
+from tools.command import run_app
+from tools.models import app, fetch
+
+CONTENT = bytes(range(256)) * 400
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves one body, promising ``length`` bytes."""
+
+    body = CONTENT
+    length = len(CONTENT)
+    status = 200
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Server)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(self.server.length))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Answer) as serving:
+        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def published(server: Server) -> ModelFile:
+    return ModelFile(
+        name="thing",
+        file="thing.task",
+        url=f"http://127.0.0.1:{server.server_address[1]}/thing.task",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        size=len(CONTENT),
+        purpose="to be fetched",
+        licence="MIT",
+    )
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> Iterator[Console]:
+    with (tmp_path / "console.txt").open("w") as file:
+        yield Console(file=file)
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_fetched_file_is_whole_and_alone(published: ModelFile, tmp_path: Path, quiet: Console) -> None:
+    path = tmp_path / "new" / "thing.task"
+    fetch(published, path, quiet)
+    assert path.read_bytes() == CONTENT
+    assert left_in(path.parent) == ["thing.task"]
+
+
+def test_a_file_that_is_there_survives_a_failed_fetch(
+    server: Server, published: ModelFile, tmp_path: Path, quiet: Console
+) -> None:
+    path = tmp_path / "kept" / "thing.task"
+    path.parent.mkdir()
+    path.write_bytes(b"old")
+    server.status = 503
+    with pytest.raises(ReenactError, match="503"):
+        fetch(published, path, quiet)
+    assert path.read_bytes() == b"old"
+    assert left_in(path.parent) == ["thing.task"]
+
+
+def wrong_bytes(server: Server) -> None:
+    server.body = CONTENT[::-1]
+
+
+def too_many_bytes(server: Server) -> None:
+    server.body = CONTENT + b"more"
+    server.length = len(server.body)
+
+
+def too_few_bytes(server: Server) -> None:
+    server.body = CONTENT[:1000]
+
+
+def too_short_a_file(server: Server) -> None:
+    server.body = CONTENT[:1000]
+    server.length = len(server.body)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (wrong_bytes, "not the published"),
+        (too_many_bytes, "more than the"),
+        (too_few_bytes, "broke off|not the published"),
+        (too_short_a_file, "not the published"),
+    ],
+)
+def test_what_is_not_the_published_file_is_thrown_away(
+    server: Server,
+    published: ModelFile,
+    tmp_path: Path,
+    quiet: Console,
+    spoil: Callable[[Server], None],
+    words: str,
+) -> None:
+    spoil(server)
+    path = tmp_path / "spoilt" / "thing.task"
+    with pytest.raises(ReenactError, match=words) as caught:
+        fetch(published, path, quiet)
+    assert caught.value.cure
+    assert left_in(path.parent) == []
+
+
+def test_without_a_network_it_says_what_to_do_by_hand(
+    published: ModelFile, tmp_path: Path, quiet: Console
+) -> None:
+    nowhere = replace(published, url="http://127.0.0.1:1/thing.task")
+    path = tmp_path / "away" / "thing.task"
+    with pytest.raises(ReenactError, match="cannot be downloaded") as caught:
+        fetch(nowhere, path, quiet)
+    assert nowhere.url in caught.value.cure
+    assert str(path) in caught.value.cure
+
+
+def test_a_folder_that_cannot_be_made_is_named(published: ModelFile, tmp_path: Path, quiet: Console) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "thing.task"
+    with pytest.raises(ReenactError, match="cannot be written"):
+        fetch(published, path, quiet)
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        run_app(app, "python -m tools.models", list(words))
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+def test_where_and_list_tell_a_fetched_model_from_one_that_is_not(
+    own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert find("face_landmarker") is None
+    assert run("where", "face_landmarker") == 1
+    assert "tools.models fetch face_landmarker" in capsys.readouterr().err
+    path = target("face_landmarker")
+    assert own_cache in path.parents
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert run("where", "face_landmarker") == 0
+    assert capsys.readouterr().out.strip() == str(path)
+    assert run("list") == 0
+    assert str(path) in capsys.readouterr().out
+
+
+def test_an_unknown_model_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("where", "nobody") == 2
+    assert "face_landmarker" in capsys.readouterr().err
+
+
+def test_the_table_describes_the_real_bundle(face_landmarker: Path) -> None:
+    assert MODELS["face_landmarker"].matches(face_landmarker)
+
+
+def test_a_bundle_at_hand_is_not_fetched_again(
+    own_cache: Path, face_landmarker: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = target("face_landmarker")
+    assert own_cache in path.parents
+    path.parent.mkdir(parents=True)
+    path.write_bytes(face_landmarker.read_bytes())
+    assert run("fetch", "face_landmarker") == 0
+    assert "already" in capsys.readouterr().out

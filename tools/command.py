@@ -1,0 +1,25 @@
+"""How a tool's command line meets the person: errors in words, exit codes as the daemon has them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from engines.errors import ReenactError, UsageError
+
+
+def new_app() -> typer.Typer:
+    """A command line without the decorations that hide a traceback of ours."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = None) -> None:
+    """Run a command line and leave with 0 done, 1 failure or 2 wrong use; no traceback for the person's errors."""
+    try:
+        app(args=arguments, prog_name=prog)
+    except ReenactError as error:
+        print(f"{error}" + (f"\n  {error.cure}" if error.cure else ""), file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)

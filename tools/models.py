@@ -1,0 +1,147 @@
+"""Model files that are not part of the installation: list them, fetch them, say where they are.
+
+python -m tools.models list
+python -m tools.models fetch face_landmarker
+python -m tools.models where face_landmarker
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from engines.errors import ReenactError
+from realtime.modelfiles import MODELS, ModelFile, find, model, target
+from tools.command import new_app, run_app
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a download counts as failed."""
+
+_CHUNK = 1 << 16
+
+app = new_app()
+
+
+def fetch(wanted: ModelFile, path: Path, console: Console) -> None:
+    """Download a model to ``path``, which appears whole and checked or not at all.
+
+    Raises ReenactError when it cannot be reached or written, or is not the file that was published.
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            part = Path(file.name)
+            _download(wanted, file, path, console)
+        if not wanted.matches(part):
+            raise ReenactError(
+                f"what {wanted.url} sent is not the published {wanted.file}: its SHA-256 or size differs",
+                cure="try again; if it stays so, a proxy or the publisher changed the file",
+            )
+        part.chmod(0o644)
+        os.replace(part, path)
+    except OSError as error:
+        raise _unwritable(error, path) from error
+    finally:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _download(wanted: ModelFile, file: IO[bytes], path: Path, console: Console) -> None:
+    columns = (TextColumn(wanted.file), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    reply = _open(wanted, path)
+    with reply, Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=wanted.size)
+        received = 0
+        while True:
+            try:
+                chunk = reply.read(_CHUNK)
+            except (OSError, http.client.HTTPException) as error:
+                raise _unreachable(wanted, path, f"the connection broke off: {error}") from error
+            if not chunk:
+                return
+            received += len(chunk)
+            if received > wanted.size:
+                raise ReenactError(
+                    f"{wanted.url} sends more than the {wanted.size} bytes of the published {wanted.file}",
+                    cure="try again; if it stays so, a proxy or the publisher changed the file",
+                )
+            file.write(chunk)
+            progress.update(task, completed=received)
+
+
+def _open(wanted: ModelFile, path: Path) -> http.client.HTTPResponse:
+    try:
+        reply: http.client.HTTPResponse = urllib.request.urlopen(wanted.url, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        raise _unreachable(wanted, path, f"the server says {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _unreachable(wanted, path, str(error.reason)) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(wanted, path, str(error)) from error
+    return reply
+
+
+def _unreachable(wanted: ModelFile, path: Path, reason: str) -> ReenactError:
+    return ReenactError(
+        f"{wanted.file} cannot be downloaded: {reason}",
+        cure=f"check the network, or download {wanted.url} elsewhere and put it at {path}",
+    )
+
+
+def _unwritable(error: OSError, path: Path) -> ReenactError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ReenactError(f"the disk of {path.parent} is full", cure="make room and fetch again")
+    return ReenactError(
+        f"{path} cannot be written: {error.strerror or error}",
+        cure="check the folder's permissions, or choose another with XDG_CACHE_HOME",
+    )
+
+
+@app.command("list")
+def list_command() -> None:
+    """Say which models there are and where they lie."""
+    console = Console(soft_wrap=True, highlight=False)
+    for name, wanted in MODELS.items():
+        place = find(name)
+        state = f"at {place}" if place else "not fetched"
+        console.print(f"{name}  {wanted.size / 1e6:.1f} MB, {wanted.licence}: {wanted.purpose}  ({state})")
+
+
+@app.command("fetch")
+def fetch_command(name: Annotated[str, typer.Argument(help="As in the list.")]) -> None:
+    """Download a model into the cache and check it."""
+    console = Console(soft_wrap=True, highlight=False)
+    wanted, path = model(name), target(name)
+    if path.is_file() and wanted.matches(path):
+        console.print(f"{wanted.file} is already at {path}")
+        return
+    fetch(wanted, path, console)
+    console.print(f"{wanted.file} is at {path}, its SHA-256 is right")
+
+
+@app.command("where")
+def where_command(name: Annotated[str, typer.Argument(help="As in the list.")]) -> None:
+    """Print where a model lies. Exits with 1 when it has not been fetched."""
+    place = find(name)
+    if place is None:
+        raise ReenactError(
+            f"{model(name).file} has not been fetched", cure=f"python -m tools.models fetch {name}"
+        )
+    print(place)
+
+
+if __name__ == "__main__":
+    run_app(app, "python -m tools.models")
