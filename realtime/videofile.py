@@ -1,0 +1,271 @@
+"""A video file as the driving picture, through PyAV."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+
+from engines.errors import SourceEnded, SourceMissing
+from engines.types import Image
+from realtime.frames import Frame, PixelFormat, Stamps
+
+if TYPE_CHECKING:
+    import av
+
+_NS = 1_000_000_000
+_HOLD_NS = _NS // 2
+"""A picture that stays longer than this is handed out again, so that no read blocks for long."""
+_HD_LINES = 720
+_UNSPECIFIED = 2
+"""AVCOL_SPC_UNSPECIFIED."""
+_MAX_DAMAGE = 1000
+"""So many packets in error, and the rest of a file is given up."""
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180}
+
+_Shot = tuple[int, "av.VideoFrame"]
+"""A decoded picture and the nanosecond it is shown at, 0 for the first."""
+
+
+class VideoFile:
+    """A Source that plays a video file once.
+
+    ``pace="live"`` behaves like a camera: each picture comes at its presentation time, and where the reader
+    was late the older ones are skipped. ``pace="max"`` gives every picture in order, as fast as it is read.
+    ``Frame.time_ns`` is the presentation time, 0 for the first picture and strictly increasing, and at the end
+    ``read`` raises SourceEnded. Pictures come out upright, with square pixels, all in the size of the first.
+
+    Raises SourceMissing when the file cannot be played.
+    """
+
+    live: bool
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pace: Literal["live", "max"],
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._path = path
+        self._now_ns = now_ns
+        self._sleep = sleep
+        self._container = _open(path)
+        self._notes: list[str] = []
+        try:
+            stream = _video_stream(self._container, path)
+            stream.thread_type = "AUTO"
+            rate = stream.average_rate or stream.guessed_rate
+            self.fps = float(rate) if rate else 30.0
+            self.frames = _count(self._container, stream)
+            self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
+            self._damaged = 0
+            self._decoded = 0
+            self._shots = self._decode(stream)
+            self._next = next(self._shots, None)
+            if self._next is None:
+                raise SourceMissing(
+                    f"{path} holds no picture that can be decoded",
+                    cure="give a video that plays in a media player",
+                )
+            first = self._image(self._next[1])
+        except BaseException:
+            self._container.close()
+            raise
+        self.size = (first.shape[1], first.shape[0])
+        self.live = pace == "live"
+        self.name = (
+            f"{path.name}, {self.size[0]}x{self.size[1]} {stream.codec_context.name} at {self.fps:g} fps"
+        )
+        self._seq = 0
+        self._start_ns: int | None = None
+        self._shown: tuple[int, Image] | None = None
+        self._ended = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the person should know about the file; grows while it is played."""
+        return tuple(self._notes)
+
+    def read(self) -> Frame:
+        """Return the next frame, its pixels a new array; blocks half a second at most. Raises SourceEnded."""
+        if self._ended:
+            raise SourceEnded(f"{self._path.name} has ended")
+        if self.live:
+            return self._read_live()
+        shot = self._take()
+        return self._frame(shot[0], self._now_ns(), _fit(self._image(shot[1]), self.size))
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._ended = True
+        self._next = None
+        self._shots = iter(())
+        self._container.close()
+
+    def _read_live(self) -> Frame:
+        """Wait for the next picture's time, or catch up with the newest one that is due."""
+        if self._start_ns is None:
+            self._start_ns = self._now_ns()
+        start = self._start_ns
+        late = self._now_ns() - start
+        if self._next is not None and self._shown is not None and self._next[0] - late > _HOLD_NS:
+            self._sleep(_HOLD_NS / _NS)
+            shown_at, image = self._shown
+            shown_at = max(shown_at + 1, min(self._now_ns() - start, self._next[0] - 1))
+            return self._frame(shown_at, self._now_ns(), image)
+        shot = self._take()
+        while self._next is not None and self._next[0] <= late:
+            shot = self._take()
+        image = _fit(self._image(shot[1]), self.size)
+        wait = start + shot[0] - self._now_ns()
+        if wait > 0:
+            self._sleep(wait / _NS)
+        return self._frame(shot[0], start + shot[0], image)
+
+    def _frame(self, time_ns: int, captured: int, image: Image) -> Frame:
+        frame = Frame(image, PixelFormat.RGB, self._seq, Stamps(captured), time_ns)
+        self._seq += 1
+        self._shown = (time_ns, image)
+        return frame
+
+    def _image(self, picture: av.VideoFrame) -> Image:
+        """Convert to RGB, with square pixels, turned as the file says; a new array."""
+        # Where a file does not say, players take large pictures for BT.709 and small ones for BT.601.
+        unsaid = picture.colorspace == _UNSPECIFIED and picture.height >= _HD_LINES
+        image = picture.to_ndarray(
+            format="rgb24",
+            width=max(1, round(picture.width * self._pixel_aspect)),
+            src_colorspace="ITU709" if unsaid else None,
+        ).astype(np.uint8, copy=False)
+        turn = _TURNS.get(picture.rotation)
+        return image if turn is None else cv2.rotate(image, turn).astype(np.uint8, copy=False)
+
+    def _take(self) -> _Shot:
+        shot = self._next
+        if shot is None:
+            self._ended = True
+            self._tell_what_was_missing()
+            raise SourceEnded("; ".join([f"{self._path.name} has ended", *self._notes]))
+        self._next = next(self._shots, None)
+        return shot
+
+    def _tell_what_was_missing(self) -> None:
+        if self._damaged:
+            self._notes.append(
+                f"{self._path.name} is damaged: {self._damaged} pieces of it could not be decoded"
+            )
+        elif self.frames and self._decoded < 0.9 * self.frames:
+            self._notes.append(
+                f"{self._path.name} is cut short: it announces {self.frames} frames and holds {self._decoded}"
+            )
+
+    def _decode(self, stream: av.VideoStream) -> Iterator[_Shot]:
+        """Yield every picture that can be decoded, with times that start at 0 and strictly increase."""
+        import av
+
+        period = round(_NS / self.fps)
+        start: float | None = None
+        last = -1
+        packets = self._container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                pictures = packet.decode()
+            except av.FFmpegError:
+                self._damaged += 1
+                if self._damaged > _MAX_DAMAGE:
+                    return
+                continue
+            for picture in pictures:
+                shown = picture.time
+                if shown is None:
+                    at = last + period if last >= 0 else 0
+                else:
+                    start = shown if start is None else start
+                    at = round((shown - start) * _NS)
+                last = max(at, last + 1)
+                self._decoded += 1
+                yield last, picture
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    import av
+
+    if path.is_dir():
+        raise SourceMissing(
+            f"{path} is a folder, expected a video file", cure="give the path of a video file"
+        )
+    if not path.exists():
+        raise SourceMissing(f"there is no file {path}", cure="check the path")
+    if not path.is_file():
+        raise SourceMissing(
+            f"{path} is neither a file nor a camera", cure="give a video file or a /dev/videoN"
+        )
+    if path.stat().st_size == 0:
+        raise SourceMissing(f"{path} is empty (0 bytes), expected a video", cure="copy or download it again")
+    try:
+        return av.open(f"file:{path}", "r")
+    except PermissionError:
+        raise SourceMissing(f"{path} may not be read", cure=f"chmod u+r {path}") from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise SourceMissing(
+            f"{path} is not a video that can be read ({_reason(error)})",
+            cure="give an MP4, MOV, MKV, WebM or AVI file; one that broke off may lack its index",
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first real video stream: the cover of a music file is not one."""
+    import av
+
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise SourceMissing(
+                    f"{path} has a video in a format that cannot be decoded here", cure=_CONVERT
+                )
+            return stream
+    held = "only sound" if container.streams.audio else "no picture and no sound"
+    raise SourceMissing(f"{path} holds {held}, expected a video", cure="give a video file")
+
+
+_CONVERT = "convert it to H.264, for instance with: ffmpeg -i IN -c:v libx264 OUT.mp4"
+
+
+def _count(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
+    """How many pictures the file announces, or its duration holds, about; None where it does not say."""
+    if stream.frames:
+        return stream.frames
+    if not stream.average_rate:
+        return None
+    if stream.duration and stream.time_base:
+        return round(stream.duration * stream.time_base * stream.average_rate)
+    if container.duration:
+        return round(container.duration * stream.average_rate / 1_000_000)
+    return None
+
+
+def _fit(image: Image, size: tuple[int, int]) -> Image:
+    """Scale into ``size`` without distortion, black around it; the image itself where it has that size."""
+    height, width = image.shape[:2]
+    if (width, height) == size:
+        return image
+    scale = min(size[0] / width, size[1] / height)
+    inner = (max(1, min(size[0], round(width * scale))), max(1, min(size[1], round(height * scale))))
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    fitted = np.zeros((size[1], size[0], 3), np.uint8)
+    scaled = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    fitted[top : top + inner[1], left : left + inner[0]] = scaled
+    return fitted
