@@ -1,0 +1,60 @@
+# make run    set up a virtual environment once, then start: make run ARGS="--portrait me.jpg"
+# make test   the tests, all but the slow ones of tests/e2e, which make e2e runs
+# make check  lint, types and tests
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := run
+.PHONY: run test e2e lint types check bench assets doctor clean
+
+run: $(VENV)/base.stamp
+	@exec $(bin)/python run.py $(ARGS)
+
+test: $(VENV)/dev.stamp
+	@$(bin)/python -m pytest --ignore=tests/e2e $(ARGS)
+
+e2e: $(VENV)/dev.stamp
+	@$(bin)/python -m pytest tests/e2e $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	@$(bin)/ruff check .
+	@$(bin)/ruff format --check --quiet .
+
+types: $(VENV)/dev.stamp
+	@$(bin)/mypy
+
+check: lint types test
+
+bench: $(VENV)/base.stamp
+	@$(bin)/python -m tools.bench $(ARGS)
+
+doctor: $(VENV)/base.stamp
+	@$(bin)/python -m tools.doctor $(ARGS)
+
+assets: $(VENV)/base.stamp
+	@$(bin)/python -m tools.render_assets $(ARGS)
+
+clean:
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist ./*.egg-info
+	@find realtime engines tools tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "reenact needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "No virtual environment could be made; on Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+
+$(VENV)/base.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Setting up $(VENV), once; this takes a minute or two."
+	@$(pip) --editable . || { echo "The installation failed; see above. Try again with: make $(MAKECMDGOALS)"; exit 1; }
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/base.stamp
+	@echo "Adding what the tests need."
+	@$(pip) --editable '.[dev]' || { echo "The installation failed; see above. Try again with: make $(MAKECMDGOALS)"; exit 1; }
+	@touch $@
