@@ -1,0 +1,98 @@
+"""The head frame: a face's own axes, and the rigid motion between two views of one face.
+
+The origin is between the eyes; x points to the right in the picture of a frontal face, y down, z away from the viewer;
+one unit is the root mean square distance of the rigid points from their centre, so that sizes compare between people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.topology import EYE_CORNERS, MIRROR, OVAL, RIGID, RIGID_WEIGHTS
+from engines.types import Points
+
+Rotation = NDArray[np.float32]
+"""(3, 3) float32."""
+
+_ALL_CORNERS = np.concatenate(EYE_CORNERS)
+# MediaPipe numbers the points of the right half first
+_LEFT = np.flatnonzero(MIRROR[:468] < np.arange(468))
+_FOREHEAD, _CHIN = OVAL[0], OVAL[18]
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where a head is in a picture: ``pixels = scale * rotation @ point + origin``."""
+
+    rotation: Rotation
+    """(3, 3) float32, head to image axes."""
+    origin: NDArray[np.float32]
+    """(3,) float32, pixels."""
+    scale: float
+    """Pixels a unit."""
+
+    def project(self, points: Points) -> Points:
+        """Head frame to pixels, (N, 3) to (N, 3)."""
+        return np.asarray((points @ self.rotation.T) * np.float32(self.scale) + self.origin, np.float32)
+
+    def unproject(self, pixels: Points) -> Points:
+        """Pixels to head frame, (N, 3) to (N, 3)."""
+        return np.asarray(((pixels - self.origin) @ self.rotation) / np.float32(self.scale), np.float32)
+
+
+def own_pose(pixels: Points) -> Pose:
+    """The pose of a face from nothing but its own symmetry, (478, 3) pixels.
+
+    The x axis is the mean direction between mirrored points; y runs from forehead to chin.
+    """
+    x = (pixels[_LEFT] - pixels[MIRROR[_LEFT]]).sum(axis=0)
+    x /= np.linalg.norm(x)
+    y = pixels[_CHIN] - pixels[_FOREHEAD]
+    y = y - x * (x @ y)
+    y /= np.linalg.norm(y)
+    rotation = np.stack([x, y, np.cross(x, y)], axis=1).astype(np.float32)
+    rigid = pixels[RIGID]
+    centre = np.average(rigid, axis=0, weights=RIGID_WEIGHTS)
+    spread = np.average(((rigid - centre) ** 2).sum(axis=1), weights=RIGID_WEIGHTS)
+    return Pose(rotation, pixels[_ALL_CORNERS].mean(axis=0).astype(np.float32), float(np.sqrt(spread)))
+
+
+def pose_against(pixels: Points, shape: Points) -> Pose:
+    """The similarity that carries ``shape`` (478, 3; head frame) onto a face in pixels, by its rigid points.
+
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991.
+    """
+    weights = RIGID_WEIGHTS[:, None] / RIGID_WEIGHTS.sum()
+    target, source = pixels[RIGID].astype(np.float64), shape[RIGID].astype(np.float64)
+    target_centre, source_centre = (target * weights).sum(axis=0), (source * weights).sum(axis=0)
+    target, source = target - target_centre, source - source_centre
+    u, singular, vt = np.linalg.svd((target * weights).T @ source)
+    flip = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = (u * flip) @ vt
+    scale = float((singular * flip).sum() / (source**2 * weights).sum())
+    origin = target_centre - scale * rotation @ source_centre
+    return Pose(rotation.astype(np.float32), origin.astype(np.float32), scale)
+
+
+def rotation_vector(rotation: Rotation) -> NDArray[np.float32]:
+    """Axis times angle in radians, (3,) float32, of a rotation under half a turn."""
+    angle = float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
+    axis = np.array(
+        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]],
+        np.float32,
+    )
+    factor = 0.5 if angle < 1e-4 else angle / (2 * np.sin(angle))
+    return np.asarray(axis * np.float32(factor), np.float32)
+
+
+def rotation_matrix(vector: NDArray[np.float32]) -> Rotation:
+    """The rotation by ``vector`` (axis times angle in radians), by Rodrigues' formula."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-8:
+        return np.eye(3, dtype=np.float32)
+    x, y, z = (float(v) / angle for v in vector)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross), np.float32)

@@ -1,0 +1,380 @@
+"""The generator that needs no weights: a portrait warped by its own face mesh.
+
+The 478 landmarks of the portrait are moved as the driver's moved; the mesh between them, with rings around the face that
+fade into a background that stays still, is rasterised with a depth test into a backward map; one remap makes the picture.
+Eyes and mouth are then drawn into their openings: a lid that falls covers the iris, and parted lips have an inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines import raster
+from engines.errors import GeneratorError
+from engines.head import Pose, own_pose, rotation_matrix, rotation_vector
+from engines.topology import (
+    EYE_CORNERS,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    IRISES,
+    LOWER_LIDS,
+    MOUTH_CORNERS,
+    OVAL,
+    TRIANGLES,
+    UPPER_LIDS,
+)
+from engines.transfer import ExpressionTransfer
+from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
+
+Floats = NDArray[np.float32]
+
+STEP = 2
+"""The backward map is computed at every second pixel each way, and interpolated between."""
+PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
+"""Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
+RING_UP = (1.2, 1.55, 1.95, 2.5)
+RING_DOWN = (1.12, 1.32, 1.62, 2.05)
+"""How far out each ring lies above and below the face, in multiples of the outline around its centre."""
+RING_FOLLOWS = (1.0, 0.9, 0.45, 0.0)
+"""How much of the head's motion each ring takes; hair follows, the background does not."""
+RING_STRETCHES = (0.6, 0.25, 0.05, 0.0)
+"""How much of the outline's own change (a dropped jaw) each ring takes."""
+TURN_KNEE, TURN_LIMIT = np.radians(24.0), np.radians(34.0)
+"""Head turns are carried over as they are up to the knee and never beyond the limit: a mesh has no far side."""
+SHIFT_LIMIT = 0.4
+"""How far the head may move in the picture, in face scales."""
+SCALE_LIMIT = 0.12
+"""How much larger or smaller (natural logarithm) the head may become."""
+CURVE = 33
+SKIN = np.array([50, 280, 205, 425, 117, 346, 101, 330, 36, 266], np.intp)
+"""Cheeks, where the colour of skin is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """An opening between two lids or lips, as ``engines.raster`` takes it."""
+
+    ends: Floats
+    upper: Floats
+    lower: Floats
+
+    @staticmethod
+    def of(points: Floats, ends: NDArray[np.intp], upper: NDArray[np.intp], lower: NDArray[np.intp]) -> Lens:
+        """From landmarks in pixels (N, 2 or more); upper and lower run from the first of the ends to the second."""
+        a, b = points[ends[0], :2], points[ends[1], :2]
+        axis = b - a
+        length = max(float(np.hypot(axis[0], axis[1])), 1e-3)
+        axis = axis / length
+        return Lens(
+            np.array([a[0], a[1], b[0], b[1]], np.float32),
+            _curve(points[upper, :2] - a, axis, length),
+            _curve(points[lower, :2] - a, axis, length),
+        )
+
+
+_GRID = np.linspace(0, 1, CURVE, dtype=np.float32)
+
+
+def _curve(offsets: Floats, axis: Floats, length: float) -> Floats:
+    along = np.concatenate([[0.0], np.maximum.accumulate((offsets @ axis) / length), [1.0]])
+    below = np.concatenate([[0.0], offsets[:, 1] * axis[0] - offsets[:, 0] * axis[1], [0.0]])
+    table = np.interp(_GRID, along, below)
+    # straight pieces between landmarks show as corners
+    table[1:-1] = 0.25 * table[:-2] + 0.5 * table[1:-1] + 0.25 * table[2:]
+    return table.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Eye:
+    lens: Lens
+    iris: Floats
+    """(3,) centre and radius in the portrait, pixels."""
+    frame: Points
+    """(3, 3): three points of the socket in the head frame, which carry the eyeball."""
+    frame_px: Floats
+    """(3, 2): the same in the portrait's picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Features:
+    """What the mesh generator keeps of a portrait."""
+
+    image: Image
+    pose: Pose
+    shape: Points
+    """(478, 3) in the head frame."""
+    source: Floats
+    """(478 + rings, 2) pixels."""
+    rings: Points
+    """(rings, 3) in the head frame."""
+    follows: Floats
+    """(rings, 1)."""
+    stretches: Floats
+    """(rings, 1)."""
+    triangles: NDArray[np.int32]
+    transfer: ExpressionTransfer
+    eyes: tuple[_Eye, _Eye]
+    own_lips: float
+    skin: Floats
+    """(3,) mean colour of the cheeks."""
+    box: tuple[int, int, int, int]
+    """What may change: left, top, right, bottom."""
+    identity: Floats
+    """The backward map of a still picture over the box, every STEP pixels."""
+
+
+class MeshGenerator:
+    """Warps a portrait by its face mesh. Not thread-safe: one thread owns it."""
+
+    name = "mesh"
+
+    def __init__(self, mouth: str = "driver") -> None:
+        if mouth not in ("driver", "painted"):
+            raise GeneratorError(f"no mouth is called {mouth!r}", cure="choose driver or painted")
+        self.mouth = mouth
+        self._for: Portrait | None = None
+        self._out: Image = np.zeros((0, 0, 3), np.uint8)
+        self._coarse: Floats = np.zeros((0, 0, 2), np.float32)
+        self._depth: Floats = np.zeros((0, 0), np.float32)
+        self._backward: Floats = np.zeros((0, 0, 2), np.float32)
+        self._target: Floats = np.zeros((0, 3), np.float32)
+        self._tint: Floats | None = None
+
+    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+        """See ``Generator.prepare``."""
+        image = np.array(image, np.uint8, order="C")
+        pixels = face.pixels()
+        pose = own_pose(pixels)
+        shape = pose.unproject(pixels)
+        rings_px, follows, stretches = _rings(pixels)
+        height, width = image.shape[:2]
+        box = _box(rings_px[-len(OVAL) :, :2], width, height)
+        rows = np.arange(0, -(-(box[3] - box[1]) // STEP), dtype=np.float32) * STEP + (STEP - 1) / 2
+        columns = np.arange(0, -(-(box[2] - box[0]) // STEP), dtype=np.float32) * STEP + (STEP - 1) / 2
+        lips = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
+        features = _Features(
+            image=image,
+            pose=pose,
+            shape=shape,
+            source=np.concatenate([pixels[:, :2], rings_px[:, :2]]).astype(np.float32),
+            rings=pose.unproject(rings_px),
+            follows=follows,
+            stretches=stretches,
+            triangles=np.concatenate([TRIANGLES, _ring_triangles()]),
+            transfer=ExpressionTransfer(shape),
+            eyes=(_eye(0, pixels, pose, shape), _eye(1, pixels, pose, shape)),
+            own_lips=float((lips.lower - lips.upper).mean() / np.hypot(*(lips.ends[2:] - lips.ends[:2]))),
+            skin=_skin(image, pixels),
+            box=box,
+            identity=np.ascontiguousarray(np.stack(np.meshgrid(columns, rows), axis=-1)),
+        )
+        return Portrait(name, (width, height), features)
+
+    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
+        """See ``Generator.drive``."""
+        features: _Features = portrait.features
+        if self._for is not portrait:
+            self._take(portrait)
+        pose = _limited(motion, features.pose)
+        wanted = features.transfer(motion)
+        self._place(features, pose, wanted.shape)
+        self._warp(features)
+        target = self._target
+        if wanted.lips > 0:
+            self._fill_mouth(features, motion, driving, wanted.lips)
+        for eye in range(2):
+            self._fill_eye(features, eye, pose, wanted.gaze[eye], float(wanted.closure[eye]), target)
+        return self._out
+
+    def close(self) -> None:
+        """See ``Generator.close``."""
+        self._for = None
+
+    def _take(self, portrait: Portrait) -> None:
+        features: _Features = portrait.features
+        left, top, right, bottom = features.box
+        self._for = portrait
+        self._out = features.image.copy()
+        self._coarse = np.empty_like(features.identity)
+        self._depth = np.empty(features.identity.shape[:2], np.float32)
+        rows, columns = self._depth.shape
+        self._backward = np.empty((rows * STEP, columns * STEP, 2), np.float32)
+        self._target = np.empty((len(features.source), 3), np.float32)
+        self._tint = None
+        self._patch = np.ascontiguousarray(features.image[top:bottom, left:right])
+
+    def _place(self, features: _Features, pose: Pose, shape: Points) -> None:
+        """Where every point of the mesh is in the output."""
+        target = self._target
+        target[:LANDMARKS] = pose.project(shape)
+        still = features.source[LANDMARKS:]
+        moved = pose.project(features.rings)
+        target[LANDMARKS:, :2] = still + features.follows * (moved[:, :2] - still)
+        rigid = pose.project(features.shape[OVAL])
+        dropped = np.tile(target[OVAL, :2] - rigid[:, :2], (len(RING_UP), 1))
+        target[LANDMARKS:, :2] += features.stretches * dropped
+        # whatever is around the face is behind it
+        target[LANDMARKS:, 2] = 1e4
+
+    def _warp(self, features: _Features) -> None:
+        left, top, right, bottom = features.box
+        np.copyto(self._coarse, features.identity)
+        self._depth.fill(np.inf)
+        raster.draw_mesh(
+            self._target, features.source, features.triangles, left, top, STEP, self._coarse, self._depth
+        )
+        cv2.resize(self._coarse, None, self._backward, STEP, STEP, cv2.INTER_LINEAR)
+        cv2.remap(
+            self._patch,
+            self._backward[: bottom - top, : right - left],
+            None,
+            cv2.INTER_LINEAR,
+            self._out[top:bottom, left:right],
+            cv2.BORDER_REPLICATE,
+        )
+
+    def _fill_eye(
+        self, features: _Features, index: int, pose: Pose, gaze: Floats, closure: float, target: Floats
+    ) -> None:
+        eye = features.eyes[index]
+        lens = Lens.of(target, EYE_CORNERS[index], UPPER_LIDS[index], LOWER_LIDS[index])
+        if index == 1:
+            lens = Lens.of(target, EYE_CORNERS[1][::-1], UPPER_LIDS[1][::-1], LOWER_LIDS[1][::-1])
+        now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + self._carried(features, pose, index))
+        to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
+        move = (features.pose.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[
+            :2
+        ] * features.pose.scale
+        stretch = 1 - min(closure, 0.0)
+        feather = max(1.2, 0.004 * features.image.shape[0])
+        raster.draw_eye(
+            self._out, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends, eye.lens.upper,
+            eye.lens.lower, to_own, eye.iris, move.astype(np.float32), stretch, 0.3 * max(closure, 0.0), feather,
+        )  # fmt: skip
+
+    def _carried(self, features: _Features, pose: Pose, index: int) -> Floats:
+        """How far expression alone moved the corners of an eye, (2,) pixels."""
+        ends = EYE_CORNERS[index]
+        rigid = pose.project(features.shape[ends])[:, :2]
+        return np.asarray((self._target[ends, :2] - rigid).mean(axis=0), np.float32)
+
+    def _fill_mouth(self, features: _Features, motion: Motion, driving: Image | None, lips: float) -> None:
+        lens = Lens.of(self._target, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
+        opacity = float(np.clip((lips - 0.01) / 0.03, 0, 1))
+        if features.own_lips > 0.06:
+            # a portrait that shows its teeth keeps them until it is asked to open wider
+            opacity *= float(np.clip((lips / features.own_lips - 1.15) / 0.5, 0, 1))
+        if opacity <= 0:
+            return
+        feather = max(1.5, 0.006 * features.image.shape[0])
+        if self.mouth == "driver" and driving is not None and motion.face is not None:
+            pixels = motion.face.pixels()
+            its = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
+            skin = _skin(driving, pixels)
+            tint = np.clip(features.skin / np.maximum(skin, 8), 0.4, 1.8).astype(np.float32)
+            self._tint = tint if self._tint is None else self._tint + np.float32(0.1) * (tint - self._tint)
+            raster.draw_mouth_from(
+                self._out, lens.ends, lens.upper, lens.lower, driving, its.ends, its.upper, its.lower,
+                self._tint, opacity, feather,
+            )  # fmt: skip
+            return
+        light = float(features.skin.mean()) / 190
+        tone = features.skin / max(float(features.skin.max()), 1.0)
+        teeth = np.asarray(
+            np.array([232, 226, 214], np.float32) * min(light, 1.05) * (0.6 + 0.4 * tone), np.float32
+        )
+        gum = np.asarray(np.array([168, 84, 84], np.float32) * light, np.float32)
+        cavity = np.asarray(np.array([52, 20, 22], np.float32) * light, np.float32)
+        raster.paint_mouth(self._out, lens.ends, lens.upper, lens.lower, teeth, gum, cavity, opacity, feather)
+
+
+def _limited(motion: Motion, own: Pose) -> Pose:
+    """The portrait's pose for a motion, within what a mesh can show."""
+    turn = rotation_vector(motion.rotation)
+    angle = float(np.linalg.norm(turn))
+    if angle > TURN_KNEE:
+        room = TURN_LIMIT - TURN_KNEE
+        turn = turn * np.float32((TURN_KNEE + room * np.tanh((angle - TURN_KNEE) / room)) / angle)
+    rotation = np.asarray(rotation_matrix(turn) @ own.rotation, np.float32)
+    scale = own.scale * float(np.exp(SCALE_LIMIT * np.tanh(np.log(motion.scale) / SCALE_LIMIT)))
+    shift = SHIFT_LIMIT * np.tanh(motion.translation / SHIFT_LIMIT)
+    pivot = own.project(PIVOT[None])[0]
+    # the driver's translation is that of the eyes, and turning about the neck has moved them already
+    eyes = pivot - own.scale * rotation @ PIVOT
+    lean = own.origin[:2] + own.scale * shift - eyes[:2]
+    lean = SHIFT_LIMIT * own.scale * np.tanh(lean / (SHIFT_LIMIT * own.scale))
+    origin = pivot - scale * rotation @ PIVOT
+    origin[:2] += 0.5 * lean
+    return Pose(rotation, origin.astype(np.float32), scale)
+
+
+def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
+    """Rings of points around the face: (4 * 36, 3) pixels, how much each follows the head, and the jaw."""
+    oval = pixels[OVAL]
+    centre = (pixels[OVAL[0]] + pixels[OVAL[18]]) / 2
+    down = (oval[:, 1:2] - centre[1]) / max(float(np.abs(oval[:, 1] - centre[1]).max()), 1.0)
+    depth = pixels[[234, 454], 2].mean()
+    share = np.clip(0.5 + 0.5 * down, 0, 1)
+    rings, follows, stretches = [], [], []
+    for up_factor, down_factor, follow, stretch in zip(
+        RING_UP, RING_DOWN, RING_FOLLOWS, RING_STRETCHES, strict=True
+    ):
+        factor = up_factor + (down_factor - up_factor) * share
+        ring = centre + factor * (oval - centre)
+        # hair and neck are as deep as the ears
+        ring[:, 2] = oval[:, 2] + np.minimum(1, (factor[:, 0] - 1) / 0.5) * (depth - oval[:, 2])
+        rings.append(ring)
+        follows.append(np.full((len(OVAL), 1), follow))
+        stretches.append(np.full((len(OVAL), 1), stretch))
+    return (
+        np.concatenate(rings).astype(np.float32),
+        np.concatenate(follows).astype(np.float32),
+        np.concatenate(stretches).astype(np.float32),
+    )
+
+
+def _ring_triangles() -> NDArray[np.int32]:
+    """Two triangles a quad between the outline and the rings, (288, 3) int32."""
+    count = len(OVAL)
+    rows = [OVAL] + [LANDMARKS + ring * count + np.arange(count) for ring in range(len(RING_UP))]
+    triangles = []
+    for inner, outer in zip(rows[:-1], rows[1:], strict=True):
+        after_inner, after_outer = np.roll(inner, -1), np.roll(outer, -1)
+        triangles.append(np.stack([inner, outer, after_inner], axis=1))
+        triangles.append(np.stack([after_inner, outer, after_outer], axis=1))
+    return np.concatenate(triangles).astype(np.int32)
+
+
+def _box(outline: Floats, width: int, height: int) -> tuple[int, int, int, int]:
+    left, top = np.floor(outline.min(axis=0)).astype(int) - 2
+    right, bottom = np.ceil(outline.max(axis=0)).astype(int) + 3
+    return max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height)
+
+
+def _eye(index: int, pixels: Points, pose: Pose, shape: Points) -> _Eye:
+    ends, upper, lower = EYE_CORNERS[index], UPPER_LIDS[index], LOWER_LIDS[index]
+    if index == 1:
+        ends, upper, lower = ends[::-1], upper[::-1], lower[::-1]
+    iris = pixels[IRISES[index]]
+    radius = float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean())
+    a, b = shape[ends[0]], shape[ends[1]]
+    third = (a + b) / 2 + np.array([0, 0.5 * np.linalg.norm(b - a), 0], np.float32)
+    frame = np.stack([a, b, third]).astype(np.float32)
+    return _Eye(
+        Lens.of(pixels, ends, upper, lower),
+        np.array([iris[0, 0], iris[0, 1], max(radius, 1.0)], np.float32),
+        frame,
+        np.ascontiguousarray(pose.project(frame)[:, :2]),
+    )
+
+
+def _skin(image: Image, pixels: Points) -> Floats:
+    """Mean colour of the cheeks, (3,) float32."""
+    height, width = image.shape[:2]
+    columns = np.clip(pixels[SKIN, 0], 0, width - 1).astype(np.intp)
+    rows = np.clip(pixels[SKIN, 1], 0, height - 1).astype(np.intp)
+    return image[rows, columns].mean(axis=0).astype(np.float32)

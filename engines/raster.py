@@ -1,0 +1,258 @@
+"""The inner loops of the mesh generator, compiled by numba; all of them release the GIL.
+
+They write into buffers of the caller and allocate nothing of a picture's size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def draw_mesh(
+    target: Any, source: Any, triangles: Any, x0: int, y0: int, step: int, backward: Any, depth: Any
+) -> None:
+    """Rasterise a mesh into a backward map, nearest first.
+
+    target: (N, 3) float32, pixels, z away from the viewer; source: (N, 2) float32, pixels; triangles: (T, 3) int32.
+    backward: (h, w, 2) float32, where each sample of the output comes from, relative to (x0, y0); sample (i, j) stands
+    for the output pixel (x0 + step * j + (step - 1) / 2, y0 + step * i + (step - 1) / 2). depth: (h, w) float32.
+    Both are written to where a triangle covers a sample and is not hidden.
+    """
+    height, width = depth.shape
+    inverse = np.float32(1.0 / step)
+    half = np.float32((step - 1) * 0.5)
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ax, ay = (target[a, 0] - x0 - half) * inverse, (target[a, 1] - y0 - half) * inverse
+        bx, by = (target[b, 0] - x0 - half) * inverse, (target[b, 1] - y0 - half) * inverse
+        cx, cy = (target[c, 0] - x0 - half) * inverse, (target[c, 1] - y0 - half) * inverse
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if abs(area) < 1e-6:
+            continue
+        low_y = max(0, int(np.ceil(min(ay, by, cy) - 1e-3)))
+        high_y = min(height - 1, int(np.floor(max(ay, by, cy) + 1e-3)))
+        low_x = max(0, int(np.ceil(min(ax, bx, cx) - 1e-3)))
+        high_x = min(width - 1, int(np.floor(max(ax, bx, cx) + 1e-3)))
+        if low_y > high_y or low_x > high_x:
+            continue
+        scale = np.float32(1.0) / area
+        # barycentric weights as planes: w = base + dx * x + dy * y
+        wb_dx, wb_dy = (cy - ay) * scale, -(cx - ax) * scale
+        wc_dx, wc_dy = -(by - ay) * scale, (bx - ax) * scale
+        sx, sy, z = source[a, 0] - x0, source[a, 1] - y0, target[a, 2]
+        sx_b, sx_c = source[b, 0] - source[a, 0], source[c, 0] - source[a, 0]
+        sy_b, sy_c = source[b, 1] - source[a, 1], source[c, 1] - source[a, 1]
+        z_b, z_c = target[b, 2] - z, target[c, 2] - z
+        for y in range(low_y, high_y + 1):
+            wb = wb_dx * (low_x - ax) + wb_dy * (y - ay)
+            wc = wc_dx * (low_x - ax) + wc_dy * (y - ay)
+            for x in range(low_x, high_x + 1):
+                if wb >= -1e-4 and wc >= -1e-4 and wb + wc <= 1.0001:
+                    near = z + wb * z_b + wc * z_c
+                    if near < depth[y, x]:
+                        depth[y, x] = near
+                        backward[y, x, 0] = sx + wb * sx_b + wc * sx_c
+                        backward[y, x, 1] = sy + wb * sy_b + wc * sy_c
+                wb += wb_dx
+                wc += wc_dx
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _sample(image: Any, x: float, y: float, channel: int) -> float:
+    """Bilinear, clamped to the picture."""
+    height, width = image.shape[0], image.shape[1]
+    x = min(max(x, 0.0), width - 1.001)
+    y = min(max(y, 0.0), height - 1.001)
+    column, row = int(x), int(y)
+    fx, fy = x - column, y - row
+    top = image[row, column, channel] * (1 - fx) + image[row, column + 1, channel] * fx
+    bottom = image[row + 1, column, channel] * (1 - fx) + image[row + 1, column + 1, channel] * fx
+    return top * (1 - fy) + bottom * fy
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _look_up(table: Any, at: float) -> float:
+    """Linear between the entries of a table over [0, 1]."""
+    last = table.shape[0] - 1
+    at = min(max(at, 0.0), 1.0) * last
+    index = min(int(at), last - 1)
+    part = at - index
+    return table[index] * (1 - part) + table[index + 1] * part
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _ramp(x: float) -> float:
+    """Smooth step from 0 at 0 to 1 at 1."""
+    x = min(max(x, 0.0), 1.0)
+    return x * x * (3 - 2 * x)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def lens_box(
+    lens: Any, upper: Any, lower: Any, width: int, height: int, margin: float
+) -> tuple[int, int, int, int]:
+    """The pixels that a lens may touch: left, top, right, bottom, the last two exclusive.
+
+    A lens is the opening between two lids or lips. lens: (4,) float32, its two corners (x0, y0, x1, y1) in pixels;
+    upper and lower: (K,) float32, how far below the line between the corners each edge is, over its length, in
+    pixels.
+    """
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    left, top, right, bottom = 1e9, 1e9, -1e9, -1e9
+    last = upper.shape[0] - 1
+    for k in range(last + 1):
+        along = length * k / last
+        for table in (upper, lower):
+            x, y = lens[0] + ux * along - uy * table[k], lens[1] + uy * along + ux * table[k]
+            left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
+    return (
+        int(max(left - margin, 0)),
+        int(max(top - margin, 0)),
+        int(min(right + margin + 2, width)),
+        int(min(bottom + margin + 2, height)),
+    )
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def draw_eye(
+    out: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, own_lower: Any,
+    to_own: Any, iris: Any, gaze: Any, stretch: float, shade: float, feather: float,
+) -> None:  # fmt: skip
+    """Draw the eyeball between the lids, blended over what the mesh put there.
+
+    out: (H, W, 3) uint8, written to; image: (H, W, 3) uint8, the portrait. lens, upper, lower: the opening now, as in
+    ``lens_box``; own_*: the one painted. to_own: (2, 3) float32, output pixel to portrait pixel with the head's motion
+    alone. iris: (3,) float32, centre and radius in the portrait; gaze: (2,) float32, how far it moves there, pixels.
+    stretch: how much taller than painted the eye is open, 1 or more. shade: 0 to 1, the shadow of a falling lid.
+    """
+    left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], feather)
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    own_length = max(np.hypot(own_lens[2] - own_lens[0], own_lens[3] - own_lens[1]), 1e-3)
+    ox, oy = (own_lens[2] - own_lens[0]) / own_length, (own_lens[3] - own_lens[1]) / own_length
+    # the sclera beside the iris stretches and shrinks over this many radii: enough to never fold over
+    fall = max(1.0, 2.2 * np.hypot(gaze[0], gaze[1]) / iris[2])
+    centre_below = -oy * (iris[0] - own_lens[0]) + ox * (iris[1] - own_lens[1])
+    for y in range(top, bottom):
+        for x in range(left, right):
+            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            if along <= 0 or along >= 1:
+                continue
+            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            from_top = below - _look_up(upper, along)
+            from_bottom = _look_up(lower, along) - below
+            alpha = _ramp(from_top / feather) * _ramp(from_bottom / feather)
+            if alpha <= 0:
+                continue
+            px = to_own[0, 0] * x + to_own[0, 1] * y + to_own[0, 2]
+            py = to_own[1, 0] * x + to_own[1, 1] * y + to_own[1, 2]
+            distance = np.hypot(px - iris[0] - gaze[0], py - iris[1] - gaze[1]) / iris[2]
+            share = 1 - _ramp((distance - 1) / fall)
+            px -= gaze[0] * share
+            py -= gaze[1] * share
+            # never read beyond the painted lids: there is skin
+            own_along = (ox * (px - own_lens[0]) + oy * (py - own_lens[1])) / own_length
+            own_below = -oy * (px - own_lens[0]) + ox * (py - own_lens[1])
+            own_below = centre_below + (own_below - centre_below) / stretch
+            own_along = min(max(own_along, 0.02), 0.98)
+            first, last = _look_up(own_upper, own_along), _look_up(own_lower, own_along)
+            edge = min(1.2, 0.3 * (last - first))
+            own_below = min(max(own_below, first + edge), max(last - edge, first + edge))
+            px = own_lens[0] + ox * own_along * own_length - oy * own_below
+            py = own_lens[1] + oy * own_along * own_length + ox * own_below
+            light = 1 - shade * (1 - _ramp(from_top / (0.18 * length)))
+            for c in range(3):
+                value = _sample(image, px, py, c) * light
+                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def draw_mouth_from(
+    out: Any, lens: Any, upper: Any, lower: Any, driving: Any, its_lens: Any, its_upper: Any, its_lower: Any,
+    tint: Any, opacity: float, feather: float,
+) -> None:  # fmt: skip
+    """Fill the opened lips with the inside of the driver's mouth, and with nothing else of that picture.
+
+    Arguments as in ``draw_eye``; driving: (h, w, 3) uint8 with its own lens; tint: (3,) float32, factor per channel.
+    """
+    left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], feather)
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    its_length = np.hypot(its_lens[2] - its_lens[0], its_lens[3] - its_lens[1])
+    vx, vy = (its_lens[2] - its_lens[0]) / its_length, (its_lens[3] - its_lens[1]) / its_length
+    for y in range(top, bottom):
+        for x in range(left, right):
+            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            if along <= 0 or along >= 1:
+                continue
+            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            first, last = _look_up(upper, along), _look_up(lower, along)
+            alpha = opacity * _ramp((below - first) / feather) * _ramp((last - below) / feather)
+            if alpha <= 0:
+                continue
+            part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
+            there = min(max(along, 0.04), 0.96)
+            its_first, its_last = _look_up(its_upper, there), _look_up(its_lower, there)
+            its_below = its_first + (0.06 + 0.88 * part) * max(its_last - its_first, 0.0)
+            px = its_lens[0] + vx * there * its_length - vy * its_below
+            py = its_lens[1] + vy * there * its_length + vx * its_below
+            light = 0.55 + 0.45 * _ramp(8 * along) * _ramp(8 * (1 - along)) * _ramp(
+                (below - first) / (0.06 * length)
+            )
+            for c in range(3):
+                value = min(_sample(driving, px, py, c) * tint[c] * light, 255.0)
+                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def paint_mouth(
+    out: Any,
+    lens: Any,
+    upper: Any,
+    lower: Any,
+    teeth: Any,
+    gum: Any,
+    cavity: Any,
+    opacity: float,
+    feather: float,
+) -> None:
+    """Fill the opened lips with teeth, tongue and shadow, drawn from three colours, (3,) float32 each."""
+    left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], feather)
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    for y in range(top, bottom):
+        for x in range(left, right):
+            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            if along <= 0 or along >= 1:
+                continue
+            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            first, last = _look_up(upper, along), _look_up(lower, along)
+            alpha = opacity * _ramp((below - first) / feather) * _ramp((last - below) / feather)
+            if alpha <= 0:
+                continue
+            down, up = (below - first) / length, (last - below) / length
+            side = 2 * along - 1
+            arch = 1 - side * side
+            # the upper row hangs from behind the lip, the lower one is mostly hidden by its own
+            upper_row = _ramp((0.135 * arch - down) / 0.02 + 0.5)
+            lower_row = _ramp((0.05 * arch - 0.01 - up) / 0.02 + 0.5)
+            tooth = abs(side) / (0.2 + 0.06 * abs(side))
+            seam = min(tooth - np.floor(tooth), np.ceil(tooth) - tooth)
+            enamel = 0.86 + 0.14 * _ramp(seam / 0.12)
+            tongue = _ramp((0.24 - up) / 0.12) * _ramp(arch * 1.6 - 0.3) * _ramp((down + up - 0.12) / 0.12)
+            # lips and cheeks shade what is behind them
+            light = (0.45 + 0.55 * _ramp(down / 0.07)) * (0.35 + 0.65 * _ramp(arch * 1.5))
+            for c in range(3):
+                value = cavity[c] + tongue * (gum[c] - cavity[c]) * 0.8
+                value += lower_row * (teeth[c] * enamel * 0.72 - value)
+                value += upper_row * (teeth[c] * enamel - value)
+                value = min(max(value * light, 0.0), 255.0)
+                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)

@@ -1,0 +1,79 @@
+"""Where things are in MediaPipe's face mesh: triangles, outlines and the points that share a name.
+
+The numbering is MediaPipe's (Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile
+GPUs", 2019; irises by Ablavatski et al., 2020). Left and right are the subject's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.intp]
+
+
+def _points(*numbers: int) -> Indices:
+    indices = np.array(numbers, np.intp)
+    indices.flags.writeable = False
+    return indices
+
+
+with np.load(Path(__file__).parent / "assets" / "topology.npz", allow_pickle=False) as _tables:
+    TRIANGLES: NDArray[np.int32] = _tables["triangles"].astype(np.int32)
+    """(898, 3) int32: the face, the slit of the mouth and the eyes, wound alike."""
+    MIRROR: Indices = _tables["mirror"].astype(np.intp)
+    """(478,): the point that each one becomes when the picture is flipped left to right."""
+
+OVAL = _points(
+    10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148,
+    152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356, 389, 251, 284, 332, 297, 338,
+)  # fmt: skip
+"""(36,) the outline of the face, from the top of the forehead by the right cheek to the chin and back."""
+
+RIGID = _points(
+    10, 109, 67, 103, 54, 338, 297, 332, 284, 21, 251, 162, 389, 127, 356, 234, 454,
+    168, 6, 197, 195, 33, 133, 263, 362,
+)  # fmt: skip
+"""(25,) what hardly moves with expression: forehead, temples, bridge of the nose, corners of the eyes."""
+RIGID_WEIGHTS: NDArray[np.float32] = np.array([1.0] * 17 + [2.0] * 8, np.float32)
+"""(25,) float32: the inner points count double, as the outline is what landmarks are least sure of."""
+
+RIGHT_EYE, LEFT_EYE = 0, 1
+EYE_CORNERS = (_points(33, 133), _points(263, 362))
+"""Outer and inner corner of each eye."""
+UPPER_LIDS = (_points(246, 161, 160, 159, 158, 157, 173), _points(466, 388, 387, 386, 385, 384, 398))
+"""(7,) the edge of each upper lid from the outer corner inwards, without the corners."""
+LOWER_LIDS = (_points(7, 163, 144, 145, 153, 154, 155), _points(249, 390, 373, 374, 380, 381, 382))
+"""(7,) the edge of each lower lid, opposite the points of the upper one."""
+UPPER_LID_FOLDS = (_points(247, 30, 29, 27, 28, 56, 190), _points(467, 260, 259, 257, 258, 286, 414))
+"""(7,) the ring of skin above each upper lid."""
+LOWER_LID_FOLDS = (_points(25, 110, 24, 23, 22, 26, 112), _points(255, 339, 254, 253, 252, 256, 341))
+"""(7,) the ring of skin below each lower lid."""
+IRISES = (_points(468, 469, 470, 471, 472), _points(473, 474, 475, 476, 477))
+"""(5,) centre and four points of the rim of each iris."""
+
+MOUTH_CORNERS = _points(78, 308)
+"""(2,) right and left inner corner of the mouth."""
+INNER_UPPER_LIP = _points(191, 80, 81, 82, 13, 312, 311, 310, 415)
+"""(9,) the lower edge of the upper lip, from right to left, without the corners."""
+INNER_LOWER_LIP = _points(95, 88, 178, 87, 14, 317, 402, 318, 324)
+"""(9,) the upper edge of the lower lip, opposite the points of the upper one."""
+UPPER_LIP_ROWS = (
+    _points(183, 42, 41, 38, 12, 268, 271, 272, 407),
+    _points(184, 74, 73, 72, 11, 302, 303, 304, 408),
+    _points(185, 40, 39, 37, 0, 267, 269, 270, 409),
+)
+"""The rows of the upper lip outwards, opposite the inner edge."""
+LOWER_LIP_ROWS = (
+    _points(96, 89, 179, 86, 15, 316, 403, 319, 325),
+    _points(77, 90, 180, 85, 16, 315, 404, 320, 307),
+    _points(146, 91, 181, 84, 17, 314, 405, 321, 375),
+)
+"""The rows of the lower lip outwards, opposite the inner edge."""
+CHIN = _points(
+    18, 83, 313, 182, 406, 200, 201, 421, 194, 418, 199, 208, 428, 175, 171, 396, 152, 148, 377, 176, 400, 149, 378,
+    140, 369, 32, 262, 211, 431, 204, 424, 106, 335, 43, 273,
+)  # fmt: skip
+"""What moves with the jaw below the lips."""

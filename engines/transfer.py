@@ -1,0 +1,152 @@
+"""Carries the driver's expression over to a portrait of other proportions. NumPy only; head frame throughout.
+
+Most of the face takes the driver's displacement, scaled by how the two faces compare. Lids and lips are different:
+there what matters is not how far a point moved but whether the gap closes, so gaps are carried over as gaps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.topology import (
+    CHIN,
+    EYE_CORNERS,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    IRISES,
+    LOWER_LID_FOLDS,
+    LOWER_LIDS,
+    LOWER_LIP_ROWS,
+    MOUTH_CORNERS,
+    OVAL,
+    UPPER_LID_FOLDS,
+    UPPER_LIDS,
+    UPPER_LIP_ROWS,
+)
+from engines.types import LANDMARKS, Motion, Points
+
+SHUT = 0.30
+"""Landmarks of a shut eye still show this share of the open eye's gap."""
+LIPS_MEET = 0.025
+"""Landmarks of shut lips still show up to this gap, as a share of the mouth's width."""
+GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
+"""How far an iris may move from where it is painted, as shares of the eye's width, across and down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pose3:
+    """What a portrait's face shall look like, in its own head frame."""
+
+    shape: Points
+    """(478, 3) float32."""
+    gaze: NDArray[np.float32]
+    """(2, 2) float32: how far each iris moves, across and down, in head units."""
+    closure: NDArray[np.float32]
+    """(2,) float32: 0 as painted, 1 shut, under 0 wider open than painted."""
+    lips: float
+    """Gap between the lips over the width of the mouth."""
+
+
+def _width(shape: Points, ends: NDArray[np.intp]) -> float:
+    return max(float(np.linalg.norm(shape[ends[1]] - shape[ends[0]])), 1e-6)
+
+
+def _openings(shape: Points) -> NDArray[np.float32]:
+    """Mean gap of each eye's lids over its width, (2,)."""
+    return np.array(
+        [
+            float((shape[low][2:5, 1] - shape[up][2:5, 1]).mean()) / _width(shape, ends)
+            for ends, up, low in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True)
+        ],
+        np.float32,
+    )
+
+
+def _gaze(shape: Points) -> NDArray[np.float32]:
+    """Where each iris is between the corners of its eye, in eye widths, (2, 2)."""
+    return np.stack(
+        [
+            (shape[iris[0]] - shape[ends].mean(axis=0))[:2] / _width(shape, ends)
+            for ends, iris in zip(EYE_CORNERS, IRISES, strict=True)
+        ]
+    ).astype(np.float32)
+
+
+class ExpressionTransfer:
+    """Carries expressions to one portrait; holds what depends on the portrait alone."""
+
+    def __init__(self, shape: Points) -> None:
+        """``shape`` is the portrait's own face, (478, 3) float32 in its head frame; kept, not written to."""
+        self._shape = shape
+        self._mouth_width = _width(shape, MOUTH_CORNERS)
+        self._eye_widths = [_width(shape, ends) for ends in EYE_CORNERS]
+        self._neutral: Points | None = None
+        self._scale = np.ones((LANDMARKS, 3), np.float32)
+
+    def __call__(self, motion: Motion) -> Pose3:
+        """The portrait's face for one frame."""
+        if self._neutral is not motion.neutral:
+            self._neutral, self._scale = motion.neutral, self._proportions(motion.neutral)
+        shape = self._shape + (motion.expression - motion.neutral) * self._scale
+        closure = self._shut_eyes(shape, motion)
+        lips = self._meet_lips(shape, motion)
+        gaze = self._turn_eyes(motion, closure)
+        return Pose3(shape, gaze, closure, lips)
+
+    def _proportions(self, neutral: Points) -> NDArray[np.float32]:
+        """How much of a displacement of the driver each point takes, (478, 3)."""
+        across = _width(self._shape, OVAL[[8, 28]]) / _width(neutral, OVAL[[8, 28]])
+        mouth = self._mouth_width / _width(neutral, MOUTH_CORNERS)
+        lower = (self._shape[152, 1] - self._shape[2, 1]) / max(float(neutral[152, 1] - neutral[2, 1]), 1e-6)
+        scale = np.ones((LANDMARKS, 3), np.float32)
+        below = np.clip((self._shape[:, 1] - self._shape[4, 1]) / 0.5, 0, 1)
+        scale[:, 0] = np.clip(across + (0.5 * (across + mouth) - across) * below, 0.7, 1.4)
+        scale[:, 1] = 1 + (np.clip(lower, 0.7, 1.4) - 1) * below
+        return scale
+
+    def _shut_eyes(self, shape: Points, motion: Motion) -> NDArray[np.float32]:
+        """Set the lids in ``shape`` as far shut as the driver's are."""
+        neutral, now = _openings(motion.neutral), _openings(motion.expression)
+        ratio = np.where(neutral > 0.02, now / np.maximum(neutral, 0.02), 1.0)
+        closure = np.clip((1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
+        own = self._shape
+        for eye in range(2):
+            ends, up, low = EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye]
+            carried = (shape[ends] - own[ends]).mean(axis=0)
+            gap = own[low] - own[up]
+            # a lid is a sheet over a ball: the upper one does nearly all of the way
+            shift = gap * closure[eye]
+            shape[up] = own[up] + carried + 0.9 * shift
+            shape[low] = own[low] + carried - 0.1 * shift
+            fold_up, fold_low = UPPER_LID_FOLDS[eye], LOWER_LID_FOLDS[eye]
+            shape[fold_up] = 0.5 * shape[fold_up] + 0.5 * (own[fold_up] + carried) + 0.4 * shift
+            shape[fold_low] = 0.5 * shape[fold_low] + 0.5 * (own[fold_low] + carried) - 0.05 * shift
+            shape[IRISES[eye]] = own[IRISES[eye]] + carried
+        return closure
+
+    def _meet_lips(self, shape: Points, motion: Motion) -> float:
+        """Part the lips in ``shape`` by the driver's gap; returns it over the mouth's width."""
+        driver = motion.expression
+        width = _width(motion.neutral, MOUTH_CORNERS)
+        gap = (driver[INNER_LOWER_LIP, 1] - driver[INNER_UPPER_LIP, 1]) / width
+        wanted = np.maximum(gap - LIPS_MEET, 0) * self._mouth_width
+        error = wanted - (shape[INNER_LOWER_LIP, 1] - shape[INNER_UPPER_LIP, 1])
+        shape[INNER_UPPER_LIP, 1] -= 0.3 * error
+        shape[INNER_LOWER_LIP, 1] += 0.7 * error
+        for share, row in zip((0.8, 0.5, 0.3), UPPER_LIP_ROWS, strict=True):
+            shape[row, 1] -= 0.3 * share * error
+        for share, row in zip((0.9, 0.8, 0.7), LOWER_LIP_ROWS, strict=True):
+            shape[row, 1] += 0.7 * share * error
+        shape[CHIN, 1] += 0.7 * 0.4 * float(error[3:6].mean())
+        return float(wanted[3:6].mean()) / self._mouth_width
+
+    def _turn_eyes(self, motion: Motion, closure: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How far the irises move, (2, 2); both eyes look the same way."""
+        move = (_gaze(motion.expression) - _gaze(motion.neutral)).mean(axis=0)
+        limited = GAZE_LIMIT * np.tanh(move / GAZE_LIMIT)
+        seen = 1 - np.clip(closure, 0, 1)[:, None] ** 2
+        widths = np.array(self._eye_widths, np.float32)[:, None]
+        return np.asarray(limited * widths * seen, np.float32)

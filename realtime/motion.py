@@ -1,0 +1,317 @@
+"""From the driver's face to what the portrait shall do: smoothing, the neutral, and motion relative to it.
+
+Reenactment is relative: the portrait moves as the driver moves away from the driver's own neutral face, so the driver's
+looks stay the driver's (Zakharov et al. 2019 call the alternative identity leakage). Everything here is geometry on 478
+points and takes well under a millisecond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.head import Pose, own_pose, pose_against, rotation_matrix, rotation_vector
+from engines.topology import (
+    EYE_CORNERS,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    IRISES,
+    LOWER_LIDS,
+    MIRROR,
+    MOUTH_CORNERS,
+    UPPER_LIDS,
+)
+from engines.types import LANDMARKS, FaceState, Motion, Points
+from realtime.smoothing import OneEuro
+
+NeutralMode = Literal["auto", "first"]
+Region = Literal["all", "expression", "pose"]
+
+HOLD_NS = 200_000_000
+"""A face that is lost keeps its last motion this long: most losses are a blink of the tracker."""
+REST_NS = 700_000_000
+"""Then it eases to rest in this time."""
+RETURN_NS = 250_000_000
+"""A face that is found again is taken up in this time."""
+CALIBRATION_NS = 500_000_000
+"""``calibrate`` takes the mean of the faces seen in this time as the neutral."""
+EASE_S = 0.35
+"""Time constant with which a new neutral takes over from the last."""
+
+_QUICK = np.concatenate([*UPPER_LIDS, *LOWER_LIDS, *IRISES, INNER_UPPER_LIP, INNER_LOWER_LIP])
+
+
+def eye_openings(shape: Points) -> NDArray[np.float32]:
+    """How far each eye is open, (2,) float32: mean gap between the lids over the width of the eye."""
+    openings = []
+    for corners, upper, lower in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True):
+        gap = np.linalg.norm((shape[lower] - shape[upper])[2:5, :2], axis=1).mean()
+        openings.append(gap / max(float(np.linalg.norm(shape[corners[0]] - shape[corners[1]])), 1e-6))
+    return np.array(openings, np.float32)
+
+
+def mouth_opening(shape: Points) -> float:
+    """How far the lips are apart over the width of the mouth."""
+    gap = float(np.abs(shape[INNER_LOWER_LIP[3:6], 1] - shape[INNER_UPPER_LIP[3:6], 1]).mean())
+    return gap / max(float(np.linalg.norm(shape[MOUTH_CORNERS[0]] - shape[MOUTH_CORNERS[1]])), 1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class Neutral:
+    """The driver at rest: the shape of the face, and the pose from which head motion counts."""
+
+    shape: Points
+    """(478, 3) float32 in the head frame."""
+    pose: Pose
+    width: int
+    """Of the picture the pose is in, pixels."""
+
+    @staticmethod
+    def of(face: FaceState) -> Neutral:
+        """The face as it is."""
+        pixels = face.pixels()
+        pose = own_pose(pixels)
+        return Neutral(pose.unproject(pixels), pose, face.size[0])
+
+    def towards(self, other: Neutral, weight: float) -> Neutral:
+        """Part of the way to another neutral; ``weight`` 0 is this one, 1 the other."""
+        turn = rotation_vector(other.pose.rotation @ self.pose.rotation.T)
+        pose = Pose(
+            rotation_matrix(turn * np.float32(weight)) @ self.pose.rotation,
+            np.asarray(self.pose.origin + weight * (other.pose.origin - self.pose.origin), np.float32),
+            float(self.pose.scale * (other.pose.scale / self.pose.scale) ** weight),
+        )
+        shape = np.asarray(self.shape + np.float32(weight) * (other.shape - self.shape), np.float32)
+        return Neutral(shape, pose, other.width)
+
+    def mirrored(self) -> Neutral:
+        """The same neutral in the flipped picture."""
+        flip = np.array([-1, 1, 1], np.float32)
+        rotation = self.pose.rotation * flip[:, None] * flip[None, :]
+        origin = self.pose.origin * flip + np.array([self.width, 0, 0], np.float32)
+        return Neutral(self.shape[MIRROR] * flip, Pose(rotation, origin, self.pose.scale), self.width)
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best neutral seen so far, and how good it is (lower is better)."""
+
+    neutral: Neutral
+    cost: float
+
+
+class NeutralKeeper:
+    """Keeps the driver's neutral, and improves it by itself in the mode ``auto``.
+
+    The first good frame is a guess, and a bad one where somebody starts in the middle of a word. So each frame is
+    judged for how calm, frontal, shut-mouthed and open-eyed it is; a clearly better one becomes the target, to which the
+    neutral in use eases over.
+    """
+
+    MARGIN = 0.85
+
+    def __init__(self, mode: NeutralMode) -> None:
+        self._mode = mode
+        self._best: _Best | None = None
+        self._current: Neutral | None = None
+        self._usual: Points | None = None
+        self._widest_eyes = np.zeros(2, np.float32)
+        self._last_shape: Points | None = None
+        self._time_ns = 0
+        self._collected: list[Neutral] | None = None
+        self._collect_until = 0
+
+    @property
+    def calibrating(self) -> bool:
+        """Whether frames are being collected for a new neutral."""
+        return self._collected is not None
+
+    def calibrate(self) -> None:
+        """Take the faces of the next half second as the neutral."""
+        self._collected, self._collect_until = [], 0
+
+    def mirror(self) -> None:
+        """Go on in the flipped picture."""
+        if self._current is not None:
+            self._current = self._current.mirrored()
+        if self._best is not None:
+            self._best = _Best(self._best.neutral.mirrored(), self._best.cost)
+        self._usual = self._last_shape = self._collected = None
+        self._widest_eyes = self._widest_eyes[::-1].copy()
+
+    def update(self, face: FaceState) -> tuple[Neutral, Pose, Points]:
+        """Take in a frame; return the neutral in use, and the face's pose and shape (478, 3) against it."""
+        pixels = face.pixels()
+        if self._current is None or self._best is None:
+            neutral = Neutral.of(face)
+            self._current, self._best = neutral, _Best(neutral, np.inf)
+        pose = pose_against(pixels, self._current.shape)
+        shape = pose.unproject(pixels)
+        elapsed = np.clip((face.time_ns - self._time_ns) / 1e9, 1e-3, 0.5)
+        self._time_ns = face.time_ns
+        if self._collected is not None:
+            self._collect(face)
+        elif self._mode == "auto":
+            self._judge(face, pose, shape, float(elapsed))
+        self._current = self._current.towards(self._best.neutral, 1 - float(np.exp(-elapsed / EASE_S)))
+        pose = pose_against(pixels, self._current.shape)
+        return self._current, pose, pose.unproject(pixels)
+
+    def _collect(self, face: FaceState) -> None:
+        assert self._collected is not None
+        assert self._best is not None
+        if not self._collect_until:
+            self._collect_until = face.time_ns + CALIBRATION_NS
+        self._collected.append(Neutral.of(face))
+        if face.time_ns < self._collect_until:
+            return
+        mean, count = self._collected[0], 1
+        for neutral in self._collected[1:]:
+            count += 1
+            mean = mean.towards(neutral, 1 / count)
+        # what the person chose is not improved upon
+        self._best, self._collected = _Best(mean, 0.0), None
+
+    def _judge(self, face: FaceState, pose: Pose, shape: Points, elapsed: float) -> None:
+        assert self._best is not None
+        eyes = eye_openings(shape)
+        # forgets in some ten seconds, so that one startled look does not set the mark for good
+        self._widest_eyes = np.maximum(self._widest_eyes * np.float32(1 - 0.02 * elapsed), eyes)
+        if self._usual is None or self._last_shape is None:
+            self._usual, self._last_shape = shape, shape
+            speed = 0.0
+        else:
+            self._usual = self._usual + np.float32(1 - np.exp(-elapsed / 2.0)) * (shape - self._usual)
+            speed = float(np.abs(shape - self._last_shape).mean()) / elapsed
+        self._last_shape = shape
+        tilt = float(np.linalg.norm(rotation_vector(pose.rotation)))
+        closed = float(1 - (eyes / np.maximum(self._widest_eyes, 1e-6)).min())
+        unusual = float(np.abs(shape - self._usual)[:468].mean())
+        cost = (
+            1.0 * tilt
+            + 2.0 * mouth_opening(shape)
+            + 1.5 * max(closed - 0.15, 0)
+            + 0.3 * speed
+            + 6.0 * unusual
+        )
+        if not np.isfinite(self._best.cost):
+            self._best.cost = cost
+        elif cost < self._best.cost * self.MARGIN - 0.01:
+            self._best = _Best(Neutral.of(face), cost)
+
+
+class _Smoother:
+    """One-euro filters over pose and expression: strong on a still face, quick on a moving one."""
+
+    def __init__(self) -> None:
+        # units: radians, face scales (some 80 mm), face scales
+        self._turn = OneEuro(1.0, 12.0)
+        self._place = OneEuro(np.array([1.0, 1.0, 1.0], np.float32), np.array([12.0, 12.0, 12.0], np.float32))
+        cutoff = np.full((LANDMARKS, 1), 1.2, np.float32)
+        beta = np.full((LANDMARKS, 1), 25.0, np.float32)
+        cutoff[_QUICK], beta[_QUICK] = 1.5, 40.0
+        self._shape = OneEuro(cutoff, beta, 2.0)
+
+    def reset(self) -> None:
+        self._turn.reset()
+        self._place.reset()
+        self._shape.reset()
+
+    def __call__(
+        self, turn: NDArray[np.float32], place: NDArray[np.float32], shape: Points, time_ns: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Points]:
+        return self._turn(turn, time_ns), self._place(place, time_ns), self._shape(shape, time_ns)
+
+
+class MotionTransfer:
+    """Turns what the tracker sees into what the portrait does. One thread owns it."""
+
+    def __init__(self, neutral: NeutralMode = "auto", region: Region = "all", gain: float = 1.0) -> None:
+        self.region: Region = region
+        self.gain = gain
+        self._mode: NeutralMode = neutral
+        self._keeper = NeutralKeeper(neutral)
+        self._smoother = _Smoother()
+        self._live = _REST
+        self._presence = 0.0
+        self._seen_ns = 0
+        self._time_ns = 0
+
+    @property
+    def calibrating(self) -> bool:
+        """Whether a new neutral is being taken."""
+        return self._keeper.calibrating
+
+    def calibrate(self) -> None:
+        """Take the driver's face of the next half second as the neutral."""
+        self._keeper.calibrate()
+
+    def mirror(self) -> None:
+        """Go on with a driving picture that is flipped left to right from now on."""
+        self._keeper.mirror()
+        self._smoother.reset()
+
+    def update(self, face: FaceState | None, time_ns: int) -> Motion:
+        """The motion for the frame shown at ``time_ns`` (the frame's own time).
+
+        Without a face the last motion is held for a moment and then eased to rest; a face that comes back is eased in.
+        """
+        elapsed = max(0, time_ns - self._time_ns)
+        self._time_ns = time_ns
+        if face is not None:
+            if self._presence == 0:
+                self._smoother.reset()
+            first = self._seen_ns == 0
+            self._seen_ns = time_ns
+            self._live = self._observe(face)
+            self._presence = 1.0 if first else min(1.0, self._presence + elapsed / RETURN_NS)
+        elif time_ns - self._seen_ns > HOLD_NS:
+            self._presence = max(0.0, self._presence - elapsed / REST_NS)
+        motion = self._limit(self._live)
+        weight = self._presence * self._presence * (3 - 2 * self._presence)
+        if weight < 1:
+            motion = _scaled(motion, weight, weight)
+        return replace(motion, face=face)
+
+    def _observe(self, face: FaceState) -> Motion:
+        neutral, pose, shape = self._keeper.update(face)
+        turn = rotation_vector(pose.rotation @ neutral.pose.rotation.T)
+        moved = (pose.origin - neutral.pose.origin)[:2] / neutral.pose.scale
+        place = np.array([moved[0], moved[1], np.log(pose.scale / neutral.pose.scale)], np.float32)
+        # what is smoothed is the change against the neutral: easing over to another one stays smooth as well
+        turn, place, change = self._smoother(turn, place, shape - neutral.shape, face.time_ns)
+        return Motion(
+            rotation=rotation_matrix(turn),
+            translation=place[:2],
+            scale=float(np.exp(place[2])),
+            neutral=neutral.shape,
+            expression=np.asarray(neutral.shape + change, np.float32),
+        )
+
+    def _limit(self, motion: Motion) -> Motion:
+        return _scaled(
+            motion,
+            0.0 if self.region == "expression" else 1.0,
+            0.0 if self.region == "pose" else self.gain,
+        )
+
+
+def _scaled(motion: Motion, pose: float, expression: float) -> Motion:
+    """The motion with its head pose and its expression taken that many times."""
+    if pose == 1 and expression == 1:
+        return motion
+    change = motion.expression - motion.neutral
+    return replace(
+        motion,
+        rotation=rotation_matrix(rotation_vector(motion.rotation) * np.float32(pose)),
+        translation=np.asarray(motion.translation * np.float32(pose), np.float32),
+        scale=float(motion.scale**pose),
+        expression=np.asarray(motion.neutral + np.float32(expression) * change, np.float32),
+    )
+
+
+_NOWHERE = np.zeros((LANDMARKS, 3), np.float32)
+_REST = Motion(np.eye(3, dtype=np.float32), np.zeros(2, np.float32), 1.0, _NOWHERE, _NOWHERE)
