@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from engines.errors import SourceMissing, TrackerError
 from engines.types import LANDMARKS, Image
 from realtime.modelfiles import cache_home
+from realtime.nativelog import quiet_libraries
 
 Floats = NDArray[np.float32]
 
@@ -84,8 +86,6 @@ class Judge:
                 f"the face landmarker bundle is not at {model}",
                 cure="fetch it once with: python -m tools.models fetch face_landmarker",
             )
-        # The library's own start-up chatter; its errors still come through.
-        os.environ.setdefault("GLOG_minloglevel", "2")
         import mediapipe
         from mediapipe.tasks.python import vision
         from mediapipe.tasks.python.core.base_options import BaseOptions
@@ -97,7 +97,8 @@ class Judge:
             output_facial_transformation_matrixes=True,
         )
         try:
-            self._landmarker = vision.FaceLandmarker.create_from_options(options)
+            with quiet_libraries():
+                self._landmarker = vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
             raise TrackerError(
                 f"{model} is not a face landmarker bundle that MediaPipe can load",
@@ -122,7 +123,8 @@ class Judge:
         self._size = (width, height)
         picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=image)
         # The landmarker only wants times that rise; its own smoothing then acts alike on driver and output.
-        result = self._landmarker.detect_for_video(picture, len(self._values) * 33)
+        with nullcontext() if self._values else quiet_libraries():
+            result = self._landmarker.detect_for_video(picture, len(self._values) * 33)
         values = np.full(len(CHANNELS), np.nan, np.float32)
         landmarks = np.full((LANDMARKS, 2), np.nan, np.float32)
         if result.face_landmarks:

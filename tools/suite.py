@@ -154,19 +154,15 @@ def _judge_still(image: Image, picture: Any, generator: Generator, model: Path) 
 
 def pair_table(results: list[PairResult]) -> Table:
     """One line a pair: r and gain of the six channels, faces, background and jitter; the averages last."""
-    table = Table(
-        title="r / gain by pair (still channels in brackets, left out of means)", title_justify="left"
-    )
+    table = Table(title="r / gain by pair (still channels in brackets, left out of means)", title_justify="left")
     table.box = box.SIMPLE
-    table.add_column("driver > portrait", overflow="fold")
-    for name in (*SIX, "gazeX", "mean r", "no face", "backgr. dB", "jitter px", "ms"):
+    table.add_column("driver > portrait", no_wrap=True, max_width=34)
+    for name in (*SIX, "gazeX", "mean r", "no face", "bg dB", "jitter", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         found = result.fidelity
         cells = [
-            ("[{:.2f}/{:.2f}]" if found[name].still else "{:.2f}/{:.2f}").format(
-                found[name].r, found[name].gain
-            )
+            ("[{:.2f}/{:.2f}]" if found[name].still else "{:.2f}/{:.2f}").format(found[name].r, found[name].gain)
             for name in (*SIX, "gazeX")
         ]
         table.add_row(
@@ -232,14 +228,10 @@ def suite_command(
     if not chosen:
         raise UsageError(f"no pair has {only!r} in its names", cure="leave --only out to see them all")
     for name in {
-        str(Path(folder, file))
-        for pair in chosen
-        for folder, file in zip(("clips", "portraits"), pair, strict=True)
+        str(Path(folder, file)) for pair in chosen for folder, file in zip(("clips", "portraits"), pair, strict=True)
     }:
         if not (faces / name).is_file():
-            raise SourceMissing(
-                f"there is no {name} in {faces}", cure="give the folder with clips and portraits"
-            )
+            raise SourceMissing(f"there is no {name} in {faces}", cure="give the folder with clips and portraits")
     if out:
         out.mkdir(parents=True, exist_ok=True)
     results = []
@@ -252,7 +244,7 @@ def suite_command(
             name = f"{Path(clip).stem}-{Path(portrait).stem}"
             plot(result.fidelity, out / f"{name}-plot.png", f"{clip} -> {portrait}")
             write(sheet, out / f"{name}-sheet.png")
-    Console(width=max(console.width, 150)).print(pair_table(results))
+    Console(width=max(console.width, 170)).print(pair_table(results))
     if out:
         figures = {
             "size": size,
