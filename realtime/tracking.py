@@ -1,23 +1,29 @@
-"""MediaPipe's face mesh: pictures in, FaceState out."""
+"""Where the driver's face is: frames in, FaceState out. MediaPipe does it, in one of two ways."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-
-from engines.types import LANDMARKS, FaceState, Image
+from engines.errors import TrackerError
+from engines.types import FaceState
+from realtime import facemesh, modelfiles
+from realtime.facemesh import FaceMesh, Mesh
 from realtime.frames import Frame
+from realtime.landmarker import FETCH, NAME, Landmarker
+from realtime.stills import FaceFinder, find_faces
+
+__all__ = ["FaceFinder", "FaceMeshTracker", "LandmarkerTracker", "Tracker", "find_faces", "open_tracker"]
 
 
 class Tracker(Protocol):
-    """Finds the face of the driver. One thread owns it and calls everything on it."""
+    """Finds the driver's face. One thread owns it and calls everything on it."""
 
     name: str
+    """For the person."""
 
     def track(self, frame: Frame) -> FaceState | None:
-        """Return the face seen in an RGB frame, or None."""
+        """Return the face seen in an RGB frame, or None. Blocks for as long as it takes, without the GIL."""
 
     def reset(self) -> None:
         """Forget where the face was: the next frame has nothing to do with the last."""
@@ -26,45 +32,75 @@ class Tracker(Protocol):
         """Let go of everything; may be called twice."""
 
 
-class FaceMeshTracker:
-    """MediaPipe Face Mesh with iris landmarks; its models are inside the mediapipe wheel."""
+class _MeshTracker:
+    """What both trackers do around their model."""
 
-    name = "Face Mesh"
+    name: str
 
-    def __init__(self) -> None:
-        from mediapipe.python.solutions import face_mesh
-
-        self._mesh = face_mesh.FaceMesh(max_num_faces=1, refine_landmarks=True)
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._had_face = False
 
     def track(self, frame: Frame) -> FaceState | None:
-        faces = self._mesh.process(frame.pixels).multi_face_landmarks
-        return _state(faces[0], frame.pixels, frame.seq, frame.time_ns) if faces else None
+        seen = self._mesh(frame.pixels, frame.time_ns)
+        if not seen and self._had_face:
+            # The face is not where it was. That ended the tracking, so that a second look searches the whole
+            # picture: a cut or a quick move then costs no frame.
+            seen = self._mesh(frame.pixels, frame.time_ns)
+        height, width = frame.pixels.shape[:2]
+        face = next((face for face in seen if face.plausible((width, height))), None)
+        self._had_face = bool(seen)
+        if face is None:
+            return None
+        return FaceState(
+            seq=frame.seq,
+            time_ns=frame.time_ns,
+            landmarks=face.landmarks,
+            size=(width, height),
+            head=face.head,
+            blendshapes=face.blendshapes,
+            confidence=face.presence,
+        )
 
     def reset(self) -> None:
-        self._mesh.reset()
+        self._mesh.forget()
+        self._had_face = False
 
     def close(self) -> None:
-        if self._mesh is not None:
-            self._mesh.close()
-            self._mesh = None
+        self._mesh.close()
+
+
+class FaceMeshTracker(_MeshTracker):
+    """Face Mesh with irises; its models are inside the mediapipe 0.10 wheel. Raises TrackerError."""
+
+    name = "MediaPipe Face Mesh"
+
+    def __init__(self) -> None:
+        super().__init__(FaceMesh())
+
+
+class LandmarkerTracker(_MeshTracker):
+    """The Tasks face landmarker: its states carry head matrix and blendshapes. Raises TrackerError."""
+
+    name = "MediaPipe Face Landmarker"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(Landmarker(path))
 
 
 def open_tracker(model: Path | None = None) -> Tracker:
-    """Open the best tracker that is at hand."""
-    return FaceMeshTracker()
+    """Open the face landmarker when its file is given or cached, else Face Mesh.
 
-
-def find_faces(image: Image) -> list[FaceState]:
-    """Find the faces in a still picture, largest first."""
-    from mediapipe.python.solutions import face_mesh
-
-    with face_mesh.FaceMesh(static_image_mode=True, max_num_faces=8, refine_landmarks=True) as mesh:
-        faces = mesh.process(image).multi_face_landmarks or []
-    states = [_state(face, image, 0, 0) for face in faces]
-    return sorted(states, key=lambda state: -float(np.prod(np.ptp(state.pixels()[:, :2], axis=0))))
-
-
-def _state(face: Any, image: Image, seq: int, time_ns: int) -> FaceState:
-    points = np.array([(p.x, p.y, p.z) for p in face.landmark], np.float32)
-    assert points.shape == (LANDMARKS, 3)
-    return FaceState(seq, time_ns, points, (image.shape[1], image.shape[0]))
+    Raises TrackerError when the file is not the right one, and when there is none but the installed mediapipe
+    (1.x) has no Face Mesh.
+    """
+    path = model or modelfiles.find(NAME)
+    if path is not None:
+        return LandmarkerTracker(path)
+    if facemesh.available():
+        return FaceMeshTracker()
+    raise TrackerError(
+        "the installed mediapipe brings no models, and the face landmarker's file is not there: "
+        f"{modelfiles.target(NAME)}",
+        cure=FETCH,
+    )

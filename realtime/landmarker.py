@@ -1,0 +1,111 @@
+"""MediaPipe's Tasks face landmarker: landmarks, 52 blendshapes and the head's matrix, from a bundle of models.
+
+Works with mediapipe 0.10 and 1.x. The bundle is fetched once, see ``realtime.modelfiles``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.errors import TrackerError
+from engines.types import Image
+from realtime.facemesh import BLANK, Seen
+from realtime.modelfiles import model
+from realtime.nativelog import quiet_libraries
+
+NAME = "face_landmarker"
+FETCH = f"python -m tools.models fetch {NAME}"
+
+
+class Landmarker:
+    """The face landmarker in VIDEO mode, for up to ``faces`` faces.
+
+    Raises TrackerError when the bundle cannot be read, is another file, or MediaPipe cannot start.
+    """
+
+    def __init__(self, path: Path, *, faces: int = 1) -> None:
+        bundle = read_bundle(path)
+        self._task: Any = None
+        self._time_ms = -1
+        with quiet_libraries():
+            try:
+                self._start(bundle, faces)
+                self._run(BLANK, 0)
+            except (ImportError, RuntimeError, ValueError, OSError) as error:
+                raise TrackerError(
+                    f"MediaPipe's face landmarker did not start: {error}",
+                    cure="python -m pip install --force-reinstall mediapipe",
+                ) from error
+
+    def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:
+        """Return the faces in an RGB picture (H, W, 3) uint8 seen at ``time_ns``."""
+        return self._run(image, time_ns // 1_000_000)
+
+    def forget(self) -> None:
+        """Look for faces afresh in the next picture."""
+        self._run(BLANK, 0)
+
+    def close(self) -> None:
+        """Stop the task; may be called twice."""
+        if self._task is not None:
+            self._task.close()
+            self._task = None
+
+    def _start(self, bundle: bytes, faces: int) -> None:
+        import mediapipe
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        self._image: Any = mediapipe.Image
+        self._rgb = mediapipe.ImageFormat.SRGB
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_buffer=bundle),
+            running_mode=vision.RunningMode.VIDEO,
+            num_faces=faces,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        self._task = vision.FaceLandmarker.create_from_options(options)
+
+    def _run(self, image: Image, time_ms: int) -> list[Seen]:
+        # The task refuses a time that does not rise, which a source that starts again or two frames in a
+        # millisecond would bring.
+        self._time_ms = max(self._time_ms + 1, time_ms)
+        pixels = np.ascontiguousarray(image).view()
+        pixels.flags.writeable = False
+        picture = self._image(image_format=self._rgb, data=pixels)
+        result = self._task.detect_for_video(picture, self._time_ms)
+        return [
+            Seen(
+                landmarks=np.array([(point.x, point.y, point.z) for point in landmarks], np.float32),
+                head=np.array(head, np.float32),
+                blendshapes=np.array([shape.score for shape in shapes], np.float32),
+            )
+            for landmarks, head, shapes in zip(
+                result.face_landmarks,
+                result.facial_transformation_matrixes,
+                result.face_blendshapes,
+                strict=True,
+            )
+        ]
+
+
+def read_bundle(path: Path) -> bytes:
+    """Read the bundle and check its digest. Raises TrackerError where it is not the right file."""
+    expected = model(NAME).sha256
+    try:
+        bundle = path.read_bytes()
+    except OSError as error:
+        raise TrackerError(
+            f"the face landmarker's file {path} cannot be read: {error.strerror}", cure=FETCH
+        ) from error
+    found = hashlib.sha256(bundle).hexdigest()
+    if found != expected:
+        raise TrackerError(
+            f"{path} is not the face landmarker's file: its sha256 is {found[:16]}..., not
+            {expected[:16]}...", cure=FETCH,
+        )
+    return bundle

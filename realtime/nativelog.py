@@ -1,0 +1,53 @@
+"""Keeping the start-up chatter of native libraries off the person's terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CHATTER = re.compile(
+    rb"[IW]\d{4} \S+ .*"
+    rb"|INFO: Created TensorFlow Lite .*"
+    rb"|WARNING: (All log messages before absl::InitializeLog|Logging before InitGoogle)\(\) .*"
+)
+"""What the libraries below MediaPipe say on every start: information and warnings, never their errors."""
+
+_turn = threading.Lock()
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep that chatter off standard error while the block runs.
+
+    The libraries write to file descriptor 2 from threads of their own and heed no setting. What anybody else
+    writes there meanwhile is held too, and passed on when the block ends. Threads that want this at once take
+    turns.
+    """
+    with _turn, tempfile.TemporaryFile() as held:
+        try:
+            saved = os.dup(2)
+        except OSError:  # standard error is closed: there is nothing to keep clean
+            yield
+            return
+        _flush()
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            _flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            for line in held:
+                if not CHATTER.fullmatch(line.rstrip()):
+                    os.write(2, line)
+
+
+def _flush() -> None:
+    if sys.stderr is not None:  # None in a Windows program without a console
+        sys.stderr.flush()

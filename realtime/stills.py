@@ -1,0 +1,219 @@
+"""Faces in still pictures: found and measured with more care than there is time for in a frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import TrackerError
+from engines.types import FaceState, Image, Points
+from realtime import facemesh, modelfiles
+from realtime.facemesh import FaceMesh, Mesh, Seen
+from realtime.landmarker import FETCH, NAME, Landmarker
+from realtime.nativelog import quiet_libraries
+
+MOST = 8
+"""How many faces are looked for in one picture."""
+CROP = 512
+"""The side of the square that each face is measured in: the model looks at 192 pixels of it."""
+MARGIN = 2.2
+"""That square's side, in face sizes."""
+OVERVIEW = 1600
+"""Pictures are searched at no more than this many pixels a side: the detectors look at 192 at most."""
+PASSES = 3
+"""The model's crop follows the landmarks of the pass before; after three passes they have settled."""
+JITTERS = ((0.0, 1.0), (4.0, 1.03), (-4.0, 0.97), (2.0, 0.94), (-2.0, 1.06))
+"""Turns in degrees and scales of the looks that are averaged."""
+
+
+class Box(NamedTuple):
+    """A square around a face: centre and side in pixels."""
+
+    x: float
+    y: float
+    side: float
+
+
+class FaceFinder:
+    """Finds faces in still pictures. Holds the models; not for more than one thread at a time.
+
+    Raises TrackerError when there is no model: mediapipe 1.x brings none, and the face landmarker's file is
+    then needed.
+    """
+
+    def __init__(self) -> None:
+        self._many: Mesh
+        self._one: Mesh
+        if facemesh.available():
+            self._many, self._one = FaceMesh(faces=MOST), FaceMesh()
+        elif (path := modelfiles.find(NAME)) is not None:
+            self._many, self._one = Landmarker(path, faces=MOST), Landmarker(path)
+        else:
+            raise TrackerError(
+                "the installed mediapipe brings no models, and the face landmarker's file is not there: "
+                f"{modelfiles.target(NAME)}",
+                cure=FETCH,
+            )
+
+    def find(self, image: Image) -> list[FaceState]:
+        """Return the faces in an RGB picture, largest first, at most eight; their seq and time_ns are 0."""
+        height, width = image.shape[:2]
+        found: list[tuple[Box, FaceState]] = []
+        for box in self._candidates(image):
+            if any(_overlap(box, other) > 0.3 for other, _ in found):
+                continue
+            seen = self._measure(image, box)
+            if seen is None or not seen.plausible((width, height)):
+                continue
+            face = FaceState(0, 0, seen.landmarks, (width, height), confidence=seen.presence)
+            place = _box(face.pixels())
+            if not any(_overlap(place, other) > 0.3 for other, _ in found):
+                found.append((place, face))
+        found.sort(key=lambda item: -item[0].side)
+        return [face for _, face in found[:MOST]]
+
+    def close(self) -> None:
+        """Let go of the models; may be called twice."""
+        self._many.close()
+        self._one.close()
+
+    def __enter__(self) -> FaceFinder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _candidates(self, image: Image) -> Iterator[Box]:
+        """Where faces may be: the mesh's own detector first, then one for small and distant faces."""
+        overview, scale = _shrunk(image, OVERVIEW)
+        size = (overview.shape[1], overview.shape[0])
+        self._many.forget()
+        any_found = False
+        for seen in self._many(overview):
+            any_found = True
+            box = _box(seen.landmarks * np.array([*size, size[0]], np.float32))
+            yield Box(box.x / scale, box.y / scale, box.side / scale)
+        boxes = _detect(overview)
+        if not boxes and not any_found:
+            boxes = [box for tile in _tiles(overview.shape[1], overview.shape[0]) for box in _detect(overview, tile)]
+        for box in sorted(boxes, key=lambda box: -box.side):
+            yield Box(box.x / scale, box.y / scale, box.side / scale)
+
+    def _measure(self, image: Image, box: Box) -> Seen | None:
+        """The face in ``box``, its landmarks normalised to the whole picture, or None."""
+        crop, left, top, side = _cut(image, box)
+        self._one.forget()
+        seen: list[Seen] = []
+        for _ in range(PASSES):
+            seen = self._one(crop)
+            if not seen:
+                return None
+        points = self._average(crop, seen[0].landmarks * np.float32(CROP))
+        height, width = image.shape[:2]
+        points = points * np.float32(side / CROP) + np.array([left, top, 0], np.float32)
+        return Seen(points / np.array([width, height, width], np.float32), seen[0].presence)
+
+    def _average(self, crop: Image, points: Points) -> Points:
+        """The mean of several looks at slightly turned and scaled copies, in pixels of the crop."""
+        centre = points[:, :2].mean(axis=0)
+        looks = []
+        for degrees, scale in JITTERS:
+            there = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), degrees, scale)
+            copy = np.asarray(cv2.warpAffine(crop, there, (CROP, CROP), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+            seen = self._one(copy)
+            if not seen:
+                continue
+            look = seen[0].landmarks * np.float32(CROP)
+            back = cv2.invertAffineTransform(there).astype(np.float32)
+            look[:, :2] = look[:, :2] @ back[:, :2].T + back[:, 2]
+            look[:, 2] /= np.float32(scale)
+            looks.append(look)
+        return np.mean(looks, axis=0, dtype=np.float32) if looks else points
+
+
+def find_faces(image: Image) -> list[FaceState]:
+    """Return the faces in an RGB still picture, largest first, at most eight.
+
+    Loads the models each time: use a FaceFinder for several pictures. Raises TrackerError as that does.
+    """
+    with FaceFinder() as finder:
+        return finder.find(image)
+
+
+def _detect(image: Image, tile: tuple[int, int, int, int] | None = None) -> list[Box]:
+    """Faces by BlazeFace's full-range model, in a tile (left, top, right, bottom) if one is given."""
+    if not facemesh.available():
+        return []
+    left, top, right, bottom = tile or (0, 0, image.shape[1], image.shape[0])
+    part = np.ascontiguousarray(image[top:bottom, left:right])
+    with quiet_libraries():
+        from mediapipe.python.solutions.face_detection import FaceDetection
+
+        with FaceDetection(min_detection_confidence=0.4, model_selection=1) as detector:
+            detections = detector.process(part).detections or []
+    boxes = []
+    for detection in detections:
+        area = detection.location_data.relative_bounding_box
+        width, height = area.width * part.shape[1], area.height * part.shape[0]
+        x, y = area.xmin * part.shape[1] + width / 2, area.ymin * part.shape[0] + height / 2
+        boxes.append(Box(left + x, top + y, max(width, height)))
+    return boxes
+
+
+def _tiles(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Overlapping tiles, four and then sixteen or so, as (left, top, right, bottom)."""
+    for share in (0.6, 0.35):
+        across, down = math.ceil(width * share), math.ceil(height * share)
+        steps = math.ceil((1 - share) / (share * 0.7))
+        for row in range(steps + 1):
+            for column in range(steps + 1):
+                left, top = (width - across) * column // steps, (height - down) * row // steps
+                yield left, top, left + across, top + down
+
+
+def _cut(image: Image, box: Box) -> tuple[Image, float, float, float]:
+    """A CROP x CROP copy of the square around the box, and the square's left, top and side in the picture."""
+    side = max(8, round(box.side * MARGIN))
+    left, top = round(box.x - side / 2), round(box.y - side / 2)
+    height, width = image.shape[:2]
+    inner = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    padded = cv2.copyMakeBorder(
+        inner,
+        max(-top, 0),
+        max(top + side - height, 0),
+        max(-left, 0),
+        max(left + side - width, 0),
+        cv2.BORDER_REPLICATE,
+    )
+    how = cv2.INTER_AREA if side > CROP else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(padded, (CROP, CROP), interpolation=how), np.uint8), left, top, side
+
+
+def _shrunk(image: Image, most: int) -> tuple[Image, float]:
+    """The picture at no more than ``most`` pixels a side, and its scale."""
+    scale = min(1.0, most / max(image.shape[:2]))
+    if scale == 1.0:
+        return image, 1.0
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+
+
+def _box(points: NDArray[np.float32]) -> Box:
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    x, y = ((low + high) / 2).tolist()
+    return Box(x, y, float((high - low).max()))
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Intersection over the smaller of two squares."""
+    reach = (one.side + other.side) / 2
+    across, down = reach - abs(one.x - other.x), reach - abs(one.y - other.y)
+    smaller = min(one.side, other.side)
+    if across <= 0 or down <= 0:
+        return 0.0
+    return min(across, smaller) * min(down, smaller) / smaller**2
