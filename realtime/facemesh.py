@@ -97,8 +97,7 @@ class FaceMesh:
                     cure="python -m pip install --force-reinstall --no-deps mediapipe==0.10.21",
                 ) from error
 
-    def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:  # noqa: ARG002 - it does not look at
-    time
+    def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:  # noqa: ARG002 - needs no time
         """Return the faces in an RGB picture (H, W, 3) uint8, in no particular order."""
         if self._spoken:
             return self._run(image)

@@ -99,13 +99,11 @@ def read_bundle(path: Path) -> bytes:
     try:
         bundle = path.read_bytes()
     except OSError as error:
-        raise TrackerError(
-            f"the face landmarker's file {path} cannot be read: {error.strerror}", cure=FETCH
-        ) from error
+        raise TrackerError(f"the face landmarker's file {path} cannot be read: {error.strerror}", cure=FETCH) from error
     found = hashlib.sha256(bundle).hexdigest()
     if found != expected:
         raise TrackerError(
-            f"{path} is not the face landmarker's file: its sha256 is {found[:16]}..., not
-            {expected[:16]}...", cure=FETCH,
+            f"{path} is not the face landmarker's file: sha256 {found[:16]}..., expected {expected[:16]}...",
+            cure=FETCH,
         )
     return bundle
