@@ -1,0 +1,295 @@
+"""A recording of the result: H.264 in MP4, through PyAV, playable however it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+
+from engines.errors import SinkLost, SinkMissing, UsageError
+from realtime.frames import PixelFormat
+from realtime.soundtrack import Soundtrack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from av.container import OutputContainer
+
+    from realtime.frames import Frame
+
+_NS = 1_000_000_000
+_TICKS = 90_000
+"""Of the video's clock, a second."""
+_CODECS = {"libx264": {"preset": "veryfast", "crf": "18", "bf": "0"}, "libopenh264": {"b": "6M"}, "mpeg4": {"q": "3"}}
+"""In the order they are preferred: some builds of FFmpeg have no x264."""
+_FRAGMENT_BYTES = 4 << 20
+"""More than a fragment of one second takes, so that each reaches the file in one write."""
+# ISO/IEC 23091-2: RGB becomes I420 with the BT.601 matrix, in limited range, its primaries untouched.
+_MATRIX_BT601 = 6
+_PRIMARIES_BT709 = 1
+_TRANSFER_BT709 = 1
+_RANGE_LIMITED = 1
+
+
+class Recording:
+    """A Sink that writes an MP4 file.
+
+    While it records it writes ``NAME.partial.mp4`` beside the file, in fragments of a second: whatever happens
+    to the program or the disk, that file plays up to its last whole fragment. Closing makes it an ordinary MP4
+    and only then puts it in the place of ``path``, so that an older file there gives way to a whole one only.
+
+    Frames keep their times (``Frame.time_ns``). ``sound_from`` is the driving video, whose sound is carried over;
+    ``limit_s`` is only kept, for the owner to heed.
+
+    Raises UsageError for a path that is no MP4 or an odd size, SinkMissing where the file cannot be written.
+    """
+
+    format = PixelFormat.I420
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: tuple[int, int],
+        fps: float,
+        sound_from: Path | None = None,
+        limit_s: float | None = None,
+        notes: tuple[str, ...] = (),
+        create: Callable[[Path], FragmentFile] | None = None,
+    ) -> None:
+        _check(path, size)
+        self._path = path
+        self._period = max(1, round(_TICKS / fps))
+        self.limit_s = limit_s
+        self._notes = list(notes)
+        self._file = _create(path, create or FragmentFile)
+        self._container = self._open_container()
+        try:
+            self._stream = self._add_video(size, fps)
+            self._sound = Soundtrack(sound_from, self._container) if sound_from else None
+            self._container.start_encoding()
+        except BaseException:
+            self._container.close()
+            self._file.discard()
+            raise
+        self.name = f"recording to {path} ({self._stream.codec_context.name}, {size[0]}x{size[1]})"
+        self._origin_ns: int | None = None
+        self._first_ns = 0
+        self._last = -1
+        self._closed = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the person should know; may grow while it records."""
+        return (*self._notes, *(self._sound.notes if self._sound else ()))
+
+    def send(self, frame: Frame) -> None:
+        """Append an I420 frame. Raises SinkLost when the file cannot grow; what it holds stays playable."""
+        if self._closed:
+            raise SinkLost(f"the recording to {self._path} is closed")
+        picture = av.VideoFrame.from_ndarray(frame.pixels, format="yuv420p")
+        picture.pts = self._tick(frame.time_ns)
+        picture.time_base = Fraction(1, _TICKS)
+        self._container.mux(self._stream.encode(picture))
+        if self._sound is not None:
+            self._sound.mux(self._first_ns, self._first_ns + self._last * _NS // _TICKS)
+        if self._file.error is not None:
+            self._close_file()
+
+    def close(self) -> None:
+        """Finish the file and put it in its place; may be called twice.
+
+        Raises SinkLost, once, when the end cannot be written; what was written before stays playable.
+        """
+        if self._closed:
+            return
+        if self._last < 0:
+            self._closed = True
+            self._close_container()
+            self._file.discard()
+            return
+        self._container.mux(self._stream.encode(None))
+        if self._sound is not None:
+            self._sound.mux(self._first_ns, self._first_ns + (self._last + self._period) * _NS // _TICKS)
+            self._sound.finish()
+        self._close_file()
+
+    def _tick(self, time_ns: int) -> int:
+        """The frame's time on the video's clock, always later than the one before."""
+        if self._origin_ns is None:
+            self._origin_ns = self._first_ns = time_ns
+        tick = round((time_ns - self._origin_ns) * _TICKS / _NS)
+        if tick < self._last - _TICKS:
+            # Time began anew, as when another source takes over: go on after the last frame.
+            tick = self._last + self._period
+            self._origin_ns = time_ns - tick * _NS // _TICKS
+        self._last = max(tick, self._last + 1)
+        return self._last
+
+    def _close_file(self) -> None:
+        self._closed = True
+        self._close_container()
+        error = self._file.close()
+        if error is None:
+            try:
+                os.replace(self._file.path, self._path)
+            except OSError as refused:
+                raise SinkLost(
+                    f"{self._path} cannot be replaced ({refused.strerror}); the recording is {self._file.path}",
+                    cure="close the program that has it open, and rename the recording",
+                ) from None
+            return
+        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        kept = f"what was recorded so far is in {self._file.path}" if self._file.path.exists() else "nothing was kept"
+        raise SinkLost(f"{self._path} cannot be written any further: {what}; {kept}", cure="free some space")
+
+    def _close_container(self) -> None:
+        self._container.close()
+        if self._sound is not None:
+            self._sound.close()
+
+    def _open_container(self) -> OutputContainer:
+        # hybrid_fragmented (FFmpeg 8): fragments while it lasts, and an ordinary index when it is closed.
+        return av.open(
+            self._file,
+            "w",
+            format="mp4",
+            options={"movflags": "hybrid_fragmented", "frag_duration": "1000000"},
+            buffer_size=_FRAGMENT_BYTES,
+        )
+
+    def _add_video(self, size: tuple[int, int], fps: float) -> av.VideoStream:
+        codec = next(name for name in _CODECS if name in av.codec.codecs_available)
+        if codec == "mpeg4":
+            self._notes.append("this PyAV has no H.264 encoder, so the recording is MPEG-4 Part 2")
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = self._container.add_stream(codec, rate=rate, options=dict(_CODECS[codec]))
+        assert isinstance(stream, av.VideoStream)
+        context = stream.codec_context
+        context.width, context.height = size
+        context.pix_fmt = "yuv420p"
+        context.time_base = Fraction(1, _TICKS)
+        context.gop_size = max(1, round(2 * fps))
+        context.colorspace = _MATRIX_BT601
+        context.color_primaries = _PRIMARIES_BT709
+        context.color_trc = _TRANSFER_BT709
+        context.color_range = _RANGE_LIMITED
+        return stream
+
+
+class FragmentFile:
+    """The file under a recording. After its first failed write nothing more reaches it.
+
+    A muxer that goes on after a failure could turn a file whose beginning plays into one that does not; so this
+    one pretends that all is well, keeps the failure in ``error``, and cuts the file after its last whole box.
+
+    Raises OSError where the file cannot be created; FileExistsError where it is there already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.error: OSError | None = None
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._position = 0
+        self._end = 0
+
+    def write(self, data: bytes) -> int:
+        """Write all of it, or note the error."""
+        if self.error is None:
+            try:
+                self.put(data)
+            except OSError as error:
+                self.error = error
+        self._position += len(data)
+        self._end = max(self._end, self._position)
+        return len(data)
+
+    def put(self, data: bytes) -> None:
+        """Write all of it at the current position. Raises OSError."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of any file."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        self._position = base + offset
+        if self.error is None:
+            self._file.seek(self._position)
+        return self._position
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._position
+
+    def close(self) -> OSError | None:
+        """Close it and return what went wrong, if anything. A broken file is cut, removed if nothing plays."""
+        if self._file.closed:
+            return self.error
+        try:
+            self._file.close()
+        except OSError as error:
+            self.error = self.error or error
+        if self.error is not None:
+            playable = _playable_bytes(self.path)
+            if playable:
+                os.truncate(self.path, playable)
+            else:
+                self.path.unlink(missing_ok=True)
+        return self.error
+
+    def discard(self) -> None:
+        """Close and remove it."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _playable_bytes(path: Path) -> int:
+    """Where the last whole box of media data ends (ISO/IEC 14496-12, 4.2); 0 where there is none."""
+    length, at, playable = path.stat().st_size, 0, 0
+    with open(path, "rb") as file:
+        while at + 8 <= length:
+            file.seek(at)
+            head = file.read(16)
+            size = int.from_bytes(head[:4], "big")
+            if size == 1:
+                size = int.from_bytes(head[8:], "big")
+            if size < 8 or at + size > length:
+                break
+            at += size
+            if head[4:8] == b"mdat":
+                playable = at
+    return playable
+
+
+def _check(path: Path, size: tuple[int, int]) -> None:
+    if path.suffix.lower() != ".mp4":
+        found = f"{path} does not end in .mp4"
+        raise UsageError(f"{found}, and recordings are MP4 files", cure=f"--sink file:{path.with_suffix('.mp4')}")
+    if size[0] % 2 or size[1] % 2:
+        raise UsageError(
+            f"a recording cannot be {size[0]}x{size[1]}, expected even sizes", cure="choose another --size"
+        )
+    if path.is_dir():
+        raise SinkMissing(f"{path} is a folder, expected a file to record to", cure="give another name")
+    if not path.parent.is_dir():
+        raise SinkMissing(f"there is no folder {path.parent} to record into", cure=f"mkdir -p {path.parent}")
+
+
+def _create(path: Path, create: Callable[[Path], FragmentFile]) -> FragmentFile:
+    """Create the file that is written meanwhile, beside the other and over none that an earlier run left."""
+    for number in range(1, 1000):
+        try:
+            return create(path.with_name(f"{path.stem}.partial{'' if number == 1 else f'-{number}'}.mp4"))
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise SinkMissing(
+                f"{path} cannot be written: {error.strerror}",
+                cure="record into a folder of your own, where there is room",
+            ) from None
+    raise SinkMissing(f"{path.parent} is full of unfinished recordings", cure=f"remove {path.stem}.partial-*.mp4")

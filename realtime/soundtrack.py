@@ -1,0 +1,102 @@
+"""The sound of a driving video, carried over into a recording, through PyAV."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_NS = 1_000_000_000
+
+
+class Soundtrack:
+    """The sound of ``path``, muxed piece by piece into ``output`` as far as its picture has come.
+
+    AAC goes over as it is, anything else becomes AAC. Sound that cannot be read ends where it breaks off;
+    ``notes`` says so. Times are those of the file's pictures: 0 is its first one.
+    """
+
+    def __init__(self, path: Path, output: av.container.OutputContainer) -> None:
+        self._output = output
+        self._path = path
+        self.notes: list[str] = []
+        self._input: av.container.InputContainer | None = None
+        self._head: av.Packet[av.AudioStream] | av.AudioFrame | None = None
+        try:
+            self._input = av.open(f"file:{path}", "r")
+            self._add_stream(self._input)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._break_off(error)
+
+    def mux(self, from_ns: int, until_ns: int) -> None:
+        """Write what sounds before ``until_ns``, with ``from_ns`` as the recording's beginning."""
+        if self._input is None:
+            return
+        try:
+            while self._head is not None and self._start(self._head) < until_ns:
+                self._write(self._head, from_ns)
+                self._head = next(self._pieces, None)
+        except (av.FFmpegError, ValueError) as error:
+            self._break_off(error)
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        if self._input is not None and not self._copies:
+            self._output.mux(self._stream.encode(None))
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        if self._input is not None:
+            self._input.close()
+        self._input = None
+
+    def _add_stream(self, source: av.container.InputContainer) -> None:
+        if not source.streams.audio:
+            self.close()
+            return
+        sound = source.streams.audio[0]
+        pictures = source.streams.video[0] if source.streams.video else None
+        zero = Fraction(0)
+        if pictures is not None and pictures.start_time is not None and pictures.time_base is not None:
+            zero = pictures.start_time * pictures.time_base
+        self._zero_ns = round(zero * _NS)
+        # Without its configuration record, as in MPEG-TS, AAC cannot be declared before its first packet.
+        self._copies = sound.codec_context.name == "aac" and bool(sound.codec_context.extradata)
+        self._stream: av.AudioStream
+        self._pieces: Iterator[av.Packet[av.AudioStream] | av.AudioFrame]
+        if self._copies:
+            self._stream = self._output.add_stream_from_template(sound)
+            self._pieces = (packet for packet in source.demux(sound) if packet.pts is not None)
+        else:
+            stereo = "mono" if sound.codec_context.layout.nb_channels == 1 else "stereo"
+            self._stream = self._output.add_stream("aac", rate=48000, layout=stereo)
+            self._pieces = source.decode(sound)
+        self._head = next(self._pieces, None)
+
+    def _start(self, piece: av.Packet[av.AudioStream] | av.AudioFrame) -> int:
+        if piece.pts is None or piece.time_base is None:
+            return -1
+        return round(piece.pts * piece.time_base * _NS) - self._zero_ns
+
+    def _write(self, piece: av.Packet[av.AudioStream] | av.AudioFrame, from_ns: int) -> None:
+        if piece.pts is None or piece.time_base is None:
+            return
+        shift = round(Fraction(self._zero_ns + from_ns, _NS) / piece.time_base)
+        if piece.pts < shift:
+            return
+        piece.pts -= shift
+        if isinstance(piece, av.Packet):
+            piece.dts = piece.pts
+            piece.stream = self._stream
+            self._output.mux(piece)
+        else:
+            self._output.mux(self._stream.encode(piece))
+
+    def _break_off(self, error: Exception) -> None:
+        self.notes.append(f"the sound of {self._path.name} ends early: {getattr(error, 'strerror', None) or error}")
+        self.close()
