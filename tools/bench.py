@@ -1,0 +1,387 @@
+"""What the program costs on this machine, as the table of the README.
+
+    python -m tools.bench [all|cost|throughput|live|memory|startup]... [--quick] [--driver CLIP] [--json OUT]
+
+The *floor* is what nobody can save: MediaPipe's Face Mesh with irises on the same frames, one float32 ``cv2.remap`` and
+one conversion of RGB to I420 at the output's size, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from importlib.metadata import version
+from itertools import chain, cycle, islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import typer
+from rich.console import Console
+
+from engines.errors import ReenactError, SourceEnded
+from engines.types import Image
+from realtime.frames import Frame, PixelFormat, Stamps
+from tools.command import new_app, run_app
+from tools.judge import frames_of
+
+ROOT = Path(__file__).parents[1]
+FPS = 30.0
+SMALL, LARGE = (512, 512), (1280, 720)
+_WARM_UP = 30
+
+
+class Part(StrEnum):
+    """What can be measured by itself."""
+
+    ALL = "all"
+    COST = "cost"
+    THROUGHPUT = "throughput"
+    LIVE = "live"
+    MEMORY = "memory"
+    STARTUP = "startup"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure."""
+
+    cost_frames: int = 240
+    clip_frames: int = 900
+    memory_frames: int = 20_000
+    memory_warm_up: int = 1_000
+    starts: int = 3
+
+
+QUICK = Effort(cost_frames=60, clip_frames=150, memory_frames=2_000, memory_warm_up=300, starts=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table."""
+
+    name: str
+    reach: str
+    value: str
+    met: bool
+    data: dict[str, float] = field(default_factory=dict)
+
+
+class Floor:
+    """The floor's work on one frame after the other."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        """Raises ReenactError where this MediaPipe has no Face Mesh of the kind the floor is defined with."""
+        from realtime.nativelog import quiet_libraries
+
+        try:
+            from mediapipe.python.solutions import face_mesh
+        except ImportError as error:
+            cure = "measure with Python 3.11 or 3.12, where mediapipe 0.10.21 is installed"
+            raise ReenactError("this mediapipe has no solutions to measure the floor with", cure=cure) from error
+        width, height = size
+        ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
+        self._maps = xs, ys
+        self._warped = np.empty((height, width, 3), np.uint8)
+        self._i420 = np.empty((height * 3 // 2, width), np.uint8)
+        with quiet_libraries():
+            self._mesh = face_mesh.FaceMesh(max_num_faces=1, refine_landmarks=True)
+            self._mesh.process(np.zeros((height, width, 3), np.uint8))
+
+    def __call__(self, image: Image) -> None:
+        self._mesh.process(image)
+        cv2.remap(image, *self._maps, cv2.INTER_LINEAR, dst=self._warped)
+        cv2.cvtColor(self._warped, cv2.COLOR_RGB2YUV_I420, dst=self._i420)
+
+    def close(self) -> None:
+        self._mesh.close()
+
+
+class Work:
+    """The program's own work on one frame after the other: track to I420, in the caller's thread."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        from engines.generator import create
+        from realtime.motion import MotionTransfer
+        from realtime.portraits import load_portrait
+        from realtime.tracking import open_tracker
+
+        picture = load_portrait(None, size)
+        self._tracker = open_tracker(None)
+        self._motion = MotionTransfer()
+        self._generator = create("mesh")
+        self._portrait = self._generator.prepare(picture.name, picture.image, picture.face)
+        self._i420 = np.empty((size[1] * 3 // 2, size[0]), np.uint8)
+        self._seq = 0
+        self.missed = 0
+        """Frames in which no face was found."""
+
+    def __call__(self, image: Image) -> None:
+        self._seq += 1
+        time_ns = round(self._seq * 1e9 / FPS)
+        face = self._tracker.track(Frame(image, PixelFormat.RGB, self._seq, Stamps(time_ns), time_ns))
+        self.missed += face is None
+        result = self._generator.drive(self._portrait, self._motion.update(face, time_ns), image)
+        cv2.cvtColor(result, cv2.COLOR_RGB2YUV_I420, dst=self._i420)
+
+    def close(self) -> None:
+        self._tracker.close()
+        self._generator.close()
+
+
+def driving_frames(driver: Path | None, size: tuple[int, int]) -> Iterator[Image]:
+    """Frames of that size without end: the performer's, or a clip's with bars where its shape differs."""
+    if driver is None:
+        from realtime.performer import PerformerSource
+
+        source = PerformerSource(size, FPS)
+        try:
+            while True:
+                yield source.read().pixels
+        except SourceEnded:
+            return
+        finally:
+            source.close()
+    while True:
+        for image in frames_of(driver):
+            yield fitted(image, size)
+
+
+def fitted(image: Image, size: tuple[int, int]) -> Image:
+    """The whole picture inside ``size``, centred, with black bars."""
+    width, height = size
+    scale = min(width / image.shape[1], height / image.shape[0])
+    small = cv2.resize(image, (round(image.shape[1] * scale), round(image.shape[0] * scale)))
+    result = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    result[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return result
+
+
+def seconds(work: Callable[[Image], None], image: Image) -> float:
+    """How long the work takes on one frame."""
+    start = time.perf_counter()
+    work(image)
+    return time.perf_counter() - start
+
+
+def cost(driver: Path | None, size: tuple[int, int], count: int) -> Figure:
+    """A frame's cost over the floor, frame by frame in turn."""
+    frames = list(islice(driving_frames(driver, size), count))
+    floor, work = Floor(size), Work(size)
+    try:
+        for image in islice(cycle(frames), _WARM_UP):
+            floor(image)
+            work(image)
+        work.missed = 0
+        pairs = []
+        for index, image in enumerate(frames):
+            # whoever comes second finds the frame in the cache
+            if index % 2:
+                spent = seconds(work, image)
+                pairs.append((seconds(floor, image), spent))
+            else:
+                base = seconds(floor, image)
+                pairs.append((base, seconds(work, image)))
+    finally:
+        floor.close()
+        work.close()
+    base_ms, spent_ms = 1e3 * np.array(pairs).T
+    ratio = float(np.median(spent_ms / base_ms))
+    data = {
+        "ratio": ratio,
+        "ratio_p95": float(np.percentile(spent_ms / base_ms, 95)),
+        "floor_ms": float(np.median(base_ms)),
+        "cost_ms": float(np.median(spent_ms)),
+        "cost_p95_ms": float(np.percentile(spent_ms, 95)),
+        "frames": float(len(frames)),
+        "missed": float(work.missed),
+    }
+    value = f"{ratio:.2f} ({data['cost_ms']:.1f} ms over {data['floor_ms']:.1f} ms; p95 {data['cost_p95_ms']:.1f} ms)"
+    name = f"cost of a frame, track to I420, over the floor, {size[0]}x{size[1]}"
+    return Figure(name, "≤ 1.6", value, ratio <= 1.6, data)
+
+
+def record_driver(driver: Path | None, path: Path, count: int) -> None:
+    """Write a driving video of 512x512 at 30 fps, so that the performer's own work is not measured."""
+    from realtime.sinks import open_sink
+
+    sink = open_sink(f"file:{path}", size=SMALL, fps=FPS)
+    try:
+        for index, image in enumerate(islice(driving_frames(driver, SMALL), count)):
+            time_ns = round((index + 1) * 1e9 / FPS)
+            i420 = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
+            sink.send(Frame(i420, PixelFormat.I420, index, Stamps(time_ns), time_ns))
+    finally:
+        sink.close()
+
+
+def run_daemon(*words: str) -> dict[str, Any]:
+    """Run the program to the end and return its report. Raises ReenactError with its last words when it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, str(ROOT / "run.py"), *words, "--quiet", "--report", str(report)]
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+        if ended.returncode:
+            last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise ReenactError(f"run.py {' '.join(words)} ended with {ended.returncode}: {last}")
+        found: dict[str, Any] = json.loads(report.read_text())
+        return found
+
+
+def throughput(clip: Path, frames: int) -> Figure:
+    """Frames a second of a whole file, over what the floor alone would make."""
+    sample = list(frames_of(clip, min(frames, 200)))
+    floor = Floor(SMALL)
+    before = [seconds(floor, image) for image in chain(sample, sample)][len(sample) :]
+    report = run_daemon("--camera", str(clip), "--pace", "max", "--sink", "null", "--size", "512x512")
+    after = [seconds(floor, image) for image in sample]
+    floor.close()
+    base = float(np.median(before + after))
+    ratio = report["fps"] * base
+    value = f"{ratio:.2f} ({report['fps']:.0f} fps over {1 / base:.0f} fps)"
+    data = {"ratio": ratio, "fps": report["fps"], "floor_ms": 1e3 * base, "frames": report["frames"]}
+    return Figure("throughput, `--pace max --sink null`, over 1/floor, 512x512", "≥ 0.9", value, ratio >= 0.9, data)
+
+
+def live(clip: Path) -> Figure:
+    """Frame age at the sink and drops, with the file played at its own rate."""
+    report = run_daemon("--camera", str(clip), "--pace", "live", "--sink", "null", "--size", "512x512")
+    age = report["latency_ms"]["captured_to_sent"]
+    drops = sum(count for place, count in report["dropped"].items() if place != "starting")
+    value = f"p50 {age['p50']:.1f} ms, p99 {age['p99']:.1f} ms, {drops} dropped of {report['frames']}"
+    data = {"p50_ms": age["p50"], "p99_ms": age["p99"], "dropped": drops, "frames": report["frames"]}
+    met = age["p50"] <= 10 and age["p99"] <= 25 and drops == 0
+    reach = "p50 ≤ 10 ms, p99 ≤ 25 ms, no drop after start-up"
+    return Figure("live at 30 fps, 512x512, captured to sent", reach, value, met, data)
+
+
+def memory(driver: Path | None, count: int, warm_up: int) -> Figure:
+    """How much the process grows over many frames, once warm."""
+    frames = list(islice(driving_frames(driver, SMALL), 300))
+    work = Work(SMALL)
+    try:
+        for image in islice(cycle(frames), warm_up):
+            work(image)
+        before = resident_mb()
+        for image in islice(cycle(frames), count):
+            work(image)
+        growth = resident_mb() - before
+    finally:
+        work.close()
+    data = {"growth_mb": growth, "before_mb": before, "frames": float(count)}
+    value = f"{growth:+.1f} MB (from {before:.0f} MB)"
+    return Figure(f"memory growth over {count:,} frames after warm-up", "< 5 MB", value, growth < 5, data)
+
+
+def resident_mb() -> float:
+    """This process's resident memory in MB. Raises ReenactError where the system does not tell as Linux does."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError as error:
+        raise ReenactError("memory can be measured on Linux only", cure="leave the part memory out") from error
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def startup(clip: Path, starts: int) -> Figure:
+    """From the start of the process to its end after one generated frame: the worst of some warm starts."""
+    times = []
+    for _ in range(1 + starts):
+        start = time.perf_counter()
+        run_daemon("--camera", str(clip), "--sink", "null", "--size", "512x512", "--frames", "1")
+        times.append(time.perf_counter() - start)
+    worst = max(times[1:])
+    data = {"worst_s": worst, "first_s": times[0]}
+    name = "start to first generated frame and out again (caches warm)"
+    return Figure(name, "≤ 3 s", f"{worst:.2f} s", worst <= 3, data)
+
+
+def machine() -> str:
+    """This machine in a line."""
+    names = ("mediapipe", "opencv-contrib-python", "numpy", "numba")
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {packages}"
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def measure(parts: set[Part], effort: Effort, driver: Path | None, done: Callable[[Figure], None]) -> list[Figure]:
+    """Measure the parts asked for, in the table's order; ``done`` sees each figure as it is there."""
+    figures: list[Figure] = []
+
+    def keep(figure: Figure) -> None:
+        figures.append(figure)
+        done(figure)
+
+    if Part.COST in parts:
+        for size in (SMALL, LARGE):
+            keep(cost(driver, size, effort.cost_frames))
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "driver.mp4"
+        if parts & {Part.THROUGHPUT, Part.LIVE, Part.STARTUP}:
+            record_driver(driver, clip, effort.clip_frames)
+        if Part.THROUGHPUT in parts:
+            keep(throughput(clip, effort.clip_frames))
+        if Part.LIVE in parts:
+            keep(live(clip))
+        if Part.STARTUP in parts:
+            keep(startup(clip, effort.starts))
+    if Part.MEMORY in parts:
+        keep(memory(driver, effort.memory_frames, effort.memory_warm_up))
+    return figures
+
+
+def markdown(figures: list[Figure], driver: Path | None) -> str:
+    """The table with its machine, as the README has it."""
+    rows = [f"| {figure.name} | {figure.reach} | {figure.value} |" for figure in figures]
+    head = ["| figure | reach | here |", "| --- | --- | --- |"]
+    what = "the performer" if driver is None else driver.name
+    return "\n".join([*head, *rows, "", f"Driven by {what} on {machine()}."])
+
+
+app = new_app()
+
+
+@app.command()
+def bench_command(
+    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure; everything by itself.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer frames: a first impression.")] = False,
+    driver: Annotated[Path | None, typer.Option(help="A driving video instead of the performer.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Measure what the program costs on this machine."""
+    chosen = set(parts or [Part.ALL])
+    if Part.ALL in chosen:
+        chosen = set(Part)
+    progress = Console(stderr=True, highlight=False)
+    figures = measure(
+        chosen,
+        QUICK if quick else Effort(),
+        driver,
+        lambda figure: progress.print(f"{'ok  ' if figure.met else 'MISS'} {figure.name}: {figure.value}"),
+    )
+    print(markdown(figures, driver))
+    if json_path:
+        found = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
+        json_path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    run_app(app, "python -m tools.bench")
