@@ -165,9 +165,7 @@ class Outlet:
                 f"expected {(height, width, 3)} and uint8"
             )
         if driving is not None and np.may_share_memory(image, driving):
-            raise GeneratorError(
-                "the generator handed back the driving picture, which never leaves the program"
-            )
+            raise GeneratorError("the generator handed back the driving picture, which never leaves the program")
         plate = self.plates.take()
         plate.fill(image)
         stamps = replace(stamps, generated=self._clock())

@@ -1,0 +1,114 @@
+"""A run from start to end: the threads, who feeds whom, and the order in which they stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from realtime.backstage import Backstage
+from realtime.capture import Source
+from realtime.commands import Commands
+from realtime.ending import Ending
+from realtime.latency import Durations, Ledger
+from realtime.outlet import Outlet
+from realtime.sinks import Sink
+from realtime.stages import Capture, Compute, Delivery, Limits
+
+STOP_S = 2.0
+"""A run that is told to stop has ended after this long, whatever hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An open sink; how to open it again (None: it cannot be); whether it keeps what it gets."""
+
+    sink: Sink
+    reopen: Callable[[], Sink] | None
+    recording: bool
+
+
+class Daemon:
+    """One run. The thread that makes it starts it, waits for its end and closes it.
+
+    Takes over the open source and sinks: its threads close them.
+    """
+
+    def __init__(
+        self,
+        backstage: Backstage,
+        source: Source,
+        reopen: Callable[[], Source] | None,
+        sinks: Sequence[Outgoing],
+        *,
+        size: tuple[int, int],
+        fps: float,
+        lossless: bool,
+        limits: Limits,
+        ending: Ending,
+        notice: Callable[[str], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.commands = Commands()
+        self.ledger = Ledger()
+        self.ending = ending
+        self.outlet = Outlet(size, lossless=lossless, clock=clock)
+        self.capture = Capture(source, reopen, ending, notice, lossless=lossless)
+        self.deliveries = [self._delivery(outgoing, notice, clock) for outgoing in sinks]
+        self.compute = Compute(
+            lambda timeout: backstage.assemble(timeout, self.outlet, self.ledger, lambda: ending.stop("quit")),
+            self.capture,
+            self.outlet,
+            self.ledger,
+            self.commands,
+            ending,
+            notice,
+            fps=fps,
+            limits=limits,
+            lossless=lossless,
+            clock=clock,
+        )
+
+    def start(self) -> None:
+        """Start every thread; the source is read from the moment that the rest is ready."""
+        for thread in (*self.deliveries, self.compute, self.capture):
+            thread.start()
+
+    def close(self, timeout: float = STOP_S) -> bool:
+        """Stop in the order of the flow and wait, ``timeout`` seconds at most; whether everything has ended."""
+        self.ending.stop("stopped")
+        deadline = time.monotonic() + timeout
+        self.capture.inbox.close()
+        self.compute.join(timeout / 3)
+        self.outlet.close()
+        threads = (self.compute, *self.deliveries, self.capture)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    @property
+    def age(self) -> Durations:
+        """From capture to sent, over all sinks; frames without a face left out."""
+        total = Durations()
+        for delivery in self.deliveries:
+            total.add(delivery.age)
+        return total
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Where how many frames were dropped: before everything was ready, before compute, before each sink."""
+        places = {"starting": self.ledger.starting, "capture": self.capture.inbox.dropped}
+        for delivery in self.deliveries:
+            places[delivery.label] = places.get(delivery.label, 0) + delivery.inbox.dropped
+        return places
+
+    def _delivery(self, outgoing: Outgoing, notice: Callable[[str], None], clock: Callable[[], int]) -> Delivery:
+        inbox = self.outlet.attach(outgoing.sink.format, recording=outgoing.recording)
+        return Delivery(outgoing.sink, inbox, outgoing.reopen, self.ending, notice, self._sink_failed, clock=clock)
+
+    def _sink_failed(self) -> None:
+        """End the run when no sink is left. Called on the thread of the sink that failed."""
+        errors = [delivery.error for delivery in self.deliveries]
+        last = errors[-1]
+        if last is not None and all(errors):
+            self.ending.fail(last)

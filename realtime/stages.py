@@ -1,0 +1,319 @@
+"""The threads of a run: capture, compute (one thread live, two at the highest pace) and one for each sink.
+
+Each closes the mailbox it fills when it ends, so that an end travels in the direction of the flow, and each closes
+what it owns. What goes wrong in one ends the run through ``Ending``, not the thread alone.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engines.errors import SinkError, SinkLost, SourceEnded, SourceError, SourceLost
+from realtime.capture import Source
+from realtime.commands import Commands
+from realtime.ending import Ending
+from realtime.frames import Frame
+from realtime.latency import Durations, Ledger
+from realtime.mailbox import Mailbox
+from realtime.outlet import Kind, Outlet, Shown
+from realtime.sinks import Sink
+from realtime.studio import Crew, Observer, Seen
+
+FIRST_DELAY_S, LAST_DELAY_S = 0.1, 2.0
+"""Waiting times between attempts to open again what was lost: doubled from the first up to the last."""
+
+Notice = Callable[[str], None]
+
+
+class Capture(threading.Thread):
+    """Reads the source into a mailbox, and opens it again when it was lost.
+
+    ``reopen`` is None where that makes no sense, as with a file. With ``lossless`` it waits for room.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        reopen: Callable[[], Source] | None,
+        ending: Ending,
+        notice: Notice,
+        *,
+        lossless: bool,
+    ) -> None:
+        super().__init__(name="capture", daemon=True)
+        self.inbox: Mailbox[Frame] = Mailbox()
+        self.go = threading.Event()
+        """Reading starts when this is set: a file would otherwise play while nobody is ready for it."""
+        self.lost = False
+        """Whether the source is away at the moment."""
+        self._source = source
+        self._reopen = reopen
+        self._ending = ending
+        self._notice = notice
+        self._lossless = lossless
+
+    def run(self) -> None:
+        """Read until the source ends, fails for good, or the run is over."""
+        try:
+            self.go.wait()
+            while not self._ending.over.is_set():
+                try:
+                    frame = self._source.read()
+                except SourceLost as error:
+                    self._open_again(error)
+                    continue
+                if self._lossless:
+                    self.inbox.hand(frame)
+                else:
+                    self.inbox.put(frame)
+        except SourceEnded:
+            pass
+        except BaseException as error:
+            self._ending.fail(error)
+        finally:
+            self.inbox.close()
+            self._source.close()
+
+    def _open_again(self, lost: SourceLost) -> None:
+        if self._reopen is None:
+            raise lost
+        self._source.close()
+        self.lost = True
+        self._notice(f"{lost}; trying to get it back")
+        delay = FIRST_DELAY_S
+        while not self._ending.over.wait(delay):
+            try:
+                self._source = self._reopen()
+            except SourceError:
+                delay = min(2 * delay, LAST_DELAY_S)
+                continue
+            self.lost = False
+            self._notice(f"{self._source.name} is back")
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a run has done enough. Seconds are the run's own when live, the file's at the highest pace."""
+
+    frames: int | None = None
+    duration_ns: int | None = None
+
+    def reached(self, frames: int, elapsed_ns: int) -> bool:
+        """Whether that many frames or that much time are enough."""
+        enough = self.frames is not None and frames >= self.frames
+        return enough or (self.duration_ns is not None and elapsed_ns >= self.duration_ns)
+
+
+class Compute(threading.Thread):
+    """Tracks and generates.
+
+    Until ``assemble`` has everything ready it shows a slate; then capture may begin. Live, it does both on its own
+    thread, and goes on at the frame rate when frames stay away: the portrait idles. With ``lossless`` tracking has
+    a thread of its own and every frame is answered in order. A failure leaves a slate behind and ends the run.
+    """
+
+    def __init__(
+        self,
+        assemble: Callable[[float], Crew | None],
+        capture: Capture,
+        outlet: Outlet,
+        ledger: Ledger,
+        commands: Commands,
+        ending: Ending,
+        notice: Notice,
+        *,
+        fps: float,
+        limits: Limits,
+        lossless: bool,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(name="compute", daemon=True)
+        self.crew: Crew | None = None
+        self._assemble = assemble
+        self._capture = capture
+        self._outlet = outlet
+        self._ledger = ledger
+        self._commands = commands
+        self._ending = ending
+        self._notice = notice
+        self._period_ns = round(1e9 / fps)
+        self._patience_ns = max(250_000_000, 3 * self._period_ns)
+        self._limits = limits
+        self._lossless = lossless
+        self._clock = clock
+
+    def run(self) -> None:
+        """Slate until ready, then a picture for each frame, until the source ends or the run is over."""
+        try:
+            self.crew = self._get_ready()
+            if self.crew is not None:
+                self._capture.go.set()
+                (self._work_through if self._lossless else self._work_live)(self.crew)
+                self._ending.stop("the source has ended")
+        except BaseException as error:
+            self._ending.fail(error)
+            self._outlet.slate("reenact: stopped by an error", self._clock(), notice=True)
+        finally:
+            self._capture.inbox.close()
+            self._capture.go.set()
+            self._outlet.close()
+            if self.crew is not None:
+                self.crew.close()
+
+    def _get_ready(self) -> Crew | None:
+        """The crew, or None when the run is over before."""
+        while not self._ending.over.is_set():
+            self._outlet.slate("reenact: starting", self._clock(), notice=True)
+            crew = self._assemble(0.1)
+            if crew is not None:
+                return crew
+        return None
+
+    def _obey(self, crew: Crew) -> None:
+        for name in self._commands.take():
+            self._notice(crew.desk.obey(name))
+
+    def _work_live(self, crew: Crew) -> None:
+        ready_ns = self._clock()
+        due_ns = ready_ns + self._patience_ns
+        inbox = self._capture.inbox
+        while not self._ending.over.is_set():
+            frame = inbox.get(max(0, due_ns - self._clock()) / 1e9)
+            self._obey(crew)
+            if frame is None and inbox.closed:
+                return
+            if frame is None:
+                crew.animator.idle()
+                due_ns = max(due_ns + self._period_ns, self._clock())
+            elif frame.stamps.captured < ready_ns:
+                self._ledger.starting += 1
+            else:
+                crew.animator.show(crew.observer.observe(frame))
+                due_ns = self._clock() + self._patience_ns
+            elapsed_ns = self._clock() - self._ledger.first_ns if self._ledger.frames else 0
+            if self._limits.reached(self._ledger.frames, elapsed_ns):
+                self._ending.stop("done")
+
+    def _work_through(self, crew: Crew) -> None:
+        track = Track(crew.observer, self._capture.inbox, self._ending)
+        track.start()
+        first_ns: int | None = None
+        try:
+            while not self._ending.over.is_set() and (seen := track.seen.get()) is not None:
+                self._obey(crew)
+                first_ns = seen.frame.time_ns if first_ns is None else first_ns
+                if self._limits.reached(0, seen.frame.time_ns - first_ns):
+                    self._ending.stop("done")
+                    return
+                crew.animator.show(seen)
+                if self._limits.reached(self._ledger.frames, 0):
+                    self._ending.stop("done")
+        finally:
+            self._capture.inbox.close()
+            track.seen.close()
+            track.join(1.0)
+
+
+class Track(threading.Thread):
+    """The first half of the compute stage at the highest pace: it tracks the next frame meanwhile."""
+
+    def __init__(self, observer: Observer, inbox: Mailbox[Frame], ending: Ending) -> None:
+        super().__init__(name="track", daemon=True)
+        self.seen: Mailbox[Seen] = Mailbox()
+        self._observer = observer
+        self._inbox = inbox
+        self._ending = ending
+
+    def run(self) -> None:
+        """Track every frame, in order, until there are no more or nobody takes them."""
+        try:
+            while (frame := self._inbox.get()) is not None:
+                if not self.seen.hand(self._observer.observe(frame)):
+                    return
+        except BaseException as error:
+            self._ending.fail(error)
+        finally:
+            self.seen.close()
+
+
+class Delivery(threading.Thread):
+    """Sends what is published to one sink.
+
+    A sink that is lost is opened again where ``reopen`` says how, while pictures for it are dropped; otherwise it has
+    failed for good, ``error`` says why and ``failed`` is called once.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        inbox: Mailbox[Shown],
+        reopen: Callable[[], Sink] | None,
+        ending: Ending,
+        notice: Notice,
+        failed: Callable[[], None],
+        *,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(name=f"sink {sink.name}", daemon=True)
+        self.label = sink.name
+        self.age = Durations()
+        """From capture to the return of ``send``, for generated pictures of a face."""
+        self.sent = 0
+        self.error: SinkError | None = None
+        self.inbox = inbox
+        self._sink = sink
+        self._reopen = reopen
+        self._ending = ending
+        self._notice = notice
+        self._failed = failed
+        self._clock = clock
+
+    def run(self) -> None:
+        """Deliver until the outlet closes or the sink fails for good, then close the sink."""
+        try:
+            try:
+                self._deliver()
+            finally:
+                self._sink.close()
+        except SinkError as error:
+            self.error = error
+        except BaseException as error:
+            self._ending.fail(error)
+        finally:
+            self.inbox.close()
+            while (shown := self.inbox.get()) is not None:
+                shown.release()
+            if self.error is not None:
+                self._failed()
+
+    def _deliver(self) -> None:
+        while (shown := self.inbox.get()) is not None:
+            try:
+                self._sink.send(shown.frame(self._sink.format))
+            except SinkLost as error:
+                self._open_again(error)
+                continue
+            finally:
+                shown.release()
+            self.sent += 1
+            if shown.face and shown.kind is Kind.GENERATED:
+                self.age.record(self._clock() - shown.stamps.captured)
+
+    def _open_again(self, lost: SinkLost) -> None:
+        if self._reopen is None:
+            raise lost
+        self._notice(f"{lost}; trying to get it back")
+        self._sink.close()
+        delay = FIRST_DELAY_S
+        while not self._ending.over.wait(delay):
+            try:
+                self._sink = self._reopen()
+            except SinkError:
+                delay = min(2 * delay, LAST_DELAY_S)
+                continue
+            self._notice(f"{self._sink.name} is back")
+            return

@@ -1,0 +1,212 @@
+"""From a driving frame to a published picture: the observer tracks, the animator drives the portrait.
+
+Neither has a thread of its own. Live, one thread calls both in turn; at the highest pace each has one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from engines.generator import Generator
+from engines.types import FaceState, Image
+from realtime.config import MAX_GAIN
+from realtime.frames import Frame, Stamps
+from realtime.latency import Ledger
+from realtime.motion import MotionTransfer
+from realtime.outlet import Outlet
+from realtime.tracking import Tracker
+from realtime.wardrobe import Wardrobe
+
+GAIN_STEP = 0.1
+
+Clock = Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A driving frame and the face in it."""
+
+    frame: Frame
+    face: FaceState | None
+    mirrored: bool
+    tracking_ns: int
+    """How long tracking took."""
+
+
+class Observer:
+    """Flips and tracks. ``mirror`` may be set from any thread; the next frame follows it."""
+
+    def __init__(self, tracker: Tracker, *, mirror: bool, clock: Clock = time.monotonic_ns) -> None:
+        self.tracker = tracker
+        self.mirror = mirror
+        self._was_mirrored = mirror
+        self._clock = clock
+
+    def observe(self, frame: Frame) -> Seen:
+        """Find the face in a driving frame."""
+        mirror = self.mirror
+        if mirror != self._was_mirrored:
+            self.tracker.reset()
+            self._was_mirrored = mirror
+        if mirror:
+            frame = replace(frame, pixels=cv2.flip(frame.pixels, 1).astype(np.uint8, copy=False))
+        started = self._clock()
+        face = self.tracker.track(frame)
+        tracked = self._clock()
+        return Seen(frame.stamped(tracked=tracked), face, mirror, tracked - started)
+
+
+class Animator:
+    """Drives the portrait and publishes what comes of it; holds what the person has chosen for it."""
+
+    def __init__(
+        self,
+        motion: MotionTransfer,
+        wardrobe: Wardrobe,
+        outlet: Outlet,
+        ledger: Ledger,
+        *,
+        mirror: bool,
+        clock: Clock = time.monotonic_ns,
+    ) -> None:
+        self.motion = motion
+        self.face_found = False
+        self.frozen = False
+        self.slated = False
+        self.generator: Generator = wardrobe.generator
+        self._wardrobe = wardrobe
+        self._outlet = outlet
+        self._ledger = ledger
+        self._mirrored = mirror
+        self._clock = clock
+        self._wanted = 0
+        portrait = wardrobe.get(0)
+        if portrait is None:
+            raise RuntimeError("the first portrait has to be prepared before the animator starts")
+        self._portrait = portrait
+        self._last: tuple[int, int, int] | None = None
+
+    @property
+    def portrait(self) -> str:
+        """The name of the portrait on show."""
+        return self._portrait.name
+
+    def show(self, seen: Seen) -> None:
+        """Publish the answer to one driving frame: the portrait moved, or what is held in its place."""
+        if seen.mirrored != self._mirrored:
+            self.motion.mirror()
+            self._mirrored = seen.mirrored
+        frame, face = seen.frame, seen.face
+        self.face_found = face is not None
+        self._last = (frame.seq, frame.time_ns, self._clock())
+        if face is not None:
+            self._ledger.faces += 1
+            self._ledger.track.record(seen.tracking_ns)
+        self._publish(frame.seq, frame.time_ns, frame.stamps, face, frame.pixels if face is not None else None)
+
+    def idle(self) -> None:
+        """Publish a picture without a driving frame: the portrait eases to rest and stays there."""
+        self.face_found = False
+        now = self._clock()
+        if self._last is None:
+            self._outlet.slate("reenact: waiting for the camera", now, notice=True)
+            return
+        seq, time_ns, seen_ns = self._last
+        self._publish(seq, time_ns + now - seen_ns, Stamps(now, now), None, None)
+
+    def _publish(self, seq: int, time_ns: int, stamps: Stamps, face: FaceState | None, driving: Image | None) -> None:
+        motion = self.motion.update(face, time_ns)
+        self._change_portrait()
+        if self.slated:
+            self._outlet.slate("reenact: back in a moment", time_ns)
+        elif self.frozen:
+            self._outlet.hold(time_ns)
+        else:
+            image = self.generator.drive(self._portrait, motion, driving)
+            stamps = self._outlet.show(image, driving, seq=seq, time_ns=time_ns, stamps=stamps, face=face is not None)
+            if face is not None:
+                self._ledger.generate.record(stamps.generated - stamps.tracked)
+        self._ledger.published(self._clock())
+
+    def _change_portrait(self) -> None:
+        """Put on the portrait that was asked for, as soon as it is ready."""
+        portrait = self._wardrobe.get(self._wanted)
+        if portrait is not None:
+            self._portrait = portrait
+
+    def calibrate(self) -> str:
+        """Take a new neutral."""
+        self.motion.calibrate()
+        return "calibrating: look straight ahead, mouth shut"
+
+    def switch(self, step: int) -> str:
+        """Go ``step`` portraits on, round and round."""
+        if len(self._wardrobe) == 1:
+            return "there is one portrait only: give --portrait several times"
+        self._wanted = (self._wanted + step) % len(self._wardrobe)
+        return f"portrait {self._wanted + 1} of {len(self._wardrobe)}"
+
+    def freeze(self) -> str:
+        """Hold the picture, or go on."""
+        self.frozen = not self.frozen
+        return "frozen" if self.frozen else "moving again"
+
+    def slate(self) -> str:
+        """Show the slate, or go on."""
+        self.slated = not self.slated
+        return "slate" if self.slated else "back on"
+
+    def strengthen(self, step: float) -> str:
+        """Change the gain, within what the configuration allows."""
+        self.motion.gain = round(min(MAX_GAIN, max(0.0, self.motion.gain + step)), 2)
+        return f"gain {self.motion.gain:g}"
+
+
+class Desk:
+    """The commands of ``realtime.commands`` and what each does. Called by the thread that owns the animator."""
+
+    def __init__(self, observer: Observer, animator: Animator, quit_: Callable[[], None]) -> None:
+        self._observer = observer
+        self._end = quit_
+        self.actions: dict[str, Callable[[], str]] = {
+            "calibrate": animator.calibrate,
+            "next": lambda: animator.switch(1),
+            "previous": lambda: animator.switch(-1),
+            "freeze": animator.freeze,
+            "slate": animator.slate,
+            "mirror": self._mirror,
+            "stronger": lambda: animator.strengthen(GAIN_STEP),
+            "weaker": lambda: animator.strengthen(-GAIN_STEP),
+            "quit": self._quit,
+        }
+
+    def obey(self, name: str) -> str:
+        """Carry out a command; a few words on what came of it."""
+        return self.actions[name]()
+
+    def _quit(self) -> str:
+        self._end()
+        return "ending"
+
+    def _mirror(self) -> str:
+        self._observer.mirror = not self._observer.mirror
+        return "mirrored" if self._observer.mirror else "not mirrored"
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What the compute stage works with once everything is ready. It closes the tracker and the generator."""
+
+    observer: Observer
+    animator: Animator
+    desk: Desk
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.observer.tracker.close()
+        self.animator.generator.close()

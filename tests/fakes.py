@@ -1,0 +1,186 @@
+"""In-memory stand-ins for what a run is made of. Each does what its protocol says, at the test's command."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from engines.errors import SourceEnded, SourceLost
+from engines.types import FaceState, Image, Motion, Portrait
+from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.portraits import PortraitPicture
+
+CAMERA = (255, 0, 255)
+"""The colour of every driving picture: it must never be seen in what leaves."""
+PORTRAIT = (30, 160, 60)
+"""The colour of every generated picture."""
+SIZE = (64, 64)
+
+
+def picture(colour: tuple[int, int, int], size: tuple[int, int] = SIZE) -> Image:
+    return np.full((size[1], size[0], 3), colour, np.uint8)
+
+
+def driving(seq: int = 0) -> Frame:
+    now = time.monotonic_ns()
+    return Frame(picture(CAMERA), PixelFormat.RGB, seq, Stamps(now), now)
+
+
+def face(frame: Frame | None = None) -> FaceState:
+    """Some face: 478 points that do not all fall on one line."""
+    points = np.random.default_rng(1).random((478, 3), np.float32)
+    return FaceState(frame.seq if frame else 0, frame.time_ns if frame else 0, points, SIZE)
+
+
+class FakeSource:
+    """Gives what the test feeds it: a frame, or an exception to raise. ``read`` blocks until there is something."""
+
+    name = "fake source"
+    size = SIZE
+    fps = 30.0
+    live = True
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, script: Iterable[Frame | Exception] = (), frames: int | None = None) -> None:
+        self.frames = frames
+        self.fed: queue.Queue[Frame | Exception] = queue.Queue()
+        self.closed = threading.Event()
+        self.reading = threading.Event()
+        for item in script:
+            self.fed.put(item)
+
+    def feed(self, count: int = 1, start: int = 0) -> None:
+        for seq in range(start, start + count):
+            self.fed.put(driving(seq))
+
+    def lose(self) -> None:
+        self.fed.put(SourceLost("the fake camera was unplugged"))
+
+    def end(self) -> None:
+        self.fed.put(SourceEnded("the fake file has ended"))
+
+    def read(self) -> Frame:
+        self.reading.set()
+        item = self.fed.get()
+        if isinstance(item, Exception):
+            raise item
+        # a frame is captured when it is read, as with a camera
+        now = time.monotonic_ns()
+        return Frame(item.pixels, item.format, item.seq, Stamps(now), now)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class FakeTracker:
+    """Finds a face in every frame while ``present``; calls ``during`` for each."""
+
+    name = "fake tracker"
+
+    def __init__(self, during: Callable[[Frame], None] | None = None) -> None:
+        self.present = True
+        self.resets = 0
+        self.closed = False
+        self._during = during
+
+    def track(self, frame: Frame) -> FaceState | None:
+        if self._during is not None:
+            self._during(frame)
+        return face(frame) if self.present else None
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeGenerator:
+    """Makes pictures of one colour, in a buffer it uses again; notes what it was driven with."""
+
+    name = "fake generator"
+
+    def __init__(self, during: Callable[[Motion], None] | None = None) -> None:
+        self.portraits: list[str] = []
+        self.driven: list[tuple[str, bool]] = []
+        """The portrait, and whether the driving picture was handed in."""
+        self.gains: list[float] = []
+        self.closed = False
+        self._during = during
+        self._buffer = picture(PORTRAIT)
+
+    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+        assert face.size == (image.shape[1], image.shape[0])
+        self.portraits.append(name)
+        return Portrait(name, (image.shape[1], image.shape[0]), None)
+
+    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
+        self.driven.append((portrait.name, driving is not None))
+        if self._during is not None:
+            self._during(motion)
+        return self._buffer
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeSink:
+    """Keeps a copy of every frame; ``wait_for`` blocks until so many have come. ``during`` may block or raise."""
+
+    def __init__(
+        self,
+        name: str = "fake sink",
+        pixel_format: PixelFormat = PixelFormat.RGB,
+        during: Callable[[Frame], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.format = pixel_format
+        self.limit_s: float | None = None
+        self.notes: tuple[str, ...] = ()
+        self.frames: list[Frame] = []
+        self.closed = threading.Event()
+        self._during = during
+        self._came = threading.Condition()
+
+    def send(self, frame: Frame) -> None:
+        if self._during is not None:
+            self._during(frame)
+        kept = Frame(frame.pixels.copy(), frame.format, frame.seq, frame.stamps, frame.time_ns)
+        with self._came:
+            self.frames.append(kept)
+            self._came.notify_all()
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def wait_for(self, wanted: int | Callable[[Frame], bool], timeout: float = 5) -> Frame:
+        """The first frame that is wanted: the one of that number from 1 on, or one that meets a condition."""
+
+        def index() -> int | None:
+            if isinstance(wanted, int):
+                return wanted - 1 if len(self.frames) >= wanted else None
+            return next((i for i, frame in enumerate(self.frames) if wanted(frame)), None)
+
+        with self._came:
+            if not self._came.wait_for(lambda: index() is not None, timeout):
+                raise AssertionError(f"{self.name} got {len(self.frames)} frames, not the wanted one")
+            found = index()
+            assert found is not None
+            return self.frames[found]
+
+    def shows(self, colour: tuple[int, int, int]) -> bool:
+        """Whether any pixel of any frame (RGB) has that colour."""
+        return any(bool((frame.pixels == np.array(colour)).all(axis=-1).any()) for frame in self.frames)
+
+
+def is_generated(frame: Frame) -> bool:
+    """Whether an RGB frame is a generated picture and nothing else."""
+    return bool((frame.pixels == np.array(PORTRAIT)).all())
+
+
+def portrait(name: str = "one") -> PortraitPicture:
+    return PortraitPicture(name, picture(PORTRAIT), face())

@@ -1,0 +1,521 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from engines.errors import GeneratorError, SinkLost, SourceMissing, TrackerError
+from engines.generator import Generator
+from engines.types import Image, Motion, Portrait
+from realtime import stages
+from realtime.backstage import Backstage
+from realtime.capture import Source
+from realtime.daemon import Daemon, Outgoing
+from realtime.ending import Ending
+from realtime.frames import Frame, PixelFormat
+from realtime.motion import MotionTransfer
+from realtime.portraits import PortraitPicture
+from realtime.sinks import Sink
+from realtime.stages import Limits
+from realtime.tracking import Tracker
+from tests.fakes import (
+    CAMERA,
+    SIZE,
+    FakeGenerator,
+    FakeSink,
+    FakeSource,
+    FakeTracker,
+    is_generated,
+    portrait,
+)
+
+
+class Run:
+    """A daemon out of fakes, and all that it said."""
+
+    def __init__(
+        self,
+        source: FakeSource,
+        sinks: Sequence[Sink],
+        *,
+        tracker: Tracker | None = None,
+        generator: Generator | None = None,
+        loaders: Sequence[Callable[[], PortraitPicture]] = (portrait,),
+        reopen_source: Callable[[], Source] | None = None,
+        reopen_sink: Callable[[], Sink] | None = None,
+        recording: bool = False,
+        lossless: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        self.sources = [source]
+        self.said: list[str] = []
+        self.ending = Ending()
+        tracker = tracker or FakeTracker()
+        generator = generator or FakeGenerator()
+        backstage = Backstage(
+            lambda: tracker,
+            lambda: generator,
+            MotionTransfer,
+            loaders,
+            mirror=False,
+            failed=self.ending.fail,
+            notice=self.said.append,
+        )
+        self.daemon = Daemon(
+            backstage,
+            source,
+            reopen_source,
+            [Outgoing(sink, reopen_sink, recording) for sink in sinks],
+            size=SIZE,
+            fps=30,
+            lossless=lossless,
+            limits=limits or Limits(),
+            ending=self.ending,
+            notice=self.said.append,
+        )
+        backstage.start()
+        self.daemon.start()
+
+    def over(self, timeout: float = 5) -> None:
+        assert self.ending.over.wait(timeout), "the run did not end"
+
+
+@contextmanager
+def running(*args: object, **kwargs: object) -> Iterator[Run]:
+    run = Run(*args, **kwargs)  # type: ignore[arg-type]
+    try:
+        yield run
+    finally:
+        for source in run.sources:
+            source.end()
+        closed = run.daemon.close()
+    assert closed, "some thread did not end in time"
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(stages, "LAST_DELAY_S", 0.002)
+
+
+def test_a_frame_comes_out_as_a_generated_picture() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink]) as run:
+        source.feed(1)
+        frame = sink.wait_for(is_generated)
+        source.end()
+        run.over()
+    stamps = frame.stamps
+    assert stamps.captured <= stamps.tracked <= stamps.generated
+    assert run.ending.error is None
+    assert source.closed.is_set()
+    assert sink.closed.is_set()
+    assert run.daemon.ledger.faces == 1
+    assert run.daemon.age.count == 1
+
+
+def test_a_slate_is_shown_before_anything_is_ready() -> None:
+    let_go = threading.Event()
+
+    def load() -> PortraitPicture:
+        let_go.wait(5)
+        return portrait()
+
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], loaders=[load]):
+        sink.wait_for(2)
+        assert not any(is_generated(frame) for frame in sink.frames)
+        let_go.set()
+        source.feed(1)
+        sink.wait_for(is_generated)
+    assert not sink.shows(CAMERA)
+
+
+def test_a_recording_begins_with_the_first_generated_picture() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], recording=True):
+        source.feed(1)
+        sink.wait_for(1)
+    assert all(is_generated(frame) for frame in sink.frames)
+
+
+def test_i420_is_made_once_and_is_right() -> None:
+    source = FakeSource()
+    sinks = [FakeSink("one", PixelFormat.I420), FakeSink("two", PixelFormat.RGB)]
+    with running(source, sinks):
+        source.feed(1)
+        generated = sinks[1].wait_for(is_generated)
+        planes = sinks[0].wait_for(lambda frame: frame.stamps == generated.stamps)
+    assert planes.pixels.shape == (96, 64)
+    # BT.601, limited range, of (30, 160, 60)
+    assert abs(int(planes.pixels[0, 0]) - 110) <= 2
+
+
+def test_a_slow_sink_does_not_delay_a_fast_one() -> None:
+    let_go = threading.Event()
+    slow, fast = FakeSink("slow", during=lambda _: bool(let_go.wait(10)) and None), FakeSink("fast")
+    source = FakeSource()
+    with running(source, [slow, fast]) as run:
+        for seq in range(20):
+            source.feed(1, start=seq)
+            fast.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
+        assert slow.frames == []
+        dropped = run.daemon.dropped
+        let_go.set()
+    assert dropped["slow"] >= 18
+    assert dropped["fast"] == 0
+
+
+def test_what_is_published_is_not_written_over_while_a_sink_has_it() -> None:
+    """A sink that is slow sees the same picture at the end of its send as at the beginning."""
+    let_go = threading.Event()
+    torn: list[bool] = []
+
+    def look_twice(frame: Frame) -> None:
+        before = frame.pixels.copy()
+        assert not frame.pixels.flags.writeable
+        let_go.wait(5)
+        torn.append(not np.array_equal(before, frame.pixels))
+
+    slow, fast, source = FakeSink("slow", during=look_twice), FakeSink("fast"), FakeSource()
+    with running(source, [slow, fast]) as run:
+        for seq in range(30):
+            source.feed(1, start=seq)
+            fast.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
+        let_go.set()
+        source.end()
+        run.over()
+    assert torn
+    assert not any(torn)
+    assert run.daemon.outlet.plates.made <= 8
+
+
+def test_a_face_that_is_lost_sends_no_camera_pixel() -> None:
+    source, sink, tracker, generator = FakeSource(), FakeSink(), FakeTracker(), FakeGenerator()
+    with running(source, [sink], tracker=tracker, generator=generator) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        tracker.present = False
+        for seq in range(1, 6):
+            source.feed(1, start=seq)
+            sink.wait_for(lambda frame, seq=seq: frame.seq == seq)  # type: ignore[misc]
+        source.end()
+        run.over()
+    assert not sink.shows(CAMERA)
+    assert generator.driven[-5:] == [("one", False)] * 5
+    assert run.daemon.ledger.frames >= 6
+    assert run.daemon.ledger.faces == 1
+    assert run.daemon.age.count == 1
+
+
+def test_a_camera_that_is_lost_comes_back_and_the_portrait_idles_meanwhile() -> None:
+    first, second, sink = FakeSource(), FakeSource(), FakeSink()
+    plugged_in = threading.Event()
+
+    def reopen() -> Source:
+        if not plugged_in.is_set():
+            raise SourceMissing("no camera")
+        return second
+
+    with running(first, [sink], reopen_source=reopen) as run:
+        run.sources.append(second)
+        first.feed(1)
+        last = sink.wait_for(is_generated)
+        first.lose()
+        idle = sink.wait_for(lambda frame: frame.time_ns > last.time_ns and is_generated(frame))
+        sink.wait_for(lambda frame: frame.time_ns > idle.time_ns and is_generated(frame))
+        plugged_in.set()
+        second.feed(1, start=100)
+        sink.wait_for(lambda frame: frame.seq == 100 and is_generated(frame))
+    assert not sink.shows(CAMERA)
+    assert first.closed.is_set()
+    assert second.closed.is_set()
+    assert any("unplugged" in line for line in run.said)
+    assert any("is back" in line for line in run.said)
+    times = [frame.time_ns for frame in sink.frames if is_generated(frame)]
+    assert times == sorted(set(times))
+
+
+def test_a_file_that_breaks_off_ends_the_run_with_its_error() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink]) as run:
+        source.lose()
+        run.over()
+    assert "unplugged" in str(run.ending.error)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_tracker_that_fails_sends_no_camera_pixel(lossless: bool) -> None:
+    def fail(frame: Frame) -> None:
+        if frame.seq >= 2:
+            raise TrackerError("the tracker broke")
+
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], tracker=FakeTracker(during=fail), lossless=lossless) as run:
+        source.feed(5)
+        run.over()
+    assert str(run.ending.error) == "the tracker broke"
+    assert sink.frames
+    assert not sink.shows(CAMERA)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_generator_that_fails_leaves_a_slate_behind(lossless: bool) -> None:
+    calls = iter(range(100))
+
+    def fail(_: Motion) -> None:
+        if next(calls) == 3:
+            raise GeneratorError("the generator broke")
+
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], generator=FakeGenerator(during=fail), lossless=lossless) as run:
+        source.feed(5)
+        run.over()
+        sink.closed.wait(5)
+    assert str(run.ending.error) == "the generator broke"
+    assert not is_generated(sink.frames[-1])
+    assert not sink.shows(CAMERA)
+
+
+class Leak(FakeGenerator):
+    """Hands back the driving picture, as no generator may."""
+
+    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
+        return super().drive(portrait, motion, driving) if driving is None else driving[:]
+
+
+def test_a_generator_that_hands_back_the_driving_picture_is_stopped() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], generator=Leak()) as run:
+        source.feed(1)
+        run.over()
+        sink.closed.wait(5)
+    assert isinstance(run.ending.error, GeneratorError)
+    assert not sink.shows(CAMERA)
+
+
+def test_a_portrait_that_cannot_be_had_ends_the_run() -> None:
+    def load() -> PortraitPicture:
+        raise ValueError("bad portrait")
+
+    sink = FakeSink()
+    with running(FakeSource(), [sink], loaders=[load]) as run:
+        run.over()
+    assert str(run.ending.error) == "bad portrait"
+    assert not sink.shows(CAMERA)
+
+
+def test_it_stops_during_a_blocked_read() -> None:
+    source, sink = FakeSource(), FakeSink()
+    run = Run(source, [sink])
+    source.feed(1)
+    sink.wait_for(is_generated)
+    source.reading.clear()
+    assert not run.daemon.close(timeout=0.5), "the read is still blocked"
+    assert sink.closed.is_set()
+    source.end()
+    assert source.closed.wait(5)
+
+
+def test_a_sink_that_hangs_does_not_keep_the_run_from_ending() -> None:
+    let_go = threading.Event()
+    hangs = FakeSink("hangs", during=lambda _: bool(let_go.wait(10)) and None)
+    fine, source = FakeSink("fine"), FakeSource()
+    run = Run(source, [hangs, fine])
+    source.feed(1)
+    fine.wait_for(is_generated)
+    source.end()
+    assert not run.daemon.close(timeout=0.5)
+    assert fine.closed.is_set()
+    let_go.set()
+    assert hangs.closed.wait(5)
+
+
+def test_a_sink_that_is_lost_comes_back() -> None:
+    again = FakeSink("again")
+    broken = threading.Event()
+
+    def break_off(_: Frame) -> None:
+        if broken.is_set():
+            raise SinkLost("the device is gone")
+
+    first, other, source = FakeSink("first", during=break_off), FakeSink("other"), FakeSource()
+    with running(source, [first, other], reopen_sink=lambda: again) as run:
+        source.feed(1)
+        first.wait_for(is_generated)
+        broken.set()
+        seq = 1
+        while not again.frames:
+            source.feed(1, start=seq)
+            other.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
+            seq += 1
+        again.wait_for(is_generated)
+    assert any("the device is gone" in line for line in run.said)
+    assert first.closed.is_set()
+    assert run.ending.error is None
+
+
+def test_a_recording_that_fails_leaves_the_others_running() -> None:
+    def full(_: Frame) -> None:
+        raise SinkLost("the disk is full")
+
+    full_disk, fine, source = FakeSink("full", during=full), FakeSink("fine"), FakeSource()
+    with running(source, [full_disk, fine]) as run:
+        source.feed(1)
+        fine.wait_for(is_generated)
+        full_disk.closed.wait(5)
+        source.feed(1, start=1)
+        fine.wait_for(lambda frame: frame.seq == 1 and is_generated(frame))
+        assert not run.ending.over.is_set()
+    assert [str(delivery.error) for delivery in run.daemon.deliveries] == ["the disk is full", "None"]
+
+
+def test_a_run_without_a_sink_left_ends() -> None:
+    def full(_: Frame) -> None:
+        raise SinkLost("the disk is full")
+
+    source = FakeSource()
+    with running(source, [FakeSink(during=full), FakeSink(during=full)]) as run:
+        source.feed(1)
+        run.over()
+    assert str(run.ending.error) == "the disk is full"
+
+
+def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
+    busy, let_go = threading.Event(), threading.Event()
+
+    def slow(_: Frame) -> None:
+        busy.set()
+        let_go.wait(5)
+
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], tracker=FakeTracker(during=slow)) as run:
+        source.feed(1)
+        assert busy.wait(5)
+        source.feed(4, start=1)
+        source.end()
+        run.daemon.capture.join(5)
+        let_go.set()
+        run.over()
+    assert run.daemon.dropped["capture"] == 3
+    assert [frame.seq for frame in sink.frames if is_generated(frame)][-1] == 4
+
+
+def test_at_the_highest_pace_nothing_is_dropped_and_the_order_is_kept() -> None:
+    source, tracker = FakeSource(frames=200), FakeTracker()
+    sinks = [FakeSink("one"), FakeSink("two")]
+    with running(source, sinks, tracker=tracker, lossless=True) as run:
+        source.feed(200)
+        source.end()
+        run.over()
+    for sink in sinks:
+        assert [frame.seq for frame in sink.frames if is_generated(frame)] == list(range(200))
+    assert sum(run.daemon.dropped.values()) == 0
+    assert run.daemon.ledger.frames == 200
+    assert tracker.closed
+
+
+def test_at_the_highest_pace_a_frame_without_a_face_has_its_answer_too() -> None:
+    source, sink, tracker = FakeSource(), FakeSink(), FakeTracker()
+    tracker.present = False
+    with running(source, [sink], tracker=tracker, lossless=True) as run:
+        source.feed(10)
+        source.end()
+        run.over()
+    assert [frame.seq for frame in sink.frames if is_generated(frame)] == list(range(10))
+    assert run.daemon.ledger.faces == 0
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_it_ends_after_so_many_frames(lossless: bool) -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], limits=Limits(frames=3), lossless=lossless, recording=True) as run:
+        for seq in range(3):
+            source.feed(1, start=seq)
+            sink.wait_for(seq + 1)
+        run.over()
+        source.end()
+    assert len(sink.frames) == 3
+    assert run.ending.reason == "done"
+
+
+def command(run: Run, source: FakeSource, name: str, seq: int) -> None:
+    """Post a command; the next frame follows it."""
+    run.daemon.commands.post(name)
+    source.feed(1, start=seq)
+
+
+def test_freeze_and_slate() -> None:
+    source, sink, generator = FakeSource(), FakeSink(), FakeGenerator()
+    with running(source, [sink], generator=generator) as run:
+        source.feed(1)
+        shown = sink.wait_for(is_generated)
+        command(run, source, "freeze", 1)
+        held = sink.wait_for(lambda frame: frame.time_ns > shown.time_ns)
+        assert is_generated(held)
+        driven = len(generator.driven)
+        command(run, source, "slate", 2)
+        card = sink.wait_for(lambda frame: frame.time_ns > held.time_ns)
+        assert not is_generated(card)
+        assert len(generator.driven) == driven
+        command(run, source, "slate", 3)
+        command(run, source, "freeze", 4)
+        sink.wait_for(lambda frame: frame.seq == 4 and is_generated(frame))
+        assert len(generator.driven) > driven
+    assert not sink.shows(CAMERA)
+    assert [line for line in run.said if "frozen" in line or "slate" in line] == ["frozen", "slate"]
+
+
+def test_portraits_are_switched_when_they_are_ready() -> None:
+    let_go = threading.Event()
+
+    def second() -> PortraitPicture:
+        let_go.wait(5)
+        return portrait("two")
+
+    source, sink, generator = FakeSource(), FakeSink(), FakeGenerator()
+    with running(source, [sink], generator=generator, loaders=[portrait, second]) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        command(run, source, "next", 1)
+        sink.wait_for(lambda frame: frame.seq == 1)
+        assert generator.driven[-1] == ("one", True), "the loop does not wait for a portrait"
+        let_go.set()
+        seq = 2
+        while generator.driven[-1][0] != "two":
+            source.feed(1, start=seq)
+            sink.wait_for(lambda frame, seq=seq: frame.seq == seq)  # type: ignore[misc]
+            seq += 1
+        command(run, source, "previous", seq)
+        sink.wait_for(lambda frame: frame.seq == seq)
+        assert generator.driven[-1][0] == "one"
+
+
+def test_mirror_and_gain() -> None:
+    pixels: list[Image] = []
+    source, sink = FakeSource(), FakeSink()
+    tracker = FakeTracker(during=lambda frame: pixels.append(frame.pixels))
+    with running(source, [sink], tracker=tracker) as run:
+        command(run, source, "mirror", 0)
+        sink.wait_for(is_generated)
+        for name in ("stronger", "stronger", "weaker", "calibrate"):
+            run.daemon.commands.post(name)
+        source.feed(1, start=1)
+        sink.wait_for(lambda frame: frame.seq == 1)
+        crew = run.daemon.compute.crew
+        assert crew is not None
+        assert crew.animator.motion.gain == pytest.approx(1.1)
+    assert tracker.resets == 1
+    assert run.said[:1] == ["mirrored"]
+
+
+def test_quit() -> None:
+    source = FakeSource()
+    with running(source, [FakeSink()]) as run:
+        command(run, source, "quit", 0)
+        run.over()
+        source.end()
+    assert run.ending.reason == "quit"
