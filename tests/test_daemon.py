@@ -156,7 +156,11 @@ def test_i420_is_made_once_and_is_right() -> None:
 
 def test_a_slow_sink_does_not_delay_a_fast_one() -> None:
     let_go = threading.Event()
-    slow, fast = FakeSink("slow", during=lambda _: bool(let_go.wait(10)) and None), FakeSink("fast")
+
+    def hang(_: Frame) -> None:
+        let_go.wait(10)
+
+    slow, fast = FakeSink("slow", during=hang), FakeSink("fast")
     source = FakeSource()
     with running(source, [slow, fast]) as run:
         for seq in range(20):
@@ -322,7 +326,11 @@ def test_it_stops_during_a_blocked_read() -> None:
 
 def test_a_sink_that_hangs_does_not_keep_the_run_from_ending() -> None:
     let_go = threading.Event()
-    hangs = FakeSink("hangs", during=lambda _: bool(let_go.wait(10)) and None)
+
+    def hang(_: Frame) -> None:
+        let_go.wait(10)
+
+    hangs = FakeSink("hangs", during=hang)
     fine, source = FakeSink("fine"), FakeSource()
     run = Run(source, [hangs, fine])
     source.feed(1)
