@@ -6,6 +6,7 @@ The numbers are those of <linux/videodev2.h>, https://docs.kernel.org/userspace-
 from __future__ import annotations
 
 import os
+import re
 import struct
 import sys
 from contextlib import contextmanager
@@ -41,7 +42,9 @@ class Node:
     captures: bool = False
     outputs: bool = False
     refused: bool = False
-    """It may not be opened by this user, so that only its name is known."""
+    """It may not be opened by this user, so that only its name and whether it is virtual are known."""
+    fed: bool = False
+    """It is virtual, and a program sends pictures to it."""
 
     @property
     def index(self) -> int:
@@ -60,9 +63,9 @@ class Node:
 
 def nodes() -> list[Node]:
     """Every video device, lowest number first."""
-    if sys.platform != "linux" or not _SYSFS.is_dir():
+    if sys.platform != "linux":
         return []
-    found = [inspect(f"/dev/{entry.name}") for entry in _SYSFS.glob("video*")]
+    found = [inspect(str(path)) for path in Path("/dev").glob("video[0-9]*")]
     return sorted((node for node in found if node is not None), key=lambda node: node.index)
 
 
@@ -70,12 +73,13 @@ def inspect(path: str) -> Node | None:
     """Describe one device; None where there is no such device, or it is no video device."""
     if sys.platform != "linux":
         return None
-    label = _label(path)
     try:
         with opened(path) as handle:
             return _query(path, handle)
     except PermissionError:
-        return Node(path, label or "name unknown", refused=True)
+        virtual = (_SYSFS / Path(path).name / "max_openers").exists()
+        driver = LOOPBACK_DRIVER if virtual else ""
+        return Node(path, _attribute(path, "name") or "name unknown", driver, refused=True)
     except OSError:
         return None
 
@@ -88,14 +92,6 @@ def opened(path: str) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
-
-
-def answers(handle: int) -> bool:
-    """Whether the device behind an open descriptor is still there."""
-    try:
-        return _query("", handle) is not None
-    except OSError:
-        return False
 
 
 def busy(path: str) -> bool:
@@ -130,6 +126,12 @@ def free_output(path: str) -> None:
         fcntl.ioctl(handle, _STREAMON, struct.pack("<i", _BUF_TYPE_OUTPUT))
 
 
+def size_of(path: str) -> tuple[int, int] | None:
+    """The picture size that a v4l2loopback device is set to; None where it has none."""
+    found = re.search(r":(\d+)x(\d+)", _attribute(path, "format"))
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def users(path: str) -> list[str]:
     """The other programs that have a device open, as "name (process N)", as far as this user may know."""
     try:
@@ -158,9 +160,10 @@ def _holds(process: Path, device: int) -> bool:
     return False
 
 
-def _label(path: str) -> str:
+def _attribute(path: str, name: str) -> str:
+    """What sysfs says; empty where it says nothing."""
     try:
-        return (_SYSFS / Path(path).name / "name").read_text().strip()
+        return (_SYSFS / Path(path).name / name).read_text().strip()
     except OSError:
         return ""
 
@@ -175,13 +178,12 @@ def _query(path: str, handle: int) -> Node | None:
     fcntl.ioctl(handle, _QUERYCAP, answer)
     driver, card, _bus, _version, all_caps, caps = struct.unpack_from("<16s32s32s3I", answer)
     can = caps if all_caps & _CAP_DEVICE_CAPS else all_caps
-    return Node(
-        path,
-        _text(card),
-        _text(driver),
-        captures=bool(can & (_CAP_VIDEO_CAPTURE | _CAP_CAPTURE_MPLANE)),
-        outputs=bool(can & _CAP_VIDEO_OUTPUT),
-    )
+    captures = bool(can & (_CAP_VIDEO_CAPTURE | _CAP_CAPTURE_MPLANE))
+    outputs = bool(can & _CAP_VIDEO_OUTPUT)
+    # With exclusive_caps=1 a fed loopback device is no output any more; without, only sysfs tells.
+    fed = captures and (not outputs or _attribute(path, "state") == "capture")
+    loopback = _text(driver) == LOOPBACK_DRIVER
+    return Node(path, _text(card), _text(driver), captures, outputs, fed=loopback and fed)
 
 
 def _text(raw: bytes) -> str:

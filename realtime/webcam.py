@@ -30,6 +30,7 @@ _DEFAULT_FPS = 30.0
 _BUFFERS = 2
 """Few, so that a frame cannot grow old in the driver; with one, many drivers halve their rate."""
 _CHOOSE = "choose another --camera, plug one in, or take --camera performer"
+_WIDTH_HEIGHT = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
 _VIDEO_GROUP = "sudo usermod -aG video $USER, then log out and in again"
 
 
@@ -42,9 +43,7 @@ class Webcam:
     live = True
     frames: int | None = None
 
-    def __init__(
-        self, device: int | str, *, size: tuple[int, int] | None = None, fps: float | None = None
-    ) -> None:
+    def __init__(self, device: int | str, *, size: tuple[int, int] | None = None, fps: float | None = None) -> None:
         self._device = _path(device)
         node = _checked(self._device) if sys.platform == "linux" else None
         self._label = str(node) if node else f"camera {device}"
@@ -53,9 +52,12 @@ class Webcam:
         self._seq = 0
         self._last_ns = 0
         try:
-            if not self._capture.isOpened():
+            width, height = (int(self._capture.get(key)) for key in _WIDTH_HEIGHT)
+            self._shape = (height, width, 3)
+            self._first = self._wait_for_first() if self._capture.isOpened() else None
+            if self._first is None:
+                self._capture.release()
                 raise _why_not(self._device, self._label)
-            self._first: tuple[Image, int] | None = self._wait_for_first()
         except BaseException:
             self.close()
             raise
@@ -83,29 +85,30 @@ class Webcam:
         self._closed = True
         self._capture.release()
 
-    def _wait_for_first(self) -> tuple[Image, int]:
+    def _wait_for_first(self) -> tuple[Image, int] | None:
         until = time.monotonic_ns() + _FIRST_FRAME_NS
         while True:
             began = time.monotonic_ns()
             got = self._grab()
-            if got is not None:
+            # A refusal comes at once, a camera that is still starting lets the time-out pass.
+            if got is not None or time.monotonic_ns() > until or time.monotonic_ns() - began < _NS // 10:
                 return got
-            # A refusal comes at once, a camera that is still starting lets the driver's time-out pass.
-            if time.monotonic_ns() > until or time.monotonic_ns() - began < _NS // 10:
-                raise _why_not(self._device, self._label)
 
     def _grab(self) -> tuple[Image, int] | None:
         """The next picture as RGB and when it was captured; None where none came."""
         if self._closed:
             return None
-        try:
-            came, picture = self._capture.read()
-        except cv2.error:
-            return None
-        if not came or picture is None or picture.ndim != 3:
-            return None
-        captured = self._captured(time.monotonic_ns())
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), captured
+        until = time.monotonic_ns() + _NS
+        while self._capture.grab() and time.monotonic_ns() < until:
+            captured = self._captured(time.monotonic_ns())
+            came, picture = self._capture.retrieve()
+            if came and picture is not None:
+                if picture.shape[0] == 1:
+                    # OpenCV 4.11 hands on the bytes of a camera that sends BGR by itself, in one row.
+                    picture = picture.reshape(*self._shape)
+                return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), captured
+            # A broken JPEG, as cheap cameras send now and then: take the next one.
+        return None
 
     def _captured(self, now: int) -> int:
         """The driver's own time where it is on the monotonic clock, else ``now``; strictly increasing."""
@@ -133,7 +136,7 @@ def first_webcam(*, size: tuple[int, int] | None = None, fps: float | None = Non
             return None
     reason: SourceMissing | None = None
     for node in v4l2.nodes():
-        if node.refused or (node.captures and not node.loopback):
+        if (node.refused or node.captures) and not node.loopback:
             try:
                 return Webcam(node.path, size=size, fps=fps)
             except SourceMissing as error:
