@@ -21,7 +21,8 @@ class Generator(Protocol):
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         """Compute once what every frame of a portrait needs.
 
-        ``image`` has the output's size and ``face`` was seen in it. Both are copied where they are kept.
+        ``image`` has the output's size and ``face`` was seen in it. Both are copied where they are kept. The one
+        exception to the rule of one thread: it may be called on another while ``drive`` is at work on it.
         """
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
