@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 bin := $(VENV)/bin
-pip := $(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+pip := $(bin)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := run
 .PHONY: run test e2e lint types check bench assets doctor clean
