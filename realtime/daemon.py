@@ -23,6 +23,8 @@ STOP_S = 2.0
 class Outgoing:
     """An open sink; how to open it again (None: it cannot be); whether it keeps what it gets."""
 
+    label: str
+    """Its short name in the figures."""
     sink: Sink
     reopen: Callable[[], Sink] | None
     recording: bool
@@ -50,6 +52,7 @@ class Daemon:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands()
+        self._told = {*source.notes, *(note for each in sinks for note in each.sink.notes)}
         self.ledger = Ledger()
         self.ending = ending
         self.outlet = Outlet(size, lossless=lossless, clock=clock)
@@ -74,6 +77,13 @@ class Daemon:
         for thread in (*self.deliveries, self.compute, self.capture):
             thread.start()
 
+    def finished(self, timeout: float) -> bool:
+        """Wait for sinks that have the end of the flow still to deliver; whether they have."""
+        deadline = time.monotonic() + timeout
+        for thread in (self.compute, *self.deliveries):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in (self.compute, *self.deliveries))
+
     def close(self, timeout: float = STOP_S) -> bool:
         """Stop in the order of the flow and wait, ``timeout`` seconds at most; whether everything has ended."""
         self.ending.stop("stopped")
@@ -87,12 +97,24 @@ class Daemon:
         return not any(thread.is_alive() for thread in threads)
 
     @property
+    def notes(self) -> list[str]:
+        """What source and sinks have to say since they were opened."""
+        notes = [*self.capture.source.notes, *(note for each in self.deliveries for note in each.sink.notes)]
+        return [note for note in notes if note not in self._told]
+
+    @property
     def age(self) -> Durations:
         """From capture to sent, over all sinks; frames without a face left out."""
         total = Durations()
         for delivery in self.deliveries:
             total.add(delivery.age)
         return total
+
+    @property
+    def recent_age(self) -> tuple[float, float]:
+        """The age's median and 99th percentile lately, in milliseconds, at the sink where they are worst."""
+        p50, p99 = (max(delivery.age.recent_ms(q) for delivery in self.deliveries) for q in (50, 99))
+        return p50, p99
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -104,7 +126,9 @@ class Daemon:
 
     def _delivery(self, outgoing: Outgoing, notice: Callable[[str], None], clock: Callable[[], int]) -> Delivery:
         inbox = self.outlet.attach(outgoing.sink.format, recording=outgoing.recording)
-        return Delivery(outgoing.sink, inbox, outgoing.reopen, self.ending, notice, self._sink_failed, clock=clock)
+        return Delivery(
+            outgoing.label, outgoing.sink, inbox, outgoing.reopen, self.ending, notice, self._sink_failed, clock=clock
+        )
 
     def _sink_failed(self) -> None:
         """End the run when no sink is left. Called on the thread of the sink that failed."""

@@ -49,7 +49,7 @@ class Capture(threading.Thread):
         """Reading starts when this is set: a file would otherwise play while nobody is ready for it."""
         self.lost = False
         """Whether the source is away at the moment."""
-        self._source = source
+        self.source = source
         self._reopen = reopen
         self._ending = ending
         self._notice = notice
@@ -61,7 +61,7 @@ class Capture(threading.Thread):
             self.go.wait()
             while not self._ending.over.is_set():
                 try:
-                    frame = self._source.read()
+                    frame = self.source.read()
                 except SourceLost as error:
                     self._open_again(error)
                     continue
@@ -75,23 +75,23 @@ class Capture(threading.Thread):
             self._ending.fail(error)
         finally:
             self.inbox.close()
-            self._source.close()
+            self.source.close()
 
     def _open_again(self, lost: SourceLost) -> None:
         if self._reopen is None:
             raise lost
-        self._source.close()
+        self.source.close()
         self.lost = True
         self._notice(f"{lost}; trying to get it back")
         delay = FIRST_DELAY_S
         while not self._ending.over.wait(delay):
             try:
-                self._source = self._reopen()
+                self.source = self._reopen()
             except SourceError:
                 delay = min(2 * delay, LAST_DELAY_S)
                 continue
             self.lost = False
-            self._notice(f"{self._source.name} is back")
+            self._notice(f"{self.source.name} is back")
             return
 
 
@@ -249,6 +249,7 @@ class Delivery(threading.Thread):
 
     def __init__(
         self,
+        label: str,
         sink: Sink,
         inbox: Mailbox[Shown],
         reopen: Callable[[], Sink] | None,
@@ -258,14 +259,14 @@ class Delivery(threading.Thread):
         *,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        super().__init__(name=f"sink {sink.name}", daemon=True)
-        self.label = sink.name
+        super().__init__(name=f"sink {label}", daemon=True)
+        self.label = label
         self.age = Durations()
         """From capture to the return of ``send``, for generated pictures of a face."""
         self.sent = 0
         self.error: SinkError | None = None
         self.inbox = inbox
-        self._sink = sink
+        self.sink = sink
         self._reopen = reopen
         self._ending = ending
         self._notice = notice
@@ -278,7 +279,7 @@ class Delivery(threading.Thread):
             try:
                 self._deliver()
             finally:
-                self._sink.close()
+                self.sink.close()
         except SinkError as error:
             self.error = error
         except BaseException as error:
@@ -293,7 +294,7 @@ class Delivery(threading.Thread):
     def _deliver(self) -> None:
         while (shown := self.inbox.get()) is not None:
             try:
-                self._sink.send(shown.frame(self._sink.format))
+                self.sink.send(shown.frame(self.sink.format))
             except SinkLost as error:
                 self._open_again(error)
                 continue
@@ -307,13 +308,13 @@ class Delivery(threading.Thread):
         if self._reopen is None:
             raise lost
         self._notice(f"{lost}; trying to get it back")
-        self._sink.close()
+        self.sink.close()
         delay = FIRST_DELAY_S
         while not self._ending.over.wait(delay):
             try:
-                self._sink = self._reopen()
+                self.sink = self._reopen()
             except SinkError:
                 delay = min(2 * delay, LAST_DELAY_S)
                 continue
-            self._notice(f"{self._sink.name} is back")
+            self._notice(f"{self.sink.name} is back")
             return

@@ -127,10 +127,11 @@ class Animator:
         elif self.frozen:
             self._outlet.hold(time_ns)
         else:
+            started = self._clock()
             image = self.generator.drive(self._portrait, motion, driving)
             stamps = self._outlet.show(image, driving, seq=seq, time_ns=time_ns, stamps=stamps, face=face is not None)
             if face is not None:
-                self._ledger.generate.record(stamps.generated - stamps.tracked)
+                self._ledger.generate.record(stamps.generated - started)
         self._ledger.published(self._clock())
 
     def _change_portrait(self) -> None:

@@ -68,7 +68,7 @@ class Run:
             backstage,
             source,
             reopen_source,
-            [Outgoing(sink, reopen_sink, recording) for sink in sinks],
+            [Outgoing(sink.name, sink, reopen_sink, recording) for sink in sinks],
             size=SIZE,
             fps=30,
             lossless=lossless,

@@ -1,0 +1,227 @@
+"""The command line of the daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engines.errors import ReenactError, UsageError
+from realtime import config as configs
+from realtime import report
+from realtime.commands import KEYS
+from realtime.config import Config
+from realtime.daemon import STOP_S, Daemon
+from realtime.ending import Ending
+from realtime.interrupts import Interrupts
+from realtime.keys import Keys
+from realtime.status import Display, summary, tell
+
+FINISH_S = 60.0
+"""A run that ended by itself may take this long to finish its recordings."""
+TICK_S = 0.1
+SWITCH_S = 0.001
+"""How long a Python thread keeps the others waiting at most; the interpreter's own 5 ms is a sixth of a frame."""
+WRONG_USE: Any = typer.BadParameter.__base__
+"""What typer raises for an option that there is not, or a value that is none."""
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong use."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = typer.main.get_command(_app()).main(prog_name="run.py", standalone_mode=False)
+    except WRONG_USE as error:
+        text = " ".join(error.format_message().split())
+        print(f"reenact: {text}; python run.py --help lists the options", file=sys.stderr)
+        code = 2
+    except ReenactError as error:
+        print(tell(error), file=sys.stderr)
+        code = exit_code(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    sys.exit(code)
+
+
+def exit_code(error: BaseException | None) -> int:
+    """0 without an error, 2 for wrong use, otherwise 1."""
+    return 0 if error is None else 2 if isinstance(error, UsageError) else 1
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(help="Appear as a living portrait: a webcam drives it, a virtual camera shows it.")(_command)
+    return app
+
+
+def _option(key: str, metavar: str, *names: str) -> typer.models.OptionInfo:
+    text = configs.allowed(key).removeprefix("true or false: ")
+    default = Config.model_fields[key].default
+    if default and default is not True:
+        text += f" [{default[0] if key == 'sink' else 'x'.join(map(str, default)) if key == 'size' else default}]"
+    info: typer.models.OptionInfo = typer.Option(*(names or (f"--{key}",)), metavar=metavar, help=text)
+    return info
+
+
+def _number(text: str | None) -> object:
+    """A number where the text is one; otherwise the text, which the configuration refuses in its own words."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError, TypeError):
+            return kind(text)  # type: ignore[arg-type]
+    return text
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"reenact {metadata.version('reenact')}")
+        raise typer.Exit
+
+
+def _command(
+    camera: Annotated[str | None, _option("camera", "auto|INDEX|/dev/videoN|FILE|performer")] = None,
+    portrait: Annotated[list[str] | None, _option("portrait", "IMAGE")] = None,
+    generator: Annotated[str | None, _option("generator", "NAME")] = None,
+    sink: Annotated[list[str] | None, _option("sink", "auto|virtualcam[:DEVICE]|file:OUT.mp4|null")] = None,
+    size: Annotated[str | None, _option("size", "WxH")] = None,
+    fps: Annotated[str | None, _option("fps", "N")] = None,
+    pace: Annotated[str | None, _option("pace", "live|max")] = None,
+    frames: Annotated[str | None, _option("frames", "N")] = None,
+    duration: Annotated[str | None, _option("duration", "S")] = None,
+    neutral: Annotated[str | None, _option("neutral", "auto|first")] = None,
+    region: Annotated[str | None, _option("region", "all|expression|pose")] = None,
+    gain: Annotated[str | None, _option("gain", "G")] = None,
+    mouth: Annotated[str | None, _option("mouth", "driver|painted")] = None,
+    mirror: Annotated[bool | None, _option("mirror", "", "--mirror/--no-mirror")] = None,
+    tracker: Annotated[str | None, _option("tracker", "auto|facemesh|landmarker")] = None,
+    model: Annotated[str | None, _option("model", "FILE.task")] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE.toml", help="read options from a TOML file")
+    ] = None,
+    report: Annotated[str | None, _option("report", "OUT.json")] = None,
+    quiet: Annotated[bool | None, _option("quiet", "", "--quiet")] = None,
+    version: Annotated[
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = None,
+) -> int:
+    options: dict[str, object] = {
+        "camera": camera,
+        "portrait": portrait,
+        "generator": generator,
+        "sink": sink,
+        "size": size,
+        "fps": _number(fps),
+        "pace": pace,
+        "frames": _number(frames),
+        "duration": _number(duration),
+        "neutral": neutral,
+        "region": region,
+        "gain": _number(gain),
+        "mouth": mouth,
+        "mirror": mirror,
+        "tracker": tracker,
+        "model": model,
+        "report": report,
+        "quiet": quiet,
+    }
+    del version
+    return run(configs.load(options, None if config is None else Path(config)))
+
+
+def run(config: Config) -> int:
+    """Do the whole job that a configuration asks for; the exit code. Raises ReenactError before it has begun."""
+    from realtime import wiring
+    from realtime.backstage import Task
+
+    if config.report is not None:
+        report.check(config.report)
+    sys.setswitchinterval(SWITCH_S)
+    ending = Ending()
+    display = Display(quiet=config.quiet, lossless=config.pace == "max")
+    daemon: Daemon | None = None
+    clean = False
+
+    def pressed(key: str) -> None:
+        if daemon is not None and key in KEYS:
+            daemon.commands.post(KEYS[key])
+
+    with Keys(pressed) as keys, Interrupts(keys.restore) as interrupts:
+        parts = wiring.backstage(config, ending, display.say)
+        parts.start()
+        opening = Task("open", lambda: wiring.open_daemon(config, parts, ending, display.say))
+        opening.start()
+        try:
+            while not opening.wait(TICK_S) and not _interrupted(interrupts, ending):
+                pass
+            if opening.wait(0):
+                daemon = opening.result()
+                clean = _supervise(daemon, display, interrupts, with_keys=keys.active)
+        except Exception as error:
+            ending.fail(error)
+        finally:
+            display.end()
+    code = _conclude(config, ending, daemon, display)
+    if not clean:
+        _leave(code)
+    return code
+
+
+def _interrupted(interrupts: Interrupts, ending: Ending) -> bool:
+    if interrupts.count:
+        ending.stop("interrupted")
+    return bool(interrupts.count)
+
+
+def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with_keys: bool) -> bool:
+    """Start the run and see it through; whether every thread has ended."""
+    if with_keys:
+        display.keys()
+    display.begin(daemon.capture.source.frames)
+    daemon.start()
+    while not daemon.ending.over.wait(TICK_S):
+        _interrupted(interrupts, daemon.ending)
+        display.update(daemon)
+    deadline = time.monotonic() + FINISH_S
+    if daemon.ending.error is None:
+        while not interrupts.count and time.monotonic() < deadline and not daemon.finished(TICK_S):
+            pass
+    return daemon.close(STOP_S)
+
+
+def _conclude(config: Config, ending: Ending, daemon: Daemon | None, display: Display) -> int:
+    """Say how it ended, write the report; the exit code."""
+    code = exit_code(ending.error)
+    errors = [ending.error] if ending.error is not None else []
+    if daemon is not None:
+        for note in daemon.notes:
+            display.say(note)
+        display.say(summary(daemon), "done" if ending.error is None else "stopped")
+        errors += [each.error for each in daemon.deliveries if each.error is not None and each.error not in errors]
+        code = code or exit_code(errors[0] if errors else None)
+        if config.report is not None:
+            try:
+                report.write(config.report, report.build(daemon, config))
+            except OSError as failure:
+                print(f"reenact: --report: {config.report} cannot be written: {failure.strerror}", file=sys.stderr)
+                code = code or 1
+    for error in errors:
+        if isinstance(error, ReenactError):
+            print(tell(error), file=sys.stderr)
+        else:
+            traceback.print_exception(error, file=sys.stderr)
+    return code
+
+
+def _leave(code: int) -> None:
+    """End the process although a thread hangs, say in a camera's driver: waiting for it could take for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

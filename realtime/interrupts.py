@@ -1,0 +1,43 @@
+"""Signals: the first asks the program to end, the second ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+EXIT_CODE = 130
+
+
+class Interrupts:
+    """Counts SIGINT, SIGTERM and SIGHUP between ``__enter__`` and ``__exit__``, on the main thread.
+
+    The handler sets a number that the main thread looks at, and nothing that takes a lock: the main thread may hold
+    that very lock. At the second signal it calls ``last_words`` and ends the process with code 130.
+    """
+
+    def __init__(self, last_words: Callable[[], None]) -> None:
+        self.count = 0
+        self._last_words = last_words
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupts:
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+            number = getattr(signal, name, None)
+            if number is not None:
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.count += 1
+        if self.count > 1:
+            self._last_words()
+            os._exit(EXIT_CODE)

@@ -1,0 +1,90 @@
+"""The figures of a run as JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from engines.errors import ConfigError
+from realtime.config import Config
+from realtime.daemon import Daemon
+
+_PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam")
+
+
+def check(path: Path) -> None:
+    """Make sure, before a run begins, that its report can be written. Raises ConfigError."""
+    cure = "give --report a file in a folder that exists and may be written"
+    if path.is_dir():
+        raise ConfigError(f"--report: {path} is a folder, expected a file", cure=cure)
+    try:
+        if path.exists() and not path.is_file():
+            return
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--report: {path} cannot be written: {error.strerror}", cure=cure) from None
+
+
+def build(daemon: Daemon, config: Config) -> dict[str, Any]:
+    """The figures of a run that has ended, or of one under way."""
+    ledger = daemon.ledger
+    return {
+        "frames": ledger.frames,
+        "faces": ledger.faces,
+        "fps": round(ledger.fps, 2),
+        "dropped": daemon.dropped,
+        "latency_ms": {
+            "track": ledger.track.summary(),
+            "generate": ledger.generate.summary(),
+            "captured_to_sent": daemon.age.summary(),
+        },
+        "machine": machine(),
+        "config": config.model_dump(mode="json") | {"size": "{}x{}".format(*config.size)},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    versions = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": versions,
+    }
+
+
+def write(path: Path, figures: dict[str, Any]) -> None:
+    """Write the figures; an older report gives way to a whole one only. Raises OSError."""
+    text = json.dumps(figures, indent=2) + "\n"
+    if path.exists() and not path.is_file():
+        path.write_text(text, "utf-8")  # a pipe or a device is written to, not replaced
+        return
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

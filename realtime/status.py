@@ -1,0 +1,139 @@
+"""What the person sees in the terminal while it runs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engines.errors import ReenactError
+from realtime.commands import COMMANDS
+from realtime.daemon import Daemon
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress import Progress, TaskID
+
+EVERY_S = 5.0
+"""How often the status is said where it cannot stand in one place."""
+
+
+def line(daemon: Daemon) -> str:
+    """The state of a run in one line."""
+    crew = daemon.compute.crew
+    ledger = daemon.ledger
+    if crew is None or not ledger.frames:
+        return "starting"
+    age = daemon.recent_age
+    dropped = ", ".join(f"{place} {count}" for place, count in daemon.dropped.items() if count)
+    face = "camera lost" if daemon.capture.lost else f"face {'found' if crew.animator.face_found else 'lost'}"
+    held = " | slate" if crew.animator.slated else " | frozen" if crew.animator.frozen else ""
+    return (
+        f"{ledger.fps_now:4.1f} fps | age p50 {age[0]:.1f} ms, p99 {age[1]:.1f} ms | dropped {dropped or 'none'}"
+        f" | {face} | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{held}"
+    )
+
+
+def summary(daemon: Daemon) -> str:
+    """A finished run in one line."""
+    ledger, age = daemon.ledger, daemon.age
+    if not ledger.frames:
+        return "no frame was made"
+    text = f"{ledger.frames} frames, {ledger.faces} with a face, {ledger.fps:.1f} fps"
+    if age.count:
+        text += f", captured to sent p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
+    dropped = sum(daemon.dropped.values()) - ledger.starting
+    return f"{text}, {dropped} dropped" + (f" (and {ledger.starting} while starting)" if ledger.starting else "")
+
+
+def tell(error: ReenactError) -> str:
+    """An error as one line: what was found and expected, and what to do."""
+    text = " ".join(str(error).split())
+    return f"reenact: {text}; {error.cure}" if error.cure else f"reenact: {text}"
+
+
+class Display:
+    """Lines of text, and under them one that changes: a status when live, a progress bar through a file.
+
+    In a terminal that line stands in one place; elsewhere it is printed every five seconds. With ``quiet`` there is
+    neither. Any thread may call ``say``; the rest belongs to the main thread. Output that nobody reads any more
+    (a closed pipe) is given up quietly.
+    """
+
+    def __init__(self, *, quiet: bool, lossless: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet = quiet
+        self._lossless = lossless
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._console: Console | None = None
+        self._live: Live | None = None
+        self._progress: Progress | None = None
+        self._last = clock()
+        self._task: TaskID
+        if not quiet and sys.stdout.isatty():
+            from rich.console import Console
+
+            self._console = Console(highlight=False, markup=False, soft_wrap=True)
+
+    def say(self, text: str, label: str = "") -> None:
+        """Print a line, with a label in front where one is given."""
+        if self._quiet:
+            return
+        text = f"{label:<10}{text}" if label else text
+        try:
+            with self._lock:
+                if self._console is not None:
+                    self._console.print(text)
+                else:
+                    print(text, flush=True)
+        except (BrokenPipeError, ValueError):
+            self._quiet = True
+
+    def keys(self) -> None:
+        """Say which keys do what."""
+        self.say(", ".join(f"{key} {name}" for name, (key, _) in COMMANDS.items()), "keys")
+
+    def begin(self, total: int | None) -> None:
+        """Begin the line that changes; ``total`` is how many frames there will be, if anybody knows."""
+        if self._quiet or self._console is None:
+            return
+        if self._lossless:
+            from rich import progress
+
+            columns = (
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.description}"),
+                progress.TimeRemainingColumn(),
+            )
+            self._progress = progress.Progress(*columns, console=self._console, transient=True)
+            self._task = self._progress.add_task("starting", total=total)
+            self._progress.start()
+        else:
+            from rich.live import Live
+
+            self._live = Live("starting", console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def update(self, daemon: Daemon) -> None:
+        """Bring the line that changes up to date; called a few times a second."""
+        if self._progress is not None:
+            speed = f"{daemon.ledger.fps:.0f} fps"
+            self._progress.update(self._task, completed=daemon.ledger.frames, description=speed)
+        elif self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text(line(daemon), no_wrap=True, overflow="ellipsis"))
+        elif not self._quiet and self._clock() - self._last >= EVERY_S:
+            self._last = self._clock()
+            self.say(line(daemon))
+
+    def end(self) -> None:
+        """Take the line that changes away. May be called twice."""
+        for moving in (self._live, self._progress):
+            if moving is not None:
+                moving.stop()
+        self._live = self._progress = None
