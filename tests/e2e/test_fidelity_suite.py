@@ -1,0 +1,27 @@
+"""Real drivers and portraits through the whole chain, judged by the official landmarker."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tools.fidelity import SIX, main
+
+
+def test_portraits_follow_their_drivers(shared_dir: Path, face_landmarker: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(
+            f"suite --faces {shared_dir / 'faces'} --model {face_landmarker} --out {tmp_path} "
+            "--pairs 3 --frames 120".split()
+        )
+    assert left.value.code == 0
+    report = json.loads((tmp_path / "suite.json").read_text())
+    assert len(report["pairs"]) == 3
+    for pair in report["pairs"]:
+        assert pair["output_found"] == pair["frames"]
+        assert pair["mean_r"] > 0.8, pair["driver"]
+        assert pair["jitter_px"] < 0.3
+        assert (tmp_path / f"{Path(pair['driver']).stem}-{Path(pair['portrait']).stem}-sheet.png").is_file()
+    assert set(SIX) <= set(report["channels"])
