@@ -1,58 +1,131 @@
-"""Portraits as files: reading them, finding the face, cropping to the output's shape."""
+"""Portraits: a picture file read, its face found and judged, and the head cut out in the output's shape."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image as Pictures
-from PIL import ImageOps
 
 from engines.errors import PortraitError
 from engines.types import FaceState, Image
-from realtime.tracking import find_faces
+from realtime.framing import Window, choose_window, cut_window
+from realtime.pictures import read_picture
+from realtime.stills import FaceFinder
 
 DEFAULT_PORTRAIT = Path(__file__).parents[1] / "engines" / "assets" / "portrait.png"
+
+SMALLEST = 60
+"""Pixels from the eyes to the chin: a face with fewer has too little detail to be brought to life."""
+SMALL = 110
+"""With fewer than this the result looks soft, which is worth saying."""
+TURNED = 25.0
+"""Degrees to the side from which on the far half of a face gets thin."""
+PROFILE = 45.0
+"""Degrees to the side at which half of the face is not in the picture, so that it cannot be moved."""
+CHOOSE = "choose a picture of one face, seen from the front"
 
 
 @dataclass(frozen=True, slots=True)
 class PortraitPicture:
-    """A portrait cropped to the output's size, and the face in it."""
+    """A portrait in the output's shape."""
 
     name: str
+    """The file's name without its suffix."""
     image: Image
+    """(height, width, 3) uint8 RGB, exactly the size asked for."""
     face: FaceState
+    """The face as seen in ``image``."""
     notes: tuple[str, ...] = ()
+    """What the person should know about it, a sentence each."""
 
 
-def load_portrait(path: Path | None, size: tuple[int, int]) -> PortraitPicture:
-    """Read a portrait and crop it around the head to exactly ``size`` (width, height)."""
+def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinder | None = None) -> PortraitPicture:
+    """Read a portrait and cut it around the head to exactly ``size`` (width, height), never distorted.
+
+    None is the portrait that comes with the program. A ``finder`` saves loading the models for each of several.
+    Raises PortraitError for a picture that cannot be used, TrackerError when there is no model to find faces with.
+    """
     source = path or DEFAULT_PORTRAIT
-    with Pictures.open(source) as opened:
-        picture = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
-    faces = find_faces(picture)
-    if not faces:
+    picture, notes = read_picture(source)
+    with ExitStack() as stack:
+        finder = finder or stack.enter_context(FaceFinder())
+        picture, faces, turned = _find_upright(finder, picture)
+        if not faces:
+            raise PortraitError(f"no face was found in {source}", cure=CHOOSE)
+        notes += turned
+        if len(faces) > 1:
+            notes += (f"{source.name} shows {len(faces)} faces: the largest is used",)
+        face = faces[0]
+        notes += _judge(source, face)
+        points = face.pixels()
+        window = choose_window(points, face.size, size)
+        image = cut_window(picture, window, size)
+        placed = _placed(face, window, size)
+        return PortraitPicture(source.stem, image, _seen_again(finder, image, placed), notes)
+
+
+def _find_upright(finder: FaceFinder, picture: Image) -> tuple[Image, list[FaceState], tuple[str, ...]]:
+    """Find faces, turning the picture by quarters where there is none as it is."""
+    for quarters, how in ((0, ""), (3, "clockwise"), (1, "anticlockwise"), (2, "upside down")):
+        turned = np.ascontiguousarray(np.rot90(picture, quarters))
+        faces = finder.find(turned)
+        if faces:
+            note = (f"the picture was turned {how}, so that the face is upright",) if how else ()
+            return turned, faces, note
+    return picture, [], ()
+
+
+def _judge(source: Path, face: FaceState) -> tuple[str, ...]:
+    """Refuse a face that cannot be used, and say what is not good about one that can."""
+    points = face.pixels()
+    eyes = points[[33, 133, 263, 362], :2].mean(axis=0)
+    length = round(math.dist(eyes, points[152, :2]))
+    if length < SMALLEST:
         raise PortraitError(
-            f"no face was found in {source}", cure="choose a picture of one face, seen from the front"
+            f"the face in {source} is too small: {length} pixels from eyes to chin, at least {SMALLEST} needed",
+            cure="choose a picture with more pixels, or a closer one",
         )
-    image = _crop(picture, faces[0], size)
-    found = find_faces(image)
-    return PortraitPicture(source.stem, image, found[0])
+    angle = abs(yaw(face))
+    if angle > PROFILE:
+        raise PortraitError(
+            f"the face in {source} is in profile: turned {angle:.0f} degrees, at most {PROFILE:.0f} can be used",
+            cure=CHOOSE,
+        )
+    notes = []
+    if length < SMALL:
+        notes.append(f"the face is small ({length} pixels from eyes to chin): the result will look soft")
+    if angle > TURNED:
+        notes.append(f"the face is turned {angle:.0f} degrees: its far side will move less well than the near one")
+    return tuple(notes)
 
 
-def _crop(picture: Image, face: FaceState, size: tuple[int, int]) -> Image:
+def yaw(face: FaceState) -> float:
+    """How far a face is turned to the side, in degrees; over 0 towards the picture's left edge.
+
+    From the line between the cheeks in 3-D. The mesh rather underestimates large angles.
+    """
+    points = face.pixels()
+    x, y, z = (points[454] - points[234]).tolist()
+    return math.degrees(math.atan2(z, math.hypot(x, y)))
+
+
+def _placed(face: FaceState, window: Window, size: tuple[int, int]) -> FaceState:
+    """The face as it must lie in the frame that the window fills."""
+    points = face.pixels()
+    points -= np.array([window.left, window.top, 0], np.float32)
+    points *= np.float32(window.scale)
     width, height = size
-    points = face.pixels()[:, :2]
-    top, bottom = float(points[:, 1].min()), float(points[:, 1].max())
-    centre = float(points[:, 0].min() + points[:, 0].max()) / 2
-    scale = 0.45 * height / (bottom - top)
-    matrix = np.array(
-        [[scale, 0, width / 2 - scale * centre], [0, scale, 0.53 * height - scale * (top + bottom) / 2]],
-        np.float32,
-    )
-    flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(
-        cv2.warpAffine(picture, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT), np.uint8
-    )
+    return replace(face, landmarks=points / np.array([width, height, width], np.float32), size=size)
+
+
+def _seen_again(finder: FaceFinder, image: Image, placed: FaceState) -> FaceState:
+    """The face measured in the frame itself; where it was put, should it not be found there."""
+    face = finder.look(image, placed)
+    if face is None:
+        return placed
+    expected = placed.pixels()[:, :2]
+    off = float(np.abs(face.pixels()[:, :2] - expected).mean())
+    return face if off < 0.1 * float(np.ptp(expected, axis=0).max()) else placed

@@ -62,20 +62,22 @@ class FaceFinder:
 
     def find(self, image: Image) -> list[FaceState]:
         """Return the faces in an RGB picture, largest first, at most eight; their seq and time_ns are 0."""
-        height, width = image.shape[:2]
         found: list[tuple[Box, FaceState]] = []
         for box in self._candidates(image):
             if any(_overlap(box, other) > 0.3 for other, _ in found):
                 continue
-            seen = self._measure(image, box)
-            if seen is None or not seen.plausible((width, height)):
+            face = self._measure(image, box)
+            if face is None:
                 continue
-            face = FaceState(0, 0, seen.landmarks, (width, height), confidence=seen.presence)
             place = _box(face.pixels())
             if not any(_overlap(place, other) > 0.3 for other, _ in found):
                 found.append((place, face))
         found.sort(key=lambda item: -item[0].side)
         return [face for _, face in found[:MOST]]
+
+    def look(self, image: Image, expected: FaceState) -> FaceState | None:
+        """Measure the one face that is where ``expected`` is in a picture of the same size, or return None."""
+        return self._measure(image, _box(expected.pixels()))
 
     def close(self) -> None:
         """Let go of the models; may be called twice."""
@@ -104,8 +106,8 @@ class FaceFinder:
         for box in sorted(boxes, key=lambda box: -box.side):
             yield Box(box.x / scale, box.y / scale, box.side / scale)
 
-    def _measure(self, image: Image, box: Box) -> Seen | None:
-        """The face in ``box``, its landmarks normalised to the whole picture, or None."""
+    def _measure(self, image: Image, box: Box) -> FaceState | None:
+        """The face in ``box``, or None."""
         crop, left, top, side = _cut(image, box)
         self._one.forget()
         seen: list[Seen] = []
@@ -116,7 +118,10 @@ class FaceFinder:
         points = self._average(crop, seen[0].landmarks * np.float32(CROP))
         height, width = image.shape[:2]
         points = points * np.float32(side / CROP) + np.array([left, top, 0], np.float32)
-        return Seen(points / np.array([width, height, width], np.float32), seen[0].presence)
+        face = Seen(points / np.array([width, height, width], np.float32), seen[0].presence)
+        if not face.plausible((width, height)):
+            return None
+        return FaceState(0, 0, face.landmarks, (width, height), confidence=face.presence)
 
     def _average(self, crop: Image, points: Points) -> Points:
         """The mean of several looks at slightly turned and scaled copies, in pixels of the crop."""
