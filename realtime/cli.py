@@ -9,7 +9,7 @@ import time
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,11 +18,13 @@ from realtime import config as configs
 from realtime import report
 from realtime.commands import KEYS
 from realtime.config import Config
-from realtime.daemon import STOP_S, Daemon
 from realtime.ending import Ending
 from realtime.interrupts import Interrupts
 from realtime.keys import Keys
 from realtime.status import Display, summary, tell
+
+if TYPE_CHECKING:
+    from realtime.daemon import Daemon
 
 FINISH_S = 60.0
 """A run that ended by itself may take this long to finish its recordings."""
@@ -193,7 +195,7 @@ def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with
     if daemon.ending.error is None:
         while not interrupts.count and time.monotonic() < deadline and not daemon.finished(TICK_S):
             pass
-    return daemon.close(STOP_S)
+    return daemon.close()
 
 
 def _conclude(config: Config, ending: Ending, daemon: Daemon | None, display: Display) -> int:

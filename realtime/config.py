@@ -97,15 +97,13 @@ class Config(BaseModel):
         description="live (as a camera: the newest frame wins) or max (every frame of a file, in order)",
     )
     frames: int | None = Field(default=None, ge=1, description="end after so many frames, 1 or more")
-    duration: float | None = Field(default=None, gt=0, description="end after so many seconds, more than 0")
+    duration: float | None = Field(default=None, gt=0, le=1e8, description="end after so many seconds, more than 0")
     neutral: Literal["auto", "first"] = Field(
         default="auto",
         description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
     )
     region: Literal["all", "expression", "pose"] = Field(default="all", description="all, expression or pose")
-    gain: float = Field(
-        default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the motion, from 0 to {MAX_GAIN:g}"
-    )
+    gain: float = Field(default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the motion, from 0 to {MAX_GAIN:g}")
     mouth: Literal["driver", "painted"] = Field(
         default="driver",
         description="inside of an open mouth: driver (their own) or painted (nothing from the camera)",
@@ -180,15 +178,11 @@ def _check_together(config: Config) -> None:
             cure="give --camera a video file, or leave --pace at live",
         )
     if config.pace == "max" and config.camera == "performer" and not (config.frames or config.duration):
-        raise ConfigError(
-            "--pace max never ends with the performer", cure="say how much with --frames or --duration"
-        )
+        raise ConfigError("--pace max never ends with the performer", cure="say how much with --frames or --duration")
     read = {Path(config.camera).resolve(), *(path.resolve() for path in config.portrait)}
     written = [Path(spec[5:]).expanduser().resolve() for spec in config.sink if spec.startswith("file:")]
     if config.report:
         written.append(config.report.resolve())
     for i, path in enumerate(written):
         if path in read or path in written[:i]:
-            raise ConfigError(
-                f"{path} would be overwritten: it is given twice", cure="write to a file of another name"
-            )
+            raise ConfigError(f"{path} would be overwritten: it is given twice", cure="write to a file of another name")

@@ -9,11 +9,13 @@ import os
 import platform
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConfigError
 from realtime.config import Config
-from realtime.daemon import Daemon
+
+if TYPE_CHECKING:
+    from realtime.daemon import Daemon
 
 _PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam")
 

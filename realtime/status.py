@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from engines.errors import ReenactError
 from realtime.commands import COMMANDS
-from realtime.daemon import Daemon
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
     from rich.progress import Progress, TaskID
+
+    from realtime.daemon import Daemon
 
 EVERY_S = 5.0
 """How often the status is said where it cannot stand in one place."""
