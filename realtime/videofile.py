@@ -25,7 +25,7 @@ _UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
 _MAX_DAMAGE = 1000
 """So many packets in error, and the rest of a file is given up."""
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180}
+_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, -180: cv2.ROTATE_180}
 
 _Shot = tuple[int, "av.VideoFrame"]
 """A decoded picture and the nanosecond it is shown at, 0 for the first."""
@@ -79,9 +79,7 @@ class VideoFile:
             raise
         self.size = (first.shape[1], first.shape[0])
         self.live = pace == "live"
-        self.name = (
-            f"{path.name}, {self.size[0]}x{self.size[1]} {stream.codec_context.name} at {self.fps:g} fps"
-        )
+        self.name = f"{path.name}, {self.size[0]}x{self.size[1]} {stream.codec_context.name} at {self.fps:g} fps"
         self._seq = 0
         self._start_ns: int | None = None
         self._shown: tuple[int, Image] | None = None
@@ -99,7 +97,7 @@ class VideoFile:
         if self.live:
             return self._read_live()
         shot = self._take()
-        return self._frame(shot[0], self._now_ns(), _fit(self._image(shot[1]), self.size))
+        return self._frame(shot[0], self._now_ns(), fit(self._image(shot[1]), self.size))
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -122,7 +120,7 @@ class VideoFile:
         shot = self._take()
         while self._next is not None and self._next[0] <= late:
             shot = self._take()
-        image = _fit(self._image(shot[1]), self.size)
+        image = fit(self._image(shot[1]), self.size)
         wait = start + shot[0] - self._now_ns()
         if wait > 0:
             self._sleep(wait / _NS)
@@ -157,9 +155,7 @@ class VideoFile:
 
     def _tell_what_was_missing(self) -> None:
         if self._damaged:
-            self._notes.append(
-                f"{self._path.name} is damaged: {self._damaged} pieces of it could not be decoded"
-            )
+            self._notes.append(f"{self._path.name} is damaged: {self._damaged} pieces of it could not be decoded")
         elif self.frames and self._decoded < 0.9 * self.frames:
             self._notes.append(
                 f"{self._path.name} is cut short: it announces {self.frames} frames and holds {self._decoded}"
@@ -200,15 +196,11 @@ def _open(path: Path) -> av.container.InputContainer:
     import av
 
     if path.is_dir():
-        raise SourceMissing(
-            f"{path} is a folder, expected a video file", cure="give the path of a video file"
-        )
+        raise SourceMissing(f"{path} is a folder, expected a video file", cure="give the path of a video file")
     if not path.exists():
         raise SourceMissing(f"there is no file {path}", cure="check the path")
     if not path.is_file():
-        raise SourceMissing(
-            f"{path} is neither a file nor a camera", cure="give a video file or a /dev/videoN"
-        )
+        raise SourceMissing(f"{path} is neither a file nor a camera", cure="give a video file or a /dev/videoN")
     if path.stat().st_size == 0:
         raise SourceMissing(f"{path} is empty (0 bytes), expected a video", cure="copy or download it again")
     try:
@@ -233,9 +225,7 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             if stream.codec_context is None:
-                raise SourceMissing(
-                    f"{path} has a video in a format that cannot be decoded here", cure=_CONVERT
-                )
+                raise SourceMissing(f"{path} has a video in a format that cannot be decoded here", cure=_CONVERT)
             return stream
     held = "only sound" if container.streams.audio else "no picture and no sound"
     raise SourceMissing(f"{path} holds {held}, expected a video", cure="give a video file")
@@ -257,7 +247,7 @@ def _count(container: av.container.InputContainer, stream: av.VideoStream) -> in
     return None
 
 
-def _fit(image: Image, size: tuple[int, int]) -> Image:
+def fit(image: Image, size: tuple[int, int]) -> Image:
     """Scale into ``size`` without distortion, black around it; the image itself where it has that size."""
     height, width = image.shape[:2]
     if (width, height) == size:

@@ -168,7 +168,7 @@ def _checked(path: int | str) -> v4l2.Node:
 
 
 def _what_there_is() -> str:
-    cameras = [str(node) for node in v4l2.nodes() if node.captures or node.refused]
+    cameras = [str(node) for node in v4l2.nodes() if node.captures or (node.refused and not node.loopback)]
     return f"this machine has {', '.join(cameras)}" if cameras else "this machine has no camera"
 
 

@@ -1,0 +1,146 @@
+"""Videos and sounds made for a test, ordinary and odd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from engines.types import Image
+
+LEVELS = (30, 90, 150, 210)
+"""Grey levels far enough apart to survive any codec: picture i of a test video is as bright as LEVELS[i % 4]."""
+
+
+def grey(index: int, size: tuple[int, int]) -> Image:
+    """Picture ``index`` of a test video."""
+    return np.full((size[1], size[0], 3), LEVELS[index % len(LEVELS)], np.uint8)
+
+
+def level(image: Image) -> int:
+    """Which of LEVELS a picture shows, as an index, judged by its middle."""
+    height, width = image.shape[:2]
+    middle = float(image[height // 3 : height * 2 // 3, width // 3 : width * 2 // 3].mean())
+    return min(range(len(LEVELS)), key=lambda index: abs(LEVELS[index] - middle))
+
+
+def quarters(size: tuple[int, int]) -> Image:
+    """Red top left, green top right, blue bottom left, white bottom right."""
+    width, height = size
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = (220, 20, 20)
+    image[: height // 2, width // 2 :] = (20, 220, 20)
+    image[height // 2 :, : width // 2] = (20, 20, 220)
+    image[height // 2 :, width // 2 :] = (235, 235, 235)
+    return image
+
+
+def corners(image: Image) -> str:
+    """The colours of the four quarters, in reading order, as letters of r, g, b and w."""
+    height, width = image.shape[:2]
+    letters = ""
+    for y, x in ((1, 1), (1, 3), (3, 1), (3, 3)):
+        colour = image[height * y // 4, width * x // 4].astype(int)
+        letters += "w" if colour.min() > 150 else "rgb"[int(colour.argmax())]
+    return letters
+
+
+def write_video(
+    path: Path,
+    pictures: Iterable[Image],
+    *,
+    times: Sequence[float] | None = None,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    rate: int = 30,
+    rotation: float = 0,
+    pixel_aspect: Fraction | None = None,
+    **options: str,
+) -> Path:
+    """Encode pictures, at ``times`` in seconds or else at ``rate``."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = Fraction(1, 1000 if times else rate)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for index, picture in enumerate(pictures):
+            if index == 0:
+                stream.height, stream.width = picture.shape[:2]
+                if pixel_aspect is not None:
+                    stream.codec_context.sample_aspect_ratio = pixel_aspect
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = round(times[index] * 1000) if times else index
+            frame.time_base = stream.codec_context.time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_with_sound(
+    path: Path,
+    *,
+    seconds: float,
+    beep_at: float,
+    codec: str = "aac",
+    rate: int = 44100,
+    size: tuple[int, int] = (64, 48),
+    pictures_from: float = 0.0,
+) -> Path:
+    """A video at 30 fps with a beep of 0.2 s; its pictures begin ``pictures_from`` seconds after its sound."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=30)
+        audio = container.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(video, av.VideoStream)
+        assert isinstance(audio, av.AudioStream)
+        video.width, video.height = size
+        video.pix_fmt = "yuv420p"
+        video.codec_context.time_base = Fraction(1, 30)
+        for index in range(round(seconds * 30)):
+            frame = av.VideoFrame.from_ndarray(grey(index, size), format="rgb24")
+            frame.pts, frame.time_base = index + round(pictures_from * 30), Fraction(1, 30)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        time = np.arange(round((seconds + pictures_from) * rate)) / rate
+        heard = (time >= beep_at) & (time < beep_at + 0.2)
+        wave = np.where(heard, 0.5 * np.sin(2 * np.pi * 1000 * time), 0).astype(np.float32)
+        for start in range(0, len(wave), 1024):
+            piece = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")
+            piece.pts, piece.sample_rate, piece.time_base = start, rate, Fraction(1, rate)
+            container.mux(audio.encode(piece))
+        container.mux(audio.encode(None))
+    return path
+
+
+def write_tone(path: Path) -> Path:
+    """A file with sound and no picture."""
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("aac", rate=44100, layout="mono")
+        assert isinstance(audio, av.AudioStream)
+        for start in range(0, 44100, 1024):
+            piece = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            piece.pts, piece.sample_rate, piece.time_base = start, 44100, Fraction(1, 44100)
+            container.mux(audio.encode(piece))
+        container.mux(audio.encode(None))
+    return path
+
+
+def beep_in(path: Path) -> float:
+    """When the first beep starts, in seconds of the file's own time. Raises ValueError where there is none."""
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            loud = np.flatnonzero(np.abs(frame.to_ndarray().astype(np.float32)).max(axis=0) > 0.2)
+            if loud.size:
+                assert frame.time is not None
+                return frame.time + float(loud[0]) / frame.sample_rate
+    raise ValueError(f"no beep in {path}")
+
+
+def times_in(path: Path) -> list[float]:
+    """When each picture of a file is shown, in seconds."""
+    with av.open(str(path)) as container:
+        return [frame.time for frame in container.decode(video=0) if frame.time is not None]
