@@ -71,7 +71,6 @@ class Recording:
         try:
             self._stream = self._add_video(size, fps)
             self._sound = Soundtrack(sound_from, self._container) if sound_from else None
-            self._container.start_encoding()
         except BaseException:
             self._container.close()
             self._file.discard()
@@ -80,6 +79,7 @@ class Recording:
         self._origin_ns: int | None = None
         self._first_ns = 0
         self._last = -1
+        self._begun = False
         self._closed = False
 
     @property
@@ -94,9 +94,7 @@ class Recording:
         picture = av.VideoFrame.from_ndarray(frame.pixels, format="yuv420p")
         picture.pts = self._tick(frame.time_ns)
         picture.time_base = Fraction(1, _TICKS)
-        self._container.mux(self._stream.encode(picture))
-        if self._sound is not None:
-            self._sound.mux(self._first_ns, self._first_ns + self._last * _NS // _TICKS)
+        self._mux(self._stream.encode(picture), self._last)
         if self._file.error is not None:
             self._close_file()
 
@@ -112,11 +110,18 @@ class Recording:
             self._close_container()
             self._file.discard()
             return
-        self._container.mux(self._stream.encode(None))
+        self._mux(self._stream.encode(None), self._last + self._period)
         if self._sound is not None:
-            self._sound.mux(self._first_ns, self._first_ns + (self._last + self._period) * _NS // _TICKS)
             self._sound.finish()
         self._close_file()
+
+    def _mux(self, packets: list[av.Packet[av.VideoStream]], until: int) -> None:
+        """Write packets of the picture, and the sound up to the tick ``until``."""
+        self._container.mux(packets)
+        # Not before the first picture: a file that was begun and has none crashes FFmpeg's muxer when it is closed.
+        self._begun = self._begun or bool(packets)
+        if self._sound is not None and self._begun:
+            self._sound.mux(self._first_ns, self._first_ns + until * _NS // _TICKS)
 
     def _tick(self, time_ns: int) -> int:
         """The frame's time on the video's clock, always later than the one before."""

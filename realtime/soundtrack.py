@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NS = 1_000_000_000
+_RATE = 48_000
+_SAMPLES = 1024
+"""Of one AAC frame."""
 
 
 class Soundtrack:
@@ -47,7 +50,7 @@ class Soundtrack:
     def finish(self) -> None:
         """Write what the encoder still holds."""
         if self._input is not None and not self._copies:
-            self._output.mux(self._stream.encode(None))
+            self._encode(None)
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -73,9 +76,9 @@ class Soundtrack:
             self._stream = self._output.add_stream_from_template(sound)
             self._pieces = (packet for packet in source.demux(sound) if packet.pts is not None)
         else:
-            stereo = "mono" if sound.codec_context.layout.nb_channels == 1 else "stereo"
-            self._stream = self._output.add_stream("aac", rate=48000, layout=stereo)
-            self._pieces = source.decode(sound)
+            layout = "mono" if sound.codec_context.layout.nb_channels == 1 else "stereo"
+            self._stream = self._output.add_stream("aac", rate=_RATE, layout=layout)
+            self._pieces = _short(source.decode(sound), layout)
         self._head = next(self._pieces, None)
 
     def _start(self, piece: av.Packet[av.AudioStream] | av.AudioFrame) -> int:
@@ -95,8 +98,21 @@ class Soundtrack:
             piece.stream = self._stream
             self._output.mux(piece)
         else:
-            self._output.mux(self._stream.encode(piece))
+            self._encode(piece)
+
+    def _encode(self, piece: av.AudioFrame | None) -> None:
+        # What comes before zero is the encoder's warm-up, silence that would delay the picture as well.
+        packets = self._stream.encode(piece)
+        self._output.mux([packet for packet in packets if packet.pts is not None and packet.pts >= 0])
 
     def _break_off(self, error: Exception) -> None:
         self.notes.append(f"the sound of {self._path.name} ends early: {getattr(error, 'strerror', None) or error}")
         self.close()
+
+
+def _short(frames: Iterator[av.AudioFrame], layout: str) -> Iterator[av.AudioFrame]:
+    """The same sound in frames that AAC takes: some codecs use long ones, which could not be cut to the picture."""
+    resampler = av.AudioResampler(format="fltp", layout=layout, rate=_RATE, frame_size=_SAMPLES)
+    for frame in frames:
+        yield from resampler.resample(frame)
+    yield from resampler.resample(None)

@@ -130,13 +130,13 @@ def write_tone(path: Path) -> Path:
 
 
 def beep_in(path: Path) -> float:
-    """When the first beep starts, in seconds of the file's own time. Raises ValueError where there is none."""
+    """When the first beep starts, in seconds after the first picture. Raises ValueError where there is none."""
     with av.open(str(path)) as container:
         for frame in container.decode(audio=0):
             loud = np.flatnonzero(np.abs(frame.to_ndarray().astype(np.float32)).max(axis=0) > 0.2)
             if loud.size:
                 assert frame.time is not None
-                return frame.time + float(loud[0]) / frame.sample_rate
+                return frame.time + float(loud[0]) / frame.sample_rate - times_in(path)[0]
     raise ValueError(f"no beep in {path}")
 
 
