@@ -63,11 +63,7 @@ class Soundtrack:
             self.close()
             return
         sound = source.streams.audio[0]
-        pictures = source.streams.video[0] if source.streams.video else None
-        zero = Fraction(0)
-        if pictures is not None and pictures.start_time is not None and pictures.time_base is not None:
-            zero = pictures.start_time * pictures.time_base
-        self._zero_ns = round(zero * _NS)
+        self._zero_ns = _first_picture_ns(self._path)
         # Without its configuration record, as in MPEG-TS, AAC cannot be declared before its first packet.
         self._copies = sound.codec_context.name == "aac" and bool(sound.codec_context.extradata)
         self._stream: av.AudioStream
@@ -108,6 +104,15 @@ class Soundtrack:
     def _break_off(self, error: Exception) -> None:
         self.notes.append(f"the sound of {self._path.name} ends early: {getattr(error, 'strerror', None) or error}")
         self.close()
+
+
+def _first_picture_ns(path: Path) -> int:
+    """When the first picture is shown, which a container's own start time does not always tell."""
+    with av.open(f"file:{path}", "r") as pictures:
+        if not pictures.streams.video:
+            return 0
+        first = next(pictures.decode(video=0), None)
+        return round((first.time or 0.0) * _NS) if first is not None else 0
 
 
 def _short(frames: Iterator[av.AudioFrame], layout: str) -> Iterator[av.AudioFrame]:
