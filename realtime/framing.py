@@ -29,6 +29,9 @@ JOIN = 0.04
 STRIP = 0.08
 """How much of the frame's smaller side the continuation is made of, from the picture's edge inwards."""
 
+RIM = 6
+"""Pixels of the frame that are left off the edge of a picture that has to be continued there."""
+
 
 class Window(NamedTuple):
     """What part of a picture fills the frame; it may reach beyond the picture."""
@@ -85,6 +88,14 @@ def cut_window(picture: Image, window: Window, size: tuple[int, int]) -> Image:
     part = _resampled(picture, window, (x0, y0, x1, y1))
     if part.shape[:2] == (size[1], size[0]):
         return part
+    # Scans and cut-outs often have a dark or bright line along their edge, which would be drawn out into a band.
+    x0, y0, x1, y1 = (
+        x0 + RIM * (x0 > 0),
+        y0 + RIM * (y0 > 0),
+        x1 - RIM * (x1 < size[0]),
+        y1 - RIM * (y1 < size[1]),
+    )
+    part = _resampled(picture, window, (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)))
     return _continued(part, x0, y0, size)
 
 
