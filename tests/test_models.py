@@ -136,9 +136,7 @@ def test_what_is_not_the_published_file_is_thrown_away(
     assert left_in(path.parent) == []
 
 
-def test_without_a_network_it_says_what_to_do_by_hand(
-    published: ModelFile, tmp_path: Path, quiet: Console
-) -> None:
+def test_without_a_network_it_says_what_to_do_by_hand(published: ModelFile, tmp_path: Path, quiet: Console) -> None:
     nowhere = replace(published, url="http://127.0.0.1:1/thing.task")
     path = tmp_path / "away" / "thing.task"
     with pytest.raises(ReenactError, match="cannot be downloaded") as caught:

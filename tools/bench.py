@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from importlib.metadata import version
 from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +28,7 @@ from rich.console import Console
 
 from engines.errors import ReenactError, SourceEnded
 from engines.types import Image
+from realtime import report
 from realtime.frames import Frame, PixelFormat, Stamps
 from tools.command import new_app, run_app
 from tools.judge import frames_of
@@ -228,13 +227,13 @@ def record_driver(driver: Path | None, path: Path, count: int) -> None:
 def run_daemon(*words: str) -> dict[str, Any]:
     """Run the program to the end and return its report. Raises ReenactError with its last words when it fails."""
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        command = [sys.executable, str(ROOT / "run.py"), *words, "--quiet", "--report", str(report)]
+        figures = Path(folder) / "report.json"
+        command = [sys.executable, str(ROOT / "run.py"), *words, "--quiet", "--report", str(figures)]
         ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
         if ended.returncode:
             last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise ReenactError(f"run.py {' '.join(words)} ended with {ended.returncode}: {last}")
-        found: dict[str, Any] = json.loads(report.read_text())
+        found: dict[str, Any] = json.loads(figures.read_text())
         return found
 
 
@@ -243,23 +242,23 @@ def throughput(clip: Path, frames: int) -> Figure:
     sample = list(frames_of(clip, min(frames, 200)))
     floor = Floor(SMALL)
     before = [seconds(floor, image) for image in chain(sample, sample)][len(sample) :]
-    report = run_daemon("--camera", str(clip), "--pace", "max", "--sink", "null", "--size", "512x512")
+    run = run_daemon("--camera", str(clip), "--pace", "max", "--sink", "null", "--size", "512x512")
     after = [seconds(floor, image) for image in sample]
     floor.close()
     base = float(np.median(before + after))
-    ratio = report["fps"] * base
-    value = f"{ratio:.2f} ({report['fps']:.0f} fps over {1 / base:.0f} fps)"
-    data = {"ratio": ratio, "fps": report["fps"], "floor_ms": 1e3 * base, "frames": report["frames"]}
+    ratio = run["fps"] * base
+    value = f"{ratio:.2f} ({run['fps']:.0f} fps over {1 / base:.0f} fps)"
+    data = {"ratio": ratio, "fps": run["fps"], "floor_ms": 1e3 * base, "frames": run["frames"]}
     return Figure("throughput, `--pace max --sink null`, over 1/floor, 512x512", "≥ 0.9", value, ratio >= 0.9, data)
 
 
 def live(clip: Path) -> Figure:
     """Frame age at the sink and drops, with the file played at its own rate."""
-    report = run_daemon("--camera", str(clip), "--pace", "live", "--sink", "null", "--size", "512x512")
-    age = report["latency_ms"]["captured_to_sent"]
-    drops = sum(count for place, count in report["dropped"].items() if place != "starting")
-    value = f"p50 {age['p50']:.1f} ms, p99 {age['p99']:.1f} ms, {drops} dropped of {report['frames']}"
-    data = {"p50_ms": age["p50"], "p99_ms": age["p99"], "dropped": drops, "frames": report["frames"]}
+    run = run_daemon("--camera", str(clip), "--pace", "live", "--sink", "null", "--size", "512x512")
+    age = run["latency_ms"]["captured_to_sent"]
+    drops = sum(count for place, count in run["dropped"].items() if place != "starting")
+    value = f"p50 {age['p50']:.1f} ms, p99 {age['p99']:.1f} ms, {drops} dropped of {run['frames']}"
+    data = {"p50_ms": age["p50"], "p99_ms": age["p99"], "dropped": drops, "frames": run["frames"]}
     met = age["p50"] <= 10 and age["p99"] <= 25 and drops == 0
     reach = "p50 ≤ 10 ms, p99 ≤ 25 ms, no drop after start-up"
     return Figure("live at 30 fps, 512x512, captured to sent", reach, value, met, data)
@@ -305,21 +304,11 @@ def startup(clip: Path, starts: int) -> Figure:
     return Figure(name, "≤ 3 s", f"{worst:.2f} s", worst <= 3, data)
 
 
-def machine() -> str:
+def machine_line() -> str:
     """This machine in a line."""
-    names = ("mediapipe", "opencv-contrib-python", "numpy", "numba")
-    packages = ", ".join(f"{name} {version(name)}" for name in names)
-    return f"{processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {packages}"
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    found = report.machine()
+    packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
+    return f"{found['processor']}, {found['cores']} cores, {found['system']}, Python {found['python']}, {packages}"
 
 
 def measure(parts: set[Part], effort: Effort, driver: Path | None, done: Callable[[Figure], None]) -> list[Figure]:
@@ -353,7 +342,7 @@ def markdown(figures: list[Figure], driver: Path | None) -> str:
     rows = [f"| {figure.name} | {figure.reach} | {figure.value} |" for figure in figures]
     head = ["| figure | reach | here |", "| --- | --- | --- |"]
     what = "the performer" if driver is None else driver.name
-    return "\n".join([*head, *rows, "", f"Driven by {what} on {machine()}."])
+    return "\n".join([*head, *rows, "", f"Driven by {what} on {machine_line()}."])
 
 
 app = new_app()
@@ -379,7 +368,7 @@ def bench_command(
     )
     print(markdown(figures, driver))
     if json_path:
-        found = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
+        found = {"machine": report.machine(), "figures": [asdict(figure) for figure in figures]}
         json_path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 

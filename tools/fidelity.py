@@ -86,8 +86,7 @@ class Fidelity:
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value
-        for key, value in values.items()
+        key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in values.items()
     }
 
 
@@ -104,9 +103,7 @@ def compare(driver: Track, output: Track) -> Fidelity:
     frames = min(len(driver), len(output))
     before, after = driver.first(frames), output.first(frames)
     both = before.found & after.found
-    channels = tuple(
-        _channel(name, before.channel(name)[both], after.channel(name)[both]) for name in CHANNELS
-    )
+    channels = tuple(_channel(name, before.channel(name)[both], after.channel(name)[both]) for name in CHANNELS)
     return Fidelity(
         channels=channels,
         frames=frames,
@@ -206,9 +203,7 @@ def background_of(output: Path, track: Track, rest: Path | None, portrait: Path 
             )
         faces = find_faces(picture)
         if not faces:
-            raise ReenactError(
-                f"no face was found in {rest}", cure="give the portrait with --portrait instead"
-            )
+            raise ReenactError(f"no face was found in {rest}", cure="give the portrait with --portrait instead")
         face = faces[0]
     background = Background(picture, face.pixels()[:, :2])
     for image, landmarks in zip(frames_of(output), track.landmarks, strict=False):
@@ -242,9 +237,7 @@ def plot(found: Fidelity, path: Path, title: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(
-        len(found.channels), 1, figsize=(11, 1.5 * len(found.channels)), sharex=True
-    )
+    figure, axes = pyplot.subplots(len(found.channels), 1, figsize=(11, 1.5 * len(found.channels)), sharex=True)
     for axis, channel in zip(axes, found.channels, strict=True):
         axis.plot(found.driver.channel(channel.name), label="driver", linewidth=1)
         axis.plot(found.output.channel(channel.name), label="output", linewidth=1)
@@ -276,9 +269,7 @@ def judge_command(
     rest: Annotated[
         Path | None, typer.Option(help="The rest picture at the output's size, instead of --portrait.")
     ] = None,
-    still: Annotated[
-        bool, typer.Option("--still", help="The driver holds still: measure the jitter.")
-    ] = False,
+    still: Annotated[bool, typer.Option("--still", help="The driver holds still: measure the jitter.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Driver and output side by side, to look at.")] = None,
 ) -> None:
     """Judge how faithfully OUTPUT follows DRIVER."""
@@ -287,9 +278,7 @@ def judge_command(
     console.print(channel_table(found, f"{driver.name} -> {output.name}"))
     summary = found.summary()
     console.print(f"mean r over the six (*): {found.mean_r:.3f}")
-    console.print(
-        f"face found in {found.driver_found} (driver) and {found.output_found} (output) of {found.frames}"
-    )
+    console.print(f"face found in {found.driver_found} (driver) and {found.output_found} (output) of {found.frames}")
     if found.driver_frames != found.output_frames:
         console.print(
             f"note: the driver has {found.driver_frames} frames and the output {found.output_frames}; "

@@ -137,9 +137,7 @@ def where_command(name: Annotated[str, typer.Argument(help="As in the list.")]) 
     """Print where a model lies. Exits with 1 when it has not been fetched."""
     place = find(name)
     if place is None:
-        raise ReenactError(
-            f"{model(name).file} has not been fetched", cure=f"python -m tools.models fetch {name}"
-        )
+        raise ReenactError(f"{model(name).file} has not been fetched", cure=f"python -m tools.models fetch {name}")
     print(place)
 
 

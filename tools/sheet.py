@@ -31,9 +31,7 @@ def moments(driver: Track) -> dict[str, int]:
     """The frame of each moment; empty when the driver never has a face."""
     if not driver.found.any():
         return {}
-    return {
-        name: int(np.nanargmax(sign * driver.channel(channel))) for name, (channel, sign) in MOMENTS.items()
-    }
+    return {name: int(np.nanargmax(sign * driver.channel(channel))) for name, (channel, sign) in MOMENTS.items()}
 
 
 class Sheet:

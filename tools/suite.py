@@ -154,7 +154,10 @@ def _judge_still(image: Image, picture: Any, generator: Generator, model: Path) 
 
 def pair_table(results: list[PairResult]) -> Table:
     """One line a pair: r and gain of the six channels, faces, background and jitter; the averages last."""
-    table = Table(title="r / gain by pair (still channels in brackets, left out of means)", title_justify="left")
+    table = Table(
+        title="r / gain by pair (still channels in brackets, left out of means; background: the worst pair)",
+        title_justify="left",
+    )
     table.box = box.SIMPLE
     table.add_column("driver > portrait", no_wrap=True, max_width=34)
     for name in (*SIX, "gazeX", "mean r", "no face", "bg dB", "jitter", "ms"):
@@ -244,7 +247,7 @@ def suite_command(
             name = f"{Path(clip).stem}-{Path(portrait).stem}"
             plot(result.fidelity, out / f"{name}-plot.png", f"{clip} -> {portrait}")
             write(sheet, out / f"{name}-sheet.png")
-    Console(width=max(console.width, 170)).print(pair_table(results))
+    Console(width=max(console.width, 190)).print(pair_table(results))
     if out:
         figures = {
             "size": size,
