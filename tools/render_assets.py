@@ -1,0 +1,181 @@
+"""Render the two pictures that come with the program: ``python -m tools.render_assets``.
+
+``portrait.png`` is the portrait used when none is chosen, ``performer.png`` the face of the scripted performer. Both
+are modelled from scratch and show nobody. The result depends on nothing but this code.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from tools.asset_hair import Cut, Strands, grow_details, grow_hair
+from tools.asset_light import Camera, Floats, light, look
+from tools.asset_paint import Paint, pack, paint, scatter
+from tools.asset_shape import Shape
+from tools.asset_strands import LAYERS, draw_strands, light_frame, opacity_layers, shine
+
+SIZE = (1280, 960)
+ASSETS = Path(__file__).resolve().parent.parent / "engines" / "assets"
+
+
+class Person(NamedTuple):
+    """All that is needed to picture somebody. ``backdrop``: colours in the light and in the shade."""
+
+    shape: Shape
+    paint: Paint
+    cut: Cut
+    hairline: tuple[tuple[float, float], ...]
+    lashes: float
+    lights: tuple[tuple[float, ...], ...]
+    sky: tuple[tuple[float, float, float], tuple[float, float, float]]
+    backdrop: tuple[tuple[float, float, float], tuple[float, float, float]]
+    camera: Camera
+    seed: int
+
+
+PEOPLE = {
+    "portrait": Person(
+        shape=Shape(),
+        paint=Paint(
+            skin=(0.60, 0.39, 0.285), flush=(0.60, 0.255, 0.19), lip=(0.47, 0.15, 0.135), iris=(0.10, 0.17, 0.10),
+            iris_inner=(0.24, 0.15, 0.05), hair=(0.075, 0.032, 0.014), cloth=(0.06, 0.2, 0.22),
+            freckles=0.5, stubble=0.0, gloss=0.8, brow=0.55,
+        ),
+        cut=Cut(strands=52000, long=True, length=36.0, parting=-1.6, volume=1.2, wave=0.75, width=0.02, grey=0.0),
+        hairline=((0, 6.5), (25, 6.2), (45, 5.0), (62, 2.4), (76, -0.6), (90, 1.8), (110, -2), (140, -6.5), (180, -7)),
+        lashes=1.0,
+        lights=(
+            (-45, 42, 80, 28, 1.45, 1.33, 1.2),
+            (58, 36, -36, 18, 1.3, 1.25, 1.35),
+            (62, 2, 70, 40, 0.24, 0.26, 0.32),
+        ),
+        sky=((0.34, 0.37, 0.41), (0.25, 0.2, 0.175)),
+        backdrop=((0.33, 0.25, 0.19), (0.09, 0.062, 0.05)),
+        camera=Camera(),
+        seed=11,
+    ),
+    "performer": Person(
+        shape=Shape(
+            skull=7.3, jaw=6.6, chin=2.4, chin_y=-10.2, brow=1.05, nose_width=1.55, nose_tip=0.95, nose_y=-4.0,
+            bridge=0.85, bridge_z=4.7, mouth_y=-7.0, mouth_width=2.75, upper_lip=0.72, lower_lip=0.95, lip_out=0.42,
+            eye_width=1.45, eye_top=0.5, eye_bottom=0.52, hood=0.8, age=0.7, ear=0.25, neck=5.8, shoulder=17.0,
+            roll_neck=1.0,
+        ),
+        paint=Paint(
+            skin=(0.235, 0.115, 0.065), flush=(0.27, 0.10, 0.06), lip=(0.22, 0.085, 0.07), iris=(0.06, 0.03, 0.014),
+            iris_inner=(0.11, 0.055, 0.02), hair=(0.02, 0.017, 0.016), cloth=(0.3, 0.11, 0.05),
+            freckles=0.0, stubble=0.45, gloss=1.25, brow=0.6,
+        ),
+        cut=Cut(strands=60000, long=False, length=1.5, parting=2.0, volume=0.0, wave=0.5, width=0.022, grey=0.45),
+        hairline=((0, 7.2), (22, 7.3), (38, 6.2), (55, 4.4), (68, 3.6), (78, -0.8), (92, 1.8), (112, -2), (140, -6.5), (180, -7)),
+        lashes=0.7,
+        lights=(
+            (-48, 40, 78, 28, 2.0, 1.85, 1.7),
+            (58, 34, -36, 18, 1.7, 1.8, 2.1),
+            (62, 2, 70, 40, 0.4, 0.45, 0.55),
+        ),
+        sky=((0.44, 0.48, 0.54), (0.34, 0.29, 0.26)),
+        backdrop=((0.16, 0.21, 0.25), (0.035, 0.05, 0.065)),
+        camera=Camera(),
+        seed=23,
+    ),
+}  # fmt: skip
+
+
+def backdrop(height: int, width: int, person: Person) -> Floats:
+    """A studio backdrop (H, W, 3), lit from one side, with soft discs of light far out of focus."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = (x + 0.5 - width / 2) / height, (y + 0.5) / height - 0.5
+    lit, shade = (np.array(c, np.float32) for c in person.backdrop)
+    glow = np.exp(-((x + 0.18) ** 2 + (y + 0.12) ** 2) / 0.22)[..., None]
+    image = shade + (lit - shade) * glow
+    rng = np.random.default_rng(person.seed)
+    for _ in range(14):
+        cx, cy, r = rng.uniform(-0.75, 0.75), rng.uniform(-0.55, 0.2), rng.uniform(0.05, 0.12)
+        gap = np.hypot(x - cx, y - cy)
+        disc = 1.0 / (1.0 + np.exp(np.clip((gap - r) / 0.006, -60, 60)))
+        image += (disc * rng.uniform(0.02, 0.07))[..., None] * (lit + 0.1)
+    return image.astype(np.float32)
+
+
+def film(image: Floats) -> NDArray[np.uint8]:
+    """Linear light to a picture: a soft vignette, Narkowicz's fit of the ACES curve, sRGB."""
+    height, width = image.shape[:2]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    away = ((x + 0.5 - width / 2) ** 2 + (y + 0.5 - height / 2) ** 2) / (0.25 * (width**2 + height**2))
+    v = image * (0.62 * (1.0 - 0.35 * away**1.5))[..., None]
+    v = np.clip(v * (2.51 * v + 0.03) / (v * (2.43 * v + 0.59) + 0.14), 0.0, 1.0)
+    srgb = np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1 / 2.4) - 0.055)
+    return (srgb * 255.0 + 0.5).astype(np.uint8)
+
+
+def opacity(person: Person, strands: list[Strands], texels: int) -> tuple[Floats, Floats]:
+    """Opacity maps and frames for each light and, last, the sky."""
+    places = [lamp[:3] for lamp in person.lights] + [(-10.0, 70.0, 60.0)]
+    frames = np.stack([light_frame(*place, 30.0) for place in places])
+    maps = np.zeros((len(places), 1 + LAYERS, texels, texels), np.float32)
+    for n, frame in enumerate(frames):
+        first = True
+        for s in strands:
+            one: Floats = opacity_layers(s.points, s.width, frame, texels, LAYERS)
+            maps[n] = one if first else maps[n]
+            first = False
+    return maps, frames
+
+
+def render(person: Person, width: int, height: int, samples: int, density: float = 1.0) -> NDArray[np.uint8]:
+    """The picture of a person, (height, width, 3) uint8.
+
+    Each pixel is the mean of ``samples`` by ``samples``; ``density`` scales how many hairs there are.
+    """
+    shape, camera, seed = person.shape, person.camera, person.seed
+    line = np.array(person.hairline, np.float32)
+    cut = person.cut._replace(strands=int(person.cut.strands * density), width=person.cut.width / density**0.5)
+    hair = grow_hair(cut, line, person.paint.hair, shape, seed)
+    details = grow_details(person.paint.hair, person.cut.grey * 0.7, person.lashes, shape, seed)
+    lights, sky = np.array(person.lights, np.float32), np.array(person.sky, np.float32)
+    maps, frames = opacity(person, [hair], 256)
+    tall, wide = height * samples, width * samples
+    seen = look(tall, wide, camera, shape)
+    irradiance, visible = light(seen.position, seen.normal, seen.material, lights, sky, maps, frames, shape)
+    irradiance = scatter(irradiance, seen.position, seen.material, tall / camera.span)
+    surface = paint(
+        seen.position, seen.normal, seen.material, irradiance, visible, lights, line, camera, shape, *pack(person.paint)
+    )
+    empty = seen.material == 0
+    image = np.where(empty[..., None], backdrop(tall, wide, person), surface).astype(np.float32)
+    depth = np.where(empty, np.float32(-1e6), seen.position[..., 2]).astype(np.float32)
+    cover = np.zeros_like(depth)
+    for strands in [hair, *details]:
+        glow = shine(
+            strands.points, strands.colour, strands.gloss, lights, sky, maps, frames, camera, shape
+        )
+        draw_strands(image, cover, depth, strands, glow, camera)
+    image = image.reshape(height, samples, width, samples, 3).mean((1, 3))
+    return film(image)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.render_assets", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=ASSETS, help="where the pictures go (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a small, coarse preview")
+    parser.add_argument("--only", choices=sorted(PEOPLE), help="render one of the two")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    width, height = (SIZE[0] // 2, SIZE[1] // 2) if options.quick else SIZE
+    for name in [options.only] if options.only else PEOPLE:
+        picture = render(PEOPLE[name], width, height, 1 if options.quick else 2, 0.4 if options.quick else 1.0)
+        path = options.out / f"{name}.png"
+        Pillow.fromarray(picture).save(path, optimize=True)
+        print(f"{path}: {width}x{height}, {path.stat().st_size // 1024} KiB")
+
+
+if __name__ == "__main__":
+    main()
