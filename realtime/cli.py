@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FINISH_S = 60.0
 """A run that ended by itself may take this long to finish its recordings."""
 TICK_S = 0.1
+STARTED_NS = time.monotonic_ns()
+"""When the program started, or nearly: what start-up time counts from."""
 SWITCH_S = 0.001
 """How long a Python thread keeps the others waiting at most; the interpreter's own 5 ms is a sixth of a frame."""
 WRONG_USE: Any = typer.BadParameter.__base__
@@ -37,9 +39,7 @@ WRONG_USE: Any = typer.BadParameter.__base__
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong use."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _open_streams()
     try:
         code = typer.main.get_command(_app()).main(prog_name="run.py", standalone_mode=False)
     except WRONG_USE as error:
@@ -52,6 +52,19 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Let any text be printed, and what is said on standard error arrive at once.
+
+    Native libraries chatter on file descriptor 2, which ``realtime.nativelog`` holds back while they load; the lines
+    of ours go around that, because the process may end meanwhile.
+    """
+    with contextlib.suppress(OSError):
+        sys.stderr = os.fdopen(os.dup(2), "w", 1, sys.stderr.encoding)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_code(error: BaseException | None) -> int:
@@ -188,8 +201,12 @@ def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with
         display.keys()
     display.begin(daemon.capture.source.frames)
     daemon.start()
+    running = False
     while not daemon.ending.over.wait(TICK_S):
         _interrupted(interrupts, daemon.ending)
+        if daemon.ledger.frames and not running:
+            running = True
+            display.say(f"after {(daemon.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
         display.update(daemon)
     deadline = time.monotonic() + FINISH_S
     if daemon.ending.error is None:

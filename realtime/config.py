@@ -55,6 +55,8 @@ def _camera(value: object) -> str:
 def _sink(value: object) -> str:
     if not isinstance(value, str) or not _SINK.fullmatch(value):
         raise ValueError("not a sink")
+    if value.startswith("file:") and Path(value[5:]).name in ("", ".."):
+        raise ValueError("not a file")
     return value
 
 

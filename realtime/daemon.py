@@ -52,6 +52,7 @@ class Daemon:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands()
+        self._notice = notice
         self._told = {*source.notes, *(note for each in sinks for note in each.sink.notes)}
         self.ledger = Ledger()
         self.ending = ending
@@ -131,8 +132,10 @@ class Daemon:
         )
 
     def _sink_failed(self) -> None:
-        """End the run when no sink is left. Called on the thread of the sink that failed."""
+        """End the run when no sink is left. Called on the thread of the sink that failed, which may be any."""
         errors = [delivery.error for delivery in self.deliveries]
-        last = errors[-1]
-        if last is not None and all(errors):
-            self.ending.fail(last)
+        failed = [error for error in errors if error is not None]
+        if len(failed) == len(errors):
+            self.ending.fail(failed[-1])
+        else:
+            self._notice(f"{failed[-1]}; the other sinks go on")

@@ -1,0 +1,210 @@
+"""The command line as a person uses it: exit codes, one clear line for each mistake, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image as Pictures
+
+from tests.clips import grey, write_video
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("--size", "128x128")
+
+
+def run(*options: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "run.py"), *options]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A driving video of 12 pictures without a face."""
+    path = tmp_path_factory.mktemp("clips") / "grey.mp4"
+    write_video(path, [grey(i, (160, 120)) for i in range(12)])
+    return path
+
+
+def without_a_face(path: Path) -> None:
+    Pictures.fromarray(np.full((300, 300, 3), 128, np.uint8)).save(path)
+
+
+WRONG_USE: list[tuple[list[str], str]] = [
+    (["--size", "1x1"], "--size: found '1x1'; allowed: "),
+    (["--size", "641x480"], "--size: found '641x480'"),
+    (["--fps", "0"], "--fps: found 0"),
+    (["--fps", "fast"], "--fps: found 'fast'"),
+    (["--fps", "nan"], "--fps: found nan"),
+    (["--gain", "-1"], "--gain: found -1"),
+    (["--frames", "0"], "--frames: found 0"),
+    (["--duration", "-2"], "--duration: found -2"),
+    (["--pace", "warp"], "--pace: found 'warp'; allowed: live"),
+    (["--neutral", "angry"], "--neutral: found 'angry'"),
+    (["--region", "hat"], "--region: found 'hat'"),
+    (["--mouth", "wide"], "--mouth: found 'wide'"),
+    (["--generator", "magic"], "--generator: found 'magic'; allowed: mesh"),
+    (["--tracker", "dog"], "--tracker: found 'dog'"),
+    (["--sink", "printer"], "--sink: found 'printer'; allowed: auto"),
+    (["--sink", "file:"], "--sink: found 'file:'"),
+    (["--camera", ""], "--camera: found ''"),
+    (["--pace", "max"], "--pace max works through a file"),
+    (["--pace", "max", "--camera", "performer"], "never ends"),
+    (["--bogus"], "No such option: --bogus"),
+    (["surplus"], "unexpected extra argument"),
+    (["--camera"], "requires an argument"),
+    (["--config", "none.toml"], "there is no file none.toml"),
+    (["--config", "typo.toml"], "'portriat' is not a key; did you mean portrait?"),
+    (["--config", "wrong.toml"], "wrong.toml: fps: found 'fast'; allowed: "),
+    (["--config", "broken.toml"], "broken.toml is not TOML"),
+    (["--report", "nowhere/report.json"], "--report: nowhere/report.json cannot be written"),
+    (["--report", "."], "--report: . is a folder"),
+    (["--camera", "same.mp4", "--sink", "file:same.mp4"], "would be overwritten"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"), WRONG_USE, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_wrong_use(options: list[str], line: str, tmp_path: Path) -> None:
+    (tmp_path / "typo.toml").write_text('portriat = "a.png"')
+    (tmp_path / "wrong.toml").write_text('fps = "fast"')
+    (tmp_path / "broken.toml").write_text("size = ")
+    told(run(*options, cwd=tmp_path), 2, line)
+
+
+def told(done: subprocess.CompletedProcess[str], code: int, line: str) -> None:
+    """It ended with that code and one line on standard error."""
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("reenact: ")
+    assert line in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+PORTRAITS: list[tuple[str, Callable[[Path], object], str]] = [
+    ("missing.jpg", lambda _: None, "there is no picture missing.jpg"),
+    ("empty.png", lambda path: path.touch(), "empty.png is empty"),
+    ("rubbish.png", lambda path: path.write_bytes(bytes(range(256))), "rubbish.png is not a picture"),
+    ("folder", lambda path: path.mkdir(), "folder is a folder"),
+    ("nobody.png", without_a_face, "no face was found"),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "line"), PORTRAITS, ids=[name for name, _, _ in PORTRAITS])
+def test_a_portrait_that_cannot_be_used(
+    name: str, make: Callable[[Path], object], line: str, clip: Path, tmp_path: Path
+) -> None:
+    make(tmp_path / name)
+    told(run("--camera", str(clip), "--portrait", name, "--sink", "null", *SMALL, cwd=tmp_path), 2, line)
+
+
+CANNOT: list[tuple[list[str], str]] = [
+    (["--camera", "none.mp4"], "there is no file none.mp4"),
+    (["--camera", "rubbish.mp4"], "rubbish.mp4 is not a video"),
+    (["--camera", "empty.mp4"], "empty.mp4 is empty"),
+    (["--camera", "."], ". is a folder"),
+    (["--camera", "97"], "there is no camera"),
+    (["--camera", "/dev/video97"], "/dev/video97"),
+    (["--sink", "file:nowhere/out.mp4"], "there is no folder nowhere"),
+    (["--sink", "virtualcam:/dev/video97"], "virtual camera"),
+    (["--tracker", "landmarker"], "python -m tools.models fetch face_landmarker"),
+    (["--model", "rubbish.mp4"], "rubbish.mp4 is not the face landmarker's file"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"), CANNOT, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_what_cannot_be_had(options: list[str], line: str, clip: Path, tmp_path: Path, own_cache: Path) -> None:
+    del own_cache
+    (tmp_path / "rubbish.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "empty.mp4").touch()
+    for name, value in (("--camera", str(clip)), ("--sink", "null")):
+        if name not in options:
+            options = [*options, name, value]
+    told(run(*options, *SMALL, cwd=tmp_path), 1, line)
+
+
+def test_a_file_becomes_a_file_frame_by_frame(clip: Path, tmp_path: Path) -> None:
+    options = ["--camera", str(clip), "--sink", "file:out.mp4", "--pace", "max", "--report", "report.json", *SMALL]
+    done = run(*options, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        pictures = list(container.decode(video=0))
+    assert len(pictures) == 12
+    assert (pictures[0].width, pictures[0].height) == (128, 128)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report) == {"frames", "faces", "fps", "dropped", "latency_ms", "machine", "config"}
+    assert (report["frames"], report["faces"], sum(report["dropped"].values())) == (12, 0, 0)
+    assert set(report["latency_ms"]) == {"track", "generate", "captured_to_sent"}
+    assert set(report["latency_ms"]["captured_to_sent"]) == {"p50", "p95", "p99", "max"}
+    assert report["config"]["size"] == "128x128"
+
+
+def test_live_it_says_what_it_does_and_ends_with_the_file(clip: Path, tmp_path: Path) -> None:
+    done = run("--camera", str(clip), "--sink", "null", *SMALL, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    labels = [line.split()[0] for line in done.stdout.splitlines()]
+    assert {"source", "tracker", "generator", "sink", "running", "done"} <= set(labels)
+
+
+def test_quiet_says_nothing(clip: Path, tmp_path: Path) -> None:
+    done = run("--camera", str(clip), "--sink", "null", "--quiet", *SMALL, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_options_come_from_a_file_too(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "reenact.toml").write_text(
+        f'camera = "{clip.as_posix()}"\nsink = ["null"]\nsize = "128x128"\nframes = 5\nreport = "report.json"\n'
+    )
+    done = run("--config", "reenact.toml", "--frames", "3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["frames"] == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_what_was_recorded_plays(number: signal.Signals, tmp_path: Path) -> None:
+    options = ["--camera", "performer", "--sink", "file:out.mp4", "--report", "report.json", *SMALL]
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        for line in child.stdout:
+            if line.startswith("running"):
+                break
+        child.send_signal(number)
+        assert child.wait(5) == 0
+        assert child.stderr.read() == ""
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert next(container.decode(video=0)).width == 128
+    assert json.loads((tmp_path / "report.json").read_text())["frames"] >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="says how a virtual camera is installed on Linux")
+def test_without_camera_and_virtual_camera_it_records_the_performer(tmp_path: Path) -> None:
+    if any(Path("/dev").glob("video*")):
+        pytest.skip("this machine has a camera or a virtual camera")
+    done = run("--frames", "15", *SMALL, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "performer" in done.stdout
+    assert "modprobe v4l2loopback" in done.stdout
+    with av.open(str(tmp_path / "reenact.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 15

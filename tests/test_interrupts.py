@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from realtime.interrupts import EXIT_CODE, Interrupts
+
+CHILD = """
+import threading, time
+from realtime.interrupts import Interrupts
+with Interrupts(lambda: print("last words", flush=True)) as interrupts:
+    print("ready", flush=True)
+    while not interrupts.count:
+        time.sleep(0.01)
+    print("asked to end", flush=True)
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_ends(number: signal.Signals) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(number)
+        assert child.stdout.readline() == "asked to end\n"
+        child.send_signal(number)
+        assert child.stdout.readline() == "last words\n"
+        assert child.wait(5) == EXIT_CODE
+
+
+def test_the_handlers_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts(lambda: None):
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) == before
