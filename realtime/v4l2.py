@@ -43,8 +43,8 @@ class Node:
     outputs: bool = False
     refused: bool = False
     """It may not be opened by this user, so that only its name and whether it is virtual are known."""
-    fed: bool = False
-    """It is virtual, and a program sends pictures to it."""
+    fed: bool | None = False
+    """It is virtual, and a program sends pictures to it; None where the driver does not tell."""
 
     @property
     def index(self) -> int:
@@ -180,10 +180,15 @@ def _query(path: str, handle: int) -> Node | None:
     can = caps if all_caps & _CAP_DEVICE_CAPS else all_caps
     captures = bool(can & (_CAP_VIDEO_CAPTURE | _CAP_CAPTURE_MPLANE))
     outputs = bool(can & _CAP_VIDEO_OUTPUT)
-    # With exclusive_caps=1 a fed loopback device is no output any more; without, only sysfs tells.
-    fed = captures and (not outputs or _attribute(path, "state") == "capture")
-    loopback = _text(driver) == LOOPBACK_DRIVER
-    return Node(path, _text(card), _text(driver), captures, outputs, fed=loopback and fed)
+    fed = _fed(path, captures, outputs) if _text(driver) == LOOPBACK_DRIVER else False
+    return Node(path, _text(card), _text(driver), captures, outputs, fed=fed)
+
+
+def _fed(path: str, captures: bool, outputs: bool) -> bool | None:
+    """Whether a v4l2loopback device has a producer: with exclusive_caps=1 it is then no output any more."""
+    if not (captures and outputs):
+        return captures
+    return {"capture": True, "output": False}.get(_attribute(path, "state"))
 
 
 def _text(raw: bytes) -> str:

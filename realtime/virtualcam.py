@@ -85,7 +85,9 @@ class VirtualCamera:
         if self._writes is not None:
             self._writes.close()
         if self._node is not None:
-            _usable([self._node])
+            node = v4l2.inspect(self._node.path)
+            if node is not None and not node.outputs:
+                v4l2.free_output(self._node.path)
 
     def _check_present(self) -> None:
         try:
@@ -111,10 +113,15 @@ class WriteWatch:
 
     def refused(self, frame_bytes: int) -> int:
         """Called after each frame was written: how many in a row, up to this one, did not arrive."""
-        if self._thread != threading.get_ident():
+        if self._thread != threading.get_native_id():
             self._start()
             return 0
-        written = self._count()
+        try:
+            written = self._count()
+        except OSError:
+            # The counter was that of a thread that has ended, whose number this one got.
+            self._start()
+            return 0
         arrived = self._handle < 0 or written - self._written >= frame_bytes
         self._written = written
         self._refused = 0 if arrived else self._refused + 1
@@ -129,14 +136,14 @@ class WriteWatch:
 
     def _start(self) -> None:
         self.close()
-        self._thread = threading.get_ident()
+        self._thread = threading.get_native_id()
         self._refused = 0
         try:
             self._handle = os.open("/proc/thread-self/io", os.O_RDONLY)
             self._written = self._count()
         except OSError:
             self.close()
-            self._thread = threading.get_ident()
+            self._thread = threading.get_native_id()
 
     def _count(self) -> int:
         if self._handle < 0:
@@ -154,14 +161,22 @@ def choose(nodes: Sequence[v4l2.Node], wanted: str | None) -> v4l2.Node:
     Raises SinkMissing.
     """
     if wanted is not None:
-        return _free(_named(nodes, wanted))
+        node = _named(nodes, wanted)
+        if node.refused or node.fed:
+            raise _refusal(node)
+        return node
     virtual = [node for node in nodes if node.loopback]
     if not virtual:
         raise SinkMissing("this machine has no virtual camera", cure=_MODPROBE)
-    free = [node for node in virtual if not node.fed and not node.refused]
+    free = [node for node in virtual if not node.refused and not _in_use(node)]
     if not free:
-        return _free(virtual[0])
+        raise _refusal(virtual[0])
     return min(free, key=lambda node: ("reenact" not in node.label.lower(), bool(v4l2.users(node.path)), node.index))
+
+
+def _in_use(node: v4l2.Node) -> bool:
+    """Whether another program feeds it, or has it open where the driver does not tell what for."""
+    return bool(v4l2.users(node.path)) if node.fed is None else node.fed
 
 
 def _named(nodes: Sequence[v4l2.Node], wanted: str) -> v4l2.Node:
@@ -179,20 +194,19 @@ def _named(nodes: Sequence[v4l2.Node], wanted: str) -> v4l2.Node:
     return alike[0]
 
 
-def _free(node: v4l2.Node) -> v4l2.Node:
-    """The node itself where it can be fed. Raises SinkMissing where it may not be opened or another one feeds it."""
+def _refusal(node: v4l2.Node) -> SinkMissing:
+    """Why a virtual camera cannot be fed."""
     if node.refused:
-        raise SinkMissing(f"the virtual camera {node} may not be opened by this user", cure=_VIDEO_GROUP)
-    if node.fed:
-        raise _busy(node.path, str(node))
-    return node
+        return SinkMissing(f"the virtual camera {node} may not be opened by this user", cure=_VIDEO_GROUP)
+    anyway = "" if node.fed else f", or take it all the same: --sink virtualcam:{node.path}"
+    return _busy(node.path, str(node), anyway)
 
 
-def _busy(path: str, label: str) -> SinkMissing:
+def _busy(path: str, label: str, anyway: str = "") -> SinkMissing:
     holders = ", ".join(v4l2.users(path)) or "another program"
     return SinkMissing(
-        f"the virtual camera {label} is fed by another program; it is open in {holders}",
-        cure="close the one that feeds it, or add another virtual camera: sudo v4l2loopback-ctl add -n reenact",
+        f"the virtual camera {label} is in use by another program; it is open in {holders}",
+        cure=f"close the program that feeds it, choose another --sink{anyway}",
     )
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_a_named_camera(memory: list[Memory]) -> None:
 
 def test_what_the_library_refuses_becomes_one_line(memory: list[Memory]) -> None:
     assert memory == []
-    with pytest.raises(SinkMissing, match="fed by another program") as caught:
+    with pytest.raises(SinkMissing, match="in use by another program") as caught:
         VirtualCamera("busy", size=SIZE, fps=30, backend="memory")
     assert caught.value.cure
     with pytest.raises(SinkMissing, match="no such camera") as caught:
@@ -207,10 +208,22 @@ def test_its_own_label_comes_first_then_the_lowest_number() -> None:
 
 def test_one_that_another_program_feeds_is_never_taken() -> None:
     assert choose([node(901, "reenact", fed=True), node(902)], None).path == "/dev/video902"
-    with pytest.raises(SinkMissing, match=r"/dev/video901 \(OBS\) is fed by another program"):
+    with pytest.raises(SinkMissing, match=r"/dev/video901 \(OBS\) is in use by another program"):
         choose([node(901, "OBS", fed=True)], None)
-    with pytest.raises(SinkMissing, match="is fed by another program"):
+    with pytest.raises(SinkMissing, match="is in use by another program"):
         choose([node(901, "OBS", fed=True)], "OBS")
+
+
+def test_one_that_somebody_has_open_where_the_driver_does_not_tell_what_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = [replace(node(number), captures=True, outputs=True, fed=None) for number in (901, 902)]
+    monkeypatch.setattr(v4l2, "users", lambda path: ["obs (process 7)"] if path == "/dev/video901" else [])
+    assert choose(old, None).path == "/dev/video902"
+    with pytest.raises(SinkMissing, match=r"open in obs \(process 7\)") as caught:
+        choose(old[:1], None)
+    assert "--sink virtualcam:/dev/video901" in caught.value.cure
+    assert choose(old, "901").path == "/dev/video901"
 
 
 def test_one_that_may_not_be_opened() -> None:
