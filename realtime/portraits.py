@@ -25,7 +25,9 @@ TURNED = 25.0
 """Degrees to the side from which on the far half of a face gets thin."""
 PROFILE = 45.0
 """Degrees to the side at which half of the face is not in the picture, so that it cannot be moved."""
-CHOOSE = "choose a picture of one face, seen from the front"
+TILTED = 50.0
+"""Degrees to which an upright picture's face tilts at most."""
+CHOOSE = "choose a picture of one face, upright and seen from the front"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,9 @@ def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinde
     picture, notes = read_picture(source)
     with ExitStack() as stack:
         finder = finder or stack.enter_context(FaceFinder())
-        picture, faces, turned = _find_upright(finder, picture)
+        faces = finder.find(picture)
         if not faces:
             raise PortraitError(f"no face was found in {source}", cure=CHOOSE)
-        notes += turned
         if len(faces) > 1:
             notes += (f"{source.name} shows {len(faces)} faces: the largest is used",)
         face = faces[0]
@@ -67,17 +68,6 @@ def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinde
         return PortraitPicture(source.stem, image, _seen_again(finder, image, placed), notes)
 
 
-def _find_upright(finder: FaceFinder, picture: Image) -> tuple[Image, list[FaceState], tuple[str, ...]]:
-    """Find faces, turning the picture by quarters where there is none as it is."""
-    for quarters, how in ((0, ""), (3, "clockwise"), (1, "anticlockwise"), (2, "upside down")):
-        turned = np.ascontiguousarray(np.rot90(picture, quarters))
-        faces = finder.find(turned)
-        if faces:
-            note = (f"the picture was turned {how}, so that the face is upright",) if how else ()
-            return turned, faces, note
-    return picture, [], ()
-
-
 def _judge(source: Path, face: FaceState) -> tuple[str, ...]:
     """Refuse a face that cannot be used, and say what is not good about one that can."""
     points = face.pixels()
@@ -87,6 +77,12 @@ def _judge(source: Path, face: FaceState) -> tuple[str, ...]:
         raise PortraitError(
             f"the face in {source} is too small: {length} pixels from eyes to chin, at least {SMALLEST} needed",
             cure="choose a picture with more pixels, or a closer one",
+        )
+    tilt = abs(_roll(face))
+    if tilt > TILTED:
+        raise PortraitError(
+            f"the face in {source} lies on its side: tilted {tilt:.0f} degrees, at most {TILTED:.0f} can be used",
+            cure="turn the picture so that the face is upright",
         )
     angle = abs(yaw(face))
     if angle > PROFILE:
@@ -110,6 +106,12 @@ def yaw(face: FaceState) -> float:
     points = face.pixels()
     x, y, z = (points[454] - points[234]).tolist()
     return math.degrees(math.atan2(z, math.hypot(x, y)))
+
+
+def _roll(face: FaceState) -> float:
+    """How far the line between the eyes is turned clockwise, in degrees."""
+    x, y, _ = (face.pixels()[263] - face.pixels()[33]).tolist()
+    return math.degrees(math.atan2(y, x))
 
 
 def _placed(face: FaceState, window: Window, size: tuple[int, int]) -> FaceState:

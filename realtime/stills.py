@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engines.errors import TrackerError
 from engines.types import FaceState, Image, Points
 from realtime import facemesh, modelfiles
-from realtime.facemesh import FaceMesh, Mesh, Seen
+from realtime.facemesh import BLANK, FaceMesh, Mesh, Seen
 from realtime.landmarker import FETCH, NAME, Landmarker
 from realtime.nativelog import quiet_libraries
 
@@ -25,6 +25,12 @@ MARGIN = 2.2
 """That square's side, in face sizes."""
 OVERVIEW = 1600
 """Pictures are searched at no more than this many pixels a side: the detectors look at 192 at most."""
+TILES = (1.0, 0.6, 0.35)
+"""The shares of the picture's sides that are searched at once for distant faces."""
+NEAR = 0.2
+"""With a face of this share of the picture's larger side, distant ones do not matter."""
+FINE = 0.5
+"""Smaller shares are searched only where nothing has been found."""
 PASSES = 3
 """The model's crop follows the landmarks of the pass before; after three passes they have settled."""
 JITTERS = ((0.0, 1.0), (4.0, 1.03), (-4.0, 0.97), (2.0, 0.94), (-2.0, 1.06))
@@ -49,8 +55,10 @@ class FaceFinder:
     def __init__(self) -> None:
         self._many: Mesh
         self._one: Mesh
+        self._distant: DistantFaces | None = None
         if facemesh.available():
             self._many, self._one = FaceMesh(faces=MOST), FaceMesh()
+            self._distant = DistantFaces()
         elif (path := modelfiles.find(NAME)) is not None:
             self._many, self._one = Landmarker(path, faces=MOST), Landmarker(path)
         else:
@@ -83,6 +91,9 @@ class FaceFinder:
         """Let go of the models; may be called twice."""
         self._many.close()
         self._one.close()
+        if self._distant is not None:
+            self._distant.close()
+            self._distant = None
 
     def __enter__(self) -> FaceFinder:
         return self
@@ -95,15 +106,14 @@ class FaceFinder:
         overview, scale = _shrunk(image, OVERVIEW)
         size = (overview.shape[1], overview.shape[0])
         self._many.forget()
-        any_found = False
-        for seen in self._many(overview):
-            any_found = True
-            box = _box(seen.landmarks * np.array([*size, size[0]], np.float32))
-            yield Box(box.x / scale, box.y / scale, box.side / scale)
-        boxes = _detect(overview)
-        if not boxes and not any_found:
-            boxes = [box for tile in _tiles(overview.shape[1], overview.shape[0]) for box in _detect(overview, tile)]
-        for box in sorted(boxes, key=lambda box: -box.side):
+        boxes = [_box(seen.landmarks * np.array([*size, size[0]], np.float32)) for seen in self._many(overview)]
+        for share in TILES:
+            largest = max((box.side for box in boxes), default=0.0) / max(size)
+            if self._distant is None or largest > NEAR or (boxes and share < FINE):
+                break
+            for tile in _tiles(*size, share):
+                boxes += self._distant(overview, tile)
+        for box in boxes:
             yield Box(box.x / scale, box.y / scale, box.side / scale)
 
     def _measure(self, image: Image, box: Box) -> FaceState | None:
@@ -150,35 +160,41 @@ def find_faces(image: Image) -> list[FaceState]:
         return finder.find(image)
 
 
-def _detect(image: Image, tile: tuple[int, int, int, int] | None = None) -> list[Box]:
-    """Faces by BlazeFace's full-range model, in a tile (left, top, right, bottom) if one is given."""
-    if not facemesh.available():
-        return []
-    left, top, right, bottom = tile or (0, 0, image.shape[1], image.shape[0])
-    part = np.ascontiguousarray(image[top:bottom, left:right])
-    with quiet_libraries():
-        from mediapipe.python.solutions.face_detection import FaceDetection
+class DistantFaces:
+    """BlazeFace's full-range model, for faces that are too small in the picture for the mesh's own detector."""
 
-        with FaceDetection(min_detection_confidence=0.4, model_selection=1) as detector:
-            detections = detector.process(part).detections or []
-    boxes = []
-    for detection in detections:
-        area = detection.location_data.relative_bounding_box
-        width, height = area.width * part.shape[1], area.height * part.shape[0]
-        x, y = area.xmin * part.shape[1] + width / 2, area.ymin * part.shape[0] + height / 2
-        boxes.append(Box(left + x, top + y, max(width, height)))
-    return boxes
+    def __init__(self) -> None:
+        with quiet_libraries():
+            from mediapipe.python.solutions.face_detection import FaceDetection
+
+            self._detector = FaceDetection(min_detection_confidence=0.4, model_selection=1)
+            self._detector.process(BLANK)
+
+    def __call__(self, image: Image, tile: tuple[int, int, int, int]) -> list[Box]:
+        """Return where faces are, looking at one tile (left, top, right, bottom) of the picture."""
+        left, top, right, bottom = tile
+        part = np.ascontiguousarray(image[top:bottom, left:right])
+        boxes = []
+        for detection in self._detector.process(part).detections or []:
+            area = detection.location_data.relative_bounding_box
+            width, height = area.width * part.shape[1], area.height * part.shape[0]
+            x, y = area.xmin * part.shape[1] + width / 2, area.ymin * part.shape[0] + height / 2
+            boxes.append(Box(left + x, top + y, max(width, height)))
+        return boxes
+
+    def close(self) -> None:
+        """Stop the detector."""
+        self._detector.close()
 
 
-def _tiles(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
-    """Overlapping tiles, four and then sixteen or so, as (left, top, right, bottom)."""
-    for share in (0.6, 0.35):
-        across, down = math.ceil(width * share), math.ceil(height * share)
-        steps = math.ceil((1 - share) / (share * 0.7))
-        for row in range(steps + 1):
-            for column in range(steps + 1):
-                left, top = (width - across) * column // steps, (height - down) * row // steps
-                yield left, top, left + across, top + down
+def _tiles(width: int, height: int, share: float) -> Iterator[tuple[int, int, int, int]]:
+    """Overlapping tiles of ``share`` of each side, as (left, top, right, bottom)."""
+    across, down = math.ceil(width * share), math.ceil(height * share)
+    steps = math.ceil((1 - share) / (share * 0.7))
+    for row in range(steps + 1):
+        for column in range(steps + 1):
+            left, top = (width - across) * column // max(steps, 1), (height - down) * row // max(steps, 1)
+            yield left, top, left + across, top + down
 
 
 def _cut(image: Image, box: Box) -> tuple[Image, float, float, float]:

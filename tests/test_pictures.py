@@ -1,0 +1,206 @@
+"""Picture files of all kinds, made here, read back."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageCms
+
+from engines.errors import PortraitError
+from realtime.pictures import BACKDROP, read_picture
+
+WIDTH, HEIGHT = 60, 40
+
+
+@pytest.fixture
+def ramp() -> Pillow.Image:
+    """Red rises to the right, green downwards; no two corners alike."""
+    red, green = np.meshgrid(np.linspace(0, 255, WIDTH), np.linspace(0, 255, HEIGHT))
+    return Pillow.fromarray(np.dstack([red, green, np.full_like(red, 60)]).astype(np.uint8))
+
+
+def off(image: NDArray[np.uint8], expected: Pillow.Image) -> float:
+    """Mean difference in grey levels."""
+    return float(np.abs(image.astype(float) - np.asarray(expected.convert("RGB"), float)).mean())
+
+
+def refused(path: Path) -> PortraitError:
+    with pytest.raises(PortraitError) as caught:
+        read_picture(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert caught.value.cure
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tif", "a.jp2", "a.ppm", "a.tga", "a.PNG", "no suffix"]
+)
+def test_formats_are_read(tmp_path: Path, ramp: Pillow.Image, name: str) -> None:
+    path = tmp_path / name
+    ramp.save(path, **({"format": "PNG"} if "." not in name else {}))
+    image, notes = read_picture(path)
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    assert off(image, ramp) < 4
+    assert notes == ()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, ramp: Pillow.Image, orientation: int) -> None:
+    turns = Pillow.Transpose
+    back = {
+        1: (),
+        2: (turns.FLIP_LEFT_RIGHT,),
+        3: (turns.ROTATE_180,),
+        4: (turns.FLIP_TOP_BOTTOM,),
+        5: (turns.TRANSPOSE,),
+        6: (turns.ROTATE_90,),
+        7: (turns.TRANSVERSE,),
+        8: (turns.ROTATE_270,),
+    }
+    stored = ramp
+    for turn in back[orientation]:
+        stored = stored.transpose(turn)
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    assert off(read_picture(tmp_path / "a.png").image, ramp) == 0
+
+
+def test_transparent_parts_are_grey(tmp_path: Path, ramp: Pillow.Image) -> None:
+    alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
+    alpha[:, WIDTH // 2 :] = 255
+    alpha[:, WIDTH // 2] = 128
+    ramp.putalpha(Pillow.fromarray(alpha))
+    ramp.save(tmp_path / "a.png")
+    image, notes = read_picture(tmp_path / "a.png")
+    assert (image[:, : WIDTH // 2] == BACKDROP).all()
+    assert off(image[:, WIDTH // 2 + 1 :], ramp.crop((WIDTH // 2 + 1, 0, WIDTH, HEIGHT))) == 0
+    assert "transparent" in notes[0]
+
+
+def test_opaque_alpha_is_not_worth_a_note(tmp_path: Path, ramp: Pillow.Image) -> None:
+    ramp.putalpha(255)
+    ramp.save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png").notes == ()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "CMYK"])
+def test_modes_become_rgb(tmp_path: Path, ramp: Pillow.Image, mode: str) -> None:
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    ramp.convert(mode).save(path)
+    assert off(read_picture(path).image, ramp.convert(mode).convert("RGB")) < 1
+
+
+def test_cmyk_jpeg_is_not_inverted(tmp_path: Path, ramp: Pillow.Image) -> None:
+    ramp.convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert off(read_picture(tmp_path / "a.jpg").image, ramp) < 6
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, name: str) -> None:
+    grey = np.linspace(0, 65535, WIDTH * HEIGHT).astype(np.uint16).reshape(HEIGHT, WIDTH)
+    Pillow.fromarray(grey).save(tmp_path / name)
+    image = read_picture(tmp_path / name).image
+    np.testing.assert_allclose(image[..., 1], grey / 257, atol=1)
+
+
+def test_sixteen_bit_colour_is_scaled(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 16).astype(">u2")
+    row = b"\0" + np.repeat(values, 3).astype(">u2").tobytes()
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 16, 1, 16, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(png)
+    np.testing.assert_allclose(read_picture(tmp_path / "a.png").image[0, :, 0], values / 257, atol=1)
+
+
+def test_floating_point_is_scaled(tmp_path: Path) -> None:
+    grey = np.linspace(0, 1, WIDTH * HEIGHT, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    Pillow.fromarray(grey).save(tmp_path / "a.tif")
+    np.testing.assert_allclose(read_picture(tmp_path / "a.tif").image[..., 0], grey * 255, atol=1)
+
+
+def test_colour_profiles_are_applied(tmp_path: Path, ramp: Pillow.Image) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    ramp.save(tmp_path / "good.png", icc_profile=profile)
+    ramp.save(tmp_path / "bad.png", icc_profile=b"rubbish")
+    assert off(read_picture(tmp_path / "good.png").image, ramp) < 1
+    assert off(read_picture(tmp_path / "bad.png").image, ramp) == 0
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
+def test_the_first_frame_of_an_animation_is_taken(tmp_path: Path, ramp: Pillow.Image, name: str) -> None:
+    black = Pillow.new("RGB", ramp.size)
+    ramp.save(tmp_path / name, save_all=True, append_images=[black, black])
+    image, notes = read_picture(tmp_path / name)
+    assert off(image, ramp) < 25  # a palette of 256 colours
+    assert "frames" in notes[0]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_hundred_megapixels_are_read_smaller(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Pillow.new("L", (10_000, 10_000), 99).save(path)
+    image = read_picture(path).image
+    assert image.shape == (5000, 5000, 3)
+    assert (image == 99).all()
+
+
+@pytest.mark.parametrize("side", [12_300, 14_000])
+def test_still_larger_ones_are_refused(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "a.png"
+    Pillow.new("1", (side, side)).save(path)
+    error = refused(path)
+    assert "at most 150 megapixels" in str(error)
+
+
+def test_missing_folder_empty_and_foreign_files(tmp_path: Path) -> None:
+    assert "no picture" in str(refused(tmp_path / "nowhere.png"))
+    assert "folder" in str(refused(tmp_path))
+    (tmp_path / "empty.png").touch()
+    assert "0 bytes" in str(refused(tmp_path / "empty.png"))
+    (tmp_path / "text.jpg").write_text("Dear reader, this is no picture.")
+    assert "JPEG, PNG" in str(refused(tmp_path / "text.jpg"))
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert "HEIC" in str(refused(tmp_path / "phone.heic"))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.gif", "a.tif"])
+def test_truncated_files_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8)
+    Pillow.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "cut short" in str(refused(path))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]))
+def test_damage_never_escapes_as_another_error(
+    tmp_path: Path, ramp: Pillow.Image, data: st.DataObject, kind: str
+) -> None:
+    path = tmp_path / "damaged"
+    ramp.save(path, format=kind)
+    damaged = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(damaged)
+    with contextlib.suppress(PortraitError):
+        image = read_picture(path).image
+        assert image.ndim == 3
+        assert image.dtype == np.uint8

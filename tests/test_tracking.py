@@ -1,0 +1,248 @@
+"""Trackers on real faces, and the reading of what MediaPipe hands over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from engines.errors import TrackerError
+from engines.types import LANDMARKS, Image
+from realtime import facemesh, modelfiles
+from realtime.facemesh import FaceMesh, Seen, parse_landmarks
+from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.nativelog import quiet_libraries
+from realtime.tracking import FaceMeshTracker, LandmarkerTracker, Tracker, open_tracker
+
+legacy = pytest.mark.skipif(not facemesh.available(), reason="this mediapipe has no Face Mesh")
+
+FRAME_NS = 40_000_000
+
+
+def frame(pixels: Image, seq: int = 0, time_ns: int | None = None) -> Frame:
+    return Frame(pixels, PixelFormat.RGB, seq, Stamps(0), seq * FRAME_NS if time_ns is None else time_ns)
+
+
+@pytest.fixture(scope="module")
+def pictures(clips: Path) -> list[Image]:
+    """Thirty frames of a grimacing face."""
+    video = cv2.VideoCapture(str(clips / "lp__d6.mp4"))
+    read = [video.read()[1] for _ in range(30)]
+    video.release()
+    return [np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8) for picture in read]
+
+
+@pytest.fixture(params=["Face Mesh", "Face Landmarker"])
+def tracker(request: pytest.FixtureRequest) -> Iterator[Tracker]:
+    """Either tracker."""
+    opened: Tracker
+    if request.param == "Face Mesh":
+        if not facemesh.available():
+            pytest.skip("this mediapipe has no Face Mesh")
+        opened = FaceMeshTracker()
+    else:
+        opened = LandmarkerTracker(request.getfixturevalue("face_landmarker"))
+    yield opened
+    opened.close()
+    opened.close()
+
+
+def test_a_real_face_is_found_in_every_frame(tracker: Tracker, pictures: list[Image]) -> None:
+    for seq, picture in enumerate(pictures):
+        face = tracker.track(frame(picture, seq))
+        assert face is not None
+        assert (face.seq, face.time_ns) == (seq, seq * FRAME_NS)
+        assert face.size == (picture.shape[1], picture.shape[0])
+        assert face.landmarks.shape == (LANDMARKS, 3)
+        assert face.landmarks.dtype == np.float32
+        assert 0.5 < face.confidence <= 1
+        nose, chin = face.landmarks[1], face.landmarks[152]
+        assert 0 < nose[1] < chin[1] < 1
+
+
+def test_a_picture_without_a_face_gives_none(tracker: Tracker) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    assert tracker.track(frame(noise)) is None
+    assert tracker.track(frame(np.zeros((120, 90, 3), np.uint8), 1)) is None
+
+
+def test_a_face_that_jumps_is_found_in_the_same_frame(tracker: Tracker, pictures: list[Image]) -> None:
+    height, width = pictures[0].shape[:2]
+    wide = np.full((height, 3 * width, 3), 90, np.uint8)
+    left, right = wide.copy(), wide.copy()
+    left[:, :width], right[:, 2 * width :] = pictures[0], pictures[0]
+    for seq in range(3):
+        assert tracker.track(frame(left, seq)) is not None
+    face = tracker.track(frame(right, 3))
+    assert face is not None
+    assert face.landmarks[1, 0] > 2 / 3
+
+
+def test_reset_begins_afresh(tracker: Tracker, pictures: list[Image]) -> None:
+    first = tracker.track(frame(pictures[0], 0))
+    for seq in range(1, 4):
+        tracker.track(frame(pictures[-1], seq))
+    tracker.reset()
+    again = tracker.track(frame(pictures[0], 9))
+    assert first is not None
+    assert again is not None
+    np.testing.assert_allclose(again.landmarks, first.landmarks, atol=1e-3)
+
+
+def test_time_may_repeat_or_go_back(tracker: Tracker, pictures: list[Image]) -> None:
+    for time_ns in (5 * FRAME_NS, 5 * FRAME_NS, 5 * FRAME_NS + 1, 0, 2**62 // 1000):
+        face = tracker.track(frame(pictures[0], 0, time_ns))
+        assert face is not None
+        assert face.time_ns == time_ns
+
+
+def test_pixels_of_any_layout_are_taken_and_left_alone(tracker: Tracker, pictures: list[Image]) -> None:
+    flipped = pictures[0][:, ::-1]
+    before = flipped.copy()
+    assert tracker.track(frame(flipped)) is not None
+    np.testing.assert_array_equal(flipped, before)
+    assert flipped.flags.writeable
+
+
+@legacy
+def test_the_graph_gives_what_the_published_solution_gives(pictures: list[Image]) -> None:
+    from mediapipe.python.solutions.face_mesh import FaceMesh as Published
+
+    ours = FaceMesh()
+    with Published(max_num_faces=1, refine_landmarks=True) as published:
+        for picture in pictures[:10]:
+            theirs = published.process(picture).multi_face_landmarks[0].landmark
+            expected = np.array([(point.x, point.y, point.z) for point in theirs], np.float32)
+            np.testing.assert_array_equal(ours(picture)[0].landmarks, expected)
+    ours.close()
+
+
+@legacy
+def test_starting_and_tracking_leaves_the_terminal_clean(
+    pictures: list[Image], capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracker = FaceMeshTracker()
+    assert tracker.track(frame(pictures[0])) is not None
+    tracker.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_landmarker_leaves_the_terminal_clean(
+    face_landmarker: Path, pictures: list[Image], capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracker = LandmarkerTracker(face_landmarker)
+    assert tracker.track(frame(pictures[0])) is not None
+    tracker.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_landmarker_adds_head_and_blendshapes(face_landmarker: Path, pictures: list[Image]) -> None:
+    tracker = LandmarkerTracker(face_landmarker)
+    face = tracker.track(frame(pictures[0]))
+    tracker.close()
+    assert face is not None
+    assert face.head is not None
+    assert face.blendshapes is not None
+    assert face.head.shape == (4, 4)
+    assert face.head.dtype == face.blendshapes.dtype == np.float32
+    np.testing.assert_allclose(face.head[:3, :3] @ face.head[:3, :3].T, np.eye(3), atol=1e-3)
+    np.testing.assert_array_equal(face.head[3], (0, 0, 0, 1))
+    assert face.head[2, 3] < 0  # in front of the camera, which looks along -z
+    assert face.blendshapes.shape == (52,)
+    assert ((face.blendshapes >= 0) & (face.blendshapes <= 1)).all()
+
+
+@legacy
+def test_face_mesh_is_the_default(own_cache: Path) -> None:
+    assert not own_cache.exists()
+    tracker = open_tracker(None)
+    assert isinstance(tracker, FaceMeshTracker)
+    tracker.close()
+
+
+def test_a_cached_landmarker_is_used(own_cache: Path, face_landmarker: Path) -> None:
+    assert own_cache in modelfiles.target("face_landmarker").parents
+    modelfiles.target("face_landmarker").parent.mkdir(parents=True)
+    shutil.copyfile(face_landmarker, modelfiles.target("face_landmarker"))
+    tracker = open_tracker(None)
+    assert isinstance(tracker, LandmarkerTracker)
+    tracker.close()
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_without_models_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facemesh, "available", lambda: False)
+    with pytest.raises(TrackerError, match="brings no models") as caught:
+        open_tracker(None)
+    assert caught.value.cure == "python -m tools.models fetch face_landmarker"
+
+
+def test_another_file_is_refused_by_its_digest(tmp_path: Path) -> None:
+    wrong = tmp_path / "face_landmarker.task"
+    wrong.write_bytes(b"not a bundle")
+    with pytest.raises(TrackerError, match="sha256") as caught:
+        open_tracker(wrong)
+    assert caught.value.cure == "python -m tools.models fetch face_landmarker"
+    with pytest.raises(TrackerError, match="cannot be read"):
+        open_tracker(tmp_path / "nowhere.task")
+
+
+points = hnp.arrays(np.float32, (LANDMARKS, 3), elements=st.floats(-2, 2, width=32), fill=st.floats(-2, 2, width=32))
+
+
+@legacy
+@given(points, st.booleans())
+def test_landmarks_are_read_as_protobuf_reads_them(values: NDArray[np.float32], extra: bool) -> None:
+    from mediapipe.framework.formats import landmark_pb2
+
+    message = landmark_pb2.NormalizedLandmarkList()
+    for x, y, z in values.tolist():
+        message.landmark.add(x=x, y=y, z=z)
+    if extra:  # a field that breaks the stride
+        message.landmark[7].visibility = 0.5
+    np.testing.assert_array_equal(parse_landmarks(message.SerializeToString()), values)
+
+
+@legacy
+def test_another_number_of_landmarks_is_refused() -> None:
+    from mediapipe.framework.formats import landmark_pb2
+
+    message = landmark_pb2.NormalizedLandmarkList()
+    message.landmark.add(x=0, y=0, z=0)
+    with pytest.raises(ValueError, match="1 landmarks instead of 478"):
+        parse_landmarks(message.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("centre", "extent", "expected"),
+    [
+        ((0.5, 0.5), 0.4, True),
+        ((0.9, 0.5), 0.4, True),
+        ((1.1, 0.5), 0.4, False),
+        ((0.5, -0.2), 0.4, False),
+        ((0.5, 0.5), 0.01, False),
+        ((float("nan"), 0.5), 0.4, False),
+    ],
+)
+def test_faces_outside_the_picture_or_tiny_do_not_count(
+    centre: tuple[float, float], extent: float, expected: bool
+) -> None:
+    spread = np.random.default_rng(0).uniform(-0.5, 0.5, (LANDMARKS, 3)).astype(np.float32)
+    landmarks = spread * np.float32(extent) + np.array([*centre, 0], np.float32)
+    assert Seen(landmarks).plausible((640, 480)) is expected
+
+
+def test_what_others_say_on_standard_error_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_libraries():
+        os.write(2, b"I0000 00:00:1.2  3 task_runner.cc:85] GPU is not there\nours\nWARNING: ours too\n")
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "ours\nWARNING: ours too\n"
