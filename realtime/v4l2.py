@@ -151,13 +151,17 @@ def users(path: str) -> list[str]:
 
 def _holds(process: Path, device: int) -> bool:
     try:
-        for entry in os.scandir(process / "fd"):
-            target = os.readlink(entry.path)
-            if target.startswith("/dev/") and os.stat(entry.path).st_rdev == device:
-                return True
+        handles = list((process / "fd").iterdir())
     except OSError:
-        pass
-    return False
+        return False
+    return any(_is_device(handle, device) for handle in handles)
+
+
+def _is_device(handle: Path, device: int) -> bool:
+    try:
+        return os.readlink(handle).startswith("/dev/") and os.stat(handle).st_rdev == device
+    except OSError:
+        return False
 
 
 def _attribute(path: str, name: str) -> str:

@@ -1,0 +1,219 @@
+"""Runs in the guest: /dev/video10 "ReenactCam" and /dev/video11 "FaceCam" are v4l2loopback, /dev/video0 is vivid."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engines.errors import SinkLost, SinkMissing
+from realtime import v4l2
+from realtime.capture import open_source
+from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.sinks import Sink, open_sink
+from tests.e2e.v4l2.inside_webcam import elsewhere
+
+SIZE = (640, 360)
+OPEN: list[Sink] = []
+"""What a test fed, closed after it: the driver cannot be loaded anew before."""
+SINK = (
+    "from realtime.sinks import open_sink\n"
+    "def fed(spec):\n"
+    "    try: sink = open_sink(spec, size=(640, 360), fps=30)\n"
+    "    except ReenactError as error: return f'{error} | {error.cure}'\n"
+    "    sink.close(); return sink.name\n"
+)
+
+
+@pytest.fixture(autouse=True, params=[1, 0], ids=["exclusive_caps=1", "exclusive_caps=0"])
+def _loopback(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The driver loaded anew, so that no test sees what another left behind."""
+    load(request.param)
+    yield
+    for sink in OPEN:
+        sink.close()
+    OPEN.clear()
+    subprocess.run(["rmmod", "v4l2loopback"], check=False, capture_output=True)
+
+
+def load(exclusive: int) -> None:
+    subprocess.run(["rmmod", "v4l2loopback"], check=False, capture_output=True)
+    options = ["devices=2", "video_nr=10,11", f"exclusive_caps={exclusive},{exclusive}"]
+    module = os.environ["REENACT_LOOPBACK_KO"]
+    subprocess.run(["insmod", module, *options, "card_label=ReenactCam,FaceCam", "max_buffers=4"], check=True)
+
+
+def feed(spec: str = "virtualcam", size: tuple[int, int] = SIZE) -> Sink:
+    OPEN.append(open_sink(spec, size=size, fps=30))
+    return OPEN[-1]
+
+
+def picture(index: int, size: tuple[int, int] = SIZE) -> Frame:
+    """A picture with detail everywhere, another one for each index."""
+    rng = np.random.default_rng(index)
+    small = rng.integers(0, 255, (9, 16, 3), dtype=np.uint8)
+    pixels = cv2.cvtColor(cv2.resize(small, size), cv2.COLOR_RGB2YUV_I420).astype(np.uint8, copy=False)
+    return Frame(pixels, PixelFormat.I420, index, Stamps(0), 0)
+
+
+def send_for(sink: Sink, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sink.send(picture(0))
+
+
+class Watcher:
+    """Another process that looks at a camera."""
+
+    def __init__(self, device: str, count: int, out: Path) -> None:
+        self.out = out
+        command = [sys.executable, "-m", "tests.e2e.v4l2.reader", device, str(count), str(out)]
+        self.process = subprocess.Popen(command)
+
+    def looks(self) -> bool:
+        """Whether it still does; lets it for a fortieth of a second."""
+        try:
+            self.process.wait(0.025)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def seen(self) -> list[bytes]:
+        assert self.process.wait() == 0, "it found no camera"
+        return [row.tobytes() for row in np.load(self.out)]
+
+
+def send_while_watched(sink: Sink, watcher: Watcher, first: int) -> dict[bytes, int]:
+    """Send one picture after another until nobody looks any more; what was sent, with its index."""
+    sent: dict[bytes, int] = {}
+    index = first
+    while watcher.looks():
+        frame = picture(index)
+        sent[frame.pixels.tobytes()] = index
+        sink.send(frame)
+        index += 1
+    return sent
+
+
+def test_another_program_sees_the_very_pixels(tmp_path: Path) -> None:
+    sink = feed()
+    assert sink.name == "virtual camera /dev/video10 (ReenactCam), 640x360 I420"
+    sent: dict[bytes, int] = {}
+    for visit in range(2):
+        watcher = Watcher("/dev/video10", 10, tmp_path / f"{visit}.npy")
+        sent |= send_while_watched(sink, watcher, 1000 * visit)
+        seen = watcher.seen()
+        # A reader that is held up while the driver's four buffers are written over gets parts of two pictures.
+        order = [sent[each] for each in seen if each in sent]
+        assert len(order) >= 8
+        assert order == sorted(order)
+    sink.close()
+
+
+def test_a_reader_that_stays_sees_the_next_run(tmp_path: Path) -> None:
+    first = feed("virtualcam:10")
+    watcher = Watcher("/dev/video10", 30, tmp_path / "seen.npy")
+    sent: dict[bytes, int] = {}
+    while watcher.looks() and "python" not in "".join(v4l2.users("/dev/video10")):
+        first.send(picture(0))
+    for index in range(20):
+        first.send(picture(index))
+        sent[picture(index).pixels.tobytes()] = index
+        watcher.looks()
+    first.close()
+    second = feed("virtualcam:10")
+    assert second.notes == ()
+    later = send_while_watched(second, watcher, 100)
+    second.close()
+    seen = watcher.seen()
+    assert any(each in later for each in seen)
+
+
+def test_another_size_under_a_reader_is_told(tmp_path: Path) -> None:
+    sink = feed("virtualcam:10")
+    watcher = Watcher("/dev/video10", 1000, tmp_path / "seen.npy")
+    while watcher.looks() and not v4l2.users("/dev/video10"):
+        sink.send(picture(0))
+    sink.close()
+    other = feed("virtualcam:10", (320, 240))
+    watcher.process.kill()
+    watcher.process.wait()
+    other.close()
+    assert "it was 640x360 and is 320x240 now" in other.notes[0]
+
+
+def test_it_can_be_opened_again_and_again() -> None:
+    for index in range(5):
+        sink = feed("virtualcam:10")
+        sink.send(picture(index))
+        assert v4l2.inspect("/dev/video10").fed  # type: ignore[union-attr]
+        sink.close()
+        sink.close()
+        assert not v4l2.inspect("/dev/video10").fed  # type: ignore[union-attr]
+
+
+def test_a_killed_producer_leaves_it_usable() -> None:
+    program = "import os, signal; sink = open_sink('virtualcam:10', size=(640, 360), fps=30)\nos.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", f"{SINK}\n{program}"], check=False)
+    assert killed.returncode == -9
+    feed("virtualcam:10").close()
+
+
+def test_one_that_is_fed_is_left_to_its_program() -> None:
+    mine = feed()
+    said = elsewhere(f"{SINK}for spec in ('virtualcam:10', 'virtualcam:ReenactCam', 'virtualcam'): print(fed(spec))")
+    by_path, by_label, auto = said.splitlines()
+    assert "/dev/video10 (ReenactCam) is in use by another program" in by_path == by_label
+    assert f"(process {os.getpid()})" in by_path
+    assert auto == "virtual camera /dev/video11 (FaceCam), 640x360 I420"
+    mine.close()
+
+
+def test_auto_capture_does_not_take_its_own_output() -> None:
+    with_picture = feed()
+    with_picture.send(picture(0))
+    source = open_source("auto", size=SIZE, fps=30, pace="live")
+    assert source.name.startswith("/dev/video0 (vivid)")
+    source.close()
+    with_picture.close()
+
+
+def test_what_is_no_virtual_camera() -> None:
+    with pytest.raises(SinkMissing, match=r"/dev/video0 \(vivid\) is a camera, expected a virtual one"):
+        feed("virtualcam:/dev/video0")
+    with pytest.raises(SinkMissing, match=r"no virtual camera 'Zoom'; this machine has /dev/video10"):
+        feed("virtualcam:Zoom")
+
+
+def test_permission() -> None:
+    for device in ("/dev/video10", "/dev/video11"):
+        os.chmod(device, 0o600)
+    said = elsewhere(f"{SINK}print(fed('virtualcam')); print(fed('virtualcam:11'))", user=1000)
+    assert said.count("may not be opened by this user | sudo usermod -aG video $USER") == 2
+
+
+def test_a_device_that_goes_away_is_lost() -> None:
+    sink = feed("virtualcam:10")
+    sink.send(picture(0))
+    os.unlink("/dev/video10")
+    with pytest.raises(SinkLost, match="/dev/video10 has gone"):
+        send_for(sink, 5)
+    sink.close()
+
+
+def test_without_the_driver_ten_seconds_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["rmmod", "v4l2loopback"], check=True)
+    with pytest.raises(SinkMissing, match="this machine has no virtual camera") as caught:
+        feed()
+    assert "modprobe v4l2loopback" in caught.value.cure
+    monkeypatch.chdir(tmp_path)
+    sink = feed("auto")
+    assert sink.limit_s == 10
+    sink.close()

@@ -1,0 +1,142 @@
+"""Runs in the guest: vivid, a webcam driver without hardware, is /dev/video0; video10 and 11 are v4l2loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engines.errors import SourceLost, SourceMissing
+from realtime import v4l2
+from realtime.capture import Source, open_source
+
+DRIVER = Path("/sys/bus/platform/drivers/vivid")
+SIZE = (640, 360)
+
+
+def open_camera(name: str, size: tuple[int, int] = SIZE) -> Source:
+    return open_source(name, size=size, fps=30, pace="live")
+
+
+@contextmanager
+def unplugged() -> Iterator[None]:
+    """Take the camera away, and bring it back."""
+    (DRIVER / "unbind").write_text("vivid.0")
+    try:
+        yield
+    finally:
+        (DRIVER / "bind").write_text("vivid.0")
+
+
+def elsewhere(statements: str, *, user: int | None = None) -> str:
+    """What another process, perhaps another user's, prints after the imports that it needs."""
+    program = (
+        "from engines.errors import *; from realtime.capture import open_source\n"
+        "def opened(name):\n"
+        "    try: source = open_source(name, size=None, fps=None, pace='live')\n"
+        "    except ReenactError as error: return f'{error} | {error.cure}'\n"
+        "    source.close(); return source.name\n" + statements
+    )
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+    return subprocess.run([*become, sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_nodes_are_told_apart() -> None:
+    camera, *virtual = v4l2.nodes()
+    assert (camera.path, camera.label, camera.captures, camera.loopback) == ("/dev/video0", "vivid", True, False)
+    assert [node.path for node in virtual] == ["/dev/video10", "/dev/video11"]
+    assert all(node.loopback and node.outputs and not node.captures and not node.fed for node in virtual)
+
+
+@pytest.mark.parametrize("name", ["auto", "0", "/dev/video0"])
+def test_capture(name: str) -> None:
+    source = open_camera(name)
+    assert source.name.startswith("/dev/video0 (vivid), 640x360 ")
+    assert source.name.endswith(" at 30 fps")
+    assert (source.size, source.live, source.frames) == (SIZE, True, None)
+    frames = [source.read() for _ in range(20)]
+    age_ms = (time.monotonic_ns() - frames[-1].stamps.captured) / 1e6
+    source.close()
+    assert {frame.pixels.shape for frame in frames} == {(360, 640, 3)}
+    assert 0 < age_ms < 40, "the driver's own time"
+    times = [frame.time_ns for frame in frames]
+    assert times == sorted(set(times))
+    assert (times[-1] - times[0]) / 19 == pytest.approx(1e9 / 30, rel=0.2)
+    assert any((frames[0].pixels != frame.pixels).any() for frame in frames), "vivid's picture moves"
+
+
+def test_colours_are_rgb() -> None:
+    source = open_camera("0")
+    top = source.read().pixels[10]
+    source.close()
+    # vivid's bars: white, yellow, cyan, green, magenta, red, blue, black.
+    red, blue = top[640 * 11 // 16].astype(int), top[640 * 13 // 16].astype(int)
+    assert red[0] > 150 > red[2] + 50
+    assert blue[2] > 150 > blue[0] + 50
+
+
+def test_a_size_it_does_not_have_becomes_the_nearest() -> None:
+    source = open_camera("0", (10_000, 10_000))
+    assert source.size == (3840, 2160)
+    assert "3840x2160" in source.name
+    source.close()
+
+
+def test_unplugged_and_plugged_in_again() -> None:
+    source = open_camera("0")
+    source.read()
+    with unplugged():
+        began = time.monotonic()
+        # Pictures that had come before may still be read.
+        with pytest.raises(SourceLost, match="unplugged"):
+            any(source.read().seq > 10 for _ in range(10))
+        assert time.monotonic() - began < 1.5
+        source.close()
+        began = time.monotonic()
+        with pytest.raises(SourceMissing, match="this machine has no camera"):
+            open_camera("0")
+        assert time.monotonic() - began < 0.5, "opening fails quickly, for it is tried again and again"
+    again = open_camera("0")
+    assert again.read().pixels.shape == (360, 640, 3)
+    again.close()
+
+
+def test_nothing_stays_open() -> None:
+    open_camera("0").close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        open_camera("0").close()
+        with pytest.raises(SourceMissing):
+            open_camera("10")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_busy_names_the_program() -> None:
+    source = open_camera("0")
+    source.read()
+    said = elsewhere("print(opened('0'))")
+    assert f"is in use by {Path('/proc/self/comm').read_text().strip()} (process {os.getpid()})" in said
+    source.close()
+    assert "640x" in elsewhere("print(opened('0'))") or "1280x720" in elsewhere("print(opened('0'))")
+
+
+def test_permission() -> None:
+    os.chmod("/dev/video0", 0o600)
+    said = elsewhere("print(opened('0'))", user=1000)
+    assert "may not be opened by this user" in said
+    assert "sudo usermod -aG video $USER" in said
+
+
+def test_what_is_no_camera() -> None:
+    with pytest.raises(SourceMissing, match=r"virtual camera that no program feeds; this machine has /dev/video0"):
+        open_camera("10")
+    with pytest.raises(SourceMissing, match=r"no camera /dev/video5; this machine has /dev/video0 \(vivid\)"):
+        open_camera("5")
+    with pytest.raises(SourceMissing, match="not a camera"):
+        open_camera("/dev/null")
