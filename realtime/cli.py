@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engines.errors import ReenactError, UsageError
+from engines.errors import ReenactError, SinkLost, UsageError
 from realtime import config as configs
 from realtime import report
 from realtime.commands import KEYS
@@ -60,7 +60,7 @@ def _open_streams() -> None:
     Native libraries chatter on file descriptor 2, which ``realtime.nativelog`` holds back while they load; the lines
     of ours go around that, because the process may end meanwhile.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # standard error may be closed, or none at all
         sys.stderr = os.fdopen(os.dup(2), "w", 1, sys.stderr.encoding)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -225,12 +225,12 @@ def _conclude(config: Config, ending: Ending, daemon: Daemon | None, display: Di
         display.say(summary(daemon), "done" if ending.error is None else "stopped")
         errors += [each.error for each in daemon.deliveries if each.error is not None and each.error not in errors]
         code = code or exit_code(errors[0] if errors else None)
-        if config.report is not None:
-            try:
-                report.write(config.report, report.build(daemon, config))
-            except OSError as failure:
-                print(f"reenact: --report: {config.report} cannot be written: {failure.strerror}", file=sys.stderr)
-                code = code or 1
+    if config.report is not None:
+        try:
+            report.write(config.report, report.build(daemon, config))
+        except OSError as failure:
+            errors.append(SinkLost(f"--report: {config.report} cannot be written: {failure.strerror}"))
+            code = code or 1
     for error in errors:
         if isinstance(error, ReenactError):
             print(tell(error), file=sys.stderr)

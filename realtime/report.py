@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConfigError
 from realtime.config import Config
+from realtime.latency import Durations, Ledger
 
 if TYPE_CHECKING:
     from realtime.daemon import Daemon
@@ -34,18 +35,19 @@ def check(path: Path) -> None:
         raise ConfigError(f"--report: {path} cannot be written: {error.strerror}", cure=cure) from None
 
 
-def build(daemon: Daemon, config: Config) -> dict[str, Any]:
-    """The figures of a run that has ended, or of one under way."""
-    ledger = daemon.ledger
+def build(daemon: Daemon | None, config: Config) -> dict[str, Any]:
+    """The figures of a run that has ended; all zero for one that failed before it began (None)."""
+    ledger = daemon.ledger if daemon else Ledger()
+    age = daemon.age if daemon else Durations()
     return {
         "frames": ledger.frames,
         "faces": ledger.faces,
         "fps": round(ledger.fps, 2),
-        "dropped": daemon.dropped,
+        "dropped": daemon.dropped if daemon else {},
         "latency_ms": {
             "track": ledger.track.summary(),
             "generate": ledger.generate.summary(),
-            "captured_to_sent": daemon.age.summary(),
+            "captured_to_sent": age.summary(),
         },
         "machine": machine(),
         "config": config.model_dump(mode="json") | {"size": "{}x{}".format(*config.size)},
