@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from engines.errors import ConfigError, SinkLost
+from realtime.status import EVERY_S, Display, line, summary, tell
+from tests.fakes import FakeSink, FakeSource, is_generated
+from tests.test_daemon import running
+
+
+def test_an_error_is_one_line_with_its_cure() -> None:
+    error = ConfigError("two\nlines", cure="do this")
+    assert tell(error) == "reenact: two lines; do this"
+    assert tell(SinkLost("gone")) == "reenact: gone"
+
+
+def test_status_and_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    display = Display(quiet=False, lossless=False, clock=lambda: now[0])
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink]) as run:
+        assert line(run.daemon) == "starting"
+        assert summary(run.daemon) == "no frame was made"
+        for seq in range(3):
+            source.feed(1, start=seq)
+            sink.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
+        source.end()
+        run.over()
+        run.daemon.compute.join(5)
+        text = line(run.daemon)
+        assert "fps | age p50 " in text
+        assert "dropped none | face found | one, gain 1" in text
+        display.update(run.daemon)
+        assert capsys.readouterr().out == "", "not before its time"
+        now[0] = EVERY_S
+        display.update(run.daemon)
+        display.update(run.daemon)
+        assert capsys.readouterr().out == text + "\n"
+    assert summary(run.daemon).startswith(f"{run.daemon.ledger.frames} frames, 3 with a face, ")
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display(quiet=True, lossless=False)
+    display.say("words", "label")
+    display.begin(None)
+    display.end()
+    assert capsys.readouterr().out == ""
+
+
+def test_labels_stand_in_a_column(capsys: pytest.CaptureFixture[str]) -> None:
+    Display(quiet=False, lossless=True).say("a file", "source")
+    assert capsys.readouterr().out == "source    a file\n"
+
+
+class Closed(io.StringIO):
+    """A pipe whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(text)
+
+
+def test_a_reader_that_goes_away_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = Display(quiet=False, lossless=False)
+    monkeypatch.setattr(sys, "stdout", Closed())
+    display.say("nobody reads this")
+    display.say("nor this")
