@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from engines.errors import ReenactError, SourceEnded
 from engines.types import Image
 from realtime import report
 from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.nativelog import quiet_libraries
 from tools.command import new_app, run_app
 from tools.judge import frames_of
 
@@ -80,8 +82,6 @@ class Floor:
 
     def __init__(self, size: tuple[int, int]) -> None:
         """Raises ReenactError where this MediaPipe has no Face Mesh of the kind the floor is defined with."""
-        from realtime.nativelog import quiet_libraries
-
         try:
             from mediapipe.python.solutions import face_mesh
         except ImportError as error:
@@ -94,7 +94,11 @@ class Floor:
         self._i420 = np.empty((height * 3 // 2, width), np.uint8)
         with quiet_libraries():
             self._mesh = face_mesh.FaceMesh(max_num_faces=1, refine_landmarks=True)
-            self._mesh.process(np.zeros((height, width, 3), np.uint8))
+
+    def warm_up(self, image: Image) -> None:
+        """The first frame, at which the libraries speak."""
+        with quiet_libraries():
+            self(image)
 
     def __call__(self, image: Image) -> None:
         self._mesh.process(image)
@@ -178,6 +182,7 @@ def cost(driver: Path | None, size: tuple[int, int], count: int) -> Figure:
     frames = list(islice(driving_frames(driver, size), count))
     floor, work = Floor(size), Work(size)
     try:
+        floor.warm_up(frames[0])
         for image in islice(cycle(frames), _WARM_UP):
             floor(image)
             work(image)
@@ -241,6 +246,7 @@ def throughput(clip: Path, frames: int) -> Figure:
     """Frames a second of a whole file, over what the floor alone would make."""
     sample = list(frames_of(clip, min(frames, 200)))
     floor = Floor(SMALL)
+    floor.warm_up(sample[0])
     before = [seconds(floor, image) for image in chain(sample, sample)][len(sample) :]
     run = run_daemon("--camera", str(clip), "--pace", "max", "--sink", "null", "--size", "512x512")
     after = [seconds(floor, image) for image in sample]
@@ -308,7 +314,7 @@ def machine_line() -> str:
     """This machine in a line."""
     found = report.machine()
     packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
-    return f"{found['processor']}, {found['cores']} cores, {found['system']}, Python {found['python']}, {packages}"
+    return f"{found['processor']}, {found['cores']} cores, {platform.system()}, Python {found['python']}, {packages}"
 
 
 def measure(parts: set[Part], effort: Effort, driver: Path | None, done: Callable[[Figure], None]) -> list[Figure]:
@@ -359,7 +365,7 @@ def bench_command(
     chosen = set(parts or [Part.ALL])
     if Part.ALL in chosen:
         chosen = set(Part)
-    progress = Console(stderr=True, highlight=False)
+    progress = Console(stderr=True, highlight=False, soft_wrap=True)
     figures = measure(
         chosen,
         QUICK if quick else Effort(),
