@@ -49,6 +49,7 @@ class Run:
         recording: bool = False,
         lossless: bool = False,
         limits: Limits | None = None,
+        size: tuple[int, int] = SIZE,
     ) -> None:
         self.sources = [source]
         self.said: list[str] = []
@@ -69,7 +70,7 @@ class Run:
             source,
             reopen_source,
             [Outgoing(sink.name, sink, reopen_sink, recording) for sink in sinks],
-            size=SIZE,
+            size=size,
             fps=30,
             lossless=lossless,
             limits=limits or Limits(),
