@@ -1,0 +1,73 @@
+"""What is asked of Linux about video devices, on a machine that may have none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from realtime import v4l2
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="V4L2 is Linux's")
+
+
+def test_nodes_are_in_the_order_of_their_numbers() -> None:
+    numbers = [node.index for node in v4l2.nodes()]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/video9999", "/tmp", __file__])
+def test_what_is_no_video_device(path: str) -> None:
+    assert v4l2.inspect(path) is None
+    assert not v4l2.busy(path)
+    v4l2.free_output(path)
+
+
+def test_nodes_are_named_by_path_and_label() -> None:
+    node = v4l2.Node("/dev/video12", "reenact", v4l2.LOOPBACK_DRIVER)
+    assert str(node) == "/dev/video12 (reenact)"
+    assert (node.index, node.loopback) == (12, True)
+    assert v4l2.Node("/dev/v4l/by-id/usb-cam", "Cam").index == -1
+
+
+def test_a_device_that_may_not_be_opened_is_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    for device in ("video10", "video11"):
+        (tmp_path / device).mkdir()
+        (tmp_path / device / "name").write_text("Some Cam\n")
+    (tmp_path / "video11" / "max_openers").write_text("10\n")
+    monkeypatch.setattr(v4l2, "_SYSFS", tmp_path)
+    monkeypatch.setattr(os, "open", refuse)
+    assert v4l2.inspect("/dev/video10") == v4l2.Node("/dev/video10", "Some Cam", refused=True)
+    assert v4l2.inspect("/dev/video11") == v4l2.Node("/dev/video11", "Some Cam", v4l2.LOOPBACK_DRIVER, refused=True)
+
+
+@pytest.mark.parametrize(("said", "size"), [("YU12:640x360@30/1", (640, 360)), ("", None), ("nothing yet", None)])
+def test_the_size_of_a_virtual_camera(
+    said: str, size: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "video10").mkdir()
+    (tmp_path / "video10" / "format").write_text(said)
+    monkeypatch.setattr(v4l2, "_SYSFS", tmp_path)
+    assert v4l2.size_of("/dev/video10") == size
+    assert v4l2.size_of("/dev/video11") is None
+
+
+def test_the_programs_that_have_a_device_open() -> None:
+    program = "import sys; device = open('/dev/full', 'wb', 0); print('open', flush=True); sys.stdin.read()"
+    with (
+        subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+        open("/dev/full", "wb"),
+    ):
+        assert other.stdout is not None
+        other.stdout.readline()
+        found = v4l2.users("/dev/full")
+        assert [user for user in found if user.endswith(f"(process {other.pid})")]
+        assert not [user for user in found if user.endswith(f"(process {os.getpid()})")]
+        other.communicate()
+    assert v4l2.users("/dev/there-is-no-such-device") == []
