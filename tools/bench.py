@@ -94,9 +94,10 @@ class Floor:
         self._i420 = np.empty((height * 3 // 2, width), np.uint8)
         with quiet_libraries():
             self._mesh = face_mesh.FaceMesh(max_num_faces=1, refine_landmarks=True)
+            self._mesh.process(np.zeros((height, width, 3), np.uint8))
 
     def warm_up(self, image: Image) -> None:
-        """The first frame, at which the libraries speak."""
+        """The first face, at which the libraries speak once more."""
         with quiet_libraries():
             self(image)
 
