@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 _FIRST_FRAME_NS = 3 * _NS
 """Cameras need up to a second or two to set their exposure before they send anything."""
-_STALE_NS = 2 * _NS
+_OTHER_CLOCK_NS = 60 * _NS
 """A driver's timestamp older than this is not on our clock."""
+_OLD_NS = _NS // 2
 _DEFAULT_SIZE = (1280, 720)
 _DEFAULT_FPS = 30.0
 _BUFFERS = 2
@@ -73,6 +74,10 @@ class Webcam:
         Raises SourceLost when the camera was unplugged or stopped sending.
         """
         got, self._first = self._first or self._grab(), None
+        for _ in range(_BUFFERS):
+            # Whoever reads after a pause wants a new picture, not those that have waited in the driver.
+            if got is not None and time.monotonic_ns() - got[1] > _OLD_NS:
+                got = self._grab()
         if got is None:
             raise self._lost()
         image, captured = got
@@ -113,7 +118,8 @@ class Webcam:
     def _captured(self, now: int) -> int:
         """The driver's own time where it is on the monotonic clock, else ``now``; strictly increasing."""
         stamped = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        captured = stamped if sys.platform == "linux" and 0 <= now - stamped < _STALE_NS else now
+        ours = sys.platform == "linux" and max(0, now - _OTHER_CLOCK_NS) < stamped <= now
+        captured = stamped if ours else now
         self._last_ns = max(captured, self._last_ns + 1)
         return self._last_ns
 

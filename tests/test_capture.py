@@ -405,6 +405,18 @@ def test_webcam_takes_the_drivers_time(monkeypatch: pytest.MonkeyPatch) -> None:
     source.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only V4L2 stamps frames on the monotonic clock")
+def test_webcam_passes_over_what_waited_in_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = plug(monkeypatch, FakeCapture(*["frame"] * 6, stamp_ms=99_900.0))
+    now = [100 * NS]
+    monkeypatch.setattr("time.monotonic_ns", lambda: now[0])
+    source = webcam.Webcam(0)
+    now[0] += 5 * NS
+    source.read()
+    assert len(camera.script) == 3, "the picture from opening and two from the driver's buffers"
+    source.close()
+
+
 def test_webcam_passes_over_a_broken_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     plug(monkeypatch, FakeCapture("broken", "frame", "broken", "broken", "frame"))
     source = webcam.Webcam(0)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from engines.errors import SourceLost, SourceMissing
@@ -105,6 +110,58 @@ def test_unplugged_and_plugged_in_again() -> None:
     again = open_camera("0")
     assert again.read().pixels.shape == (360, 640, 3)
     again.close()
+
+
+def test_a_camera_that_falls_silent_is_lost() -> None:
+    source = open_camera("0")
+    source.read()
+    drop = ["v4l2-ctl", "-d", "0", "-c"]
+    subprocess.run([*drop, "percentage_of_dropped_buffers=100"], check=True)
+    try:
+        with pytest.raises(SourceLost, match="stopped sending frames"):
+            any(source.read().seq > 10 for _ in range(10))
+        began = time.monotonic()
+        with pytest.raises(SourceLost):
+            source.read()
+        assert time.monotonic() - began < 1.3, "a read blocks for about a second"
+        source.close()
+        with pytest.raises(SourceMissing, match="gives no picture"):
+            open_camera("0")
+    finally:
+        subprocess.run([*drop, "percentage_of_dropped_buffers=0"], check=True)
+
+
+def send_jpegs(stop: threading.Event, broken: Sequence[int]) -> None:
+    """Make /dev/video11 a camera of 1280x720 in Motion JPEG that breaks every picture whose number % 5 is in it."""
+    device = os.open("/dev/video11", os.O_WRONLY)
+    form = bytearray(208)
+    struct.pack_into("<I4xII4sIII", form, 0, 2, 1280, 720, b"MJPG", 1, 0, 1280 * 720)
+    fcntl.ioctl(device, 0xC0D05605, form)
+    picture = np.full((720, 1280, 3), (0, 0, 200), np.uint8)
+    whole = cv2.imencode(".jpg", picture)[1].tobytes()
+    index = 0
+    while not stop.wait(0.03):
+        os.write(device, b"rubbish" * 300 if index % 5 in broken else whole)
+        index += 1
+    os.close(device)
+
+
+@pytest.mark.parametrize("broken", [(), (1, 3)])
+def test_motion_jpeg_with_and_without_broken_pictures(broken: Sequence[int]) -> None:
+    stop = threading.Event()
+    camera = threading.Thread(target=send_jpegs, args=(stop, broken))
+    camera.start()
+    try:
+        while not (node := v4l2.inspect("/dev/video11")) or not node.fed:
+            assert camera.is_alive()
+        source = open_camera("/dev/video11", (1280, 720))
+        assert source.name.startswith("/dev/video11 (FaceCam), 1280x720 MJPG")
+        for _ in range(15):
+            assert source.read().pixels[360, 640].tolist() == pytest.approx([200, 0, 0], abs=3)
+        source.close()
+    finally:
+        stop.set()
+        camera.join()
 
 
 def test_nothing_stays_open() -> None:
