@@ -153,9 +153,6 @@ def _command(
 
 def run(config: Config) -> int:
     """Do the whole job that a configuration asks for; the exit code. Raises ReenactError before it has begun."""
-    from realtime import wiring
-    from realtime.backstage import Task
-
     if config.report is not None:
         report.check(config.report)
     sys.setswitchinterval(SWITCH_S)
@@ -165,18 +162,25 @@ def run(config: Config) -> int:
     clean = False
 
     def pressed(key: str) -> None:
-        if daemon is not None and key in KEYS:
-            daemon.commands.post(KEYS[key])
+        command = KEYS.get(key)
+        if command == "quit":
+            ending.stop("quit")
+        elif daemon is not None and command is not None:
+            daemon.commands.post(command)
 
     with Keys(pressed) as keys, Interrupts(keys.restore) as interrupts:
+        from realtime import wiring  # takes most of a second, in which a signal is heard already
+        from realtime.backstage import Task
+
         parts = wiring.backstage(config, ending, display.say)
         parts.start()
         opening = Task("open", lambda: wiring.open_daemon(config, parts, ending, display.say))
         opening.start()
         try:
-            while not opening.wait(TICK_S) and not _interrupted(interrupts, ending):
+            while not opening.wait(TICK_S) and not _ended(interrupts, ending):
                 pass
-            if opening.wait(0):
+            # what is open by then is closed in order, although the run has been ended before it began
+            if opening.wait(1.0):
                 daemon = opening.result()
                 clean = _supervise(daemon, display, interrupts, with_keys=keys.active)
         except Exception as error:
@@ -189,10 +193,11 @@ def run(config: Config) -> int:
     return code
 
 
-def _interrupted(interrupts: Interrupts, ending: Ending) -> bool:
+def _ended(interrupts: Interrupts, ending: Ending) -> bool:
+    """Whether the run is over, by a signal for one."""
     if interrupts.count:
         ending.stop("interrupted")
-    return bool(interrupts.count)
+    return ending.over.is_set()
 
 
 def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with_keys: bool) -> bool:
@@ -202,14 +207,14 @@ def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with
     display.begin(daemon.capture.source.frames)
     daemon.start()
     running = False
-    while not daemon.ending.over.wait(TICK_S):
-        _interrupted(interrupts, daemon.ending)
+    while not _ended(interrupts, daemon.ending):
+        daemon.ending.over.wait(TICK_S)
         if daemon.ledger.frames and not running:
             running = True
             display.say(f"after {(daemon.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
         display.update(daemon)
     deadline = time.monotonic() + FINISH_S
-    if daemon.ending.error is None:
+    if daemon.ending.complete:
         while not interrupts.count and time.monotonic() < deadline and not daemon.finished(TICK_S):
             pass
     return daemon.close()
@@ -241,6 +246,7 @@ def _conclude(config: Config, ending: Ending, daemon: Daemon | None, display: Di
 
 def _leave(code: int) -> None:
     """End the process although a thread hangs, say in a camera's driver: waiting for it could take for ever."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     os._exit(code)

@@ -155,7 +155,7 @@ class Compute(threading.Thread):
                 gc.freeze()  # a full collection of what start-up has built takes 70 ms
                 self._capture.go.set()
                 (self._work_through if self._lossless else self._work_live)(self.crew)
-                self._ending.stop("the source has ended")
+                self._ending.finish("the source has ended")
         except BaseException as error:
             self._ending.fail(error)
             self._outlet.slate("reenact: stopped by an error", self._clock(), notice=True)
@@ -198,7 +198,7 @@ class Compute(threading.Thread):
                 due_ns = self._clock() + self._patience_ns
             elapsed_ns = self._clock() - self._ledger.first_ns if self._ledger.frames else 0
             if self._limits.reached(self._ledger.frames, elapsed_ns):
-                self._ending.stop("done")
+                self._ending.finish("done")
 
     def _work_through(self, crew: Crew) -> None:
         track = Track(crew.observer, self._capture.inbox, self._ending)
@@ -209,11 +209,11 @@ class Compute(threading.Thread):
                 self._obey(crew)
                 first_ns = seen.frame.time_ns if first_ns is None else first_ns
                 if self._limits.reached(0, seen.frame.time_ns - first_ns):
-                    self._ending.stop("done")
+                    self._ending.finish("done")
                     return
                 crew.animator.show(seen)
                 if self._limits.reached(self._ledger.frames, 0):
-                    self._ending.stop("done")
+                    self._ending.finish("done")
         finally:
             self._capture.inbox.close()
             track.seen.close()

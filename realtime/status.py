@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 import time
@@ -92,6 +94,8 @@ class Display:
                     print(text, flush=True)
         except (BrokenPipeError, ValueError):
             self._quiet = True
+            with contextlib.suppress(OSError):  # or the interpreter complains when it flushes at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def keys(self) -> None:
         """Say which keys do what."""
