@@ -31,6 +31,7 @@ class Landmarker:
         bundle = read_bundle(path)
         self._task: Any = None
         self._time_ms = -1
+        self._had_face = False
         with quiet_libraries():
             try:
                 self._start(bundle, faces)
@@ -43,11 +44,17 @@ class Landmarker:
 
     def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:
         """Return the faces in an RGB picture (H, W, 3) uint8 seen at ``time_ns``."""
-        return self._run(image, time_ns // 1_000_000)
+        seen = self._run(image, time_ns // 1_000_000)
+        if not seen and self._had_face:
+            # Not where it was, which ended the tracking: a second look searches the whole picture.
+            seen = self._run(image, time_ns // 1_000_000)
+        self._had_face = bool(seen)
+        return seen
 
     def forget(self) -> None:
         """Look for faces afresh in the next picture."""
         self._run(BLANK, 0)
+        self._had_face = False
 
     def close(self) -> None:
         """Stop the task; may be called twice."""

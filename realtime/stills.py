@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.errors import TrackerError
 from engines.types import FaceState, Image, Points
 from realtime import facemesh, modelfiles
-from realtime.facemesh import BLANK, FaceMesh, Mesh, Seen
+from realtime.facemesh import Box, Detector, FaceMesh, Mesh, Seen, around
 from realtime.landmarker import FETCH, NAME, Landmarker
-from realtime.nativelog import quiet_libraries
 
 MOST = 8
 """How many faces are looked for in one picture."""
@@ -37,14 +34,6 @@ JITTERS = ((0.0, 1.0), (4.0, 1.03), (-4.0, 0.97), (2.0, 0.94), (-2.0, 1.06))
 """Turns in degrees and scales of the looks that are averaged."""
 
 
-class Box(NamedTuple):
-    """A square around a face: centre and side in pixels."""
-
-    x: float
-    y: float
-    side: float
-
-
 class FaceFinder:
     """Finds faces in still pictures. Holds the models; not for more than one thread at a time.
 
@@ -53,14 +42,15 @@ class FaceFinder:
     """
 
     def __init__(self) -> None:
-        self._many: Mesh
         self._one: Mesh
-        self._distant: DistantFaces | None = None
+        self._several: Mesh | None = None
+        self._near: Detector | None = None
+        self._distant: Detector | None = None
         if facemesh.available():
-            self._many, self._one = FaceMesh(faces=MOST), FaceMesh()
-            self._distant = DistantFaces()
+            self._one = FaceMesh()
+            self._near, self._distant = Detector(distant=False), Detector(distant=True)
         elif (path := modelfiles.find(NAME)) is not None:
-            self._many, self._one = Landmarker(path, faces=MOST), Landmarker(path)
+            self._one, self._several = Landmarker(path), Landmarker(path, faces=MOST)
         else:
             raise TrackerError(
                 "the installed mediapipe brings no models, and the face landmarker's file is not there: "
@@ -77,7 +67,7 @@ class FaceFinder:
             face = self._measure(image, box)
             if face is None:
                 continue
-            place = _box(face.pixels())
+            place = around(face.landmarks, face.size)
             if not any(_overlap(place, other) > 0.3 for other, _ in found):
                 found.append((place, face))
         found.sort(key=lambda item: -item[0].side)
@@ -85,15 +75,14 @@ class FaceFinder:
 
     def look(self, image: Image, expected: FaceState) -> FaceState | None:
         """Measure the one face that is where ``expected`` is in a picture of the same size, or return None."""
-        return self._measure(image, _box(expected.pixels()))
+        return self._measure(image, around(expected.landmarks, expected.size))
 
     def close(self) -> None:
         """Let go of the models; may be called twice."""
-        self._many.close()
-        self._one.close()
-        if self._distant is not None:
-            self._distant.close()
-            self._distant = None
+        for model in (self._one, self._several, self._near, self._distant):
+            if model is not None:
+                model.close()
+        self._several = self._near = self._distant = None
 
     def __enter__(self) -> FaceFinder:
         return self
@@ -105,14 +94,19 @@ class FaceFinder:
         """Where faces may be: the mesh's own detector first, then one for small and distant faces."""
         overview, scale = _shrunk(image, OVERVIEW)
         size = (overview.shape[1], overview.shape[0])
-        self._many.forget()
-        boxes = [_box(seen.landmarks * np.array([*size, size[0]], np.float32)) for seen in self._many(overview)]
+        boxes: list[Box] = []
+        if self._several is not None:
+            self._several.forget()
+            boxes += [around(seen.landmarks, size) for seen in self._several(overview)]
+        if self._near is not None:
+            boxes += self._near(overview)
         for share in TILES:
             largest = max((box.side for box in boxes), default=0.0) / max(size)
             if self._distant is None or largest > NEAR or (boxes and share < FINE):
                 break
-            for tile in _tiles(*size, share):
-                boxes += self._distant(overview, tile)
+            for left, top, right, bottom in _tiles(*size, share):
+                found = self._distant(overview[top:bottom, left:right])
+                boxes += [box._replace(x=box.x + left, y=box.y + top) for box in found]
         for box in boxes:
             yield Box(box.x / scale, box.y / scale, box.side / scale)
 
@@ -160,33 +154,6 @@ def find_faces(image: Image) -> list[FaceState]:
         return finder.find(image)
 
 
-class DistantFaces:
-    """BlazeFace's full-range model, for faces that are too small in the picture for the mesh's own detector."""
-
-    def __init__(self) -> None:
-        with quiet_libraries():
-            from mediapipe.python.solutions.face_detection import FaceDetection
-
-            self._detector = FaceDetection(min_detection_confidence=0.4, model_selection=1)
-            self._detector.process(BLANK)
-
-    def __call__(self, image: Image, tile: tuple[int, int, int, int]) -> list[Box]:
-        """Return where faces are, looking at one tile (left, top, right, bottom) of the picture."""
-        left, top, right, bottom = tile
-        part = np.ascontiguousarray(image[top:bottom, left:right])
-        boxes = []
-        for detection in self._detector.process(part).detections or []:
-            area = detection.location_data.relative_bounding_box
-            width, height = area.width * part.shape[1], area.height * part.shape[0]
-            x, y = area.xmin * part.shape[1] + width / 2, area.ymin * part.shape[0] + height / 2
-            boxes.append(Box(left + x, top + y, max(width, height)))
-        return boxes
-
-    def close(self) -> None:
-        """Stop the detector."""
-        self._detector.close()
-
-
 def _tiles(width: int, height: int, share: float) -> Iterator[tuple[int, int, int, int]]:
     """Overlapping tiles of ``share`` of each side, as (left, top, right, bottom)."""
     across, down = math.ceil(width * share), math.ceil(height * share)
@@ -222,12 +189,6 @@ def _shrunk(image: Image, most: int) -> tuple[Image, float]:
         return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
-
-
-def _box(points: NDArray[np.float32]) -> Box:
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    x, y = ((low + high) / 2).tolist()
-    return Box(x, y, float((high - low).max()))
 
 
 def _overlap(one: Box, other: Box) -> float:

@@ -39,17 +39,11 @@ class _MeshTracker:
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
-        self._had_face = False
 
     def track(self, frame: Frame) -> FaceState | None:
         seen = self._mesh(frame.pixels, frame.time_ns)
-        if not seen and self._had_face:
-            # The face is not where it was. That ended the tracking, so that a second look searches the whole
-            # picture: a cut or a quick move then costs no frame.
-            seen = self._mesh(frame.pixels, frame.time_ns)
         height, width = frame.pixels.shape[:2]
         face = next((face for face in seen if face.plausible((width, height))), None)
-        self._had_face = bool(seen)
         if face is None:
             return None
         return FaceState(
@@ -64,7 +58,6 @@ class _MeshTracker:
 
     def reset(self) -> None:
         self._mesh.forget()
-        self._had_face = False
 
     def close(self) -> None:
         self._mesh.close()
