@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from realtime.frames import Frame
 
 _NS = 1_000_000_000
-_TICKS = 90_000
-"""Of the video's clock, a second."""
+_TICKS = 60_000
+"""Of the video's clock, a second: MPEG-4 Part 2 takes no more than 65,535."""
 _CODECS = {"libx264": {"preset": "veryfast", "crf": "18", "bf": "0"}, "libopenh264": {"b": "6M"}, "mpeg4": {"q": "3"}}
 """In the order they are preferred: some builds of FFmpeg have no x264."""
 _FRAGMENT_BYTES = 4 << 20
@@ -148,7 +148,8 @@ class Recording:
                     cure="close the program that has it open, and rename the recording",
                 ) from None
             return
-        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        what = "the disk is full" if full else error.strerror
         kept = f"what was recorded so far is in {self._file.path}" if self._file.path.exists() else "nothing was kept"
         raise SinkLost(f"{self._path} cannot be written any further: {what}; {kept}", cure="free some space")
 
@@ -158,7 +159,7 @@ class Recording:
             self._sound.close()
 
     def _open_container(self) -> OutputContainer:
-        # hybrid_fragmented (FFmpeg 8): fragments while it lasts, and an ordinary index when it is closed.
+        # hybrid_fragmented (FFmpeg 7.1): fragments while it lasts, and an ordinary index when it is closed.
         return av.open(
             self._file,
             "w",

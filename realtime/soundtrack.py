@@ -29,6 +29,7 @@ class Soundtrack:
         self._path = path
         self.notes: list[str] = []
         self._input: av.container.InputContainer | None = None
+        self._last = -1
         self._head: av.Packet[av.AudioStream] | av.AudioFrame | None = None
         try:
             self._input = av.open(f"file:{path}", "r")
@@ -90,7 +91,9 @@ class Soundtrack:
             return
         piece.pts -= shift
         if isinstance(piece, av.Packet):
-            piece.dts = piece.pts
+            if piece.pts <= self._last:
+                return
+            self._last = piece.dts = piece.pts
             piece.stream = self._stream
             self._output.mux(piece)
         else:

@@ -18,6 +18,7 @@ import pytest
 
 from engines.errors import SinkLost, SinkMissing, UsageError
 from engines.types import Image
+from realtime import recording
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.recording import FragmentFile, Recording
 from tests import clips
@@ -324,3 +325,21 @@ def test_sound_that_breaks_off_is_told(tmp_path: Path) -> None:
     assert len(sink.notes) == 1
     assert "the sound of a.mp4" in sink.notes[0]
     assert len(clips.times_in(tmp_path / "out.mp4")) == 10
+
+
+def test_a_recording_that_is_over_before_the_sound_begins(tmp_path: Path) -> None:
+    driver = clips.write_with_sound(tmp_path / "a.mp4", seconds=1, beep_at=0.5)
+    sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)
+    send_all(sink, greys(20, start=10 * NS))
+    sink.close()
+    assert len(clips.times_in(tmp_path / "out.mp4")) == 20
+
+
+def test_a_build_without_h264_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_CODECS", {"mpeg4": recording._CODECS["mpeg4"]})
+    sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30)
+    send_all(sink, greys(20))
+    sink.close()
+    assert "no H.264 encoder" in sink.notes[0]
+    assert "mpeg4" in sink.name
+    assert clips.times_in(tmp_path / "out.mp4") == pytest.approx([i / 30 for i in range(20)], abs=1e-4)
