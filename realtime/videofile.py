@@ -23,6 +23,8 @@ _HOLD_NS = _NS // 2
 _HD_LINES = 720
 _UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
+_SWS_BT709 = 1
+"""SWS_CS_ITU709."""
 _MAX_DAMAGE = 1000
 """So many packets in error, and the rest of a file is given up."""
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, -180: cv2.ROTATE_180}
@@ -55,6 +57,8 @@ class VideoFile:
         self._path = path
         self._now_ns = now_ns
         self._sleep = sleep
+        from av.video.reformatter import VideoReformatter
+
         self._container = _open(path)
         self._notes: list[str] = []
         try:
@@ -64,6 +68,8 @@ class VideoFile:
             self.fps = float(rate) if rate else 30.0
             self.frames = _count(self._container, stream)
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
+            # One for all pictures: a new one for each costs as much again as the conversion.
+            self._reformatter = VideoReformatter()
             self._damaged = 0
             self._decoded = 0
             self._shots = self._decode(stream)
@@ -116,7 +122,7 @@ class VideoFile:
             self._sleep(_HOLD_NS / _NS)
             shown_at, image = self._shown
             shown_at = max(shown_at + 1, min(self._now_ns() - start, self._next[0] - 1))
-            return self._frame(shown_at, self._now_ns(), image)
+            return self._frame(shown_at, self._now_ns(), image.copy())
         shot = self._take()
         while self._next is not None and self._next[0] <= late:
             shot = self._take()
@@ -136,11 +142,10 @@ class VideoFile:
         """Convert to RGB, with square pixels, turned as the file says; a new array."""
         # Where a file does not say, players take large pictures for BT.709 and small ones for BT.601.
         unsaid = picture.colorspace == _UNSPECIFIED and picture.height >= _HD_LINES
-        image = picture.to_ndarray(
-            format="rgb24",
-            width=max(1, round(picture.width * self._pixel_aspect)),
-            src_colorspace="ITU709" if unsaid else None,
-        ).astype(np.uint8, copy=False)
+        square = max(1, round(picture.width * self._pixel_aspect))
+        matrix = _SWS_BT709 if unsaid else None
+        rgb = self._reformatter.reformat(picture, width=square, format="rgb24", src_colorspace=matrix)
+        image = rgb.to_ndarray().astype(np.uint8, copy=False)
         turn = _TURNS.get(picture.rotation)
         return image if turn is None else cv2.rotate(image, turn).astype(np.uint8, copy=False)
 

@@ -58,9 +58,10 @@ def write_video(
     rate: int = 30,
     rotation: float = 0,
     pixel_aspect: Fraction | None = None,
+    matrix: str | None = None,
     **options: str,
 ) -> Path:
-    """Encode pictures, at ``times`` in seconds or else at ``rate``."""
+    """Encode pictures, at ``times`` in seconds or else at ``rate``, with a colour ``matrix`` that is not declared."""
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
@@ -74,6 +75,8 @@ def write_video(
                 if pixel_aspect is not None:
                     stream.codec_context.sample_aspect_ratio = pixel_aspect
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if matrix is not None:
+                frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix)
             frame.pts = round(times[index] * 1000) if times else index
             frame.time_base = stream.codec_context.time_base
             container.mux(stream.encode(frame))

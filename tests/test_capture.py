@@ -124,8 +124,9 @@ def test_odd_sizes_and_formats_play(tmp_path: Path, name: str, codec: str, pix_f
     assert [clips.level(frame.pixels) for frame in frames] == [0, 1, 2, 3, 0]
 
 
-def test_colours_follow_the_matrix_of_the_file(tmp_path: Path) -> None:
-    frames = play(clips.write_video(tmp_path / "a.mp4", [clips.quarters(SIZE)] * 2))
+@pytest.mark.parametrize(("size", "matrix"), [((64, 48), "ITU601"), ((1280, 720), "ITU709")])
+def test_colours_where_the_file_does_not_say(tmp_path: Path, size: tuple[int, int], matrix: str) -> None:
+    frames = play(clips.write_video(tmp_path / "a.mp4", [clips.quarters(size)] * 2, matrix=matrix))
     assert np.abs(frames[0].pixels[5, 5].astype(int) - (220, 20, 20)).max() < 12
 
 
