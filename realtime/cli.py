@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
 import traceback
 from importlib import metadata
@@ -51,6 +52,8 @@ def main() -> None:
         code = exit_code(error)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    if threading.active_count() > 1:
+        _leave(code)
     sys.exit(code)
 
 
@@ -152,14 +155,16 @@ def _command(
 
 
 def run(config: Config) -> int:
-    """Do the whole job that a configuration asks for; the exit code. Raises ReenactError before it has begun."""
+    """Do the whole job that a configuration asks for; the exit code. Raises ReenactError before it has begun.
+
+    A thread that hangs, in a camera's driver for one, may still be there when it returns.
+    """
     if config.report is not None:
         report.check(config.report)
     sys.setswitchinterval(SWITCH_S)
     ending = Ending()
     display = Display(quiet=config.quiet, lossless=config.pace == "max")
     daemon: Daemon | None = None
-    clean = False
 
     def pressed(key: str) -> None:
         command = KEYS.get(key)
@@ -182,15 +187,12 @@ def run(config: Config) -> int:
             # what is open by then is closed in order, although the run has been ended before it began
             if opening.wait(1.0):
                 daemon = opening.result()
-                clean = _supervise(daemon, display, interrupts, with_keys=keys.active)
+                _supervise(daemon, display, interrupts, with_keys=keys.active)
         except Exception as error:
             ending.fail(error)
         finally:
             display.end()
-    code = _conclude(config, ending, daemon, display)
-    if not clean:
-        _leave(code)
-    return code
+    return _conclude(config, ending, daemon, display)
 
 
 def _ended(interrupts: Interrupts, ending: Ending) -> bool:
@@ -200,8 +202,8 @@ def _ended(interrupts: Interrupts, ending: Ending) -> bool:
     return ending.over.is_set()
 
 
-def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with_keys: bool) -> bool:
-    """Start the run and see it through; whether every thread has ended."""
+def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with_keys: bool) -> None:
+    """Start the run and see it through."""
     if with_keys:
         display.keys()
     display.begin(daemon.capture.source.frames)
@@ -217,7 +219,7 @@ def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with
     if daemon.ending.complete:
         while not interrupts.count and time.monotonic() < deadline and not daemon.finished(TICK_S):
             pass
-    return daemon.close()
+    daemon.close()
 
 
 def _conclude(config: Config, ending: Ending, daemon: Daemon | None, display: Display) -> int:
@@ -245,7 +247,11 @@ def _conclude(config: Config, ending: Ending, daemon: Daemon | None, display: Di
 
 
 def _leave(code: int) -> None:
-    """End the process although a thread hangs, say in a camera's driver: waiting for it could take for ever."""
+    """End the process although a thread is at work, or hangs, say in a camera's driver.
+
+    Waiting for it could take for ever, and the interpreter's own way out kills threads inside native code, which C++
+    answers with an abort.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
