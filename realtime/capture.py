@@ -76,9 +76,7 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
 
         return Webcam(camera, size=size, fps=fps)
     if "://" in camera:
-        raise SourceMissing(
-            f"{camera} is an address, expected a camera or a file", cure="download the file first"
-        )
+        raise SourceMissing(f"{camera} is an address, expected a camera or a file", cure="download the file first")
     from realtime.videofile import VideoFile
 
     return VideoFile(path, pace=pace)
