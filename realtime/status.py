@@ -30,13 +30,14 @@ def line(daemon: Daemon) -> str:
     ledger = daemon.ledger
     if crew is None or not ledger.frames:
         return "starting"
-    age = daemon.recent_age
+    p50, p99 = daemon.recent_age
+    age = f"age p50 {p50:.1f} ms, p99 {p99:.1f} ms" if p99 else "age unknown without a face"
     dropped = ", ".join(f"{place} {count}" for place, count in daemon.dropped.items() if count)
     face = "camera lost" if daemon.capture.lost else f"face {'found' if crew.animator.face_found else 'lost'}"
     held = " | slate" if crew.animator.slated else " | frozen" if crew.animator.frozen else ""
     return (
-        f"{ledger.fps_now:4.1f} fps | age p50 {age[0]:.1f} ms, p99 {age[1]:.1f} ms | dropped {dropped or 'none'}"
-        f" | {face} | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{held}"
+        f"{ledger.fps_now:4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
+        f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{held}"
     )
 
 
