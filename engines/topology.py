@@ -33,12 +33,16 @@ OVAL = _points(
 """(36,) the outline of the face, from the top of the forehead by the right cheek to the chin and back."""
 
 RIGID = _points(
-    10, 109, 67, 103, 54, 338, 297, 332, 284, 21, 251, 162, 389, 127, 356, 234, 454,
-    168, 6, 197, 195, 33, 133, 263, 362,
+    4, 6, 10, 33, 54, 67, 117, 119, 121, 127, 129, 132, 133, 136, 143, 147, 198, 205,
+    263, 284, 297, 346, 348, 350, 356, 358, 361, 362, 365, 372, 376, 420, 425,
 )  # fmt: skip
-"""(25,) what hardly moves with expression: forehead, temples, bridge of the nose, corners of the eyes."""
-RIGID_WEIGHTS: NDArray[np.float32] = np.array([1.0] * 17 + [2.0] * 8, np.float32)
-"""(25,) float32: the inner points count double, as the outline is what landmarks are least sure of."""
+"""(33,) what the head's pose is read from: mostly nose and corners of the eyes."""
+RIGID_WEIGHTS: NDArray[np.float32] = np.array(
+    [71, 32, 8, 59, 8, 9, 10, 15, 19, 5, 121, 6, 53, 67, 15, 14, 25, 47,
+     59, 8, 9, 10, 15, 19, 5, 121, 6, 53, 67, 15, 14, 25, 47],
+    np.float32,
+)  # fmt: skip
+"""(33,) float32: the weights of MediaPipe's own face geometry, so that poses agree with the landmarker's matrix."""
 
 RIGHT_EYE, LEFT_EYE = 0, 1
 EYE_CORNERS = (_points(33, 133), _points(263, 362))
@@ -53,6 +57,9 @@ LOWER_LID_FOLDS = (_points(25, 110, 24, 23, 22, 26, 112), _points(255, 339, 254,
 """(7,) the ring of skin below each lower lid."""
 IRISES = (_points(468, 469, 470, 471, 472), _points(473, 474, 475, 476, 477))
 """(5,) centre and four points of the rim of each iris."""
+
+BROWS = _points(107, 66, 105, 63, 336, 296, 334, 293)
+"""(8,) along both brows, right one first, from the nose outwards."""
 
 MOUTH_CORNERS = _points(78, 308)
 """(2,) right and left inner corner of the mouth."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.head import pose_against
 from engines.topology import (
+    BROWS,
     CHIN,
     EYE_CORNERS,
     INNER_LOWER_LIP,
@@ -32,8 +34,19 @@ SHUT = 0.30
 """Landmarks of a shut eye still show this share of the open eye's gap."""
 LIPS_MEET = 0.025
 """Landmarks of shut lips still show up to this gap, as a share of the mouth's width."""
+OPEN_EYE = 0.18
+"""No eye at rest has a smaller gap over its width than this: a neutral that says so caught a blink."""
 GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
 """How far an iris may move from where it is painted, as shares of the eye's width, across and down."""
+
+VIVID_BROWS, VIVID_MOUTH, VIVID_LIDS, VIVID_JAW = 1.0, 1.1, 1.2, 1.25
+"""Trackers shrink what they see towards an average face; these undo what Face Mesh was measured to lose."""
+CATCH_UP_REACH = np.array([0.08, 0.15, 0.08, 0.15], np.float32)
+"""How far smile, width of the mouth, brows and jaw of the driver go until all of a difference is made up for."""
+CATCH_UP_LIMITS = np.array([[0, 0.12], [0, 0.2], [0, 0.1], [0, 0.1]], np.float32)
+"""The least and the most that is made up for."""
+MOUTH_BOW = np.sin(np.linspace(0, np.pi, 11)[1:-1]).astype(np.float32)
+"""An opening that is widest in the middle, over the points of the inner lips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,20 @@ def _gaze(shape: Points) -> NDArray[np.float32]:
     ).astype(np.float32)
 
 
+def _marks(shape: Points) -> NDArray[np.float32]:
+    """How far smile, width of the mouth, brows and jaw are along their way, (4,) float32, head units."""
+    lips = 0.5 * (shape[INNER_UPPER_LIP[4], 1] + shape[INNER_LOWER_LIP[4], 1])
+    return np.array(
+        [
+            lips - shape[MOUTH_CORNERS, 1].mean(),
+            _width(shape, MOUTH_CORNERS),
+            -shape[BROWS, 1].mean(),
+            shape[INNER_LOWER_LIP[4], 1] - shape[2, 1],
+        ],
+        np.float32,
+    )
+
+
 class ExpressionTransfer:
     """Carries expressions to one portrait; holds what depends on the portrait alone."""
 
@@ -83,6 +110,14 @@ class ExpressionTransfer:
         self._shape = shape
         self._mouth_width = _width(shape, MOUTH_CORNERS)
         self._eye_widths = [_width(shape, ends) for ends in EYE_CORNERS]
+        corners = np.stack([np.hypot(*(shape - shape[corner]).T[:2]) for corner in MOUTH_CORNERS]).min(axis=0)
+        self._near_corners = np.exp(-((corners / 0.3) ** 2))[:, None].astype(np.float32)
+        brows = np.stack([np.hypot(*(shape - shape[point]).T[:2]) for point in BROWS]).min(axis=0)
+        self._near_brows = np.exp(-((brows / 0.2) ** 2))[:, None].astype(np.float32)
+        mouth = (shape[:, :2] - shape[MOUTH_CORNERS, :2].mean(axis=0)) / np.array([1.3, 0.8], np.float32)
+        self._near_mouth = np.exp(-((mouth**2).sum(axis=1) / 0.5))[:, None].astype(np.float32)
+        self._marks = _marks(shape)
+        self._drop = 0.0
         self._neutral: Points | None = None
         self._scale = np.ones((LANDMARKS, 3), np.float32)
 
@@ -91,9 +126,12 @@ class ExpressionTransfer:
         if self._neutral is not motion.neutral:
             self._neutral, self._scale = motion.neutral, self._proportions(motion.neutral)
         shape = self._shape + (motion.expression - motion.neutral) * self._scale
+        self._catch_up(shape, motion)
         closure = self._shut_eyes(shape, motion)
         lips = self._meet_lips(shape, motion)
         gaze = self._turn_eyes(motion, closure)
+        # what was exaggerated must not pass for a turn of the head
+        shape = pose_against(shape, self._shape).unproject(shape)
         return Pose3(shape, gaze, closure, lips)
 
     def _proportions(self, neutral: Points) -> NDArray[np.float32]:
@@ -105,13 +143,31 @@ class ExpressionTransfer:
         below = np.clip((self._shape[:, 1] - self._shape[4, 1]) / 0.5, 0, 1)
         scale[:, 0] = np.clip(across + (0.5 * (across + mouth) - across) * below, 0.7, 1.4)
         scale[:, 1] = 1 + (np.clip(lower, 0.7, 1.4) - 1) * below
+        scale *= 1 + (VIVID_BROWS - 1) * self._near_brows + (VIVID_MOUTH - 1) * self._near_mouth
         return scale
+
+    def _catch_up(self, shape: Points, motion: Motion) -> None:
+        """Let a portrait whose resting face lies further from an expression arrive there as the driver does.
+
+        Displacements alone leave a portrait with low brows frowning when the driver's brows are up, and one with
+        drooping corners of the mouth unsmiling when the driver grins. As an expression grows, the difference between
+        the two resting faces is made up for.
+        """
+        rest, now, own = _marks(motion.neutral), _marks(motion.expression), self._marks
+        short = np.clip(rest - own, *CATCH_UP_LIMITS.T)
+        active = np.clip((now - rest) / CATCH_UP_REACH, 0, 1)
+        active[:2] = np.sqrt(active[0] * active[1])
+        lift, widen, raise_brows, drop = short * active
+        shape[:, 1] -= lift * self._near_corners[:, 0]
+        shape[:, 0] += 0.5 * widen * self._near_corners[:, 0] * np.sign(self._shape[:, 0])
+        shape[:, 1] -= raise_brows * self._near_brows[:, 0]
+        self._drop = float(drop)
 
     def _shut_eyes(self, shape: Points, motion: Motion) -> NDArray[np.float32]:
         """Set the lids in ``shape`` as far shut as the driver's are."""
         neutral, now = _openings(motion.neutral), _openings(motion.expression)
-        ratio = np.where(neutral > 0.02, now / np.maximum(neutral, 0.02), 1.0)
-        closure = np.clip((1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
+        ratio = np.where(neutral > 0.02, now / np.maximum(neutral, OPEN_EYE), 1.0)
+        closure = np.clip(VIVID_LIDS * (1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
         own = self._shape
         for eye in range(2):
             ends, up, low = EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye]
@@ -131,8 +187,9 @@ class ExpressionTransfer:
         """Part the lips in ``shape`` by the driver's gap; returns it over the mouth's width."""
         driver = motion.expression
         width = _width(motion.neutral, MOUTH_CORNERS)
-        gap = (driver[INNER_LOWER_LIP, 1] - driver[INNER_UPPER_LIP, 1]) / width
-        wanted = np.maximum(gap - LIPS_MEET, 0) * self._mouth_width
+        gap = driver[INNER_LOWER_LIP, 1] - driver[INNER_UPPER_LIP, 1]
+        wanted = np.maximum(gap - LIPS_MEET * width, 0) * self._scale[14, 1] * VIVID_JAW / VIVID_MOUTH
+        wanted += self._drop * MOUTH_BOW
         error = wanted - (shape[INNER_LOWER_LIP, 1] - shape[INNER_UPPER_LIP, 1])
         shape[INNER_UPPER_LIP, 1] -= 0.3 * error
         shape[INNER_LOWER_LIP, 1] += 0.7 * error

@@ -41,6 +41,10 @@ CALIBRATION_NS = 500_000_000
 EASE_S = 0.35
 """Time constant with which a new neutral takes over from the last."""
 
+FACING, FACING_END = np.radians(5.0), np.radians(15.0)
+"""A head that is turned by more than the first is hardly at rest, and by more than the second surely not."""
+
+_LIP_MIDDLE = np.array([INNER_UPPER_LIP[4], INNER_LOWER_LIP[4]])
 _QUICK = np.concatenate([*UPPER_LIDS, *LOWER_LIDS, *IRISES, INNER_UPPER_LIP, INNER_LOWER_LIP])
 
 
@@ -59,6 +63,11 @@ def mouth_opening(shape: Points) -> float:
     return gap / max(float(np.linalg.norm(shape[MOUTH_CORNERS[0]] - shape[MOUTH_CORNERS[1]])), 1e-6)
 
 
+def corner_drop(shape: Points) -> float:
+    """How far the corners of the mouth lie below the middle of the lips; under 0 in a smile."""
+    return float(shape[MOUTH_CORNERS, 1].mean() - shape[_LIP_MIDDLE, 1].mean())
+
+
 @dataclass(frozen=True, slots=True)
 class Neutral:
     """The driver at rest: the shape of the face, and the pose from which head motion counts."""
@@ -75,6 +84,13 @@ class Neutral:
         pixels = face.pixels()
         pose = own_pose(pixels)
         return Neutral(pose.unproject(pixels), pose, face.size[0])
+
+    def facing(self) -> Neutral:
+        """The same, with the head's turn counted from the camera's axis where the head is turned away from it."""
+        turn = rotation_vector(self.pose.rotation)
+        tilt = float(np.linalg.norm(turn))
+        share = float(np.clip((FACING_END - tilt) / (FACING_END - FACING), 0, 1))
+        return replace(self, pose=replace(self.pose, rotation=rotation_matrix(turn * np.float32(share))))
 
     def towards(self, other: Neutral, weight: float) -> Neutral:
         """Part of the way to another neutral; ``weight`` 0 is this one, 1 the other."""
@@ -146,7 +162,7 @@ class NeutralKeeper:
         """Take in a frame; return the neutral in use, and the face's pose and shape (478, 3) against it."""
         pixels = face.pixels()
         if self._current is None or self._best is None:
-            neutral = Neutral.of(face)
+            neutral = Neutral.of(face) if self._mode == "first" else Neutral.of(face).facing()
             self._current, self._best = neutral, _Best(neutral, np.inf)
         pose = pose_against(pixels, self._current.shape)
         shape = pose.unproject(pixels)
@@ -200,7 +216,7 @@ class NeutralKeeper:
         if not np.isfinite(self._best.cost):
             self._best.cost = cost
         elif cost < self._best.cost * self.MARGIN - 0.01:
-            self._best = _Best(Neutral.of(face), cost)
+            self._best = _Best(Neutral.of(face).facing(), cost)
 
 
 class _Smoother:
@@ -208,12 +224,12 @@ class _Smoother:
 
     def __init__(self) -> None:
         # units: radians, face scales (some 80 mm), face scales
-        self._turn = OneEuro(1.0, 12.0)
-        self._place = OneEuro(np.array([1.0, 1.0, 1.0], np.float32), np.array([12.0, 12.0, 12.0], np.float32))
-        cutoff = np.full((LANDMARKS, 1), 1.2, np.float32)
-        beta = np.full((LANDMARKS, 1), 25.0, np.float32)
-        cutoff[_QUICK], beta[_QUICK] = 1.5, 40.0
-        self._shape = OneEuro(cutoff, beta, 2.0)
+        self._turn = OneEuro(2.5, 40.0, 3.0)
+        self._place = OneEuro(2.0, 30.0, 3.0)
+        cutoff = np.full((LANDMARKS, 1), 2.5, np.float32)
+        beta = np.full((LANDMARKS, 1), 60.0, np.float32)
+        cutoff[_QUICK], beta[_QUICK] = 3.0, 100.0
+        self._shape = OneEuro(cutoff, beta, 3.0)
 
     def reset(self) -> None:
         self._turn.reset()
