@@ -224,9 +224,7 @@ class MeshGenerator:
         left, top, right, bottom = features.box
         np.copyto(self._coarse, features.identity)
         self._depth.fill(np.inf)
-        raster.draw_mesh(
-            self._target, features.source, features.triangles, left, top, STEP, self._coarse, self._depth
-        )
+        raster.draw_mesh(self._target, features.source, features.triangles, left, top, STEP, self._coarse, self._depth)
         cv2.resize(self._coarse, None, self._backward, STEP, STEP, cv2.INTER_LINEAR)
         cv2.remap(
             self._patch,
@@ -246,9 +244,7 @@ class MeshGenerator:
             lens = Lens.of(target, EYE_CORNERS[1][::-1], UPPER_LIDS[1][::-1], LOWER_LIDS[1][::-1])
         now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + self._carried(features, pose, index))
         to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
-        move = (features.pose.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[
-            :2
-        ] * features.pose.scale
+        move = (features.pose.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[:2] * features.pose.scale
         stretch = 1 - min(closure, 0.0)
         feather = max(1.2, 0.004 * features.image.shape[0])
         raster.draw_eye(
@@ -284,9 +280,7 @@ class MeshGenerator:
             return
         light = float(features.skin.mean()) / 190
         tone = features.skin / max(float(features.skin.max()), 1.0)
-        teeth = np.asarray(
-            np.array([232, 226, 214], np.float32) * min(light, 1.05) * (0.6 + 0.4 * tone), np.float32
-        )
+        teeth = np.asarray(np.array([232, 226, 214], np.float32) * min(light, 1.05) * (0.6 + 0.4 * tone), np.float32)
         gum = np.asarray(np.array([168, 84, 84], np.float32) * light, np.float32)
         cavity = np.asarray(np.array([52, 20, 22], np.float32) * light, np.float32)
         raster.paint_mouth(self._out, lens.ends, lens.upper, lens.lower, teeth, gum, cavity, opacity, feather)
@@ -320,9 +314,7 @@ def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
     depth = pixels[[234, 454], 2].mean()
     share = np.clip(0.5 + 0.5 * down, 0, 1)
     rings, follows, stretches = [], [], []
-    for up_factor, down_factor, follow, stretch in zip(
-        RING_UP, RING_DOWN, RING_FOLLOWS, RING_STRETCHES, strict=True
-    ):
+    for up_factor, down_factor, follow, stretch in zip(RING_UP, RING_DOWN, RING_FOLLOWS, RING_STRETCHES, strict=True):
         factor = up_factor + (down_factor - up_factor) * share
         ring = centre + factor * (oval - centre)
         # hair and neck are as deep as the ears

@@ -15,9 +15,7 @@ Floats = NDArray[np.float32]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def draw_mesh(
-    target: Any, source: Any, triangles: Any, x0: int, y0: int, step: int, backward: Any, depth: Any
-) -> None:
+def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: int, backward: Any, depth: Any) -> None:
     """Rasterise a mesh into a backward map, nearest first.
 
     target: (N, 3) float32, pixels, z away from the viewer; source: (N, 2) float32, pixels; triangles: (T, 3) int32.
@@ -95,9 +93,7 @@ def _ramp(x: float) -> float:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def lens_box(
-    lens: Any, upper: Any, lower: Any, width: int, height: int, margin: float
-) -> tuple[int, int, int, int]:
+def lens_box(lens: Any, upper: Any, lower: Any, width: int, height: int, margin: float) -> tuple[int, int, int, int]:
     """The pixels that a lens may touch: left, top, right, bottom, the last two exclusive.
 
     A lens is the opening between two lids or lips. lens: (4,) float32, its two corners (x0, y0, x1, y1) in pixels;
@@ -204,9 +200,7 @@ def draw_mouth_from(
             its_below = its_first + (0.06 + 0.88 * part) * max(its_last - its_first, 0.0)
             px = its_lens[0] + vx * there * its_length - vy * its_below
             py = its_lens[1] + vy * there * its_length + vx * its_below
-            light = 0.55 + 0.45 * _ramp(8 * along) * _ramp(8 * (1 - along)) * _ramp(
-                (below - first) / (0.06 * length)
-            )
+            light = 0.55 + 0.45 * _ramp(8 * along) * _ramp(8 * (1 - along)) * _ramp((below - first) / (0.06 * length))
             for c in range(3):
                 value = min(_sample(driving, px, py, c) * tint[c] * light, 255.0)
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)

@@ -206,13 +206,7 @@ class NeutralKeeper:
         tilt = float(np.linalg.norm(rotation_vector(pose.rotation)))
         closed = float(1 - (eyes / np.maximum(self._widest_eyes, 1e-6)).min())
         unusual = float(np.abs(shape - self._usual)[:468].mean())
-        cost = (
-            1.0 * tilt
-            + 2.0 * mouth_opening(shape)
-            + 1.5 * max(closed - 0.15, 0)
-            + 0.3 * speed
-            + 6.0 * unusual
-        )
+        cost = 1.0 * tilt + 2.0 * mouth_opening(shape) + 1.5 * max(closed - 0.15, 0) + 0.3 * speed + 6.0 * unusual
         if not np.isfinite(self._best.cost):
             self._best.cost = cost
         elif cost < self._best.cost * self.MARGIN - 0.01:
