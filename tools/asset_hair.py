@@ -62,7 +62,7 @@ def scalp_distance(x: float, y: float, z: float, s: Shape) -> float:
     d = skull(ax, y, z, s)
     d = min(d, ear(ax, y, z, s) + 0.1)
     if y < -4.0:
-        d = min(d, min(cloth(x, y, z, s), skin(x, y, z, s)))
+        d = min(d, cloth(x, y, z, s), skin(x, y, z, s))
     return d
 
 
@@ -99,9 +99,9 @@ def outwards(x: float, y: float, z: float, s: Shape) -> tuple[float, float, floa
 
 @kernel
 def face_clearance(x: float, y: float, z: float) -> float:
-    """Distance to the space in front of the face that long hair keeps out of."""
-    k = math.sqrt((x / 6.5) ** 2 + ((y + 2.2) / 9.6) ** 2)
-    return max((k - 1.0) * 6.5, -z - 1.0)
+    """Distance to the space in front of face and throat that long hair keeps out of."""
+    half = 6.5 - 1.9 * smooth_step(-4.0, -13.0, y)
+    return max(abs(x) - half * smooth_step(7.6, 2.5, y), -z - 1.0)
 
 
 @parallel
@@ -113,7 +113,8 @@ def comb_long(roots: Floats, steps: int, cut: Cut, s: Shape) -> Floats:
         x, y, z = roots[i, 0], roots[i, 1], roots[i, 2]
         side = 1.0 if x > cut.parting else -1.0
         nx, ny, nz = outwards(x, y, z, s)
-        dx, dy, dz = 0.5 * nx + 0.7 * side, 0.5 * ny + 0.1, 0.5 * nz - 0.2
+        away = smooth_step(0.0, 3.0, abs(x - cut.parting))
+        dx, dy, dz = 0.6 * nx + 0.75 * side, (0.25 + 0.35 * away) * ny + 0.1, 0.5 * nz - 0.2
         layer = 0.15 + cut.volume * (0.15 + 0.85 * chance(i, 5, 9)) * smooth_step(-6.0, 5.0, y)
         length = cut.length * (0.86 + 0.2 * chance(i, 6, 9)) * (0.7 + 0.3 * smooth_step(-7.0, 4.0, y))
         step = length / (steps - 1)
@@ -121,7 +122,11 @@ def comb_long(roots: Floats, steps: int, cut: Cut, s: Shape) -> Floats:
             points[i, k, 0], points[i, k, 1], points[i, k, 2] = x, y, z
             run = k * step
             top = smooth_step(0.0, 8.0, y)
-            wx, wy, wz = side * 1.15 * top * smooth_step(8.0, 3.0, abs(x)), -1.0 + 0.45 * top, -0.5 * smooth_step(-2.0, 4.0, z) * smooth_step(-9.0, -3.0, y)
+            wx, wy, wz = (
+                side * 1.15 * top * smooth_step(8.0, 3.0, abs(x)),
+                -1.0 + 0.45 * top,
+                -0.5 * smooth_step(-2.0, 4.0, z) * smooth_step(-9.0, -3.0, y),
+            )
             wz += 0.35 * smooth_step(-9.0, -15.0, y) * smooth_step(3.0, -3.0, z)
             turn = 0.16 * step / 0.5
             dx, dy, dz = dx + turn * (wx - dx) * 2.0, dy + turn * (wy - dy) * 2.0, dz + turn * (wz - dz) * 2.0
@@ -136,17 +141,15 @@ def comb_long(roots: Floats, steps: int, cut: Cut, s: Shape) -> Floats:
                 into = min(dx * nx + dy * ny + dz * nz, 0.0)
                 dx, dy, dz = dx - into * nx, dy - into * ny, dz - into * nz
             clear = face_clearance(x, y, z) - 0.2 * layer
-            if clear < 0.0 and y < 6.0 and y > -14.0:
-                give = smooth_step(6.0, 3.0, y) * smooth_step(-14.0, -9.0, y) * min(-clear, 0.5)
+            if clear < 0.0 and y < 6.0:
+                give = smooth_step(6.0, 3.0, y) * min(-clear, 0.5)
                 sx = 1.0 if x > 0.0 else -1.0
                 x, z = x + sx * give, z - 0.5 * give
     return points
 
 
 @parallel
-def follow(
-    guides: Floats, roots: Floats, nearest: Floats, cut: Cut, seed: int
-) -> Floats:
+def follow(guides: Floats, roots: Floats, nearest: Floats, cut: Cut, seed: int) -> Floats:
     """Strands from ``roots`` (n, 3) that cling to guides ``nearest`` (n, 2); waves and stray hairs are added."""
     count, steps = roots.shape[0], guides.shape[1]
     points = np.zeros((count, steps, 3), np.float32)
@@ -187,7 +190,7 @@ def crop_short(roots: Floats, steps: int, cut: Cut, seed: int, s: Shape) -> Floa
         x, y, z = roots[i, 0], roots[i, 1], roots[i, 2]
         nx, ny, nz = outwards(x, y, z, s)
         top = smooth_step(3.0, 9.0, y)
-        side = 1.0 if x > cut.parting else -1.0
+        side = math.tanh((x - cut.parting) / 3.0)
         lock = noise(x * 0.9 + 40.0, y * 0.9, z * 0.9) - 0.5
         lean = noise(x * 0.9, y * 0.9 + 40.0, z * 0.9) - 0.5
         wx = side * 0.55 * top + 1.3 * lock * top + 0.25 * (chance(i, seed, 1) - 0.5)
@@ -227,7 +230,8 @@ def tinted(rng: np.random.Generator, count: int, base: tuple[float, ...], grey: 
     colour[:, 0] *= np.exp(rng.normal(0.0, 0.05, count))
     is_grey = rng.random(count) < grey
     colour[is_grey] = np.array([0.42, 0.42, 0.43]) * np.exp(rng.normal(0.0, 0.25, (int(is_grey.sum()), 1)))
-    return colour.astype(np.float32)
+    result: Floats = colour.astype(np.float32)
+    return result
 
 
 def grow_hair(cut: Cut, line: Floats, colour: tuple[float, ...], shape: Shape, seed: int) -> Strands:
@@ -249,7 +253,7 @@ def grow_hair(cut: Cut, line: Floats, colour: tuple[float, ...], shape: Shape, s
         points = crop_short(roots, 12, cut, seed, shape)
         width = tapered(len(roots), 12, cut.width, 2.0)
     tint = tinted(rng, len(roots), colour, cut.grey, 0.22)
-    return Strands(points, width, tint, np.exp(rng.normal(0.0, 0.4, len(roots))).astype(np.float32))
+    return Strands(points, width, tint, np.exp(rng.normal(0.0, 0.22, len(roots))).astype(np.float32))
 
 
 @kernel
@@ -272,10 +276,10 @@ def brow_strands(count: int, seed: int, s: Shape) -> Floats:
         side = 1.0 if i < count else -1.0
         t = chance(i, seed, 1)
         across = chance(i, seed, 2) - 0.5
-        ax = 1.25 + 3.75 * t
-        thick = (0.78 - 0.5 * smooth_step(0.45, 1.0, t)) * smooth_step(-0.25, 0.15, t)
-        y = brow_height(ax, s) + across * thick
-        angle = 1.25 * smooth_step(0.35, 0.0, t) + 0.35 - 0.75 * t - across * 1.3 + 0.3 * (chance(i, seed, 3) - 0.5)
+        ax = 1.2 + 3.8 * t + 0.35 * (chance(i, seed, 5) - 0.5)
+        thick = (0.62 - 0.4 * smooth_step(0.45, 1.0, t)) * smooth_step(-0.3, 0.25, t)
+        y = brow_height(ax) + across * thick
+        angle = 0.75 * smooth_step(0.3, 0.0, t) + 0.4 - 0.85 * t - across * 1.1 + 0.35 * (chance(i, seed, 3) - 0.5)
         length = (0.62 + 0.25 * chance(i, seed, 4)) * (1.0 - 0.3 * t)
         for k in range(6):
             f = k / 5.0
@@ -300,30 +304,28 @@ def lash_strands(count: int, upper: bool, length: float, seed: int, s: Shape) ->
         fan = 0.15 + 0.75 * u + 0.25 * (chance(i, seed, 3) - 0.5)
         for k in range(7):
             f = k / 6.0
-            if upper:
-                rise = -0.16 * f + 0.75 * f * f
-            else:
-                rise = 0.05 * f - 0.6 * f * f
+            rise = -0.16 * f + 0.75 * f * f if upper else 0.05 * f - 0.6 * f * f
             points[i, k, 0] = side * (EYE_X + x + long * fan * 0.62 * f)
             points[i, k, 1] = y + long * rise * (1.0 if upper else 0.8)
             points[i, k, 2] = EYE_Z + z + long * 0.75 * f * (1.0 - 0.25 * f)
     return points
 
 
-def grow_details(hair: tuple[float, ...], grey: float, lashes: float, shape: Shape, seed: int) -> list[Strands]:
-    """Brows, then upper and lower lashes; ``lashes`` scales the lashes' length."""
+def grow_details(
+    hair: tuple[float, ...], grey: float, lashes: float, shape: Shape, seed: int, density: float
+) -> list[Strands]:
+    """Brows, then upper and lower lashes; ``lashes`` scales the lashes' length, ``density`` their number."""
     rng = np.random.default_rng(seed + 1)
     grown: list[Strands] = []
-    dark = tuple(0.75 * c for c in hair)
-    brows: Floats = brow_strands(420, seed + 1, shape)
-    upper: Floats = lash_strands(85, True, 0.75 * lashes, seed + 2, shape)
-    lower: Floats = lash_strands(48, False, 0.36 * lashes, seed + 3, shape)
+    brows: Floats = brow_strands(max(int(520 * density), 1), seed + 1, shape)
+    upper: Floats = lash_strands(max(int(95 * density), 1), True, 0.75 * lashes, seed + 2, shape)
+    lower: Floats = lash_strands(max(int(48 * density), 1), False, 0.36 * lashes, seed + 3, shape)
     for points, width, colour, share, gloss in (
-        (brows, 0.022, dark, grey, 0.35),
-        (upper, 0.022, (0.012, 0.009, 0.008), 0.0, 0.1),
+        (brows, 0.014, hair, grey, 0.35),
+        (upper, 0.03, (0.008, 0.006, 0.005), 0.0, 0.1),
         (lower, 0.012, (0.02, 0.014, 0.012), 0.0, 0.1),
     ):
         n, k = points.shape[:2]
         tint = tinted(rng, n, colour, share, 0.15)
-        grown.append(Strands(points, tapered(n, k, width, 1.5), tint, np.full(n, gloss, np.float32)))
+        grown.append(Strands(points, tapered(n, k, width / density**0.5, 1.5), tint, np.full(n, gloss, np.float32)))
     return grown

@@ -17,6 +17,8 @@ from tools.asset_shape import Shape, distance, kernel, material, parallel, smoot
 
 Floats = NDArray[np.float32]
 
+RGB = tuple[float, float, float]
+
 FOCUS_Z = 3.0
 """The plane in which ``Camera.span`` is measured: about that of the cheeks."""
 
@@ -80,9 +82,7 @@ def trace(height: int, width: int, camera: Camera, s: Shape) -> tuple[Floats, Fl
 
 
 @kernel
-def shadow(
-    x: float, y: float, z: float, dx: float, dy: float, dz: float, softness: float, s: Shape
-) -> float:
+def shadow(x: float, y: float, z: float, dx: float, dy: float, dz: float, softness: float, s: Shape) -> float:
     """How much of a spherical light is seen from a point; ``softness`` is its radius over its distance."""
     seen = 1.0
     t = 0.05
@@ -98,9 +98,7 @@ def shadow(
 
 
 @kernel
-def cone_light(
-    x: float, y: float, z: float, dx: float, dy: float, dz: float, spread: float, s: Shape
-) -> float:
+def cone_light(x: float, y: float, z: float, dx: float, dy: float, dz: float, spread: float, s: Shape) -> float:
     """How much of the sky is seen along a cone of that half-angle's tangent."""
     seen = 1.0
     t = 0.12
@@ -109,6 +107,29 @@ def cone_light(
         seen = min(seen, max(h, 0.0) / (spread * t))
         t *= 2.1
     return min(seen, 1.0)
+
+
+@kernel
+def sky_light(x: float, y: float, z: float, nx: float, ny: float, nz: float, sky: Floats, s: Shape) -> RGB:
+    """The light of the sky at a point with that normal: one cone along the normal and four around it."""
+    r, g, b = 0.0, 0.0, 0.0
+    for k in range(5):
+        dx, dy, dz, weight = nx, ny, nz, 0.3
+        if k > 0:
+            a = (k - 0.5) * math.pi / 2
+            ox, oy, oz = math.cos(a), math.sin(a), 0.25
+            along = ox * nx + oy * ny + oz * nz
+            ox, oy, oz = ox - along * nx, oy - along * ny, oz - along * nz
+            m = 0.9 / math.sqrt(ox * ox + oy * oy + oz * oz + 1e-9)
+            dx, dy, dz, weight = 0.65 * nx + m * ox, 0.65 * ny + m * oy, 0.65 * nz + m * oz, 0.175
+            m = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
+            dx, dy, dz = dx * m, dy * m, dz * m
+        amount = weight * cone_light(x, y, z, dx, dy, dz, 0.62, s)
+        up = smooth_step(-0.9, 0.9, dy)
+        r += amount * (up * sky[0, 0] + (1.0 - up) * sky[1, 0])
+        g += amount * (up * sky[0, 1] + (1.0 - up) * sky[1, 1])
+        b += amount * (up * sky[0, 2] + (1.0 - up) * sky[1, 2])
+    return r, g, b
 
 
 @kernel
@@ -126,7 +147,7 @@ def passes(maps: Floats, frame: Floats, x: float, y: float, z: float) -> float:
     v = (frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z) / frame[4, 0]
     depth = frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z
     fx, fy = (u * 0.5 + 0.5) * n - 0.5, (v * 0.5 + 0.5) * n - 0.5
-    ix, iy = int(math.floor(fx)), int(math.floor(fy))
+    ix, iy = math.floor(fx), math.floor(fy)
     if ix < 0 or iy < 0 or ix >= n - 1 or iy >= n - 1:
         return 1.0
     total = 0.0
@@ -174,27 +195,20 @@ def light(
                 if cosine < -0.25:
                     continue
                 vis = shadow(x, y, z, dx, dy, dz, lights[n, 3] / away, s)
-                vis *= passes(maps[n], frames[n], x, y, z)
+                hair = 0.0
+                for k in range(5):
+                    a = 0.4 * math.pi * k
+                    hair += 0.2 * passes(maps[n], frames[n], x + 0.5 * math.cos(a), y + 0.5 * math.sin(a), z)
+                vis *= hair
                 seen[i, j, n] = vis
                 wrapped = max(cosine, 0.0) * 0.85 + 0.15 * max((cosine + 0.25) / 1.25, 0.0)
                 for c in range(3):
                     irradiance[i, j, c] += vis * wrapped * lights[n, 4 + c]
             hair = 0.4 + 0.6 * passes(maps[0], frames[0], x, y, z)
-            for k in range(5):
-                dx, dy, dz, weight = nx, ny, nz, 0.3
-                if k > 0:
-                    a = (k - 0.5) * math.pi / 2
-                    ox, oy, oz = math.cos(a), math.sin(a), 0.25
-                    along = ox * nx + oy * ny + oz * nz
-                    ox, oy, oz = ox - along * nx, oy - along * ny, oz - along * nz
-                    m = 0.9 / math.sqrt(ox * ox + oy * oy + oz * oz + 1e-9)
-                    dx, dy, dz, weight = 0.65 * nx + m * ox, 0.65 * ny + m * oy, 0.65 * nz + m * oz, 0.175
-                    m = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
-                    dx, dy, dz = dx * m, dy * m, dz * m
-                amount = weight * hair * cone_light(x, y, z, dx, dy, dz, 0.62, s)
-                up = smooth_step(-0.9, 0.9, dy)
-                for c in range(3):
-                    irradiance[i, j, c] += amount * (up * sky[0, c] + (1.0 - up) * sky[1, c])
+            r, g, b = sky_light(x, y, z, nx, ny, nz, sky, s)
+            irradiance[i, j, 0] += hair * r
+            irradiance[i, j, 1] += hair * g
+            irradiance[i, j, 2] += hair * b
     return irradiance, seen
 
 

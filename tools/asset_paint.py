@@ -13,16 +13,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.asset_light import Camera, Floats
+from tools.asset_light import RGB, Camera, Floats
 from tools.asset_shape import (
     CLOTH,
     EYE,
     EYE_RADIUS,
     EYE_X,
-    EYE_Z,
     SKIN,
     Shape,
     bell,
+    ear,
     kernel,
     lid_lower,
     lid_upper,
@@ -32,8 +32,6 @@ from tools.asset_shape import (
     smooth_step,
     upper_height,
 )
-
-RGB = tuple[float, float, float]
 
 
 class Paint(NamedTuple):
@@ -101,7 +99,7 @@ def noise(x: float, y: float, z: float) -> float:
 def hairline(x: float, y: float, z: float, line: Floats) -> float:
     """How far (cm) a point of the scalp lies above the hairline: ``line`` is (n, 2), azimuth in degrees and height."""
     angle = math.degrees(math.atan2(abs(x), z + 3.0))
-    low = line[0, 1]
+    low: float = line[0, 1]
     for i in range(line.shape[0] - 1):
         if angle >= line[i, 0]:
             t = min((angle - line[i, 0]) / (line[i + 1, 0] - line[i, 0]), 1.0)
@@ -110,10 +108,10 @@ def hairline(x: float, y: float, z: float, line: Floats) -> float:
 
 
 @kernel
-def brow_height(ax: float, shape: Shape) -> float:
+def brow_height(ax: float) -> float:
     """Height of the middle line of an eyebrow."""
     t = (ax - 1.2) / 4.0
-    return 1.72 + 1.15 * t - 1.15 * t**3 * (1.0 if t > 0.0 else 0.0)
+    return 1.5 + 1.25 * t - 1.2 * t**3 * (1.0 if t > 0.0 else 0.0)
 
 
 @kernel
@@ -135,8 +133,8 @@ def lip_amount(ax: float, y: float, s: Shape) -> float:
         return 0.0
     line = mouth_line(ax, s)
     if y > line:
-        return smooth_step(0.07, -0.09, y - line - upper_height(ax, s))
-    return smooth_step(0.1, -0.16, line - y - lower_height(ax, s))
+        return smooth_step(0.09, -0.13, y - line - upper_height(ax, s))
+    return smooth_step(0.12, -0.22, line - y - lower_height(ax, s))
 
 
 @kernel
@@ -159,10 +157,10 @@ def skin_colour(x: float, y: float, z: float, s: Shape, p: Paint, line: Floats) 
     if z > 0.0:
         c = eye_region(ax, y, c, s, p)
         lip = lip_amount(ax, y, s)
-        c = mix(c, scaled(p.lip, 1.0 + 0.16 * (noise(x * 11.0, y * 1.5, 0.0) - 0.5)), 0.9 * lip)
+        c = mix(c, scaled(p.lip, 1.0 + 0.16 * (noise(x * 11.0, y * 1.5, 0.0) - 0.5)), 0.82 * lip)
         gap = bell(y - mouth_line(ax, s), 0.05) * smooth_step(1.03, 0.9, ax / s.mouth_width)
         c = mix(c, scaled(p.lip, 0.3), 0.8 * gap)
-    grown = smooth_step(-0.25, 0.6, hairline(x, y, z, line))
+    grown = smooth_step(-0.25, 0.6, hairline(x, y, z, line)) * smooth_step(0.1, 0.4, ear(ax, y, z, s))
     return mix(c, scaled(p.hair, 0.7), 0.93 * grown)
 
 
@@ -177,12 +175,12 @@ def eye_region(ax: float, y: float, c: RGB, s: Shape, p: Paint) -> RGB:
     below = bell(ax - EYE_X + 0.5, 1.3) * bell(y + 1.25, 0.55)
     c = mix(c, (c[0] * 0.82, c[1] * 0.74, c[2] * 0.78), (0.3 + 0.5 * s.age) * below)
     inner = smooth_step(1.15, 1.0, abs(u))
-    c = mix(c, (0.035, 0.02, 0.016), 0.9 * inner * bell(y - top - 0.03, 0.085) * smooth_step(-1.0, -0.6, u))
+    c = mix(c, (0.035, 0.02, 0.016), 0.95 * inner * bell(y - top - 0.03, 0.11) * smooth_step(-1.0, -0.6, u))
     c = mix(c, (0.1, 0.05, 0.04), 0.45 * inner * bell(y - bottom + 0.07, 0.06) * smooth_step(-0.7, 0.2, u))
     c = mix(c, (0.62, 0.27, 0.22), 0.55 * bell(u + 1.05, 0.13) * bell(y - top, 0.2))
-    width = 0.42 * smooth_step(5.5, 2.5, ax) * smooth_step(0.9, 1.6, ax)
+    width = 0.42 * smooth_step(5.5, 2.5, ax) * smooth_step(0.8, 2.0, ax)
     if width > 0.0:
-        c = mix(c, scaled(p.hair, 0.8), p.brow * bell(y - brow_height(ax, s), width + 0.05) * min(width * 3.0, 1.0))
+        c = mix(c, scaled(p.hair, 0.8), p.brow * bell(y - brow_height(ax), width + 0.05) * min(width * 3.0, 1.0))
     return c
 
 
@@ -203,22 +201,22 @@ def iris_colour(r: float, angle: float, p: Paint) -> RGB:
     """The iris at radius ``r`` (0 at the middle of the pupil, 1 at the rim)."""
     fibre = 0.5 * noise(20.0 + 14.0 * math.cos(angle), 20.0 + 14.0 * math.sin(angle), r * 1.6)
     fibre += 0.5 * noise(50.0 + 30.0 * math.cos(angle), 50.0 + 30.0 * math.sin(angle), r * 2.5)
-    c = mix(p.iris, p.iris_inner, smooth_step(0.72, 0.42, r + 0.3 * (fibre - 0.5)))
+    c = mix(p.iris, p.iris_inner, smooth_step(0.78, 0.5, r + 0.3 * (fibre - 0.5)))
     c = scaled(c, 0.45 + 1.1 * fibre)
     c = scaled(c, 1.0 - 0.85 * smooth_step(0.74, 0.99, r))
-    return mix(c, (0.004, 0.003, 0.003), smooth_step(0.44, 0.36, r))
+    return mix(c, (0.004, 0.003, 0.003), smooth_step(0.53, 0.45, r))
 
 
 @kernel
 def eye_colour(
-    lx: float, y: float, lz: float, side: float, irr: RGB, vis: float, s: Shape, p: Paint,
+    lx: float, y: float, side: float, irr: RGB, vis: float, s: Shape, p: Paint,
     light: RGB, view: RGB,
 ) -> RGB:  # fmt: skip
     """The light that comes from an eyeball at a point relative to its centre; ``light``, ``view``: unit vectors."""
     u = lx * side / s.eye_width
     top, bottom = lid_upper(u, s), lid_lower(u, s)
     iris_x = lx + 0.03 * side
-    r = math.sqrt(iris_x * iris_x + (y - 0.01) ** 2) / 0.64
+    r = math.sqrt(iris_x * iris_x + (y - 0.01) ** 2) / 0.7
     corner = smooth_step(0.55, 1.0, abs(u)) * (1.0 if u < 0.0 else 0.6)
     vein = noise(lx * 3.0 + 7.0, y * 9.0, 1.0) * 0.16
     white = mix((0.66, 0.63, 0.60), (0.60, 0.36, 0.31), min(0.8 * corner + vein * smooth_step(0.9, 1.7, r), 1.0))
@@ -227,8 +225,12 @@ def eye_colour(
     c = (white[0] * lit[0], white[1] * lit[1], white[2] * lit[2])
     if r < 1.15:
         inner = iris_colour(min(r, 1.0), math.atan2(y, iris_x), p)
-        caustic = 0.55 + 0.9 * max(-(iris_x * light[0] + y * light[1]) / 0.64, -0.4)
-        inner = (inner[0] * lit[0] * (0.7 + caustic), inner[1] * lit[1] * (0.7 + caustic), inner[2] * lit[2] * (0.7 + caustic))
+        caustic = 0.55 + 0.9 * max(-(iris_x * light[0] + y * light[1]) / 0.7, -0.4)
+        inner = (
+            inner[0] * lit[0] * (0.7 + caustic),
+            inner[1] * lit[1] * (0.7 + caustic),
+            inner[2] * lit[2] * (0.7 + caustic),
+        )
         c = mix(inner, c, smooth_step(0.93, 1.07, r))
     c = scaled(c, 0.35 + 0.65 * smooth_step(-0.02, 0.42, top - y))
     c = scaled(c, 0.6 + 0.4 * smooth_step(0.0, 0.2, y - bottom))
@@ -239,8 +241,8 @@ def eye_colour(
     nv = nx * view[0] + ny * view[1] + nz * view[2]
     rx, ry, rz = 2 * nv * nx - view[0], 2 * nv * ny - view[1], 2 * nv * nz - view[2]
     ax, ay = rx / max(rz, 0.1) - light[0] / light[2], ry / max(rz, 0.1) - light[1] / light[2]
-    window = smooth_step(0.26, 0.2, abs(ax)) * smooth_step(0.26, 0.2, abs(ay)) * (1.0 if rz > 0.1 else 0.0)
-    shine = 1.9 * window * smooth_step(-0.02, 0.12, top - y) * (0.4 + 0.6 * vis)
+    window = smooth_step(0.36, 0.29, abs(ax)) * smooth_step(0.36, 0.29, abs(ay)) * (1.0 if rz > 0.1 else 0.0)
+    shine = 2.4 * window * smooth_step(-0.02, 0.12, top - y) * (0.4 + 0.6 * vis)
     wet = 0.5 * bell(y - bottom - 0.035, 0.035) * (0.25 + 0.5 * vis) * smooth_step(1.0, 0.8, abs(u))
     sheen = 0.03 + 0.05 * smooth_step(0.0, 0.8, ry)
     return c[0] + shine + wet + sheen * 0.9, c[1] + shine + wet + sheen, c[2] + shine + wet + sheen * 1.1
@@ -256,6 +258,31 @@ def cloth_colour(x: float, y: float, z: float, p: Paint) -> RGB:
     stitch = math.sin(math.pi * side) ** 0.5 * (0.55 + 0.45 * math.sin(2.0 * math.pi * row))
     grain = noise(x * 12.0, y * 12.0, z * 12.0)
     return scaled(p.cloth, 0.72 + 0.22 * stitch + 0.3 * (grain - 0.3))
+
+
+@kernel
+def skin_glint(at: RGB, normal: RGB, view: RGB, nv: float, seen: Floats, lights: Floats, s: Shape) -> RGB:
+    """The light that skin mirrors: two GGX lobes over pores that tilt the normal a little."""
+    x, y, z = at
+    rough, gloss, f0 = skin_gloss(x, y, z, s)
+    jitter = 0.16 * (1.0 - 0.6 * (gloss - 1.0))
+    nx = normal[0] + jitter * (noise(x * 14.0, y * 14.0, z * 14.0) - 0.5)
+    ny = normal[1] + jitter * (noise(x * 14.0 + 31.0, y * 14.0, z * 14.0) - 0.5)
+    m = 1.0 / math.sqrt(nx * nx + ny * ny + normal[2] * normal[2])
+    nx, ny, nz = nx * m, ny * m, normal[2] * m
+    r, g, b = 0.0, 0.0, 0.0
+    for n in range(lights.shape[0]):
+        lx, ly, lz = lights[n, 0] - x, lights[n, 1] - y, lights[n, 2] - z
+        m = 1.0 / math.sqrt(lx * lx + ly * ly + lz * lz)
+        lx, ly, lz = lx * m, ly * m, lz * m
+        hx, hy, hz = lx + view[0], ly + view[1], lz + view[2]
+        m = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz)
+        nh, vh = (nx * hx + ny * hy + nz * hz) * m, (view[0] * hx + view[1] * hy + view[2] * hz) * m
+        nl = nx * lx + ny * ly + nz * lz
+        lobe = 0.7 * highlight(nh, nv, nl, vh, rough, f0) + 0.3 * highlight(nh, nv, nl, vh, rough * 0.62, f0)
+        lobe *= math.pi * gloss * seen[n]
+        r, g, b = r + lobe * lights[n, 4], g + lobe * lights[n, 5], b + lobe * lights[n, 6]
+    return r, g, b
 
 
 @parallel
@@ -284,7 +311,7 @@ def paint(
                 lx, ly, lz = lights[0, 0] - x, lights[0, 1] - y, lights[0, 2] - z
                 m = 1.0 / math.sqrt(lx * lx + ly * ly + lz * lz)
                 c = eye_colour(
-                    x - side * EYE_X, y, z - EYE_Z, side, irr, seen[i, j, 0], s, p,
+                    x - side * EYE_X, y, side, irr, seen[i, j, 0], s, p,
                     (lx * m, ly * m, lz * m), (vx, vy, vz),
                 )  # fmt: skip
                 out[i, j, 0], out[i, j, 1], out[i, j, 2] = c
@@ -299,36 +326,22 @@ def paint(
             c = skin_colour(x, y, z, s, p, line)
             for n in range(3):
                 out[i, j, n] = c[n] * irr[n]
-            rough, gloss, f0 = skin_gloss(x, y, z, s, p)
-            f = 14.0
-            jitter = 0.12 * (1.0 - 0.6 * (gloss - 1.0))
-            bx = nx + jitter * (noise(x * f, y * f, z * f) - 0.5)
-            by = ny + jitter * (noise(x * f + 31.0, y * f, z * f) - 0.5)
-            m = 1.0 / math.sqrt(bx * bx + by * by + nz * nz)
-            bx, by, bz = bx * m, by * m, nz * m
-            for n in range(lights.shape[0]):
-                lx, ly, lz = lights[n, 0] - x, lights[n, 1] - y, lights[n, 2] - z
-                m = 1.0 / math.sqrt(lx * lx + ly * ly + lz * lz)
-                lx, ly, lz = lx * m, ly * m, lz * m
-                hx, hy, hz = lx + vx, ly + vy, lz + vz
-                m = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz)
-                nh, vh = (bx * hx + by * hy + bz * hz) * m, (vx * hx + vy * hy + vz * hz) * m
-                nl = bx * lx + by * ly + bz * lz
-                lobe = 0.7 * highlight(nh, nv, nl, vh, rough, f0) + 0.3 * highlight(nh, nv, nl, vh, rough * 0.62, f0)
-                for k in range(3):
-                    out[i, j, k] += math.pi * lobe * gloss * p.gloss * seen[i, j, n] * lights[n, 4 + k]
+            glint = skin_glint((x, y, z), (nx, ny, nz), (vx, vy, vz), nv, seen[i, j], lights, s)
+            for n in range(3):
+                out[i, j, n] += p.gloss * glint[n]
     return out
 
 
 @kernel
-def skin_gloss(x: float, y: float, z: float, s: Shape, p: Paint) -> RGB:
+def skin_gloss(x: float, y: float, z: float, s: Shape) -> RGB:
     """Roughness, strength and reflectance at normal incidence of the skin's highlight at a point."""
     ax = abs(x)
     lip = lip_amount(ax, y, s) if z > 0.0 else 0.0
     shiny = bell(ax, 2.6) * (bell(y - 4.5, 2.2) + bell(y - s.nose_y, 1.8)) + bell(ax, 0.7) * bell(y + 1.5, 2.0)
-    rough = 0.56 - 0.08 * min(shiny, 1.0) - 0.16 * lip
+    rough = 0.6 - 0.08 * min(shiny, 1.0) - 0.16 * lip
     corner = bell(ax - EYE_X + s.eye_width, 0.25) * bell(y + 0.1, 0.25)
-    return rough - 0.15 * corner, 1.0 + 0.5 * lip + 0.3 * min(shiny, 1.0) + corner, 0.028
+    dry = 1.0 - 0.85 * bell(ax, 1.5) * bell(y - s.nose_y + 1.35, 0.55)
+    return rough - 0.15 * corner, dry * (1.0 + 0.5 * lip + 0.3 * min(shiny, 1.0) + corner), 0.028
 
 
 @parallel
@@ -336,7 +349,7 @@ def spread(values: Floats, position: Floats, kind: NDArray[np.uint8], sigma: flo
     """Blur skin along one axis (0 down, 1 across) by ``sigma`` pixels, not over the edges of forms."""
     height, width = kind.shape
     out = values.copy()
-    reach = int(math.ceil(2.5 * sigma))
+    reach = math.ceil(2.5 * sigma)
     for i in numba.prange(height):
         for j in range(width):
             if kind[i, j] != SKIN:

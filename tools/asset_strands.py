@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.asset_hair import Strands
-from tools.asset_light import FOCUS_Z, Camera, Floats, passes, shadow
+from tools.asset_light import FOCUS_Z, RGB, Camera, Floats, passes, shadow
 from tools.asset_shape import Shape, kernel, parallel, smooth_step
 
 LAYERS = 12
@@ -22,10 +22,10 @@ THICKNESS = 0.45
 """Layers of an opacity map, and how deep (cm) each is."""
 
 
-def light_frame(x: float, y: float, z: float, half: float) -> Floats:
+def light_frame(place: tuple[float, ...], half: float) -> Floats:
     """The frame (5, 3) of an opacity map for a light at that place, as ``asset_light.passes`` takes it."""
     centre = np.array([0.0, -7.0, -2.0])
-    forward = centre - np.array([x, y, z])
+    forward = centre - np.array(place)
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, [0.0, 1.0, 0.0])
     right /= np.linalg.norm(right)
@@ -47,7 +47,7 @@ def opacity_layers(points: Floats, width: Floats, frame: Floats, size: int, laye
                 v = (frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z) / frame[4, 0]
                 depth = frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z
                 fx, fy = (u * 0.5 + 0.5) * size - 0.5, (v * 0.5 + 0.5) * size - 0.5
-                ix, iy = int(math.floor(fx)), int(math.floor(fy))
+                ix, iy = math.floor(fx), math.floor(fy)
                 if ix < 1 or iy < 1 or ix >= size - 2 or iy >= size - 2:
                     continue
                 if turn == 0:
@@ -70,6 +70,29 @@ def opacity_layers(points: Floats, width: Floats, frame: Floats, size: int, laye
     return maps
 
 
+@kernel
+def lobe(t: RGB, n: RGB, h: RGB, shift: float, power: float) -> float:
+    """The highlight of a strand whose tangent is tilted by ``shift`` towards the normal."""
+    sx, sy, sz = t[0] + shift * n[0], t[1] + shift * n[1], t[2] + shift * n[2]
+    m = 1.0 / (math.sqrt(sx * sx + sy * sy + sz * sz) + 1e-9)
+    th = (sx * h[0] + sy * h[1] + sz * h[2]) * m
+    return math.pow(max(1.0 - th * th, 0.0), 0.5 * power)
+
+
+@kernel
+def reflect(tangent: RGB, normal: RGB, light: RGB, view: RGB, jitter: float) -> RGB:
+    """How strongly a strand scatters light: diffusely, in its white highlight, in its tinted one. Unit vectors."""
+    tl = tangent[0] * light[0] + tangent[1] * light[1] + tangent[2] * light[2]
+    facing = normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2]
+    form = 0.25 + 0.75 * smooth_step(-0.4, 0.9, facing)
+    hx, hy, hz = light[0] + view[0], light[1] + view[1], light[2] + view[2]
+    m = 1.0 / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
+    half = (hx * m, hy * m, hz * m)
+    first = lobe(tangent, normal, half, -0.1 + jitter, 110.0)
+    second = lobe(tangent, normal, half, 0.16 + jitter, 22.0)
+    return 0.55 * math.sqrt(max(1.0 - tl * tl, 0.0)) * form, form * first, form * second
+
+
 @parallel
 def shine(
     points: Floats, colour: Floats, gloss: Floats, lights: Floats, sky: Floats, maps: Floats, frames: Floats,
@@ -84,7 +107,11 @@ def shine(
         for k in range(steps):
             x, y, z = points[i, k, 0], points[i, k, 1], points[i, k, 2]
             a, b = max(k - 1, 0), min(k + 1, steps - 1)
-            tx, ty, tz = points[i, b, 0] - points[i, a, 0], points[i, b, 1] - points[i, a, 1], points[i, b, 2] - points[i, a, 2]
+            tx, ty, tz = (
+                points[i, b, 0] - points[i, a, 0],
+                points[i, b, 1] - points[i, a, 1],
+                points[i, b, 2] - points[i, a, 2],
+            )
             m = 1.0 / (math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9)
             tx, ty, tz = tx * m, ty * m, tz * m
             nx, ny, nz = x, 0.75 * (y - max(min(y, 3.0), -30.0)), z + 4.0
@@ -101,38 +128,17 @@ def shine(
                     lift = 0.35
                     blocked[n] = shadow(x + lift * nx, y + lift * ny, z + lift * nz, lx, ly, lz, 0.35, s)
                 vis = blocked[n] * passes(maps[n], frames[n], x, y, z)
-                tl = tx * lx + ty * ly + tz * lz
-                form = 0.25 + 0.75 * smooth_step(-0.4, 0.9, nx * lx + ny * ly + nz * lz)
-                diffuse = 0.55 * math.sqrt(max(1.0 - tl * tl, 0.0)) * form
-                hx, hy, hz = lx + vx, ly + vy, lz + vz
-                m = 1.0 / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
-                hx, hy, hz = hx * m, hy * m, hz * m
-                first = lobe(tx, ty, tz, nx, ny, nz, hx, hy, hz, -0.1 + jitter, 110.0)
-                second = lobe(tx, ty, tz, nx, ny, nz, hx, hy, hz, 0.16 + jitter, 22.0)
+                diffuse, first, second = reflect((tx, ty, tz), (nx, ny, nz), (lx, ly, lz), (vx, vy, vz), jitter)
                 for c in range(3):
-                    warm = 0.25 + 3.0 * colour[i, c]
-                    light_here = vis * lights[n, 4 + c]
-                    out[i, k, c] += light_here * (
-                        diffuse * colour[i, c] + form * gloss[i] * (0.10 * first + 0.30 * second * warm * colour[i, c] / 0.1 * 0.12)
-                    )
+                    tint = colour[i, c] * (0.09 + 1.1 * colour[i, c])
+                    mirrored = gloss[i] * (0.15 * first + 1.2 * second * tint)
+                    out[i, k, c] += vis * lights[n, 4 + c] * (diffuse * colour[i, c] + mirrored)
             last = maps.shape[0] - 1
             open_sky = passes(maps[last], frames[last], x, y, z) * 0.85 + 0.15
             up = smooth_step(-0.8, 0.8, ny)
             for c in range(3):
                 out[i, k, c] += colour[i, c] * open_sky * (up * sky[0, c] + (1.0 - up) * sky[1, c])
     return out
-
-
-@kernel
-def lobe(
-    tx: float, ty: float, tz: float, nx: float, ny: float, nz: float, hx: float, hy: float, hz: float,
-    shift: float, power: float,
-) -> float:  # fmt: skip
-    """The highlight of a strand whose tangent is tilted by ``shift`` towards the normal."""
-    sx, sy, sz = tx + shift * nx, ty + shift * ny, tz + shift * nz
-    m = 1.0 / (math.sqrt(sx * sx + sy * sy + sz * sz) + 1e-9)
-    th = (sx * hx + sy * hy + sz * hz) * m
-    return math.sqrt(max(1.0 - th * th, 0.0)) ** power
 
 
 @kernel
@@ -183,8 +189,6 @@ def back_to_front(points: Floats) -> NDArray[np.int64]:
     return np.argsort(middle.ravel(), kind="stable").astype(np.int64)
 
 
-def draw_strands(
-    image: Floats, cover: Floats, depth: Floats, strands: Strands, light: Floats, camera: Camera
-) -> None:
+def draw_strands(image: Floats, cover: Floats, depth: Floats, strands: Strands, light: Floats, camera: Camera) -> None:
     """Draw ``strands``, lit as ``shine`` says, into ``image`` and ``cover``, as ``draw``."""
     draw(image, cover, depth, strands.points, strands.width, light, back_to_front(strands.points), camera)
