@@ -8,6 +8,7 @@ Eyes and mouth are then drawn into their openings: a lid that falls covers the i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -36,12 +37,15 @@ STEP = 2
 """The backward map is computed at every second pixel each way, and interpolated between."""
 PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
-RING_UP = (1.2, 1.55, 1.95, 2.5)
-RING_DOWN = (1.12, 1.32, 1.62, 2.05)
-"""How far out each ring lies above and below the face, in multiples of the outline around its centre."""
-RING_FOLLOWS = (1.0, 0.9, 0.45, 0.0)
+RING_UP = (0.7, 1.0, 1.2, 1.5, 1.8, 2.15)
+RING_DOWN = (0.7, 1.0, 1.12, 1.3, 1.6, 2.0)
+"""How far out each ring lies above and below the face, in multiples of the outline around its centre.
+
+The innermost ones lie under the face: where a turning face draws back its edge, there is something behind.
+"""
+RING_FOLLOWS = (1.0, 1.0, 1.0, 0.92, 0.5, 0.0)
 """How much of the head's motion each ring takes; hair follows, the background does not."""
-RING_STRETCHES = (0.6, 0.25, 0.05, 0.0)
+RING_STRETCHES = (1.0, 1.0, 0.6, 0.25, 0.05, 0.0)
 """How much of the outline's own change (a dropped jaw) each ring takes."""
 TURN_KNEE, TURN_LIMIT = np.radians(24.0), np.radians(34.0)
 """Head turns are carried over as they are up to the knee and never beyond the limit: a mesh has no far side."""
@@ -76,6 +80,8 @@ class Lens:
         )
 
 
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
+_NO_MAP = np.empty(0, np.int16)
 _GRID = np.linspace(0, 1, CURVE, dtype=np.float32)
 
 
@@ -115,7 +121,6 @@ class _Features:
     """(rings, 1)."""
     stretches: Floats
     """(rings, 1)."""
-    triangles: NDArray[np.int32]
     transfer: ExpressionTransfer
     eyes: tuple[_Eye, _Eye]
     own_lips: float
@@ -124,7 +129,43 @@ class _Features:
     box: tuple[int, int, int, int]
     """What may change: left, top, right, bottom."""
     identity: Floats
-    """The backward map of a still picture over the box, every STEP pixels."""
+    """The backward map of a still picture over the box, every STEP pixels, from the box's corner."""
+    patch: Image
+    """The picture within the box."""
+
+
+class _Layer:
+    """Buffers for one warped layer: a coarse backward map, its depth, the map in full, and the picture."""
+
+    __slots__ = ("_memory", "_pixels", "coarse", "depth", "full", "picture")
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """``shape``: rows and columns of the coarse map."""
+        samples = shape[0] * shape[1]
+        self._memory = (
+            np.empty(samples * 2, np.float32),
+            np.empty(samples, np.float32),
+            np.empty(samples * 2 * STEP * STEP, np.float32),
+        )
+        self._pixels = np.empty(samples * 3 * STEP * STEP, np.uint8)
+        self.part(shape[0] * STEP, shape[1] * STEP)
+
+    def part(self, height: int, width: int) -> _Layer:
+        """Use as much of the memory as a picture of that size takes; it must not be larger than the whole."""
+        rows, columns = -(-height // STEP), -(-width // STEP)
+        coarse, depth, full = self._memory
+        self.coarse = coarse[: rows * columns * 2].reshape(rows, columns, 2)
+        self.depth = depth[: rows * columns].reshape(rows, columns)
+        self.full = full[: rows * columns * 2 * STEP * STEP].reshape(rows * STEP, columns * STEP, 2)
+        self.picture = self._pixels[: height * width * 3].reshape(height, width, 3)
+        return self
+
+    def look_up(self, image: Image, out: Image) -> None:
+        """Interpolate the coarse map and fetch every pixel of ``out`` from ``image``."""
+        if self.full.size:
+            cv2.resize(self.coarse, None, self.full, STEP, STEP, cv2.INTER_LINEAR)
+        height, width = out.shape[:2]
+        cv2.remap(image, self.full[:height, :width], _NO_MAP, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
 
 
 class MeshGenerator:
@@ -138,9 +179,9 @@ class MeshGenerator:
         self.mouth = mouth
         self._for: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
-        self._coarse: Floats = np.zeros((0, 0, 2), np.float32)
-        self._depth: Floats = np.zeros((0, 0), np.float32)
-        self._backward: Floats = np.zeros((0, 0, 2), np.float32)
+        self._around = _Layer((0, 0))
+        self._face = _Layer((0, 0))
+        self._cover: Image = np.zeros(0, np.uint8)
         self._target: Floats = np.zeros((0, 3), np.float32)
         self._tint: Floats | None = None
 
@@ -164,12 +205,12 @@ class MeshGenerator:
             rings=pose.unproject(rings_px),
             follows=follows,
             stretches=stretches,
-            triangles=np.concatenate([TRIANGLES, _ring_triangles()]),
             transfer=ExpressionTransfer(shape),
             eyes=(_eye(0, pixels, pose, shape), _eye(1, pixels, pose, shape)),
             own_lips=float((lips.lower - lips.upper).mean() / np.hypot(*(lips.ends[2:] - lips.ends[:2]))),
             skin=_skin(image, pixels),
             box=box,
+            patch=np.ascontiguousarray(image[box[1] : box[3], box[0] : box[2]]),
             identity=np.ascontiguousarray(np.stack(np.meshgrid(columns, rows), axis=-1)),
         )
         return Portrait(name, (width, height), features)
@@ -196,16 +237,13 @@ class MeshGenerator:
 
     def _take(self, portrait: Portrait) -> None:
         features: _Features = portrait.features
-        left, top, right, bottom = features.box
         self._for = portrait
         self._out = features.image.copy()
-        self._coarse = np.empty_like(features.identity)
-        self._depth = np.empty(features.identity.shape[:2], np.float32)
-        rows, columns = self._depth.shape
-        self._backward = np.empty((rows * STEP, columns * STEP, 2), np.float32)
+        self._around = _Layer(features.identity.shape[:2])
+        self._face = _Layer(features.identity.shape[:2])
+        self._cover = np.empty(features.patch.shape[0] * features.patch.shape[1], np.uint8)
         self._target = np.empty((len(features.source), 3), np.float32)
         self._tint = None
-        self._patch = np.ascontiguousarray(features.image[top:bottom, left:right])
 
     def _place(self, features: _Features, pose: Pose, shape: Points) -> None:
         """Where every point of the mesh is in the output."""
@@ -217,23 +255,39 @@ class MeshGenerator:
         rigid = pose.project(features.shape[OVAL])
         dropped = np.tile(target[OVAL, :2] - rigid[:, :2], (len(RING_UP), 1))
         target[LANDMARKS:, :2] += features.stretches * dropped
-        # whatever is around the face is behind it
-        target[LANDMARKS:, 2] = 1e4
+        target[LANDMARKS:, 2] = 0
 
     def _warp(self, features: _Features) -> None:
+        """The picture around the face, then the face over it with a soft edge."""
         left, top, right, bottom = features.box
-        np.copyto(self._coarse, features.identity)
-        self._depth.fill(np.inf)
-        raster.draw_mesh(self._target, features.source, features.triangles, left, top, STEP, self._coarse, self._depth)
-        cv2.resize(self._coarse, None, self._backward, STEP, STEP, cv2.INTER_LINEAR)
-        cv2.remap(
-            self._patch,
-            self._backward[: bottom - top, : right - left],
-            None,
-            cv2.INTER_LINEAR,
-            self._out[top:bottom, left:right],
-            cv2.BORDER_REPLICATE,
-        )
+        corner = np.array([left, top], np.float32)
+        source = features.source - corner
+        target = self._target
+        target[:, :2] -= corner
+        around = self._around
+        np.copyto(around.coarse, features.identity)
+        around.depth.fill(np.inf)
+        raster.draw_mesh(target, source, RING_TRIANGLES, 0, 0, STEP, around.coarse, around.depth)
+        around.look_up(features.patch, self._out[top:bottom, left:right])
+
+        points = target[: LANDMARKS - 10, :2]
+        low = np.maximum(points.min(axis=0) - 2 * STEP, 0).astype(int) // STEP * STEP
+        high = np.minimum(points.max(axis=0) + 2 * STEP, (right - left, bottom - top)).astype(int)
+        width, height = (int(n) for n in high - low)
+        if width >= STEP and height >= STEP:
+            face = self._face.part(height, width)
+            face.depth.fill(np.inf)
+            face.coarse.fill(0)
+            x, y = int(low[0]), int(low[1])
+            raster.draw_mesh(target, source, TRIANGLES, x, y, STEP, face.coarse, face.depth)
+            face.look_up(features.patch, face.picture)
+            # the map is good where all of a sample's neighbours are
+            covered = cv2.erode(np.isfinite(face.depth).view(np.uint8) * np.uint8(255), _NEIGHBOURS)
+            covered = cv2.blur(covered, (3, 3))
+            cover = self._cover[: height * width].reshape(height, width)
+            cv2.resize(covered, (width, height), cover, interpolation=cv2.INTER_LINEAR)
+            raster.lay_over(self._out, face.picture, cover, left + x, top + y)
+        target[:, :2] += corner
 
     def _fill_eye(
         self, features: _Features, index: int, pose: Pose, gaze: Floats, closure: float, target: Floats
@@ -307,7 +361,7 @@ def _limited(motion: Motion, own: Pose) -> Pose:
 
 
 def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
-    """Rings of points around the face: (4 * 36, 3) pixels, how much each follows the head, and the jaw."""
+    """Rings of points around the face: (6 * 36, 3) pixels, how much each follows the head, and the jaw."""
     oval = pixels[OVAL]
     centre = (pixels[OVAL[0]] + pixels[OVAL[18]]) / 2
     down = (oval[:, 1:2] - centre[1]) / max(float(np.abs(oval[:, 1] - centre[1]).max()), 1.0)
@@ -318,7 +372,7 @@ def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
         factor = up_factor + (down_factor - up_factor) * share
         ring = centre + factor * (oval - centre)
         # hair and neck are as deep as the ears
-        ring[:, 2] = oval[:, 2] + np.minimum(1, (factor[:, 0] - 1) / 0.5) * (depth - oval[:, 2])
+        ring[:, 2] = oval[:, 2] + np.clip((factor[:, 0] - 1) / 0.5, 0, 1) * (depth - oval[:, 2])
         rings.append(ring)
         follows.append(np.full((len(OVAL), 1), follow))
         stretches.append(np.full((len(OVAL), 1), stretch))
@@ -330,15 +384,18 @@ def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
 
 
 def _ring_triangles() -> NDArray[np.int32]:
-    """Two triangles a quad between the outline and the rings, (288, 3) int32."""
+    """Two triangles for each gap between the rings, (360, 3) int32."""
     count = len(OVAL)
-    rows = [OVAL] + [LANDMARKS + ring * count + np.arange(count) for ring in range(len(RING_UP))]
+    rows = [LANDMARKS + ring * count + np.arange(count) for ring in range(len(RING_UP))]
     triangles = []
-    for inner, outer in zip(rows[:-1], rows[1:], strict=True):
+    for inner, outer in pairwise(rows):
         after_inner, after_outer = np.roll(inner, -1), np.roll(outer, -1)
         triangles.append(np.stack([inner, outer, after_inner], axis=1))
         triangles.append(np.stack([after_inner, outer, after_outer], axis=1))
-    return np.concatenate(triangles).astype(np.int32)
+    return np.asarray(np.concatenate(triangles), np.int32)
+
+
+RING_TRIANGLES = _ring_triangles()
 
 
 def _box(outline: Floats, width: int, height: int) -> tuple[int, int, int, int]:

@@ -19,8 +19,8 @@ def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: 
     """Rasterise a mesh into a backward map, nearest first.
 
     target: (N, 3) float32, pixels, z away from the viewer; source: (N, 2) float32, pixels; triangles: (T, 3) int32.
-    backward: (h, w, 2) float32, where each sample of the output comes from, relative to (x0, y0); sample (i, j) stands
-    for the output pixel (x0 + step * j + (step - 1) / 2, y0 + step * i + (step - 1) / 2). depth: (h, w) float32.
+    backward: (h, w, 2) float32, where each sample of the output comes from; sample (i, j) stands for the output pixel
+    (x0 + step * j + (step - 1) / 2, y0 + step * i + (step - 1) / 2). depth: (h, w) float32.
     Both are written to where a triangle covers a sample and is not hidden.
     """
     height, width = depth.shape
@@ -44,7 +44,7 @@ def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: 
         # barycentric weights as planes: w = base + dx * x + dy * y
         wb_dx, wb_dy = (cy - ay) * scale, -(cx - ax) * scale
         wc_dx, wc_dy = -(by - ay) * scale, (bx - ax) * scale
-        sx, sy, z = source[a, 0] - x0, source[a, 1] - y0, target[a, 2]
+        sx, sy, z = source[a, 0], source[a, 1], target[a, 2]
         sx_b, sx_c = source[b, 0] - source[a, 0], source[c, 0] - source[a, 0]
         sy_b, sy_c = source[b, 1] - source[a, 1], source[c, 1] - source[a, 1]
         z_b, z_c = target[b, 2] - z, target[c, 2] - z
@@ -60,6 +60,23 @@ def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: 
                         backward[y, x, 1] = sy + wb * sy_b + wc * sy_c
                 wb += wb_dx
                 wc += wc_dx
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def lay_over(out: Any, layer: Any, cover: Any, left: int, top: int) -> None:
+    """Blend a layer over a picture.
+
+    out: (H, W, 3) uint8, written to; layer: (h, w, 3) uint8, whose first pixel lies at (left, top); cover: (h, w)
+    uint8. Only the upper half of cover counts: up to 127 is nothing of the layer, 255 all of it.
+    """
+    for y in range(layer.shape[0]):
+        for x in range(layer.shape[1]):
+            share = 2 * int(cover[y, x]) - 255
+            if share <= 0:
+                continue
+            for c in range(3):
+                under = int(out[top + y, left + x, c])
+                out[top + y, left + x, c] = under + ((int(layer[y, x, c]) - under) * share + 127) // 255
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, inline="always")

@@ -193,11 +193,11 @@ class ExpressionTransfer:
         error = wanted - (shape[INNER_LOWER_LIP, 1] - shape[INNER_UPPER_LIP, 1])
         shape[INNER_UPPER_LIP, 1] -= 0.3 * error
         shape[INNER_LOWER_LIP, 1] += 0.7 * error
-        for share, row in zip((0.8, 0.5, 0.3), UPPER_LIP_ROWS, strict=True):
+        for share, row in zip((0.95, 0.85, 0.7), UPPER_LIP_ROWS, strict=True):
             shape[row, 1] -= 0.3 * share * error
-        for share, row in zip((0.9, 0.8, 0.7), LOWER_LIP_ROWS, strict=True):
+        for share, row in zip((0.98, 0.95, 0.9), LOWER_LIP_ROWS, strict=True):
             shape[row, 1] += 0.7 * share * error
-        shape[CHIN, 1] += 0.7 * 0.4 * float(error[3:6].mean())
+        shape[CHIN, 1] += 0.7 * 0.7 * float(error[3:6].mean())
         return float(wanted[3:6].mean()) / self._mouth_width
 
     def _turn_eyes(self, motion: Motion, closure: NDArray[np.float32]) -> NDArray[np.float32]:
