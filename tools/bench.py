@@ -147,7 +147,7 @@ def driving_frames(driver: Path | None, size: tuple[int, int]) -> Iterator[Image
     if driver is None:
         from realtime.performer import PerformerSource
 
-        source = PerformerSource(size, FPS)
+        source = PerformerSource(size, FPS, paced=False)
         try:
             while True:
                 yield source.read().pixels
