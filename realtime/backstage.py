@@ -95,5 +95,5 @@ class Backstage:
         notice: Callable[[str], None],
     ) -> Wardrobe:
         wardrobe = Wardrobe(generator(), loaders, failed=failed, notice=notice)
-        wardrobe.prepare_first(self._motion().update(None, 0))
+        wardrobe.prepare_first(self._motion())
         return wardrobe

@@ -272,7 +272,7 @@ def test_a_generator_that_fails_leaves_a_slate_behind(lossless: bool) -> None:
     calls = iter(range(100))
 
     def fail(_: Motion) -> None:
-        if next(calls) == 3:
+        if next(calls) == 6:
             raise GeneratorError("the generator broke")
 
     source, sink = FakeSource(), FakeSink()
