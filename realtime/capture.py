@@ -63,7 +63,7 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
     Raises SourceMissing.
     """
     if camera == "performer":
-        return _performer(size, fps, ())
+        return _performer(size, fps, (), paced=pace == "live")
     if camera == "auto":
         return _auto(size, fps)
     if camera.isdecimal():
@@ -92,12 +92,12 @@ def _auto(size: tuple[int, int] | None, fps: float | None) -> Source:
             return webcam
     except SourceMissing as error:
         why = f"no webcam can be used ({error}; to mend it: {error.cure})"
-    return _performer(size, fps, (f"{why}, so the performer, a scripted face, plays the driver",))
+    return _performer(size, fps, (f"{why}, so the performer, a scripted face, plays the driver",), paced=True)
 
 
-def _performer(size: tuple[int, int] | None, fps: float | None, notes: tuple[str, ...]) -> Source:
+def _performer(size: tuple[int, int] | None, fps: float | None, notes: tuple[str, ...], *, paced: bool) -> Source:
     from realtime.performer import PerformerSource
 
-    source = PerformerSource(size or PERFORMER_SIZE, fps or PERFORMER_FPS)
+    source = PerformerSource(size or PERFORMER_SIZE, fps or PERFORMER_FPS, paced=paced)
     source.notes = notes
     return source

@@ -208,3 +208,12 @@ def test_without_camera_and_virtual_camera_it_records_the_performer(tmp_path: Pa
     assert "modprobe v4l2loopback" in done.stdout
     with av.open(str(tmp_path / "reenact.mp4")) as container:
         assert len(list(container.decode(video=0))) == 15
+
+
+def test_the_performer_can_be_had_faster_than_life(tmp_path: Path) -> None:
+    options = ["--camera", "performer", "--pace", "max", "--frames", "60", "--sink", "null", "--report", "r.json"]
+    done = run(*options, *SMALL, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["frames"], sum(report["dropped"].values())) == (60, 0)
+    assert report["faces"] >= 59
