@@ -1,8 +1,9 @@
 """The generator that needs no weights: a portrait warped by its own face mesh.
 
-The 478 landmarks of the portrait are moved as the driver's moved; the mesh between them, with rings around the face that
-fade into a background that stays still, is rasterised with a depth test into a backward map; one remap makes the picture.
-Eyes and mouth are then drawn into their openings: a lid that falls covers the iris, and parted lips have an inside.
+The 478 landmarks of the portrait are moved as the driver's moved, and rings of points around the face with them, which
+fade into a background that stays still. Both meshes are rasterised into backward maps, the face with a depth test, and
+the face is laid over what is around it. Eyes and mouth are then drawn into their openings: a lid that falls covers the
+iris, and parted lips have an inside.
 """
 
 from __future__ import annotations
@@ -132,6 +133,8 @@ class _Features:
     """The backward map of a still picture over the box, every STEP pixels, from the box's corner."""
     patch: Image
     """The picture within the box."""
+    fetch: Floats
+    """``source`` from the box's corner."""
 
 
 class _Layer:
@@ -176,6 +179,7 @@ class MeshGenerator:
     def __init__(self, mouth: str = "driver") -> None:
         if mouth not in ("driver", "painted"):
             raise GeneratorError(f"no mouth is called {mouth!r}", cure="choose driver or painted")
+        raster.load()
         self.mouth = mouth
         self._for: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
@@ -197,11 +201,13 @@ class MeshGenerator:
         rows = np.arange(0, -(-(box[3] - box[1]) // STEP), dtype=np.float32) * STEP + (STEP - 1) / 2
         columns = np.arange(0, -(-(box[2] - box[0]) // STEP), dtype=np.float32) * STEP + (STEP - 1) / 2
         lips = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
+        source = np.concatenate([pixels[:, :2], rings_px[:, :2]]).astype(np.float32)
         features = _Features(
             image=image,
             pose=pose,
             shape=shape,
-            source=np.concatenate([pixels[:, :2], rings_px[:, :2]]).astype(np.float32),
+            source=source,
+            fetch=source - np.array(box[:2], np.float32),
             rings=pose.unproject(rings_px),
             follows=follows,
             stretches=stretches,
@@ -260,9 +266,8 @@ class MeshGenerator:
     def _warp(self, features: _Features) -> None:
         """The picture around the face, then the face over it with a soft edge."""
         left, top, right, bottom = features.box
+        source, target = features.fetch, self._target
         corner = np.array([left, top], np.float32)
-        source = features.source - corner
-        target = self._target
         target[:, :2] -= corner
         around = self._around
         np.copyto(around.coarse, features.identity)
@@ -426,4 +431,4 @@ def _skin(image: Image, pixels: Points) -> Floats:
     height, width = image.shape[:2]
     columns = np.clip(pixels[SKIN, 0], 0, width - 1).astype(np.intp)
     rows = np.clip(pixels[SKIN, 1], 0, height - 1).astype(np.intp)
-    return image[rows, columns].mean(axis=0).astype(np.float32)
+    return np.asarray(image[rows, columns].mean(axis=0), np.float32)

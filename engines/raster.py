@@ -80,7 +80,7 @@ def lay_over(out: Any, layer: Any, cover: Any, left: int, top: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _sample(image: Any, x: float, y: float, channel: int) -> float:
+def _sample(image: Any, x: float, y: float, channel: int) -> Any:
     """Bilinear, clamped to the picture."""
     height, width = image.shape[0], image.shape[1]
     x = min(max(x, 0.0), width - 1.001)
@@ -93,7 +93,7 @@ def _sample(image: Any, x: float, y: float, channel: int) -> float:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
-def _look_up(table: Any, at: float) -> float:
+def _look_up(table: Any, at: float) -> Any:
     """Linear between the entries of a table over [0, 1]."""
     last = table.shape[0] - 1
     at = min(max(at, 0.0), 1.0) * last
@@ -199,7 +199,7 @@ def draw_mouth_from(
     left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
-    its_length = np.hypot(its_lens[2] - its_lens[0], its_lens[3] - its_lens[1])
+    its_length = max(np.hypot(its_lens[2] - its_lens[0], its_lens[3] - its_lens[1]), 1e-3)
     vx, vy = (its_lens[2] - its_lens[0]) / its_length, (its_lens[3] - its_lens[1]) / its_length
     for y in range(top, bottom):
         for x in range(left, right):
@@ -267,3 +267,21 @@ def paint_mouth(
                 value += upper_row * (teeth[c] * enamel - value)
                 value = min(max(value * light, 0.0), 255.0)
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+
+
+def load() -> None:
+    """Compile every function here, or load it from numba's cache, so that the first frame is not the one to wait."""
+    points = np.zeros((3, 3), np.float32)
+    picture = np.zeros((2, 2, 3), np.uint8)
+    edge, ends = np.zeros(2, np.float32), np.zeros(4, np.float32)
+    three, two = np.ones(3, np.float32), np.zeros(2, np.float32)
+    maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
+    draw_mesh(points, points[:, :2].copy(), np.zeros((1, 3), np.int32), 0, 0, 2, maps, depth)
+    lay_over(picture, picture, np.zeros((2, 2), np.uint8), 0, 0)
+    to_own = np.zeros((2, 3), np.float32)
+    draw_eye(picture, picture, ends, edge, edge, ends, edge, edge, to_own, three, two, 1.0, 0.0, 1.0)
+    for writeable in (True, False):  # numba tells them apart, and pictures that were published are read-only
+        driving = picture.copy()
+        driving.flags.writeable = writeable
+        draw_mouth_from(picture, ends, edge, edge, driving, ends, edge, edge, three, 0.0, 1.0)
+    paint_mouth(picture, ends, edge, edge, three, three, three, 0.0, 1.0)

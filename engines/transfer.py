@@ -80,12 +80,11 @@ def _openings(shape: Points) -> NDArray[np.float32]:
 
 def _gaze(shape: Points) -> NDArray[np.float32]:
     """Where each iris is between the corners of its eye, in eye widths, (2, 2)."""
-    return np.stack(
-        [
-            (shape[iris[0]] - shape[ends].mean(axis=0))[:2] / _width(shape, ends)
-            for ends, iris in zip(EYE_CORNERS, IRISES, strict=True)
-        ]
-    ).astype(np.float32)
+    ways = [
+        (shape[iris[0]] - shape[ends].mean(axis=0))[:2] / _width(shape, ends)
+        for ends, iris in zip(EYE_CORNERS, IRISES, strict=True)
+    ]
+    return np.array(ways, np.float32)
 
 
 def _marks(shape: Points) -> NDArray[np.float32]:
@@ -156,7 +155,7 @@ class ExpressionTransfer:
         rest, now, own = _marks(motion.neutral), _marks(motion.expression), self._marks
         short = np.clip(rest - own, *CATCH_UP_LIMITS.T)
         active = np.clip((now - rest) / CATCH_UP_REACH, 0, 1)
-        active[:2] = np.sqrt(active[0] * active[1])
+        active[:2] = active[:2].max()
         lift, widen, raise_brows, drop = short * active
         shape[:, 1] -= lift * self._near_corners[:, 0]
         shape[:, 0] += 0.5 * widen * self._near_corners[:, 0] * np.sign(self._shape[:, 0])
@@ -168,6 +167,8 @@ class ExpressionTransfer:
         neutral, now = _openings(motion.neutral), _openings(motion.expression)
         ratio = np.where(neutral > 0.02, now / np.maximum(neutral, OPEN_EYE), 1.0)
         closure = np.clip(VIVID_LIDS * (1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
+        # one eye's lids are often seen less well than the other's; a wink is still a wink
+        closure = closure.mean() + np.float32(0.7) * (closure - closure.mean())
         own = self._shape
         for eye in range(2):
             ends, up, low = EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye]
@@ -181,7 +182,7 @@ class ExpressionTransfer:
             shape[fold_up] = 0.5 * shape[fold_up] + 0.5 * (own[fold_up] + carried) + 0.4 * shift
             shape[fold_low] = 0.5 * shape[fold_low] + 0.5 * (own[fold_low] + carried) - 0.05 * shift
             shape[IRISES[eye]] = own[IRISES[eye]] + carried
-        return closure
+        return np.asarray(closure, np.float32)
 
     def _meet_lips(self, shape: Points, motion: Motion) -> float:
         """Part the lips in ``shape`` by the driver's gap; returns it over the mouth's width."""

@@ -65,7 +65,7 @@ class Motion:
     expression: Points
     """(478, 3) float32: the driver's face now, in the head frame, head pose taken out."""
     face: FaceState | None = None
-    """Where the driver's face is in the driving picture; None while it is lost, and then the picture must not be used."""
+    """Where the driver's face is in the driving picture; None while it is lost: then the picture must not be used."""
 
 
 @dataclass(frozen=True, slots=True)

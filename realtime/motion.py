@@ -123,8 +123,8 @@ class NeutralKeeper:
     """Keeps the driver's neutral, and improves it by itself in the mode ``auto``.
 
     The first good frame is a guess, and a bad one where somebody starts in the middle of a word. So each frame is
-    judged for how calm, frontal, shut-mouthed and open-eyed it is; a clearly better one becomes the target, to which the
-    neutral in use eases over.
+    judged for how calm, frontal, shut-mouthed and open-eyed it is; a clearly better one becomes the target, to
+    which the neutral in use eases over.
     """
 
     MARGIN = 0.85
