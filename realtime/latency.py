@@ -98,9 +98,7 @@ class Ledger:
     @property
     def fps(self) -> float:
         """Pictures a second over the whole run; 0.0 before there are two."""
-        return (
-            (self.frames - 1) * 1e9 / (self.last_ns - self.first_ns) if self.last_ns > self.first_ns else 0.0
-        )
+        return (self.frames - 1) * 1e9 / (self.last_ns - self.first_ns) if self.last_ns > self.first_ns else 0.0
 
     @property
     def fps_now(self) -> float:
