@@ -58,7 +58,7 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
     """Open what ``--camera`` names: ``auto``, an index, ``/dev/videoN``, a video file or ``performer``.
 
     ``size`` and ``fps`` are wishes: the performer complies, a camera takes what is nearest, a file keeps its
-    own. ``pace`` matters to files only. Fails quickly and leaves nothing open.
+    own. ``pace`` matters to files and the performer. Fails quickly and leaves nothing open.
 
     Raises SourceMissing.
     """
