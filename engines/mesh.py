@@ -23,11 +23,14 @@ from engines.topology import (
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
     IRISES,
+    LOWER_LID_FOLDS,
     LOWER_LIDS,
     MOUTH_CORNERS,
     OVAL,
     TRIANGLES,
+    UPPER_LID_FOLDS,
     UPPER_LIDS,
+    Indices,
 )
 from engines.transfer import ExpressionTransfer
 from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
@@ -54,6 +57,15 @@ SHIFT_LIMIT = 0.4
 """How far the head may move in the picture, in face scales."""
 SCALE_LIMIT = 0.12
 """How much larger or smaller (natural logarithm) the head may become."""
+LID_LININGS = (LANDMARKS + np.arange(7), LANDMARKS + 7 + np.arange(7))
+"""Points that lie on each lower lid but are fetched from the skin above the upper one.
+
+What the mesh puts between the lids is thus more of the upper lid: as it falls, no white of the eye is squeezed into the
+slit. The eyeball is drawn there by itself.
+"""
+FIRST_RING = LANDMARKS + 14
+LINING = 0.3
+"""How far from its edge towards its fold an upper lid is fetched for that."""
 CURVE = 33
 SKIN = np.array([50, 280, 205, 425, 117, 346, 101, 330, 36, 266], np.intp)
 """Cheeks, where the colour of skin is read."""
@@ -68,31 +80,26 @@ class Lens:
     lower: Floats
 
     @staticmethod
-    def of(points: Floats, ends: NDArray[np.intp], upper: NDArray[np.intp], lower: NDArray[np.intp]) -> Lens:
+    def of(points: Floats, ends: Indices, upper: Indices, lower: Indices) -> Lens:
         """From landmarks in pixels (N, 2 or more); upper and lower run from the first of the ends to the second."""
-        a, b = points[ends[0], :2], points[ends[1], :2]
-        axis = b - a
-        length = max(float(np.hypot(axis[0], axis[1])), 1e-3)
-        axis = axis / length
-        return Lens(
-            np.array([a[0], a[1], b[0], b[1]], np.float32),
-            _curve(points[upper, :2] - a, axis, length),
-            _curve(points[lower, :2] - a, axis, length),
-        )
+        lens = Lens(np.empty(4, np.float32), np.empty(CURVE, np.float32), np.empty(CURVE, np.float32))
+        lens.ends[:2], lens.ends[2:] = points[ends[0], :2], points[ends[1], :2]
+        raster.trace_edge(points, ends[0], ends[1], upper, lens.upper)
+        raster.trace_edge(points, ends[0], ends[1], lower, lens.lower)
+        return lens
 
 
+_LOWER_LIDS = np.concatenate(LOWER_LIDS)
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _NO_MAP = np.empty(0, np.int16)
-_GRID = np.linspace(0, 1, CURVE, dtype=np.float32)
-
-
-def _curve(offsets: Floats, axis: Floats, length: float) -> Floats:
-    along = np.concatenate([[0.0], np.maximum.accumulate((offsets @ axis) / length), [1.0]])
-    below = np.concatenate([[0.0], offsets[:, 1] * axis[0] - offsets[:, 0] * axis[1], [0.0]])
-    table = np.interp(_GRID, along, below)
-    # straight pieces between landmarks show as corners
-    table[1:-1] = 0.25 * table[:-2] + 0.5 * table[1:-1] + 0.25 * table[2:]
-    return table.astype(np.float32)
+_EYES = tuple(
+    tuple(
+        np.ascontiguousarray(part[:: 1 if eye == 0 else -1])
+        for part in (EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye])
+    )
+    for eye in range(2)
+)
+"""Corners, upper and lower lid of each eye, from left to right in the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,7 @@ class _Features:
     shape: Points
     """(478, 3) in the head frame."""
     source: Floats
-    """(478 + rings, 2) pixels."""
+    """(478 + 14 + rings, 2) pixels: landmarks, linings of the lids, rings."""
     rings: Points
     """(rings, 3) in the head frame."""
     follows: Floats
@@ -187,6 +194,7 @@ class MeshGenerator:
         self._face = _Layer((0, 0))
         self._cover: Image = np.zeros(0, np.uint8)
         self._target: Floats = np.zeros((0, 3), np.float32)
+        self._source: Floats = np.zeros((0, 2), np.float32)
         self._tint: Floats | None = None
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
@@ -201,7 +209,11 @@ class MeshGenerator:
         rows = np.arange(0, -(-(box[3] - box[1]) // STEP), dtype=np.float32) * STEP + (STEP - 1) / 2
         columns = np.arange(0, -(-(box[2] - box[0]) // STEP), dtype=np.float32) * STEP + (STEP - 1) / 2
         lips = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
-        source = np.concatenate([pixels[:, :2], rings_px[:, :2]]).astype(np.float32)
+        linings = [
+            pixels[edge] + LINING * (pixels[fold] - pixels[edge])
+            for edge, fold in zip(UPPER_LIDS, UPPER_LID_FOLDS, strict=True)
+        ]
+        source = np.concatenate([pixels, *linings, rings_px])[:, :2].astype(np.float32)
         features = _Features(
             image=image,
             pose=pose,
@@ -229,6 +241,7 @@ class MeshGenerator:
         pose = _limited(motion, features.pose)
         wanted = features.transfer(motion)
         self._place(features, pose, wanted.shape)
+        self._line_lids(features, wanted.closure)
         self._warp(features)
         target = self._target
         if wanted.lips > 0:
@@ -249,24 +262,36 @@ class MeshGenerator:
         self._face = _Layer(features.identity.shape[:2])
         self._cover = np.empty(features.patch.shape[0] * features.patch.shape[1], np.uint8)
         self._target = np.empty((len(features.source), 3), np.float32)
+        self._source = features.fetch.copy()
         self._tint = None
 
     def _place(self, features: _Features, pose: Pose, shape: Points) -> None:
         """Where every point of the mesh is in the output."""
         target = self._target
         target[:LANDMARKS] = pose.project(shape)
-        still = features.source[LANDMARKS:]
+        target[LANDMARKS:FIRST_RING] = target[_LOWER_LIDS]
+        still = features.source[FIRST_RING:]
         moved = pose.project(features.rings)
-        target[LANDMARKS:, :2] = still + features.follows * (moved[:, :2] - still)
+        target[FIRST_RING:, :2] = still + features.follows * (moved[:, :2] - still)
         rigid = pose.project(features.shape[OVAL])
         dropped = np.tile(target[OVAL, :2] - rigid[:, :2], (len(RING_UP), 1))
-        target[LANDMARKS:, :2] += features.stretches * dropped
-        target[LANDMARKS:, 2] = 0
+        target[FIRST_RING:, :2] += features.stretches * dropped
+        target[FIRST_RING:, 2] = 0
+
+    def _line_lids(self, features: _Features, closure: Floats) -> None:
+        """Fetch what lies between lids that nearly meet from the upper one, and from the eye where they do not."""
+        for eye in range(2):
+            share = np.float32(np.clip((closure[eye] - 0.6) / 0.3, 0, 1))
+            lower, lining = features.fetch[LOWER_LIDS[eye]], features.fetch[LID_LININGS[eye]]
+            fold = features.fetch[LOWER_LID_FOLDS[eye]]
+            self._source[LID_LININGS[eye]] = lower + share * (lining - lower)
+            # landmarks of a lower lid lie a little inside the eye
+            self._source[LOWER_LIDS[eye]] = lower + share * np.float32(0.15) * (fold - lower)
 
     def _warp(self, features: _Features) -> None:
         """The picture around the face, then the face over it with a soft edge."""
         left, top, right, bottom = features.box
-        source, target = features.fetch, self._target
+        source, target = self._source, self._target
         corner = np.array([left, top], np.float32)
         target[:, :2] -= corner
         around = self._around
@@ -284,7 +309,7 @@ class MeshGenerator:
             face.depth.fill(np.inf)
             face.coarse.fill(0)
             x, y = int(low[0]), int(low[1])
-            raster.draw_mesh(target, source, TRIANGLES, x, y, STEP, face.coarse, face.depth)
+            raster.draw_mesh(target, source, FACE_TRIANGLES, x, y, STEP, face.coarse, face.depth)
             face.look_up(features.patch, face.picture)
             # the map is good where all of a sample's neighbours are
             covered = cv2.erode(np.isfinite(face.depth).view(np.uint8) * np.uint8(255), _NEIGHBOURS)
@@ -298,9 +323,7 @@ class MeshGenerator:
         self, features: _Features, index: int, pose: Pose, gaze: Floats, closure: float, target: Floats
     ) -> None:
         eye = features.eyes[index]
-        lens = Lens.of(target, EYE_CORNERS[index], UPPER_LIDS[index], LOWER_LIDS[index])
-        if index == 1:
-            lens = Lens.of(target, EYE_CORNERS[1][::-1], UPPER_LIDS[1][::-1], LOWER_LIDS[1][::-1])
+        lens = Lens.of(target, *_EYES[index])
         now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + self._carried(features, pose, index))
         to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
         move = (features.pose.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[:2] * features.pose.scale
@@ -308,8 +331,14 @@ class MeshGenerator:
         feather = max(1.2, 0.004 * features.image.shape[0])
         raster.draw_eye(
             self._out, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends, eye.lens.upper,
-            eye.lens.lower, to_own, eye.iris, move.astype(np.float32), stretch, 0.3 * max(closure, 0.0), feather,
+            eye.lens.lower, to_own, eye.iris, move.astype(np.float32), stretch, max(closure, 0.0), feather,
         )  # fmt: skip
+        shut = float(np.clip((closure - 0.6) / 0.3, 0, 1))
+        if shut > 0:
+            raster.draw_lashes(
+                self._out, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends, eye.lens.upper, shut,
+                1.25 * STEP,
+            )  # fmt: skip
 
     def _carried(self, features: _Features, pose: Pose, index: int) -> Floats:
         """How far expression alone moved the corners of an eye, (2,) pixels."""
@@ -388,10 +417,21 @@ def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
     )
 
 
+def _face_triangles() -> NDArray[np.int32]:
+    """The triangles of the face, with those between the lids hung between the upper lid and ``LID_LININGS``."""
+    triangles = TRIANGLES.copy()
+    for eye in range(2):
+        lids = np.concatenate([EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye]])
+        between = np.isin(triangles, lids).all(axis=1)
+        for lower, lining in zip(LOWER_LIDS[eye], LID_LININGS[eye], strict=True):
+            triangles[between] = np.where(triangles[between] == lower, lining, triangles[between])
+    return triangles
+
+
 def _ring_triangles() -> NDArray[np.int32]:
     """Two triangles for each gap between the rings, (360, 3) int32."""
     count = len(OVAL)
-    rows = [LANDMARKS + ring * count + np.arange(count) for ring in range(len(RING_UP))]
+    rows = [FIRST_RING + ring * count + np.arange(count) for ring in range(len(RING_UP))]
     triangles = []
     for inner, outer in pairwise(rows):
         after_inner, after_outer = np.roll(inner, -1), np.roll(outer, -1)
@@ -400,6 +440,7 @@ def _ring_triangles() -> NDArray[np.int32]:
     return np.asarray(np.concatenate(triangles), np.int32)
 
 
+FACE_TRIANGLES = _face_triangles()
 RING_TRIANGLES = _ring_triangles()
 
 
@@ -410,9 +451,7 @@ def _box(outline: Floats, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def _eye(index: int, pixels: Points, pose: Pose, shape: Points) -> _Eye:
-    ends, upper, lower = EYE_CORNERS[index], UPPER_LIDS[index], LOWER_LIDS[index]
-    if index == 1:
-        ends, upper, lower = ends[::-1], upper[::-1], lower[::-1]
+    ends, upper, lower = _EYES[index]
     iris = pixels[IRISES[index]]
     radius = float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean())
     a, b = shape[ends[0]], shape[ends[1]]

@@ -110,6 +110,41 @@ def _ramp(x: float) -> float:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
+def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) -> None:
+    """Sample one edge of a lens (see ``lens_box``) at even steps between its corners.
+
+    points: (N, 2 or more) float32, pixels; first and last: the corners; along_edge: (n,) the points between, in order;
+    table: (K,) float32, written to.
+    """
+    x0, y0 = points[first, 0], points[first, 1]
+    length = max(np.hypot(points[last, 0] - x0, points[last, 1] - y0), 1e-3)
+    ux, uy = (points[last, 0] - x0) / length, (points[last, 1] - y0) / length
+    steps = table.shape[0] - 1
+    before, before_below, filled = 0.0, 0.0, 0
+    for k in range(along_edge.shape[0] + 1):
+        if k < along_edge.shape[0]:
+            dx, dy = points[along_edge[k], 0] - x0, points[along_edge[k], 1] - y0
+            along = min(max((ux * dx + uy * dy) / length, before), 1.0)
+            below = ux * dy - uy * dx
+        else:
+            along, below = 1.0, 0.0
+        while filled <= steps and filled <= along * steps:
+            part = (filled / steps - before) / max(along - before, 1e-6)
+            table[filled] = before_below + (below - before_below) * min(part, 1.0)
+            filled += 1
+        before, before_below = along, below
+    while filled <= steps:
+        table[filled] = 0.0
+        filled += 1
+    # straight pieces between landmarks show as corners
+    left = table[0]
+    for k in range(1, steps):
+        here = table[k]
+        table[k] = 0.25 * left + 0.5 * here + 0.25 * table[k + 1]
+        left = here
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
 def lens_box(lens: Any, upper: Any, lower: Any, width: int, height: int, margin: float) -> tuple[int, int, int, int]:
     """The pixels that a lens may touch: left, top, right, bottom, the last two exclusive.
 
@@ -137,14 +172,14 @@ def lens_box(lens: Any, upper: Any, lower: Any, width: int, height: int, margin:
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def draw_eye(
     out: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, own_lower: Any,
-    to_own: Any, iris: Any, gaze: Any, stretch: float, shade: float, feather: float,
+    to_own: Any, iris: Any, gaze: Any, stretch: float, closure: float, feather: float,
 ) -> None:  # fmt: skip
     """Draw the eyeball between the lids, blended over what the mesh put there.
 
     out: (H, W, 3) uint8, written to; image: (H, W, 3) uint8, the portrait. lens, upper, lower: the opening now, as in
     ``lens_box``; own_*: the one painted. to_own: (2, 3) float32, output pixel to portrait pixel with the head's motion
     alone. iris: (3,) float32, centre and radius in the portrait; gaze: (2,) float32, how far it moves there, pixels.
-    stretch: how much taller than painted the eye is open, 1 or more. shade: 0 to 1, the shadow of a falling lid.
+    stretch: how much taller than painted the eye is open, 1 or more. closure: 0 as painted to 1 shut.
     """
     left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
@@ -162,7 +197,13 @@ def draw_eye(
             below = -uy * (x - lens[0]) + ux * (y - lens[1])
             from_top = below - _look_up(upper, along)
             from_bottom = _look_up(lower, along) - below
-            alpha = _ramp(from_top / feather) * _ramp(from_bottom / feather)
+            # a slit is narrower than the feather, and what the mesh squeezed into it is not to be seen
+            gap = from_top + from_bottom
+            soft = min(feather, 0.35 * gap + 0.2)
+            alpha = _ramp(from_top / soft) * _ramp(from_bottom / soft)
+            # lashes cover the last of it
+            slit = 1 - _ramp((gap / length - 0.03) / 0.09)
+            alpha *= 1 - closure * slit
             if alpha <= 0:
                 continue
             px = to_own[0, 0] * x + to_own[0, 1] * y + to_own[0, 2]
@@ -181,9 +222,44 @@ def draw_eye(
             own_below = min(max(own_below, first + edge), max(last - edge, first + edge))
             px = own_lens[0] + ox * own_along * own_length - oy * own_below
             py = own_lens[1] + oy * own_along * own_length + ox * own_below
-            light = 1 - shade * (1 - _ramp(from_top / (0.18 * length)))
+            light = 1 - 0.3 * closure * (1 - _ramp(from_top / (0.18 * length)))
+            light *= 1 - 0.6 * closure * slit
             for c in range(3):
                 value = _sample(image, px, py, c) * light
+                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def draw_lashes(
+    out: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, opacity: float, reach: float
+) -> None:
+    """Draw the edge of the upper lid over the line where shut lids meet.
+
+    Arguments as in ``draw_eye``. There the picture jumps from one side of the eye to the other, and a coarse map that
+    is interpolated shows what lies between: the eye. reach: how far from the line that goes, pixels.
+    """
+    left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], reach + 1)
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    own_length = max(np.hypot(own_lens[2] - own_lens[0], own_lens[3] - own_lens[1]), 1e-3)
+    ox, oy = (own_lens[2] - own_lens[0]) / own_length, (own_lens[3] - own_lens[1]) / own_length
+    for y in range(top, bottom):
+        for x in range(left, right):
+            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            if along <= 0 or along >= 1:
+                continue
+            first, last = _look_up(upper, along), _look_up(lower, along)
+            off = -uy * (x - lens[0]) + ux * (y - lens[1]) - 0.5 * (first + last)
+            alpha = (
+                opacity * _ramp(reach + 0.5 * abs(last - first) - abs(off)) * _ramp(9 * along) * _ramp(9 - 9 * along)
+            )
+            if alpha <= 0:
+                continue
+            own_below = _look_up(own_upper, along) + min(off, 0.0) - 0.5
+            px = own_lens[0] + ox * along * own_length - oy * own_below
+            py = own_lens[1] + oy * along * own_length + ox * own_below
+            for c in range(3):
+                value = _sample(image, px, py, c)
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
 
 
@@ -277,9 +353,11 @@ def load() -> None:
     three, two = np.ones(3, np.float32), np.zeros(2, np.float32)
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
     draw_mesh(points, points[:, :2].copy(), np.zeros((1, 3), np.int32), 0, 0, 2, maps, depth)
+    trace_edge(points, 0, 1, np.zeros(1, np.intp), edge)
     lay_over(picture, picture, np.zeros((2, 2), np.uint8), 0, 0)
     to_own = np.zeros((2, 3), np.float32)
     draw_eye(picture, picture, ends, edge, edge, ends, edge, edge, to_own, three, two, 1.0, 0.0, 1.0)
+    draw_lashes(picture, picture, ends, edge, edge, ends, edge, 0.0, 1.0)
     for writeable in (True, False):  # numba tells them apart, and pictures that were published are read-only
         driving = picture.copy()
         driving.flags.writeable = writeable

@@ -6,6 +6,7 @@ there what matters is not how far a point moved but whether the gap closes, so g
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ OPEN_EYE = 0.18
 GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
 """How far an iris may move from where it is painted, as shares of the eye's width, across and down."""
 
-VIVID_BROWS, VIVID_MOUTH, VIVID_LIDS, VIVID_JAW = 1.0, 1.1, 1.2, 1.25
+VIVID_BROWS, VIVID_MOUTH, VIVID_LIDS, VIVID_JAW = 1.0, 1.0, 1.1, 1.3
 """Trackers shrink what they see towards an average face; these undo what Face Mesh was measured to lose."""
 CATCH_UP_REACH = np.array([0.08, 0.15, 0.08, 0.15], np.float32)
 """How far smile, width of the mouth, brows and jaw of the driver go until all of a difference is made up for."""
@@ -64,7 +65,7 @@ class Pose3:
 
 
 def _width(shape: Points, ends: NDArray[np.intp]) -> float:
-    return max(float(np.linalg.norm(shape[ends[1]] - shape[ends[0]])), 1e-6)
+    return max(math.dist(shape[ends[0]].tolist(), shape[ends[1]].tolist()), 1e-6)
 
 
 def _openings(shape: Points) -> NDArray[np.float32]:
@@ -118,12 +119,16 @@ class ExpressionTransfer:
         self._marks = _marks(shape)
         self._drop = 0.0
         self._neutral: Points | None = None
+        self._rest_marks = self._marks
+        self._rest_openings = np.zeros(2, np.float32)
+        self._rest_gaze = np.zeros((2, 2), np.float32)
+        self._rest_mouth = self._mouth_width
         self._scale = np.ones((LANDMARKS, 3), np.float32)
 
     def __call__(self, motion: Motion) -> Pose3:
         """The portrait's face for one frame."""
         if self._neutral is not motion.neutral:
-            self._neutral, self._scale = motion.neutral, self._proportions(motion.neutral)
+            self._learn(motion.neutral)
         shape = self._shape + (motion.expression - motion.neutral) * self._scale
         self._catch_up(shape, motion)
         closure = self._shut_eyes(shape, motion)
@@ -132,6 +137,13 @@ class ExpressionTransfer:
         # what was exaggerated must not pass for a turn of the head
         shape = pose_against(shape, self._shape).unproject(shape)
         return Pose3(shape, gaze, closure, lips)
+
+    def _learn(self, neutral: Points) -> None:
+        """Keep what depends on the driver's neutral alone: it changes seldom."""
+        self._neutral = neutral
+        self._scale = self._proportions(neutral)
+        self._rest_marks, self._rest_openings, self._rest_gaze = _marks(neutral), _openings(neutral), _gaze(neutral)
+        self._rest_mouth = _width(neutral, MOUTH_CORNERS)
 
     def _proportions(self, neutral: Points) -> NDArray[np.float32]:
         """How much of a displacement of the driver each point takes, (478, 3)."""
@@ -152,7 +164,7 @@ class ExpressionTransfer:
         drooping corners of the mouth unsmiling when the driver grins. As an expression grows, the difference between
         the two resting faces is made up for.
         """
-        rest, now, own = _marks(motion.neutral), _marks(motion.expression), self._marks
+        rest, now, own = self._rest_marks, _marks(motion.expression), self._marks
         short = np.clip(rest - own, *CATCH_UP_LIMITS.T)
         active = np.clip((now - rest) / CATCH_UP_REACH, 0, 1)
         active[:2] = active[:2].max()
@@ -164,11 +176,14 @@ class ExpressionTransfer:
 
     def _shut_eyes(self, shape: Points, motion: Motion) -> NDArray[np.float32]:
         """Set the lids in ``shape`` as far shut as the driver's are."""
-        neutral, now = _openings(motion.neutral), _openings(motion.expression)
+        neutral, now = self._rest_openings, _openings(motion.expression)
         ratio = np.where(neutral > 0.02, now / np.maximum(neutral, OPEN_EYE), 1.0)
         closure = np.clip(VIVID_LIDS * (1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
         # one eye's lids are often seen less well than the other's; a wink is still a wink
-        closure = closure.mean() + np.float32(0.7) * (closure - closure.mean())
+        closure = closure.mean() + np.float32(0.5) * (closure - closure.mean())
+        # lids that nearly meet do meet: a rim of white under the lashes looks like a faint
+        nearly = np.clip((closure - 0.5) / 0.4, 0, 1)
+        closure = np.minimum(closure * (1 + np.float32(0.2) * nearly * nearly), 1)
         own = self._shape
         for eye in range(2):
             ends, up, low = EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye]
@@ -187,9 +202,8 @@ class ExpressionTransfer:
     def _meet_lips(self, shape: Points, motion: Motion) -> float:
         """Part the lips in ``shape`` by the driver's gap; returns it over the mouth's width."""
         driver = motion.expression
-        width = _width(motion.neutral, MOUTH_CORNERS)
         gap = driver[INNER_LOWER_LIP, 1] - driver[INNER_UPPER_LIP, 1]
-        wanted = np.maximum(gap - LIPS_MEET * width, 0) * self._scale[14, 1] * VIVID_JAW / VIVID_MOUTH
+        wanted = np.maximum(gap - LIPS_MEET * self._rest_mouth, 0) * self._scale[14, 1] * VIVID_JAW / VIVID_MOUTH
         wanted += self._drop * MOUTH_BOW
         error = wanted - (shape[INNER_LOWER_LIP, 1] - shape[INNER_UPPER_LIP, 1])
         shape[INNER_UPPER_LIP, 1] -= 0.3 * error
@@ -203,7 +217,7 @@ class ExpressionTransfer:
 
     def _turn_eyes(self, motion: Motion, closure: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far the irises move, (2, 2); both eyes look the same way."""
-        move = (_gaze(motion.expression) - _gaze(motion.neutral)).mean(axis=0)
+        move = (_gaze(motion.expression) - self._rest_gaze).mean(axis=0)
         limited = GAZE_LIMIT * np.tanh(move / GAZE_LIMIT)
         seen = 1 - np.clip(closure, 0, 1)[:, None] ** 2
         widths = np.array(self._eye_widths, np.float32)[:, None]

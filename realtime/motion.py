@@ -41,6 +41,8 @@ CALIBRATION_NS = 500_000_000
 EASE_S = 0.35
 """Time constant with which a new neutral takes over from the last."""
 
+ARRIVED = 2e-4
+"""When no point of the neutral is further than this from where it goes, in face scales, it has arrived."""
 FACING, FACING_END = np.radians(5.0), np.radians(15.0)
 """A head that is turned by more than the first is hardly at rest, and by more than the second surely not."""
 
@@ -172,7 +174,11 @@ class NeutralKeeper:
             self._collect(face)
         elif self._mode == "auto":
             self._judge(face, pose, shape, float(elapsed))
+        if self._current is self._best.neutral:
+            return self._current, pose, shape
         self._current = self._current.towards(self._best.neutral, 1 - float(np.exp(-elapsed / EASE_S)))
+        if float(np.abs(self._current.shape - self._best.neutral.shape).max()) < ARRIVED:
+            self._current = self._best.neutral
         pose = pose_against(pixels, self._current.shape)
         return self._current, pose, pose.unproject(pixels)
 

@@ -21,6 +21,7 @@ from engines.topology import (
     BROWS,
     EYE_CORNERS,
     INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
     IRISES,
     LOWER_LIDS,
     MOUTH_CORNERS,
@@ -85,7 +86,7 @@ def script(seconds: float) -> Act:
     number = int(sentence) * 29 + int(syllable)
     weight = 0.35 + 0.65 * abs(math.sin(2.4 * number + 0.7))
     jaw = speaking * weight * _pulse(phase) * 0.75
-    pucker = speaking * _pulse(phase) * weight * (0.7 if number % 3 == 1 else 0.0)
+    pucker = speaking * _pulse(phase) * weight * (0.45 if number % 3 == 1 else 0.0)
     listening = _fade((within - SENTENCE_S) / 0.4) * _fade((turn_s - within) / 0.4)
     smile = listening * (0.9 if int(sentence) % 2 == 0 else 0.35) + 0.12 * speaking
     blink = max(_pulse((seconds % _CYCLE_S - at) / BLINK_S) for at in _BLINKS) ** 0.6
@@ -119,14 +120,14 @@ class _Face:
         half = float(corners[1, 0] - corners[0, 0]) / 2
         below = np.clip((y - middle[1]) / 0.06 + 0.5, 0, 1)
         below[INNER_LOWER_LIP] = 1
-        for row in UPPER_LIP_ROWS:
+        for row in (INNER_UPPER_LIP, *UPPER_LIP_ROWS):
             below[row] = 0
         near = np.exp(-(((x - middle[0]) / 0.75) ** 2))
-        bow = np.clip(1 - ((x - middle[0]) / half) ** 2, 0, 1)
+        bow = np.clip(1 - ((x - middle[0]) / half) ** 2, 0, 1) ** 0.6
         on_lips = np.exp(-(((x - middle[0]) / (1.3 * half)) ** 2) - ((y - middle[1]) / 0.28) ** 2)
         past_lips = np.clip((y - middle[1] - 0.12) / 0.15, 0, 1)
         self.jaw = np.zeros_like(shape)
-        self.jaw[:, 1] = 0.42 * below * near * np.maximum(bow, past_lips)
+        self.jaw[:, 1] = 0.38 * below * near * np.maximum(bow, past_lips)
         self.smile = np.zeros_like(shape)
         for corner, side in zip(corners, (-1, 1), strict=True):
             weight = np.exp(-(((shape[:, :2] - corner[:2]) ** 2).sum(axis=1)) / 0.32**2)
