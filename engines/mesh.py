@@ -37,8 +37,8 @@ from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
 
 Floats = NDArray[np.float32]
 
-STEP = 2
-"""The backward map is computed at every second pixel each way, and interpolated between."""
+STEP, AROUND_STEP = 2, 4
+"""The backward maps of the face and of what is around it are computed at every so manieth pixel each way."""
 PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
 RING_UP = (0.7, 1.0, 1.2, 1.5, 1.8, 2.15)
@@ -137,7 +137,7 @@ class _Features:
     box: tuple[int, int, int, int]
     """What may change: left, top, right, bottom."""
     identity: Floats
-    """The backward map of a still picture over the box, every STEP pixels, from the box's corner."""
+    """The backward map of a still picture over the box, every AROUND_STEP pixels, from the box's corner."""
     patch: Image
     """The picture within the box."""
     fetch: Floats
@@ -147,34 +147,35 @@ class _Features:
 class _Layer:
     """Buffers for one warped layer: a coarse backward map, its depth, the map in full, and the picture."""
 
-    __slots__ = ("_memory", "_pixels", "coarse", "depth", "full", "picture")
+    __slots__ = ("_memory", "_pixels", "_step", "coarse", "depth", "full", "picture")
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        """``shape``: rows and columns of the coarse map."""
-        samples = shape[0] * shape[1]
+    def __init__(self, height: int, width: int, step: int) -> None:
+        """``height`` and ``width`` of the largest picture, in pixels; the coarse map has every ``step``-th."""
+        samples = -(-height // step) * -(-width // step)
+        self._step = step
         self._memory = (
             np.empty(samples * 2, np.float32),
             np.empty(samples, np.float32),
-            np.empty(samples * 2 * STEP * STEP, np.float32),
+            np.empty(samples * 2 * step * step, np.float32),
         )
-        self._pixels = np.empty(samples * 3 * STEP * STEP, np.uint8)
-        self.part(shape[0] * STEP, shape[1] * STEP)
+        self._pixels = np.empty(height * width * 3, np.uint8)
+        self.part(height, width)
 
     def part(self, height: int, width: int) -> _Layer:
         """Use as much of the memory as a picture of that size takes; it must not be larger than the whole."""
-        rows, columns = -(-height // STEP), -(-width // STEP)
+        step = self._step
+        rows, columns = -(-height // step), -(-width // step)
         coarse, depth, full = self._memory
         self.coarse = coarse[: rows * columns * 2].reshape(rows, columns, 2)
         self.depth = depth[: rows * columns].reshape(rows, columns)
-        self.full = full[: rows * columns * 2 * STEP * STEP].reshape(rows * STEP, columns * STEP, 2)
+        self.full = full[: rows * columns * 2 * step * step].reshape(rows * step, columns * step, 2)
         self.picture = self._pixels[: height * width * 3].reshape(height, width, 3)
         return self
 
     def look_up(self, image: Image, out: Image) -> None:
         """Interpolate the coarse map and fetch every pixel of ``out`` from ``image``."""
-        if self.full.size:
-            cv2.resize(self.coarse, None, self.full, STEP, STEP, cv2.INTER_LINEAR)
         height, width = out.shape[:2]
+        cv2.resize(self.coarse, None, self.full, self._step, self._step, cv2.INTER_LINEAR)
         cv2.remap(image, self.full[:height, :width], _NO_MAP, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
 
 
@@ -190,8 +191,8 @@ class MeshGenerator:
         self.mouth = mouth
         self._for: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
-        self._around = _Layer((0, 0))
-        self._face = _Layer((0, 0))
+        self._around = _Layer(1, 1, AROUND_STEP)
+        self._face = _Layer(1, 1, STEP)
         self._cover: Image = np.zeros(0, np.uint8)
         self._target: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
@@ -206,8 +207,10 @@ class MeshGenerator:
         rings_px, follows, stretches = _rings(pixels)
         height, width = image.shape[:2]
         box = _box(rings_px[-len(OVAL) :, :2], width, height)
-        rows = np.arange(0, -(-(box[3] - box[1]) // STEP), dtype=np.float32) * STEP + (STEP - 1) / 2
-        columns = np.arange(0, -(-(box[2] - box[0]) // STEP), dtype=np.float32) * STEP + (STEP - 1) / 2
+        columns, rows = (
+            np.arange(-(-(high - low) // AROUND_STEP), dtype=np.float32) * AROUND_STEP + (AROUND_STEP - 1) / 2
+            for low, high in (box[::2], box[1::2])
+        )
         lips = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         linings = [
             pixels[edge] + LINING * (pixels[fold] - pixels[edge])
@@ -258,9 +261,10 @@ class MeshGenerator:
         features: _Features = portrait.features
         self._for = portrait
         self._out = features.image.copy()
-        self._around = _Layer(features.identity.shape[:2])
-        self._face = _Layer(features.identity.shape[:2])
-        self._cover = np.empty(features.patch.shape[0] * features.patch.shape[1], np.uint8)
+        height, width = features.patch.shape[:2]
+        self._around = _Layer(height, width, AROUND_STEP)
+        self._face = _Layer(height, width, STEP)
+        self._cover = np.empty(height * width, np.uint8)
         self._target = np.empty((len(features.source), 3), np.float32)
         self._source = features.fetch.copy()
         self._tint = None
@@ -297,7 +301,7 @@ class MeshGenerator:
         around = self._around
         np.copyto(around.coarse, features.identity)
         around.depth.fill(np.inf)
-        raster.draw_mesh(target, source, RING_TRIANGLES, 0, 0, STEP, around.coarse, around.depth)
+        raster.draw_mesh(target, source, RING_TRIANGLES, 0, 0, AROUND_STEP, around.coarse, around.depth)
         around.look_up(features.patch, self._out[top:bottom, left:right])
 
         points = target[: LANDMARKS - 10, :2]

@@ -43,6 +43,8 @@ EASE_S = 0.35
 
 ARRIVED = 2e-4
 """When no point of the neutral is further than this from where it goes, in face scales, it has arrived."""
+JUDGE_NS = 60_000_000
+"""How often a face is judged as a neutral."""
 FACING, FACING_END = np.radians(5.0), np.radians(15.0)
 """A head that is turned by more than the first is hardly at rest, and by more than the second surely not."""
 
@@ -139,6 +141,7 @@ class NeutralKeeper:
         self._widest_eyes = np.zeros(2, np.float32)
         self._last_shape: Points | None = None
         self._time_ns = 0
+        self._judged_ns = -JUDGE_NS
         self._collected: list[Neutral] | None = None
         self._collect_until = 0
 
@@ -172,8 +175,8 @@ class NeutralKeeper:
         self._time_ns = face.time_ns
         if self._collected is not None:
             self._collect(face)
-        elif self._mode == "auto":
-            self._judge(face, pose, shape, float(elapsed))
+        elif self._mode == "auto" and not 0 <= face.time_ns - self._judged_ns < JUDGE_NS:
+            self._judge(face, pose, shape)
         if self._current is self._best.neutral:
             return self._current, pose, shape
         self._current = self._current.towards(self._best.neutral, 1 - float(np.exp(-elapsed / EASE_S)))
@@ -197,8 +200,10 @@ class NeutralKeeper:
         # what the person chose is not improved upon
         self._best, self._collected = _Best(mean, 0.0), None
 
-    def _judge(self, face: FaceState, pose: Pose, shape: Points, elapsed: float) -> None:
+    def _judge(self, face: FaceState, pose: Pose, shape: Points) -> None:
         assert self._best is not None
+        elapsed = float(np.clip((face.time_ns - self._judged_ns) / 1e9, 1e-3, 0.5))
+        self._judged_ns = face.time_ns
         eyes = eye_openings(shape)
         # forgets in some ten seconds, so that one startled look does not set the mark for good
         self._widest_eyes = np.maximum(self._widest_eyes * np.float32(1 - 0.02 * elapsed), eyes)
