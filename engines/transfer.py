@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.head import pose_against
 from engines.topology import (
     BROWS,
     CHIN,
@@ -49,9 +48,13 @@ CATCH_UP_LIMITS = np.array([[0, 0.12], [0, 0.2], [0, 0.1], [0, 0.1]], np.float32
 MOUTH_BOW = np.sin(np.linspace(0, np.pi, 11)[1:-1]).astype(np.float32)
 """An opening that is widest in the middle, over the points of the inner lips."""
 
+_ENDS, _UPPER, _LOWER = np.stack(EYE_CORNERS), np.stack(UPPER_LIDS), np.stack(LOWER_LIDS)
+_UPPER_FOLDS, _LOWER_FOLDS, _IRISES = np.stack(UPPER_LID_FOLDS), np.stack(LOWER_LID_FOLDS), np.stack(IRISES)
+_PUPILS = _IRISES[:, 0]
+
 
 @dataclass(frozen=True, slots=True)
-class Pose3:
+class Expression:
     """What a portrait's face shall look like, in its own head frame."""
 
     shape: Points
@@ -70,22 +73,21 @@ def _width(shape: Points, ends: NDArray[np.intp]) -> float:
 
 def _openings(shape: Points) -> NDArray[np.float32]:
     """Mean gap of each eye's lids over its width, (2,)."""
-    return np.array(
-        [
-            float((shape[low][2:5, 1] - shape[up][2:5, 1]).mean()) / _width(shape, ends)
-            for ends, up, low in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True)
-        ],
-        np.float32,
-    )
+    gaps = (shape[_LOWER[:, 2:5], 1] - shape[_UPPER[:, 2:5], 1]).mean(axis=1)
+    return np.asarray(gaps / _eye_widths(shape), np.float32)
+
+
+def _eye_widths(shape: Points) -> NDArray[np.float32]:
+    """(2,), never 0."""
+    across = shape[_ENDS[:, 1]] - shape[_ENDS[:, 0]]
+    return np.asarray(np.maximum(np.sqrt((across * across).sum(axis=1)), 1e-6), np.float32)
 
 
 def _gaze(shape: Points) -> NDArray[np.float32]:
     """Where each iris is between the corners of its eye, in eye widths, (2, 2)."""
-    ways = [
-        (shape[iris[0]] - shape[ends].mean(axis=0))[:2] / _width(shape, ends)
-        for ends, iris in zip(EYE_CORNERS, IRISES, strict=True)
-    ]
-    return np.array(ways, np.float32)
+    ends = shape[_ENDS, :2]
+    middles = 0.5 * (ends[:, 0] + ends[:, 1])
+    return np.asarray((shape[_PUPILS, :2] - middles) / _eye_widths(shape)[:, None], np.float32)
 
 
 def _marks(shape: Points) -> NDArray[np.float32]:
@@ -109,7 +111,8 @@ class ExpressionTransfer:
         """``shape`` is the portrait's own face, (478, 3) float32 in its head frame; kept, not written to."""
         self._shape = shape
         self._mouth_width = _width(shape, MOUTH_CORNERS)
-        self._eye_widths = [_width(shape, ends) for ends in EYE_CORNERS]
+        self._eye_widths = _eye_widths(shape)[:, None]
+        self._lid_gaps = shape[_LOWER] - shape[_UPPER]
         corners = np.stack([np.hypot(*(shape - shape[corner]).T[:2]) for corner in MOUTH_CORNERS]).min(axis=0)
         self._near_corners = np.exp(-((corners / 0.3) ** 2))[:, None].astype(np.float32)
         brows = np.stack([np.hypot(*(shape - shape[point]).T[:2]) for point in BROWS]).min(axis=0)
@@ -125,7 +128,7 @@ class ExpressionTransfer:
         self._rest_mouth = self._mouth_width
         self._scale = np.ones((LANDMARKS, 3), np.float32)
 
-    def __call__(self, motion: Motion) -> Pose3:
+    def __call__(self, motion: Motion) -> Expression:
         """The portrait's face for one frame."""
         if self._neutral is not motion.neutral:
             self._learn(motion.neutral)
@@ -134,9 +137,7 @@ class ExpressionTransfer:
         closure = self._shut_eyes(shape, motion)
         lips = self._meet_lips(shape, motion)
         gaze = self._turn_eyes(motion, closure)
-        # what was exaggerated must not pass for a turn of the head
-        shape = pose_against(shape, self._shape).unproject(shape)
-        return Pose3(shape, gaze, closure, lips)
+        return Expression(shape, gaze, closure, lips)
 
     def _learn(self, neutral: Points) -> None:
         """Keep what depends on the driver's neutral alone: it changes seldom."""
@@ -185,18 +186,14 @@ class ExpressionTransfer:
         nearly = np.clip((closure - 0.5) / 0.4, 0, 1)
         closure = np.minimum(closure * (1 + np.float32(0.2) * nearly * nearly), 1)
         own = self._shape
-        for eye in range(2):
-            ends, up, low = EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye]
-            carried = (shape[ends] - own[ends]).mean(axis=0)
-            gap = own[low] - own[up]
-            # a lid is a sheet over a ball: the upper one does nearly all of the way
-            shift = gap * closure[eye]
-            shape[up] = own[up] + carried + 0.9 * shift
-            shape[low] = own[low] + carried - 0.1 * shift
-            fold_up, fold_low = UPPER_LID_FOLDS[eye], LOWER_LID_FOLDS[eye]
-            shape[fold_up] = 0.5 * shape[fold_up] + 0.5 * (own[fold_up] + carried) + 0.4 * shift
-            shape[fold_low] = 0.5 * shape[fold_low] + 0.5 * (own[fold_low] + carried) - 0.05 * shift
-            shape[IRISES[eye]] = own[IRISES[eye]] + carried
+        carried = (shape[_ENDS] - own[_ENDS]).mean(axis=1, keepdims=True)
+        # a lid is a sheet over a ball: the upper one does nearly all of the way
+        shift = self._lid_gaps * closure[:, None, None].astype(np.float32)
+        shape[_UPPER] = own[_UPPER] + carried + 0.9 * shift
+        shape[_LOWER] = own[_LOWER] + carried - 0.1 * shift
+        shape[_UPPER_FOLDS] = 0.5 * (shape[_UPPER_FOLDS] + own[_UPPER_FOLDS] + carried) + 0.4 * shift
+        shape[_LOWER_FOLDS] = 0.5 * (shape[_LOWER_FOLDS] + own[_LOWER_FOLDS] + carried) - 0.05 * shift
+        shape[_IRISES] = own[_IRISES] + carried
         return np.asarray(closure, np.float32)
 
     def _meet_lips(self, shape: Points, motion: Motion) -> float:
@@ -220,5 +217,4 @@ class ExpressionTransfer:
         move = (_gaze(motion.expression) - self._rest_gaze).mean(axis=0)
         limited = GAZE_LIMIT * np.tanh(move / GAZE_LIMIT)
         seen = 1 - np.clip(closure, 0, 1)[:, None] ** 2
-        widths = np.array(self._eye_widths, np.float32)[:, None]
-        return np.asarray(limited * widths * seen, np.float32)
+        return np.asarray(limited * self._eye_widths * seen, np.float32)
