@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from engines.errors import TrackerError
+from engines.types import FaceState
+from realtime.portraits import PortraitPicture, load_portrait
+from realtime.stills import FaceFinder
 
 ROOT = Path(__file__).parents[1]
+
+# how long an example takes says more about the machine than about the program
+settings.register_profile("reenact", deadline=None)
+settings.load_profile("reenact")
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +49,41 @@ def face_landmarker(shared_dir: Path) -> Path:
     if not path.is_file():
         pytest.skip(f"no face landmarker bundle at {path}: python -m tools.models fetch face_landmarker")
     return path
+
+
+@pytest.fixture(scope="session")
+def face_finder() -> Iterator[FaceFinder]:
+    """Finds faces in stills; one for all tests, because it takes a second to load."""
+    try:
+        opened = FaceFinder()
+    except TrackerError as error:
+        pytest.skip(f"{error}: {error.cure}")
+    with opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def portrait_picture(face_finder: FaceFinder) -> PortraitPicture:
+    """The portrait that ships, 512x512."""
+    return load_portrait(None, (512, 512), finder=face_finder)
+
+
+@pytest.fixture(scope="session")
+def portrait_face(portrait_picture: PortraitPicture) -> FaceState:
+    """A calm, frontal face."""
+    return portrait_picture.face
+
+
+@pytest.fixture(scope="session")
+def driver_picture(face_finder: FaceFinder) -> PortraitPicture:
+    """The performer at rest, 640x480."""
+    return load_portrait(ROOT / "engines" / "assets" / "performer.png", (640, 480), finder=face_finder)
+
+
+@pytest.fixture(scope="session")
+def driver_face(driver_picture: PortraitPicture) -> FaceState:
+    """Another calm, frontal face."""
+    return driver_picture.face
 
 
 @pytest.fixture

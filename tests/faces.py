@@ -1,0 +1,99 @@
+"""Faces at a test's command: shapes that do something, and faces somewhere in a picture. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.head import Pose, own_pose, rotation_matrix
+from engines.topology import (
+    EYE_CORNERS,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    IRISES,
+    LOWER_LIDS,
+    LOWER_LIP_ROWS,
+    MOUTH_CORNERS,
+    UPPER_LIDS,
+)
+from engines.types import FaceState, Motion, Points
+
+SIZE = (640, 480)
+FRAME_NS = 33_333_333
+
+
+def shape_of(face: FaceState) -> Points:
+    """The face in its own head frame."""
+    pixels = face.pixels()
+    return own_pose(pixels).unproject(pixels)
+
+
+def width(shape: Points, ends: NDArray[np.intp]) -> float:
+    return float(np.linalg.norm(shape[ends[1]] - shape[ends[0]]))
+
+
+def lids(shape: Points) -> NDArray[np.float32]:
+    """Gap of each eye's lids over the eye's width, (2,)."""
+    gaps = [
+        (shape[low, 1] - shape[up, 1])[2:5].mean() / width(shape, ends)
+        for ends, up, low in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True)
+    ]
+    return np.array(gaps, np.float32)
+
+
+def lips(shape: Points) -> float:
+    """Gap of the lips over the mouth's width."""
+    gap = (shape[INNER_LOWER_LIP, 1] - shape[INNER_UPPER_LIP, 1])[3:6].mean()
+    return float(gap) / width(shape, MOUTH_CORNERS)
+
+
+def doing(
+    shape: Points, *, jaw: float = 0.0, shut: float | tuple[float, float] = 0.0, gaze: tuple[float, float] = (0, 0)
+) -> Points:
+    """The shape with lips parted by ``jaw`` mouth widths, lids shut by that share, irises moved by eye widths."""
+    done = shape.copy()
+    drop = jaw * width(shape, MOUTH_CORNERS) * np.sin(np.linspace(0, np.pi, 11))[1:-1].astype(np.float32)
+    for row in (INNER_LOWER_LIP, *LOWER_LIP_ROWS):
+        done[row, 1] += drop
+    shares = np.broadcast_to(np.asarray(shut, np.float32), 2)
+    for ends, up, low, iris, share in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, IRISES, shares, strict=True):
+        done[up] += share * (shape[low] - shape[up])
+        done[iris, :2] += np.array(gaze, np.float32) * np.float32(width(shape, ends))
+    return done
+
+
+def turned(rotation: Iterable[float] = (0, 0, 0), at: tuple[float, float] = (320, 210), scale: float = 70.0) -> Pose:
+    """A head at a place in the picture, turned by a rotation vector."""
+    return Pose(
+        rotation_matrix(np.array(list(rotation), np.float32)), np.array([*at, 0], np.float32), scale
+    )  # fmt: skip
+
+
+def seen(shape: Points, pose: Pose | None = None, *, time_ns: int = 0, size: tuple[int, int] = SIZE) -> FaceState:
+    """The face that a tracker without error would see."""
+    return at_pixels((pose or turned()).project(shape), time_ns=time_ns, size=size)
+
+
+def at_pixels(pixels: Points, *, time_ns: int = 0, size: tuple[int, int] = SIZE) -> FaceState:
+    """The face with its landmarks at these pixels, (478, 3)."""
+    return FaceState(0, time_ns, pixels / np.array([size[0], size[1], size[0]], np.float32), size)
+
+
+def relative(
+    neutral: Points,
+    expression: Points | None = None,
+    *,
+    rotation: Iterable[float] = (0, 0, 0),
+    face: FaceState | None = None,
+) -> Motion:
+    """A driver of that neutral making that face, the head turned by a rotation vector."""
+    return Motion(
+        rotation=rotation_matrix(np.array(list(rotation), np.float32)),
+        translation=np.zeros(2, np.float32),
+        scale=1.0,
+        neutral=neutral,
+        expression=neutral if expression is None else expression,
+        face=face,
+    )
