@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from engines.head import Pose, own_pose, rotation_matrix
 from engines.topology import (
+    BROWS,
+    CHIN,
     EYE_CORNERS,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
@@ -50,13 +52,26 @@ def lips(shape: Points) -> float:
 
 
 def doing(
-    shape: Points, *, jaw: float = 0.0, shut: float | tuple[float, float] = 0.0, gaze: tuple[float, float] = (0, 0)
+    shape: Points,
+    *,
+    jaw: float = 0.0,
+    smile: float = 0.0,
+    brows: float = 0.0,
+    shut: float | tuple[float, float] = 0.0,
+    gaze: tuple[float, float] = (0, 0),
 ) -> Points:
-    """The shape with lips parted by ``jaw`` mouth widths, lids shut by that share, irises moved by eye widths."""
+    """The shape with lips parted by ``jaw`` mouth widths, corners of the mouth out and up by ``smile`` and brows up by
+    ``brows`` head units, lids shut by that share, irises moved by ``gaze`` eye widths (right and down in the picture).
+    """
     done = shape.copy()
     drop = jaw * width(shape, MOUTH_CORNERS) * np.sin(np.linspace(0, np.pi, 11))[1:-1].astype(np.float32)
     for row in (INNER_LOWER_LIP, *LOWER_LIP_ROWS):
         done[row, 1] += drop
+    done[CHIN, 1] += 0.8 * drop.max()
+    for corner, side in zip(MOUTH_CORNERS, (-1, 1), strict=True):
+        near = np.exp(-(((shape[:, :2] - shape[corner, :2]) ** 2).sum(axis=1)) / 0.3**2)
+        done[:, :2] += smile * near[:, None] * np.array([side, -1], np.float32)
+    done[BROWS, 1] -= brows
     shares = np.broadcast_to(np.asarray(shut, np.float32), 2)
     for ends, up, low, iris, share in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, IRISES, shares, strict=True):
         done[up] += share * (shape[low] - shape[up])
