@@ -21,7 +21,7 @@ def test_portraits_follow_their_drivers(shared_dir: Path, face_landmarker: Path,
     assert len(report["pairs"]) == 3
     for pair in report["pairs"]:
         assert pair["output_found"] == pair["frames"]
-        assert pair["mean_r"] > 0.8, pair["driver"]
+        assert pair["mean_r"] > 0.75, pair["driver"]
         assert pair["jitter_px"] < 0.3
         assert (tmp_path / f"{Path(pair['driver']).stem}-{Path(pair['portrait']).stem}-sheet.png").is_file()
     assert set(SIX) <= set(report["channels"])
