@@ -96,3 +96,31 @@ def rotation_matrix(vector: NDArray[np.float32]) -> Rotation:
     x, y, z = (float(v) / angle for v in vector)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross), np.float32)
+
+
+def turn_angles(rotation: Rotation) -> NDArray[np.float32]:
+    """A rotation as angles about x, y and z in radians, (3,) float32: about x first, about z last.
+
+    Added to a head's own angles they nod, shake and tilt that head about its own axes, whichever way it faces.
+    """
+    return np.array(
+        [
+            np.arctan2(rotation[2, 1], rotation[2, 2]),
+            np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0])),
+            np.arctan2(rotation[1, 0], rotation[0, 0]),
+        ],
+        np.float32,
+    )
+
+
+def from_turn_angles(angles: NDArray[np.float32]) -> Rotation:
+    """The rotation that ``turn_angles`` reads as these angles, where the second is within a quarter turn."""
+    (sx, sy, sz), (cx, cy, cz) = np.sin(angles).tolist(), np.cos(angles).tolist()
+    return np.array(
+        [
+            [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
+            [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
+            [-sy, cy * sx, cy * cx],
+        ],
+        np.float32,
+    )

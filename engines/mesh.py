@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engines import raster
 from engines.errors import GeneratorError
-from engines.head import Pose, own_pose, rotation_matrix, rotation_vector
+from engines.head import Pose, from_turn_angles, own_pose, turn_angles
 from engines.topology import (
     EYE_CORNERS,
     INNER_LOWER_LIP,
@@ -380,12 +380,12 @@ class MeshGenerator:
 
 def _limited(motion: Motion, own: Pose) -> Pose:
     """The portrait's pose for a motion, within what a mesh can show."""
-    turn = rotation_vector(motion.rotation)
+    turn = turn_angles(motion.rotation)
     angle = float(np.linalg.norm(turn))
     if angle > TURN_KNEE:
         room = TURN_LIMIT - TURN_KNEE
         turn = turn * np.float32((TURN_KNEE + room * np.tanh((angle - TURN_KNEE) / room)) / angle)
-    rotation = np.asarray(rotation_matrix(turn) @ own.rotation, np.float32)
+    rotation = from_turn_angles(turn_angles(own.rotation) + turn)
     scale = own.scale * float(np.exp(SCALE_LIMIT * np.tanh(np.log(motion.scale) / SCALE_LIMIT)))
     shift = SHIFT_LIMIT * np.tanh(motion.translation / SHIFT_LIMIT)
     pivot = own.project(PIVOT[None])[0]
