@@ -58,8 +58,8 @@ class Act:
     gaze: tuple[float, float] = (0.0, 0.0)
     """To the right in the picture and down, in eye widths."""
     turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Rotation vector in radians, image axes: nodding down is negative in the first, looking to the left in the picture
-    positive in the second, the third tilts clockwise."""
+    """Rotation vector in radians, image axes: the first lowers the nose, the second turns it to the left in the picture,
+    the third tilts the head clockwise."""
 
 
 def _pulse(x: float) -> float:
@@ -94,7 +94,7 @@ def script(seconds: float) -> Act:
         (within - SENTENCE_S) / 1.2
     )
     yaw = 0.30 * math.sin(2 * math.pi * seconds / 9.7 + 0.4) * _fade((seconds - 2.5) / 2)
-    pitch = 0.07 * math.sin(2 * math.pi * seconds / 6.1) - 0.12 * listening * _pulse((within - SENTENCE_S) * 1.6 % 1.0)
+    pitch = 0.07 * math.sin(2 * math.pi * seconds / 6.1) + 0.12 * listening * _pulse((within - SENTENCE_S) * 1.6 % 1.0)
     pitch += 0.04 * speaking * math.sin(2 * math.pi * beat / 3)
     roll = 0.06 * math.sin(2 * math.pi * seconds / 7.3 + 1.0)
     glance = 0.13 * math.tanh(4 * math.sin(2 * math.pi * seconds / 5.3))
