@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engines.head import Pose, own_pose, pose_against, rotation_matrix, rotation_vector
+from engines.head import (
+    Pose,
+    from_turn_angles,
+    own_pose,
+    pose_against,
+    rotation_matrix,
+    rotation_vector,
+    turn_angles,
+)
 from engines.topology import MIRROR, RIGID
 from engines.types import FaceState
 from tests.faces import doing, shape_of
@@ -67,6 +75,24 @@ def test_axes_turn_by_the_right_hand(vector: Vector, point: Vector, there: Vecto
 def test_no_turn_is_exactly_none() -> None:
     np.testing.assert_array_equal(rotation_matrix(np.zeros(3, np.float32)), np.eye(3))
     np.testing.assert_array_equal(rotation_vector(np.eye(3, dtype=np.float32)), np.zeros(3))
+
+
+@given(st.floats(-3.1, 3.1), st.floats(-1.5, 1.5), st.floats(-3.1, 3.1))
+def test_turn_angles_and_matrix_are_inverse(x: float, y: float, z: float) -> None:
+    angles = np.array([x, y, z], np.float32)
+    matrix = from_turn_angles(angles)
+    assert matrix.dtype == np.float32
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-5)
+    assert np.linalg.det(matrix) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(turn_angles(matrix), angles, atol=1e-4)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@given(angle=st.floats(-1.5, 1.5))
+def test_about_one_axis_angles_are_the_vector(axis: int, angle: float) -> None:
+    vector = (np.eye(3)[axis] * angle).astype(np.float32)
+    np.testing.assert_allclose(turn_angles(rotation_matrix(vector)), vector, atol=1e-4)
+    np.testing.assert_allclose(from_turn_angles(vector), rotation_matrix(vector), atol=1e-5)
 
 
 @given(poses)
