@@ -41,8 +41,8 @@ STEP, AROUND_STEP = 2, 4
 """The backward maps of the face and of what is around it are computed at every so manieth pixel each way."""
 PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
-RING_UP = (0.7, 1.0, 1.2, 1.5, 1.8, 2.15)
-RING_DOWN = (0.7, 1.0, 1.12, 1.3, 1.6, 2.0)
+RING_UP = (0.7, 1.0, 1.2, 1.48, 1.72, 2.0)
+RING_DOWN = (0.7, 1.0, 1.12, 1.3, 1.55, 1.9)
 """How far out each ring lies above and below the face, in multiples of the outline around its centre.
 
 The innermost ones lie under the face: where a turning face draws back its edge, there is something behind.

@@ -334,7 +334,11 @@ def paint_mouth(
             tooth = abs(side) / (0.2 + 0.06 * abs(side))
             seam = min(tooth - np.floor(tooth), np.ceil(tooth) - tooth)
             enamel = 0.86 + 0.14 * _ramp(seam / 0.12)
-            tongue = _ramp((0.24 - up) / 0.12) * _ramp(arch * 1.6 - 0.3) * _ramp((down + up - 0.12) / 0.12)
+            tongue = (
+                _ramp((0.16 + 0.32 * (down + up) - up) / 0.14)
+                * _ramp(arch * 1.6 - 0.3)
+                * _ramp((down + up - 0.12) / 0.12)
+            )
             # lips and cheeks shade what is behind them
             light = (0.45 + 0.55 * _ramp(down / 0.07)) * (0.35 + 0.65 * _ramp(arch * 1.5))
             for c in range(3):
