@@ -1,0 +1,77 @@
+"""The README's picture: the performer beside the default portrait that follows.
+
+    python -m tools.picture [--out docs/reenact.jpg]
+
+Both faces are rendered ones, and what is shown is what the program makes of them: tracker, motion and mesh generator.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+from PIL import Image as Pictures
+
+from engines.generator import create
+from engines.types import Image
+from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.motion import MotionTransfer
+from realtime.performer import Act, Performer, script
+from realtime.portraits import load_portrait
+from realtime.tracking import open_tracker
+
+SECONDS, FPS = 12.0, 30
+TILE = (360, 300)
+
+
+def moments(acts: list[Act]) -> list[int]:
+    """The frames to show: talking, a blink, a smile and a turned head."""
+    scores = (
+        [act.jaw - 2 * act.pucker - abs(act.turn[1]) for act in acts],
+        [act.blink - act.jaw - abs(act.turn[1]) for act in acts],
+        [act.smile - act.blink - act.pucker for act in acts],
+        [abs(act.turn[1]) - act.blink - act.pucker for act in acts],
+    )
+    return [int(np.argmax(score)) for score in scores]
+
+
+def tile(image: Image) -> Image:
+    """The middle of a picture at the size of a tile."""
+    width, height = TILE
+    across = round(image.shape[0] * width / height)
+    left = (image.shape[1] - across) // 2
+    cut = np.ascontiguousarray(image[:, left : left + across])
+    return np.asarray(cv2.resize(cut, TILE, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def picture() -> Image:
+    """Drivers above, what became of them below, (600, 1440, 3)."""
+    performer, tracker, motion, generator = Performer((640, 480)), open_tracker(None), MotionTransfer(), create("mesh")
+    face = load_portrait(None, (640, 480))
+    portrait = generator.prepare(face.name, face.image, face.face)
+    acts = [script(number / FPS) for number in range(round(SECONDS * FPS))]
+    chosen = moments(acts)
+    columns: dict[int, Image] = {}
+    for number, act in enumerate(acts):
+        driving = performer.picture(act)
+        time_ns = round(number * 1e9 / FPS)
+        seen = tracker.track(Frame(driving, PixelFormat.RGB, number, Stamps(time_ns), time_ns))
+        shown = generator.drive(portrait, motion.update(seen, time_ns), driving)
+        if number in chosen:
+            columns[number] = np.vstack([tile(driving), tile(shown)])
+    tracker.close()
+    return np.hstack([columns[number] for number in chosen])
+
+
+def main(out: Annotated[Path, typer.Option(help="Where to write it.")] = Path("docs/reenact.jpg")) -> None:
+    """Make the README's picture."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Pictures.fromarray(picture()).save(out, quality=88)
+    typer.echo(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
