@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engines import raster
 from engines.errors import GeneratorError
-from engines.head import Pose, from_turn_angles, turn_angles
+from engines.head import Pose, from_turn_angles, rotation_matrix, rotation_vector, turn_angles
 from engines.mesh_features import (
     EYES,
     FACE_TRIANGLES,
@@ -41,6 +41,8 @@ Floats = NDArray[np.float32]
 
 STEP, AROUND_STEP = 2, 4
 """The backward maps of the face and of what is around it are computed at every so manieth pixel each way."""
+FAR = np.float32(1e30)
+"""Behind everything; finite, as the compiled loops take no infinities."""
 PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
 TURN_KNEE, TURN_LIMIT = np.radians(24.0), np.radians(34.0)
@@ -49,6 +51,7 @@ SHIFT_LIMIT = 0.4
 """How far the head may move in the picture, in face scales."""
 SCALE_LIMIT = 0.12
 """How much larger or smaller (natural logarithm) the head may become."""
+_INNER_LIPS = np.concatenate([MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP])
 _LOWER_LIDS = np.concatenate(LOWER_LIDS)
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _NO_MAP = np.empty(0, np.int16)
@@ -177,7 +180,7 @@ class MeshGenerator:
         target[:, :2] -= corner
         around = self._around
         np.copyto(around.coarse, features.identity)
-        around.depth.fill(np.inf)
+        around.depth.fill(FAR)
         raster.draw_mesh(target, source, RING_TRIANGLES, 0, 0, AROUND_STEP, around.coarse, around.depth)
         around.look_up(features.patch, self._out[top:bottom, left:right])
 
@@ -187,13 +190,13 @@ class MeshGenerator:
         width, height = (int(n) for n in high - low)
         if width >= STEP and height >= STEP:
             face = self._face.part(height, width)
-            face.depth.fill(np.inf)
+            face.depth.fill(FAR)
             face.coarse.fill(0)
             x, y = int(low[0]), int(low[1])
             raster.draw_mesh(target, source, FACE_TRIANGLES, x, y, STEP, face.coarse, face.depth)
             face.look_up(features.patch, face.picture)
             # the map is good where all of a sample's neighbours are
-            covered = cv2.erode(np.isfinite(face.depth).view(np.uint8) * np.uint8(255), _NEIGHBOURS)
+            covered = cv2.erode((face.depth < FAR).view(np.uint8) * np.uint8(255), _NEIGHBOURS)
             covered = cv2.blur(covered, (3, 3))
             cover = self._cover[: height * width].reshape(height, width)
             cv2.resize(covered, (width, height), cover, interpolation=cv2.INTER_LINEAR)
@@ -227,6 +230,18 @@ class MeshGenerator:
         rigid = pose.project(features.shape[ends])[:, :2]
         return np.asarray((self._target[ends, :2] - rigid).mean(axis=0), np.float32)
 
+    def _seen_mouth(self, motion: Motion, driving: Image | None) -> Points | None:
+        """The driver's landmarks in pixels where the inside of that mouth may be shown, else None.
+
+        Lips that lie beyond the edge of the picture are only guessed, and what would be read there is no mouth.
+        """
+        if self.mouth != "driver" or driving is None or motion.face is None:
+            return None
+        pixels = motion.face.pixels()
+        lips = pixels[_INNER_LIPS, :2]
+        inside = (lips >= 0).all() and (lips <= np.array([driving.shape[1] - 1, driving.shape[0] - 1])).all()
+        return pixels if inside else None
+
     def _fill_mouth(self, features: MeshFeatures, motion: Motion, driving: Image | None, lips: float) -> None:
         lens = Lens.of(self._target, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         opacity = float(np.clip((lips - 0.01) / 0.03, 0, 1))
@@ -236,8 +251,8 @@ class MeshGenerator:
         if opacity <= 0:
             return
         feather = max(1.5, 0.006 * features.image.shape[0])
-        if self.mouth == "driver" and driving is not None and motion.face is not None:
-            pixels = motion.face.pixels()
+        pixels = self._seen_mouth(motion, driving)
+        if pixels is not None and driving is not None:
             its = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
             skin = skin_colour(driving, pixels)
             tint = np.clip(features.skin / np.maximum(skin, 8), 0.4, 1.8).astype(np.float32)
@@ -257,12 +272,12 @@ class MeshGenerator:
 
 def _limited(motion: Motion, own: Pose) -> Pose:
     """The portrait's pose for a motion, within what a mesh can show."""
-    turn = turn_angles(motion.rotation)
+    turn = rotation_vector(motion.rotation)
     angle = float(np.linalg.norm(turn))
     if angle > TURN_KNEE:
         room = TURN_LIMIT - TURN_KNEE
         turn = turn * np.float32((TURN_KNEE + room * np.tanh((angle - TURN_KNEE) / room)) / angle)
-    rotation = from_turn_angles(turn_angles(own.rotation) + turn)
+    rotation = from_turn_angles(turn_angles(own.rotation) + turn_angles(rotation_matrix(turn)))
     scale = own.scale * float(np.exp(SCALE_LIMIT * np.tanh(np.log(motion.scale) / SCALE_LIMIT)))
     shift = SHIFT_LIMIT * np.tanh(motion.translation / SHIFT_LIMIT)
     pivot = own.project(PIVOT[None])[0]

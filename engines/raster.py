@@ -199,7 +199,7 @@ def draw_eye(
             from_bottom = _look_up(lower, along) - below
             # a slit is narrower than the feather, and what the mesh squeezed into it is not to be seen
             gap = from_top + from_bottom
-            soft = min(feather, 0.35 * gap + 0.2)
+            soft = min(feather, 0.35 * max(gap, 0.0) + 0.2)
             alpha = _ramp(from_top / soft) * _ramp(from_bottom / soft)
             # lashes cover the last of it
             slit = 1 - _ramp((gap / length - 0.03) / 0.09)

@@ -42,7 +42,7 @@ EASE_S = 0.35
 """Time constant with which a new neutral takes over from the last."""
 
 ARRIVED = 2e-4
-"""When no point of the neutral is further than this from where it goes, in face scales, it has arrived."""
+"""When nothing of the neutral is further than this from where it goes, in face scales or radians, it has arrived."""
 JUDGE_NS = 60_000_000
 """How often a face is judged as a neutral."""
 FACING, FACING_END = np.radians(5.0), np.radians(15.0)
@@ -107,6 +107,14 @@ class Neutral:
         shape = np.asarray(self.shape + np.float32(weight) * (other.shape - self.shape), np.float32)
         return Neutral(shape, pose, other.width)
 
+    def distance(self, other: Neutral) -> float:
+        """The furthest that anything is from the other: points and head in face scales, turn in radians."""
+        turn = rotation_vector(other.pose.rotation @ self.pose.rotation.T)
+        moved = (other.pose.origin - self.pose.origin) / self.pose.scale
+        grown = np.log(other.pose.scale / self.pose.scale)
+        shape = other.shape - self.shape
+        return float(max(np.abs(part).max() for part in (turn, moved, grown, shape)))
+
     def mirrored(self) -> Neutral:
         """The same neutral in the flipped picture."""
         flip = np.array([-1, 1, 1], np.float32)
@@ -117,10 +125,13 @@ class Neutral:
 
 @dataclass(slots=True)
 class _Best:
-    """The best neutral seen so far, and how good it is (lower is better)."""
+    """The best neutral seen so far, how far it was turned away, and how fast the face was moving."""
 
     neutral: Neutral
-    cost: float
+    tilt: float = 0.0
+    speed: float = 0.0
+    chosen: bool = False
+    """By the person: not to be improved upon."""
 
 
 class NeutralKeeper:
@@ -159,7 +170,7 @@ class NeutralKeeper:
         if self._current is not None:
             self._current = self._current.mirrored()
         if self._best is not None:
-            self._best = _Best(self._best.neutral.mirrored(), self._best.cost)
+            self._best = replace(self._best, neutral=self._best.neutral.mirrored())
         self._usual = self._last_shape = self._collected = None
         self._widest_eyes = self._widest_eyes[::-1].copy()
 
@@ -168,7 +179,7 @@ class NeutralKeeper:
         pixels = face.pixels()
         if self._current is None or self._best is None:
             neutral = Neutral.of(face) if self._mode == "first" else Neutral.of(face).facing()
-            self._current, self._best = neutral, _Best(neutral, np.inf)
+            self._current, self._best = neutral, _Best(neutral)
         pose = pose_against(pixels, self._current.shape)
         shape = pose.unproject(pixels)
         elapsed = np.clip((face.time_ns - self._time_ns) / 1e9, 1e-3, 0.5)
@@ -180,7 +191,7 @@ class NeutralKeeper:
         if self._current is self._best.neutral:
             return self._current, pose, shape
         self._current = self._current.towards(self._best.neutral, 1 - float(np.exp(-elapsed / EASE_S)))
-        if float(np.abs(self._current.shape - self._best.neutral.shape).max()) < ARRIVED:
+        if self._current.distance(self._best.neutral) < ARRIVED:
             self._current = self._best.neutral
         pose = pose_against(pixels, self._current.shape)
         return self._current, pose, pose.unproject(pixels)
@@ -197,31 +208,39 @@ class NeutralKeeper:
         for neutral in self._collected[1:]:
             count += 1
             mean = mean.towards(neutral, 1 / count)
-        # what the person chose is not improved upon
-        self._best, self._collected = _Best(mean, 0.0), None
+        self._best, self._collected = _Best(mean, chosen=True), None
 
     def _judge(self, face: FaceState, pose: Pose, shape: Points) -> None:
         assert self._best is not None
+        if self._best.chosen:
+            return
         elapsed = float(np.clip((face.time_ns - self._judged_ns) / 1e9, 1e-3, 0.5))
         self._judged_ns = face.time_ns
-        eyes = eye_openings(shape)
         # forgets in some ten seconds, so that one startled look does not set the mark for good
-        self._widest_eyes = np.maximum(self._widest_eyes * np.float32(1 - 0.02 * elapsed), eyes)
+        self._widest_eyes = np.maximum(self._widest_eyes * np.float32(1 - 0.02 * elapsed), eye_openings(shape))
+        tilt, speed = float(np.linalg.norm(rotation_vector(pose.rotation))), 0.0
         if self._usual is None or self._last_shape is None:
-            self._usual, self._last_shape = shape, shape
-            speed = 0.0
+            self._usual, self._best.tilt = shape, tilt
         else:
             self._usual = self._usual + np.float32(1 - np.exp(-elapsed / 2.0)) * (shape - self._usual)
             speed = float(np.abs(shape - self._last_shape).mean()) / elapsed
         self._last_shape = shape
-        tilt = float(np.linalg.norm(rotation_vector(pose.rotation)))
+        # the best one is judged again too, by what has been learnt of the driver since
+        best = self._cost(self._best.neutral.shape, self._best.tilt, self._best.speed)
+        if self._cost(shape, tilt, speed) < best * self.MARGIN - 0.01:
+            self._best = _Best(Neutral.of(face).facing(), tilt, speed)
+
+    def _cost(self, shape: Points, tilt: float, speed: float) -> float:
+        """How far a face is from calm, frontal, shut-mouthed, open-eyed and usual."""
+        assert self._usual is not None
+        eyes = eye_openings(shape)
         closed = float(1 - (eyes / np.maximum(self._widest_eyes, 1e-6)).min())
-        unusual = float(np.abs(shape - self._usual)[:468].mean())
-        cost = 1.0 * tilt + 2.0 * mouth_opening(shape) + 1.5 * max(closed - 0.15, 0) + 0.3 * speed + 6.0 * unusual
-        if not np.isfinite(self._best.cost):
-            self._best.cost = cost
-        elif cost < self._best.cost * self.MARGIN - 0.01:
-            self._best = _Best(Neutral.of(face).facing(), cost)
+        change = shape - self._usual
+        # brows and gaze are few of the points: squares let them count
+        unusual = float(np.sqrt((change * change).mean()))
+        smiling = max(-corner_drop(shape), 0.0)
+        still = tilt + 0.3 * speed + 6.0 * unusual
+        return still + 2.0 * mouth_opening(shape) + 1.5 * max(closed - 0.15, 0.0) + 2.0 * smiling
 
 
 class _Smoother:
@@ -274,6 +293,14 @@ class MotionTransfer:
         """Go on with a driving picture that is flipped left to right from now on."""
         self._keeper.mirror()
         self._smoother.reset()
+        flip = np.array([-1, 1, 1], np.float32)
+        self._live = replace(
+            self._live,
+            rotation=self._live.rotation * flip[:, None] * flip[None, :],
+            translation=self._live.translation * flip[:2],
+            neutral=self._live.neutral[MIRROR] * flip,
+            expression=self._live.expression[MIRROR] * flip,
+        )
 
     def update(self, face: FaceState | None, time_ns: int) -> Motion:
         """The motion for the frame shown at ``time_ns`` (the frame's own time).

@@ -58,8 +58,8 @@ class Act:
     gaze: tuple[float, float] = (0.0, 0.0)
     """To the right in the picture and down, in eye widths."""
     turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Rotation vector in radians, image axes: the first lowers the nose, the second turns it to the left in the picture,
-    the third tilts the head clockwise."""
+    """Rotation vector in radians, image axes: the first lowers the nose, the second turns it to the left in the
+    picture, the third tilts the head clockwise."""
 
 
 def _pulse(x: float) -> float:

@@ -407,3 +407,20 @@ def test_a_mouth_must_be_known() -> None:
         create("mesh", mouth="smiling")
     assert "driver" in caught.value.cure
     assert "painted" in caught.value.cure
+
+
+def test_a_mouth_at_the_edge_of_the_driving_picture_is_painted(
+    portrait_picture: PortraitPicture, driver_face: FaceState
+) -> None:
+    """What lies beyond the edge is guessed, and the pixels at the edge are no mouth."""
+    wide = shape_of(driver_face).copy()
+    wide[INNER_LOWER_LIP, 1] += 0.4
+    motion = relative(shape_of(driver_face), wide)
+    aside = replace(driver_face, landmarks=driver_face.landmarks - np.array([0.5, 0, 0], np.float32))
+    driving = np.full((480, 640, 3), (255, 0, 255), np.uint8)
+    pictures = []
+    for mouth in ("driver", "painted"):
+        generator = MeshGenerator(mouth)
+        portrait = generator.prepare("one", portrait_picture.image, portrait_picture.face)
+        pictures.append(generator.drive(portrait, replace(motion, face=aside), driving).copy())
+    np.testing.assert_array_equal(pictures[0], pictures[1])

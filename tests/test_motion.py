@@ -504,3 +504,34 @@ def test_faces_are_measured_as_they_are_made(calm: Points) -> None:
     assert mouth_opening(doing(calm, jaw=0.3)) - mouth_opening(calm) == pytest.approx(0.28, abs=0.03)
     np.testing.assert_allclose(eye_openings(doing(calm, shut=0.5)), 0.5 * eye_openings(calm), rtol=0.05)
     assert corner_drop(doing(calm, smile=0.1)) == pytest.approx(corner_drop(calm) - 0.1, abs=0.03)
+
+
+@pytest.mark.parametrize("start", [{"shut": 0.7}, {"smile": 0.12}], ids="+".join)
+def test_a_neutral_taken_in_the_middle_of_an_expression_is_mended(calm: Points, start: dict[str, float]) -> None:
+    fading = ramp(0.8, 0.4)
+
+    def face(now: float) -> dict[str, Any]:
+        return {name: amount * fading(now) for name, amount in start.items()}
+
+    driver = Driver(calm, face=face, turn=lambda _: (8, 0, 0), noise=NOISE)
+    motions = driver.drive(MotionTransfer("auto"), seconds(0, 12))
+    assert np.abs(motions[-1].neutral - calm).max() < 0.06
+
+
+def test_a_neutral_has_arrived_only_when_its_pose_has(calm: Points) -> None:
+    fading = ramp(0.5, 0.4)
+    driver = Driver(
+        calm, turn=lambda now: (0, 14 * fading(now), 0), place=lambda now: (320 + 60 * fading(now), 210, 70)
+    )
+    motions = driver.drive(MotionTransfer("auto"), seconds(0, 3))
+    assert max(np.abs(turn(after) - turn(before)).max() for before, after in pairwise(motions)) < 2.5
+    assert max(np.abs(after.translation - before.translation).max() for before, after in pairwise(motions)) < 0.15
+
+
+def test_a_motion_that_is_held_is_mirrored_too(calm: Points) -> None:
+    driver = Driver(calm, turn=lambda now: (0, 15.0 * (now > 0), 0))
+    transfer = MotionTransfer("first")
+    before = driver.drive(transfer, seconds(0, 1))[-1]
+    transfer.mirror()
+    held = transfer.update(None, 5_000_000_000 + 1_033_000_000)
+    assert turn(held)[1] == pytest.approx(-turn(before)[1], abs=1)

@@ -444,3 +444,14 @@ def test_points_that_fold_back_do_not_fold_the_edge() -> None:
     assert np.isfinite(made.lower).all()
     assert np.abs(made.upper).max() <= 4 + 1e-3
     assert np.abs(made.lower).max() <= 6 + 1e-3
+
+
+def test_crossed_lids_show_no_eye() -> None:
+    bow = np.sin(np.linspace(0, np.pi, 33)).astype(np.float32)
+    ends = np.array([20, 35, 70, 35], np.float32)
+    out = np.zeros((70, 90, 3), np.uint8)
+    image = np.full((70, 90, 3), 200, np.uint8)
+    to_own = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+    iris, gaze = np.array([45, 35, 6], np.float32), np.zeros(2, np.float32)
+    raster.draw_eye(out, image, ends, 2 * bow, -2 * bow, ends, -8 * bow, 8 * bow, to_own, iris, gaze, 1.0, 0.0, 2.0)
+    assert not out.any()
