@@ -142,7 +142,8 @@ class NeutralKeeper:
     which the neutral in use eases over.
     """
 
-    MARGIN = 0.85
+    MARGIN, STEP = 0.8, 0.03
+    """A neutral is replaced only by one that costs less than this share of it, less this much: noise is no better."""
 
     def __init__(self, mode: NeutralMode) -> None:
         self._mode = mode
@@ -227,7 +228,7 @@ class NeutralKeeper:
         self._last_shape = shape
         # the best one is judged again too, by what has been learnt of the driver since
         best = self._cost(self._best.neutral.shape, self._best.tilt, self._best.speed)
-        if self._cost(shape, tilt, speed) < best * self.MARGIN - 0.01:
+        if self._cost(shape, tilt, speed) < best * self.MARGIN - self.STEP:
             self._best = _Best(Neutral.of(face).facing(), tilt, speed)
 
     def _cost(self, shape: Points, tilt: float, speed: float) -> float:
