@@ -1,0 +1,359 @@
+"""The daemon's side of the media server: it starts the media process, and everything between the two passes here.
+
+link = MediaLink(ServerSettings(), desk)
+print(link.start())                             # http://127.0.0.1:8080/
+sink = link.sink("main", (1280, 720), 30)       # POST /whep watches it
+source = link.source(session, 30)               # after desk.open(session, watch) granted it
+link.close()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from engines.errors import SinkMissing, SourceEnded
+from realtime.capture import Source
+from realtime.sinks import Sink
+from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, MediaDesk, Refused
+from realtime.webrtc.ends import LinkSink, LinkSource
+from realtime.webrtc.ring import RingReader, RingWriter, create_ring
+from realtime.webrtc.settings import ServerSettings
+from realtime.webrtc.wire import Message, Wire
+
+__all__ = ["ApiReply", "ApiRequest", "Granted", "MediaDesk", "MediaLink", "Refused", "ServerSettings"]
+
+MAX_PIXELS = 1920 * 1080
+"""Larger pictures of a publisher are scaled down before they cross."""
+_START_S = 30.0
+_RESTART_AFTER_S = 60.0
+"""A media process that dies sooner after the last one did is not started again."""
+_ANSWERERS = 8
+_Json = dict[str, Any]
+
+
+class MediaLink:
+    """Owns the media process. Any thread may call anything; ``start`` comes first and ``close`` last.
+
+    ``notice`` gets one line for the person: that the media process died, that it is back.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, desk: MediaDesk, notice: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.settings = settings
+        self.address = ""
+        """Where the page is, once started."""
+        self._desk = desk
+        self._notice = notice
+        self._lock = threading.RLock()
+        self._listener: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._wire: Wire | None = None
+        self._ready = threading.Event()
+        self._closing = False
+        self._died_s = -_RESTART_AFTER_S
+        self._failure: str | None = None
+        self._receiver: threading.Thread | None = None
+        self._answerers = ThreadPoolExecutor(_ANSWERERS, "media desk")
+        self._sessions: set[str] = set()
+        self._sinks: dict[str, LinkSink] = {}
+        self._stats: _Json = {}
+
+    def start(self) -> str:
+        """Start the media process and wait until it serves; its address, such as ``http://127.0.0.1:8080/``.
+
+        Raises SinkMissing where the address is taken or none of ours, or the process does not start.
+        """
+        self._listener = _listen(self.settings.host, self.settings.port)
+        port = self._listener.getsockname()[1]
+        self.address = f"http://{_shown(self.settings.host)}:{port}/"
+        self._spawn()
+        deadline = time.monotonic() + _START_S
+        while not self._ready.wait(0.1):
+            if self._failure is not None or time.monotonic() > deadline:
+                why = self._failure or f"the media process is not ready after {_START_S:g} s"
+                self.close()
+                raise SinkMissing(why, cure="python -m pip install aiortc aiohttp")
+        return self.address
+
+    def source(self, session: str, fps: float, timeout_s: float = 15.0) -> Source:
+        """What a granted session's publisher sends; RGB in the size of its first frame, for which this waits.
+
+        ``fps`` is what the source announces. A later source of the same session takes over. Stamps: ``captured`` is
+        when the frame's last packet came. Reading raises SourceLost while no pictures come for a second (open it
+        again) and SourceEnded once the publisher has left.
+
+        Raises SourceMissing if no picture comes within ``timeout_s``, SourceEnded if the session is over.
+        """
+        ends = create_ring(MAX_PIXELS * 3 // 2)
+        with self._lock:
+            known = session in self._sessions and self._wire is not None
+            if known and self._wire is not None:
+                self._wire.send({"do": "source", "session": session}, fds=(ends.memory, ends.wake_write))
+        os.close(ends.wake_write)
+        reader = RingReader(ends.memory, ends.wake_read)
+        try:
+            if not known:
+                raise SourceEnded("the publisher has left")
+            return LinkSource(reader, fps, timeout_s)
+        except BaseException:
+            reader.close()
+            raise
+
+    def sink(self, stream: str, size: tuple[int, int], fps: float) -> Sink:
+        """Where pictures for the viewers of ``stream`` go: ``"main"`` or a session; I420 of ``size`` (w, h).
+
+        One sink a stream: a later one takes over. Sending never waits; it raises SinkLost when the media process is
+        gone for good.
+
+        Raises SinkMissing when it is gone already.
+        """
+        if self._failure is not None:
+            raise SinkMissing(self._failure, cure="start the program again")
+
+        def attach() -> RingWriter:
+            ends = create_ring(size[0] * size[1] * 3 // 2)
+            with self._lock:
+                if self._wire is not None:
+                    message = {"do": "sink", "stream": stream, "size": list(size), "fps": fps}
+                    self._wire.send(message, fds=(ends.memory, ends.wake_read))
+            os.close(ends.wake_read)
+            return RingWriter(ends.memory, ends.wake_write)
+
+        def detach() -> None:
+            with self._lock:
+                if self._sinks.get(stream) is sink:
+                    del self._sinks[stream]
+
+        sink = LinkSink(f"WebRTC at {self.address}", attach, detach)
+        with self._lock:
+            self._sinks[stream] = sink
+        return sink
+
+    def push(self, session: str, message: _Json) -> None:
+        """Send JSON on the session's data channel; dropped if it has none or does not keep up."""
+        self._tell({"do": "push", "session": session, "message": message})
+
+    def end(self, session: str) -> None:
+        """Send a publisher and its viewers away; ``desk.closed`` follows."""
+        self._tell({"do": "end", "session": session})
+
+    def stats(self) -> _Json:
+        """Figures of the network, at most a second old; ``{}`` before there are any.
+
+            {"sessions": {SID: {"codec": "H264", "size": [640, 480], "frames": 123, "bitrate": 1.2e6, "lost": 0,
+                                "jitter_ms": 1.2, "rtt_ms": null, "dropped": 0, "viewers": 1, "connected": true,
+                                "control": true}},
+             "streams": {"main" or SID: {"viewers": [{"codec": "H264", "encoder": "libx264", "target_bitrate": 2.5e6,
+                                "bitrate": 9e5, "frames": 99, "dropped": 3, "lost": 0, "rtt_ms": 4.1,
+                                "jitter_ms": 0.3, "connected": true}]}},
+             "viewers": 1, "max_viewers": 8, "jitter_mend": true, "loop_lag_ms": 0.4, "cpu_percent": 12.0}
+
+        Bit rates in bit/s; a session's ``dropped`` counts pictures that were replaced before they were read.
+        """
+        return self._stats
+
+    def close(self, timeout: float = 1.5) -> None:
+        """End the media process, within ``timeout`` seconds, and tell the desk; may be called twice."""
+        with self._lock:
+            self._closing = True
+            process, wire = self._process, self._wire
+            if self._listener is not None:
+                self._listener.close()
+        if wire is not None:
+            wire.send({"do": "stop"})
+        if process is not None:
+            _end(process, timeout)
+        if self._receiver is not None and self._receiver is not threading.current_thread():
+            self._receiver.join(timeout)
+        self._answerers.shutdown(wait=False, cancel_futures=True)
+
+    def _tell(self, values: _Json) -> None:
+        with self._lock:
+            wire = self._wire
+        if wire is not None:
+            wire.send(values)
+
+    def _spawn(self) -> None:
+        assert self._listener is not None
+        ours, theirs = socket.socketpair()
+        fds = (theirs.fileno(), self._listener.fileno())
+        root = str(Path(__file__).parents[2])
+        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "realtime.webrtc.process", *map(str, fds)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": path},
+                pass_fds=fds,
+            )
+        wire = Wire(ours)
+        wire.send({"do": "start", "settings": self.settings.to_json(), "address": self.address})
+        with self._lock:
+            self._process, self._wire = process, wire
+        self._receiver = threading.Thread(target=self._receive, args=(process, wire), name="media link", daemon=True)
+        self._receiver.start()
+
+    def _receive(self, process: subprocess.Popen[bytes], wire: Wire) -> None:
+        try:
+            for message in wire.messages():
+                self._hear(message, wire)
+        finally:
+            with self._lock:
+                self._wire = None
+            wire.close()
+            _end(process, 1.0)
+            self._forget_sessions()
+        if not self._closing:
+            self._lost(process)
+
+    def _hear(self, message: Message, wire: Wire) -> None:
+        values = message.values
+        match values.get("say"):
+            case "ready":
+                self._ready.set()
+            case "failed":
+                self._failure = values["why"]
+            case "stats":
+                self._stats = values["stats"]
+            case "note":
+                self._notice(values["text"])
+            case "closed":
+                self._submit(self._close_session, values["session"])
+            case "ask":
+                self._submit(self._answer, values, message.body, wire)
+
+    def _submit(self, work: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):
+            # shut down meanwhile: nobody waits for the answer
+            self._answerers.submit(work, *arguments)
+
+    def _answer(self, values: _Json, body: bytes, wire: Wire) -> None:
+        reply: _Json = {"do": "reply", "id": values["id"]}
+        content = b""
+        try:
+            match values["what"]:
+                case "open":
+                    reply |= self._open_session(values["session"], values["watch"], wire)
+                case "control":
+                    content = self._desk.control(values["session"], body)
+                case "request":
+                    answer = self._desk.request(_request(values, body))
+                    reply |= {"status": answer.status, "type": answer.content_type}
+                    content = answer.body
+        except Exception as error:
+            reply["error"] = f"{type(error).__name__}: {error}"
+            self._notice(f"a request of the media server failed: {reply['error']}")
+        if not wire.send(reply, content) and values["what"] == "open" and reply.get("granted"):
+            self._close_session(values["session"])
+
+    def _open_session(self, session: str, watch: str, wire: Wire) -> _Json:
+        with self._lock:
+            # known before the desk is asked: it may open the source at once
+            self._sessions.add(session)
+        granted: Granted | Refused | None = None
+        try:
+            granted = self._desk.open(session, watch)
+        finally:
+            if not isinstance(granted, Granted):
+                with self._lock:
+                    self._sessions.discard(session)
+        if isinstance(granted, Refused):
+            return {"granted": False, "retry_after_s": granted.retry_after_s, "why": granted.why}
+        if self._wire is not wire:
+            # the process that asked has died meanwhile
+            self._close_session(session)
+        return {"granted": True}
+
+    def _close_session(self, session: str) -> None:
+        with self._lock:
+            if session not in self._sessions:
+                return
+            self._sessions.discard(session)
+        self._desk.closed(session)
+
+    def _forget_sessions(self) -> None:
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            self._close_session(session)
+        self._stats = {}
+
+    def _lost(self, process: subprocess.Popen[bytes]) -> None:
+        """The media process has died by itself: start it once more, unless that was tried a moment ago."""
+        code = process.returncode
+        if self._failure is None:
+            self._failure = f"the media process has ended (exit code {code})"
+        now = time.monotonic()
+        again = self._ready.is_set() and now - self._died_s >= _RESTART_AFTER_S
+        self._died_s = now
+        with self._lock:
+            sinks = list(self._sinks.values())
+        if again:
+            self._notice(f"{self._failure}; it is started again, and publishers and viewers have to come back")
+            self._failure = None
+            self._spawn()
+            for sink in sinks:
+                sink.attach_again()
+            return
+        if self._ready.is_set():
+            self._notice(f"{self._failure} again; there is no WebRTC any more")
+        for sink in sinks:
+            sink.error = self._failure
+
+
+def _request(values: _Json, body: bytes) -> ApiRequest:
+    return ApiRequest(
+        method=values["method"],
+        path=values["path"],
+        query=values["query"],
+        body=body,
+        content_type=values["type"],
+        session=values["session"],
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    cure = "choose another address: --sink webrtc:HOST:PORT"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError as error:
+        raise SinkMissing(f"{host} is no address: {error.strerror or error}", cure=cure) from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise SinkMissing(f"port {port} of {host} is taken by another program", cure=cure) from None
+        raise SinkMissing(f"cannot serve on {host}:{port}: {error.strerror}", cure=cure) from None
+    return listener
+
+
+def _shown(host: str) -> str:
+    """The host as it is written in an address; a machine that listens everywhere is named."""
+    if host in ("", "0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _end(process: subprocess.Popen[bytes], timeout: float) -> None:
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
