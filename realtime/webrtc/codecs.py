@@ -1,0 +1,263 @@
+"""Video encoders and decoders for aiortc: bit rates as settings instead of module-level limits, and no delay.
+
+What differs from aiortc's own: the first, lowest and highest bit rate come from the settings; a new estimate of the
+receiver (REMB) is followed in steps, because a new rate means a new encoder and a key frame; H.264 has the frame's own
+timestamps instead of a 30 fps clock, x264's ``veryfast`` preset with ``tune=zerolatency``, or NVENC; the decoder
+neither holds frames back nor decodes pictures of any size, and its frames carry when they came.
+"""
+
+from __future__ import annotations
+
+import fractions
+import itertools
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engines.errors import UsageError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.packet import Packet
+
+    from realtime.webrtc.settings import ServerSettings
+
+CLOCK = 90_000
+TIME_BASE = fractions.Fraction(1, CLOCK)
+LARGEST = 4096 * 2304
+"""Decoded pictures have at most so many pixels; a stream of larger ones fails."""
+_DOWN, _UP = 0.85, 1.3
+"""The rate follows an estimate below 85 % of it at once and above 130 % of it after a while."""
+_UP_AFTER_S = 2.0
+_KEY_S = 10.0
+"""A key frame at least so often, for whoever records."""
+_GUESSED_FPS = 30
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Bit rates of one peer's video, bit/s."""
+
+    lowest: int
+    first: int
+    highest: int
+
+
+class Rate:
+    """The bit rate to encode with: follows the receiver's estimates within limits, in steps."""
+
+    def __init__(self, rates: Rates, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bitrate = rates.first
+        self._rates = rates
+        self._clock = clock
+        self._changed_s = clock()
+
+    def follow(self, estimate: int) -> None:
+        """Take note of what the receiver says it can take."""
+        wanted = max(self._rates.lowest, min(estimate, self._rates.highest))
+        now = self._clock()
+        rises = wanted > self.bitrate * _UP or wanted == self._rates.highest > self.bitrate
+        if wanted < self.bitrate * _DOWN or (rises and now - self._changed_s >= _UP_AFTER_S):
+            self.bitrate = wanted
+            self._changed_s = now
+
+
+class Encoder:
+    """An ``aiortc.codecs.base.Encoder`` of H.264 or VP8. One sender uses it, one call at a time."""
+
+    def __init__(self, name: str, rates: Rates) -> None:
+        self.name = name
+        """What encodes: libx264, h264_nvenc or libvpx."""
+        self.rate = Rate(rates)
+        self._codec: Any = None
+        self._made_for: tuple[int, int, int] | None = None
+        self._payloads = _vp8_payloads() if name == "libvpx" else _h264_payloads
+
+    @property
+    def target_bitrate(self) -> int:
+        """What it encodes with, bit/s; setting it is an estimate of the receiver."""
+        return self.rate.bitrate
+
+    @target_bitrate.setter
+    def target_bitrate(self, bitrate: int) -> None:
+        self.rate.follow(bitrate)
+
+    def encode(self, frame: VideoFrame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
+        """RTP payloads of the frame, and its timestamp at 90 kHz."""
+        from av.video.frame import PictureType
+
+        wanted = (frame.width, frame.height, self.rate.bitrate)
+        if self._made_for != wanted:
+            self._codec = open_encoder(self.name, *wanted)
+            self._made_for = wanted
+        # before encoding, which counts the frame's time in the codec's unit
+        timestamp = _timestamp(frame)
+        frame.pict_type = PictureType.I if force_keyframe else PictureType.NONE
+        return self._payloads(b"".join(bytes(packet) for packet in self._codec.encode(frame))), timestamp
+
+    def pack(self, packet: Packet[Any]) -> tuple[list[bytes], int]:
+        """RTP payloads of a frame that is encoded already."""
+        return self._payloads(bytes(packet)), _timestamp(packet)
+
+
+def _h264_payloads(data: bytes) -> list[bytes]:
+    from aiortc.codecs.h264 import H264Encoder
+
+    return list(H264Encoder._packetize(H264Encoder._split_bitstream(data))) if data else []
+
+
+def _vp8_payloads() -> Callable[[bytes], list[bytes]]:
+    from aiortc.codecs.vpx import Vp8Encoder
+
+    picture_ids = itertools.count(random.randrange(1 << 15))
+    return lambda data: Vp8Encoder._packetize(data, next(picture_ids) % (1 << 15)) if data else []
+
+
+class Decoder:
+    """An ``aiortc.codecs.base.Decoder`` of H.264 or VP8 whose frames come at once.
+
+    A frame's ``opaque`` is a tuple of when its last packet came (monotonic, ns). Frames that became complete
+    together, see ``jitter.Encoded.following``, are all decoded and all but the last dropped: the rest is late.
+    """
+
+    def __init__(self, name: str) -> None:
+        import av
+        from av.codec.context import Flags
+
+        self._codec: Any = av.CodecContext.create({"H264": "h264", "VP8": "libvpx"}[name], "r")
+        self._codec.options = {"max_pixels": str(LARGEST)}
+        self._codec.flags |= Flags.low_delay
+        self._codec.thread_count = 1
+
+    def decode(self, encoded: Any) -> list[VideoFrame]:
+        """The frames that came out, oldest first. Raises av.FFmpegError for what is broken."""
+        frames = self._decode(encoded.data, encoded.timestamp, getattr(encoded, "arrived_ns", 0))
+        for later in getattr(encoded, "following", ()):
+            frames = self._decode(later.data, encoded.timestamp + later.timestamp, later.arrived_ns) or frames
+        return frames
+
+    def _decode(self, data: bytes, timestamp: int, arrived_ns: int) -> list[VideoFrame]:
+        import av
+
+        packet = av.Packet(data)
+        packet.pts = timestamp
+        packet.time_base = TIME_BASE
+        arrived_ns = arrived_ns or time.monotonic_ns()
+        frames: list[VideoFrame] = self._codec.decode(packet)
+        for frame in frames:
+            # a new object each: PyAV keeps them by identity
+            frame.opaque = (arrived_ns,)
+        return frames
+
+
+def _timestamp(item: VideoFrame | Packet[Any]) -> int:
+    assert item.pts is not None
+    assert item.time_base is not None
+    return round(item.pts * item.time_base * CLOCK) & 0xFFFFFFFF
+
+
+def open_encoder(name: str, width: int, height: int, bitrate: int) -> Any:
+    """A codec context that gives each frame at once; it opens with the first. Raises ValueError for no such name."""
+    import av
+
+    codec: Any = av.CodecContext.create(name, "w")
+    codec.width, codec.height = width, height
+    codec.pix_fmt = "yuv420p"
+    codec.bit_rate = bitrate
+    codec.time_base = TIME_BASE
+    codec.framerate = fractions.Fraction(_GUESSED_FPS, 1)
+    codec.gop_size = int(_KEY_S * _GUESSED_FPS)
+    codec.thread_count = _threads(width * height)
+    if name == "libvpx":
+        codec.qmin, codec.qmax = 2, 56
+        rates = {"minrate": str(bitrate), "maxrate": str(bitrate), "bufsize": str(bitrate)}
+        limits = {"overshoot-pct": "15", "undershoot-pct": "100", "static-thresh": "1"}
+        codec.options = {"deadline": "realtime", "cpu-used": "-6", "lag-in-frames": "0", **rates, **limits}
+    elif name == "libx264":
+        codec.profile = "Baseline"
+        # a buffer of a quarter second: a key frame may not take long to send
+        rates = {"maxrate": str(bitrate), "bufsize": str(bitrate // 4)}
+        codec.options = {"preset": "veryfast", "tune": "zerolatency", "forced-idr": "1", **rates}
+    else:
+        options = {"preset": "p2", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0", "forced-idr": "1"}
+        codec.options = {"profile": "baseline", "bf": "0", **options}
+    return codec
+
+
+def _threads(pixels: int) -> int:
+    """Few: slices cost quality, and every viewer has an encoder."""
+    if pixels <= 640 * 512:
+        return 1
+    return min(os.cpu_count() or 1, 2 if pixels <= 1280 * 720 else 4)
+
+
+def h264_works(name: str) -> bool:
+    """Whether the encoder is present and encodes a picture here."""
+    import av
+
+    try:
+        codec = open_encoder(name, 640, 480, 1_000_000)
+        frame = av.VideoFrame(640, 480, "yuv420p")
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.pts, frame.time_base = 0, TIME_BASE
+        return bool(codec.encode(frame)) or bool(codec.encode(None))
+    except (av.FFmpegError, ValueError) as error:
+        logger.debug("%s does not work: %s", name, error)
+        return False
+
+
+class Codecs:
+    """Makes encoders and decoders as the settings want them; ``install`` has aiortc ask here."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.rates = Rates(settings.min_bitrate, settings.start_bitrate, settings.max_bitrate)
+        self._wanted = settings.h264_encoder
+        self._lock = threading.Lock()
+        self._h264: str | None = None
+
+    def h264(self) -> str:
+        """What encodes H.264 here: tried once. Raises UsageError where the one asked for does not work."""
+        with self._lock:
+            if self._h264 is None:
+                names = ("h264_nvenc", "libx264") if self._wanted == "auto" else (self._wanted,)
+                self._h264 = next((name for name in names if h264_works(name)), None)
+            if self._h264 is None:
+                raise UsageError(
+                    f"the H.264 encoder {self._wanted} does not work here", cure="take another, or leave it at auto"
+                )
+            return self._h264
+
+    def encoder(self, codec: Any) -> Any:
+        """An encoder for what was negotiated (``RTCRtpCodecParameters``)."""
+        name = codec.name.upper()
+        if name == "H264":
+            return Encoder(self.h264(), self.rates)
+        if name == "VP8":
+            return Encoder("libvpx", self.rates)
+        from aiortc.codecs import get_encoder
+
+        return get_encoder(codec)
+
+    def decoder(self, codec: Any) -> Any:
+        """A decoder for what was negotiated (``RTCRtpCodecParameters``)."""
+        name = codec.name.upper()
+        if name in ("H264", "VP8"):
+            return Decoder(name)
+        from aiortc.codecs import get_decoder
+
+        return get_decoder(codec)
+
+    def install(self) -> None:
+        """Have every sender and receiver that aiortc makes from now on use these. Raises UsageError, see ``h264``."""
+        from aiortc import rtcrtpreceiver, rtcrtpsender
+
+        self.h264()
+        vars(rtcrtpsender)["get_encoder"] = self.encoder
+        vars(rtcrtpreceiver)["get_decoder"] = self.decoder
