@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.procrustes import similarity
 from engines.topology import EYE_CORNERS, MIRROR, OVAL, RIGID, RIGID_WEIGHTS
 from engines.types import Points
 
@@ -63,18 +64,10 @@ def own_pose(pixels: Points) -> Pose:
 def pose_against(pixels: Points, shape: Points) -> Pose:
     """The similarity that carries ``shape`` (478, 3; head frame) onto a face in pixels, by its rigid points.
 
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991.
+    See ``engines.procrustes``.
     """
-    weights = RIGID_WEIGHTS[:, None] / RIGID_WEIGHTS.sum()
-    target, source = pixels[RIGID].astype(np.float64), shape[RIGID].astype(np.float64)
-    target_centre, source_centre = (target * weights).sum(axis=0), (source * weights).sum(axis=0)
-    target, source = target - target_centre, source - source_centre
-    u, singular, vt = np.linalg.svd((target * weights).T @ source)
-    flip = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * flip) @ vt
-    scale = float((singular * flip).sum() / (source**2 * weights).sum())
-    origin = target_centre - scale * rotation @ source_centre
-    return Pose(rotation.astype(np.float32), origin.astype(np.float32), scale)
+    rotation, scale, origin = similarity(pixels[RIGID], shape[RIGID], RIGID_WEIGHTS)
+    return Pose(rotation.astype(np.float32), origin.astype(np.float32), float(scale))
 
 
 def rotation_vector(rotation: Rotation) -> NDArray[np.float32]:

@@ -36,7 +36,8 @@ EDGES = Counter((int(t[i]), int(t[(i + 1) % 3])) for t in TRIANGLES for i in ran
 GROUPS = {
     name: group
     for name, value in vars(topology).items()
-    if name.isupper() and name not in ("TRIANGLES", "RIGID_WEIGHTS", "RIGHT_EYE", "LEFT_EYE", "MIRROR")
+    if name.isupper()
+    and name not in ("TRIANGLES", "RIGID_WEIGHTS", "RIGID_CANONICAL", "RIGHT_EYE", "LEFT_EYE", "MIRROR")
     for group in (value if isinstance(value, tuple) else (value,))
 }
 
