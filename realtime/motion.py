@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.head import Pose, own_pose, pose_against, rotation_matrix, rotation_vector
+from engines.camera import seen_turn
+from engines.head import Pose, from_turn_angles, own_pose, pose_against, rotation_matrix, rotation_vector
 from engines.topology import (
     EYE_CORNERS,
     INNER_LOWER_LIP,
@@ -41,10 +42,19 @@ CALIBRATION_NS = 500_000_000
 EASE_S = 0.35
 """Time constant with which a new neutral takes over from the last."""
 
+DRIFT = np.array([0.0015, 0.003, 0.003], np.float32)
+"""How fast the pose at rest follows a better neutral: radians, face scales and a logarithm of size, a second.
+
+A face at rest may change in a moment, and nobody sees it. A head that turns while its driver does not is seen at once.
+"""
 ARRIVED = 2e-4
 """When nothing of the neutral is further than this from where it goes, in face scales or radians, it has arrived."""
 JUDGE_NS = 60_000_000
 """How often a face is judged as a neutral."""
+EYES_UP, EYES_DOWN = np.float32(0.1), np.float32(0.033)
+"""How fast what counts as open eyes follows eyes that are wider or narrower, in openings a second."""
+USUAL_S = 10.0
+"""Over what time a driver's usual face is averaged."""
 FACING, FACING_END = np.radians(5.0), np.radians(15.0)
 """A head that is turned by more than the first is hardly at rest, and by more than the second surely not."""
 
@@ -123,6 +133,44 @@ class Neutral:
         return Neutral(self.shape[MIRROR] * flip, Pose(rotation, origin, self.pose.scale), self.width)
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The pose of the driver's head from which its motion counts."""
+
+    turn: NDArray[np.float32]
+    """(3,) float32 radians: the angles at which the camera sees it, see ``engines.camera``."""
+    origin: NDArray[np.float32]
+    """(2,) float32, pixels: between the eyes."""
+    scale: float
+    """Pixels a face scale."""
+
+    @staticmethod
+    def of(neutral: Neutral, size: tuple[int, int]) -> Rest:
+        """That of a neutral in a picture of that width and height."""
+        pose = neutral.pose
+        return Rest(seen_turn(pose.project(neutral.shape), size), pose.origin[:2], pose.scale)
+
+    def towards(self, other: Rest, weights: NDArray[np.float32]) -> Rest:
+        """Part of the way to another: (3,) float32 in [0, 1] for turn, origin and scale."""
+        turn, origin, scale = weights
+        return Rest(
+            np.asarray(self.turn + turn * (other.turn - self.turn), np.float32),
+            np.asarray(self.origin + origin * (other.origin - self.origin), np.float32),
+            float(self.scale * (other.scale / self.scale) ** scale),
+        )
+
+    def follow(self, other: Rest, seconds: float) -> Rest:
+        """As far towards another as may be gone in that time without being seen."""
+        moved = np.linalg.norm(other.origin - self.origin) / self.scale
+        way = np.array([np.abs(other.turn - self.turn).max(), moved, abs(np.log(other.scale / self.scale))], np.float32)
+        return self.towards(other, np.minimum(DRIFT * np.float32(seconds) / np.maximum(way, 1e-9), 1))
+
+    def mirrored(self, width: int) -> Rest:
+        """The same in the flipped picture of that width."""
+        origin = np.array([width - self.origin[0], self.origin[1]], np.float32)
+        return Rest(self.turn * np.array([1, -1, -1], np.float32), origin, self.scale)
+
+
 @dataclass(slots=True)
 class _Best:
     """The best neutral seen so far, how far it was turned away, and how fast the face was moving."""
@@ -149,13 +197,20 @@ class NeutralKeeper:
         self._mode = mode
         self._best: _Best | None = None
         self._current: Neutral | None = None
+        self._rest: Rest | None = None
         self._usual: Points | None = None
-        self._widest_eyes = np.zeros(2, np.float32)
+        self._open_eyes = np.zeros(2, np.float32)
         self._last_shape: Points | None = None
         self._time_ns = 0
         self._judged_ns = -JUDGE_NS
         self._collected: list[Neutral] | None = None
         self._collect_until = 0
+
+    @property
+    def rest(self) -> Rest:
+        """The pose from which head motion counts. There is one after the first ``update``."""
+        assert self._rest is not None
+        return self._rest
 
     @property
     def calibrating(self) -> bool:
@@ -170,10 +225,11 @@ class NeutralKeeper:
         """Go on in the flipped picture."""
         if self._current is not None:
             self._current = self._current.mirrored()
+            self._rest = self.rest.mirrored(self._current.width)
         if self._best is not None:
             self._best = replace(self._best, neutral=self._best.neutral.mirrored())
         self._usual = self._last_shape = self._collected = None
-        self._widest_eyes = self._widest_eyes[::-1].copy()
+        self._open_eyes = self._open_eyes[::-1].copy()
 
     def update(self, face: FaceState) -> tuple[Neutral, Pose, Points]:
         """Take in a frame; return the neutral in use, and the face's pose and shape (478, 3) against it."""
@@ -181,6 +237,8 @@ class NeutralKeeper:
         if self._current is None or self._best is None:
             neutral = Neutral.of(face) if self._mode == "first" else Neutral.of(face).facing()
             self._current, self._best = neutral, _Best(neutral)
+            self._open_eyes = eye_openings(neutral.shape)
+            self._rest = Rest.of(neutral, face.size)
         pose = pose_against(pixels, self._current.shape)
         shape = pose.unproject(pixels)
         elapsed = np.clip((face.time_ns - self._time_ns) / 1e9, 1e-3, 0.5)
@@ -189,13 +247,24 @@ class NeutralKeeper:
             self._collect(face)
         elif self._mode == "auto" and not 0 <= face.time_ns - self._judged_ns < JUDGE_NS:
             self._judge(face, pose, shape)
+        weight = 1 - float(np.exp(-elapsed / EASE_S))
+        self._settle(face.size, float(elapsed), weight)
         if self._current is self._best.neutral:
             return self._current, pose, shape
-        self._current = self._current.towards(self._best.neutral, 1 - float(np.exp(-elapsed / EASE_S)))
+        self._current = self._current.towards(self._best.neutral, weight)
         if self._current.distance(self._best.neutral) < ARRIVED:
             self._current = self._best.neutral
         pose = pose_against(pixels, self._current.shape)
         return self._current, pose, pose.unproject(pixels)
+
+    def _settle(self, size: tuple[int, int], elapsed: float, weight: float) -> None:
+        """Bring the pose at rest nearer to the best neutral's: at once if the person chose it, otherwise unseen."""
+        assert self._best is not None
+        wanted = Rest.of(self._best.neutral, size)
+        if self._best.chosen:
+            self._rest = self.rest.towards(wanted, np.full(3, weight, np.float32))
+        else:
+            self._rest = self.rest.follow(wanted, elapsed)
 
     def _collect(self, face: FaceState) -> None:
         assert self._collected is not None
@@ -217,13 +286,14 @@ class NeutralKeeper:
             return
         elapsed = float(np.clip((face.time_ns - self._judged_ns) / 1e9, 1e-3, 0.5))
         self._judged_ns = face.time_ns
-        # forgets in some ten seconds, so that one startled look does not set the mark for good
-        self._widest_eyes = np.maximum(self._widest_eyes * np.float32(1 - 0.02 * elapsed), eye_openings(shape))
+        # three quarters of what is seen lie under it in the end: a startled look does not set the mark
+        openings = eye_openings(shape)
+        self._open_eyes = np.clip(openings, self._open_eyes - EYES_DOWN * elapsed, self._open_eyes + EYES_UP * elapsed)
         tilt, speed = float(np.linalg.norm(rotation_vector(pose.rotation))), 0.0
         if self._usual is None or self._last_shape is None:
             self._usual, self._best.tilt = shape, tilt
         else:
-            self._usual = self._usual + np.float32(1 - np.exp(-elapsed / 2.0)) * (shape - self._usual)
+            self._usual = self._usual + np.float32(1 - np.exp(-elapsed / USUAL_S)) * (shape - self._usual)
             speed = float(np.abs(shape - self._last_shape).mean()) / elapsed
         self._last_shape = shape
         # the best one is judged again too, by what has been learnt of the driver since
@@ -235,12 +305,13 @@ class NeutralKeeper:
         """How far a face is from calm, frontal, shut-mouthed, open-eyed and usual."""
         assert self._usual is not None
         eyes = eye_openings(shape)
-        closed = float(1 - (eyes / np.maximum(self._widest_eyes, 1e-6)).min())
+        closed = float(1 - (eyes / np.maximum(self._open_eyes, 1e-6)).min())
         change = shape - self._usual
         # brows and gaze are few of the points: squares let them count
         unusual = float(np.sqrt((change * change).mean()))
         smiling = max(-corner_drop(shape), 0.0)
-        still = tilt + 0.3 * speed + 6.0 * unusual
+        # a driver may pull faces for as long as it takes to become usual: it counts for no more than a slight turn
+        still = tilt + 0.3 * speed + min(3.0 * unusual, 0.2)
         return still + 2.0 * mouth_opening(shape) + 1.5 * max(closed - 0.15, 0.0) + 2.0 * smiling
 
 
@@ -327,13 +398,14 @@ class MotionTransfer:
 
     def _observe(self, face: FaceState) -> Motion:
         neutral, pose, shape = self._keeper.update(face)
-        turn = rotation_vector(pose.rotation @ neutral.pose.rotation.T)
-        moved = (pose.origin - neutral.pose.origin)[:2] / neutral.pose.scale
-        place = np.array([moved[0], moved[1], np.log(pose.scale / neutral.pose.scale)], np.float32)
+        rest = self._keeper.rest
+        turn = seen_turn(face.pixels(), face.size) - rest.turn
+        moved = (pose.origin[:2] - rest.origin) / rest.scale
+        place = np.array([moved[0], moved[1], np.log(pose.scale / rest.scale)], np.float32)
         # what is smoothed is the change against the neutral: easing over to another one stays smooth as well
         turn, place, change = self._smoother(turn, place, shape - neutral.shape, face.time_ns)
         return Motion(
-            rotation=rotation_matrix(turn),
+            rotation=from_turn_angles(turn),
             translation=place[:2],
             scale=float(np.exp(place[2])),
             neutral=neutral.shape,
