@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import raster
+from engines.camera import seen_turn
 from engines.errors import GeneratorError
-from engines.head import Pose, from_turn_angles, rotation_matrix, rotation_vector, turn_angles
+from engines.head import Pose, Rotation, from_turn_angles, turn_angles
 from engines.mesh_features import (
     EYES,
     FACE_TRIANGLES,
@@ -47,6 +48,8 @@ PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
 TURN_KNEE, TURN_LIMIT = np.radians(24.0), np.radians(34.0)
 """Head turns are carried over as they are up to the knee and never beyond the limit: a mesh has no far side."""
+LOOKS = 2
+"""How often a turn is corrected by how a camera would see it; the second leaves less than a tenth of a degree."""
 SHIFT_LIMIT = 0.4
 """How far the head may move in the picture, in face scales."""
 SCALE_LIMIT = 0.12
@@ -121,7 +124,7 @@ class MeshGenerator:
         features: MeshFeatures = portrait.features
         if self._for is not portrait:
             self._take(portrait)
-        pose = _limited(motion, features.pose)
+        pose = _aim(motion, features)
         wanted = features.transfer(motion)
         self._place(features, pose, wanted.shape)
         self._line_lids(features, wanted.closure)
@@ -270,14 +273,34 @@ class MeshGenerator:
         raster.paint_mouth(self._out, lens.ends, lens.upper, lens.lower, teeth, gum, cavity, opacity, feather)
 
 
-def _limited(motion: Motion, own: Pose) -> Pose:
-    """The portrait's pose for a motion, within what a mesh can show."""
-    turn = rotation_vector(motion.rotation)
+def _aim(motion: Motion, features: MeshFeatures) -> Pose:
+    """The portrait's pose for a motion, within what a mesh can show.
+
+    The head is turned until a camera would see it turned by the driver's angles, the perspective of the place that it
+    moves to included.
+    """
+    own = features.pose
+    height, width = features.image.shape[:2]
+    start, driver = turn_angles(own.rotation), turn_angles(motion.rotation)
+    turn = _limited(driver)
+    for _ in range(LOOKS):
+        pose = _carried_to(motion, own, from_turn_angles(start + turn))
+        seen = seen_turn(pose.project(features.shape), (width, height)) - features.seen
+        turn = _limited(turn + (driver - seen))
+    return _carried_to(motion, own, from_turn_angles(start + turn))
+
+
+def _limited(turn: Floats) -> Floats:
+    """Turn angles (3,) radians, kept within what a mesh can show."""
     angle = float(np.linalg.norm(turn))
-    if angle > TURN_KNEE:
-        room = TURN_LIMIT - TURN_KNEE
-        turn = turn * np.float32((TURN_KNEE + room * np.tanh((angle - TURN_KNEE) / room)) / angle)
-    rotation = from_turn_angles(turn_angles(own.rotation) + turn_angles(rotation_matrix(turn)))
+    if angle <= TURN_KNEE:
+        return turn
+    room = TURN_LIMIT - TURN_KNEE
+    return np.asarray(turn * np.float32((TURN_KNEE + room * np.tanh((angle - TURN_KNEE) / room)) / angle), np.float32)
+
+
+def _carried_to(motion: Motion, own: Pose, rotation: Rotation) -> Pose:
+    """A turned head where the driver's motion takes it, turning about the neck."""
     scale = own.scale * float(np.exp(SCALE_LIMIT * np.tanh(np.log(motion.scale) / SCALE_LIMIT)))
     shift = SHIFT_LIMIT * np.tanh(motion.translation / SHIFT_LIMIT)
     pivot = own.project(PIVOT[None])[0]

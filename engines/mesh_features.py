@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import raster
+from engines.camera import seen_turn
 from engines.head import Pose, own_pose
 from engines.topology import (
     EYE_CORNERS,
@@ -103,6 +104,8 @@ class MeshFeatures:
     """(478, 3) in the head frame."""
     source: Floats
     """(478 + 14 + rings, 2) pixels: landmarks, linings of the lids, rings."""
+    seen: Floats
+    """(3,) the angles at which a camera sees the head, radians; see ``engines.camera``."""
     rings: Points
     """(rings, 3) in the head frame."""
     follows: Floats
@@ -147,6 +150,7 @@ class MeshFeatures:
             image=image,
             pose=pose,
             shape=shape,
+            seen=seen_turn(pixels, (width, height)),
             source=source,
             fetch=source - np.array(box[:2], np.float32),
             rings=pose.unproject(rings_px),
