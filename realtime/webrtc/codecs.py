@@ -37,6 +37,7 @@ _UP_AFTER_S = 2.0
 _KEY_S = 10.0
 """A key frame at least so often, for whoever records."""
 _GUESSED_FPS = 30
+LATE_S = 0.5
 logger = logging.getLogger(__name__)
 
 
@@ -134,9 +135,25 @@ class Decoder:
         self._codec.options = {"max_pixels": str(LARGEST)}
         self._codec.flags |= Flags.low_delay
         self._codec.thread_count = 1
+        self._is_key = _h264_key if name == "H264" else _vp8_key
+        self._skips = False
 
     def decode(self, encoded: Any) -> list[VideoFrame]:
-        """The frames that came out, oldest first. Raises av.FFmpegError for what is broken."""
+        """The frames that came out, oldest first.
+
+        Raises av.FFmpegError for what is broken, upon which the receiver asks for a key frame. The same when frames
+        have waited for ``LATE_S`` to be decoded: they are skipped up to the next key frame, because aiortc's queue of
+        them has no end and whatever the machine falls behind would stay.
+        """
+        import av
+
+        waited_ns = time.monotonic_ns() - getattr(encoded, "arrived_ns", time.monotonic_ns())
+        if waited_ns > LATE_S * 1e9 and not self._skips:
+            self._skips = True
+            raise av.FFmpegError(0, f"frames wait for {waited_ns / 1e9:.1f} s to be decoded")
+        if self._skips and (waited_ns > LATE_S * 1e9 or not self._is_key(encoded.data)):
+            return []
+        self._skips = False
         frames = self._decode(encoded.data, encoded.timestamp, getattr(encoded, "arrived_ns", 0))
         for later in getattr(encoded, "following", ()):
             frames = self._decode(later.data, encoded.timestamp + later.timestamp, later.arrived_ns) or frames
@@ -154,6 +171,22 @@ class Decoder:
             # a new object each: PyAV keeps them by identity
             frame.opaque = (arrived_ns,)
         return frames
+
+
+def _h264_key(data: bytes) -> bool:
+    """Whether a picture can be decoded by itself: its first slice is of an IDR picture (NAL unit type 5)."""
+    at = data.find(b"\0\0\1")
+    while 0 <= at < len(data) - 3:
+        kind = data[at + 3] & 0x1F
+        if kind in (1, 5):
+            return kind == 5
+        at = data.find(b"\0\0\1", at + 3)
+    return False
+
+
+def _vp8_key(data: bytes) -> bool:
+    """RFC 6386 section 9.1: the lowest bit of a frame is 0 in a key frame."""
+    return bool(data) and not data[0] & 1
 
 
 def _timestamp(item: VideoFrame | Packet[Any]) -> int:

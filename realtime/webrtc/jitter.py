@@ -21,8 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-KNOWN_VERSIONS = ("1.13", "1.14", "1.15", "1.16")
-"""Those whose receiver was read: it makes and uses its buffer in the same way."""
+KNOWN_VERSIONS = ("1.16",)
+"""Those that this was tested with."""
 GIVE_UP_S = 0.4
 """Long enough for a lost packet to be asked for and sent again."""
 _CLOCK = 90_000

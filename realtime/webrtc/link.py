@@ -27,14 +27,13 @@ from realtime.capture import Source
 from realtime.sinks import Sink
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, MediaDesk, Refused
 from realtime.webrtc.ends import LinkSink, LinkSource
+from realtime.webrtc.pictures import MAX_PIXELS
 from realtime.webrtc.ring import RingReader, RingWriter, create_ring
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.wire import Message, Wire
 
 __all__ = ["ApiReply", "ApiRequest", "Granted", "MediaDesk", "MediaLink", "Refused", "ServerSettings"]
 
-MAX_PIXELS = 1920 * 1080
-"""Larger pictures of a publisher are scaled down before they cross."""
 _START_S = 30.0
 _RESTART_AFTER_S = 60.0
 """A media process that dies sooner after the last one did is not started again."""
@@ -66,7 +65,10 @@ class MediaLink:
         self._failure: str | None = None
         self._receiver: threading.Thread | None = None
         self._answerers = ThreadPoolExecutor(_ANSWERERS, "media desk")
-        self._sessions: set[str] = set()
+        self._sessions: dict[str, bool] = {}
+        """Whether each is granted; False while the desk is asked."""
+        self._left: set[str] = set()
+        """Those that have left while the desk was asked."""
         self._sinks: dict[str, LinkSink] = {}
         self._stats: _Json = {}
 
@@ -262,26 +264,32 @@ class MediaLink:
     def _open_session(self, session: str, watch: str, wire: Wire) -> _Json:
         with self._lock:
             # known before the desk is asked: it may open the source at once
-            self._sessions.add(session)
+            self._sessions[session] = False
         granted: Granted | Refused | None = None
         try:
             granted = self._desk.open(session, watch)
         finally:
-            if not isinstance(granted, Granted):
-                with self._lock:
-                    self._sessions.discard(session)
+            with self._lock:
+                if isinstance(granted, Granted):
+                    self._sessions[session] = True
+                else:
+                    del self._sessions[session]
+                left = session in self._left
+                self._left.discard(session)
         if isinstance(granted, Refused):
             return {"granted": False, "retry_after_s": granted.retry_after_s, "why": granted.why}
-        if self._wire is not wire:
-            # the process that asked has died meanwhile
+        if left or self._wire is not wire:
+            # the publisher, or the process that asked, has gone meanwhile
             self._close_session(session)
         return {"granted": True}
 
     def _close_session(self, session: str) -> None:
         with self._lock:
-            if session not in self._sessions:
+            if not self._sessions.get(session, False):
+                if session in self._sessions:
+                    self._left.add(session)
                 return
-            self._sessions.discard(session)
+            del self._sessions[session]
         self._desk.closed(session)
 
     def _forget_sessions(self) -> None:

@@ -1,0 +1,161 @@
+"""Who may ask: the token, the names the server is asked under, the page that asks; and what every answer carries."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from realtime.webrtc.settings import ServerSettings, is_loopback
+
+COOKIE = "reenact"
+CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "media-src 'self' blob: mediastream:",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # links hold the id of what is watched, and for a moment the token
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
+_WRONG_TOKENS = 20
+_WINDOW_S = 60.0
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Why a request is not answered, as it is told."""
+
+    status: int
+    found: str
+    expected: str
+    cure: str
+    retry_after_s: int | None = None
+
+
+class Gate:
+    """Lets a request in or says why not. One for a server; its own time is taken from ``clock`` (s)."""
+
+    def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._token = settings.token
+        self._only_loopback = settings.loopback
+        self._names = {name.lower() for name in settings.names}
+        self._host = settings.host.lower()
+        self._clock = clock
+        self._wrong: dict[str, list[float]] = {}
+
+    @property
+    def cookie(self) -> str:
+        """What the cookie holds: not the token, so that it is good for nothing elsewhere."""
+        return hmac.new((self._token or "").encode(), b"reenact sign-in 1", hashlib.sha256).hexdigest()
+
+    def right(self, token: str | None) -> bool:
+        """Whether this is the token; takes as long whatever it is."""
+        return self._token is None or _same(token or "", self._token)
+
+    def place(self, host: str | None, origin: str | None, site: str | None, *, visit: bool) -> Denied | None:
+        """Check the headers ``Host``, ``Origin`` and ``Sec-Fetch-Site``.
+
+        ``visit`` is a person following a link, which may come from any page.
+        """
+        if host is None or not self._serves(host):
+            return Denied(
+                403,
+                f"a request for {(host or 'no host')[:80]!r}",
+                "one of the names of this server",
+                "open the address that the program prints, or allow the name of the proxy before it",
+            )
+        if origin is not None and not _same_place(origin, host):
+            return Denied(
+                403, f"a request from a page of {origin[:80]!r}", "the server's own page", "open its own page"
+            )
+        if site == "cross-site" and not visit:
+            return Denied(403, "a request from a page of another site", "the server's own page", "open its own page")
+        return None
+
+    def token(self, authorization: str | None, cookie: str | None, peer: str) -> Denied | None:
+        """Check the headers ``Authorization`` and ``Cookie`` of a request of ``peer`` (address)."""
+        if self._token is None:
+            return None
+        kind, _, bearer = (authorization or "").partition(" ")
+        by_header = kind.lower() == "bearer" and _same(bearer.strip(), self._token)
+        by_cookie = _same(cookie or "", self.cookie)
+        if by_header or by_cookie:
+            return None
+        if not authorization and not cookie:
+            return _UNKNOWN
+        return self.wrong(peer) or _UNKNOWN
+
+    def wrong(self, peer: str) -> Denied | None:
+        """Count a wrong token of an address; whether it has tried too often."""
+        now = self._clock()
+        if len(self._wrong) > 1000:
+            self._wrong = {each: times for each, times in self._wrong.items() if now - times[-1] < _WINDOW_S}
+        times = [moment for moment in self._wrong.get(peer, []) if now - moment < _WINDOW_S]
+        self._wrong[peer] = [*times, now][-_WRONG_TOKENS:]
+        if len(times) < _WRONG_TOKENS:
+            return None
+        return Denied(429, "too many wrong tokens", "the right one", "wait a minute", int(_WINDOW_S))
+
+    def _serves(self, host: str) -> bool:
+        """Names are checked on loopback, against pages whose name comes to mean 127.0.0.1 (DNS rebinding)."""
+        name, port = _split(host)
+        if name is None:
+            return False
+        if not self._only_loopback and not self._names:
+            return True
+        return is_loopback(name) or name == self._host or name in self._names or f"{name}:{port}" in self._names
+
+
+_UNKNOWN = Denied(
+    401,
+    "no token, or a wrong one",
+    "the token the server was started with",
+    "send Authorization: Bearer TOKEN, or open /?token=TOKEN once",
+)
+
+
+def _same(one: str, other: str) -> bool:
+    # digests, so that the time does not tell the length either
+    digests = [hashlib.sha256(each.encode("utf-8", "surrogatepass")).digest() for each in (one, other)]
+    return hmac.compare_digest(*digests)
+
+
+def _split(host: str) -> tuple[str | None, int | None]:
+    try:
+        parts = urlsplit(f"//{host}")
+        if parts.path or parts.query or parts.fragment or "@" in host:
+            return None, None
+        return parts.hostname, parts.port
+    except ValueError:
+        return None, None
+
+
+def _same_place(origin: str, host: str) -> bool:
+    """Whether a page of ``origin`` is one of ours, whichever scheme a proxy before us may serve."""
+    scheme, separator, rest = origin.partition("://")
+    default = _DEFAULT_PORTS.get(scheme)
+    if not separator or default is None:
+        return False
+    (name, port), (own, own_port) = _split(rest), _split(host)
+    return name is not None and name == own and (port or default) == (own_port or default)
