@@ -8,6 +8,8 @@ iris, and parted lips have an inside.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from engines import raster
 from engines.camera import seen_turn
 from engines.errors import GeneratorError
-from engines.head import Pose, Rotation, from_turn_angles, turn_angles
+from engines.head import Pose, from_turn_angles, turn_angles
 from engines.mesh_features import (
     EYES,
     FACE_TRIANGLES,
@@ -125,15 +127,19 @@ class MeshGenerator:
         if self._for is not portrait:
             self._take(portrait)
         pose = _aim(motion, features)
+        rigid = pose.project(features.shape)[:, :2]
         wanted = features.transfer(motion)
-        self._place(features, pose, wanted.shape)
+        self._place(features, pose, wanted.shape, rigid)
         self._line_lids(features, wanted.closure)
         self._warp(features)
         target = self._target
         if wanted.lips > 0:
             self._fill_mouth(features, motion, driving, wanted.lips)
         for eye in range(2):
-            self._fill_eye(features, eye, pose, wanted.gaze[eye], float(wanted.closure[eye]), target)
+            ends = EYE_CORNERS[eye]
+            # how far expression alone moved the corners of the eye
+            carried = 0.5 * (target[ends, :2] - rigid[ends]).sum(axis=0)
+            self._fill_eye(features, eye, pose, carried, wanted.gaze[eye], float(wanted.closure[eye]))
         return self._out
 
     def close(self) -> None:
@@ -152,16 +158,15 @@ class MeshGenerator:
         self._source = features.fetch.copy()
         self._tint = None
 
-    def _place(self, features: MeshFeatures, pose: Pose, shape: Points) -> None:
-        """Where every point of the mesh is in the output."""
+    def _place(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
+        """Where every point of the mesh is in the output; ``rigid`` is where it is without expression, (478, 2)."""
         target = self._target
         target[:LANDMARKS] = pose.project(shape)
         target[LANDMARKS:FIRST_RING] = target[_LOWER_LIDS]
         still = features.source[FIRST_RING:]
         moved = pose.project(features.rings)
         target[FIRST_RING:, :2] = still + features.follows * (moved[:, :2] - still)
-        rigid = pose.project(features.shape[OVAL])
-        dropped = np.tile(target[OVAL, :2] - rigid[:, :2], (len(RING_UP), 1))
+        dropped = np.tile(target[OVAL, :2] - rigid[OVAL], (len(RING_UP), 1))
         target[FIRST_RING:, :2] += features.stretches * dropped
         target[FIRST_RING:, 2] = 0
 
@@ -207,11 +212,11 @@ class MeshGenerator:
         target[:, :2] += corner
 
     def _fill_eye(
-        self, features: MeshFeatures, index: int, pose: Pose, gaze: Floats, closure: float, target: Floats
+        self, features: MeshFeatures, index: int, pose: Pose, carried: Floats, gaze: Floats, closure: float
     ) -> None:
         eye = features.eyes[index]
-        lens = Lens.of(target, *EYES[index])
-        now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + self._carried(features, pose, index))
+        lens = Lens.of(self._target, *EYES[index])
+        now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + carried)
         to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
         move = (features.pose.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[:2] * features.pose.scale
         stretch = 1 - min(closure, 0.0)
@@ -226,12 +231,6 @@ class MeshGenerator:
                 self._out, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends, eye.lens.upper, shut,
                 1.25 * STEP,
             )  # fmt: skip
-
-    def _carried(self, features: MeshFeatures, pose: Pose, index: int) -> Floats:
-        """How far expression alone moved the corners of an eye, (2,) pixels."""
-        ends = EYE_CORNERS[index]
-        rigid = pose.project(features.shape[ends])[:, :2]
-        return np.asarray((self._target[ends, :2] - rigid).mean(axis=0), np.float32)
 
     def _seen_mouth(self, motion: Motion, driving: Image | None) -> Points | None:
         """The driver's landmarks in pixels where the inside of that mouth may be shown, else None.
@@ -276,38 +275,36 @@ class MeshGenerator:
 def _aim(motion: Motion, features: MeshFeatures) -> Pose:
     """The portrait's pose for a motion, within what a mesh can show.
 
-    The head is turned until a camera would see it turned by the driver's angles, the perspective of the place that it
-    moves to included.
+    The head turns about the neck, until a camera would see it turned by the driver's angles; the perspective of the
+    place that it moves to is part of that.
     """
     own = features.pose
     height, width = features.image.shape[:2]
     start, driver = turn_angles(own.rotation), turn_angles(motion.rotation)
+    scale = own.scale * math.exp(SCALE_LIMIT * math.tanh(math.log(motion.scale) / SCALE_LIMIT))
+    pivot = own.project(PIVOT[None])[0]
+    # the driver's translation is that of the eyes, and turning about the neck has moved them already
+    reach = own.origin[:2] + own.scale * SHIFT_LIMIT * np.tanh(motion.translation / SHIFT_LIMIT) - pivot[:2]
+    limit = np.float32(SHIFT_LIMIT * own.scale)
+
+    def turned(turn: Floats) -> Pose:
+        rotation = from_turn_angles(start + turn)
+        arm = rotation @ PIVOT
+        origin = pivot - np.float32(scale) * arm
+        origin[:2] += np.float32(0.5) * limit * np.tanh((reach + np.float32(own.scale) * arm[:2]) / limit)
+        return Pose(rotation, origin, scale)
+
     turn = _limited(driver)
     for _ in range(LOOKS):
-        pose = _carried_to(motion, own, from_turn_angles(start + turn))
-        seen = seen_turn(pose.project(features.shape), (width, height)) - features.seen
+        seen = seen_turn(turned(turn).project(features.shape), (width, height)) - features.seen
         turn = _limited(turn + (driver - seen))
-    return _carried_to(motion, own, from_turn_angles(start + turn))
+    return turned(turn)
 
 
 def _limited(turn: Floats) -> Floats:
     """Turn angles (3,) radians, kept within what a mesh can show."""
-    angle = float(np.linalg.norm(turn))
+    angle = math.hypot(*turn.tolist())
     if angle <= TURN_KNEE:
         return turn
     room = TURN_LIMIT - TURN_KNEE
-    return np.asarray(turn * np.float32((TURN_KNEE + room * np.tanh((angle - TURN_KNEE) / room)) / angle), np.float32)
-
-
-def _carried_to(motion: Motion, own: Pose, rotation: Rotation) -> Pose:
-    """A turned head where the driver's motion takes it, turning about the neck."""
-    scale = own.scale * float(np.exp(SCALE_LIMIT * np.tanh(np.log(motion.scale) / SCALE_LIMIT)))
-    shift = SHIFT_LIMIT * np.tanh(motion.translation / SHIFT_LIMIT)
-    pivot = own.project(PIVOT[None])[0]
-    # the driver's translation is that of the eyes, and turning about the neck has moved them already
-    eyes = pivot - own.scale * rotation @ PIVOT
-    lean = own.origin[:2] + own.scale * shift - eyes[:2]
-    lean = SHIFT_LIMIT * own.scale * np.tanh(lean / (SHIFT_LIMIT * own.scale))
-    origin = pivot - scale * rotation @ PIVOT
-    origin[:2] += 0.5 * lean
-    return Pose(rotation, origin.astype(np.float32), scale)
+    return np.asarray(turn * np.float32((TURN_KNEE + room * math.tanh((angle - TURN_KNEE) / room)) / angle), np.float32)

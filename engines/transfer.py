@@ -1,4 +1,4 @@
-"""Carries the driver's expression over to a portrait of other proportions. NumPy only; head frame throughout.
+"""Carries the driver's expression over to a portrait of other proportions. Head frame throughout.
 
 Most of the face takes the driver's displacement, scaled by how the two faces compare. Lids and lips are different:
 there what matters is not how far a point moved but whether the gap closes, so gaps are carried over as gaps.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +52,10 @@ MOUTH_BOW = np.sin(np.linspace(0, np.pi, 11)[1:-1]).astype(np.float32)
 
 _ENDS, _UPPER, _LOWER = np.stack(EYE_CORNERS), np.stack(UPPER_LIDS), np.stack(LOWER_LIDS)
 _UPPER_FOLDS, _LOWER_FOLDS, _IRISES = np.stack(UPPER_LID_FOLDS), np.stack(LOWER_LID_FOLDS), np.stack(IRISES)
-_PUPILS = _IRISES[:, 0]
+_PUPILS = np.ascontiguousarray(_IRISES[:, 0])
+_UPPER_ROWS, _LOWER_ROWS = np.stack(UPPER_LIP_ROWS), np.stack(LOWER_LIP_ROWS)
+_UPPER_SHARES, _LOWER_SHARES = (0.95, 0.85, 0.7), (0.98, 0.95, 0.9)
+"""How much of the inner lips' way each row of the lips goes with them, from the inside out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +76,88 @@ def _width(shape: Points, ends: NDArray[np.intp]) -> float:
     return max(math.dist(shape[ends[0]].tolist(), shape[ends[1]].tolist()), 1e-6)
 
 
-def _openings(shape: Points) -> NDArray[np.float32]:
-    """Mean gap of each eye's lids over its width, (2,)."""
-    gaps = (shape[_LOWER[:, 2:5], 1] - shape[_UPPER[:, 2:5], 1]).mean(axis=1)
-    return np.asarray(gaps / _eye_widths(shape), np.float32)
+@numba.njit(cache=True, nogil=True)
+def _eye_widths(shape: Any) -> Any:
+    """(2,) float32, never 0."""
+    widths = np.empty(2, np.float32)
+    for eye in range(2):
+        square = 0.0
+        for k in range(3):
+            square += (shape[_ENDS[eye, 1], k] - shape[_ENDS[eye, 0], k]) ** 2
+        widths[eye] = max(np.sqrt(square), 1e-6)
+    return widths
 
 
-def _eye_widths(shape: Points) -> NDArray[np.float32]:
-    """(2,), never 0."""
-    across = shape[_ENDS[:, 1]] - shape[_ENDS[:, 0]]
-    return np.asarray(np.maximum(np.sqrt((across * across).sum(axis=1)), 1e-6), np.float32)
+@numba.njit(cache=True, nogil=True)
+def _openings(shape: Any) -> Any:
+    """Mean gap of each eye's lids over its width, (2,) float32."""
+    openings = _eye_widths(shape)
+    for eye in range(2):
+        gap = 0.0
+        for i in range(2, 5):
+            gap += (shape[_LOWER[eye, i], 1] - shape[_UPPER[eye, i], 1]) / 3
+        openings[eye] = gap / openings[eye]
+    return openings
 
 
-def _gaze(shape: Points) -> NDArray[np.float32]:
-    """Where each iris is between the corners of its eye, in eye widths, (2, 2)."""
-    ends = shape[_ENDS, :2]
-    middles = 0.5 * (ends[:, 0] + ends[:, 1])
-    return np.asarray((shape[_PUPILS, :2] - middles) / _eye_widths(shape)[:, None], np.float32)
+@numba.njit(cache=True, nogil=True)
+def _gaze(shape: Any) -> Any:
+    """Where each iris is between the corners of its eye, in eye widths, (2, 2) float32."""
+    widths = _eye_widths(shape)
+    gaze = np.empty((2, 2), np.float32)
+    for eye in range(2):
+        for k in range(2):
+            middle = 0.5 * (shape[_ENDS[eye, 0], k] + shape[_ENDS[eye, 1], k])
+            gaze[eye, k] = (shape[_PUPILS[eye], k] - middle) / widths[eye]
+    return gaze
+
+
+@numba.njit(cache=True, nogil=True)
+def _close_lids(shape: Any, own: Any, gaps: Any, closure: Any) -> None:
+    """Set the lids in ``shape`` so far shut, wherever their eye was carried to from ``own``; both (478, 3).
+
+    gaps: (2, 7, 3), from each upper lid to the lower one as painted; closure: (2,).
+    """
+    for eye in range(2):
+        for k in range(3):
+            first, second = _ENDS[eye, 0], _ENDS[eye, 1]
+            carried = 0.5 * (shape[first, k] - own[first, k] + shape[second, k] - own[second, k])
+            for i in range(7):
+                # a lid is a sheet over a ball: the upper one does nearly all of the way
+                shift = gaps[eye, i, k] * closure[eye]
+                upper, lower = _UPPER[eye, i], _LOWER[eye, i]
+                shape[upper, k] = own[upper, k] + carried + np.float32(0.9) * shift
+                shape[lower, k] = own[lower, k] + carried - np.float32(0.1) * shift
+                fold = _UPPER_FOLDS[eye, i]
+                shape[fold, k] = 0.5 * (shape[fold, k] + own[fold, k] + carried) + np.float32(0.4) * shift
+                fold = _LOWER_FOLDS[eye, i]
+                shape[fold, k] = 0.5 * (shape[fold, k] + own[fold, k] + carried) - np.float32(0.05) * shift
+            for i in range(5):
+                shape[_IRISES[eye, i], k] = own[_IRISES[eye, i], k] + carried
+
+
+@numba.njit(cache=True, nogil=True)
+def _part_lips(shape: Any, driver: Any, rest: float, scale: float, drop: float) -> float:
+    """Part the lips in ``shape`` by the driver's gaps, both (478, 3); returns the mean gap in the middle.
+
+    rest: the gap that shut lips still show; scale: of the driver's gaps; drop: added to the gap in the middle.
+    """
+    middle, moved = 0.0, 0.0
+    for i in range(9):
+        upper, lower = INNER_UPPER_LIP[i], INNER_LOWER_LIP[i]
+        gap = max(driver[lower, 1] - driver[upper, 1] - rest, 0.0) * scale + drop * MOUTH_BOW[i]
+        error = gap - (shape[lower, 1] - shape[upper, 1])
+        shape[upper, 1] -= 0.3 * error
+        shape[lower, 1] += 0.7 * error
+        for row in range(3):
+            shape[_UPPER_ROWS[row, i], 1] -= 0.3 * _UPPER_SHARES[row] * error
+            shape[_LOWER_ROWS[row, i], 1] += 0.7 * _LOWER_SHARES[row] * error
+        if 3 <= i < 6:
+            middle += gap / 3
+            moved += error / 3
+    for i in range(CHIN.shape[0]):
+        shape[CHIN[i], 1] += 0.7 * 0.7 * moved
+    return middle
 
 
 def _marks(shape: Points) -> NDArray[np.float32]:
@@ -185,32 +255,14 @@ class ExpressionTransfer:
         # lids that nearly meet do meet: a rim of white under the lashes looks like a faint
         nearly = np.clip((closure - 0.5) / 0.4, 0, 1)
         closure = np.minimum(closure * (1 + np.float32(0.2) * nearly * nearly), 1)
-        own = self._shape
-        carried = (shape[_ENDS] - own[_ENDS]).mean(axis=1, keepdims=True)
-        # a lid is a sheet over a ball: the upper one does nearly all of the way
-        shift = self._lid_gaps * closure[:, None, None].astype(np.float32)
-        shape[_UPPER] = own[_UPPER] + carried + 0.9 * shift
-        shape[_LOWER] = own[_LOWER] + carried - 0.1 * shift
-        shape[_UPPER_FOLDS] = 0.5 * (shape[_UPPER_FOLDS] + own[_UPPER_FOLDS] + carried) + 0.4 * shift
-        shape[_LOWER_FOLDS] = 0.5 * (shape[_LOWER_FOLDS] + own[_LOWER_FOLDS] + carried) - 0.05 * shift
-        shape[_IRISES] = own[_IRISES] + carried
+        _close_lids(shape, self._shape, self._lid_gaps, closure)
         return np.asarray(closure, np.float32)
 
     def _meet_lips(self, shape: Points, motion: Motion) -> float:
         """Part the lips in ``shape`` by the driver's gap; returns it over the mouth's width."""
-        driver = motion.expression
-        gap = driver[INNER_LOWER_LIP, 1] - driver[INNER_UPPER_LIP, 1]
-        wanted = np.maximum(gap - LIPS_MEET * self._rest_mouth, 0) * self._scale[14, 1] * VIVID_JAW / VIVID_MOUTH
-        wanted += self._drop * MOUTH_BOW
-        error = wanted - (shape[INNER_LOWER_LIP, 1] - shape[INNER_UPPER_LIP, 1])
-        shape[INNER_UPPER_LIP, 1] -= 0.3 * error
-        shape[INNER_LOWER_LIP, 1] += 0.7 * error
-        for share, row in zip((0.95, 0.85, 0.7), UPPER_LIP_ROWS, strict=True):
-            shape[row, 1] -= 0.3 * share * error
-        for share, row in zip((0.98, 0.95, 0.9), LOWER_LIP_ROWS, strict=True):
-            shape[row, 1] += 0.7 * share * error
-        shape[CHIN, 1] += 0.7 * 0.7 * float(error[3:6].mean())
-        return float(wanted[3:6].mean()) / self._mouth_width
+        scale = float(self._scale[14, 1]) * VIVID_JAW / VIVID_MOUTH
+        gap = _part_lips(shape, motion.expression, LIPS_MEET * self._rest_mouth, scale, self._drop)
+        return float(gap) / self._mouth_width
 
     def _turn_eyes(self, motion: Motion, closure: NDArray[np.float32]) -> NDArray[np.float32]:
         """How far the irises move, (2, 2); both eyes look the same way."""

@@ -176,6 +176,7 @@ class _Best:
     """The best neutral seen so far, how far it was turned away, and how fast the face was moving."""
 
     neutral: Neutral
+    rest: Rest
     tilt: float = 0.0
     speed: float = 0.0
     chosen: bool = False
@@ -227,18 +228,21 @@ class NeutralKeeper:
             self._current = self._current.mirrored()
             self._rest = self.rest.mirrored(self._current.width)
         if self._best is not None:
-            self._best = replace(self._best, neutral=self._best.neutral.mirrored())
+            neutral = self._best.neutral
+            self._best = replace(self._best, neutral=neutral.mirrored(), rest=self._best.rest.mirrored(neutral.width))
         self._usual = self._last_shape = self._collected = None
         self._open_eyes = self._open_eyes[::-1].copy()
 
-    def update(self, face: FaceState) -> tuple[Neutral, Pose, Points]:
-        """Take in a frame; return the neutral in use, and the face's pose and shape (478, 3) against it."""
-        pixels = face.pixels()
+    def update(self, face: FaceState, pixels: Points) -> tuple[Neutral, Pose, Points]:
+        """Take in a frame; return the neutral in use, and the face's pose and shape (478, 3) against it.
+
+        ``pixels`` are the face's own.
+        """
         if self._current is None or self._best is None:
             neutral = Neutral.of(face) if self._mode == "first" else Neutral.of(face).facing()
-            self._current, self._best = neutral, _Best(neutral)
-            self._open_eyes = eye_openings(neutral.shape)
             self._rest = Rest.of(neutral, face.size)
+            self._current, self._best = neutral, _Best(neutral, self._rest)
+            self._open_eyes = eye_openings(neutral.shape)
         pose = pose_against(pixels, self._current.shape)
         shape = pose.unproject(pixels)
         elapsed = np.clip((face.time_ns - self._time_ns) / 1e9, 1e-3, 0.5)
@@ -248,7 +252,7 @@ class NeutralKeeper:
         elif self._mode == "auto" and not 0 <= face.time_ns - self._judged_ns < JUDGE_NS:
             self._judge(face, pose, shape)
         weight = 1 - float(np.exp(-elapsed / EASE_S))
-        self._settle(face.size, float(elapsed), weight)
+        self._settle(float(elapsed), weight)
         if self._current is self._best.neutral:
             return self._current, pose, shape
         self._current = self._current.towards(self._best.neutral, weight)
@@ -257,14 +261,15 @@ class NeutralKeeper:
         pose = pose_against(pixels, self._current.shape)
         return self._current, pose, pose.unproject(pixels)
 
-    def _settle(self, size: tuple[int, int], elapsed: float, weight: float) -> None:
+    def _settle(self, elapsed: float, weight: float) -> None:
         """Bring the pose at rest nearer to the best neutral's: at once if the person chose it, otherwise unseen."""
         assert self._best is not None
-        wanted = Rest.of(self._best.neutral, size)
+        if self._rest is self._best.rest:
+            return
         if self._best.chosen:
-            self._rest = self.rest.towards(wanted, np.full(3, weight, np.float32))
+            self._rest = self.rest.towards(self._best.rest, np.full(3, weight, np.float32))
         else:
-            self._rest = self.rest.follow(wanted, elapsed)
+            self._rest = self.rest.follow(self._best.rest, elapsed)
 
     def _collect(self, face: FaceState) -> None:
         assert self._collected is not None
@@ -278,7 +283,7 @@ class NeutralKeeper:
         for neutral in self._collected[1:]:
             count += 1
             mean = mean.towards(neutral, 1 / count)
-        self._best, self._collected = _Best(mean, chosen=True), None
+        self._best, self._collected = _Best(mean, Rest.of(mean, face.size), chosen=True), None
 
     def _judge(self, face: FaceState, pose: Pose, shape: Points) -> None:
         assert self._best is not None
@@ -299,7 +304,8 @@ class NeutralKeeper:
         # the best one is judged again too, by what has been learnt of the driver since
         best = self._cost(self._best.neutral.shape, self._best.tilt, self._best.speed)
         if self._cost(shape, tilt, speed) < best * self.MARGIN - self.STEP:
-            self._best = _Best(Neutral.of(face).facing(), tilt, speed)
+            neutral = Neutral.of(face).facing()
+            self._best = _Best(neutral, Rest.of(neutral, face.size), tilt, speed)
 
     def _cost(self, shape: Points, tilt: float, speed: float) -> float:
         """How far a face is from calm, frontal, shut-mouthed, open-eyed and usual."""
@@ -397,9 +403,10 @@ class MotionTransfer:
         return replace(motion, face=face)
 
     def _observe(self, face: FaceState) -> Motion:
-        neutral, pose, shape = self._keeper.update(face)
+        pixels = face.pixels()
+        neutral, pose, shape = self._keeper.update(face, pixels)
         rest = self._keeper.rest
-        turn = seen_turn(face.pixels(), face.size) - rest.turn
+        turn = seen_turn(pixels, face.size) - rest.turn
         moved = (pose.origin[:2] - rest.origin) / rest.scale
         place = np.array([moved[0], moved[1], np.log(pose.scale / rest.scale)], np.float32)
         # what is smoothed is the change against the neutral: easing over to another one stays smooth as well

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,6 +28,7 @@ class OneEuro:
         self._d_cutoff = np.asarray(d_cutoff, np.float32)
         if not (np.all(self._min_cutoff > 0) and np.all(self._beta >= 0) and np.all(self._d_cutoff > 0)):
             raise ValueError("min_cutoff and d_cutoff must be over 0 and beta must not be under 0")
+        self._spread: tuple[tuple[int, ...], tuple[NDArray[np.float32], ...]] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -41,27 +44,50 @@ class OneEuro:
         The first sample, one after more than half a second, one from the past and one of another shape start the
         filter afresh. A second sample of the same moment changes nothing.
         """
-        sample = np.array(x, np.float32)
+        sample = np.array(x, np.float32, order="C")
         elapsed_ns = time_ns - self._time_ns
         if self._value is None or self._value.shape != sample.shape or not 0 <= elapsed_ns <= GAP_NS:
-            self._value, self._raw, self._speed = sample, sample, np.zeros_like(sample)
+            self._value, self._raw, self._speed = sample.copy(), sample.copy(), np.zeros_like(sample)
             self._time_ns = time_ns
-            return sample.copy()
+            return sample
         assert self._raw is not None
         assert self._speed is not None
         if elapsed_ns == 0:
             return self._value.copy()
-        seconds = elapsed_ns / 1e9
-        speed = (sample - self._raw) / np.float32(seconds)
-        self._speed = self._speed + _weight(self._d_cutoff, seconds) * (speed - self._speed)
-        weight = _weight(self._min_cutoff + self._beta * np.abs(self._speed), seconds)
-        self._value = self._value + weight * (sample - self._value)
-        self._raw = sample
+        smooth = np.empty_like(sample)
+        _step(
+            sample.reshape(-1), self._raw.reshape(-1), self._speed.reshape(-1), self._value.reshape(-1),
+            *self._settings(sample.shape), elapsed_ns / 1e9, smooth.reshape(-1),
+        )  # fmt: skip
         self._time_ns = time_ns
-        return self._value.copy()
+        return smooth
+
+    def _settings(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], ...]:
+        """The three settings, one value for each element of the signal."""
+        if self._spread is None or self._spread[0] != shape:
+            flat = tuple(
+                np.ascontiguousarray(np.broadcast_to(setting, shape)).reshape(-1)
+                for setting in (self._min_cutoff, self._beta, self._d_cutoff)
+            )
+            self._spread = (shape, flat)
+        return self._spread[1]
 
 
-def _weight(cutoff: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
-    """The share of the new sample in the output, in (0, 1), for a cut-off in hertz."""
-    ratio = np.float32(2.0 * math.pi * seconds) * cutoff
-    return np.asarray(ratio / (1.0 + ratio), np.float32)
+@numba.njit(cache=True, nogil=True)
+def _step(
+    sample: Any, raw: Any, speed: Any, value: Any, min_cutoff: Any, beta: Any, d_cutoff: Any, seconds: float, out: Any
+) -> None:
+    """Filter each element: flat float32 arrays; ``raw``, ``speed`` and ``value`` are brought up to date in place.
+
+    The share of a new sample for a cut-off of f hertz is 2 pi f t / (1 + 2 pi f t).
+    """
+    turn = np.float32(2.0 * math.pi * seconds)
+    rate = np.float32(1.0 / seconds)
+    one = np.float32(1.0)
+    for i in range(sample.shape[0]):
+        ratio = turn * d_cutoff[i]
+        speed[i] += ratio / (one + ratio) * ((sample[i] - raw[i]) * rate - speed[i])
+        ratio = turn * (min_cutoff[i] + beta[i] * abs(speed[i]))
+        value[i] += ratio / (one + ratio) * (sample[i] - value[i])
+        raw[i] = sample[i]
+        out[i] = value[i]
