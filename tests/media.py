@@ -203,7 +203,8 @@ class Client:
         """POST /whip; the channel if asked for one. Raises aiohttp.ClientResponseError."""
         if sound:
             self.connection.addTransceiver("audio", "sendonly")
-        self.connection.addTransceiver("video", "sendonly").sender.replaceTrack(track or PatternTrack())
+        video: Any = track or PatternTrack()
+        self.connection.addTransceiver("video", "sendonly").sender.replaceTrack(video)
         channel = None
         if control:
             channel = self.connection.createDataChannel("control")

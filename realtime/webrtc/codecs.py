@@ -11,6 +11,7 @@ from __future__ import annotations
 import fractions
 import itertools
 import logging
+import math
 import os
 import random
 import threading
@@ -34,6 +35,8 @@ LARGEST = 4096 * 2304
 _DOWN, _UP = 0.85, 1.3
 """The rate follows an estimate below 85 % of it at once and above 130 % of it after a while."""
 _UP_AFTER_S = 2.0
+_BINDS = 0.95
+_SENT_S = 1.0
 _KEY_S = 10.0
 """A key frame at least so often, for whoever records."""
 _GUESSED_FPS = 30
@@ -51,20 +54,35 @@ class Rates:
 
 
 class Rate:
-    """The bit rate to encode with: follows the receiver's estimates within limits, in steps."""
+    """The bit rate to encode with: follows the receiver's estimates within limits, in steps.
+
+    An estimate grows out of what arrives, so that a calm picture keeps it low whatever the network can take. It
+    lowers the rate only when it is below what is in fact sent.
+    """
 
     def __init__(self, rates: Rates, clock: Callable[[], float] = time.monotonic) -> None:
         self.bitrate = rates.first
+        self.sent = 0.0
+        """Bit/s lately."""
         self._rates = rates
         self._clock = clock
-        self._changed_s = clock()
+        self._changed_s = self._sent_s = clock()
+
+    def count(self, payloads: list[bytes]) -> None:
+        """Take note of what is sent."""
+        now = self._clock()
+        passed = max(now - self._sent_s, 1e-3)
+        self._sent_s = now
+        share = 1 - math.exp(-passed / _SENT_S)
+        self.sent += share * (8 * sum(map(len, payloads)) / passed - self.sent)
 
     def follow(self, estimate: int) -> None:
-        """Take note of what the receiver says it can take."""
+        """Take note of what the receiver says it can take, bit/s."""
         wanted = max(self._rates.lowest, min(estimate, self._rates.highest))
         now = self._clock()
         rises = wanted > self.bitrate * _UP or wanted == self._rates.highest > self.bitrate
-        if wanted < self.bitrate * _DOWN or (rises and now - self._changed_s >= _UP_AFTER_S):
+        falls = wanted < self.bitrate * _DOWN and estimate < _BINDS * self.sent
+        if falls or (rises and now - self._changed_s >= _UP_AFTER_S):
             self.bitrate = wanted
             self._changed_s = now
 
@@ -100,7 +118,9 @@ class Encoder:
         # before encoding, which counts the frame's time in the codec's unit
         timestamp = _timestamp(frame)
         frame.pict_type = PictureType.I if force_keyframe else PictureType.NONE
-        return self._payloads(b"".join(bytes(packet) for packet in self._codec.encode(frame))), timestamp
+        payloads = self._payloads(b"".join(bytes(packet) for packet in self._codec.encode(frame)))
+        self.rate.count(payloads)
+        return payloads, timestamp
 
     def pack(self, packet: Packet[Any]) -> tuple[list[bytes], int]:
         """RTP payloads of a frame that is encoded already."""
@@ -287,10 +307,34 @@ class Codecs:
 
         return get_decoder(codec)
 
+    def estimator(self) -> Any:
+        """What estimates how much a publisher may send, within our rates.
+
+        aiortc's begins with what arrives, and would tie a publisher that has not begun in earnest to that; until
+        the network was seen to be too slow it does not go below the first rate.
+        """
+        from aiortc.rate import RemoteBitrateEstimator
+
+        rates = self.rates
+
+        class Estimator(RemoteBitrateEstimator):
+            """Aiortc's, bounded."""
+
+            def add(self, *arguments: Any, **named: Any) -> tuple[int, list[int]] | None:
+                estimate = super().add(*arguments, **named)
+                if estimate is None:
+                    return None
+                bitrate, sources = estimate
+                lowest = rates.lowest if self.rate_control.near_max else rates.first
+                return max(lowest, min(bitrate, rates.highest)), sources
+
+        return Estimator()
+
     def install(self) -> None:
         """Have every sender and receiver that aiortc makes from now on use these. Raises UsageError, see ``h264``."""
         from aiortc import rtcrtpreceiver, rtcrtpsender
 
         self.h264()
+        vars(rtcrtpreceiver)["RemoteBitrateEstimator"] = self.estimator
         vars(rtcrtpsender)["get_encoder"] = self.encoder
         vars(rtcrtpreceiver)["get_decoder"] = self.decoder

@@ -158,8 +158,8 @@ class MarkerJitterBuffer:
         """Drop what waits behind a gap that has lasted too long; whether it did."""
         assert self._origin is not None
         packets = [self._at(self._origin + at) for at in range(self.capacity)]
-        oldest = next(packet for packet in packets if packet is not None)
-        waited = (newest - oldest.timestamp) & 0xFFFFFFFF
+        oldest = next((packet for packet in packets if packet is not None), None)
+        waited = 0 if oldest is None else (newest - oldest.timestamp) & 0xFFFFFFFF
         if not _CLOCK * GIVE_UP_S < waited < 0x80000000 or None not in packets:
             return False
         for at in range(packets.index(None) + 1, self.capacity):

@@ -247,10 +247,10 @@ class MediaServer:
         upload = request.method == "POST" and request.path == "/api/portraits"
         body = await read_body(request, MAX_UPLOAD if upload else MAX_BODY)
         query = dict(request.query)
-        values = {"method": request.method, "path": request.path, "type": request.content_type}
-        values |= {"session": query.pop("session") if "session" in query else None}
-        wait_s = _HEALTH_S if request.path == "/healthz" else _DESK_S
-        reply = await self._ask("request", values | {"query": query}, body, wait_s)
+        values: dict[str, Any] = {"method": request.method, "path": request.path, "type": request.content_type}
+        values["session"] = query.pop("session") if "session" in query else None
+        values["query"] = query
+        reply = await self._ask("request", values, body, _HEALTH_S if request.path == "/healthz" else _DESK_S)
         return web.Response(
             status=reply.values["status"], body=reply.body, headers={"Content-Type": reply.values["type"]}
         )

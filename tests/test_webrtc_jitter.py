@@ -1,0 +1,242 @@
+"""The jitter buffer: a frame comes with its last packet, whatever the network does to the others."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.webrtc.jitter import GIVE_UP_S, KNOWN_VERSIONS, Encoded, MarkerJitterBuffer, mend, unmend
+
+PERIOD = 3000
+
+
+@dataclass
+class Packet:
+    sequence_number: int
+    timestamp: int
+    marker: int
+    _data: bytes
+    frame: int = field(default=0, compare=False)
+
+
+def packets(sizes: list[int], *, seq: int = 0, timestamp: int = 0, marks: bool = True) -> list[Packet]:
+    """Frames of so many packets each, 30 a second; every packet's data says where it belongs."""
+    made = []
+    for frame, size in enumerate(sizes):
+        for part in range(size):
+            last = marks and part == size - 1
+            data = f"[{frame}.{part}]".encode()
+            made.append(Packet(seq & 0xFFFF, (timestamp + frame * PERIOD) & 0xFFFFFFFF, int(last), data, frame))
+            seq += 1
+    return made
+
+
+def data_of(frame: int, size: int) -> bytes:
+    return b"".join(f"[{frame}.{part}]".encode() for part in range(size))
+
+
+def feed(buffer: MarkerJitterBuffer, stream: list[Packet]) -> tuple[list[bytes], int]:
+    """All frames that come out, in order, and how often a key frame was asked for."""
+    out, asked = [], 0
+    for packet in stream:
+        ask, frame = buffer.add(packet)
+        asked += ask
+        if frame is not None:
+            out += [frame.data, *(each.data for each in frame.following)]
+    return out, asked
+
+
+def test_a_frame_comes_with_its_last_packet() -> None:
+    buffer = MarkerJitterBuffer(512)
+    for packet in packets([3, 1, 5]):
+        ask, frame = buffer.add(packet)
+        assert not ask
+        assert (frame is not None) == bool(packet.marker)
+        if frame is not None:
+            assert frame.timestamp == packet.timestamp
+            assert frame.data == data_of(packet.frame, [3, 1, 5][packet.frame])
+
+
+def test_it_knows_when_a_frame_arrived() -> None:
+    buffer = MarkerJitterBuffer(512, clock=lambda: 77)
+    _, frame = buffer.add(packets([1])[0])
+    assert frame is not None
+    assert frame.arrived_ns == 77
+
+
+SIZES = st.lists(st.integers(1, 8), min_size=1, max_size=30)
+STARTS = st.sampled_from([0, 1, 65_535, 65_530, 30_000])
+TIMES = st.sampled_from([0, 0xFFFFFFFF, 0xFFFFFFFF - 4 * PERIOD])
+
+
+@given(SIZES, STARTS, TIMES, st.randoms(use_true_random=False), st.integers(0, 12))
+def test_reordered_and_doubled_packets_change_nothing(
+    sizes: list[int], seq: int, timestamp: int, rng: random.Random, reach: int
+) -> None:
+    stream = packets(sizes, seq=seq, timestamp=timestamp)
+    first, rest = stream[0], stream[1:] + rng.sample(stream, len(stream) // 3)
+    # each packet is late by up to ``reach`` places, and some come twice
+    order = sorted(range(len(rest)), key=lambda at: (rest[at].sequence_number - seq) % 65_536 + rng.uniform(0, reach))
+    out, _ = feed(MarkerJitterBuffer(512), [first, *(rest[at] for at in order)])
+    assert out == [data_of(frame, size) for frame, size in enumerate(sizes)]
+
+
+@given(SIZES, STARTS, st.randoms(use_true_random=False))
+def test_each_frame_comes_as_soon_as_nothing_is_missing_before_its_end(
+    sizes: list[int], seq: int, rng: random.Random
+) -> None:
+    stream = packets(sizes, seq=seq)
+    order = sorted(range(1, len(stream)), key=lambda at: at + rng.uniform(0, 6))
+    ends = [at for at, packet in enumerate(stream) if packet.marker]
+    buffer, here, given_so_far = MarkerJitterBuffer(512), {0}, 0
+    _, frame = buffer.add(stream[0])
+    given_so_far += frame is not None
+    for at in order:
+        here.add(at)
+        _, frame = buffer.add(stream[at])
+        given_so_far += 0 if frame is None else 1 + len(frame.following)
+        assert given_so_far == sum(all(each in here for each in range(end + 1)) for end in ends)
+
+
+@given(st.lists(st.integers(1, 8), min_size=20, max_size=60), STARTS, st.randoms(use_true_random=False))
+def test_lost_packets_cost_whole_frames_and_never_half_of_one(sizes: list[int], seq: int, rng: random.Random) -> None:
+    stream = packets(sizes, seq=seq)
+    kept = [packet for packet in stream if packet is stream[0] or rng.random() > 0.05]
+    out, asked = feed(MarkerJitterBuffer(512), kept)
+    whole = [data_of(frame, size) for frame, size in enumerate(sizes)]
+    positions = [whole.index(data) for data in out]
+    assert positions == sorted(set(positions))
+    lost = len(kept) < len(stream)
+    assert lost or (len(out) == len(sizes) and not asked)
+
+
+def test_a_gap_is_given_up_in_time_and_a_key_frame_asked_for() -> None:
+    sizes = [2] * 40
+    stream = packets(sizes)
+    del stream[6]
+    buffer = MarkerJitterBuffer(512)
+    out, asked = feed(buffer, stream)
+    assert asked == 1
+    assert out[:3] == [data_of(frame, 2) for frame in range(3)]
+    assert out[3:] == [data_of(frame, 2) for frame in range(4, 40)]
+    waited = next(at for at, packet in enumerate(stream) if packet.timestamp > 3 * PERIOD + 90_000 * GIVE_UP_S)
+    out, asked = feed(MarkerJitterBuffer(512), stream[: waited - 2])
+    assert (len(out), asked) == (3, 0)
+
+
+def test_a_packet_sent_again_gives_all_that_waited_for_it_at_once() -> None:
+    stream = packets([1] * 6)
+    late = stream.pop(2)
+    buffer = MarkerJitterBuffer(512)
+    out, _ = feed(buffer, stream)
+    assert len(out) == 2
+    ask, frame = buffer.add(late)
+    assert frame is not None
+    assert not ask
+    assert frame.data == data_of(2, 1)
+    assert [(each.data, each.timestamp) for each in frame.following] == [
+        (data_of(frame, 1), (frame - 2) * PERIOD) for frame in (3, 4, 5)
+    ]
+
+
+def test_without_marks_frames_come_with_the_next_one() -> None:
+    sizes = [3, 1, 2, 4]
+    out, asked = feed(MarkerJitterBuffer(512), packets(sizes, marks=False))
+    assert out == [data_of(frame, size) for frame, size in enumerate(sizes[:-1])]
+    assert not asked
+
+
+def test_marks_that_lie_are_believed_once() -> None:
+    """A sender that marks every slice: the first frame breaks, the rest is whole."""
+    stream = packets([3, 3, 3, 3])
+    for packet in stream:
+        packet.marker = 1
+    buffer = MarkerJitterBuffer(512)
+    out, _ = feed(buffer, stream)
+    assert not buffer.believes_marks
+    assert out[-2:] == [data_of(1, 3), data_of(2, 3)]
+
+
+@given(st.lists(st.integers(0, 3), min_size=5, max_size=20))
+def test_padding_behind_frames_is_no_frame(pads: list[int]) -> None:
+    """Chromium probes with empty packets under the timestamp of the frame before."""
+    stream: list[Packet] = []
+    seq = 0
+    for frame, pad in enumerate(pads):
+        stream.append(Packet(seq, frame * PERIOD, 1, data_of(frame, 1), frame))
+        stream += [Packet(seq + 1 + extra, frame * PERIOD, 0, b"", frame) for extra in range(pad)]
+        seq += 1 + pad
+    buffer = MarkerJitterBuffer(512)
+    out, asked = feed(buffer, stream)
+    assert out == [data_of(frame, 1) for frame in range(len(pads))]
+    assert not asked
+    assert buffer.believes_marks
+
+
+def test_a_new_numbering_is_taken_up() -> None:
+    buffer = MarkerJitterBuffer(512)
+    feed(buffer, packets([2] * 5, seq=20_000))
+    out, asked = feed(buffer, packets([2] * 5, seq=100, timestamp=900_000))
+    assert len(out) == 5
+    assert asked == 1
+
+
+def test_late_packets_of_frames_already_given_are_ignored() -> None:
+    buffer = MarkerJitterBuffer(512)
+    stream = packets([2] * 5)
+    feed(buffer, stream)
+    assert feed(buffer, stream) == ([], 0)
+
+
+def test_more_than_it_holds_drops_whole_frames() -> None:
+    stream = packets([4] * 10)
+    del stream[0:1]
+    buffer = MarkerJitterBuffer(16)
+    buffer.add(Packet(65_535, 0, 0, b"lost"))
+    out, asked = feed(buffer, stream)
+    assert asked
+    assert out[-1] == data_of(9, 4)
+    assert all(data == data_of(int(data[1:2]), 4) for data in out)
+
+
+@given(st.lists(st.tuples(st.integers(0, 65_535), st.integers(0, 2**32 - 1), st.booleans(), st.binary(max_size=3))))
+def test_nothing_that_arrives_breaks_it(stream: list[tuple[int, int, bool, bytes]]) -> None:
+    buffer = MarkerJitterBuffer(64)
+    for seq, timestamp, marker, data in stream:
+        _, frame = buffer.add(Packet(seq, timestamp, int(marker), data))
+        assert frame is None or (isinstance(frame, Encoded) and frame.data)
+
+
+def test_only_video_is_for_it() -> None:
+    for arguments in ((500, 0, True), (512, 4, True), (512, 0, False)):
+        with pytest.raises(ValueError, match="expected video"):
+            MarkerJitterBuffer(*arguments)
+
+
+def test_it_is_put_in_place_for_video_and_taken_out_again() -> None:
+    from aiortc import jitterbuffer, rtcrtpreceiver
+
+    assert mend() is None
+    try:
+        make = vars(rtcrtpreceiver)["JitterBuffer"]
+        assert isinstance(make(capacity=512, is_video=True), MarkerJitterBuffer)
+        assert isinstance(make(capacity=16, prefetch=4), jitterbuffer.JitterBuffer)
+    finally:
+        unmend()
+    assert vars(rtcrtpreceiver)["JitterBuffer"] is jitterbuffer.JitterBuffer
+
+
+def test_a_version_it_does_not_know_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import aiortc
+    from aiortc import jitterbuffer, rtcrtpreceiver
+
+    monkeypatch.setattr(aiortc, "__version__", "2.0.1")
+    note = mend()
+    assert note is not None
+    assert "2.0.1" in note
+    assert KNOWN_VERSIONS[0] in note
+    assert vars(rtcrtpreceiver)["JitterBuffer"] is jitterbuffer.JitterBuffer
