@@ -72,6 +72,12 @@ class MediaLink:
         self._sinks: dict[str, LinkSink] = {}
         self._stats: _Json = {}
 
+    @property
+    def process_id(self) -> int:
+        """The media process. Only once started."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> str:
         """Start the media process and wait until it serves; its address, such as ``http://127.0.0.1:8080/``.
 
