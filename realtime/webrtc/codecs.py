@@ -167,14 +167,15 @@ class Decoder:
         """
         import av
 
-        waited_ns = time.monotonic_ns() - getattr(encoded, "arrived_ns", time.monotonic_ns())
+        arrived_ns = getattr(encoded, "arrived_ns", 0) or time.monotonic_ns()
+        waited_ns = time.monotonic_ns() - arrived_ns
         if waited_ns > LATE_S * 1e9 and not self._skips:
             self._skips = True
             raise av.FFmpegError(0, f"frames wait for {waited_ns / 1e9:.1f} s to be decoded")
         if self._skips and (waited_ns > LATE_S * 1e9 or not self._is_key(encoded.data)):
             return []
         self._skips = False
-        frames = self._decode(encoded.data, encoded.timestamp, getattr(encoded, "arrived_ns", 0))
+        frames = self._decode(encoded.data, encoded.timestamp, arrived_ns)
         for later in getattr(encoded, "following", ()):
             frames = self._decode(later.data, encoded.timestamp + later.timestamp, later.arrived_ns) or frames
         return frames
@@ -185,7 +186,6 @@ class Decoder:
         packet = av.Packet(data)
         packet.pts = timestamp
         packet.time_base = TIME_BASE
-        arrived_ns = arrived_ns or time.monotonic_ns()
         frames: list[VideoFrame] = self._codec.decode(packet)
         for frame in frames:
             # a new object each: PyAV keeps them by identity

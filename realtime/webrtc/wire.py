@@ -60,6 +60,8 @@ class Parser:
             end = _HEAD.size + text + body
             if len(self._data) < end:
                 return
+            if len(self._fds) < count:
+                raise ValueError(f"a message with {count} descriptors, of which {len(self._fds)} came")
             values = json.loads(bytes(self._data[_HEAD.size : _HEAD.size + text]))
             content = bytes(self._data[_HEAD.size + text : end])
             del self._data[:end]

@@ -1,0 +1,223 @@
+"""Encoders and decoders: what goes in comes out at once, at a rate that follows the network."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from aiortc.codecs import depayload, get_capabilities
+
+from engines.errors import UsageError
+from realtime.webrtc.codecs import LATE_S, TIME_BASE, Codecs, Decoder, Encoder, Rate, Rates, h264_works
+from realtime.webrtc.jitter import Encoded
+from realtime.webrtc.settings import ServerSettings
+from tools.webrtc_client import numbered, read_number
+
+SIZE = (320, 240)
+RATES = Rates(100_000, 1_000_000, 4_000_000)
+NAMES = {"libx264": "H264", "libvpx": "VP8"}
+BOTH = pytest.mark.parametrize("name", NAMES)
+
+
+def picture(number: int, size: tuple[int, int] = SIZE) -> Any:
+    from av import VideoFrame
+
+    frame = VideoFrame.from_ndarray(numbered(size, number, busy=True), "yuv420p")
+    frame.pts, frame.time_base = 1000 + number * 3001, TIME_BASE
+    return frame
+
+
+def number_in(frame: Any) -> int:
+    return read_number(frame.to_ndarray(format="gray"))
+
+
+def capability(name: str) -> Any:
+    return next(each for each in get_capabilities("video").codecs if each.name == NAMES[name])
+
+
+def send(encoder: Encoder, frame: Any, *, key: bool = False) -> Encoded:
+    """What arrives of a frame."""
+    payloads, timestamp = encoder.encode(frame, key)
+    assert all(len(payload) <= 1300 for payload in payloads)
+    return Encoded(b"".join(depayload(capability(encoder.name), payload) for payload in payloads), timestamp)
+
+
+@BOTH
+def test_every_picture_comes_out_at_once_with_its_own_time(name: str) -> None:
+    encoder, decoder = Encoder(name, RATES), Decoder(NAMES[name])
+    for number in range(30):
+        encoded = send(encoder, picture(number))
+        (frame,) = decoder.decode(encoded)
+        assert (frame.width, frame.height) == SIZE
+        assert frame.pts == encoded.timestamp == 1000 + number * 3001
+        assert number_in(frame) == number
+
+
+@BOTH
+def test_a_picture_knows_when_it_arrived(name: str) -> None:
+    encoder, decoder = Encoder(name, RATES), Decoder(NAMES[name])
+    for number in range(3):
+        encoded = send(encoder, picture(number))
+        encoded.arrived_ns = now = time.monotonic_ns()
+        (frame,) = decoder.decode(encoded)
+        assert frame.opaque == (now,)
+
+
+@BOTH
+def test_a_key_frame_comes_when_it_is_asked_for(name: str) -> None:
+    encoder = Encoder(name, RATES)
+    for number in range(5):
+        send(encoder, picture(number))
+    decoder = Decoder(NAMES[name])
+    (frame,) = decoder.decode(send(encoder, picture(5), key=True))
+    assert number_in(frame) == 5
+
+
+@BOTH
+def test_the_size_may_change(name: str) -> None:
+    encoder, decoder = Encoder(name, RATES), Decoder(NAMES[name])
+    for number, size in enumerate((SIZE, (640, 480), (160, 120))):
+        (frame,) = decoder.decode(send(encoder, picture(number, size)))
+        assert (frame.width, frame.height) == size
+
+
+@BOTH
+def test_a_lower_rate_makes_smaller_pictures(name: str) -> None:
+    encoder = Encoder(name, RATES)
+    before = sum(len(send(encoder, picture(number)).data) for number in range(20, 80))
+    encoder.rate.sent = 2e6
+    encoder.target_bitrate = 150_000
+    assert encoder.target_bitrate == 150_000
+    for number in range(60):
+        send(encoder, picture(number))
+    after = sum(len(send(encoder, picture(number)).data) for number in range(60, 120))
+    assert after < before / 2
+
+
+def test_the_rate_follows_estimates_in_steps_and_within_limits() -> None:
+    now = 0.0
+    rate = Rate(RATES, clock=lambda: now)
+    rate.sent = 1e6
+    rate.follow(950_000)
+    assert rate.bitrate == 1_000_000
+    rate.follow(700_000)
+    assert rate.bitrate == 700_000
+    rate.follow(10)
+    assert rate.bitrate == RATES.lowest
+    rate.follow(900_000)
+    assert rate.bitrate == RATES.lowest, "not up again so soon"
+    now = 3.0
+    rate.follow(900_000)
+    assert rate.bitrate == 900_000
+    now = 6.0
+    rate.follow(10**9)
+    assert rate.bitrate == RATES.highest
+
+
+def test_a_calm_picture_does_not_lower_the_rate() -> None:
+    """What a receiver estimates is not more than what comes."""
+    now = 0.0
+    rate = Rate(RATES, clock=lambda: now)
+    for _ in range(90):
+        now += 1 / 30
+        rate.count([bytes(400)])
+    assert rate.sent == pytest.approx(96_000, rel=0.1)
+    rate.follow(100_000)
+    assert rate.bitrate == RATES.first
+    rate.follow(60_000)
+    assert rate.bitrate == RATES.lowest
+
+
+@BOTH
+def test_frames_that_came_together_end_in_the_newest_picture(name: str) -> None:
+    encoder, decoder = Encoder(name, RATES), Decoder(NAMES[name])
+    first, *later = [send(encoder, picture(number)) for number in range(4)]
+    for each in later:
+        each.timestamp -= first.timestamp
+    first.timestamp = 0
+    first.following = tuple(later)
+    (frame,) = decoder.decode(first)
+    assert number_in(frame) == 3
+    assert frame.pts == 3 * 3001
+
+
+@BOTH
+def test_what_waited_too_long_is_skipped_up_to_the_next_key_frame(name: str) -> None:
+    """aiortc's queue before the decoder has no end."""
+    import av
+
+    encoder, decoder = Encoder(name, RATES), Decoder(NAMES[name])
+
+    def arriving(number: int, ago_s: float, *, key: bool = False) -> Encoded:
+        encoded = send(encoder, picture(number), key=key)
+        encoded.arrived_ns = time.monotonic_ns() - round(ago_s * 1e9)
+        return encoded
+
+    assert len(decoder.decode(arriving(0, 0))) == 1
+    with pytest.raises(av.FFmpegError, match="wait"):
+        # upon which aiortc asks for a key frame
+        decoder.decode(arriving(1, 2 * LATE_S))
+    assert decoder.decode(arriving(2, 2 * LATE_S, key=True)) == []
+    assert decoder.decode(arriving(3, 0)) == []
+    (frame,) = decoder.decode(arriving(4, 0, key=True))
+    assert number_in(frame) == 4
+    assert len(decoder.decode(arriving(5, 0))) == 1
+
+
+@pytest.mark.parametrize("name", ["H264", "VP8"])
+def test_broken_data_is_an_error_that_the_receiver_expects(name: str) -> None:
+    import av
+
+    decoder = Decoder(name)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        try:
+            decoder.decode(Encoded(rng.bytes(200), 0))
+        except av.FFmpegError:
+            continue
+
+
+def test_auto_says_what_encodes_and_it_works() -> None:
+    name = Codecs(ServerSettings()).h264()
+    assert name in ("h264_nvenc", "libx264")
+    assert h264_works(name)
+
+
+def test_an_encoder_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realtime.webrtc.codecs.h264_works", lambda _: False)
+    with pytest.raises(UsageError, match="h264_nvenc does not work") as raised:
+        Codecs(ServerSettings(h264_encoder="h264_nvenc")).h264()
+    assert raised.value.cure
+
+
+def test_auto_falls_back_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realtime.webrtc.codecs.h264_works", lambda name: name == "libx264")
+    codecs = Codecs(ServerSettings())
+    assert codecs.encoder(capability("libx264")).name == "libx264"
+
+
+def test_a_publisher_may_send_at_the_first_rate_until_the_network_is_seen_to_be_slow() -> None:
+    codecs = Codecs(ServerSettings(min_bitrate=200_000, start_bitrate=2_000_000, max_bitrate=3_000_000))
+    estimator = codecs.estimator()
+    estimates = []
+    for at in range(600):
+        # 30 small packets a second, evenly
+        now = 1000 + at * 1000 // 30
+        estimate = estimator.add(
+            arrival_time_ms=now, abs_send_time=(now << 18) // 1000 & 0xFFFFFF, payload_size=400, ssrc=1
+        )
+        if estimate is not None:
+            estimates.append(estimate[0])
+    assert estimates
+    assert min(estimates) >= 2_000_000
+    estimator.rate_control.near_max = True
+    estimator.rate_control.current_bitrate = 300_000
+    estimate = None
+    while estimate is None:
+        now += 33
+        estimate = estimator.add(
+            arrival_time_ms=now, abs_send_time=(now << 18) // 1000 & 0xFFFFFF, payload_size=400, ssrc=1
+        )
+    assert 200_000 <= estimate[0] < 1_000_000

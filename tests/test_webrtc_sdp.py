@@ -1,0 +1,155 @@
+"""Offers and answers."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.webrtc.sdp import MOST_CANDIDATES, SdpError, ice_links, read_fragment, read_offer, with_rates
+from realtime.webrtc.settings import IceServer
+
+CANDIDATE = "a=candidate:1 1 udp 2130706431 192.0.2.7 5000 typ host"
+# as OBS 30 offers: sound first, no candidates
+OBS = "\r\n".join(
+    [
+        "v=0",
+        "o=rtc 3767197920 0 IN IP4 127.0.0.1",
+        "s=-",
+        "t=0 0",
+        "a=group:BUNDLE 0 1",
+        "a=group:LS 0 1",
+        "a=msid-semantic:WMS *",
+        "a=setup:actpass",
+        "a=ice-ufrag:Vk2m",
+        "a=ice-pwd:GTjRRFrXpBqhYMVmHFbbLA",
+        "a=ice-options:trickle",
+        "a=fingerprint:sha-256 " + ":".join(["AB"] * 32),
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+        "c=IN IP4 0.0.0.0",
+        "a=mid:0",
+        "a=sendonly",
+        "a=ssrc:1 cname:x",
+        "a=rtcp-mux",
+        "a=rtpmap:111 opus/48000/2",
+        "a=fmtp:111 minptime=10;maxaveragebitrate=96000;stereo=1;sprop-stereo=1;useinbandfec=1",
+        "m=video 9 UDP/TLS/RTP/SAVPF 96",
+        "c=IN IP4 0.0.0.0",
+        "a=mid:1",
+        "a=sendonly",
+        "a=ssrc:2 cname:x",
+        "a=rtcp-mux",
+        "a=rtpmap:96 H264/90000",
+        "a=rtcp-fb:96 nack",
+        "a=rtcp-fb:96 nack pli",
+        "a=rtcp-fb:96 goog-remb",
+        "a=fmtp:96 profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1",
+        "",
+    ]
+)
+
+
+def test_an_offer_of_obs_is_taken() -> None:
+    offer = read_offer(OBS.encode(), "sendonly")
+    assert offer.text == OBS
+    assert offer.candidates == ()
+    assert offer.ufrags == {"Vk2m"}
+
+
+def test_candidates_are_taken_out_and_know_their_section() -> None:
+    text = OBS.replace("a=mid:1\r\n", f"a=mid:1\r\n{CANDIDATE}\r\na=end-of-candidates\r\n")
+    offer = read_offer(text.encode(), "sendonly")
+    assert offer.text == OBS
+    (candidate,) = offer.candidates
+    assert (candidate.mid, candidate.section) == ("1", 1)
+    assert candidate.text == CANDIDATE.removeprefix("a=candidate:")
+
+
+def test_line_ends_of_unix_are_read_too() -> None:
+    assert read_offer(OBS.replace("\r\n", "\n").encode(), "sendonly").text == OBS
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"", "no SDP"),
+        (b"hello", "no SDP"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"v=0\r\n", "0 media sections"),
+        (OBS.partition("m=video")[0].encode(), "no video"),
+        (OBS.replace("a=sendonly", "a=recvonly").encode(), "another direction"),
+        (OBS.replace("a=sendonly", "a=inactive").encode(), "another direction"),
+        (OBS.replace("fingerprint", "other").encode(), "no fingerprint"),
+        (OBS.replace("s=-", "s=\0").encode(), "control characters"),
+        ((OBS + "m=audio 9 X 1\r\n" * 9).encode(), "11 media sections"),
+        ((OBS + f"{CANDIDATE}\r\n" * (MOST_CANDIDATES + 1)).encode(), "candidates"),
+    ],
+)
+def test_what_is_no_offer_is_refused_with_its_reason(body: bytes, found: str) -> None:
+    with pytest.raises(SdpError, match=found) as raised:
+        read_offer(body, "sendonly")
+    assert str(raised.value).startswith("found ")
+    assert ", expected " in str(raised.value)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_the_readers(body: bytes) -> None:
+    for read in (lambda: read_offer(b"v=0\n" + body, "recvonly"), lambda: read_fragment(body)):
+        with contextlib.suppress(SdpError):
+            read()
+
+
+@given(st.lists(st.sampled_from(OBS.split("\r\n")), max_size=40))
+def test_no_order_of_lines_breaks_the_reader(lines: list[str]) -> None:
+    with contextlib.suppress(SdpError):
+        read_offer("\n".join(["v=0", *lines]).encode(), "sendonly")
+
+
+def test_a_fragment_is_read() -> None:
+    text = (
+        f"a=ice-ufrag:EsAw\r\na=ice-pwd:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n{CANDIDATE}\r\na=end-of-candidates\r\n"
+    )
+    candidates, ufrags = read_fragment(text.encode())
+    assert [(each.mid, each.section) for each in candidates] == [("0", 0)]
+    assert ufrags == {"EsAw"}
+    candidates, _ = read_fragment(f"{CANDIDATE}\r\n".encode())
+    assert [(each.mid, each.section) for each in candidates] == [(None, 0)]
+
+
+def test_the_answer_tells_the_rates_of_video_only() -> None:
+    answer = "\r\n".join(
+        [
+            "v=0",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+            "c=IN IP4 0.0.0.0",
+            "a=fmtp:111 useinbandfec=1",
+            "m=video 9 UDP/TLS/RTP/SAVPF 96 97 98",
+            "c=IN IP4 0.0.0.0",
+            "a=rtpmap:96 H264/90000",
+            "a=fmtp:96 packetization-mode=1",
+            "a=rtpmap:97 rtx/90000",
+            "a=fmtp:97 apt=96",
+            "a=rtpmap:98 VP8/90000",
+            "",
+        ]
+    )
+    rates = "x-google-min-bitrate=250;x-google-start-bitrate=2500;x-google-max-bitrate=6000"
+    lines = with_rates(answer, 2_500_000, 250_000, 6_000_000).split("\r\n")
+    assert "a=fmtp:111 useinbandfec=1" in lines
+    assert f"a=fmtp:96 packetization-mode=1;{rates}" in lines
+    assert "a=fmtp:97 apt=96" in lines
+    assert f"a=fmtp:98 {rates}" in lines
+    assert lines[lines.index("m=video 9 UDP/TLS/RTP/SAVPF 96 97 98") + 2] == "b=TIAS:6000000"
+    assert sum(line.startswith("b=") for line in lines) == 1
+
+
+def test_clients_are_told_of_ice_servers_with_credentials() -> None:
+    servers = (IceServer("stun:stun.example.org"), IceServer("turn:turn.example.org?transport=udp", 'a"b', "c"))
+    stun, turn = ice_links(servers)
+    assert stun == '<stun:stun.example.org>; rel="ice-server"'
+    assert turn == (
+        '<turn:turn.example.org?transport=udp>; rel="ice-server"; username="a\\"b"; credential="c"'
+        '; credential-type="password"'
+    )

@@ -1,0 +1,146 @@
+"""Who may ask: token, host, origin."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime.webrtc.security import CONTENT_POLICY, HEADERS, Denied, Gate
+from realtime.webrtc.settings import ServerSettings
+
+LOCAL = Gate(ServerSettings())
+OPEN = Gate(ServerSettings(host="0.0.0.0", token="secret"))
+
+
+def status(denied: Denied | None) -> int:
+    return 200 if denied is None else denied.status
+
+
+def test_the_token_comes_by_header_or_cookie() -> None:
+    gate = Gate(ServerSettings(token="secret"))
+    assert status(gate.token("Bearer secret", None, "a")) == 200
+    assert status(gate.token("bearer  secret", None, "a")) == 200
+    assert status(gate.token(None, gate.cookie, "a")) == 200
+    for header, cookie in (
+        (None, None),
+        ("Bearer wrong", None),
+        ("Basic secret", None),
+        ("secret", None),
+        (None, "secret"),
+        ("Bearer", gate.cookie[:-1]),
+    ):
+        assert status(gate.token(header, cookie, "a")) == 401
+
+
+@given(st.text())
+def test_only_the_token_is_right(token: str) -> None:
+    assert OPEN.right(token) == (token == "secret")
+    assert LOCAL.right(token)
+
+
+def test_the_cookie_is_not_the_token_and_another_servers_is_none_here() -> None:
+    other = Gate(ServerSettings(token="other"))
+    assert "secret" not in OPEN.cookie
+    assert OPEN.cookie != other.cookie
+
+
+def test_whoever_guesses_has_to_wait() -> None:
+    now = 0.0
+    gate = Gate(ServerSettings(token="secret"), clock=lambda: now)
+    for _ in range(20):
+        assert status(gate.token("Bearer guess", None, "bad")) == 401
+    denied = gate.token("Bearer guess", None, "bad")
+    assert denied is not None
+    assert (denied.status, denied.retry_after_s) == (429, 60)
+    assert status(gate.token("Bearer guess", None, "another")) == 401
+    assert status(gate.token("Bearer secret", None, "bad")) == 200
+    now = 61.0
+    assert status(gate.token("Bearer guess", None, "bad")) == 401
+
+
+def test_many_guessing_addresses_do_not_fill_the_memory() -> None:
+    now = 0.0
+    gate = Gate(ServerSettings(token="secret"), clock=lambda: now)
+    for peer in range(5000):
+        now += 1
+        gate.wrong(str(peer))
+    assert len(gate._wrong) <= 1001
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1:8080", 200),
+        ("localhost:8080", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:8080", 200),
+        ("127.8.9.1", 200),
+        ("evil.example:8080", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("evil@127.0.0.1", 403),
+        ("127.0.0.1/x", 403),
+        ("[::1", 403),
+        ("127.0.0.1:port", 403),
+        ("", 403),
+        (None, 403),
+    ],
+)
+def test_on_loopback_only_its_own_names_serve(host: str | None, expected: int) -> None:
+    assert status(LOCAL.place(host, None, None, visit=False)) == expected
+
+
+def test_names_of_a_proxy_can_be_allowed() -> None:
+    gate = Gate(ServerSettings(names=("portrait.example", "other.example:8443")))
+    assert status(gate.place("portrait.example", "https://portrait.example", None, visit=False)) == 200
+    assert status(gate.place("other.example:8443", None, None, visit=False)) == 200
+    assert status(gate.place("other.example", None, None, visit=False)) == 403
+    assert status(gate.place("127.0.0.1:80", None, None, visit=False)) == 200
+
+
+def test_elsewhere_any_name_serves_unless_some_are_given() -> None:
+    assert status(OPEN.place("whatever.example", None, None, visit=False)) == 200
+    gate = Gate(ServerSettings(host="0.0.0.0", token="t", names=("a.example",)))
+    assert status(gate.place("b.example", None, None, visit=False)) == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "expected"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080", 200),
+        ("localhost:8080", "http://LOCALHOST:8080", 200),
+        ("localhost", "http://localhost", 200),
+        ("localhost:80", "http://localhost", 200),
+        ("127.0.0.1:8080", "http://127.0.0.1:8081", 403),
+        ("127.0.0.1:8080", "http://localhost:8080", 403),
+        ("127.0.0.1:8080", "https://evil.example", 403),
+        ("127.0.0.1:8080", "null", 403),
+        ("127.0.0.1:8080", "", 403),
+        ("127.0.0.1:8080", "file://", 403),
+        ("127.0.0.1:8080", "http://127.0.0.1:8080@evil.example", 403),
+        ("127.0.0.1:8080", "chrome-extension://127.0.0.1:8080", 403),
+    ],
+)
+def test_only_its_own_page_asks(host: str, origin: str, expected: int) -> None:
+    assert status(LOCAL.place(host, origin, None, visit=False)) == expected
+
+
+def test_requests_from_other_sites_are_refused_but_for_links() -> None:
+    assert status(LOCAL.place("localhost", None, "cross-site", visit=False)) == 403
+    assert status(LOCAL.place("localhost", None, "cross-site", visit=True)) == 200
+    for site in ("same-origin", "none", None):
+        assert status(LOCAL.place("localhost", None, site, visit=False)) == 200
+
+
+@given(st.text(max_size=30), st.one_of(st.none(), st.text(max_size=30)))
+def test_no_header_breaks_it(host: str, origin: str | None) -> None:
+    assert status(LOCAL.place(host, origin, None, visit=False)) in (200, 403)
+    assert status(OPEN.token(host, origin, host)) in (401, 429)
+
+
+def test_the_page_may_load_its_own_files_only() -> None:
+    assert "'unsafe" not in CONTENT_POLICY
+    assert "http" not in CONTENT_POLICY
+    assert "*" not in CONTENT_POLICY
+    assert HEADERS["X-Content-Type-Options"] == "nosniff"
+    assert not any(name.startswith("Access-Control") for name in HEADERS)
