@@ -26,6 +26,8 @@ class Task(Generic[T]):
         self._result: T | None = None
         self._error: BaseException | None = None
         self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._uses: list[Callable[[T], None]] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -43,13 +45,24 @@ class Task(Generic[T]):
             raise self._error
         return self._result  # type: ignore[return-value]
 
+    def then(self, use: Callable[[T], None]) -> None:
+        """Hand the result to ``use`` once there is one, on whichever thread that is; nothing after a failure."""
+        with self._lock:
+            if not self._done.is_set():
+                self._uses.append(use)
+                return
+        if self._error is None:
+            use(self._result)  # type: ignore[arg-type]
+
     def _run(self) -> None:
         try:
             self._result = self._work()
         except BaseException as error:
             self._error = error
-        finally:
+        with self._lock:
             self._done.set()
+        for use in self._uses if self._error is None else ():
+            use(self._result)  # type: ignore[arg-type]
 
 
 class Backstage:
@@ -76,6 +89,11 @@ class Backstage:
         self._tracker.start()
         self._wardrobe.start()
 
+    def dismiss(self) -> None:
+        """Let go of what was made ready and never assembled, as soon as it is."""
+        self._tracker.then(lambda tracker: tracker.close())
+        self._wardrobe.then(lambda wardrobe: wardrobe.generator.close())
+
     def assemble(self, timeout: float, outlet: Outlet, ledger: Ledger, quit_: Callable[[], None]) -> Crew | None:
         """The crew, or None if it is not ready within ``timeout`` seconds. Raises what went wrong."""
         for task in (self._wardrobe, self._tracker):
@@ -85,7 +103,7 @@ class Backstage:
         observer = Observer(tracker, mirror=self._mirror)
         animator = Animator(self._motion(), wardrobe, outlet, ledger, mirror=self._mirror)
         Task("prepare other portraits", wardrobe.prepare_others).start()
-        return Crew(observer, animator, Desk(observer, animator, quit_))
+        return Crew(observer, animator, Desk(observer, animator, quit_), wardrobe)
 
     def _dress(
         self,

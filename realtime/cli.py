@@ -25,7 +25,9 @@ from realtime.keys import Keys
 from realtime.status import Display, summary, tell
 
 if TYPE_CHECKING:
-    from realtime.daemon import Daemon
+    from realtime.media import Media
+    from realtime.running import Running
+    from realtime.wiring import Opened
 
 FINISH_S = 60.0
 """A run that ended by itself may take this long to finish its recordings."""
@@ -105,10 +107,12 @@ def _version(wanted: bool) -> None:
 
 
 def _command(
-    camera: Annotated[str | None, _option("camera", "auto|INDEX|/dev/videoN|FILE|performer")] = None,
+    camera: Annotated[str | None, _option("camera", "auto|INDEX|/dev/videoN|FILE|performer|webrtc")] = None,
     portrait: Annotated[list[str] | None, _option("portrait", "IMAGE")] = None,
     generator: Annotated[str | None, _option("generator", "NAME")] = None,
-    sink: Annotated[list[str] | None, _option("sink", "auto|virtualcam[:DEVICE]|file:OUT.mp4|null")] = None,
+    sink: Annotated[
+        list[str] | None, _option("sink", "auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|null")
+    ] = None,
     size: Annotated[str | None, _option("size", "WxH")] = None,
     fps: Annotated[str | None, _option("fps", "N")] = None,
     pace: Annotated[str | None, _option("pace", "live|max")] = None,
@@ -121,6 +125,12 @@ def _command(
     mirror: Annotated[bool | None, _option("mirror", "", "--mirror/--no-mirror")] = None,
     tracker: Annotated[str | None, _option("tracker", "auto|facemesh|landmarker")] = None,
     model: Annotated[str | None, _option("model", "FILE.task")] = None,
+    token: Annotated[str | None, _option("token", "TEXT")] = None,
+    token_file: Annotated[str | None, _option("token_file", "FILE", "--token-file")] = None,
+    sessions: Annotated[str | None, _option("sessions", "N")] = None,
+    ice_server: Annotated[list[str] | None, _option("ice_server", "URL[,USER,PASSWORD]", "--ice-server")] = None,
+    bitrate: Annotated[str | None, _option("bitrate", "KBIT")] = None,
+    jitter_mend: Annotated[bool | None, _option("jitter_mend", "", "--jitter-mend/--no-jitter-mend")] = None,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE.toml", help="read options from a TOML file")
     ] = None,
@@ -147,6 +157,12 @@ def _command(
         "mirror": mirror,
         "tracker": tracker,
         "model": model,
+        "token": token,
+        "token_file": token_file,
+        "sessions": _number(sessions),
+        "ice_server": ice_server,
+        "bitrate": _number(bitrate),
+        "jitter_mend": jitter_mend,
         "report": report,
         "quiet": quiet,
     }
@@ -164,35 +180,36 @@ def run(config: Config) -> int:
     sys.setswitchinterval(SWITCH_S)
     ending = Ending()
     display = Display(quiet=config.quiet, lossless=config.pace == "max")
-    daemon: Daemon | None = None
+    opened: Opened | None = None
 
     def pressed(key: str) -> None:
         command = KEYS.get(key)
         if command == "quit":
             ending.stop("quit")
-        elif daemon is not None and command is not None:
-            daemon.commands.post(command)
+        elif opened is not None and command is not None:
+            opened.run.commands.post(command)
 
     with Keys(pressed) as keys, Interrupts(keys.restore) as interrupts:
         from realtime import wiring  # takes most of a second, in which a signal is heard already
         from realtime.backstage import Task
 
-        parts = wiring.backstage(config, ending, display.say)
-        parts.start()
-        opening = Task("open", lambda: wiring.open_daemon(config, parts, ending, display.say))
+        parts = wiring.backstage(config, ending, display.say) if config.camera != "webrtc" else None
+        if parts is not None:
+            parts.start()
+        opening = Task("open", lambda: wiring.open_run(config, parts, ending, display.say))
         opening.start()
         try:
             while not opening.wait(TICK_S) and not _ended(interrupts, ending):
                 pass
             # what is open by then is closed in order, although the run has been ended before it began
             if opening.wait(1.0):
-                daemon = opening.result()
-                _supervise(daemon, display, interrupts, with_keys=keys.active)
+                opened = opening.result()
+                _supervise(opened, display, interrupts, with_keys=keys.active)
         except Exception as error:
             ending.fail(error)
         finally:
             display.end()
-    return _conclude(config, ending, daemon, display)
+    return _conclude(config, ending, opened, display)
 
 
 def _ended(interrupts: Interrupts, ending: Ending) -> bool:
@@ -202,39 +219,43 @@ def _ended(interrupts: Interrupts, ending: Ending) -> bool:
     return ending.over.is_set()
 
 
-def _supervise(daemon: Daemon, display: Display, interrupts: Interrupts, *, with_keys: bool) -> None:
+def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with_keys: bool) -> None:
     """Start the run and see it through."""
+    run, media = opened.run, opened.media
     if with_keys:
         display.keys()
-    display.begin(daemon.capture.source.frames)
-    daemon.start()
+    display.begin(run.total)
+    opened.start()
     running = False
-    while not _ended(interrupts, daemon.ending):
-        daemon.ending.over.wait(TICK_S)
-        if daemon.ledger.frames and not running:
+    while not _ended(interrupts, run.ending):
+        run.ending.over.wait(TICK_S)
+        if run.ledger.frames and not running:
             running = True
-            display.say(f"after {(daemon.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
-        display.update(daemon)
+            display.say(f"after {(run.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
+        display.update(run, media.aside() if media is not None else "")
     deadline = time.monotonic() + FINISH_S
-    if daemon.ending.complete:
-        while not interrupts.count and time.monotonic() < deadline and not daemon.finished(TICK_S):
+    if run.ending.complete:
+        while not interrupts.count and time.monotonic() < deadline and not run.finished(TICK_S):
             pass
-    daemon.close()
+    opened.close()
 
 
-def _conclude(config: Config, ending: Ending, daemon: Daemon | None, display: Display) -> int:
+def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Display) -> int:
     """Say how it ended, write the report; the exit code."""
     code = exit_code(ending.error)
     errors = [ending.error] if ending.error is not None else []
-    if daemon is not None:
-        for note in daemon.notes:
+    run: Running | None = None
+    media: Media | None = None
+    if opened is not None:
+        run, media = opened.run, opened.media
+        for note in run.notes:
             display.say(note)
-        display.say(summary(daemon), "done" if ending.error is None else "stopped")
-        errors += [each.error for each in daemon.deliveries if each.error is not None and each.error not in errors]
+        display.say(summary(run), "done" if ending.error is None else "stopped")
+        errors += [each.error for each in run.deliveries if each.error is not None and each.error not in errors]
         code = code or exit_code(errors[0] if errors else None)
     if config.report is not None:
         try:
-            report.write(config.report, report.build(daemon, config))
+            report.write(config.report, report.build(run, config, media))
         except OSError as failure:
             errors.append(SinkLost(f"--report: {config.report} cannot be written: {failure.strerror}"))
             code = code or 1

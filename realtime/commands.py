@@ -1,48 +1,179 @@
-"""What can be asked of a running daemon, by name, from any thread: by a key now, by a control channel later."""
+"""What can be asked of a running program: one table for the terminal's keys, the control channel and HTTP."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal
 
-from engines.errors import UsageError
+from engines.errors import ReenactError, UsageError
+from realtime.config import MAX_GAIN, REGIONS
 
-COMMANDS = {
-    "calibrate": ("c", "take the face of the next half second as the neutral"),
-    "next": ("n", "next portrait"),
-    "previous": ("p", "previous portrait"),
-    "freeze": ("f", "freeze the picture, or go on"),
-    "slate": ("s", "show the slate, or go on"),
-    "mirror": ("m", "flip the driving picture left to right"),
-    "stronger": ("+", "more motion"),
-    "weaker": ("-", "less motion"),
-    "quit": ("q", "end"),
+MOST_WAITING = 16
+Setting = bool | float | int | str | None
+"""The value of a command."""
+
+
+class CommandError(UsageError):
+    """A command that cannot be obeyed, in three parts: what was found, what was expected, what to do."""
+
+    def __init__(self, found: str, expected: str, cure: str) -> None:
+        super().__init__(f"{found}, expected {expected}", cure=cure)
+        self.found = found
+        self.expected = expected
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a command takes."""
+
+    kind: Literal["flag", "number", "choice", "portrait"]
+    required: bool = True
+    """A flag that is left out is turned over."""
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+
+    def describe(self) -> str:
+        """What is allowed, in words."""
+        words = {
+            "flag": "true or false",
+            "number": f"a number from {self.low:g} to {self.high:g}",
+            "choice": " or ".join(self.choices),
+            "portrait": "a portrait's number, from 0 on, or its name",
+        }[self.kind]
+        return words if self.required else f"{words}, or nothing to turn it over"
+
+    def schema(self) -> dict[str, object]:
+        """The same as JSON Schema."""
+        kinds: dict[str, dict[str, object]] = {
+            "flag": {"type": "boolean"},
+            "number": {"type": "number", "minimum": self.low, "maximum": self.high},
+            "choice": {"enum": list(self.choices)},
+            "portrait": {"type": ["integer", "string"], "minimum": 0, "maxLength": 200},
+        }
+        return kinds[self.kind]
+
+    def allows(self, value: Setting) -> bool:
+        """Whether it may be given."""
+        if value is None:
+            return not self.required
+        match self.kind:
+            case "flag":
+                return isinstance(value, bool)
+            case "number":
+                if not isinstance(value, int | float) or isinstance(value, bool):
+                    return False
+                return math.isfinite(value) and self.low <= value <= self.high
+            case "choice":
+                return isinstance(value, str) and value in self.choices
+            case "portrait":
+                if isinstance(value, str):
+                    return len(value) <= 200
+                return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of the table."""
+
+    does: str
+    key: str = ""
+    """In the terminal; empty where there is none."""
+    value: Value | None = None
+    local: bool = False
+    """Whether it is for the person at the terminal only."""
+
+
+_FLAG = Value("flag", required=False)
+COMMANDS: dict[str, Command] = {
+    "calibrate": Command("take the face of the next half second as the neutral", "c"),
+    "next": Command("next portrait", "n"),
+    "previous": Command("previous portrait", "p"),
+    "freeze": Command("freeze the picture, or go on", "f", _FLAG),
+    "slate": Command("show the slate, or go on", "s", _FLAG),
+    "mirror": Command("flip the driving picture left to right", "m", _FLAG),
+    "stronger": Command("more motion", "+"),
+    "weaker": Command("less motion", "-"),
+    "portrait": Command("put on this portrait", value=Value("portrait")),
+    "gain": Command("strength of the expression", value=Value("number", low=0, high=MAX_GAIN)),
+    "region": Command("what moves", value=Value("choice", choices=REGIONS)),
+    "mouth": Command("the inside of an open mouth", value=Value("choice", choices=("driver", "painted"))),
+    "quit": Command("end", "q", local=True),
 }
-"""Name of each command: its key, and what it does."""
 
-KEYS = {key: name for name, (key, _) in COMMANDS.items()}
+KEYS = {command.key: name for name, command in COMMANDS.items() if command.key}
+
+
+def check(name: object, value: Setting) -> None:
+    """Raise CommandError where there is no such command, or it does not take that value."""
+    command = COMMANDS.get(name) if isinstance(name, str) else None
+    if command is None:
+        raise CommandError(f"the command {str(name)[:60]!r}", "one of " + ", ".join(COMMANDS), "choose one of them")
+    if command.value is None:
+        if value is not None:
+            raise CommandError(f"a value for {name}", "none", "leave the value out")
+    elif not command.value.allows(value):
+        found = f"no value for {name}" if value is None else f"the value {str(value)[:60]!r} for {name}"
+        raise CommandError(found, command.value.describe(), "give one that is allowed")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command on its way."""
+
+    name: str
+    value: Setting
+    answer: Future[str] | None
+    """Gets a few words on what came of it, or a ReenactError; None where nobody waits."""
 
 
 class Commands:
     """Commands on their way to the compute stage, in order. A few at most wait; one too many is refused."""
 
     def __init__(self) -> None:
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[Order] = deque()
         self._lock = threading.Lock()
 
-    def post(self, name: str) -> bool:
-        """Ask for a command; False when 16 are waiting already. Raises UsageError for an unknown name."""
-        if name not in COMMANDS:
-            raise UsageError(f"{name!r} is not a command", cure=f"choose one of: {', '.join(COMMANDS)}")
+    def post(self, name: str, value: Setting = None) -> bool:
+        """Ask for a command and do not wait; False when 16 are waiting already. Raises CommandError."""
+        check(name, value)
+        return self._put(Order(name, value, None))
+
+    def ask(self, name: str, value: Setting = None, timeout_s: float = 3.0) -> str:
+        """Ask for a command and wait for what comes of it, in a few words. Raises CommandError."""
+        check(name, value)
+        answer: Future[str] = Future()
+        try:
+            if self._put(Order(name, value, answer)):
+                return answer.result(timeout_s)
+        except TimeoutError:
+            answer.cancel()
+        raise CommandError("a program that is busy", "one that is running", "try again in a moment")
+
+    def take(self) -> list[Order]:
+        """All that wait, oldest first; they wait no longer. Whoever takes one answers it."""
         with self._lock:
-            if len(self._waiting) >= 16:
+            orders = list(self._waiting)
+            self._waiting.clear()
+        return orders
+
+    def _put(self, order: Order) -> bool:
+        with self._lock:
+            if len(self._waiting) >= MOST_WAITING:
                 return False
-            self._waiting.append(name)
+            self._waiting.append(order)
             return True
 
-    def take(self) -> list[str]:
-        """All that wait, oldest first; they wait no longer."""
-        with self._lock:
-            names = list(self._waiting)
-            self._waiting.clear()
-        return names
+
+def answer(order: Order, said: str | ReenactError) -> None:
+    """Tell whoever asked for it what came of an order."""
+    if order.answer is None or not order.answer.set_running_or_notify_cancel():
+        return
+    if isinstance(said, str):
+        order.answer.set_result(said)
+    else:
+        order.answer.set_exception(said)

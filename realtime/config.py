@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,13 +12,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from engines.errors import ConfigError
+from engines.errors import ConfigError, UsageError
 from engines.generator import GENERATORS
+from realtime.webrtc.settings import IceServer
 
 MAX_GAIN = 4.0
+REGIONS = ("all", "expression", "pose")
+SECRETS = ("token", "ice_server")
+"""What is never printed."""
+TOKEN_VARIABLE = "REENACT_TOKEN"
+DEFAULT_ADDRESS = ("127.0.0.1", 8080)
+"""Where the page is served."""
 _SMALLEST, _LARGEST = 64, 4096
-_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+", re.DOTALL)
-_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/video\d+")
+_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?", re.DOTALL)
+_ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
+_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/video\d+|webrtc")
 
 
 def _size(value: object) -> tuple[int, int]:
@@ -57,7 +66,35 @@ def _sink(value: object) -> str:
         raise ValueError("not a sink")
     if value.startswith("file:") and Path(value[5:]).name in ("", ".."):
         raise ValueError("not a file")
+    if value.startswith("webrtc:"):
+        address(value)
     return value
+
+
+def address(spec: str) -> tuple[str, int]:
+    """Host and port of ``webrtc[:[HOST:]PORT]``. Raises ValueError."""
+    if spec == "webrtc":
+        return DEFAULT_ADDRESS
+    match = _ADDRESS.fullmatch(spec.partition(":")[2])
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError("not HOST:PORT")
+    return (match["host"] or DEFAULT_ADDRESS[0]).strip("[]"), int(match["port"])
+
+
+def _ice_server(value: object) -> IceServer:
+    if isinstance(value, IceServer):
+        return value
+    if isinstance(value, str):
+        url, *rest = value.split(",")
+        if len(rest) not in (0, 2):
+            raise ValueError("not URL or URL,USER,PASSWORD")
+        value = dict(zip(("url", "username", "credential"), (url, *rest), strict=False))
+    if not isinstance(value, dict) or not value.keys() <= {"url", "username", "credential", "secret", "lifetime_s"}:
+        raise ValueError("not an ICE server")
+    try:
+        return IceServer(**value)
+    except (TypeError, UsageError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _generator(value: object) -> str:
@@ -69,6 +106,7 @@ def _generator(value: object) -> str:
 _Path = Annotated[Path, BeforeValidator(_path)]
 _Generator = Annotated[str, BeforeValidator(_generator)]
 _Sink = Annotated[str, BeforeValidator(_sink)]
+_IceServer = Annotated[IceServer, BeforeValidator(_ice_server)]
 
 
 class Config(BaseModel):
@@ -78,7 +116,7 @@ class Config(BaseModel):
 
     camera: Annotated[str, BeforeValidator(_camera)] = Field(
         default="auto",
-        description="auto, a camera's number, /dev/videoN, a video file, or performer (a scripted face)",
+        description="auto, a camera's number, /dev/videoN, a video file, performer (a scripted face), or webrtc",
     )
     portrait: Annotated[tuple[_Path, ...], BeforeValidator(_several)] = Field(
         default=(), description="a picture with a face; give several to switch between them with n and p"
@@ -87,7 +125,7 @@ class Config(BaseModel):
     sink: Annotated[tuple[_Sink, ...], BeforeValidator(_several)] = Field(
         default=("auto",),
         min_length=1,
-        description="auto, virtualcam, virtualcam:DEVICE, file:OUT.mp4 or null",
+        description="auto, virtualcam, virtualcam:DEVICE, webrtc, webrtc:HOST:PORT, file:OUT.mp4 or null",
     )
     size: Annotated[tuple[int, int], BeforeValidator(_size)] = Field(
         default=(1280, 720),
@@ -115,6 +153,22 @@ class Config(BaseModel):
         default="auto", description="auto, facemesh or landmarker"
     )
     model: _Path | None = Field(default=None, description="the face_landmarker.task file for the landmarker")
+    token: str | None = Field(
+        default=None, min_length=1, repr=False, exclude=True, description="what whoever opens the page must know"
+    )
+    token_file: _Path | None = Field(default=None, description="a file with the token in it")
+    sessions: int | None = Field(
+        default=None, ge=1, le=64, description="how many browsers may drive at a time, 1 to 64; measured if left out"
+    )
+    ice_server: Annotated[tuple[_IceServer, ...], BeforeValidator(_several)] = Field(
+        default=(), exclude=True, description="stun:HOST or turn:HOST,USER,PASSWORD; in TOML also url and secret"
+    )
+    bitrate: int = Field(
+        default=6000, ge=100, le=100_000, description="the most kilobits a second of video for a viewer, 100 to 100000"
+    )
+    jitter_mend: bool = Field(
+        default=True, description="true or false: show a frame when its last packet is here, not when the next begins"
+    )
     report: _Path | None = Field(default=None, description="write figures about the run to this JSON file")
     quiet: bool = Field(default=False, description="true or false: print errors only")
 
@@ -140,7 +194,27 @@ def load(options: Mapping[str, object], path: Path | None = None) -> Config:
     except ValidationError as error:
         raise _invalid(error, given, path) from None
     _check_together(config)
-    return config
+    return _with_token(config)
+
+
+def _with_token(config: Config) -> Config:
+    """The token out of its file, or of the environment where no option names one."""
+    if config.token is not None and config.token_file is not None:
+        raise ConfigError("--token and --token-file are both given", cure="give one of them")
+    token = config.token
+    if config.token_file is not None:
+        try:
+            token = config.token_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text"
+            raise ConfigError(
+                f"--token-file: {config.token_file} cannot be read: {why}", cure="give a text file with the token in it"
+            ) from None
+        if not token:
+            raise ConfigError(f"--token-file: {config.token_file} is empty", cure="write the token into it")
+    if token is None:
+        token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    return config if token == config.token else config.model_copy(update={"token": token})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -168,8 +242,10 @@ def _invalid(error: ValidationError, given: Mapping[str, object], path: Path | N
     first = error.errors()[0]
     key = str(first["loc"][0])
     found = first["input"]
-    where = f"--{key}" if key in given else f"{path}: {key}"
+    where = f"--{key.replace('_', '-')}" if key in given else f"{path}: {key}"
     shown = str(found) if isinstance(found, Path) else repr(found)
+    if key in SECRETS and found:
+        shown = "something else"
     return ConfigError(f"{where}: found {shown}", cure=f"allowed: {allowed(key)}")
 
 
@@ -181,6 +257,11 @@ def _check_together(config: Config) -> None:
         )
     if config.pace == "max" and config.camera == "performer" and not (config.frames or config.duration):
         raise ConfigError("--pace max never ends with the performer", cure="say how much with --frames or --duration")
+    if config.pace == "max" and any(spec.startswith("webrtc") for spec in config.sink):
+        raise ConfigError("--pace max goes through a file, not at a viewer's pace", cure="leave --sink webrtc out")
+    addresses = [spec for spec in config.sink if spec.startswith("webrtc")]
+    if len(addresses) > 1:
+        raise ConfigError(f"--sink: found {' and '.join(addresses)}", cure="serve the page at one address")
     read = {Path(config.camera).resolve(), *(path.resolve() for path in config.portrait)}
     written = [Path(spec[5:]).expanduser().resolve() for spec in config.sink if spec.startswith("file:")]
     if config.report:

@@ -14,6 +14,7 @@ from realtime.latency import Durations, Ledger
 from realtime.outlet import Outlet
 from realtime.sinks import Sink
 from realtime.stages import Capture, Compute, Delivery, Limits
+from realtime.studio import Crew
 
 STOP_S = 2.0
 """A run that is told to stop has ended after this long, whatever hangs."""
@@ -52,6 +53,7 @@ class Daemon:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands()
+        self._backstage = backstage
         self._notice = notice
         self._told = {*source.notes, *(note for each in sinks for note in each.sink.notes)}
         self.ledger = Ledger()
@@ -95,7 +97,29 @@ class Daemon:
         threads = (self.compute, *self.deliveries, self.capture)
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        if self.compute.crew is None:
+            self._backstage.dismiss()
         return not any(thread.is_alive() for thread in threads)
+
+    @property
+    def crew(self) -> Crew | None:
+        """Observer, animator and portraits, once they are ready."""
+        return self.compute.crew
+
+    @property
+    def lost(self) -> bool:
+        """Whether the source is away at the moment."""
+        return self.capture.lost
+
+    @property
+    def waiting(self) -> str:
+        """What there is to say before the first picture."""
+        return "starting"
+
+    @property
+    def total(self) -> int | None:
+        """How many frames there will be, if anybody knows."""
+        return self.capture.source.frames
 
     @property
     def notes(self) -> list[str]:

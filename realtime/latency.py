@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,7 @@ class Durations:
         self._counts = np.zeros(_BUCKETS, np.int64)
         self._ring = np.zeros(_RECENT, np.int64)
         self.count = 0
+        self.total_ns = 0
         self.max_ns = 0
 
     def record(self, duration_ns: int) -> None:
@@ -38,12 +40,14 @@ class Durations:
         self._counts[bucket] += 1
         self._ring[self.count % _RECENT] = duration_ns
         self.count += 1
+        self.total_ns += duration_ns
         self.max_ns = max(self.max_ns, duration_ns)
 
     def add(self, other: Durations) -> None:
         """Take in what another has recorded; its recent durations are not carried over."""
         self._counts += other._counts
         self.count += other.count
+        self.total_ns += other.total_ns
         self.max_ns = max(self.max_ns, other.max_ns)
 
     def percentile_ms(self, percent: float) -> float:
@@ -55,6 +59,12 @@ class Durations:
         bucket = int(np.searchsorted(np.cumsum(self._counts), rank))
         middle_ns = _FLOOR_NS * _STEP ** (bucket - 0.5) if bucket else _FLOOR_NS
         return min(middle_ns, self.max_ns) / 1e6
+
+    def within_ms(self, bounds: Sequence[float]) -> list[int]:
+        """How many durations stay within each of these, in milliseconds."""
+        upper_ns = _FLOOR_NS * _STEP ** np.arange(_BUCKETS)
+        sums = np.concatenate([[0], np.cumsum(self._counts)])
+        return [int(sums[np.searchsorted(upper_ns, 1e6 * bound, side="right")]) for bound in bounds]
 
     def recent_ms(self, percent: float) -> float:
         """The same over the last 256 durations, for a display; 0.0 before there is any."""

@@ -44,12 +44,17 @@ def read_picture(path: Path) -> Picture:
     the first frame is taken. Raises PortraitError for whatever cannot be read.
     """
     _check_file(path)
+    return _read(path, path, LARGEST)
+
+
+def _read(path: Path, file: Path | io.BytesIO, largest: int) -> Picture:
+    """Read what ``file`` holds; ``path`` is what it is called."""
     notes: list[str] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what cannot be read raises
-            with _open(path) as opened:
-                _check_size(path, opened)
+            with _open(path, file) as opened:
+                _check_size(path, opened, largest)
                 frames = int(getattr(opened, "n_frames", 1))
                 if frames > 1 and opened.format != "MPO":  # a phone's MPO holds previews of the one picture
                     notes.append(f"{path.name} has {frames} frames: the first is used")
@@ -63,6 +68,14 @@ def read_picture(path: Path) -> Picture:
             f"{path} is damaged or cut short: {_first_line(error)}", cure="copy or save the picture anew"
         ) from error
     return Picture(image, tuple(notes))
+
+
+def read_upload(data: bytes, name: str, largest: int) -> Picture:
+    """The same for a picture that was sent: never on disk, of ``largest`` pixels at most."""
+    path = Path(name)
+    if not data:
+        raise PortraitError(f"{name} is empty (0 bytes)", cure="send a picture file")
+    return _read(path, io.BytesIO(data), min(largest, LARGEST))
 
 
 def _check_file(path: Path) -> None:
@@ -85,30 +98,30 @@ def _check_file(path: Path) -> None:
         raise PortraitError(f"{path} is a HEIC picture, which cannot be read here", cure=CONVERT)
 
 
-def _open(path: Path) -> Pillow.Image:
+def _open(path: Path, file: Path | io.BytesIO) -> Pillow.Image:
     try:
         try:
-            return Pillow.open(path, formats=COMMON)
+            return Pillow.open(file, formats=COMMON)
         except UnidentifiedImageError:
             Pillow.init()
-            return Pillow.open(path, formats=[name for name in OTHERS if name in Pillow.OPEN])
+            return Pillow.open(file, formats=[name for name in OTHERS if name in Pillow.OPEN])
     except UnidentifiedImageError as error:
         raise PortraitError(
             f"{path} is not a picture that can be read; readable are {READABLE}", cure=CONVERT
         ) from error
     except Pillow.DecompressionBombError as error:
-        raise _too_large(path, "") from error
+        raise _too_large(path, "", LARGEST) from error
 
 
-def _check_size(path: Path, opened: Pillow.Image) -> None:
+def _check_size(path: Path, opened: Pillow.Image, largest: int) -> None:
     width, height = opened.size
-    if width * height > LARGEST:
-        raise _too_large(path, f" ({width}x{height})")
+    if width * height > largest:
+        raise _too_large(path, f" ({width}x{height})", largest)
 
 
-def _too_large(path: Path, found: str) -> PortraitError:
+def _too_large(path: Path, found: str, largest: int) -> PortraitError:
     return PortraitError(
-        f"{path} is too large{found}: at most {LARGEST // 1_000_000} megapixels are read",
+        f"{path} is too large{found}: at most {largest // 1_000_000} megapixels are read",
         cure="make the picture smaller, or cut the head and shoulders out of it",
     )
 

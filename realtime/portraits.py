@@ -12,7 +12,7 @@ import numpy as np
 from engines.errors import PortraitError
 from engines.types import FaceState, Image
 from realtime.framing import Window, choose_window, cut_window
-from realtime.pictures import read_picture
+from realtime.pictures import Picture, read_picture, read_upload
 from realtime.stills import FaceFinder
 
 DEFAULT_PORTRAIT = Path(__file__).parents[1] / "engines" / "assets" / "portrait.png"
@@ -51,7 +51,17 @@ def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinde
     Raises PortraitError for a picture that cannot be used, TrackerError when there is no model to find faces with.
     """
     source = path or DEFAULT_PORTRAIT
-    picture, notes = read_picture(source)
+    return _cut(source, read_picture(source), size, finder)
+
+
+def receive_portrait(data: bytes, name: str, size: tuple[int, int], largest: int) -> PortraitPicture:
+    """The same for a picture that was sent, of ``largest`` pixels at most; nothing is written to disk."""
+    return _cut(Path(name), read_upload(data, name, largest), size, None)
+
+
+def _cut(source: Path, read: Picture, size: tuple[int, int], finder: FaceFinder | None) -> PortraitPicture:
+    """Find and judge the face, and cut the picture around it."""
+    picture, notes = read
     with ExitStack() as stack:
         finder = finder or stack.enter_context(FaceFinder())
         faces = finder.find(picture)

@@ -16,7 +16,8 @@ from realtime.config import Config
 from realtime.latency import Durations, Ledger
 
 if TYPE_CHECKING:
-    from realtime.daemon import Daemon
+    from realtime.media import Media
+    from realtime.running import Running
 
 _PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam")
 
@@ -35,11 +36,17 @@ def check(path: Path) -> None:
         raise ConfigError(f"--report: {path} cannot be written: {error.strerror}", cure=cure) from None
 
 
-def build(daemon: Daemon | None, config: Config) -> dict[str, Any]:
+def build(daemon: Running | None, config: Config, media: Media | None = None) -> dict[str, Any]:
     """The figures of a run that has ended; all zero for one that failed before it began (None)."""
     ledger = daemon.ledger if daemon else Ledger()
     age = daemon.age if daemon else Durations()
-    return {
+    served = {}
+    if media is not None:
+        tally = media.tallies()["session"]
+        served = {
+            "sessions": {**media.counts(), "frames": tally.frames, "faces": tally.faces, "dropped": tally.dropped}
+        }
+    return served | {
         "frames": ledger.frames,
         "faces": ledger.faces,
         "fps": round(ledger.fps, 2),

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engines.errors import SinkError, SinkLost, SourceEnded, SourceError, SourceLost
+from engines.errors import ReenactError, SinkError, SinkLost, SourceEnded, SourceError, SourceLost
 from realtime.capture import Source
-from realtime.commands import Commands
+from realtime.commands import Commands, answer
 from realtime.ending import Ending
 from realtime.frames import Frame
 from realtime.latency import Durations, Ledger
@@ -176,8 +176,15 @@ class Compute(threading.Thread):
         return None
 
     def _obey(self, crew: Crew) -> None:
-        for name in self._commands.take():
-            self._notice(crew.desk.obey(name))
+        for order in self._commands.take():
+            said: str | ReenactError
+            try:
+                said = crew.desk.obey(order.name, order.value)
+            except ReenactError as error:
+                said = error
+            answer(order, said)
+            if order.answer is None:
+                self._notice(str(said))
 
     def _work_live(self, crew: Crew) -> None:
         ready_ns = self._clock()
@@ -265,6 +272,8 @@ class Delivery(threading.Thread):
         self.label = label
         self.age = Durations()
         """From capture to the return of ``send``, for generated pictures of a face."""
+        self.sending = Durations()
+        """How long ``send`` takes."""
         self.sent = 0
         self.error: SinkError | None = None
         self.inbox = inbox
@@ -295,6 +304,7 @@ class Delivery(threading.Thread):
 
     def _deliver(self) -> None:
         while (shown := self.inbox.get()) is not None:
+            started = self._clock()
             try:
                 self.sink.send(shown.frame(self.sink.format))
             except SinkLost as error:
@@ -303,8 +313,10 @@ class Delivery(threading.Thread):
             finally:
                 shown.release()
             self.sent += 1
+            now = self._clock()
+            self.sending.record(now - started)
             if shown.face and shown.kind is Kind.GENERATED:
-                self.age.record(self._clock() - shown.stamps.captured)
+                self.age.record(now - shown.stamps.captured)
 
     def _open_again(self, lost: SinkLost) -> None:
         if self._reopen is None:

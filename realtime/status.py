@@ -11,45 +11,46 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engines.errors import ReenactError
-from realtime.commands import COMMANDS
+from realtime.commands import KEYS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
     from rich.progress import Progress, TaskID
 
-    from realtime.daemon import Daemon
+    from realtime.running import Running
 
 EVERY_S = 5.0
 """How often the status is said where it cannot stand in one place."""
 
 
-def line(daemon: Daemon) -> str:
-    """The state of a run in one line."""
-    crew = daemon.compute.crew
-    ledger = daemon.ledger
+def line(run: Running, aside: str = "") -> str:
+    """The state of a run in one line; ``aside`` is what else there is to say."""
+    end = f" | {aside}" if aside else ""
+    crew = run.crew
+    ledger = run.ledger
     if crew is None or not ledger.frames:
-        return "starting"
-    p50, p99 = daemon.recent_age
+        return run.waiting + end
+    p50, p99 = run.recent_age
     age = f"age p50 {p50:.1f} ms, p99 {p99:.1f} ms" if p99 else "age unknown without a face"
-    dropped = ", ".join(f"{place} {count}" for place, count in daemon.dropped.items() if count)
-    face = "camera lost" if daemon.capture.lost else f"face {'found' if crew.animator.face_found else 'lost'}"
+    dropped = ", ".join(f"{place} {count}" for place, count in run.dropped.items() if count)
+    face = "camera lost" if run.lost else f"face {'found' if crew.animator.face_found else 'lost'}"
     held = " | slate" if crew.animator.slated else " | frozen" if crew.animator.frozen else ""
     return (
         f"{ledger.fps_now:4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
-        f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{held}"
+        f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{held}{end}"
     )
 
 
-def summary(daemon: Daemon) -> str:
+def summary(run: Running) -> str:
     """A finished run in one line."""
-    ledger, age = daemon.ledger, daemon.age
+    ledger, age = run.ledger, run.age
     if not ledger.frames:
         return "no frame was made"
     text = f"{ledger.frames} frames, {ledger.faces} with a face, {ledger.fps:.1f} fps"
     if age.count:
         text += f", captured to sent p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
-    dropped = sum(daemon.dropped.values()) - ledger.starting
+    dropped = sum(run.dropped.values()) - ledger.starting
     return f"{text}, {dropped} dropped" + (f" (and {ledger.starting} while starting)" if ledger.starting else "")
 
 
@@ -100,7 +101,7 @@ class Display:
 
     def keys(self) -> None:
         """Say which keys do what."""
-        self.say(", ".join(f"{key} {name}" for name, (key, _) in COMMANDS.items()), "keys")
+        self.say(", ".join(f"{key} {name}" for key, name in KEYS.items()), "keys")
 
     def begin(self, total: int | None) -> None:
         """Begin the line that changes; ``total`` is how many frames there will be, if anybody knows."""
@@ -124,18 +125,18 @@ class Display:
             self._live = Live("starting", console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
 
-    def update(self, daemon: Daemon) -> None:
+    def update(self, run: Running, aside: str = "") -> None:
         """Bring the line that changes up to date; called a few times a second."""
         if self._progress is not None:
-            speed = f"{daemon.ledger.fps:.0f} fps"
-            self._progress.update(self._task, completed=daemon.ledger.frames, description=speed)
+            speed = f"{run.ledger.fps:.0f} fps"
+            self._progress.update(self._task, completed=run.ledger.frames, description=speed)
         elif self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text(line(daemon), no_wrap=True, overflow="ellipsis"))
+            self._live.update(Text(line(run, aside), no_wrap=True, overflow="ellipsis"))
         elif not self._quiet and self._clock() - self._last >= EVERY_S:
             self._last = self._clock()
-            self.say(line(daemon))
+            self.say(line(run, aside))
 
     def end(self) -> None:
         """Take the line that changes away. May be called twice."""

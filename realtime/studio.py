@@ -8,16 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 
 from engines.generator import Generator
 from engines.types import FaceState, Image
+from realtime.commands import CommandError, Setting
 from realtime.config import MAX_GAIN
 from realtime.frames import Frame, Stamps
 from realtime.latency import Ledger
-from realtime.motion import MotionTransfer
+from realtime.motion import MotionTransfer, Region
 from realtime.outlet import Outlet
 from realtime.tracking import Tracker
 from realtime.wardrobe import Wardrobe
@@ -96,6 +98,11 @@ class Animator:
         """The name of the portrait on show."""
         return self._portrait.name
 
+    @property
+    def wanted(self) -> int:
+        """The number of the portrait that is on show, or will be once it is ready."""
+        return self._wanted
+
     def show(self, seen: Seen) -> None:
         """Publish the answer to one driving frame: the portrait moved, or what is held in its place."""
         if seen.mirrored != self._mirrored:
@@ -152,20 +159,43 @@ class Animator:
         self._wanted = (self._wanted + step) % len(self._wardrobe)
         return f"portrait {self._wanted + 1} of {len(self._wardrobe)}"
 
-    def freeze(self) -> str:
+    def wear(self, which: Setting) -> str:
+        """Put on the portrait of that number, from 0 on, or of that name. Raises CommandError."""
+        names = self._wardrobe.names
+        if isinstance(which, str) and which in names:
+            which = names.index(which)
+        if not isinstance(which, int) or not 0 <= which < len(self._wardrobe):
+            expected = f"a number from 0 to {len(self._wardrobe) - 1} or a name"
+            raise CommandError(f"the portrait {str(which)[:60]!r}", expected, "choose one of those there are")
+        self._wanted = which
+        return f"portrait {which + 1} of {len(self._wardrobe)}"
+
+    def freeze(self, on: Setting = None) -> str:
         """Hold the picture, or go on."""
-        self.frozen = not self.frozen
+        self.frozen = not self.frozen if on is None else bool(on)
         return "frozen" if self.frozen else "moving again"
 
-    def slate(self) -> str:
+    def slate(self, on: Setting = None) -> str:
         """Show the slate, or go on."""
-        self.slated = not self.slated
+        self.slated = not self.slated if on is None else bool(on)
         return "slate" if self.slated else "back on"
 
-    def strengthen(self, step: float) -> str:
-        """Change the gain, within what the configuration allows."""
-        self.motion.gain = round(min(MAX_GAIN, max(0.0, self.motion.gain + step)), 2)
+    def strengthen(self, gain: float) -> str:
+        """Set the gain, within what the configuration allows."""
+        self.motion.gain = round(min(MAX_GAIN, max(0.0, gain)), 2)
         return f"gain {self.motion.gain:g}"
+
+    def move(self, region: Region) -> str:
+        """Choose what moves."""
+        self.motion.region = region
+        return f"region {region}"
+
+    def speak(self, mouth: str) -> str:
+        """Choose the inside of the mouth. Raises CommandError for a generator that has no such choice."""
+        if not hasattr(self.generator, "mouth"):
+            raise CommandError(f"the generator {self.generator.name}", "mesh", "leave the mouth as it is")
+        self.generator.mouth = mouth
+        return f"mouth {mouth}"
 
 
 class Desk:
@@ -174,28 +204,33 @@ class Desk:
     def __init__(self, observer: Observer, animator: Animator, quit_: Callable[[], None]) -> None:
         self._observer = observer
         self._end = quit_
-        self.actions: dict[str, Callable[[], str]] = {
-            "calibrate": animator.calibrate,
-            "next": lambda: animator.switch(1),
-            "previous": lambda: animator.switch(-1),
+        gain = animator.motion
+        self.actions: dict[str, Callable[[Any], str]] = {
+            "calibrate": lambda _: animator.calibrate(),
+            "next": lambda _: animator.switch(1),
+            "previous": lambda _: animator.switch(-1),
+            "portrait": animator.wear,
             "freeze": animator.freeze,
             "slate": animator.slate,
             "mirror": self._mirror,
-            "stronger": lambda: animator.strengthen(GAIN_STEP),
-            "weaker": lambda: animator.strengthen(-GAIN_STEP),
+            "stronger": lambda _: animator.strengthen(gain.gain + GAIN_STEP),
+            "weaker": lambda _: animator.strengthen(gain.gain - GAIN_STEP),
+            "gain": animator.strengthen,
+            "region": animator.move,
+            "mouth": animator.speak,
             "quit": self._quit,
         }
 
-    def obey(self, name: str) -> str:
-        """Carry out a command; a few words on what came of it."""
-        return self.actions[name]()
+    def obey(self, name: str, value: Setting = None) -> str:
+        """Carry out a command; a few words on what came of it. Raises CommandError."""
+        return self.actions[name](value)
 
-    def _quit(self) -> str:
+    def _quit(self, _: Setting) -> str:
         self._end()
         return "ending"
 
-    def _mirror(self) -> str:
-        self._observer.mirror = not self._observer.mirror
+    def _mirror(self, on: Setting) -> str:
+        self._observer.mirror = not self._observer.mirror if on is None else bool(on)
         return "mirrored" if self._observer.mirror else "not mirrored"
 
 
@@ -206,6 +241,7 @@ class Crew:
     observer: Observer
     animator: Animator
     desk: Desk
+    wardrobe: Wardrobe
 
     def close(self) -> None:
         """Let go of everything."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from engines.generator import Generator
 from engines.topology import INNER_LOWER_LIP
-from engines.types import Portrait
+from engines.types import Image, Portrait
+from realtime.commands import CommandError
 from realtime.motion import MotionTransfer
 from realtime.portraits import PortraitPicture
 
 _NS = 1_000_000_000
+MOST = 24
+"""Portraits that a run holds at most: each takes some megabytes."""
+SMALL = 320
+"""Pixels of the longer side of the picture that a portrait is chosen by."""
 
 
 class Wardrobe:
@@ -36,9 +43,34 @@ class Wardrobe:
         self._failed = failed
         self._notice = notice
         self._ready: list[Portrait] = []
+        self._pictures: list[Image] = []
+        self._adding = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._loaders)
+        return max(len(self._loaders), len(self._ready))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the portraits that are ready, in order."""
+        return [portrait.name for portrait in self._ready]
+
+    def picture(self, index: int) -> Image | None:
+        """A small picture of a portrait, for choosing: RGB, read-only; None while it is not ready."""
+        pictures = self._pictures
+        return pictures[index] if 0 <= index < len(pictures) else None
+
+    def add(self, picture: PortraitPicture) -> int:
+        """Prepare one more portrait and say its number. Any thread may call it.
+
+        Raises CommandError when there is no room for more, or the first ones are still being prepared.
+        """
+        with self._adding:
+            if len(self._ready) < len(self._loaders):
+                raise CommandError("portraits that are being prepared", "all of them ready", "try again in a moment")
+            if len(self._ready) >= MOST:
+                raise CommandError(f"{MOST} portraits", "room for one more", "choose one of those there are")
+            self._keep(picture)
+            return len(self._ready) - 1
 
     def prepare_first(self, motion: MotionTransfer) -> None:
         """Prepare the first portrait and rehearse with it. Raises what goes wrong.
@@ -75,5 +107,15 @@ class Wardrobe:
         picture = load()
         for note in picture.notes:
             self._notice(f"{picture.name}: {note}")
-        self._ready.append(self.generator.prepare(picture.name, picture.image, picture.face))
+        self._keep(picture)
         return picture
+
+    def _keep(self, picture: PortraitPicture) -> None:
+        portrait = self.generator.prepare(picture.name, picture.image, picture.face)
+        height, width = picture.image.shape[:2]
+        scale = SMALL / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = np.asarray(cv2.resize(picture.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        small.flags.writeable = False
+        self._pictures.append(small)
+        self._ready.append(portrait)

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engines import generator as generators
-from engines.errors import SourceMissing, TrackerError
+from engines.errors import SinkMissing, SourceMissing, TrackerError
 from realtime import modelfiles, tracking
 from realtime.backstage import Backstage
 from realtime.capture import Source, open_source
-from realtime.config import Config
+from realtime.config import Config, address
 from realtime.daemon import Daemon, Outgoing
 from realtime.ending import Ending
 from realtime.motion import MotionTransfer
 from realtime.portraits import load_portrait
 from realtime.sinks import AUTO_RECORDING, Sink, open_sink
 from realtime.stages import Limits
+from realtime.webrtc.settings import ServerSettings
 
+if TYPE_CHECKING:
+    from realtime.capacity import Capacity
+    from realtime.lobby import Lobby
+    from realtime.media import Media
+    from realtime.running import Running
+
+MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
+"""Of a viewer's video, in bits a second; the most is the person's choice."""
 FPS = 30.0
 """Where neither the person nor the source says."""
 
@@ -50,22 +62,51 @@ def backstage(config: Config, ending: Ending, say: Say) -> Backstage:
     )
 
 
-def open_daemon(config: Config, parts: Backstage, ending: Ending, say: Say) -> Daemon:
-    """Open the source and the sinks and put the run together. Leaves nothing open when it raises."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run, ready to be started, and the page beside it."""
+
+    run: Running
+    media: Media | None
+
+    def start(self) -> None:
+        """Start it."""
+        self.run.start()
+        if self.media is not None:
+            self.media.begin(self.run if isinstance(self.run, Daemon) else None)
+
+    def close(self) -> None:
+        """End it."""
+        self.run.close()
+        if self.media is not None:
+            self.media.close()
+
+
+def open_run(config: Config, parts: Backstage | None, ending: Ending, say: Say) -> Opened:
+    """Open the source and the sinks and put the run together. Leaves nothing open when it raises.
+
+    ``parts`` are None where browsers drive: each brings its own.
+    """
+    with ExitStack() as stack:
+        media = _open_media(config, say, stack)
+        run: Running
+        if parts is None:
+            run = _open_lobby(config, media, ending, say, stack)
+        else:
+            run = _open_daemon(config, parts, media, ending, say, stack)
+        stack.pop_all()
+        return Opened(run, media)
+
+
+def _open_daemon(
+    config: Config, parts: Backstage, media: Media | None, ending: Ending, say: Say, stack: ExitStack
+) -> Daemon:
     lossless = config.pace == "max"
     source = open_source(config.camera, size=None, fps=config.fps, pace=config.pace)
+    stack.callback(source.close)
+    _introduce(source, "source", say)
     fps = config.fps if config.fps and not lossless else source.fps or FPS
-    outgoing: list[Outgoing] = []
-    try:
-        _introduce(source, "source", say)
-        for spec in config.sink:
-            outgoing.append(_open_sink(spec, config, fps, lossless=lossless))
-            _introduce(outgoing[-1].sink, "sink", say)
-    except BaseException:
-        for each in outgoing:
-            each.sink.close()
-        source.close()
-        raise
+    outgoing = _open_sinks(config, fps, media, say, stack)
     return Daemon(
         parts,
         source,
@@ -78,6 +119,112 @@ def open_daemon(config: Config, parts: Backstage, ending: Ending, say: Say) -> D
         ending=ending,
         notice=lambda text: say(text, ""),
     )
+
+
+def _open_lobby(config: Config, media: Media | None, ending: Ending, say: Say, stack: ExitStack) -> Lobby:
+    from realtime.lobby import Lobby
+
+    assert media is not None
+    say(f"whoever opens {media.address}", "source")
+    outgoing = _open_sinks(config, config.fps or FPS, None, say, stack)
+    lobby = Lobby(
+        outgoing,
+        size=config.size,
+        limits=_limits(config, outgoing),
+        ending=ending,
+        notice=lambda text: say(text, ""),
+    )
+    media.house(lobby)
+    return lobby
+
+
+def _open_media(config: Config, say: Say, stack: ExitStack) -> Media | None:
+    """The page, where one is to be served: it was asked for, or is offered beside a plain run's sinks."""
+    asked = next((spec for spec in config.sink if spec.startswith("webrtc")), None)
+    offered = "auto" in config.sink and config.pace == "live"
+    if asked is None and not offered and config.camera != "webrtc":
+        return None
+    from realtime.media import Media
+    from realtime.webrtc.link import MediaLink
+
+    host, port = address(asked or "webrtc")
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        token=config.token,
+        ice_servers=config.ice_server,
+        max_bitrate=1000 * config.bitrate,
+        start_bitrate=min(START_BITRATE, 1000 * config.bitrate),
+        min_bitrate=min(MIN_BITRATE, 1000 * config.bitrate),
+        jitter_mend=config.jitter_mend,
+    )
+
+    def notice(text: str) -> None:
+        say(text, "")
+
+    def open_at(chosen: ServerSettings) -> Media:
+        return Media(
+            config,
+            lambda media: MediaLink(chosen, media, notice),
+            lambda its, ending, tell: backstage(its, ending, lambda text, _: tell(text)),
+            partial(_measure, config),
+            notice=notice,
+        )
+
+    media = open_at(settings)
+    try:
+        media.start()
+    except SinkMissing as error:
+        media.close()
+        if asked is not None or not str(error).startswith(f"port {port} "):
+            raise
+        notice(f"{error}: another one is taken for the page")
+        media = open_at(replace(settings, port=0))
+        media.start()
+    stack.callback(media.close)
+    say(media.address, "page")
+    return media
+
+
+def _measure(config: Config, busy: int) -> Capacity:
+    from realtime import capacity
+
+    tracker = _open_tracker(config)
+    generator = generators.create(config.generator, mouth=config.mouth)
+    try:
+        return capacity.measure(tracker, generator, config.size, busy=busy)
+    finally:
+        tracker.close()
+        generator.close()
+
+
+def _open_sinks(config: Config, fps: float, media: Media | None, say: Say, stack: ExitStack) -> list[Outgoing]:
+    outgoing: list[Outgoing] = []
+    for spec in config.sink:
+        if spec == "auto" and config.pace == "live":
+            camera = _open_virtual_camera(config, fps, say)
+            if camera is not None:
+                outgoing.append(camera)
+        elif not spec.startswith("webrtc"):
+            outgoing.append(_open_sink(spec, config, fps, lossless=config.pace == "max"))
+        else:
+            continue
+        if outgoing:
+            stack.callback(outgoing[-1].sink.close)
+            _introduce(outgoing[-1].sink, "sink", say)
+    if media is not None:
+        outgoing.append(Outgoing("webrtc", media.main_sink(fps), None, False))
+    return outgoing
+
+
+def _open_virtual_camera(config: Config, fps: float, say: Say) -> Outgoing | None:
+    """The virtual camera if there is one; otherwise how to have one is said, and the page shows the result."""
+    try:
+        sink = open_sink("virtualcam", size=config.size, fps=fps)
+    except SinkMissing as error:
+        say(f"{error}: the page shows the result; to have a virtual camera: {error.cure}", "sink")
+        return None
+    return Outgoing("auto", sink, partial(open_sink, "virtualcam", size=config.size, fps=fps), False)
 
 
 def _introduce(part: Source | Sink, label: str, say: Say) -> None:
@@ -103,8 +250,7 @@ def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Out
     sound_from = camera if lossless and camera.is_file() else None
     sink = open_sink(spec, size=config.size, fps=fps, sound_from=sound_from)
     recording = spec.startswith("file:") or sink.limit_s is not None
-    again = "virtualcam" if spec == "auto" else spec
-    reopen = None if recording or lossless else partial(open_sink, again, size=config.size, fps=fps)
+    reopen = None if recording or lossless else partial(open_sink, spec, size=config.size, fps=fps)
     return Outgoing(label, sink, reopen, recording)
 
 

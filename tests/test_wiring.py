@@ -31,7 +31,8 @@ def opened(**options: object) -> tuple[Daemon, list[tuple[str, str]]]:
     ending = Ending()
     parts = wiring.backstage(config, ending, say)
     assert isinstance(parts, Backstage)
-    daemon = wiring.open_daemon(config, parts, ending, say)
+    daemon = wiring.open_run(config, parts, ending, say).run
+    assert isinstance(daemon, Daemon)
     daemon.capture.source.close()
     for delivery in daemon.deliveries:
         delivery.sink.close()

@@ -206,6 +206,7 @@ class MediaLink:
                 stdout=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": path},
                 pass_fds=fds,
+                start_new_session=True,  # a terminal's Ctrl-C is for the program, which then ends this
             )
         wire = Wire(ours)
         wire.send({"do": "start", "settings": self.settings.to_json(), "address": self.address})

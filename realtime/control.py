@@ -1,0 +1,126 @@
+"""The control protocol: JSON messages, one version, the same over the data channel and HTTP.
+
+    request   {"v": 1, "id": 7, "command": "gain", "value": 1.2}
+    reply     {"v": 1, "id": 7, "ok": true, "said": "gain 1.2"}
+              {"v": 1, "id": 7, "ok": false, "error": {"found": "...", "expected": "...", "cure": "..."}}
+
+``id`` may be left out. What commands there are, and what each takes, is in ``realtime.commands``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from engines.errors import ReenactError
+from realtime.commands import COMMANDS, CommandError, Setting, check
+
+VERSION = 1
+LONGEST = 16 << 10
+"""Bytes of a message."""
+_EXPECTED = '{"v": 1, "command": NAME, "value": ...}'
+_CURE = "see the README on controlling it"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A message that was understood."""
+
+    id: int | str | None
+    command: str
+    value: Setting
+
+
+def reply(message: bytes, obey: Callable[[str, Setting], str]) -> bytes:
+    """Answer one message with one; never raises for what the message says.
+
+    ``obey`` carries out a command that is allowed from the network and says what came of it, or raises ReenactError.
+    """
+    identity: int | str | None = None
+    try:
+        values = _decode(message)
+        identity = _identity(values)
+        request = _read(values, identity)
+        said = obey(request.command, request.value)
+    except ReenactError as error:
+        return encode({"v": VERSION, "id": identity, "ok": False, "error": problem(error)})
+    return encode({"v": VERSION, "id": identity, "ok": True, "said": said})
+
+
+def problem(error: ReenactError) -> dict[str, str]:
+    """An error as every answer has it."""
+    if isinstance(error, CommandError):
+        return {"found": error.found, "expected": error.expected, "cure": error.cure}
+    found, comma, expected = str(error).partition(", expected ")
+    return {"found": found, "expected": expected if comma else "", "cure": error.cure}
+
+
+def encode(values: dict[str, Any]) -> bytes:
+    """JSON, as short as it gets; an ``id`` of None is left out."""
+    kept = {key: value for key, value in values.items() if key != "id" or value is not None}
+    return json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
+
+
+def schema() -> dict[str, Any]:
+    """The requests as JSON Schema (2020-12)."""
+    variants = []
+    for name, command in COMMANDS.items():
+        if command.local:
+            continue
+        properties: dict[str, Any] = {
+            "v": {"const": VERSION},
+            "id": {"type": ["integer", "string"], "maxLength": 64},
+            "command": {"const": name, "description": command.does},
+        }
+        required = ["v", "command"]
+        if command.value is not None:
+            properties["value"] = command.value.schema() | {"description": command.value.describe()}
+            if command.value.required:
+                required.append("value")
+        variants.append(
+            {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "reenact control", "oneOf": variants}
+
+
+def _decode(message: bytes) -> dict[str, Any]:
+    if len(message) > LONGEST:
+        raise CommandError(f"a message of {len(message)} bytes", f"{LONGEST} at most", "send less")
+    try:
+        values = json.loads(message, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise CommandError("a message that is not JSON", _EXPECTED, _CURE) from None
+    if not isinstance(values, dict):
+        raise CommandError("JSON that is no object", _EXPECTED, _CURE)
+    return values
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _identity(values: dict[str, Any]) -> int | str | None:
+    identity = values.get("id")
+    short = isinstance(identity, str) and len(identity) <= 64
+    number = isinstance(identity, int) and not isinstance(identity, bool) and abs(identity) < 2**53
+    if identity is None or short or number:
+        return identity
+    raise CommandError("an id of another kind", "a whole number or a short text", "leave it out")
+
+
+def _read(values: dict[str, Any], identity: int | str | None) -> Request:
+    if values.get("v") != VERSION or isinstance(values.get("v"), bool):
+        raise CommandError(f"version {str(values.get('v'))[:20]}", f"version {VERSION}", _CURE)
+    unknown = values.keys() - {"v", "id", "command", "value"}
+    if unknown:
+        raise CommandError(f"the key {min(unknown)[:60]!r}", "v, id, command and value", "leave it out")
+    name, value = values.get("command"), values.get("value")
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise CommandError("a value that is a list or an object", "one value", _CURE)
+    check(name, value)
+    assert isinstance(name, str)
+    if COMMANDS[name].local:
+        raise CommandError(f"{name} from the network", "it at the terminal only", "press its key there")
+    return Request(identity, name, value)

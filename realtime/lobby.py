@@ -1,0 +1,208 @@
+"""The program's own sinks where browsers drive: the first browser's portrait, or a card while there is none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from engines.errors import SinkError
+from realtime.commands import Commands, answer
+from realtime.daemon import STOP_S, Outgoing
+from realtime.ending import Ending
+from realtime.frames import Frame, PixelFormat
+from realtime.latency import Durations, Ledger
+from realtime.outlet import Outlet
+from realtime.stages import Delivery, Limits
+
+if TYPE_CHECKING:
+    from realtime.sessions import Session
+    from realtime.studio import Crew
+
+WAITING = "reenact: waiting for a browser"
+CARD_S = 0.2
+"""How often the card is sent while nobody drives: a virtual camera's readers want frames."""
+
+
+class Feed:
+    """A Sink that leaves a session's pictures to the lobby."""
+
+    name = "the program's own sinks"
+    format = PixelFormat.RGB
+    limit_s: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, lobby: Lobby, session: Session) -> None:
+        self._lobby = lobby
+        self._session = session
+
+    def send(self, frame: Frame) -> None:
+        """Show the picture if this session is the one on show."""
+        self._lobby.show(self._session, frame)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Lobby:
+    """A run without a source of its own: sinks, and whichever session came first of those that are here.
+
+    The thread that makes it starts it, waits for its end and closes it, as with ``Daemon``.
+    """
+
+    total: int | None = None
+
+    def __init__(
+        self,
+        sinks: Sequence[Outgoing],
+        *,
+        size: tuple[int, int],
+        limits: Limits,
+        ending: Ending,
+        notice: Callable[[str], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.commands = Commands()
+        self.ledger = Ledger()
+        self.ending = ending
+        self.notes: list[str] = []
+        self._limits = limits
+        self._notice = notice
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sessions: list[Session] = []
+        self._shown_ns = 0
+        self._outlet = Outlet(size, clock=clock)
+        self.deliveries = [
+            Delivery(
+                each.label,
+                each.sink,
+                self._outlet.attach(each.sink.format, recording=each.recording),
+                each.reopen,
+                ending,
+                notice,
+                self._sink_failed,
+                clock=clock,
+            )
+            for each in sinks
+        ]
+        self._thread = threading.Thread(target=self._host, name="lobby", daemon=True)
+
+    @property
+    def crew(self) -> Crew | None:
+        """That of the session on show."""
+        first = self._first()
+        return None if first is None or first.daemon is None else first.daemon.compute.crew
+
+    @property
+    def lost(self) -> bool:
+        """Whether the browser on show sends nothing at the moment."""
+        first = self._first()
+        return first is not None and first.daemon is not None and first.daemon.capture.lost
+
+    @property
+    def waiting(self) -> str:
+        """What there is to say before the first picture, or between two browsers."""
+        return "waiting for a browser"
+
+    @property
+    def age(self) -> Durations:
+        """From capture to sent, over all sinks."""
+        total = Durations()
+        for delivery in self.deliveries:
+            total.add(delivery.age)
+        return total
+
+    @property
+    def recent_age(self) -> tuple[float, float]:
+        """The age's median and 99th percentile lately, in milliseconds, at the sink where they are worst."""
+        ages = [(each.age.recent_ms(50), each.age.recent_ms(99)) for each in self.deliveries]
+        return max((p50 for p50, _ in ages), default=0.0), max((p99 for _, p99 in ages), default=0.0)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many frames were dropped before each sink."""
+        return {each.label: each.inbox.dropped for each in self.deliveries}
+
+    def enter(self, session: Session) -> Feed:
+        """A session has come: where its pictures go."""
+        with self._lock:
+            self._sessions.append(session)
+        return Feed(self, session)
+
+    def leave(self, session: Session) -> None:
+        """A session has gone; the next one is on show."""
+        with self._lock:
+            if session in self._sessions:
+                self._sessions.remove(session)
+
+    def show(self, session: Session, frame: Frame) -> None:
+        """Publish a session's picture if it is the first; called on the threads of sessions."""
+        crew = session.daemon.compute.crew if session.daemon is not None else None
+        face = crew is not None and crew.animator.face_found
+        with self._lock:
+            if self.ending.over.is_set() or not self._sessions or self._sessions[0] is not session:
+                return
+            self._shown_ns = self._clock()
+            self._outlet.show(frame.pixels, None, seq=frame.seq, time_ns=self._shown_ns, stamps=frame.stamps, face=face)
+            self.ledger.faces += face
+            self.ledger.published(self._clock())
+        if self._limits.reached(self.ledger.frames, self._clock() - self.ledger.first_ns):
+            self.ending.finish("done")
+
+    def start(self) -> None:
+        """Start every thread."""
+        for thread in (*self.deliveries, self._thread):
+            thread.start()
+
+    def finished(self, timeout: float) -> bool:
+        """Wait for sinks that have the end of the flow still to deliver; whether they have."""
+        return self._joined(timeout)
+
+    def close(self, timeout: float = STOP_S) -> bool:
+        """Stop and wait, ``timeout`` seconds at most; whether everything has ended."""
+        self.ending.stop("stopped")
+        return self._joined(timeout)
+
+    def _joined(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        threads = (self._thread, *self.deliveries)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def _first(self) -> Session | None:
+        with self._lock:
+            return self._sessions[0] if self._sessions else None
+
+    def _host(self) -> None:
+        """Show the card while nobody drives, and pass the terminal's commands on."""
+        try:
+            while not self.ending.over.wait(CARD_S):
+                self._obey()
+                with self._lock:
+                    if self._clock() - self._shown_ns > 1e9:
+                        self._outlet.slate(WAITING, self._clock(), notice=True)
+        except BaseException as error:
+            self.ending.fail(error)
+        finally:
+            with self._lock:
+                self._outlet.close()
+
+    def _obey(self) -> None:
+        first = self._first()
+        for order in self.commands.take():
+            if first is not None and first.daemon is not None:
+                first.daemon.commands.post(order.name, order.value)
+                answer(order, "passed on to the first browser")
+            else:
+                self._notice("no browser drives")
+
+    def _sink_failed(self) -> None:
+        errors: list[SinkError | None] = [delivery.error for delivery in self.deliveries]
+        failed = [error for error in errors if error is not None]
+        if len(failed) == len(errors):
+            self.ending.fail(failed[-1])
+        else:
+            self._notice(f"{failed[-1]}; the other sinks go on")

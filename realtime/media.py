@@ -1,0 +1,342 @@
+"""The page and everything behind it: the media process, the browsers' sessions, control, state, metrics, portraits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Protocol
+
+from PIL import Image as Pillow
+
+from engines.errors import ReenactError
+from realtime import control
+from realtime.backstage import Task
+from realtime.commands import CommandError, Commands, Setting
+from realtime.config import Config
+from realtime.daemon import Daemon
+from realtime.ending import Ending
+from realtime.frames import Frame, PixelFormat
+from realtime.metrics import CONTENT_TYPE, Metrics, Tally
+from realtime.portraits import receive_portrait
+from realtime.sessions import Link, Notice, Session, Sessions
+from realtime.sinks import Sink
+from realtime.state import describe
+from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
+
+if TYPE_CHECKING:
+    from realtime.backstage import Backstage
+    from realtime.capacity import Capacity
+    from realtime.lobby import Lobby
+    from realtime.wardrobe import Wardrobe
+
+MAIN = "main"
+LARGEST_UPLOAD = 40_000_000
+"""Pixels of a portrait that is sent."""
+UPLOAD_S = 5.0
+"""How long it may take to read and find the face in one."""
+
+
+class Server(Link, Protocol):
+    """What is needed of ``realtime.webrtc.link.MediaLink``."""
+
+    address: str
+
+    def start(self) -> str: ...
+    def close(self, timeout: float = ...) -> None: ...
+
+
+class MainSink:
+    """A Sink for the viewers of the main run. While the media process is starting its pictures go nowhere."""
+
+    format = PixelFormat.I420
+    limit_s: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, media: Media, size: tuple[int, int], fps: float) -> None:
+        self.name = f"page at {media.address}"
+        self._media = media
+        self._size = size
+        self._fps = fps
+        self._sink: Sink | None = None
+
+    def send(self, frame: Frame) -> None:
+        """Deliver it. Raises SinkLost or SinkMissing when there is no media process, or none any more."""
+        if self._sink is None:
+            if not self._media.started.wait(0):
+                return
+            self._media.started.result()
+            self._sink = self._media.link.sink(MAIN, self._size, self._fps)
+        self._sink.send(frame)
+
+    def close(self) -> None:
+        """Tell the viewers that it is over; may be called twice."""
+        if self._sink is not None:
+            self._sink.close()
+
+
+class Media:
+    """The MediaDesk of the media process, and its owner. The main thread starts and closes it."""
+
+    def __init__(
+        self,
+        config: Config,
+        serve: Callable[[Media], Server],
+        prepare: Callable[[Config, Ending, Notice], Backstage],
+        measure: Callable[[int], Capacity] | None,
+        *,
+        notice: Notice,
+    ) -> None:
+        """``serve`` makes the media link with this as its desk; ``measure`` says what the machine sustains."""
+        self.config = config
+        self.sessions = Sessions(config, prepare, enter=self._enter, leave=self._leave, notice=notice)
+        self.main: Daemon | None = None
+        self.version = metadata.version("reenact")
+        self._lobby: Lobby | None = None
+        self._measure = measure
+        self._notice = notice
+        self._began = time.monotonic()
+        self._past = Tally()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._metrics = Metrics(self, self.version)
+        self._readers = ThreadPoolExecutor(1, "portrait upload")
+        self._reading = threading.BoundedSemaphore(2)
+        self.link = serve(self)
+        self.sessions.link = self.link
+        self.started: Task[str] = Task("media server", self.link.start)
+
+    @property
+    def address(self) -> str:
+        """Where the page is."""
+        return self.link.address
+
+    def start(self) -> None:
+        """Begin to serve; returns once the address is known. Raises SinkMissing where it is taken or cannot be had."""
+        self.started.start()
+        while not self.address and not self.started.wait(0.005):
+            pass
+        if self.started.wait(0):
+            self.started.result()
+
+    def house(self, lobby: Lobby) -> None:
+        """Let the pictures of sessions go to the program's own sinks as well. Before the run begins."""
+        self._lobby = lobby
+
+    def main_sink(self, fps: float) -> MainSink:
+        """Where the main run's pictures go for its viewers."""
+        return MainSink(self, self.config.size, fps)
+
+    def begin(self, main: Daemon | None) -> None:
+        """The main run, if there is one, has begun: measure what room it leaves."""
+        self.main = main
+        if self._measure is not None and self.config.sessions is None:
+            Task("measure capacity", self._find_limit).start()
+
+    def aside(self) -> str:
+        """Sessions and viewers for the status line; empty where there are none."""
+        viewers = int(self.link.stats().get("viewers", 0))
+        parts = [(len(self.sessions), "browser"), (viewers, "viewer")]
+        return ", ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in parts if count)
+
+    def close(self, timeout: float = 1.5) -> None:
+        """End every session and the media process."""
+        self._closing.set()
+        self.sessions.close(timeout / 2)
+        self.link.close(timeout / 2)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    # what the media process asks
+
+    def open(self, session: str, watch: str) -> Granted | Refused:
+        """See MediaDesk."""
+        return self.sessions.open(session, watch)
+
+    def closed(self, session: str) -> None:
+        """See MediaDesk."""
+        self.sessions.close_session(session)
+
+    def control(self, session: str | None, message: bytes) -> bytes:
+        """See MediaDesk."""
+
+        def obey(command: str, value: Setting) -> str:
+            return self._commands(session).ask(command, value)
+
+        return control.reply(message, obey)
+
+    def request(self, request: ApiRequest) -> ApiReply:
+        """See MediaDesk."""
+        try:
+            return self._answer(request)
+        except _UnknownError as error:
+            return _json({"v": control.VERSION, "error": control.problem(error)}, 404)
+        except ReenactError as error:
+            return _json({"v": control.VERSION, "error": control.problem(error)}, 400)
+
+    # what the metrics ask
+
+    @property
+    def limit(self) -> int:
+        """How many sessions there may be."""
+        return self.sessions.limit
+
+    def tallies(self) -> Mapping[str, Tally]:
+        """Figures by kind of run."""
+        with self._lock:
+            tallies = {"session": self._past.copy()}
+        for session in self.sessions.all():
+            if session.daemon is not None:
+                tallies["session"].add(session.daemon)
+        if self.main is not None:
+            tallies[MAIN] = Tally()
+            tallies[MAIN].add(self.main)
+        return tallies
+
+    def open_sessions(self) -> int:
+        """How many there are."""
+        return len(self.sessions)
+
+    def counts(self) -> Mapping[str, int]:
+        """Sessions since the start."""
+        sessions = self.sessions
+        return {"opened": sessions.opened, "refused": sessions.refused, "failed": sessions.failed}
+
+    def network(self) -> Mapping[str, Any]:
+        """What the media process says of itself."""
+        return self.link.stats()
+
+    # the rest is ours
+
+    def _enter(self, session: Session) -> Sink | None:
+        return None if self._lobby is None else self._lobby.enter(session)
+
+    def _leave(self, session: Session) -> None:
+        if self._lobby is not None:
+            self._lobby.leave(session)
+        if session.daemon is not None:
+            with self._lock:
+                self._past.add(session.daemon)
+
+    def _find_limit(self) -> None:
+        assert self._measure is not None
+        main = self.main
+        while main is not None and not main.ledger.frames:
+            if self._closing.wait(0.2) or main.ending.over.is_set():
+                return
+        with contextlib.suppress(ReenactError):
+            capacity = self._measure(0 if main is None else 1)
+            self.sessions.limit = capacity.sessions
+            self._notice(f"browsers may drive, {capacity}")
+
+    def _daemon(self, key: str | None) -> Daemon | None:
+        if key is None:
+            return self.main
+        session = self.sessions.get(key)
+        if session is None:
+            raise _UnknownError("no session of that name", "one that is open", "open a new one")
+        return session.daemon
+
+    def _commands(self, key: str | None) -> Commands:
+        daemon = self._daemon(key)
+        if daemon is None:
+            raise CommandError("no run to control", "one that has begun", "name a session, or try again in a moment")
+        return daemon.commands
+
+    def _wardrobe(self, key: str | None) -> Wardrobe:
+        daemon = self._daemon(key)
+        crew = daemon.compute.crew if daemon is not None else None
+        if crew is None:
+            raise CommandError("a run that is starting", "one that has begun", "try again in a moment")
+        return crew.wardrobe
+
+    def _answer(self, request: ApiRequest) -> ApiReply:
+        match request.method, request.path.strip("/").split("/"):
+            case "GET", ["healthz"]:
+                return self._health()
+            case "GET", ["metrics"]:
+                return ApiReply(200, CONTENT_TYPE, self._metrics.text())
+            case "GET", ["api", "state"]:
+                return _json(self._state(request.session))
+            case "GET", ["api", "control"]:
+                return _json(control.schema())
+            case "GET", ["api", "portraits"]:
+                return _json(self._portraits(request.session))
+            case "GET", ["api", "portraits", name] if name.endswith(".jpg") and name[:-4].isdecimal():
+                return self._thumbnail(request.session, int(name[:-4][:9]))
+            case "POST", ["api", "portraits"]:
+                return self._receive(request)
+        raise _UnknownError(
+            f"nothing at {request.method} {request.path[:80]}", "an address of the API", "see the README"
+        )
+
+    def _health(self) -> ApiReply:
+        failed = self.main is not None and self.main.ending.error is not None
+        return _json({"v": control.VERSION, "ok": not failed}, 503 if failed else 200)
+
+    def _state(self, key: str | None) -> dict[str, Any]:
+        if key is not None:
+            session = self.sessions.get(key)
+            if session is None:
+                raise _UnknownError("no session of that name", "one that is open", "open a new one")
+            return session.state()
+        main = None
+        if self.main is not None:
+            viewers = self.link.stats().get("streams", {}).get(MAIN, {}).get("viewers", [])
+            main = describe(self.main, self.config, watch=MAIN, network={"viewers": len(viewers)})
+        return {
+            "v": control.VERSION,
+            "program": "reenact",
+            "version": self.version,
+            "main": main,
+            "sessions": {"open": len(self.sessions), "limit": self.sessions.limit},
+            "uptime_s": round(time.monotonic() - self._began, 1),
+        }
+
+    def _portraits(self, key: str | None) -> dict[str, Any]:
+        suffix = "" if key is None else f"?session={key}"
+        names = self._wardrobe(key).names
+        portraits = [
+            {"index": index, "name": name, "picture": f"/api/portraits/{index}.jpg{suffix}"}
+            for index, name in enumerate(names)
+        ]
+        return {"v": control.VERSION, "portraits": portraits}
+
+    def _thumbnail(self, key: str | None, index: int) -> ApiReply:
+        picture = self._wardrobe(key).picture(index)
+        if picture is None:
+            raise _UnknownError(f"no portrait {index}", "the number of one that is there", "see /api/portraits")
+        file = io.BytesIO()
+        Pillow.fromarray(picture).save(file, "JPEG", quality=85)
+        return ApiReply(200, "image/jpeg", file.getvalue())
+
+    def _receive(self, request: ApiRequest) -> ApiReply:
+        """A portrait that was sent: read under limits, prepared, and put on."""
+        wardrobe, commands = self._wardrobe(request.session), self._commands(request.session)
+        name = "".join(c for c in request.query.get("name", "") if c.isprintable())[:80] or "sent picture"
+        if not self._reading.acquire(blocking=False):
+            return _json(_busy("two pictures are being read already"), 503)
+        work = self._readers.submit(receive_portrait, request.body, name, self.config.size, LARGEST_UPLOAD)
+        work.add_done_callback(lambda _: self._reading.release())
+        try:
+            picture = work.result(UPLOAD_S)
+        except TimeoutError:
+            return _json(_busy(f"a picture that takes longer than {UPLOAD_S:g} s to read"), 503)
+        index = wardrobe.add(picture)
+        commands.post("portrait", index)
+        return _json({"v": control.VERSION, "index": index, "name": picture.name, "notes": list(picture.notes)}, 201)
+
+
+class _UnknownError(CommandError):
+    """What was named is not there."""
+
+
+def _busy(found: str) -> dict[str, Any]:
+    return {"v": control.VERSION, "error": {"found": found, "expected": "a quicker one", "cure": "try again"}}
+
+
+def _json(values: dict[str, Any], status: int = 200) -> ApiReply:
+    return ApiReply(status, "application/json", control.encode(values))

@@ -1,0 +1,235 @@
+"""Browsers that drive: each publisher gets a run of its own, with tracker, neutral and portraits that nobody shares."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engines.errors import ReenactError, SourceEnded
+from realtime import control
+from realtime.capture import Source
+from realtime.config import Config
+from realtime.daemon import Daemon, Outgoing
+from realtime.ending import Ending
+from realtime.sinks import Sink
+from realtime.stages import Limits
+from realtime.state import describe
+from realtime.webrtc.desk import Granted, Refused
+
+if TYPE_CHECKING:
+    from realtime.backstage import Backstage
+
+FPS = 30.0
+"""What is announced for a browser; its pictures are taken as they come."""
+PUSH_S = 0.5
+"""How often a session's page is told the state."""
+LINGER_S = 5.0
+"""How long a session that failed stays, with its slate and its error."""
+RETRY_S = 10.0
+"""When somebody who found no room may try again."""
+
+Notice = Callable[[str], None]
+
+
+class Link(Protocol):
+    """What a session needs of ``realtime.webrtc.link.MediaLink``."""
+
+    def source(self, session: str, fps: float, timeout_s: float = ...) -> Source: ...
+    def sink(self, stream: str, size: tuple[int, int], fps: float) -> Sink: ...
+    def push(self, session: str, message: dict[str, Any]) -> None: ...
+    def end(self, session: str) -> None: ...
+    def stats(self) -> dict[str, Any]: ...
+
+
+class Session:
+    """One publisher.
+
+    Its thread opens what it sends, runs the portrait until it leaves, and tells its page how it goes.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        watch: str,
+        config: Config,
+        link: Link,
+        prepare: Callable[[Config, Ending, Notice], Backstage],
+        gone: Callable[[Session], None],
+    ) -> None:
+        self.key = key
+        """The secret that controls it."""
+        self.watch = watch
+        self.ending = Ending()
+        self.daemon: Daemon | None = None
+        self._config = config
+        self._link = link
+        self._prepare = prepare
+        self._feed: Sink | None = None
+        self._gone = gone
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="session", daemon=True)
+
+    def start(self, feed: Sink | None = None) -> None:
+        """Begin; returns at once. ``feed`` gets the pictures as well, and is closed with the session."""
+        self._feed = feed
+        self._thread.start()
+
+    def leave(self) -> None:
+        """End it, because its publisher has gone or the program ends; returns at once."""
+        self.ending.stop("the publisher has left")
+        self._left.set()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for its end; whether it has come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def state(self) -> dict[str, Any]:
+        """What its page shows."""
+        stats = self._link.stats()
+        network = stats.get("sessions", {}).get(self.key, {})
+        return describe(self.daemon, self._config, watch=self.watch, network=network) | {"session": self.key}
+
+    def _live(self) -> None:
+        try:
+            self._run()
+        except SourceEnded:
+            pass
+        except Exception as error:
+            self.ending.fail(error)
+        finally:
+            if self.ending.error is not None and not self._left.is_set():
+                self._link.push(self.key, {"v": control.VERSION, "error": _told(self.ending.error)})
+                self._left.wait(LINGER_S)
+            if self.daemon is not None:
+                self.daemon.close()
+            self._link.end(self.key)
+            self._gone(self)
+
+    def _run(self) -> None:
+        source = self._link.source(self.key, FPS)
+        config, tell = self._config, self._tell
+        try:
+            parts = self._prepare(config, self.ending, tell)
+            outgoing = [Outgoing("webrtc", self._link.sink(self.key, config.size, FPS), None, False)]
+        except BaseException:
+            source.close()
+            raise
+        if self._feed is not None:
+            outgoing.append(Outgoing("local", self._feed, None, False))
+        parts.start()
+        self.daemon = Daemon(
+            parts,
+            source,
+            partial(self._link.source, self.key, FPS, 5.0),
+            outgoing,
+            size=config.size,
+            fps=FPS,
+            lossless=False,
+            limits=Limits(),
+            ending=self.ending,
+            notice=tell,
+        )
+        self.daemon.start()
+        due = time.monotonic()
+        while not self.ending.over.wait(max(0.0, due - time.monotonic())):
+            due = max(due + PUSH_S, time.monotonic())
+            self._link.push(self.key, {"v": control.VERSION, "state": self.state()})
+
+    def _tell(self, text: str) -> None:
+        self._link.push(self.key, {"v": control.VERSION, "notice": text})
+
+
+def _told(error: BaseException) -> dict[str, str]:
+    if isinstance(error, ReenactError):
+        return control.problem(error)
+    return {"found": "a failure of the program", "expected": "", "cure": "see what it has printed"}
+
+
+class Sessions:
+    """Grants, keeps and ends sessions. Any thread may call anything."""
+
+    def __init__(
+        self,
+        config: Config,
+        prepare: Callable[[Config, Ending, Notice], Backstage],
+        *,
+        enter: Callable[[Session], Sink | None] = lambda _: None,
+        leave: Callable[[Session], None] = lambda _: None,
+        notice: Notice = lambda _: None,
+    ) -> None:
+        """``enter`` gives a new session a sink of the program's own, if it has a use for its pictures."""
+        self.link: Link | None = None
+        """Set before the first ``open``."""
+        self.limit = config.sessions or 1
+        """How many there may be; raised when it was measured what this machine sustains."""
+        self.opened = 0
+        self.refused = 0
+        self.failed = 0
+        self._config = config
+        self._prepare = prepare
+        self._enter = enter
+        self._leave = leave
+        self._notice = notice
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def all(self) -> list[Session]:
+        """Those that are open, oldest first."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    def get(self, key: str) -> Session | None:
+        """The session of that secret."""
+        with self._lock:
+            return self._sessions.get(key)
+
+    def open(self, key: str, watch: str) -> Granted | Refused:
+        """Start a session, if there is room for it."""
+        assert self.link is not None
+        with self._lock:
+            if self._closed or len(self._sessions) >= self.limit:
+                self.refused += 1
+                browsers = "one browser" if self.limit == 1 else f"{self.limit} browsers"
+                return Refused(RETRY_S, f"{browsers} at a time, which is what this machine sustains, and all are taken")
+            session = Session(key, watch, self._config, self.link, self._prepare, self._forget)
+            self._sessions[key] = session
+            self.opened += 1
+        session.start(self._enter(session))
+        self._notice(f"a browser drives ({len(self)} of {self.limit})")
+        return Granted()
+
+    def close_session(self, key: str) -> None:
+        """End a session whose publisher has left."""
+        session = self.get(key)
+        if session is not None:
+            session.leave()
+
+    def close(self, timeout: float) -> bool:
+        """End all and grant no more; whether all have ended within so many seconds."""
+        with self._lock:
+            self._closed = True
+        sessions = self.all()
+        for session in sessions:
+            session.leave()
+        deadline = time.monotonic() + timeout
+        ended = [session.join(max(0.0, deadline - time.monotonic())) for session in sessions]
+        return all(ended)
+
+    def _forget(self, session: Session) -> None:
+        self._leave(session)
+        with self._lock:
+            self._sessions.pop(session.key, None)
+        error = session.ending.error
+        if error is not None:
+            self.failed += 1
+            self._notice(f"a browser's session failed: {error}")
+        else:
+            self._notice(f"a browser has left ({len(self)} of {self.limit})")

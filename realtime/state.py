@@ -1,0 +1,87 @@
+"""What a run is doing, as the page and ``GET /api/state`` have it: plain values, ready for JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from realtime.latency import Durations
+
+if TYPE_CHECKING:
+    from realtime.config import Config
+    from realtime.daemon import Daemon
+
+
+def describe(
+    daemon: Daemon | None, config: Config, *, watch: str, network: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The state of a run, or of one that has not begun (None). ``network`` is what the media process knows of it."""
+    network = dict(network or {})
+    values: dict[str, Any] = {
+        "v": 1,
+        "session": None,
+        "watch": watch,
+        "source": "",
+        "fps": 0.0,
+        "face": "starting",
+        "portrait": {"index": 0, "name": ""},
+        "portraits": 0,
+        "region": config.region,
+        "gain": config.gain,
+        "mirror": config.mirror,
+        "mouth": config.mouth,
+        "frozen": False,
+        "slate": False,
+        "calibrating": False,
+        "frames": 0,
+        "faces": 0,
+        "age_ms": {"p50": 0.0, "p99": 0.0},
+        "stages_ms": {},
+        "dropped": {"network": network.get("dropped", 0)},
+        "viewers": network.get("viewers", 0),
+        "size": list(config.size),
+        "generator": config.generator,
+        "network": network,
+    }
+    if daemon is None:
+        return values
+    ledger = daemon.ledger
+    p50, p99 = daemon.recent_age
+    values |= {
+        "source": daemon.capture.source.name,
+        "fps": round(ledger.fps_now, 1),
+        "frames": ledger.frames,
+        "faces": ledger.faces,
+        "age_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
+        "stages_ms": {name: _recent(durations) for name, durations in stages(daemon).items()},
+        "dropped": {**values["dropped"], **daemon.dropped},
+    }
+    crew = daemon.compute.crew
+    if crew is None or not ledger.frames:
+        return values
+    animator, motion, wardrobe = crew.animator, crew.animator.motion, crew.wardrobe
+    return values | {
+        "face": "camera lost" if daemon.capture.lost else "found" if animator.face_found else "lost",
+        "portrait": {"index": animator.wanted, "name": animator.portrait},
+        "portraits": len(wardrobe),
+        "region": motion.region,
+        "gain": motion.gain,
+        "mirror": crew.observer.mirror,
+        "mouth": getattr(animator.generator, "mouth", None),
+        "frozen": animator.frozen,
+        "slate": animator.slated,
+        "calibrating": motion.calibrating,
+        "generator": animator.generator.name,
+    }
+
+
+def stages(daemon: Daemon) -> dict[str, Durations]:
+    """How long each stage takes, by name."""
+    send = Durations()
+    for delivery in daemon.deliveries:
+        send.add(delivery.sending)
+    return {"track": daemon.ledger.track, "generate": daemon.ledger.generate, "send": send}
+
+
+def _recent(durations: Durations) -> dict[str, float]:
+    recent = durations.recent_ms if durations.recent_ms(50) else durations.percentile_ms
+    return {"p50": round(recent(50), 2), "p99": round(recent(99), 2)}
