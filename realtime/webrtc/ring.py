@@ -172,9 +172,8 @@ class RingReader(_Ring):
     def drain(self) -> None:
         """Empty the pipe, so that it wakes for the next frame only."""
         try:
-            while got := os.read(self._wake, _PAGE):
-                if len(got) < _PAGE:
-                    return
+            while os.read(self._wake, _PAGE):
+                pass
             self.ended = True
         except BlockingIOError:
             pass

@@ -43,6 +43,9 @@ class Stream:
         self.tracks: set[StreamTrack] = set()
         self.newest: Picture | None = None
         self.newest_ns = 0
+        self.number = 0
+        """Of the newest picture: counts all that were sent, whatever ring they came through."""
+        self._taken = 0
         self._reader: RingReader | None = None
         self._timeline = Timeline()
 
@@ -54,7 +57,7 @@ class Stream:
     def attach(self, reader: RingReader) -> None:
         """Take pictures from this ring from now on, and not from the one before."""
         self.detach()
-        self._reader = reader
+        self._reader, self._taken = reader, 0
         asyncio.get_running_loop().add_reader(reader.fileno(), self._wake)
         self._wake()
 
@@ -70,6 +73,8 @@ class Stream:
         picture = self._reader.take() if self._reader is not None else None
         if picture is not None:
             self.newest = picture
+            self.number += picture.seq - self._taken if self._taken else 1
+            self._taken = picture.seq
             self.newest_ns = self._timeline.place(picture.captured_ns, picture.time_ns)
 
     def _wake(self) -> None:
@@ -105,15 +110,14 @@ class StreamTrack:
     async def recv(self) -> VideoFrame:
         """Wait for a picture newer than the last one; its pts is when it was captured. Raises MediaStreamError."""
         self._stream.look()
-        while self._stream.newest is None or self._stream.newest.seq == self._seen:
+        while (picture := self._stream.newest) is None or self._stream.number == self._seen:
             self._check()
             self.changed.clear()
             await self.changed.wait()
         self._check()
-        picture = self._stream.newest
-        if 0 < self._seen < picture.seq:
-            self.dropped += picture.seq - self._seen - 1
-        self._seen = picture.seq
+        if self._seen:
+            self.dropped += self._stream.number - self._seen - 1
+        self._seen = self._stream.number
         self._origin_ns = self._origin_ns or self._stream.newest_ns
         self.frames += 1
         return to_video_frame(picture, self._stream.newest_ns - self._origin_ns)
