@@ -28,6 +28,7 @@ _WORDS = 10
 _BEGUN, _ENDED, _SEQ, _WIDTH, _HEIGHT, _BYTES, _CAPTURED, _TIME = range(8)
 _PAGE = 4096
 _TRIES = 8
+_READS = 4
 _FENCE = threading.Lock()
 
 
@@ -172,9 +173,11 @@ class RingReader(_Ring):
     def drain(self) -> None:
         """Empty the pipe, so that it wakes for the next frame only."""
         try:
-            while os.read(self._wake, _PAGE):
-                pass
-            self.ended = True
+            # a few times: a writer in a hurry would keep it here for ever
+            for _ in range(_READS):
+                if not os.read(self._wake, _PAGE):
+                    self.ended = True
+                    return
         except BlockingIOError:
             pass
 

@@ -202,7 +202,7 @@ class MediaServer:
 
     def _created(self, location: str, peer: Peer, answer: str, links: list[str]) -> web.Response:
         headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": _FRAGMENT}
-        response = web.Response(status=201, text=answer, content_type=_SDP, headers=headers)
+        response = web.Response(status=201, body=answer.encode(), content_type=_SDP, headers=headers)
         for link in [*links, *ice_links(self.settings.ice_servers)]:
             response.headers.add("Link", link)
         return response

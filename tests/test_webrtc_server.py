@@ -1,0 +1,455 @@
+"""The HTTP side, in memory up to the daemon: who is let in, what is answered, and that nothing breaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiortc import rtcicetransport
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from realtime.webrtc import gathering
+from realtime.webrtc.hub import DeskError, Hub
+from realtime.webrtc.security import HEADERS
+from realtime.webrtc.server import MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
+from realtime.webrtc.settings import IceServer, ServerSettings
+from realtime.webrtc.wire import Message
+
+SDP = {"Content-Type": "application/sdp"}
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+PAGE = {"index.html": "<!doctype html>page", "app.js": "go()", "deep/style.css": "a{}"}
+
+
+class FakeLine:
+    """The daemon, in memory: grants unless told otherwise, and answers with what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any], bytes]] = []
+        self.told: list[dict[str, Any]] = []
+        self.refusal: dict[str, Any] | None = None
+        self.reply = b'{"v":1,"ok":true}'
+        self.error: DeskError | None = None
+
+    async def ask(self, what: str, values: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> Message:
+        assert timeout_s > 0
+        self.asked.append((what, values, body))
+        if self.error is not None:
+            raise self.error
+        if what == "open":
+            return Message(self.refusal or {"granted": True})
+        if what == "control":
+            return Message({}, self.reply)
+        return Message({"status": 200, "type": "application/json"}, json.dumps(values).encode())
+
+    def tell(self, values: dict[str, Any]) -> None:
+        self.told.append(values)
+
+
+class Fixture:
+    """A server on loopback, and a client of it."""
+
+    def __init__(self, line: FakeLine, hub: Hub, http: aiohttp.ClientSession, address: str) -> None:
+        self.line, self.hub, self.http, self.address = line, hub, http, address
+
+    async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any, Any]:
+        """Status, headers, and JSON where it is any, else text."""
+        options.setdefault("allow_redirects", False)
+        async with asyncio.timeout(10), self.http.request(method, self.address + path, **options) as reply:
+            text = (await reply.read()).decode("utf-8", "replace")
+            is_json = reply.content_type == "application/json" and text
+            return reply.status, reply.headers, json.loads(text) if is_json else text
+
+
+def run(page: Path, check: Callable[[Fixture], Awaitable[None]], **options: Any) -> None:
+    """Serve with these settings while ``check`` runs."""
+
+    async def serve() -> None:
+        chosen, line = ServerSettings(**{"port": 0, **options}), FakeLine()
+        hub = Hub(chosen, line)
+        runner = web.AppRunner(MediaServer(chosen, hub, page).app(), access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        jar = aiohttp.CookieJar(unsafe=True)
+        try:
+            async with aiohttp.ClientSession(cookie_jar=jar) as http:
+                await check(Fixture(line, hub, http, f"http://127.0.0.1:{port}"))
+        finally:
+            await hub.close()
+            await runner.cleanup()
+
+    asyncio.run(serve())
+
+
+@pytest.fixture(autouse=True)
+def quick_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the media process has it, but for this file only."""
+    monkeypatch.setattr(rtcicetransport, "Connection", vars(rtcicetransport)["Connection"])
+    gathering.install(ServerSettings(gather_timeout_s=0.1))
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    for name, text in PAGE.items():
+        path = tmp_path / "page" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "secret.txt").write_text("secret")
+    return tmp_path / "page"
+
+
+def is_problem(body: Any) -> bool:
+    return (
+        isinstance(body, dict)
+        and body["v"] == 1
+        and body["error"].keys() == {"found", "expected", "cure"}
+        and all(isinstance(text, str) and text for text in body["error"].values())
+    )
+
+
+ENDPOINTS = [
+    ("GET", "/"),
+    ("GET", "/static/app.js"),
+    ("POST", "/whip"),
+    ("OPTIONS", "/whip"),
+    ("DELETE", "/whip/x"),
+    ("PATCH", "/whip/x"),
+    ("OPTIONS", "/whip/x"),
+    ("POST", "/whep"),
+    ("POST", "/whep/x"),
+    ("DELETE", "/whep/peer/x"),
+    ("PATCH", "/whep/peer/x"),
+    ("GET", "/api/state"),
+    ("POST", "/api/control"),
+    ("GET", "/api/portraits"),
+    ("POST", "/api/portraits"),
+    ("GET", "/api/portraits/0.jpg"),
+    ("GET", "/healthz"),
+    ("GET", "/metrics"),
+    ("GET", "/nothing"),
+]
+
+
+def test_every_endpoint_asks_for_the_token(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        for method, path in ENDPOINTS:
+            for headers in ({}, {"Authorization": "Bearer wrong"}):
+                status, answered, body = await server.ask(method, path, headers=headers)
+                assert status in (401, 429), (method, path)
+                assert is_problem(body)
+                assert status == 429 or answered["WWW-Authenticate"].startswith("Bearer")
+            status, _, _ = await server.ask(method, path, headers={"Authorization": "Bearer t"})
+            assert status not in (401, 403, 429, 500), (method, path)
+        assert not any(what == "open" for what, _, _ in server.line.asked)
+
+    run(page, check, token="t")
+
+
+def test_every_endpoint_refuses_other_sites_and_names(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        for method, path in ENDPOINTS:
+            for headers in (
+                {"Origin": "https://evil.example"},
+                {"Origin": "null"},
+                {"Host": "evil.example"},
+                {"Sec-Fetch-Site": "cross-site"},
+            ):
+                status, answered, body = await server.ask(method, path, headers=headers)
+                assert status == 403, (method, path, headers)
+                assert is_problem(body)
+                assert not any(name.startswith("Access-Control") for name in answered)
+        own = {"Origin": server.address}
+        status, _, _ = await server.ask("GET", "/api/state", headers=own)
+        assert status == 200
+        status, _, _ = await server.ask(
+            "GET", "/", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        )
+        assert status == 200
+
+    run(page, check)
+
+
+def test_every_answer_carries_the_security_headers(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        for method, path in ENDPOINTS:
+            _, answered, _ = await server.ask(method, path)
+            assert all(answered[name] == value for name, value in HEADERS.items()), (method, path)
+            assert "Server" not in answered
+
+    run(page, check)
+
+
+def test_a_link_with_the_token_signs_in_and_does_not_keep_it(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        status, headers, body = await server.ask("GET", "/", headers={"Accept": "text/html"})
+        assert (status, headers["Content-Type"]) == (401, "text/html; charset=utf-8")
+        assert 'action="/sign-in"' in body
+        status, headers, _ = await server.ask("GET", "/?token=nope", headers={"Accept": "text/html"})
+        assert status == 401
+        assert "Set-Cookie" not in headers
+        status, headers, _ = await server.ask("GET", "/?watch=a%26b&token=right")
+        assert (status, headers["Location"]) == (303, "/?watch=a%26b")
+        cookie = headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert "right" not in cookie
+        status, _, body = await server.ask("GET", "/")
+        assert (status, body) == (200, PAGE["index.html"])
+
+    run(page, check, token="right")
+
+
+def test_the_form_signs_in(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        status, _, _ = await server.ask("POST", "/sign-in", data={"token": "wrong"})
+        assert status == 401
+        status, _, _ = await server.ask("POST", "/sign-in", data=b"\xff" * 10)
+        assert status == 401
+        status, headers, _ = await server.ask("POST", "/sign-in", data={"token": "right"})
+        assert (status, headers["Location"]) == (303, "/")
+        status, _, _ = await server.ask("GET", "/api/state")
+        assert status == 200
+
+    run(page, check, token="right")
+
+
+def test_the_page_is_served_and_nothing_beside_it(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        for path, name in (
+            ("/", "index.html"),
+            ("/static/app.js", "app.js"),
+            ("/static/deep/style.css", "deep/style.css"),
+        ):
+            status, _, body = await server.ask("GET", path)
+            assert (status, body) == (200, PAGE[name])
+        for path in (
+            "/static/..%2fsecret.txt",
+            "/static/%2e%2e/secret.txt",
+            "/static//etc/passwd",
+            "/static/deep",
+            "/x",
+        ):
+            status, _, body = await server.ask("GET", path)
+            assert status == 404, path
+            assert is_problem(body)
+
+    run(page, check)
+
+
+@pytest.mark.parametrize("path", ["/whip", "/whep", "/whep/x"])
+def test_options_say_what_is_taken(page: Path, path: str) -> None:
+    async def check(server: Fixture) -> None:
+        status, headers, _ = await server.ask("OPTIONS", path)
+        assert (status, headers["Accept-Post"], headers["Allow"]) == (204, "application/sdp", "OPTIONS, POST")
+
+    run(page, check)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"data": b"v=0"}, 415),
+        ({"data": b"v=0", "headers": {"Content-Type": "text/plain"}}, 415),
+        ({"data": b"hello", "headers": SDP}, 400),
+        ({"data": b"", "headers": SDP}, 400),
+        ({"data": bytes(MAX_SDP + 1), "headers": SDP}, 413),
+        ({"data": b"v=0\r\nm=video 9 X 96\r\na=fingerprint:x\r\n", "headers": SDP}, 400),
+    ],
+)
+def test_what_is_no_offer_is_refused_and_leaves_nothing(page: Path, options: dict[str, Any], expected: int) -> None:
+    async def check(server: Fixture) -> None:
+        status, _, body = await server.ask("POST", "/whip", **options)
+        assert status == expected
+        assert is_problem(body)
+        assert not server.hub.publishers
+        opened = [values["session"] for what, values, _ in server.line.asked if what == "open"]
+        assert opened == [values["session"] for values in server.line.told]
+
+    run(page, check)
+
+
+OFFER = b"\r\n".join(
+    [
+        b"v=0",
+        b"o=- 1 1 IN IP4 127.0.0.1",
+        b"s=-",
+        b"t=0 0",
+        b"a=ice-ufrag:abcd",
+        b"a=ice-pwd:abcdefghijklmnopqrstuv",
+        b"a=fingerprint:sha-256 " + b":".join([b"AB"] * 32),
+        b"a=setup:actpass",
+        b"m=video 9 UDP/TLS/RTP/SAVPF 96",
+        b"c=IN IP4 0.0.0.0",
+        b"a=mid:0",
+        b"a=sendonly",
+        b"a=rtcp-mux",
+        b"a=rtpmap:96 H264/90000",
+        b"a=fmtp:96 packetization-mode=1;profile-level-id=42e01f",
+        b"",
+    ]
+)
+
+
+def test_a_full_house_says_when_to_come_again(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        server.line.refusal = {"granted": False, "retry_after_s": 7.2, "why": "4 sessions are open already"}
+        status, headers, body = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+        assert (status, headers["Retry-After"]) == (503, "8")
+        assert body["error"]["found"] == "4 sessions are open already"
+        assert not server.hub.publishers
+
+    run(page, check)
+
+
+def test_a_program_that_does_not_answer_is_told(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        server.line.error = DeskError("the program has not answered for 10 s")
+        for method, path in (("POST", "/whip"), ("GET", "/api/state"), ("GET", "/healthz"), ("POST", "/api/control")):
+            status, _, body = await server.ask(method, path, data=OFFER, headers=SDP)
+            assert status == 503
+            assert is_problem(body)
+
+    run(page, check)
+
+
+def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        status, headers, body = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+        assert (status, headers["Content-Type"]) == (201, "application/sdp")
+        location, etag = headers["Location"], headers["ETag"]
+        assert location.startswith("/whip/")
+        assert headers["Accept-Patch"] == "application/trickle-ice-sdpfrag"
+        links = headers.getall("Link")
+        assert any('rel="watch"' in link for link in links)
+        assert any('rel="ice-server"' in link and "stun:127.0.0.1" in link for link in links)
+        assert "a=recvonly" in body
+        assert "a=candidate:" in body
+        session = location.removeprefix("/whip/")
+        assert session not in "".join(links), "whoever may watch may not control"
+
+        fragment = "a=ice-ufrag:abcd\r\na=mid:0\r\na=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n"
+        for extra, expected in (
+            ({"If-Match": etag}, 204),
+            ({}, 428),
+            ({"If-Match": '"other"'}, 412),
+            ({"If-Match": "*"}, 422),
+        ):
+            status, _, _ = await server.ask("PATCH", location, data=fragment, headers=FRAGMENT | extra)
+            assert status == expected
+        match = {"If-Match": etag}
+        for data, more, expected in (
+            (fragment.replace("abcd", "efgh"), FRAGMENT, 422),
+            ("a=candidate:broken\r\n", FRAGMENT, 400),
+            ("\xff", FRAGMENT, 400),
+            (fragment, SDP, 415),
+        ):
+            status, _, problem = await server.ask("PATCH", location, data=data.encode("latin-1"), headers=more | match)
+            assert status == expected
+            assert is_problem(problem)
+        status, _, _ = await server.ask("GET", location)
+        assert status == 405
+        status, _, _ = await server.ask("DELETE", location)
+        assert status == 200
+        status, _, _ = await server.ask("DELETE", location)
+        assert status == 404
+        while not server.line.told:
+            await asyncio.sleep(0)
+        assert server.line.told[0] == {"say": "closed", "session": session}
+
+    run(page, check, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.1)
+
+
+def test_codecs_nobody_has_are_said(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        status, _, body = await server.ask("POST", "/whip", data=OFFER.replace(b"H264/", b"H265/"), headers=SDP)
+        assert status == 422
+        assert "codec" in body["error"]["found"]
+        assert server.line.told
+
+    run(page, check)
+
+
+def test_nothing_to_watch_is_not_found(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        offer = OFFER.replace(b"sendonly", b"recvonly")
+        for path in ("/whep", "/whep/unknown", "/whep/%ff"):
+            status, _, body = await server.ask("POST", path, data=offer, headers=SDP)
+            assert status == 404
+            assert is_problem(body)
+
+    run(page, check)
+
+
+def test_the_rest_is_passed_on_within_bounds(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        status, _, body = await server.ask("GET", "/api/portraits/0.jpg?session=S&size=3")
+        assert status == 200
+        assert body == {
+            "method": "GET",
+            "path": "/api/portraits/0.jpg",
+            "type": "application/octet-stream",
+            "session": "S",
+            "query": {"size": "3"},
+        }
+        for path, size, expected in (
+            ("/api/portraits", MAX_UPLOAD, 200),
+            ("/api/portraits", MAX_UPLOAD + 1, 413),
+            ("/api/other", MAX_BODY + 1, 413),
+            ("/api/control", 5000, 413),
+        ):
+            status, _, body = await server.ask("POST", path, data=io.BytesIO(bytes(size)))
+            assert status == expected
+        status, _, _ = await server.ask("GET", "/api/state?" + "a" * 3000)
+        assert status == 414
+
+    run(page, check)
+
+
+def test_control_tells_whether_it_was_obeyed(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        status, _, body = await server.ask("POST", "/api/control?session=S", data=b'{"command":"next"}')
+        assert (status, body["ok"]) == (200, True)
+        assert server.line.asked[-1] == ("control", {"session": "S"}, b'{"command":"next"}')
+        server.line.reply = b'{"v":1,"ok":false,"error":{}}'
+        status, _, body = await server.ask("POST", "/api/control", data=b"")
+        assert (status, body["ok"]) == (400, False)
+
+    run(page, check)
+
+
+PATHS = st.one_of(
+    st.sampled_from([path for _, path in ENDPOINTS]),
+    st.text(st.characters(codec="latin-1", min_codepoint=32), max_size=20).map(lambda text: f"/{text}"),
+)
+METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
+TYPES = st.sampled_from(["application/sdp", "application/trickle-ice-sdpfrag", "application/json", "text/plain", "x"])
+BODIES = st.one_of(
+    st.binary(max_size=100),
+    st.lists(st.sampled_from(OFFER.split(b"\r\n")), max_size=25).map(b"\r\n".join),
+    st.tuples(st.integers(0, len(OFFER)), st.binary(max_size=8)).map(
+        lambda cut: OFFER[: cut[0]] + cut[1] + OFFER[cut[0] + 4 :]
+    ),
+)
+REQUESTS = st.lists(st.tuples(METHODS, PATHS, TYPES, BODIES, st.text(max_size=8)), min_size=1, max_size=15)
+
+
+@given(REQUESTS)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_no_request_breaks_or_holds_up_the_server(page: Path, requests: list[tuple[str, str, str, bytes, str]]) -> None:
+    async def check(server: Fixture) -> None:
+        for method, path, kind, data, value in requests:
+            headers = {"Content-Type": kind, "If-Match": "".join(filter(str.isalnum, value.encode().hex())) or "*"}
+            status, _, body = await server.ask(method, path, data=data, headers=headers, params={"session": value})
+            assert status < 500
+            assert status < 400 or method == "HEAD" or is_problem(body)
+
+    run(page, check, gather_timeout_s=0.1)
