@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.errors import SourceError, SourceLost
+from engines.errors import SinkLost, SourceError, SourceLost
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 from realtime.webrtc.link import MediaLink
@@ -105,6 +105,8 @@ class Pattern:
 
     def __init__(self, link: MediaLink, size: tuple[int, int] = SIZE, fps: float = 30.0) -> None:
         self._over = threading.Event()
+        self.failed = False
+        """Whether the sink has said that it is lost."""
         self._sink = link.sink("main", size, fps)
         self._thread = threading.Thread(target=self._run, args=(size, fps), name="pattern", daemon=True)
         self._thread.start()
@@ -115,7 +117,11 @@ class Pattern:
             seq += 1
             now = time.monotonic_ns()
             pixels = numbered(size, seq & 0xFFFF)
-            self._sink.send(Frame(pixels, PixelFormat.I420, seq, Stamps(captured=now), now))
+            try:
+                self._sink.send(Frame(pixels, PixelFormat.I420, seq, Stamps(captured=now), now))
+            except SinkLost:
+                self.failed = True
+                return
 
     def close(self) -> None:
         self._over.set()

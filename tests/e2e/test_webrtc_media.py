@@ -1,0 +1,538 @@
+"""The media server as a whole: real processes, real WebRTC, a foreign client on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from engines.errors import SinkMissing, SourceEnded
+from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.webrtc.desk import Granted
+from realtime.webrtc.link import MediaLink
+from realtime.webrtc.settings import IceServer, ServerSettings
+from tests.media import SIZE, Client, EchoDesk, Pattern, PatternTrack, serve
+from tools.bench_webrtc import churn, drift
+from tools.webrtc_client import numbered
+
+ROOT = Path(__file__).parents[2]
+PERIOD_MS = 1000 / 30
+
+
+@pytest.fixture
+def desk() -> EchoDesk:
+    return EchoDesk()
+
+
+@pytest.fixture
+def link(desk: EchoDesk) -> Iterator[MediaLink]:
+    made = serve(desk)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients send to this machine's loopback only."""
+    import aioice.ice
+
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
+
+
+def lives(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+async def until(true: Callable[[], Any], timeout_s: float = 15.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+def wait(true: Callable[[], Any], timeout_s: float = 15.0) -> None:
+    asyncio.run(until(true, timeout_s))
+
+
+def lags_ms(client: Client, track: PatternTrack) -> list[float]:
+    """From sending to seeing one's own picture again."""
+    return [(seen - track.sent_ns[number]) / 1e6 for number, seen in client.numbers if number in track.sent_ns]
+
+
+def only(codec: str) -> Callable[[Client], None]:
+    def choose(client: Client) -> None:
+        from aiortc import RTCRtpSender
+
+        known = RTCRtpSender.getCapabilities("video").codecs
+        for each in client.connection.getTransceivers():
+            each.setCodecPreferences([one for one in known if one.name in (codec, "rtx")])
+
+    return choose
+
+
+@pytest.mark.parametrize("codec", ["H264", "VP8"])
+def test_a_publisher_is_seen_by_a_viewer_a_moment_later(desk: EchoDesk, codec: str) -> None:
+    link = serve(desk, codecs=(codec,))
+
+    async def check() -> None:
+        track = PatternTrack()
+        async with Client(link.address) as publisher, Client(link.address) as viewer:
+            await publisher.publish(track)
+            await until(lambda: desk.lags_ms)
+            await viewer.watch(publisher.watch_path)
+            await viewer.until(90)
+            numbers = [number for number, _ in viewer.numbers]
+            assert numbers == sorted(set(numbers))
+            assert viewer.sizes == {SIZE}
+            # the foreign client has aiortc's own frame of delay
+            assert np.median(lags_ms(viewer, track)) < 2.5 * PERIOD_MS
+            assert np.median(desk.lags_ms) < PERIOD_MS / 2
+            await until(lambda: link.stats()["sessions"])
+            (figures,) = link.stats()["sessions"].values()
+            assert figures["codec"] == codec
+            assert await publisher.delete() == 200
+        await until(lambda: desk.closed_sessions)
+
+    try:
+        asyncio.run(check())
+        assert not desk.opened
+    finally:
+        link.close()
+
+
+def test_obs_is_answered_in_full_though_it_offers_sound_and_no_candidates(link: MediaLink, desk: EchoDesk) -> None:
+    def as_obs(offer: str) -> str:
+        kept = [line for line in offer.split("\r\n") if "candidate" not in line]
+        return "\r\n".join(kept)
+
+    async def check() -> None:
+        async with Client(link.address) as publisher:
+            publisher.connection.addTransceiver("audio", "sendonly")
+            video: Any = PatternTrack()
+            publisher.connection.addTransceiver("video", "sendonly").sender.replaceTrack(video)
+            answer = await publisher.exchange("/whip", edit=as_obs)
+            sound, picture = re.split(r"(?=m=video)", answer)
+            assert "a=inactive" in sound
+            assert "a=recvonly" in picture
+            assert "a=candidate:" in picture
+            assert "a=end-of-candidates" in picture
+            await until(lambda: len(desk.lags_ms) > 30)
+
+    asyncio.run(check())
+
+
+def test_a_viewer_may_offer_sound_and_come_at_any_time(link: MediaLink, desk: EchoDesk) -> None:
+    async def check() -> None:
+        pattern = Pattern(link)
+        try:
+            async with Client(link.address) as first:
+                await first.watch(sound=True)
+                await first.until(30)
+                for _ in range(3):
+                    async with Client(link.address) as other:
+                        started = time.monotonic()
+                        await other.watch()
+                        await other.until(5)
+                        assert time.monotonic() - started < 3
+                        assert await other.delete() == 200
+                before = len(first.numbers)
+                await first.until(before + 30)
+                gaps = np.diff([seen for _, seen in first.numbers[30:]]) / 1e6
+                assert np.percentile(gaps, 90) < 3 * PERIOD_MS
+        finally:
+            pattern.close()
+        assert not desk.opened
+
+    asyncio.run(check())
+
+
+def test_the_control_channel_reaches_the_desk_in_order_and_back(link: MediaLink, desk: EchoDesk) -> None:
+    async def check() -> None:
+        async with Client(link.address) as publisher:
+            channel = await publisher.publish(control=True)
+            await until(lambda: channel.readyState == "open")
+            for number in range(20):
+                channel.send(f'{{"v":1,"id":{number},"command":"next"}}')
+            async with asyncio.timeout(5):
+                replies = [await publisher.replies.get() for _ in range(20)]
+            assert [reply["id"] for reply in replies] == list(range(20))
+            (session,) = desk.opened
+            assert {asked for asked, _ in desk.messages} == {session}
+            link.push(session, {"v": 1, "state": {"fps": 30}})
+            async with asyncio.timeout(5):
+                assert (await publisher.replies.get())["state"] == {"fps": 30}
+
+            channel.send(b"\x00" * 5000)
+            async with asyncio.timeout(5):
+                assert "5000 bytes" in (await publisher.replies.get())["error"]["found"]
+            for _ in range(200):
+                channel.send("{}")
+            async with asyncio.timeout(10):
+                while "too many" not in (await publisher.replies.get()).get("error", {}).get("found", ""):
+                    pass
+            assert len(desk.messages) < 150
+
+    asyncio.run(check())
+
+
+def test_a_full_house_and_full_benches_say_so(desk: EchoDesk) -> None:
+    desk.limit = 1
+    link = serve(desk, max_viewers=1)
+
+    async def check() -> None:
+        async with Client(link.address) as first, Client(link.address) as second:
+            await first.publish()
+            with pytest.raises(aiohttp.ClientResponseError) as raised:
+                await second.publish()
+            assert raised.value.status == 503
+            assert raised.value.headers is not None
+            assert raised.value.headers["Retry-After"] == "8"
+            await until(lambda: desk.lags_ms)
+        await until(lambda: desk.closed_sessions)
+        async with Client(link.address) as first, Client(link.address) as one, Client(link.address) as two:
+            await first.publish()
+            await until(lambda: len(desk.closed_sessions) == 1 and desk.opened)
+            await one.watch(first.watch_path)
+            with pytest.raises(aiohttp.ClientResponseError) as raised:
+                await two.watch(first.watch_path)
+            assert raised.value.status == 503
+
+    try:
+        asyncio.run(check())
+    finally:
+        link.close()
+
+
+def test_what_one_publishes_no_other_gets(link: MediaLink, desk: EchoDesk) -> None:
+    async def check() -> None:
+        odd, even = PatternTrack((320, 240)), PatternTrack((160, 128))
+        async with Client(link.address) as one, Client(link.address) as two:
+            await one.publish(odd)
+            await two.publish(even)
+            await until(lambda: len(desk.opened) == 2 and len(desk.lags_ms) > 20)
+            async with Client(link.address) as viewer, Client(link.address) as other:
+                await viewer.watch(one.watch_path)
+                await other.watch(two.watch_path)
+                await viewer.until(30)
+                await other.until(30)
+                assert (viewer.sizes, other.sizes) == ({(320, 240)}, {(160, 128)})
+                # the secret that controls is not what lets watch, nor the other way round
+                for path in (one.location.replace("/whip/", "/whep/"), "/whep/peer"):
+                    with pytest.raises(aiohttp.ClientResponseError) as raised:
+                        async with Client(link.address) as third:
+                            await third.watch(path)
+                    assert raised.value.status == 404
+                async with viewer.http.delete(link.address + one.watch_path[1:].replace("whep", "whip")) as reply:
+                    assert reply.status == 404
+
+    asyncio.run(check())
+
+
+def lossy(client: Client, pattern: Callable[[int], str]) -> None:
+    """Have a client's packets dropped ("x"), doubled ("2") or sent after the next one (">")."""
+    transport = client.connection.getTransceivers()[0].receiver.transport.transport
+    send, late, count = transport._connection.send, [], 0
+
+    async def mistreat(data: bytes) -> None:
+        nonlocal count
+        count += 1
+        media = 127 < data[0] < 192
+        fate = pattern(count) if media else "."
+        if fate == ">":
+            late.append(data)
+            return
+        if fate != "x":
+            await send(data)
+        if fate == "2":
+            await send(data)
+        while late:
+            await send(late.pop())
+
+    transport._send = mistreat
+
+
+@pytest.mark.parametrize("codec", ["H264", "VP8"])
+def test_loss_reordering_and_doubles_cost_little(link: MediaLink, desk: EchoDesk, codec: str) -> None:
+    rng = np.random.default_rng(3)
+
+    def fate(_: int) -> str:
+        return str(rng.choice(list(".x2>"), p=[0.9, 0.03, 0.03, 0.04]))
+
+    async def check() -> None:
+        track = PatternTrack((640, 480), busy=True)
+        async with Client(link.address) as publisher:
+            video: Any = track
+            publisher.connection.addTransceiver("video", "sendonly").sender.replaceTrack(video)
+            only(codec)(publisher)
+            lossy(publisher, fate)
+            await publisher.exchange("/whip")
+            await until(lambda: len(desk.lags_ms) > 20)
+            before = len(desk.lags_ms)
+            await asyncio.sleep(4)
+            # of 120 pictures
+            assert len(desk.lags_ms) - before > 90
+            (figures,) = link.stats()["sessions"].values()
+            assert figures["lost"] != 0 or figures["frames"] > 100
+
+    asyncio.run(check())
+
+
+def test_a_viewers_estimate_sets_its_own_rate_and_nobody_elses(link: MediaLink) -> None:
+    async def check() -> None:
+        sink = link.sink("main", (640, 480), 30)
+        async with Client(link.address) as narrow, Client(link.address) as wide:
+            over = asyncio.Event()
+
+            async def send() -> None:
+                number = 0
+                while not over.is_set():
+                    number += 1
+                    now = time.monotonic_ns()
+                    pixels = numbered((640, 480), number, busy=True)
+                    sink.send(Frame(pixels, PixelFormat.I420, number, Stamps(now), now))
+                    await asyncio.sleep(1 / 30)
+
+            sending = asyncio.create_task(send())
+            await until(link.stats)
+            await narrow.watch()
+            await wide.watch()
+            receiver: Any = narrow.connection.getTransceivers()[0].receiver
+            estimator = receiver._RTCRtpReceiver__remote_bitrate_estimator
+            estimator.add = lambda **packet: (300_000, [packet["ssrc"]])
+
+            def rates() -> list[int]:
+                viewers = link.stats()["streams"]["main"]["viewers"]
+                return sorted(viewer.get("target_bitrate") or 0 for viewer in viewers)
+
+            await until(lambda: len(rates()) == 2 and rates()[0] == 300_000)
+            assert rates()[1] > 1_000_000
+            over.set()
+            await sending
+        sink.close()
+
+    asyncio.run(check())
+
+
+PUBLISH = """
+    import asyncio, sys
+    from tests.media import Client
+
+    async def publish():
+        async with Client(sys.argv[1]) as client:
+            if sys.argv[2] == "publish":
+                await client.publish()
+            else:
+                await client.watch()
+                await client.until(3)
+            print("ready", flush=True)
+            await asyncio.sleep(100)
+
+    asyncio.run(publish())
+"""
+
+
+@contextlib.contextmanager
+def elsewhere(link: MediaLink, what: str) -> Iterator[subprocess.Popen[str]]:
+    """A client in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(PUBLISH), link.address, what]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_whoever_vanishes_without_a_word_is_cleaned_up(desk: EchoDesk) -> None:
+    link = serve(desk, vanish_s=6.0)
+    pattern = Pattern(link)
+    try:
+        wait(link.stats)
+        held = descriptors(link.process_id)
+        with elsewhere(link, "publish") as publisher, elsewhere(link, "watch") as viewer:
+            wait(lambda: desk.lags_ms and link.stats()["viewers"] == 1)
+            publisher.kill()
+            viewer.kill()
+            gone = time.monotonic()
+            wait(lambda: desk.closed_sessions and link.stats()["viewers"] == 0)
+            assert time.monotonic() - gone < 7.5
+        assert not desk.opened
+        wait(lambda: descriptors(link.process_id) <= held)
+    finally:
+        pattern.close()
+        link.close()
+
+
+def test_a_viewer_that_hangs_costs_the_others_nothing(link: MediaLink) -> None:
+    pattern = Pattern(link)
+
+    async def check() -> None:
+        async with Client(link.address) as viewer:
+            await viewer.watch()
+            await viewer.until(10)
+            before = len(viewer.numbers)
+            await viewer.until(before + 60)
+            gaps = np.diff([seen for _, seen in viewer.numbers[before:]]) / 1e6
+            assert np.median(gaps) < 1.3 * PERIOD_MS
+
+    try:
+        with elsewhere(link, "watch") as slow:
+            slow.send_signal(signal.SIGSTOP)
+            asyncio.run(check())
+    finally:
+        pattern.close()
+
+
+def test_a_media_process_that_dies_is_started_once_more(desk: EchoDesk) -> None:
+    notices: list[str] = []
+    link = MediaLink(ServerSettings(port=0), desk, notices.append)
+    desk.link = link
+    address = link.start()
+    pattern = Pattern(link)
+
+    async def publish_and_kill() -> None:
+        async with Client(address) as publisher:
+            await publisher.publish()
+            await until(lambda: desk.lags_ms)
+            os.kill(link.process_id, signal.SIGKILL)
+            await until(lambda: desk.closed_sessions)
+
+    async def watch() -> None:
+        async with Client(address) as viewer:
+            await viewer.watch()
+            await viewer.until(10)
+
+    try:
+        first = link.process_id
+        asyncio.run(publish_and_kill())
+        wait(lambda: link.process_id != first and link.stats())
+        assert ["started again" in notice for notice in notices] == [True]
+        asyncio.run(watch())
+        os.kill(link.process_id, signal.SIGKILL)
+        wait(lambda: len(notices) == 2)
+        assert "no WebRTC any more" in notices[1]
+        wait(lambda: pattern.failed)
+        with pytest.raises(SinkMissing):
+            link.sink("main", SIZE, 30)
+        with pytest.raises(SourceEnded):
+            link.source("gone", 30)
+    finally:
+        pattern.close()
+        link.close()
+    assert not desk.opened
+
+
+DAEMON = """
+    import time
+    from tests.media import EchoDesk, Pattern, serve
+
+    link = serve(EchoDesk())
+    pattern = Pattern(link)
+    print(link.process_id, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_the_media_process_ends_with_a_killed_daemon_and_nothing_stays() -> None:
+    before = set(os.listdir("/dev/shm"))
+    command = [sys.executable, "-c", textwrap.dedent(DAEMON)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        pid = int(daemon.stdout.readline())
+        assert lives(pid)
+        daemon.kill()
+        daemon.wait()
+        wait(lambda: not lives(pid), 3.0)
+    assert set(os.listdir("/dev/shm")) == before
+
+
+def test_closing_is_quick_and_tells_the_desk(desk: EchoDesk) -> None:
+    link = serve(desk)
+
+    async def publish() -> None:
+        async with Client(link.address) as publisher:
+            await publisher.publish()
+            await until(lambda: desk.lags_ms)
+            started = time.monotonic()
+            await asyncio.to_thread(link.close)
+            assert time.monotonic() - started < 2.0
+
+    asyncio.run(publish())
+    assert not desk.opened
+    assert not lives(link.process_id)
+    link.close()
+
+
+def test_a_port_that_is_taken_is_said(link: MediaLink, desk: EchoDesk) -> None:
+    port = int(link.address.rstrip("/").rpartition(":")[2])
+    with pytest.raises(SinkMissing, match=f"port {port} of 127.0.0.1 is taken") as raised:
+        MediaLink(ServerSettings(port=port), desk).start()
+    assert "webrtc:HOST:PORT" in raised.value.cure
+    with pytest.raises(SinkMissing, match="no address"):
+        MediaLink(ServerSettings(host="no such host.invalid", token="t"), desk).start()
+
+
+def test_a_dead_stun_server_does_not_hold_up_the_answer(desk: EchoDesk) -> None:
+    link = serve(desk, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.5)
+
+    async def check() -> None:
+        async with Client(link.address) as publisher:
+            started = time.monotonic()
+            await publisher.publish()
+            assert time.monotonic() - started < 2.0
+            assert 'rel="ice-server"' in publisher.links
+            await until(lambda: desk.lags_ms)
+
+    try:
+        asyncio.run(check())
+    finally:
+        link.close()
+
+
+def test_a_desk_that_fails_is_no_end(link: MediaLink, desk: EchoDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Granted:
+        raise RuntimeError("a bug")
+
+    async def check() -> None:
+        monkeypatch.setattr(desk, "open", fail)
+        async with Client(link.address) as publisher:
+            with pytest.raises(aiohttp.ClientResponseError) as raised:
+                await publisher.publish()
+            assert raised.value.status == 503
+        monkeypatch.undo()
+        async with Client(link.address) as publisher:
+            await publisher.publish()
+            await until(lambda: desk.lags_ms)
+
+    asyncio.run(check())
+
+
+def test_publishers_that_come_and_go_leave_nothing() -> None:
+    (figure,) = churn(30)
+    assert figure.met, figure.value
+
+
+def test_a_reader_that_is_too_slow_does_not_fall_behind() -> None:
+    (figure,) = drift(20.0)
+    assert figure.met, figure.value
