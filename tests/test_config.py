@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import ConfigError
-from realtime.config import Config, allowed, load
+from realtime.config import TOKEN_VARIABLE, Config, address, allowed, load
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -42,14 +43,70 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         mirror = true
         tracker = "facemesh"
         model = "x.task"
+        token = "let me in"
+        token_file = "token.txt"
+        sessions = 3
+        ice_server = ["stun:stun.example.org", { url = "turn:turn.example.org", secret = "s" }]
+        bitrate = 4000
+        jitter_mend = false
         report = "report.json"
         quiet = true
         """,
     )
-    config = load({}, path)
+    config = Config.model_validate(tomllib.loads(path.read_text()))
     assert set(config.model_fields_set) == set(Config.model_fields)
+    assert config.ice_server[1].credentials(0.0) is not None
     assert config.portrait == (Path("a.png"), Path("b.jpg"))
     assert (config.size, config.fps, config.mirror) == ((640, 480), 25.0, True)
+
+
+def test_the_token_comes_from_an_option_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("from the file\n")
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    assert load({}).token is None
+    assert load({"token_file": str(file)}).token == "from the file"
+    monkeypatch.setenv(TOKEN_VARIABLE, "from outside")
+    assert load({}).token == "from outside"
+    assert load({"token": "given"}).token == "given"
+    assert load({"token_file": str(file)}).token == "from the file"
+    with pytest.raises(ConfigError, match="both given"):
+        load({"token": "given", "token_file": str(file)})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load({"token_file": str(tmp_path / "nowhere")})
+    file.write_text(" \n")
+    with pytest.raises(ConfigError, match="is empty"):
+        load({"token_file": str(file)})
+
+
+def test_no_secret_is_printed_or_reported() -> None:
+    config = load({"token": "hush-hush", "ice_server": ["turn:turn.example.org,me,hush-hush"]})
+    assert "hush-hush" not in repr(config)
+    assert "hush-hush" not in config.model_dump_json()
+    for bad in (
+        {"ice_server": ["http://hush-hush"]},
+        {"ice_server": ["turn:x,hush-hush"]},
+        {"ice_server": [{"url": "turn:x", "secrt": "hush-hush"}]},
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(bad)
+        assert "hush-hush" not in f"{caught.value} {caught.value.cure}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        ("webrtc", ("127.0.0.1", 8080)),
+        ("webrtc:9000", ("127.0.0.1", 9000)),
+        ("webrtc:0.0.0.0:80", ("0.0.0.0", 80)),
+        ("webrtc:[::1]:0", ("::1", 0)),
+    ],
+)
+def test_where_the_page_is_served(spec: str, found: tuple[str, int]) -> None:
+    assert address(spec) == found
+    assert load({"sink": [spec]}).sink == (spec,)
 
 
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
@@ -71,6 +128,10 @@ def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
         ("camera", True),
         ("generator", "magic"),
         ("sink", ["vircam"]),
+        ("sink", ["webrtc:here"]),
+        ("sink", ["webrtc:127.0.0.1:70000"]),
+        ("sessions", 0),
+        ("bitrate", 1),
         ("sink", ["file:"]),
         ("sink", ["file:."]),
         ("sink", ["file:/"]),

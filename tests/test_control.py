@@ -1,0 +1,145 @@
+"""The control protocol: what it understands, and that nothing anybody sends breaks it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.errors import GeneratorError
+from realtime import control
+from realtime.commands import COMMANDS, CommandError, Commands, Setting, answer, check
+
+GOOD: dict[str, list[Setting]] = {
+    "flag": [True, False, None],
+    "number": [0, 1, 0.5, 4.0],
+    "choice": [],
+    "portrait": [0, 3, "mona"],
+}
+BAD: dict[str, list[Setting]] = {
+    "flag": [1, "true", 0.0],
+    "number": [True, "1", -0.1, 4.1, float("nan"), float("inf"), None],
+    "choice": ["", "none", 1, None, True],
+    "portrait": [-1, 1.0, True, None, "x" * 201],
+}
+
+values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+anything = st.recursive(values, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+
+
+def ask(message: object) -> Any:
+    return json.loads(control.reply(json.dumps(message).encode(), lambda name, value: f"{name} {value}"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_takes_what_it_says(name: str) -> None:
+    value = COMMANDS[name].value
+    if value is None:
+        check(name, None)
+        with pytest.raises(CommandError, match="none"):
+            check(name, True)
+        return
+    for good in GOOD[value.kind] + list(value.choices):
+        check(name, good)
+    for bad in BAD[value.kind]:
+        with pytest.raises(CommandError) as caught:
+            check(name, bad)
+        assert caught.value.expected == value.describe()
+
+
+def test_a_request_gets_its_reply() -> None:
+    assert ask({"v": 1, "id": 7, "command": "gain", "value": 1.2}) == {"v": 1, "id": 7, "ok": True, "said": "gain 1.2"}
+    assert ask({"v": 1, "command": "next"}) == {"v": 1, "ok": True, "said": "next None"}
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ({"v": 2, "command": "next"}, "version 2"),
+        ({"command": "next"}, "version None"),
+        ({"v": True, "command": "next"}, "version True"),
+        ({"v": 1, "command": "dance"}, "the command 'dance'"),
+        ({"v": 1, "command": ["next"]}, "the command \"['next']\""),
+        ({"v": 1, "command": "gain"}, "no value for gain"),
+        ({"v": 1, "command": "gain", "value": {}}, "a value that is a list or an object"),
+        ({"v": 1, "command": "next", "extra": 1}, "the key 'extra'"),
+        ({"v": 1, "command": "quit"}, "quit from the network"),
+        ({"v": 1, "id": {}, "command": "next"}, "an id of another kind"),
+        ([1], "JSON that is no object"),
+    ],
+)
+def test_a_mistake_is_told_in_three_parts(message: object, found: str) -> None:
+    reply = ask(message)
+    assert reply["ok"] is False
+    assert reply["error"]["found"] == found
+    assert set(reply["error"]) == {"found", "expected", "cure"}
+    assert reply["error"]["cure"]
+
+
+@pytest.mark.parametrize("message", [b"", b"{", b"\xff\xfe", b"NaN", b'{"v":NaN}', b"[" * 20_000, b" " * 20_000])
+def test_what_is_not_json_is_refused(message: bytes) -> None:
+    assert json.loads(control.reply(message, lambda *_: ""))["ok"] is False
+
+
+@given(st.binary(max_size=300) | anything.map(lambda value: json.dumps(value).encode()))
+def test_nothing_breaks_it(message: bytes) -> None:
+    reply = json.loads(control.reply(message, lambda *_: "obeyed"))
+    assert reply["v"] == 1
+    assert isinstance(reply["ok"], bool)
+
+
+@given(st.sampled_from(sorted(COMMANDS)), values)
+def test_no_value_breaks_it(name: str, value: Setting) -> None:
+    reply = ask({"v": 1, "id": "x", "command": name, "value": value})
+    assert reply["id"] == "x"
+    assert reply["ok"] or reply["error"]["found"]
+
+
+def test_an_error_of_ours_is_told_not_raised() -> None:
+    def fail(_: str, __: Setting) -> str:
+        raise GeneratorError("the graphics card has no memory left", cure="choose a smaller size")
+
+    reply = json.loads(control.reply(b'{"v":1,"command":"next"}', fail))
+    assert reply["error"]["cure"] == "choose a smaller size"
+
+
+def test_the_schema_names_every_command_of_the_network() -> None:
+    variants = {each["properties"]["command"]["const"]: each for each in control.schema()["oneOf"]}
+    assert variants.keys() == {name for name, command in COMMANDS.items() if not command.local}
+    assert variants["gain"]["required"] == ["v", "command", "value"]
+    assert variants["freeze"]["required"] == ["v", "command"]
+
+
+# --- on their way
+
+
+def test_whoever_asks_hears_what_came_of_it() -> None:
+    commands = Commands()
+    got: list[str] = []
+    asking = threading.Thread(target=lambda: got.append(commands.ask("gain", 2.0)))
+    asking.start()
+    while not (orders := commands.take()):
+        pass
+    answer(orders[0], "gain 2")
+    asking.join(5)
+    assert got == ["gain 2"]
+
+
+def test_a_program_that_does_not_answer_is_said_to_be_busy() -> None:
+    commands = Commands()
+    with pytest.raises(CommandError, match="busy"):
+        commands.ask("next", timeout_s=0.01)
+    (order,) = commands.take()
+    answer(order, "too late")  # nobody waits any more
+
+
+def test_a_full_line_is_said_to_be_busy() -> None:
+    commands = Commands()
+    while commands.post("next"):
+        pass
+    with pytest.raises(CommandError, match="busy"):
+        commands.ask("next")
