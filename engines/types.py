@@ -75,3 +75,13 @@ class Portrait:
     name: str
     size: tuple[int, int]
     features: Any = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a network: what a backend allocates for it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    """A NumPy name: what crosses the backend's boundary, whatever precision it computes in."""
