@@ -1,0 +1,490 @@
+// The page: what mode it is in, and what follows from that.
+//
+// loading -> idle | main (the daemon has a run of its own) | watch (a viewer's link)
+// idle, main -> live (this browser's camera drives a session) -> idle, main
+
+import { Camera } from "./camera.js";
+import { Chart } from "./chart.js";
+import { ask, Desk } from "./desk.js";
+import { Figures } from "./figures.js";
+import { acceptDrops, Gallery, upload } from "./gallery.js";
+import { setUpDialogs, setUpKeys } from "./aids.js";
+import { keep, publish, Refusal, rest, watch } from "./media.js";
+import * as view from "./view.js";
+import { cameraTrouble, problemText, serverTrouble, sourceName } from "./words.js";
+
+const { el } = view;
+const POLL_MS = 1000;
+const POLL_MAIN_MS = 500;
+const SILENT_MS = 2500;
+
+const watched = new URLSearchParams(location.search).get("watch");
+const page = {
+  mode: "loading",
+  run: null, // AbortController of what is shown or published
+  peers: { out: null, in: null },
+  figures: { out: null, in: null },
+  shareId: null,
+  limit: null,
+  state: null,
+  stateAt: 0,
+  dropped: null,
+  wish: { portrait: null, file: null }, // chosen before there was a session
+  settings: null, // what to bring back after the connection broke
+  retry: null, // cuts a wait short
+};
+const desk = new Desk(onState);
+const gallery = new Gallery(el("portraits"), { choose: choosePortrait });
+const chart = new Chart(el("chart"), el("legend"));
+const camera = new Camera(el("camera"), { lost: cameraLost });
+
+function enter(mode) {
+  page.mode = mode;
+  view.setMode(mode);
+  view.enable({ controls: mode === "live" || mode === "main" });
+  el("upload").disabled = mode === "watch";
+  const go = el("go");
+  go.textContent = mode === "live" ? "Stop" : mode === "main" ? "Use this browser's camera instead" : "Go live";
+  go.classList.toggle("primary", mode !== "live");
+  el("you-note").textContent = mode === "main" ? "" : "Nobody sees this picture";
+  if (mode !== "live" && mode !== "main") {
+    el("open-share").hidden = true;
+    el("facts").hidden = true;
+    el("fullscreen").hidden = mode !== "watch";
+  }
+}
+
+/** End whatever runs now and begin anew; its signal. */
+function begin(mode) {
+  if (page.run) page.run.abort();
+  page.run = new AbortController();
+  Object.assign(page, { peers: { out: null, in: null }, figures: { out: null, in: null }, state: null, dropped: null });
+  page.shareId = null;
+  chart.clear();
+  view.clearBadges();
+  view.say("");
+  el("result").srcObject = null;
+  el("result").hidden = true;
+  enter(mode);
+  return page.run.signal;
+}
+
+// Modes
+
+function toIdle() {
+  begin("idle");
+  camera.close();
+  view.own(null, "Your camera is off");
+  desk.attach(null);
+  gallery.load("").then(() => view.still(gallery.picture)).catch(refused);
+  view.still(gallery.picture);
+  view.pill("calm", "Ready");
+  view.veil({
+    title: "Become this portrait",
+    text: "Your camera moves it: mouth, eyes, head. Others see only the portrait.",
+    actions: [["Go live", goLive]],
+  });
+}
+
+function toMain(state) {
+  const signal = begin("main");
+  camera.close();
+  view.own(null, `The portrait is moved by ${sourceName(state.source)}`);
+  desk.attach(null);
+  gallery.load("").catch(refused);
+  watchFor(signal, "/whep");
+  shareable("main");
+  onState(state);
+}
+
+async function goLive() {
+  const signal = begin("live");
+  view.still(gallery.picture);
+  view.pill("calm", "Asking for the camera");
+  view.veil({ title: "Allow the camera", text: `The browser asks you now. The picture goes to reenact at ${location.host} and to nobody else.`, actions: [["Cancel", leaveLive]] });
+  try {
+    await camera.open();
+  } catch (error) {
+    if (!signal.aborted) cameraFailed(error);
+    return;
+  }
+  if (signal.aborted) {
+    camera.close();
+    return;
+  }
+  view.own(camera.stream, "");
+  view.pill("calm", "Connecting");
+  view.veil({ title: "Connecting", text: "Your camera is on. The portrait follows in a moment.", actions: [["Cancel", leaveLive]] });
+  await keep({
+    open: (within) => publish(camera.track, within),
+    up: (peer) => published(peer, signal),
+    down: () => {
+      page.settings = page.state;
+      view.pill("warn", "Connection lost");
+    },
+    pause: (error, waitMs) => paused(error, waitMs, "publish"),
+    signal,
+  });
+}
+
+function published(peer, signal) {
+  page.peers.out = peer;
+  page.figures.out = new Figures(peer.pc);
+  page.stateAt = performance.now();
+  const session = peer.location.split("/").pop();
+  desk.attach(session, peer.control);
+  const own = new AbortController();
+  signal.addEventListener("abort", () => own.abort(), { once: true });
+  peer.broken.then(() => own.abort());
+  gallery.load(desk.query).then(() => view.still(gallery.picture)).catch(refused);
+  shareable(peer.watch ? peer.watch.split("/").pop() : null);
+  watchFor(own.signal, peer.watch);
+}
+
+/** Show a stream on the stage until the signal aborts. */
+function watchFor(signal, url) {
+  const video = el("result");
+  return keep({
+    open: (within) => watch(url, (stream) => {
+      if (page.peers.in && !video.hidden) video.dataset.stale = "";
+      video.srcObject = stream;
+      firstFrame(video, signal);
+    }, within),
+    up: (peer) => {
+      page.peers.in = peer;
+      page.figures.in = new Figures(peer.pc);
+    },
+    down: () => view.pill("warn", "Connection lost"),
+    pause: (error, waitMs) => paused(error, waitMs, "watch"),
+    signal,
+  });
+}
+
+function firstFrame(video, signal) {
+  const shown = () => {
+    if (signal.aborted) return;
+    video.hidden = false;
+    el("stage").classList.toggle("tall", video.videoHeight > video.videoWidth);
+    el("fullscreen").hidden = false;
+    view.still(null);
+    view.unveil();
+    view.pill("good", page.mode === "watch" ? "Watching live" : "Live");
+  };
+  if ("requestVideoFrameCallback" in video) video.requestVideoFrameCallback(shown);
+  else video.addEventListener("playing", shown, { once: true });
+  video.play().catch(() => {});
+}
+
+function leaveLive() {
+  page.wish.file = null;
+  page.settings = null;
+  const signal = begin("loading");
+  camera.close();
+  view.own(null, "Your camera is off");
+  desk.attach(null);
+  view.veil({ title: "One moment", text: "" });
+  pollOnce(signal);
+}
+
+// Trouble
+
+/** Why it waits, on the stage; a promise that cuts the wait short, or false to give up. */
+function paused(error, waitMs, doing) {
+  const cancel = doing === "publish" || page.mode === "live" ? [["Cancel", leaveLive]] : [];
+  const sooner = new Promise((resolve) => { page.retry = resolve; });
+  const again = ["Try now", () => page.retry()];
+  if (error instanceof Refusal && error.status === 503) {
+    view.pill("warn", "Full");
+    view.veil({
+      title: doing === "publish" ? "All places are taken" : "Too many are watching",
+      text: problemText({ ...error.problem, expected: "", cure: "" }) || "Someone else has to leave first.",
+      actions: [again, ...cancel],
+      waitMs,
+      urgent: true,
+    });
+    return sooner;
+  }
+  if (error instanceof Refusal && error.status === 404 && doing === "watch") {
+    if (page.mode === "watch") {
+      view.pill("warn", "Not live");
+      el("result").hidden = true;
+      view.veil({ title: "Nothing to see right now", text: "This stream has ended, or has not begun. The picture appears by itself as soon as it is live.", actions: [again], waitMs });
+    }
+    return sooner;
+  }
+  if (error instanceof Refusal) {
+    refused(error);
+    return false;
+  }
+  view.pill("warn", "Connection lost");
+  view.veil({ title: "The connection broke", text: "Reconnecting by itself.", actions: [again, ...cancel], waitMs, urgent: true });
+  return sooner;
+}
+
+/** The server refuses for good: say so. */
+function refused(error) {
+  if (!(error instanceof Refusal)) return;
+  const { kind, title, text } = serverTrouble(error);
+  view.pill("warn", kind === "token" ? "Sign in" : "Refused");
+  const actions = kind === "token" ? [["Sign in", () => location.reload()]] : [["Try again", leaveLive]];
+  view.veil({ title, text, actions, urgent: true });
+}
+
+function cameraFailed(error) {
+  const { kind, title, text } = cameraTrouble(error);
+  view.pill("warn", "No camera");
+  view.own(null, title);
+  view.veil({ title, text, actions: kind === "insecure" ? [["Back", leaveLive]] : [["Try again", goLive], ["Back", leaveLive]], urgent: true });
+  page.awaitingCamera = kind === "absent";
+}
+
+/** The camera went away in the middle: take it, or another one, as soon as there is one. */
+async function cameraLost() {
+  view.own(null, "The camera was unplugged, or taken by another program", false);
+  view.alarm("The camera was unplugged, or taken by another program.");
+  const { signal } = page.run;
+  while (page.mode === "live" && !signal.aborted) {
+    await rest(2000, signal);
+    if (signal.aborted || (await reopenCamera())) return;
+  }
+}
+
+async function reopenCamera() {
+  try {
+    const track = await camera.open();
+    track.contentHint = "motion";
+    if (page.peers.out) await page.peers.out.sender.replaceTrack(track);
+    view.own(camera.stream, "");
+    return true;
+  } catch (error) {
+    const { title, text } = cameraTrouble(error);
+    view.own(null, `${title}. ${text}`);
+    return false;
+  }
+}
+
+// State and control
+
+function onState(state) {
+  page.stateAt = performance.now();
+  const before = page.state;
+  page.state = state;
+  if (page.mode !== "live" && page.mode !== "main") return;
+  view.showState(state);
+  gallery.mark(state.portrait ? state.portrait.index : null);
+  if (before && before.portraits !== state.portraits) gallery.load(desk.query).catch(refused);
+  if (page.mode === "live" && camera.stream) {
+    const lost = state.face === "lost";
+    view.own(camera.stream, lost ? "No face found" : "", true);
+  }
+  const viewers = Math.max(0, (state.viewers || 0) - 1);
+  el("facts").hidden = false;
+  el("facts").textContent = `${Math.round(state.fps)} pictures a second${viewers ? ` · ${viewers} watching` : ""}`;
+  if (state.frames > 0) fulfil();
+}
+
+/** What was chosen before there was a session, and what was set before the connection broke. */
+async function fulfil() {
+  const { wish, settings } = page;
+  if (page.mode !== "live" || (!settings && !wish.file && wish.portrait === null)) return;
+  [page.wish, page.settings] = [{ portrait: null, file: null }, null];
+  if (settings) {
+    for (const [command, value] of [["slate", settings.slate], ["freeze", settings.frozen], ["mirror", settings.mirror], ["gain", settings.gain], ["region", settings.region], ["mouth", settings.mouth]]) {
+      if (value !== undefined && value !== null) await order(command, value);
+    }
+  }
+  if (page.sent) await addPortrait(page.sent);
+  else if (wish.file) await addPortrait(wish.file);
+  else if (wish.portrait !== null) await order("portrait", wish.portrait);
+  else if (settings && settings.portrait && settings.portrait.index) await order("portrait", settings.portrait.index);
+}
+
+/** Send a command and say what came of it. */
+async function order(command, value) {
+  view.hold(command);
+  try {
+    view.say(await desk.send(command, value));
+  } catch (error) {
+    if (error instanceof Refusal && error.status === 401) refused(error);
+    view.say(error instanceof Refusal ? problemText(error.problem) : "reenact is not reached", true);
+  }
+}
+
+function choosePortrait(portrait) {
+  if (page.mode === "live" || page.mode === "main") {
+    page.sent = null;
+    gallery.mark(portrait.index);
+    order("portrait", portrait.index);
+    return;
+  }
+  page.wish = { portrait: portrait.index, file: null };
+  gallery.mark(portrait.index);
+  view.still(portrait.picture);
+}
+
+async function addPortrait(file) {
+  if (page.mode === "idle" || (page.mode === "live" && desk.session === null)) {
+    page.wish = { portrait: null, file };
+    view.still(URL.createObjectURL(file));
+    view.say(`${file.name} is put on as soon as you are live`);
+    return;
+  }
+  el("add").dataset.busy = "";
+  el("add-text").textContent = "Looking for the face";
+  view.say("Looking for the face in the picture");
+  try {
+    const { index, name } = await upload(file, desk.query, page.run.signal);
+    if (page.mode === "live") page.sent = file;
+    await gallery.load(desk.query);
+    gallery.mark(index);
+    view.say(`${name} is on`);
+  } catch (error) {
+    if (error.name !== "AbortError") view.say(error.message, true);
+  } finally {
+    delete el("add").dataset.busy;
+    el("add-text").textContent = "Add a picture";
+  }
+}
+
+// What the server says of itself, twice a second at most
+
+async function pollOnce(signal) {
+  try {
+    if (page.mode === "live") {
+      if (desk.session !== null && performance.now() - Math.max(desk.heardAt, page.stateAt) > SILENT_MS) {
+        onState(await ask(`/api/state${desk.query}`, { signal }));
+      }
+      return;
+    }
+    const { main, sessions } = await ask("/api/state", { signal });
+    page.limit = sessions ? sessions.limit : null;
+    if (signal && signal.aborted) return;
+    if (main && page.mode !== "main") toMain(main);
+    else if (main) onState(main);
+    else if (page.mode !== "idle") toIdle();
+  } catch (error) {
+    if (error.name === "AbortError" || page.mode === "live") return;
+    if (error instanceof Refusal) {
+      if (page.mode === "loading") refused(error);
+      return;
+    }
+    if (page.mode !== "loading") begin("loading");
+    view.pill("warn", "Not reached");
+    view.veil({ title: "reenact is not reached", text: "It may have ended. Start it again; this page goes on by itself." });
+  }
+}
+
+async function poll() {
+  for (;;) {
+    const began = page.run ? page.run.signal : undefined;
+    await pollOnce(began && !began.aborted ? began : undefined);
+    await figures();
+    await new Promise((resolve) => setTimeout(resolve, page.mode === "main" || page.mode === "live" ? POLL_MAIN_MS : POLL_MS));
+  }
+}
+
+/** One more point of the chart. */
+async function figures() {
+  const { state } = page;
+  if (!state || (page.mode !== "live" && page.mode !== "main")) return;
+  const { out, in: back } = page.figures;
+  const stages = {};
+  let dropped = 0;
+  if (out) stages.camera = (await out.read().catch(() => ({ ms: 0 }))).ms;
+  for (const [name, figure] of Object.entries(state.stages_ms || {})) stages[name] = figure.p50;
+  const inside = (stages.track || 0) + (stages.generate || 0);
+  if (state.age_ms && state.age_ms.p50 > inside) stages.send = state.age_ms.p50 - inside;
+  if (back) {
+    const reading = await back.read().catch(() => ({ ms: 0, dropped: 0 }));
+    stages.back = reading.ms;
+    dropped += reading.dropped;
+  }
+  const all = Object.values(state.dropped || {}).reduce((total, each) => total + (Number(each) || 0), 0);
+  if (page.dropped !== null) dropped += Math.max(0, all - page.dropped);
+  page.dropped = all;
+  const total = Object.values(stages).reduce((sum, each) => sum + each, 0);
+  el("delay-now").textContent = `${Math.round(total)} ms`;
+  chart.push({ stages, dropped });
+}
+
+function shareable(id) {
+  page.shareId = id;
+  el("open-share").hidden = !id;
+}
+
+// Wiring
+
+el("go").addEventListener("click", () => (page.mode === "live" ? leaveLive() : goLive()));
+el("camera").addEventListener("change", () => {
+  if (page.mode === "live" && camera.stream) reopenCamera();
+});
+for (const button of el("dock").querySelectorAll("[data-command]")) {
+  button.addEventListener("click", () => {
+    const { command, field } = button.dataset;
+    if (!field) {
+      order(command);
+      return;
+    }
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(on));
+    order(command, on);
+  });
+}
+let gainTimer = null;
+el("gain").addEventListener("input", () => {
+  const gain = Number(el("gain").value);
+  view.showGain(gain);
+  view.hold("gain");
+  clearTimeout(gainTimer);
+  gainTimer = setTimeout(() => order("gain", gain), 80);
+});
+for (const name of ["region", "mouth"]) {
+  el(name).addEventListener("change", (event) => order(name, event.target.value));
+}
+el("upload").addEventListener("change", () => {
+  const [file] = el("upload").files;
+  if (file) addPortrait(file);
+  el("upload").value = "";
+});
+acceptDrops(el("drop"), (file) => page.mode !== "watch" && addPortrait(file));
+el("fullscreen").addEventListener("click", () => {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if (el("stage").requestFullscreen) el("stage").requestFullscreen();
+  else if (el("result").webkitEnterFullscreen) el("result").webkitEnterFullscreen();
+});
+setUpDialogs(() => page.shareId);
+setUpKeys((command) => {
+  if (page.mode !== "live" && page.mode !== "main") return;
+  const button = el("dock").querySelector(`[data-command="${command}"]`);
+  if (button) button.click();
+  else order(command);
+});
+if (navigator.mediaDevices) {
+  navigator.mediaDevices.addEventListener("devicechange", async () => {
+    const devices = await camera.list();
+    if (page.awaitingCamera && devices.length) {
+      page.awaitingCamera = false;
+      goLive();
+    }
+  });
+  camera.list();
+}
+addEventListener("pagehide", () => {
+  if (page.run) page.run.abort();
+});
+addEventListener("pageshow", (event) => {
+  // out of the back-forward cache: everything has ended
+  if (event.persisted) location.reload();
+});
+addEventListener("online", () => page.retry && page.retry());
+
+if (watched !== null) {
+  const signal = begin("watch");
+  document.title = "reenact: a live portrait";
+  view.pill("calm", "Connecting");
+  view.veil({ title: "One moment", text: "The portrait appears as soon as it is live." });
+  watchFor(signal, watched === "main" ? "/whep" : `/whep/${encodeURIComponent(watched)}`);
+} else {
+  begin("loading");
+  poll();
+}
