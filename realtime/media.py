@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image as Pillow
 
-from engines.errors import ReenactError
+from engines.errors import ReenactError, SinkMissing
 from realtime import control
 from realtime.backstage import Task
 from realtime.commands import CommandError, Commands, Setting
@@ -63,20 +63,27 @@ class MainSink:
         self._size = size
         self._fps = fps
         self._sink: Sink | None = None
+        self._over = False
+        media.started.then(lambda _: self._attach())
 
     def send(self, frame: Frame) -> None:
         """Deliver it. Raises SinkLost or SinkMissing when there is no media process, or none any more."""
-        if self._sink is None:
-            if not self._media.started.wait(0):
-                return
+        if self._sink is not None:
+            self._sink.send(frame)
+        elif self._media.started.wait(0):
             self._media.started.result()
-            self._sink = self._media.link.sink(MAIN, self._size, self._fps)
-        self._sink.send(frame)
 
     def close(self) -> None:
         """Tell the viewers that it is over; may be called twice."""
+        self._over = True
         if self._sink is not None:
             self._sink.close()
+
+    def _attach(self) -> None:
+        """On the thread that started the media process, as soon as there is one: viewers may come before pictures."""
+        with contextlib.suppress(SinkMissing):
+            if not self._over:
+                self._sink = self._media.link.sink(MAIN, self._size, self._fps)
 
 
 class Media:
