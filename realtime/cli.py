@@ -134,6 +134,7 @@ def _command(
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE.toml", help="read options from a TOML file")
     ] = None,
+    relay_code: Annotated[bool | None, _option("relay_code", "", "--relay-code")] = None,
     report: Annotated[str | None, _option("report", "OUT.json")] = None,
     quiet: Annotated[bool | None, _option("quiet", "", "--quiet")] = None,
     version: Annotated[
@@ -163,6 +164,7 @@ def _command(
         "ice_server": ice_server,
         "bitrate": _number(bitrate),
         "jitter_mend": jitter_mend,
+        "relay_code": relay_code,
         "report": report,
         "quiet": quiet,
     }

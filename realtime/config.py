@@ -169,6 +169,10 @@ class Config(BaseModel):
     jitter_mend: bool = Field(
         default=True, description="true or false: show a frame when its last packet is here, not when the next begins"
     )
+    relay_code: bool = Field(
+        default=False,
+        description="true or false: carry the code of tools.bench_latency over to the picture, to measure delays",
+    )
     report: _Path | None = Field(default=None, description="write figures about the run to this JSON file")
     quiet: bool = Field(default=False, description="true or false: print errors only")
 

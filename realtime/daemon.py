@@ -50,6 +50,7 @@ class Daemon:
         limits: Limits,
         ending: Ending,
         notice: Callable[[str], None],
+        relay_code: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands()
@@ -58,7 +59,7 @@ class Daemon:
         self._told = {*source.notes, *(note for each in sinks for note in each.sink.notes)}
         self.ledger = Ledger()
         self.ending = ending
-        self.outlet = Outlet(size, lossless=lossless, clock=clock)
+        self.outlet = Outlet(size, lossless=lossless, relay_code=relay_code, clock=clock)
         self.capture = Capture(source, reopen, ending, notice, lossless=lossless)
         self.deliveries = [self._delivery(outgoing, notice, clock) for outgoing in sinks]
         self.compute = Compute(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from engines.errors import GeneratorError
 from engines.types import Image
-from realtime import slate
+from realtime import pixelcode, slate
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.mailbox import Mailbox
 
@@ -94,6 +94,14 @@ class Plate:
             else:
                 np.copyto(pixels, image)
 
+    def draw(self, code: pixelcode.Code) -> None:
+        """Draw a code over the picture in every format."""
+        for kind, pixels in self.pixels.items():
+            if kind is PixelFormat.I420:
+                pixelcode.draw_i420(pixels, code)
+            else:
+                pixelcode.draw(pixels, code)
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -124,7 +132,9 @@ class Shown:
 class Outlet:
     """Publishes pictures to every attached mailbox. One thread publishes; ``attach`` comes before that.
 
-    With ``lossless`` it waits for each mailbox to have room; otherwise the newest picture wins in each.
+    With ``lossless`` it waits for each mailbox to have room; otherwise the newest picture wins in each. With
+    ``relay_code`` the number that ``realtime.pixelcode`` reads in a driving picture is drawn anew on the generated
+    one, to measure delays from outside.
     """
 
     def __init__(
@@ -132,9 +142,11 @@ class Outlet:
         size: tuple[int, int],
         *,
         lossless: bool = False,
+        relay_code: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.plates = Plates(size)
+        self._relay_code = relay_code
         self._size = size
         self._lossless = lossless
         self._clock = clock
@@ -168,6 +180,8 @@ class Outlet:
             raise GeneratorError("the generator handed back the driving picture, which never leaves the program")
         plate = self.plates.take()
         plate.fill(image)
+        if self._relay_code and driving is not None and (code := pixelcode.read(driving)) is not None:
+            plate.draw(code)
         stamps = replace(stamps, generated=self._clock())
         shown = Shown(Kind.GENERATED, seq, self._tick(time_ns), stamps, face, plate)
         self._publish(shown)

@@ -132,6 +132,7 @@ class Session:
             limits=Limits(),
             ending=self.ending,
             notice=tell,
+            relay_code=config.relay_code,
         )
         self.daemon.start()
         due = time.monotonic()

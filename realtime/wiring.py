@@ -118,6 +118,7 @@ def _open_daemon(
         limits=_limits(config, outgoing),
         ending=ending,
         notice=lambda text: say(text, ""),
+        relay_code=config.relay_code,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engines.errors import GeneratorError
 from engines.types import Image
-from realtime import slate
+from realtime import pixelcode, slate
 from realtime.frames import PixelFormat, Stamps
 from realtime.mailbox import Mailbox
 from realtime.outlet import Kind, Outlet, Shown
@@ -163,3 +163,39 @@ def test_a_slate_is_drawn_at_any_size_with_any_text(half_width: int, half_height
     assert card.flags.c_contiguous
     assert card[0, 0].max() < 80, "calm"
     assert card.max() > 100, "and not empty"
+
+
+def coded() -> tuple[Image, pixelcode.Code]:
+    code = pixelcode.Code(258, 123_456_789)
+    driving = picture(CAMERA, (320, 240))
+    pixelcode.draw(driving, code)
+    return driving, code
+
+
+@pytest.mark.parametrize("pixel_format", PixelFormat)
+def test_a_code_is_drawn_anew_where_that_was_asked_for(pixel_format: PixelFormat) -> None:
+    driving, code = coded()
+    outlet = Outlet((480, 320), relay_code=True)
+    box = outlet.attach(pixel_format, recording=False)
+    show(outlet, image=picture(PORTRAIT, (480, 320)), driving=driving)
+    pixels = shown(box).frame(pixel_format).pixels[:320]
+    assert pixelcode.read(pixels) == code
+    if pixel_format is PixelFormat.RGB:
+        rest = pixels[320 * 8 // 48 + 1 :]
+        assert (rest == np.array(PORTRAIT)).all()
+        assert not (pixels == np.array(CAMERA)).all(axis=2).any()
+
+
+def test_without_being_asked_no_code_is_carried_over() -> None:
+    driving, _ = coded()
+    outlet = Outlet((480, 320))
+    box = outlet.attach(PixelFormat.RGB, recording=False)
+    show(outlet, image=picture(PORTRAIT, (480, 320)), driving=driving)
+    assert (shown(box).frame(PixelFormat.RGB).pixels == np.array(PORTRAIT)).all()
+
+
+def test_a_driving_picture_without_a_code_leaves_the_picture_alone() -> None:
+    outlet = Outlet((480, 320), relay_code=True)
+    box = outlet.attach(PixelFormat.RGB, recording=False)
+    show(outlet, image=picture(PORTRAIT, (480, 320)), driving=picture(CAMERA, (320, 240)))
+    assert (shown(box).frame(PixelFormat.RGB).pixels == np.array(PORTRAIT)).all()
