@@ -1,5 +1,6 @@
 // The page: what mode it is in, and what follows from that.
 //
+// trouble: no camera, until the person says what to do
 // loading -> idle | main (the daemon has a run of its own) | watch (a viewer's link)
 // idle, main -> live (this browser's camera drives a session) -> idle, main
 
@@ -164,7 +165,7 @@ function firstFrame(video, signal) {
   const shown = () => {
     if (signal.aborted) return;
     video.hidden = false;
-    el("stage").classList.toggle("tall", video.videoHeight > video.videoWidth);
+    el("stage").style.setProperty("--ratio", `${video.videoWidth} / ${video.videoHeight}`);
     el("fullscreen").hidden = false;
     view.still(null);
     view.unveil();
@@ -232,6 +233,7 @@ function refused(error) {
 
 function cameraFailed(error) {
   const { kind, title, text } = cameraTrouble(error);
+  enter("trouble");
   view.pill("warn", "No camera");
   view.own(null, title);
   view.veil({ title, text, actions: kind === "insecure" ? [["Back", leaveLive]] : [["Try again", goLive], ["Back", leaveLive]], urgent: true });
@@ -349,6 +351,7 @@ async function addPortrait(file) {
 // What the server says of itself, twice a second at most
 
 async function pollOnce(signal) {
+  if (page.mode === "trouble") return;
   try {
     if (page.mode === "live") {
       if (desk.session !== null && performance.now() - Math.max(desk.heardAt, page.stateAt) > SILENT_MS) {
