@@ -35,6 +35,6 @@ class Stage:
     outputs: tuple[TensorSpec, ...]
     halves: tuple[str, ...] = ()
     """The submodules, by dotted name, that bear half precision: ``module.get_submodule(name).half()`` is all that it
-    takes, the stage casts at their edges. What is not below one of them stays float32. Empty: the whole stage does."""
+    takes, the stage casts at their edges. What is not below one of them stays float32; empty: everything does."""
     defaults: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """The flat values of those inputs that are controls, where nothing is asked for."""
