@@ -30,7 +30,6 @@ class Feed:
 
     name = "the program's own sinks"
     format = PixelFormat.RGB
-    limit_s: float | None = None
     notes: tuple[str, ...] = ()
 
     def __init__(self, lobby: Lobby, session: Session) -> None:

@@ -54,7 +54,6 @@ class MainSink:
     """A Sink for the viewers of the main run. While the media process is starting its pictures go nowhere."""
 
     format = PixelFormat.I420
-    limit_s: float | None = None
     notes: tuple[str, ...] = ()
 
     def __init__(self, media: Media, size: tuple[int, int], fps: float) -> None:

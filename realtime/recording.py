@@ -42,8 +42,7 @@ class Recording:
     to the program or the disk, that file plays up to its last whole fragment. Closing makes it an ordinary MP4
     and only then puts it in the place of ``path``, so that an older file there gives way to a whole one only.
 
-    Frames keep their times (``Frame.time_ns``). ``sound_from`` is the driving video, whose sound is carried over;
-    ``limit_s`` is only kept, for the owner to heed.
+    Frames keep their times (``Frame.time_ns``). ``sound_from`` is the driving video, whose sound is carried over.
 
     Raises UsageError for a path that is no MP4 or an odd size, SinkMissing where the file cannot be written.
     """
@@ -57,14 +56,12 @@ class Recording:
         size: tuple[int, int],
         fps: float,
         sound_from: Path | None = None,
-        limit_s: float | None = None,
         notes: tuple[str, ...] = (),
         create: Callable[[Path], FragmentFile] | None = None,
     ) -> None:
         _check(path, size)
         self._path = path
         self._period = max(1, round(_TICKS / fps))
-        self.limit_s = limit_s
         self._notes = list(notes)
         self._file = _create(path, create or FragmentFile)
         self._container = self._open_container()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from engines.errors import SinkMissing, UsageError
+from engines.errors import UsageError
 from realtime.frames import PixelFormat
 
 if TYPE_CHECKING:
     from realtime.frames import Frame
 
 AUTO_RECORDING = Path("reenact.mp4")
-AUTO_LIMIT_S = 10.0
-_SPECS = "auto, virtualcam, virtualcam:DEVICE, file:OUT.mp4 or null"
+"""What ``auto`` writes where a file is worked through."""
+_SPECS = "auto, virtualcam, virtualcam:DEVICE, webrtc, file:OUT.mp4 or null"
 
 
 class Sink(Protocol):
@@ -26,10 +26,6 @@ class Sink(Protocol):
     @property
     def format(self) -> PixelFormat:
         """What ``send`` takes."""
-
-    @property
-    def limit_s(self) -> float | None:
-        """So many seconds and it has enough; None where it takes frames for as long as there are any."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -50,7 +46,6 @@ class NullSink:
 
     name = "null (frames are made and forgotten)"
     format = PixelFormat.I420
-    limit_s: float | None = None
     notes: tuple[str, ...] = ()
 
     def send(self, frame: Frame) -> None:
@@ -61,7 +56,9 @@ class NullSink:
 
 
 def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path | None = None) -> Sink:
-    """Open what ``--sink`` names: ``auto``, ``virtualcam[:DEVICE]``, ``file:OUT.mp4`` or ``null``.
+    """Open what ``--sink`` names: ``virtualcam[:DEVICE]``, ``file:OUT.mp4`` or ``null``.
+
+    What ``auto`` stands for, and the page, are a matter of ``realtime.wiring``.
 
     ``size`` is the width and height of every frame, both even. ``sound_from`` is a driving video whose sound a
     recording takes over.
@@ -71,8 +68,6 @@ def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path 
     kind, _, detail = spec.partition(":")
     if spec == "null":
         return NullSink()
-    if spec == "auto":
-        return _auto(size, fps, sound_from)
     if kind == "virtualcam" and (detail or spec == kind):
         from realtime.virtualcam import VirtualCamera
 
@@ -82,15 +77,3 @@ def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path 
 
         return Recording(Path(detail).expanduser(), size=size, fps=fps, sound_from=sound_from)
     raise UsageError(f"there is no sink {spec!r}", cure=f"--sink takes {_SPECS}")
-
-
-def _auto(size: tuple[int, int], fps: float, sound_from: Path | None) -> Sink:
-    from realtime.recording import Recording
-    from realtime.virtualcam import VirtualCamera
-
-    try:
-        return VirtualCamera(None, size=size, fps=fps)
-    except SinkMissing as error:
-        instead = f"so {AUTO_LIMIT_S:g} seconds are recorded to {AUTO_RECORDING}"
-        note = f"{error}, {instead}; to have a virtual camera: {error.cure}"
-    return Recording(AUTO_RECORDING, size=size, fps=fps, sound_from=sound_from, limit_s=AUTO_LIMIT_S, notes=(note,))

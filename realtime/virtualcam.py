@@ -47,7 +47,6 @@ class VirtualCamera:
     """
 
     format = PixelFormat.I420
-    limit_s: float | None = None
 
     def __init__(
         self, device: str | None = None, *, size: tuple[int, int], fps: float, backend: str | None = None

@@ -115,7 +115,7 @@ def _open_daemon(
         size=config.size,
         fps=fps,
         lossless=lossless,
-        limits=_limits(config, outgoing),
+        limits=_limits(config),
         ending=ending,
         notice=lambda text: say(text, ""),
         relay_code=config.relay_code,
@@ -131,7 +131,7 @@ def _open_lobby(config: Config, media: Media | None, ending: Ending, say: Say, s
     lobby = Lobby(
         outgoing,
         size=config.size,
-        limits=_limits(config, outgoing),
+        limits=_limits(config),
         ending=ending,
         notice=lambda text: say(text, ""),
     )
@@ -250,7 +250,7 @@ def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Out
     camera = Path(config.camera)
     sound_from = camera if lossless and camera.is_file() else None
     sink = open_sink(spec, size=config.size, fps=fps, sound_from=sound_from)
-    recording = spec.startswith("file:") or sink.limit_s is not None
+    recording = spec.startswith("file:")
     reopen = None if recording or lossless else partial(open_sink, spec, size=config.size, fps=fps)
     return Outgoing(label, sink, reopen, recording)
 
@@ -267,8 +267,5 @@ def _reopen_source(config: Config) -> Source:
     return webcam
 
 
-def _limits(config: Config, outgoing: list[Outgoing]) -> Limits:
-    seconds = [each.sink.limit_s for each in outgoing if each.sink.limit_s is not None]
-    if config.duration is not None:
-        seconds.append(config.duration)
-    return Limits(config.frames, round(min(seconds) * 1e9) if seconds else None)
+def _limits(config: Config) -> Limits:
+    return Limits(config.frames, None if config.duration is None else round(config.duration * 1e9))

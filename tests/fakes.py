@@ -139,7 +139,6 @@ class FakeSink:
     ) -> None:
         self.name = name
         self.format = pixel_format
-        self.limit_s: float | None = None
         self.notes: tuple[str, ...] = ()
         self.frames: list[Frame] = []
         self.closed = threading.Event()

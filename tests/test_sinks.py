@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from engines.errors import SinkMissing, UsageError
 from realtime import virtualcam
 from realtime.frames import Frame, PixelFormat, Stamps
-from realtime.sinks import AUTO_LIMIT_S, Sink, open_sink
+from realtime.sinks import Sink, open_sink
 
 SIZE = (64, 48)
 
@@ -39,7 +38,7 @@ def test_null_takes_frames() -> None:
         sink.send(frame(index))
     sink.close()
     sink.close()
-    assert (sink.notes, sink.limit_s) == ((), None)
+    assert sink.notes == ()
 
 
 def test_file_records(tmp_path: Path) -> None:
@@ -48,22 +47,6 @@ def test_file_records(tmp_path: Path) -> None:
         sink.send(frame(index))
     sink.close()
     assert (tmp_path / "out.mp4").stat().st_size > 0
-    assert sink.limit_s is None
-
-
-def test_auto_without_a_virtual_camera_records_ten_seconds_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    no_camera(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    sink = open_one("auto")
-    assert sink.limit_s == AUTO_LIMIT_S == 10
-    assert len(sink.notes) == 1
-    for part in ("this machine has no virtual camera", "10 seconds", "reenact.mp4", "sudo modprobe v4l2loopback"):
-        assert part in sink.notes[0]
-    sink.send(frame(0))
-    sink.close()
-    assert os.listdir(tmp_path) == ["reenact.mp4"]
 
 
 def test_a_virtual_camera_that_was_asked_for_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +57,7 @@ def test_a_virtual_camera_that_was_asked_for_is_not_replaced(monkeypatch: pytest
         open_one("virtualcam:/dev/video10")
 
 
-@pytest.mark.parametrize("spec", ["", "nul", "file", "file:", "virtualcam:", "null:x", "auto:1", "webrtc"])
+@pytest.mark.parametrize("spec", ["", "nul", "file", "file:", "virtualcam:", "null:x", "auto:1", "auto", "webrtc"])
 def test_anything_else_is_wrong_use(spec: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_one(spec)

@@ -91,7 +91,6 @@ class LinkSink:
     """A Sink that viewers watch. Never waits for them; frames in I420."""
 
     format = PixelFormat.I420
-    limit_s: float | None = None
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, attach: Callable[[], RingWriter], detach: Callable[[], None]) -> None:

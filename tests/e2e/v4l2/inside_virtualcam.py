@@ -208,12 +208,8 @@ def test_a_device_that_goes_away_is_lost() -> None:
     sink.close()
 
 
-def test_without_the_driver_ten_seconds_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_driver_its_cure_is_named() -> None:
     subprocess.run(["rmmod", "v4l2loopback"], check=True)
     with pytest.raises(SinkMissing, match="this machine has no virtual camera") as caught:
         feed()
     assert "modprobe v4l2loopback" in caught.value.cure
-    monkeypatch.chdir(tmp_path)
-    sink = feed("auto")
-    assert sink.limit_s == 10
-    sink.close()
