@@ -49,6 +49,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         ice_server = ["stun:stun.example.org", { url = "turn:turn.example.org", secret = "s" }]
         bitrate = 4000
         jitter_mend = false
+        relay_code = true
         report = "report.json"
         quiet = true
         """,
