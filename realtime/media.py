@@ -6,7 +6,7 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from PIL import Image as Pillow
 
 from engines.errors import ReenactError, SinkMissing
+from engines.types import Image
 from realtime import control
 from realtime.backstage import Task
 from realtime.commands import CommandError, Commands, Setting
@@ -22,10 +23,11 @@ from realtime.daemon import Daemon
 from realtime.ending import Ending
 from realtime.frames import Frame, PixelFormat
 from realtime.metrics import CONTENT_TYPE, Metrics, Tally
-from realtime.portraits import receive_portrait
+from realtime.portraits import PortraitPicture, receive_portrait
 from realtime.sessions import Link, Notice, Session, Sessions
 from realtime.sinks import Sink
 from realtime.state import describe
+from realtime.wardrobe import small_picture
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 
 if TYPE_CHECKING:
@@ -103,6 +105,7 @@ class Media:
         self.main: Daemon | None = None
         self.version = metadata.version("reenact")
         self._lobby: Lobby | None = None
+        self._previews: list[tuple[str, Image]] = []
         self._measure = measure
         self._notice = notice
         self._began = time.monotonic()
@@ -132,6 +135,24 @@ class Media:
     def house(self, lobby: Lobby) -> None:
         """Let the pictures of sessions go to the program's own sinks as well. Before the run begins."""
         self._lobby = lobby
+
+    def preview(
+        self, loaders: Sequence[Callable[[], PortraitPicture]], failed: Callable[[BaseException], None]
+    ) -> None:
+        """Read the portraits that sessions will have, so that they can be chosen from before one is open.
+
+        On a helper thread; ``failed`` gets the error of one that cannot be used.
+        """
+
+        def read() -> None:
+            try:
+                for load in loaders:
+                    picture = load()
+                    self._previews.append((picture.name, small_picture(picture.image)))
+            except Exception as error:
+                failed(error)
+
+        Task("preview portraits", read).start()
 
     def main_sink(self, fps: float) -> MainSink:
         """Where the main run's pictures go for its viewers."""
@@ -304,7 +325,8 @@ class Media:
 
     def _portraits(self, key: str | None) -> dict[str, Any]:
         suffix = "" if key is None else f"?session={key}"
-        names = self._wardrobe(key).names
+        previews = key is None and self.main is None
+        names = [name for name, _ in self._previews] if previews else self._wardrobe(key).names
         portraits = [
             {"index": index, "name": name, "picture": f"/api/portraits/{index}.jpg{suffix}"}
             for index, name in enumerate(names)
@@ -312,7 +334,11 @@ class Media:
         return {"v": control.VERSION, "portraits": portraits}
 
     def _thumbnail(self, key: str | None, index: int) -> ApiReply:
-        picture = self._wardrobe(key).picture(index)
+        picture = None
+        if key is not None or self.main is not None:
+            picture = self._wardrobe(key).picture(index)
+        elif index < len(self._previews):
+            picture = self._previews[index][1]
         if picture is None:
             raise _UnknownError(f"no portrait {index}", "the number of one that is there", "see /api/portraits")
         file = io.BytesIO()

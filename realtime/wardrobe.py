@@ -112,10 +112,15 @@ class Wardrobe:
 
     def _keep(self, picture: PortraitPicture) -> None:
         portrait = self.generator.prepare(picture.name, picture.image, picture.face)
-        height, width = picture.image.shape[:2]
-        scale = SMALL / max(height, width)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = np.asarray(cv2.resize(picture.image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        small.flags.writeable = False
-        self._pictures.append(small)
+        self._pictures.append(small_picture(picture.image))
         self._ready.append(portrait)
+
+
+def small_picture(image: Image) -> Image:
+    """A portrait as it is chosen by: RGB, read-only."""
+    height, width = image.shape[:2]
+    scale = SMALL / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    small.flags.writeable = False
+    return small

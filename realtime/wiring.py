@@ -136,6 +136,7 @@ def _open_lobby(config: Config, media: Media | None, ending: Ending, say: Say, s
         notice=lambda text: say(text, ""),
     )
     media.house(lobby)
+    media.preview([partial(load_portrait, path, config.size) for path in config.portrait or (None,)], ending.fail)
     return lobby
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.errors import SourceMissing
+from engines.errors import PortraitError, SourceMissing
 from engines.types import Image, Motion
 from realtime.backstage import Backstage
 from realtime.capacity import Capacity
@@ -22,6 +22,7 @@ from realtime.frames import PixelFormat
 from realtime.lobby import Lobby
 from realtime.media import Media
 from realtime.motion import MotionTransfer
+from realtime.portraits import PortraitPicture
 from realtime.sinks import Sink
 from realtime.stages import Limits
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
@@ -362,7 +363,8 @@ def test_the_state_without_a_session_is_the_programs(house: House) -> None:
         ("GET", "/api/control", None, 200),
         ("GET", "/api/state", "nobody", 404),
         ("GET", "/api/portraits", "nobody", 404),
-        ("GET", "/api/portraits", None, 400),
+        ("GET", "/api/portraits", None, 200),
+        ("GET", "/api/portraits/0.jpg", None, 404),
         ("GET", "/api/portraits/x.jpg", None, 404),
         ("GET", "/api/nothing", None, 404),
         ("DELETE", "/api/state", None, 404),
@@ -393,6 +395,20 @@ def test_portraits_are_listed_shown_and_sent(house: House, monkeypatch: pytest.M
     sent = house.ask("POST", "/api/portraits", "a", b"a picture", name="mine\n")
     assert sent.status == 201
     assert json.loads(sent.body) | {"notes": []} == {"v": 1, "index": 2, "name": "mine", "notes": []}
+
+
+def test_portraits_can_be_seen_before_going_live(house: House) -> None:
+    failures: list[BaseException] = []
+
+    def fail() -> PortraitPicture:
+        raise PortraitError("no face was found in x.png")
+
+    house.media.preview([lambda: portrait("one"), lambda: portrait("two"), fail], failures.append)
+    while not failures:
+        house.came.wait(0.01)
+    assert [each["name"] for each in house.get("/api/portraits")["portraits"]] == ["one", "two"]
+    assert house.ask("GET", "/api/portraits/1.jpg").content_type == "image/jpeg"
+    assert house.ask("GET", "/api/portraits/2.jpg").status == 404
 
 
 def test_metrics_only_count_up(house: House) -> None:
