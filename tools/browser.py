@@ -1,0 +1,149 @@
+"""Chromium without a window, with a video as its camera: for the browser tests, and for delays measured in a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import SourceLost, UsageError
+from engines.types import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+LATENCY_SCRIPT = Path(__file__).with_name("browser_latency.js")
+_COUNTS = "({count: reenactLatency.ages.length, drawn: reenactLatency.drawn, unread: reenactLatency.unread})"
+LIVE_S = 30.0
+"""For how long a page may take until the portrait is live."""
+_ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+)
+
+
+def find_chromium() -> Path:
+    """The browser: ``REENACT_CHROMIUM``, or the first one on the path. Raises UsageError where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("REENACT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        raise UsageError("there is no Chromium on the path", cure="sudo apt install chromium, or set REENACT_CHROMIUM")
+    return Path(found)
+
+
+@contextmanager
+def chromium(camera: Path | None = None, *, allowed: bool = True) -> Iterator[Browser]:
+    """A browser whose camera is a video (``.mjpeg`` or ``.y4m``; None: its own test picture).
+
+    ``allowed`` says that pages get the camera without asking; otherwise each page's permissions decide. Raises
+    UsageError without Chromium or without Playwright.
+    """
+    path = find_chromium()
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise UsageError("Playwright is not installed", cure="pip install playwright") from None
+    arguments = list(_ARGUMENTS)
+    if allowed:
+        arguments.append("--use-fake-ui-for-media-stream")
+    if camera is not None:
+        arguments.append(f"--use-file-for-fake-video-capture={camera.resolve()}")
+    with sync_playwright() as play:
+        # headless=False only keeps Playwright from adding the old headless mode, which has no camera
+        browser = play.chromium.launch(executable_path=str(path), headless=False, args=arguments)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def write_camera(path: Path, pictures: Iterable[Image], fps: int = 30) -> Path:
+    """Write what Chromium can take for a camera: RGB pictures (H, W, 3) of one size as Motion JPEG."""
+    with av.open(str(path), "w", format="mjpeg") as container:
+        stream = None
+        for index, picture in enumerate(pictures):
+            if stream is None:
+                stream = container.add_stream("mjpeg", rate=fps, options={"qmin": "2", "qmax": "3"})
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt = "yuvj420p"
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode(None))
+    return path
+
+
+def wait_until(page: Page, condition: str, timeout_s: float) -> bool:
+    """Wait until a JavaScript expression is true; whether it became so.
+
+    Playwright's own ``wait_for_function`` evaluates strings in the page, which its content security policy forbids.
+    """
+    end = time.monotonic() + timeout_s
+    while not page.evaluate(condition):
+        if time.monotonic() > end:
+            return False
+        page.wait_for_timeout(100)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserAges:
+    """What came back to the browser."""
+
+    ages_ms: NDArray[np.float64]
+    """Of each picture, from drawing the code on the camera's picture to the callback that shows it coming back."""
+    received_ms: NDArray[np.float64]
+    """The last part of it: from the arrival of a picture's last packet to the callback."""
+    drawn: int
+    """Camera pictures of that time."""
+    unread: int
+    """Pictures that came back without a code that could be read."""
+
+
+def measure_ages(url: str, camera: Path, *, seconds: float, warm_up_s: float = 8.0) -> BrowserAges:
+    """Go live on the page at ``url`` of a daemon with ``--relay-code``, and measure what comes back.
+
+    The first seconds, in which a browser finds its bit rate, are left out. Raises SourceLost where nothing comes back.
+    """
+    with chromium(camera) as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.add_init_script(path=LATENCY_SCRIPT)
+        page.goto(url)
+        page.click("#go")
+        if not wait_until(page, "reenactLatency.ages.length > 10", LIVE_S):
+            raise SourceLost(
+                f"no code came back to the browser within {LIVE_S:g} s: the page says {page.inner_text('#status')!r}",
+                cure="start reenact with --relay-code, and give a video in which a face is found",
+            )
+        page.wait_for_timeout(warm_up_s * 1000)
+        first = page.evaluate(_COUNTS)
+        page.wait_for_timeout(seconds * 1000)
+        last = page.evaluate(_COUNTS)
+        ages = np.array(page.evaluate("reenactLatency.ages")[first["count"] : last["count"]], np.float64)
+        late = page.evaluate("reenactLatency.late")[first["count"] : last["count"]]
+    if ages.size == 0:
+        raise SourceLost("no code came back to the browser", cure="look whether a face is found")
+    return BrowserAges(
+        ages,
+        np.array([each for each in late if each is not None], np.float64),
+        last["drawn"] - first["drawn"],
+        last["unread"] - first["unread"],
+    )

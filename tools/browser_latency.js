@@ -1,0 +1,152 @@
+// Measures the way browser -> reenact -> browser with a code in the pixels; put into the page before its own scripts run.
+//
+// The camera that the page gets is a canvas: the real camera's picture with the code of realtime/pixelcode.py over it,
+// drawn anew for each of its frames. The daemon carries the number over (--relay-code), and each picture that comes
+// back is read. Both times are of this page's performance.now(), so no clocks have to be compared.
+
+(() => {
+  const [COLUMNS, ROWS, ACROSS, SAMPLES] = [20, 8, 48, 8];
+  const [BLACK, WHITE] = ["rgb(16,16,16)", "rgb(235,235,235)"];
+  const measured = { drawn: 0, seen: 0, unread: 0, ages: [], fresh: [], late: [] };
+  window.reenactLatency = measured;
+
+  const nowUs = () => Math.floor(performance.now() * 1000) % 2 ** 32;
+
+  function crc16(bytes) {
+    let crc = 0xffff;
+    for (const byte of bytes) {
+      crc ^= byte << 8;
+      for (let bit = 0; bit < 8; bit += 1) crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : (crc << 1) & 0xffff;
+    }
+    return crc;
+  }
+
+  const isWhiteRing = (row, column) => row === 0 || column === 0 || row === ROWS - 1 || column === COLUMNS - 1;
+  const isBlackRing = (row, column) => !isWhiteRing(row, column) && (row === 1 || column === 1 || row === ROWS - 2 || column === COLUMNS - 2);
+
+  function encode(counter, timeUs) {
+    const message = new Uint8Array(8);
+    const view = new DataView(message.buffer);
+    view.setUint16(0, counter % 65536);
+    view.setUint32(2, timeUs);
+    view.setUint16(6, crc16(message.subarray(0, 6)));
+    return message;
+  }
+
+  function draw(context, width, height, message) {
+    const side = Math.min(width, height) / ACROSS;
+    const edge = (index) => Math.floor(index * side + 0.5);
+    for (let row = 0; row < ROWS; row += 1) {
+      for (let column = 0; column < COLUMNS; column += 1) {
+        const bit = (row - 2) * 16 + column - 2;
+        const white = isWhiteRing(row, column) || (!isBlackRing(row, column) && (message[bit >> 3] >> (7 - (bit & 7))) & 1);
+        context.fillStyle = white ? WHITE : BLACK;
+        context.fillRect(edge(column), edge(row), edge(column + 1) - edge(column), edge(row + 1) - edge(row));
+      }
+    }
+  }
+
+  /** Mean brightness of the middle half of each cell, out of a copy that has SAMPLES pixels a cell. */
+  function levels(pixels) {
+    const quarter = SAMPLES / 4;
+    const found = new Float64Array(ROWS * COLUMNS);
+    for (let row = 0; row < ROWS; row += 1) {
+      for (let column = 0; column < COLUMNS; column += 1) {
+        let total = 0;
+        for (let y = row * SAMPLES + quarter; y < (row + 1) * SAMPLES - quarter; y += 1) {
+          for (let x = column * SAMPLES + quarter; x < (column + 1) * SAMPLES - quarter; x += 1) {
+            const at = 4 * (y * COLUMNS * SAMPLES + x);
+            total += 0.299 * pixels[at] + 0.587 * pixels[at + 1] + 0.114 * pixels[at + 2];
+          }
+        }
+        found[row * COLUMNS + column] = total / (SAMPLES - 2 * quarter) ** 2;
+      }
+    }
+    return found;
+  }
+
+  /** The code in these levels, or null where it cannot be believed. */
+  function decode(found) {
+    let [white, whites, black, blacks] = [0, 0, 0, 0];
+    for (let row = 0; row < ROWS; row += 1) {
+      for (let column = 0; column < COLUMNS; column += 1) {
+        const level = found[row * COLUMNS + column];
+        if (isWhiteRing(row, column)) [white, whites] = [white + level, whites + 1];
+        else if (isBlackRing(row, column)) [black, blacks] = [black + level, blacks + 1];
+      }
+    }
+    const middle = (white / whites + black / blacks) / 2;
+    if (white / whites - black / blacks < 24) return null;
+    const message = new Uint8Array(8);
+    for (let row = 0; row < ROWS; row += 1) {
+      for (let column = 0; column < COLUMNS; column += 1) {
+        const on = found[row * COLUMNS + column] > middle;
+        if (isWhiteRing(row, column) ? !on : isBlackRing(row, column) && on) return null;
+        const bit = (row - 2) * 16 + column - 2;
+        if (on && !isWhiteRing(row, column)) message[bit >> 3] |= 1 << (7 - (bit & 7));
+      }
+    }
+    const view = new DataView(message.buffer);
+    if (view.getUint16(6) !== crc16(message.subarray(0, 6))) return null;
+    return { counter: view.getUint16(0), timeUs: view.getUint32(2) };
+  }
+
+  const reader = new OffscreenCanvas(COLUMNS * SAMPLES, ROWS * SAMPLES).getContext("2d", { willReadFrequently: true });
+
+  function read(video) {
+    const side = Math.min(video.videoWidth, video.videoHeight) / ACROSS;
+    reader.drawImage(video, 0, 0, COLUMNS * side, ROWS * side, 0, 0, COLUMNS * SAMPLES, ROWS * SAMPLES);
+    return decode(levels(reader.getImageData(0, 0, COLUMNS * SAMPLES, ROWS * SAMPLES).data));
+  }
+
+  /** Read every picture that a video shows. */
+  function look(video) {
+    let last = -1;
+    const each = (_, metadata) => {
+      const seenUs = nowUs();
+      measured.seen += 1;
+      const code = read(video);
+      if (code === null) measured.unread += 1;
+      else if (code.counter !== last) {
+        last = code.counter;
+        const ageMs = ((seenUs - code.timeUs + 2 ** 32) % 2 ** 32) / 1000;
+        measured.ages.push(ageMs);
+        measured.fresh.push(code.counter);
+        // from the arrival of its last packet to here
+        measured.late.push(metadata.receiveTime === undefined ? null : seenUs / 1000 - metadata.receiveTime);
+      }
+      video.requestVideoFrameCallback(each);
+    };
+    video.requestVideoFrameCallback(each);
+  }
+
+  /** The camera's picture with the code over it. */
+  async function coded(stream) {
+    const video = document.createElement("video");
+    Object.assign(video, { srcObject: stream, muted: true });
+    await video.play();
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width: video.videoWidth, height: video.videoHeight });
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    const out = canvas.captureStream(0);
+    const [track] = out.getVideoTracks();
+    const each = () => {
+      context.drawImage(video, 0, 0);
+      draw(context, canvas.width, canvas.height, encode(measured.drawn, nowUs()));
+      measured.drawn += 1;
+      track.requestFrame();
+      video.requestVideoFrameCallback(each);
+    };
+    video.requestVideoFrameCallback(each);
+    track.addEventListener("ended", () => stream.getTracks().forEach((one) => one.stop()));
+    return out;
+  }
+
+  const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => coded(await open(wanted));
+  addEventListener("DOMContentLoaded", () => {
+    const video = document.getElementById("result");
+    if (video) look(video);
+  });
+  Object.assign(measured, { encode, decode, crc16 });
+})();
