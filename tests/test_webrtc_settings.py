@@ -81,7 +81,10 @@ def test_plain_credentials_and_none() -> None:
     assert IceServer("stun:s").credentials() is None
 
 
-@pytest.mark.parametrize("url", ["http://x", "stun:", "example.org", ""])
+@pytest.mark.parametrize(
+    "url",
+    ["http://x", "stun:", "example.org", "", "stun:h:port", "turn:h?transport=x", "stuns:h", "stun:a b", "stun:h\n"],
+)
 def test_what_is_no_ice_server_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="no ICE server"):
         IceServer(url)

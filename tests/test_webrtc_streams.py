@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
 
@@ -15,13 +16,16 @@ from hypothesis import strategies as st
 
 from engines.errors import SinkLost, SourceEnded, SourceLost, SourceMissing
 from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.webrtc import codecs
 from realtime.webrtc import ends as ends_module
+from realtime.webrtc.codecs import Decoder
 from realtime.webrtc.ends import LinkSink, LinkSource, to_rgb
 from realtime.webrtc.gathering import addresses_for
+from realtime.webrtc.jitter import Encoded
 from realtime.webrtc.pictures import MAX_PIXELS, PictureTimes, planes_of
 from realtime.webrtc.ring import Picture, RingReader, RingWriter, create_ring
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.streams import Stream, StreamTrack, Timeline
+from realtime.webrtc.streams import MOST_KEYS, MOST_WAITING, Stream, StreamTrack, Timeline, step_of
 from tools.webrtc_client import numbered, read_number
 
 SIZE = (64, 48)
@@ -41,107 +45,238 @@ def write(writer: RingWriter, number: int, at_ns: int, size: tuple[int, int] = S
     assert writer.write((numbered(size, number),), size, at_ns, at_ns)
 
 
-async def numbers(track: StreamTrack, count: int) -> list[tuple[int, int]]:
-    """So many pictures: number and pts."""
-    got = []
-    for _ in range(count):
-        frame = await track.recv()
-        got.append((read_number(frame.to_ndarray(format="gray")), frame.pts or 0))  # type: ignore[arg-type]
-    return got
+class Watching:
+    """A stream with a writer, and viewers that decode what they get."""
+
+    def __init__(self, codec: str = "H264") -> None:
+        self.writer, reader = pair()
+        self.stream = Stream("main")
+        self.stream.attach(reader)
+        self.rates = {"wide": 1_000_000}
+        self._codec = codec
+
+    def viewer(self, rate: str = "wide") -> tuple[StreamTrack, Decoder]:
+        name = "libx264" if self._codec == "H264" else "libvpx"
+        track = StreamTrack(self.stream, lambda: name, lambda: self.rates[rate], OverError)
+        return track, Decoder(self._codec)
+
+    def send(self, number: int, at_ms: int | None = None) -> None:
+        # the clock is the real one: what is encoded counts from the stream's beginning
+        at_ns = self.stream.origin_ns + (at_ms if at_ms is not None else 33 * number) * MS
+        write(self.writer, number, at_ns)
+
+    def close(self) -> None:
+        for encoding in list(self.stream.encodings.values()):
+            for track in list(encoding.tracks):
+                track.stop()
+        self.stream.detach()
+        self.writer.close()
 
 
-def test_a_viewer_gets_the_newest_picture_and_its_time() -> None:
-    async def check() -> None:
-        writer, reader = pair()
-        stream = Stream("main")
-        stream.attach(reader)
-        write(writer, 1, 1000 * MS)
-        write(writer, 2, 1033 * MS)
-        track = StreamTrack(stream, OverError)
-        assert await numbers(track, 1) == [(2, 0)]
-        write(writer, 3, 1066 * MS)
-        assert await numbers(track, 1) == [(3, 33 * 90)]
+async def seen(viewer: tuple[StreamTrack, Decoder]) -> tuple[int, int, bool]:
+    """The next picture a viewer gets: its number, pts, and whether it was a key frame."""
+    track, decoder = viewer
+    async with asyncio.timeout(10):
+        compressed = await track.recv()
+    (frame,) = decoder.decode(Encoded(compressed.data, compressed.pts))
+    grey: Any = frame.to_ndarray(format="gray")
+    return read_number(grey), compressed.pts, compressed.key
+
+
+async def until_seen(viewer: tuple[StreamTrack, Decoder], number: int) -> bool:
+    """Whether the picture with this number, or one on the way to it, is a key frame; some come twice, as keys."""
+    key = False
+    while True:
+        seen_number, _, is_key = await seen(viewer)
+        key = key or is_key
+        if seen_number == number:
+            return key
+        assert seen_number < number
+
+
+def watch(check: Callable[[Watching], Awaitable[None]], codec: str = "H264") -> None:
+    async def run() -> None:
+        watching = Watching(codec)
+        try:
+            await check(watching)
+        finally:
+            watching.close()
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("codec", ["H264", "VP8"])
+def test_a_viewer_gets_the_newest_picture_and_its_time(codec: str) -> None:
+    async def check(watching: Watching) -> None:
+        watching.send(1, 1000)
+        watching.send(2, 1033)
+        viewer = watching.viewer()
+        assert await seen(viewer) == (2, 1033 * 90, True)
+        watching.send(3, 1066)
+        assert await seen(viewer) == (3, 1066 * 90, False)
         for number in range(4, 9):
-            write(writer, number, (1000 + 33 * number) * MS)
-        assert await numbers(track, 1) == [(8, (1264 - 1033) * 90)]
-        assert track.frames == 3
-        assert track.dropped == 4
-        stream.detach()
-        writer.close()
+            watching.send(number, 1000 + 33 * number)
+        assert await seen(viewer) == (8, 1264 * 90, False)
+        assert (viewer[0].frames, viewer[0].dropped) == (3, 4)
 
-    asyncio.run(check())
+    watch(check, codec)
 
 
-def test_each_viewer_goes_at_its_own_pace() -> None:
-    async def check() -> None:
-        writer, reader = pair()
-        stream = Stream("main")
-        stream.attach(reader)
-        quick, slow = StreamTrack(stream, OverError), StreamTrack(stream, OverError)
-        seen = []
-        for number in range(1, 7):
-            write(writer, number, number * 33 * MS)
-            seen += [at for at, _ in await numbers(quick, 1)]
-        assert seen == [1, 2, 3, 4, 5, 6]
-        assert [at for at, _ in await numbers(slow, 1)] == [6]
-        assert quick.dropped == 0
-        stream.detach()
-        writer.close()
+def test_viewers_at_one_rate_share_an_encoder_and_each_begins_with_a_key_frame() -> None:
+    async def check(watching: Watching) -> None:
+        first, second = watching.viewer(), watching.viewer()
+        watching.send(1)
+        assert await seen(first) == (1, 33 * 90, True)
+        waiting = asyncio.ensure_future(seen(second))
+        number = 1
+        while not waiting.done():
+            number += 1
+            watching.send(number)
+            await until_seen(first, number)
+            await asyncio.sleep(0.02)
+        assert (await waiting)[2]
+        assert len(watching.stream.encodings) == 1
 
-    asyncio.run(check())
+    watch(check)
 
 
-def test_whoever_joins_late_gets_the_last_picture_at_once_though_none_follows() -> None:
-    async def check() -> None:
-        writer, reader = pair()
-        stream = Stream("main")
-        stream.attach(reader)
-        first = StreamTrack(stream, OverError)
-        write(writer, 1, MS)
-        await numbers(first, 1)
-        late = StreamTrack(stream, OverError)
-        assert [at for at, _ in await numbers(late, 1)] == [1]
-        stream.detach()
-        writer.close()
+def test_whoever_joins_late_gets_the_last_picture_though_none_follows() -> None:
+    async def check(watching: Watching) -> None:
+        first, late = watching.viewer(), watching.viewer()
+        watching.send(1)
+        _, before, _ = await seen(first)
+        number, after, key = await seen(late)
+        assert (number, key) == (1, True)
+        assert after > before
 
-    asyncio.run(check())
+    watch(check)
+
+
+def test_a_viewer_of_a_slow_network_gets_an_encoder_at_its_rate_and_the_others_keep_theirs() -> None:
+    async def check(watching: Watching) -> None:
+        watching.rates["narrow"] = 1_000_000
+        wide, narrow = watching.viewer(), watching.viewer("narrow")
+        watching.send(1)
+        await seen(wide)
+        await seen(narrow)
+        watching.rates["narrow"] = 200_000
+        watching.send(2)
+        keys = []
+        for number in range(3, 6):
+            watching.send(number)
+            keys.append(await until_seen(narrow, number))
+        assert any(keys)
+        assert sorted(bitrate for _, bitrate, _ in watching.stream.encodings) == [200_000, 1_000_000]
+
+    watch(check)
+
+
+def test_a_key_frame_comes_when_something_was_lost() -> None:
+    async def check(watching: Watching) -> None:
+        viewer = watching.viewer()
+        watching.send(1)
+        await seen(viewer)
+        viewer[0].ask_key()
+        key, number = False, 1
+        while not key:
+            number += 1
+            watching.send(number)
+            key = await until_seen(viewer, number)
+            await asyncio.sleep(0.02)
+
+    watch(check)
+
+
+def test_whoever_keeps_asking_for_key_frames_is_alone_with_them() -> None:
+    async def check(watching: Watching) -> None:
+        calm, greedy = watching.viewer(), watching.viewer()
+        watching.send(1)
+        await seen(calm)
+        await seen(greedy)
+        for _ in range(MOST_KEYS):
+            greedy[0].ask_key()
+        for number in range(2, 5):
+            watching.send(number)
+            await until_seen(calm, number)
+        assert len(watching.stream.encodings) == 2
+        assert greedy[0].encoding is not calm[0].encoding
+
+    watch(check)
+
+
+def test_a_sender_that_hangs_is_not_waited_for_and_begins_anew() -> None:
+    async def check(watching: Watching) -> None:
+        quick, hangs = watching.viewer(), watching.viewer()
+        watching.send(1)
+        await seen(quick)
+        await seen(hangs)
+        for number in range(2, 2 * MOST_WAITING):
+            watching.send(number)
+            await until_seen(quick, number)
+        assert hangs[0].dropped >= MOST_WAITING
+        number, _, key = await seen((hangs[0], Decoder("H264")))
+        assert key
+        assert number > MOST_WAITING
+
+    watch(check)
 
 
 def test_a_viewer_that_leaves_is_woken_and_forgotten() -> None:
-    async def check() -> None:
-        stream = Stream("main")
-        track = StreamTrack(stream, OverError)
+    async def check(watching: Watching) -> None:
+        track, _ = watching.viewer()
         waiting = asyncio.ensure_future(track.recv())
         await asyncio.sleep(0)
+        assert watching.stream.encodings
         track.stop()
         track.stop()
         with pytest.raises(OverError):
             await waiting
-        assert not stream.tracks
+        assert not watching.stream.encodings
 
-    asyncio.run(check())
+    watch(check)
 
 
 def test_a_stream_whose_sender_is_gone_is_not_live_and_a_new_one_takes_over() -> None:
-    async def check() -> None:
-        writer, reader = pair()
-        stream = Stream("main")
-        stream.attach(reader)
-        track = StreamTrack(stream, OverError)
-        write(writer, 7, MS)
-        assert stream.live
-        await numbers(track, 1)
-        writer.close()
-        while stream.live:
+    async def check(watching: Watching) -> None:
+        viewer = watching.viewer()
+        watching.send(7, 100)
+        assert watching.stream.live
+        await seen(viewer)
+        watching.writer.close()
+        while watching.stream.live:
             await asyncio.sleep(0)
-        writer, reader = pair()
-        stream.attach(reader)
-        write(writer, 9, 2 * MS)
-        assert [at for at, _ in await numbers(track, 1)] == [9]
-        stream.detach()
-        writer.close()
+        watching.writer, reader = pair()
+        watching.stream.attach(reader)
+        watching.send(9, 200)
+        assert (await seen(viewer))[0] == 9
 
-    asyncio.run(check())
+    watch(check)
+
+
+def test_an_encoder_that_fails_ends_its_viewers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("no more")
+
+    async def check(watching: Watching) -> None:
+        monkeypatch.setattr(codecs.Encoder, "compress", fail)
+        track, _ = watching.viewer()
+        watching.send(1)
+        with pytest.raises(OverError):
+            await track.recv()
+        assert track.readyState == "ended"
+
+    watch(check)
+    assert "libx264 failed" in caplog.text
+
+
+@pytest.mark.parametrize("bitrate", [1000, 250_000, 2_500_000, 6_000_000])
+def test_there_are_few_rates_to_encode_at(bitrate: int) -> None:
+    step = step_of(bitrate)
+    assert bitrate / 1.26 < step <= bitrate * 1.001
+    assert step_of(step + 1) == step
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**10), st.integers(0, 10**8)), min_size=1, max_size=50))

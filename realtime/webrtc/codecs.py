@@ -53,6 +53,20 @@ class Rates:
     highest: int
 
 
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """A frame as encoded, for one sender or several."""
+
+    data: bytes
+    pts: int
+    key: bool
+    """Whether it can be decoded without those before it."""
+    time_base: fractions.Fraction = TIME_BASE
+
+    def __bytes__(self) -> bytes:
+        return self.data
+
+
 class Rate:
     """The bit rate to encode with: follows the receiver's estimates within limits, in steps.
 
@@ -88,7 +102,7 @@ class Rate:
 
 
 class Encoder:
-    """An ``aiortc.codecs.base.Encoder`` of H.264 or VP8. One sender uses it, one call at a time."""
+    """An ``aiortc.codecs.base.Encoder`` of H.264 or VP8. One caller at a time."""
 
     def __init__(self, name: str, rates: Rates) -> None:
         self.name = name
@@ -109,22 +123,37 @@ class Encoder:
 
     def encode(self, frame: VideoFrame, force_keyframe: bool = False) -> tuple[list[bytes], int]:
         """RTP payloads of the frame, and its timestamp at 90 kHz."""
+        # before encoding, which counts the frame's time in the codec's unit
+        timestamp = _timestamp(frame)
+        return self._sent(self.compress(frame, key=force_keyframe)), timestamp
+
+    def pack(self, packet: Packet[Any] | Compressed) -> tuple[list[bytes], int]:
+        """RTP payloads of a frame that is encoded already."""
+        return self._sent(bytes(packet)), _timestamp(packet)
+
+    def compress(self, frame: VideoFrame, *, key: bool) -> bytes:
+        """The frame as encoded. Raises av.FFmpegError."""
+        import av
         from av.video.frame import PictureType
 
         wanted = (frame.width, frame.height, self.rate.bitrate)
         if self._made_for != wanted:
             self._codec = open_encoder(self.name, *wanted)
             self._made_for = wanted
-        # before encoding, which counts the frame's time in the codec's unit
-        timestamp = _timestamp(frame)
-        frame.pict_type = PictureType.I if force_keyframe else PictureType.NONE
-        payloads = self._payloads(b"".join(bytes(packet) for packet in self._codec.encode(frame)))
-        self.rate.count(payloads)
-        return payloads, timestamp
+        frame.pict_type = PictureType.I if key else PictureType.NONE
+        try:
+            return b"".join(bytes(packet) for packet in self._codec.encode(frame))
+        except av.FFmpegError:
+            if self.name != "h264_nvenc":
+                raise
+            # a GPU takes so many streams and no more, and none of very small pictures
+            self.name, self._made_for = "libx264", None
+            return self.compress(frame, key=True)
 
-    def pack(self, packet: Packet[Any]) -> tuple[list[bytes], int]:
-        """RTP payloads of a frame that is encoded already."""
-        return self._payloads(bytes(packet)), _timestamp(packet)
+    def _sent(self, data: bytes) -> list[bytes]:
+        payloads = self._payloads(data)
+        self.rate.count(payloads)
+        return payloads
 
 
 def _h264_payloads(data: bytes) -> list[bytes]:
@@ -209,7 +238,7 @@ def _vp8_key(data: bytes) -> bool:
     return bool(data) and not data[0] & 1
 
 
-def _timestamp(item: VideoFrame | Packet[Any]) -> int:
+def _timestamp(item: VideoFrame | Packet[Any] | Compressed) -> int:
     assert item.pts is not None
     assert item.time_base is not None
     return round(item.pts * item.time_base * CLOCK) & 0xFFFFFFFF
@@ -251,7 +280,7 @@ def _threads(pixels: int) -> int:
 
 
 def h264_works(name: str) -> bool:
-    """Whether the encoder is present and encodes a picture here."""
+    """Whether the encoder is present here and gives each picture at once."""
     import av
 
     try:
@@ -260,7 +289,7 @@ def h264_works(name: str) -> bool:
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))
         frame.pts, frame.time_base = 0, TIME_BASE
-        return bool(codec.encode(frame)) or bool(codec.encode(None))
+        return bool(codec.encode(frame))
     except (av.FFmpegError, ValueError) as error:
         logger.debug("%s does not work: %s", name, error)
         return False
@@ -287,13 +316,14 @@ class Codecs:
                 )
             return self._h264
 
+    def name(self, codec: str) -> str:
+        """What encodes H264 or VP8. Raises UsageError, see ``h264``."""
+        return self.h264() if codec.upper() == "H264" else "libvpx"
+
     def encoder(self, codec: Any) -> Any:
         """An encoder for what was negotiated (``RTCRtpCodecParameters``)."""
-        name = codec.name.upper()
-        if name == "H264":
-            return Encoder(self.h264(), self.rates)
-        if name == "VP8":
-            return Encoder("libvpx", self.rates)
+        if codec.name.upper() in ("H264", "VP8"):
+            return Encoder(self.name(codec.name), self.rates)
         from aiortc.codecs import get_encoder
 
         return get_encoder(codec)

@@ -11,6 +11,7 @@ import secrets
 import time
 from typing import Any, Protocol
 
+from realtime.webrtc.codecs import Codecs
 from realtime.webrtc.peers import Publisher, Viewer
 from realtime.webrtc.ring import RingReader, RingWriter
 from realtime.webrtc.sdp import Offer
@@ -51,9 +52,10 @@ class Line(Protocol):
 class Hub:
     """Every peer of this process. Belongs to the event loop's thread."""
 
-    def __init__(self, settings: ServerSettings, line: Line) -> None:
+    def __init__(self, settings: ServerSettings, line: Line, codecs: Codecs | None = None) -> None:
         self.settings = settings
         self.line = line
+        self.codecs = codecs or Codecs(settings)
         self.publishers: dict[str, Publisher] = {}
         """By session."""
         self.viewers: dict[str, Viewer] = {}
@@ -91,7 +93,7 @@ class Hub:
             raise FullError(_VIEWER_RETRY_S, f"{self.settings.max_viewers} viewers are watching already")
         identity = secrets.token_urlsafe(16)
         self._opening += 1
-        viewer = Viewer(stream, self.settings, lambda: self.end(identity))
+        viewer = Viewer(stream, self.codecs, self.settings, lambda: self.end(identity))
         try:
             answer = await viewer.answer(offer)
         except BaseException:
@@ -161,6 +163,7 @@ class Hub:
             "streams": {name: {"viewers": viewers} for name, viewers in watching.items()},
             "viewers": len(self.viewers),
             "max_viewers": self.settings.max_viewers,
+            "h264_encoder": self.codecs.h264(),
             "jitter_mend": self.settings.jitter_mend and not self.notes,
             "loop_lag_ms": lag_ms,
             "cpu_s": round(time.process_time(), 2),

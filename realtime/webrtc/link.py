@@ -83,6 +83,8 @@ class MediaLink:
 
         Raises SinkMissing where the address is taken or none of ours, or the process does not start.
         """
+        if not hasattr(socket, "send_fds"):
+            raise SinkMissing("WebRTC needs Linux or macOS", cure="run it under WSL, or leave WebRTC out")
         self._listener = _listen(self.settings.host, self.settings.port)
         port = self._listener.getsockname()[1]
         self.address = f"http://{_shown(self.settings.host)}:{port}/"
@@ -161,14 +163,15 @@ class MediaLink:
         """Figures of the network, at most a second old; ``{}`` before there are any.
 
             {"sessions": {SID: {"codec": "H264", "size": [640, 480], "frames": 123, "bitrate": 1.2e6, "lost": 0,
-                                "jitter_ms": 1.2, "rtt_ms": null, "dropped": 0, "viewers": 1, "connected": true,
-                                "control": true}},
+                                "jitter_ms": 1.2, "rtt_ms": null, "viewers": 1, "connected": true, "control": true}},
              "streams": {"main" or SID: {"viewers": [{"codec": "H264", "encoder": "libx264", "target_bitrate": 2.5e6,
                                 "bitrate": 9e5, "frames": 99, "dropped": 3, "lost": 0, "rtt_ms": 4.1,
                                 "jitter_ms": 0.3, "connected": true}]}},
-             "viewers": 1, "max_viewers": 8, "jitter_mend": true, "loop_lag_ms": 0.4, "cpu_percent": 12.0}
+             "viewers": 1, "max_viewers": 8, "h264_encoder": "libx264", "jitter_mend": true, "loop_lag_ms": 0.4,
+             "cpu_s": 12.0}
 
-        Bit rates in bit/s; a session's ``dropped`` counts pictures that were replaced before they were read.
+        Bit rates in bit/s. A viewer's ``dropped`` counts pictures that were not encoded for it, ``encoder`` says by
+        what the others were. ``cpu_s`` is the processor time that the media process has used.
         """
         return self._stats
 

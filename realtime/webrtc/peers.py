@@ -12,12 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from realtime.webrtc.codecs import Codecs
 from realtime.webrtc.gathering import heard_s
 from realtime.webrtc.pictures import PictureTimes, planes_of
 from realtime.webrtc.ring import RingWriter
 from realtime.webrtc.sdp import Candidate, Offer, SdpError, with_rates
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.streams import Stream, StreamTrack
+from realtime.webrtc.streams import Stream, StreamTrack, step_of
 
 if TYPE_CHECKING:
     from aiortc import RTCDataChannel, RTCPeerConnection
@@ -295,29 +296,33 @@ class Publisher(Peer):
 
 
 class Viewer(Peer):
-    """A peer that watches a stream, with an encoder of its own."""
+    """A peer that watches a stream."""
 
     direction = "sendonly"
 
-    def __init__(self, stream: Stream, settings: ServerSettings, gone: Callable[[], None]) -> None:
+    def __init__(self, stream: Stream, codecs: Codecs, settings: ServerSettings, gone: Callable[[], None]) -> None:
         from aiortc.mediastreams import MediaStreamError
 
         super().__init__(settings, gone)
         self.stream = stream
-        self.track = StreamTrack(stream, MediaStreamError)
-        track: Any = self.track
-        self._transceiver.sender.replaceTrack(track)
+        self.track = StreamTrack(
+            stream, lambda: codecs.name(self._codec() or "VP8"), self._rate_wanted, MediaStreamError
+        )
+        sender: Any = self._transceiver.sender
+        sender.replaceTrack(self.track)
+        # aiortc tells its own encoder, and ours is shared
+        sender._send_keyframe = self.track.ask_key
 
     async def measure(self) -> None:
         """See Peer."""
         report = await self._report()
         remote, transport = report.get("remote-inbound-rtp", {}), report.get("transport", {})
-        encoder = getattr(self._transceiver.sender, "_RTCRtpSender__encoder", None)
         round_trip = remote.get("roundTripTime")
+        encoding = self.track.encoding
         self.figures = {
             "codec": self._codec(),
-            "encoder": getattr(encoder, "name", None),
-            "target_bitrate": getattr(encoder, "target_bitrate", None),
+            "encoder": None if encoding is None else encoding.name,
+            "target_bitrate": self._rate_wanted(),
             "bitrate": self._rate(transport.get("bytesSent", 0)),
             "frames": self.track.frames,
             "dropped": self.track.dropped,
@@ -326,6 +331,15 @@ class Viewer(Peer):
             "jitter_ms": round(remote.get("jitter", 0) / 90, 2),
             "connected": self.connected,
         }
+
+    def _rate_wanted(self) -> int:
+        """What the receiver's estimates come to; aiortc passes them to the encoder it asked for."""
+        encoder = getattr(self._transceiver.sender, "_RTCRtpSender__encoder", None)
+        return step_of(int(getattr(encoder, "target_bitrate", self._settings.start_bitrate)))
+
+    def lost(self, now_s: float) -> bool:
+        """See Peer; also when its pictures cannot be encoded."""
+        return self.track.readyState == "ended" or super().lost(now_s)
 
     def _released(self) -> None:
         self.track.stop()

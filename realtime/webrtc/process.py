@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engines.errors import ReenactError
+from realtime.webrtc import gathering, jitter
+from realtime.webrtc.codecs import Codecs
 from realtime.webrtc.hub import DeskError, Hub
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.wire import Message, Parser, encode, receive
@@ -124,12 +126,12 @@ async def serve(wire: socket.socket, listener: socket.socket) -> None:
     loop.set_default_executor(ThreadPoolExecutor(settings.max_viewers + _THREADS_BESIDE, "encode"))
     loop.set_exception_handler(_exception)
     try:
-        notes = prepare(settings)
+        codecs, notes = prepare(settings)
         from realtime.webrtc.server import MediaServer
     except (ImportError, ReenactError) as error:
         line.tell({"say": "failed", "why": f"the media server cannot start: {error}"})
         return
-    hub = Hub(settings, line)
+    hub = Hub(settings, line, codecs)
     hub.notes = notes
     server = MediaServer(settings, hub)
     await server.start(listener)
@@ -148,15 +150,16 @@ async def serve(wire: socket.socket, listener: socket.socket) -> None:
         line.close()
 
 
-def prepare(settings: ServerSettings) -> list[str]:
-    """Set up aiortc as this process wants it; what the person should know. Raises UsageError, ImportError."""
-    from realtime.webrtc import gathering, jitter
-    from realtime.webrtc.codecs import Codecs
+def prepare(settings: ServerSettings) -> tuple[Codecs, list[str]]:
+    """Set up aiortc as this process wants it; its codecs, and notes for the person.
 
+    Raises UsageError where an encoder that was asked for does not work, ImportError without aiortc.
+    """
     gathering.install(settings)
-    Codecs(settings).install()
+    codecs = Codecs(settings)
+    codecs.install()
     note = jitter.mend() if settings.jitter_mend else None
-    return [] if note is None else [note]
+    return codecs, [] if note is None else [note]
 
 
 async def _obey(line: DaemonLine, hub: Hub) -> None:

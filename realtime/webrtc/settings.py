@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Literal
 from engines.errors import UsageError
 
 H264Encoder = Literal["auto", "libx264", "h264_nvenc"]
-_SCHEMES = ("stun:", "stuns:", "turn:", "turns:")
+_ICE_URL = re.compile(r"(stun:[^\s?:/@]+(:\d{1,5})?|turns?:[^\s?:/@]+(:\d{1,5})?(\?transport=(udp|tcp))?)")
 _CODECS = ("VP8", "H264")
 
 
@@ -36,9 +37,9 @@ class IceServer:
 
     def __post_init__(self) -> None:
         """Raises UsageError for an address of another kind, and a TURN server without credentials."""
-        if not self.url.startswith(_SCHEMES) or len(self.url.partition(":")[2]) == 0:
+        if not _ICE_URL.fullmatch(self.url):
             raise UsageError(
-                f"{self.url!r} is no ICE server, expected stun:HOST or turn:HOST",
+                f"{self.url!r} is no ICE server, expected stun:HOST[:PORT] or turn[s]:HOST[:PORT][?transport=udp|tcp]",
                 cure="write it like stun:stun.example.org:3478 or turn:turn.example.org?transport=udp",
             )
         if self.url.startswith("turn") and self.secret is None and (self.username is None or self.credential is None):

@@ -89,7 +89,7 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
 class Wire:
     """One end, for threads: any may send, one receives. A peer that does not read for long counts as gone."""
 
-    def __init__(self, connection: socket.socket, *, patience_s: float = 5.0) -> None:
+    def __init__(self, connection: socket.socket, *, patience_s: float = 2.0) -> None:
         self._connection = connection
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(patience_s), 0))
         self._lock = threading.Lock()
@@ -105,6 +105,8 @@ class Wire:
                     data = data[sent:]
                 self._connection.sendall(data)
             except OSError:
+                # half a message may be out: nothing after it would be understood
+                self.end()
                 return False
         return True
 
