@@ -1,4 +1,4 @@
-"""Chromium without a window, with a video as its camera: for the browser tests, and for delays measured in a browser."""
+"""Chromium without a window, with a video as its camera: for browser tests, and for delays measured in a browser."""
 
 from __future__ import annotations
 
