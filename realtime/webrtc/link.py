@@ -70,6 +70,8 @@ class MediaLink:
         self._left: set[str] = set()
         """Those that have left while the desk was asked."""
         self._sinks: dict[str, LinkSink] = {}
+        self._dropped: dict[str, list[Callable[[], int]]] = {}
+        """Of each session's sources: how many pictures each has missed."""
         self._stats: _Json = {}
 
     @property
@@ -116,7 +118,11 @@ class MediaLink:
         try:
             if not known:
                 raise SourceEnded("the publisher has left")
-            return LinkSource(reader, fps, timeout_s)
+            source = LinkSource(reader, fps, timeout_s)
+            with self._lock:
+                if session in self._sessions:
+                    self._dropped.setdefault(session, []).append(lambda: source.dropped)
+            return source
         except BaseException:
             reader.close()
             raise
@@ -163,7 +169,8 @@ class MediaLink:
         """Figures of the network, at most a second old; ``{}`` before there are any.
 
             {"sessions": {SID: {"codec": "H264", "size": [640, 480], "frames": 123, "bitrate": 1.2e6, "lost": 0,
-                                "jitter_ms": 1.2, "rtt_ms": null, "viewers": 1, "connected": true, "control": true}},
+                                "jitter_ms": 1.2, "rtt_ms": null, "dropped": 0, "viewers": 1, "connected": true,
+                                "control": true}},
              "streams": {"main" or SID: {"viewers": [{"codec": "H264", "encoder": "libx264", "target_bitrate": 2.5e6,
                                 "bitrate": 9e5, "frames": 99, "dropped": 3, "lost": 0, "rtt_ms": 4.1,
                                 "jitter_ms": 0.3, "connected": true}]}},
@@ -171,9 +178,16 @@ class MediaLink:
              "cpu_s": 12.0}
 
         Bit rates in bit/s. A viewer's ``dropped`` counts pictures that were not encoded for it, ``encoder`` says by
-        what the others were. ``cpu_s`` is the processor time that the media process has used.
+        what the others were; a session's counts those that a newer one replaced before they were read. ``cpu_s`` is
+        the processor time that the media process has used.
         """
-        return self._stats
+        stats = self._stats
+        if not stats:
+            return {}
+        with self._lock:
+            dropped = {session: sum(each() for each in counts) for session, counts in self._dropped.items()}
+        sessions = {key: values | {"dropped": dropped.get(key, 0)} for key, values in stats["sessions"].items()}
+        return stats | {"sessions": sessions}
 
     def close(self, timeout: float = 1.5) -> None:
         """End the media process, within ``timeout`` seconds, and tell the desk; may be called twice."""
@@ -300,6 +314,7 @@ class MediaLink:
                     self._left.add(session)
                 return
             del self._sessions[session]
+            self._dropped.pop(session, None)
         self._desk.closed(session)
 
     def _forget_sessions(self) -> None:
