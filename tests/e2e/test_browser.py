@@ -1,0 +1,400 @@
+"""The page in a real browser: Chromium with a video as its camera, against the real program."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from engines.errors import UsageError
+from realtime.capture import open_source
+from realtime.performer import PERFORMER, Performer, script
+from realtime.portraits import PortraitPicture, load_portrait
+from realtime.stills import FaceFinder
+from tests.browser import apart, followed, go_live, likeness, says, take, take_both, wait_live
+from tests.e2e.test_webrtc_program import program
+from tools.browser import chromium, find_chromium, wait_until, write_camera
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+SIZE = (640, 480)
+OPTIONS = ("--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--size", "640x480")
+DEFAULT = PERFORMER.with_name("portrait.png")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _browser_there() -> None:
+    try:
+        find_chromium()
+    except UsageError as error:
+        pytest.skip(f"{error}: {error.cure}")
+
+
+@pytest.fixture(scope="module")
+def performance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty seconds of the performer, as a camera."""
+    performer = Performer(SIZE)
+    path = tmp_path_factory.mktemp("camera") / "performer.mjpeg"
+    write_camera(path, (performer.picture(script(2.5 + index / 30)) for index in range(360)))
+    performer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(performance: Path) -> Iterator[Browser]:
+    with chromium(performance) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The program with two portraits."""
+    folder = tmp_path_factory.mktemp("program")
+    options = ("--sessions", "3", "--portrait", str(DEFAULT), "--portrait", str(PERFORMER))
+    with program(folder, *OPTIONS, *options) as (_, url):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def default_picture() -> Iterator[PortraitPicture]:
+    with FaceFinder() as finder:
+        yield load_portrait(DEFAULT, SIZE, finder=finder)
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens pages, each in a profile of its own, and closes them; an error on a page fails the test."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_page(url: str, *, width: int = 1280, height: int = 800, **more: object) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, **more)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        # a tab that is shut says goodbye
+        for page in context.pages:
+            page.goto("about:blank")
+        context.close()
+    assert not errors
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of the page go: ``REENACT_SHOTS``, or a folder that pytest keeps."""
+    folder = Path(os.environ.get("REENACT_SHOTS") or tmp_path_factory.mktemp("shots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def follows(page: Page, portrait: PortraitPicture, finder: FaceFinder, least: tuple[float, float]) -> None:
+    """A face is in what comes back; it does what the driver does; everything around it is the portrait's."""
+    page.wait_for_timeout(2000)
+    own, result = take_both(page, 180)
+    driver, driven = followed(finder, own), followed(finder, result)
+    assert len(driven) >= 0.9 * len(result) > 60
+    lips_r, yaw_r = likeness(driver, driven)
+    print(f"lips {lips_r:.2f}, yaw {yaw_r:.2f} over {len(driven)} pictures")
+    assert lips_r >= least[0]
+    assert yaw_r >= least[1]
+    shown, camera = result[-1].image, own[-1].image
+    assert apart(shown, portrait.image) < 8 < apart(camera, portrait.image)
+    assert apart(shown, camera) > 8
+
+
+def test_going_live_with_the_performer(
+    tab: Callable[..., Page], address: str, default_picture: PortraitPicture, face_finder: FaceFinder
+) -> None:
+    page = tab(address)
+    go_live(page)
+    says(page, "pictures a second")
+    follows(page, default_picture, face_finder, (0.65, 0.9))
+
+
+def test_going_live_with_a_real_face(
+    clips: Path, tmp_path: Path, address: str, default_picture: PortraitPicture, face_finder: FaceFinder
+) -> None:
+    source = open_source(str(clips / "lp__d6.mp4"), size=SIZE, fps=30.0, pace="max")
+    path = write_camera(tmp_path / "driver.mjpeg", (source.read().pixels for _ in range(360)))
+    source.close()
+    with chromium(path) as own_browser:
+        page = own_browser.new_page()
+        page.goto(address)
+        go_live(page)
+        follows(page, default_picture, face_finder, (0.6, 0.6))
+        page.goto("about:blank")
+
+
+def test_controls(
+    tab: Callable[..., Page], address: str, default_picture: PortraitPicture, face_finder: FaceFinder
+) -> None:
+    page = tab(address)
+    go_live(page)
+    page.wait_for_timeout(1500)
+
+    page.get_by_role("button", name="Freeze").click()
+    says(page, "frozen")
+    page.wait_for_timeout(600)
+    first, *_, last = take(page, most=20)
+    assert np.abs(first.image.astype(int) - last.image).mean() < 2.0
+    page.get_by_role("button", name="Freeze").click()
+    assert wait_until(page, "!document.getElementById('badges').innerText.includes('Frozen')", 5)
+
+    page.keyboard.press("s")
+    says(page, "slate is on")
+    page.wait_for_timeout(600)
+    assert not face_finder.find(take(page)[0].image)
+    page.keyboard.press("s")
+    assert wait_until(page, "!document.getElementById('badges').innerText.includes('Slate')", 5)
+
+    buttons = page.locator("#portraits button")
+    assert buttons.count() == 2
+    buttons.nth(1).click()
+    assert wait_until(page, _pressed(1), 5)
+    page.wait_for_timeout(800)
+    assert apart(take(page)[0].image, default_picture.image) > 8
+
+    page.locator("#gain").fill("1.6")
+    says(page, "gain 1.6")
+    page.get_by_text("Head only").click()
+    assert wait_until(page, "document.querySelector('input[value=pose]').checked", 5)
+    page.get_by_text("Painted", exact=True).click()
+    page.get_by_role("button", name="Calibrate").click()
+    page.wait_for_timeout(2500)
+    # what the server says wins over what was pressed
+    assert page.locator("input[value=pose]").is_checked()
+    assert page.locator("input[value=painted]").is_checked()
+    assert page.locator("#gain").input_value() == "1.6"
+
+
+def _pressed(index: int) -> str:
+    return f"document.querySelector('#portraits button[data-index=\"{index}\"]').ariaPressed === 'true'"
+
+
+def test_a_portrait_of_ones_own(tab: Callable[..., Page], address: str, tmp_path: Path) -> None:
+    page = tab(address)
+    # chosen before going live, it is put on as soon as there is a session
+    page.set_input_files("#upload", PERFORMER)
+    go_live(page)
+    assert wait_until(page, "document.querySelectorAll('#portraits button').length === 3", 15)
+    assert wait_until(page, _pressed(2), 15)
+    rubbish = tmp_path / "rubbish.jpg"
+    rubbish.write_bytes(b"not a picture")
+    page.set_input_files("#upload", rubbish)
+    assert wait_until(page, "document.getElementById('said').classList.contains('warn')", 15)
+    assert page.locator("#portraits button").count() == 3
+
+
+def test_a_viewer_comes_and_goes(tab: Callable[..., Page], address: str, face_finder: FaceFinder) -> None:
+    page = tab(address)
+    go_live(page)
+    link = _link(page)
+    assert link.startswith(address)
+    viewer = tab(link)
+    wait_live(viewer)
+    says(page, "1 watching")
+    assert face_finder.find(take(viewer)[0].image)
+    # a viewer gets a picture, and nothing to control
+    assert viewer.locator("#go").is_hidden()
+    assert viewer.locator("#dock").is_hidden()
+    viewer.goto("about:blank")
+    assert wait_until(page, "!document.getElementById('facts').innerText.includes('watching')", 20)
+    assert face_finder.find(take(page)[0].image)
+
+
+def test_a_link_to_nothing(tab: Callable[..., Page], address: str) -> None:
+    says(tab(f"{address}?watch=nobody"), "Nothing to see right now")
+
+
+def test_a_full_server_is_tried_again_by_itself(tab: Callable[..., Page], tmp_path: Path) -> None:
+    with program(tmp_path, *OPTIONS, "--sessions", "1") as (_, url):
+        first = tab(url)
+        go_live(first)
+        second = tab(url)
+        second.click("#go")
+        says(second, "All places are taken")
+        says(second, "Trying again")
+        first.get_by_role("button", name="Stop").click()
+        wait_live(second)
+
+
+def test_the_connection_comes_back_by_itself(tab: Callable[..., Page], tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--camera", "webrtc", "--sink", f"webrtc:127.0.0.1:{port}", "--size", "640x480", "--sessions", "2"]
+    with program(tmp_path, *options) as (_, url):
+        page = tab(url)
+        go_live(page)
+        page.get_by_role("button", name="Mirror").click()
+        says(page, "mirrored")
+        page.wait_for_timeout(1200)
+    says(page, "connection broke")
+    with program(tmp_path, *options):
+        wait_live(page)
+        # what was set is set again
+        assert wait_until(page, "document.querySelector('[data-command=mirror]').ariaPressed === 'true'", 15)
+        assert wait_until(page, "document.getElementById('own').classList.contains('flipped')", 15)
+        page.goto("about:blank")
+
+
+def test_a_server_with_a_token(tab: Callable[..., Page], tmp_path: Path) -> None:
+    with program(tmp_path, *OPTIONS, "--sessions", "1", REENACT_TOKEN="open sesame") as (_, url):
+        page = tab(url)
+        field = page.get_by_label("Token")
+        field.fill("wrong")
+        field.press("Enter")
+        page.get_by_label("Token").fill("open sesame")
+        page.get_by_label("Token").press("Enter")
+        page.get_by_role("button", name="Go live").first.wait_for()
+        # the token is lost while the page is open
+        page.context.clear_cookies()
+        page.click("#go")
+        says(page, "asks for its token")
+
+
+CAMERAS = {
+    "NotAllowedError": "The camera is not allowed",
+    "NotFoundError": "No camera found",
+    "NotReadableError": "The camera is busy",
+}
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+def test_words_for_a_camera_that_does_not_open(name: str, tab: Callable[..., Page], address: str) -> None:
+    page = tab("about:blank")
+    page.add_init_script(f"navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', '{name}'))")
+    page.goto(address)
+    page.click("#go")
+    says(page, CAMERAS[name])
+    assert page.get_by_role("alert").first.inner_text().startswith(CAMERAS[name])
+    page.get_by_role("button", name="Back").click()
+    says(page, "Become this portrait")
+
+
+def test_a_camera_that_the_person_refuses(performance: Path, address: str) -> None:
+    with chromium(performance, allowed=False) as own_browser:
+        page = own_browser.new_page()
+        page.goto(address)
+        page.click("#go")
+        says(page, "The camera is not allowed")
+
+
+def test_the_main_run_is_shown_at_once(tab: Callable[..., Page], tmp_path: Path, face_finder: FaceFinder) -> None:
+    options = ["--camera", "performer", "--sink", "webrtc:127.0.0.1:0", "--size", "640x480", "--sessions", "2"]
+    with program(tmp_path, *options) as (_, url):
+        page = tab(url)
+        wait_live(page)
+        assert face_finder.find(take(page)[0].image)
+        says(page, "the performer")
+        page.get_by_role("button", name="Slate").click()
+        says(page, "slate is on")
+        page.get_by_role("button", name="Slate").click()
+        page.get_by_role("button", name="Use this browser's camera instead").click()
+        wait_live(page)
+        assert page.locator("#own").is_visible()
+        page.get_by_role("button", name="Stop").click()
+        assert wait_until(page, "document.body.dataset.mode === 'main'", 10)
+        wait_live(page)
+        page.goto("about:blank")
+
+
+def test_by_keyboard_alone_and_to_a_screen_reader(tab: Callable[..., Page], address: str) -> None:
+    page = tab(address)
+    page.get_by_role("button", name="Go live").first.wait_for()
+    page.locator("body").press("Tab")
+    seen = []
+    for _ in range(12):
+        seen.append(page.evaluate("document.activeElement.innerText || document.activeElement.id"))
+        if "Go live" in seen[-1]:
+            break
+        page.keyboard.press("Tab")
+    assert "Go live" in seen[-1], seen
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    page.keyboard.press("Enter")
+    wait_live(page)
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, video, [role=img]")].filter((each) =>
+          !(each.innerText || each.getAttribute("aria-label") || each.title || (each.labels && each.labels.length)))
+          .map((each) => each.outerHTML)"""
+    )
+    assert unnamed == []
+    assert page.locator("h1").count() == 1
+    assert page.locator("[aria-live=polite]").count() >= 1
+    says(page, "find the face")
+    assert re.match(r"Delay \d+ milliseconds", page.locator("#chart").get_attribute("aria-label") or "")
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate("getComputedStyle(document.querySelector('.dot')).animationName") == "none"
+
+
+def test_every_control_fits_a_phone(tab: Callable[..., Page], address: str) -> None:
+    page = tab(address, width=360, height=740, is_mobile=True, has_touch=True)
+    go_live(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    small = page.evaluate(
+        """() => [...document.querySelectorAll("button, select, .add, .choice label")]
+          .filter((each) => each.offsetParent && (each.offsetHeight < 40 || each.offsetWidth < 40))
+          .map((each) => each.outerHTML)"""
+    )
+    assert small == []
+
+
+def test_nothing_is_fetched_from_elsewhere(browser: Browser, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    asked: list[str] = []
+    broken: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: broken.append(message.text) if "Security Policy" in message.text else None)
+    response = page.goto(address)
+    says(page, "Become this portrait")
+    assert response is not None
+    policy = response.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "script-src 'self'" in policy
+    assert all(url.startswith((address, "blob:", "data:")) for url in asked)
+    assert broken == []
+    context.close()
+
+
+def test_pictures_of_the_page(tab: Callable[..., Page], address: str, shots: Path) -> None:
+    page = tab(address)
+    says(page, "Become this portrait")
+    page.screenshot(path=shots / "ready-light.png")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(300)
+    page.screenshot(path=shots / "ready-dark.png")
+    go_live(page)
+    page.wait_for_timeout(6000)
+    page.screenshot(path=shots / "live-dark.png")
+    page.emulate_media(color_scheme="light")
+    page.wait_for_timeout(300)
+    page.screenshot(path=shots / "live-light.png")
+    link = _link(page)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(300)
+    page.screenshot(path=shots / "live-phone.png", full_page=True)
+    viewer = tab(link, width=390, height=844)
+    wait_live(viewer)
+    viewer.screenshot(path=shots / "watch-phone.png")
+    assert all((shots / name).stat().st_size > 20_000 for name in ("ready-dark.png", "live-light.png"))
+
+
+def _link(page: Page) -> str:
+    page.get_by_role("button", name="Share").click()
+    link = page.get_by_label("Link for viewers").input_value()
+    page.keyboard.press("Escape")
+    return link
