@@ -129,6 +129,7 @@ def _command(
     token_file: Annotated[str | None, _option("token_file", "FILE", "--token-file")] = None,
     sessions: Annotated[str | None, _option("sessions", "N")] = None,
     ice_server: Annotated[list[str] | None, _option("ice_server", "URL[,USER,PASSWORD]", "--ice-server")] = None,
+    server_name: Annotated[list[str] | None, _option("server_name", "NAME", "--server-name")] = None,
     bitrate: Annotated[str | None, _option("bitrate", "KBIT")] = None,
     jitter_mend: Annotated[bool | None, _option("jitter_mend", "", "--jitter-mend/--no-jitter-mend")] = None,
     config: Annotated[
@@ -162,6 +163,7 @@ def _command(
         "token_file": token_file,
         "sessions": _number(sessions),
         "ice_server": ice_server,
+        "server_name": server_name,
         "bitrate": _number(bitrate),
         "jitter_mend": jitter_mend,
         "relay_code": relay_code,

@@ -107,6 +107,7 @@ _Path = Annotated[Path, BeforeValidator(_path)]
 _Generator = Annotated[str, BeforeValidator(_generator)]
 _Sink = Annotated[str, BeforeValidator(_sink)]
 _IceServer = Annotated[IceServer, BeforeValidator(_ice_server)]
+_ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(:\d{1,5})?$")]
 
 
 class Config(BaseModel):
@@ -162,6 +163,9 @@ class Config(BaseModel):
     )
     ice_server: Annotated[tuple[_IceServer, ...], BeforeValidator(_several)] = Field(
         default=(), exclude=True, description="stun:HOST or turn:HOST,USER,PASSWORD; in TOML also url and secret"
+    )
+    server_name: Annotated[tuple[_ServerName, ...], BeforeValidator(_several)] = Field(
+        default=(), description="another name that the page is opened under, NAME or NAME:PORT, as through a proxy"
     )
     bitrate: int = Field(
         default=6000, ge=100, le=100_000, description="the most kilobits a second of video for a viewer, 100 to 100000"

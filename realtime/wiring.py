@@ -154,6 +154,7 @@ def _open_media(config: Config, say: Say, stack: ExitStack) -> Media | None:
         host=host,
         port=port,
         token=config.token,
+        names=config.server_name,
         ice_servers=config.ice_server,
         max_bitrate=1000 * config.bitrate,
         start_bitrate=min(START_BITRATE, 1000 * config.bitrate),

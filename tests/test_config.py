@@ -47,6 +47,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         token_file = "token.txt"
         sessions = 3
         ice_server = ["stun:stun.example.org", { url = "turn:turn.example.org", secret = "s" }]
+        server_name = ["portrait.example", "other.example:8443"]
         bitrate = 4000
         jitter_mend = false
         relay_code = true
