@@ -91,7 +91,7 @@ def test_on_loopback_only_its_own_names_serve(host: str | None, expected: int) -
 
 
 def test_names_of_a_proxy_can_be_allowed() -> None:
-    gate = Gate(ServerSettings(names=("portrait.example", "other.example:8443")))
+    gate = Gate(ServerSettings(names=("portrait.example", "other.example:8443"), token="t"))
     assert status(gate.place("portrait.example", "https://portrait.example", None, visit=False)) == 200
     assert status(gate.place("other.example:8443", None, None, visit=False)) == 200
     assert status(gate.place("other.example", None, None, visit=False)) == 403

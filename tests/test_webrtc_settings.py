@@ -22,6 +22,12 @@ def test_in_reach_of_others_a_token_is_needed(host: str) -> None:
     assert ServerSettings(host=host, token="secret").token == "secret"
 
 
+def test_behind_a_proxy_a_token_is_needed_too() -> None:
+    with pytest.raises(UsageError, match=r"portrait\.example .* no token"):
+        ServerSettings(names=("portrait.example",))
+    assert ServerSettings(names=("portrait.example",), token="secret").loopback
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.5.5", "localhost", "::1", "[::1]"])
 def test_loopback_needs_none(host: str) -> None:
     assert is_loopback(host)

@@ -94,9 +94,10 @@ class ServerSettings:
             raise UsageError(f"{self.port} is no port, expected 0 to 65535", cure="choose another port")
         if self.token is not None and not self.token.strip():
             raise UsageError("the token is empty", cure="give a token, such as: openssl rand -hex 16")
-        if self.token is None and not self.loopback:
+        if self.token is None and (self.names or not self.loopback):
+            # whoever names it otherwise has a proxy before it, which others reach
             raise UsageError(
-                f"{self.host} is in reach of other machines and there is no token",
+                f"{self.names[0] if self.names else self.host} is in reach of other machines and there is no token",
                 cure="give one with --token, or serve on 127.0.0.1",
             )
         if not 0 < self.min_bitrate <= self.start_bitrate <= self.max_bitrate:
