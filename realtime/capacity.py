@@ -29,7 +29,7 @@ class Capacity:
     sessions: int
     """At least one."""
     frame_ms: float
-    """Processor time of a frame: tracked, generated, and encoded for one viewer."""
+    """Time of a frame: tracked, generated, and encoded for one viewer."""
 
     def __str__(self) -> str:
         return (
@@ -39,7 +39,7 @@ class Capacity:
 
 
 def measure(tracker: Tracker, generator: Generator, size: tuple[int, int], *, busy: int = 0) -> Capacity:
-    """Time a session's work on a few frames, in processor time of this thread's process; takes half a second.
+    """Time a session's work on a few frames; takes half a second. The quickest counts: others slow the rest down.
 
     ``busy`` runs of the same cost are there already. The caller owns and closes tracker and generator.
     """
@@ -50,15 +50,13 @@ def measure(tracker: Tracker, generator: Generator, size: tuple[int, int], *, bu
     times = []
     for index in range(_WARM_UP + _FRAMES):
         time_ns = (index + 1) * 33_333_333
-        started = time.thread_time()
-        wall = time.perf_counter()
+        started = time.perf_counter()
         frame = Frame(picture.image, PixelFormat.RGB, index, Stamps(time_ns), time_ns)
         face = tracker.track(frame)
         made = generator.drive(portrait, motion.update(face, time_ns), picture.image)
         encoder.encode(made)
-        # native libraries work on threads of their own: the wall clock sees those, unless others take the processor
-        times.append(max(time.thread_time() - started, time.perf_counter() - wall))
-    cost = float(np.median(times[_WARM_UP:]))
+        times.append(time.perf_counter() - started)
+    cost = min(times[_WARM_UP:])
     room = SHARE * (os.cpu_count() or 1) / (FPS * cost)
     return Capacity(int(np.clip(room - busy, 1, MOST)), 1e3 * cost)
 
