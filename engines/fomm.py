@@ -99,7 +99,8 @@ class ResBlock2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.relu(self.norm1(x)))  # (B, C, H, W)
-        return x + self.conv2(F.relu(self.norm2(y)))  # (B, C, H, W)
+        out: Tensor = x + self.conv2(F.relu(self.norm2(y)))  # (B, C, H, W)
+        return out
 
 
 class Encoder(nn.Module):
@@ -165,9 +166,14 @@ class AntiAliasDown(nn.Module):
 
 def coordinate_grid(height: int, width: int, device: torch.device) -> Tensor:
     """Where each pixel lies: (height, width, 2) float32, x y, the outermost pixels' centres at -1 and 1."""
-    y = torch.linspace(-1, 1, height, device=device).view(height, 1).expand(height, width)
-    x = torch.linspace(-1, 1, width, device=device).view(1, width).expand(height, width)
+    y = _ticks(height, device).view(height, 1).expand(height, width)
+    x = _ticks(width, device).view(1, width).expand(height, width)
     return torch.stack([x, y], dim=-1)
+
+
+def _ticks(points: int, device: torch.device) -> Tensor:
+    # rounded as the published networks round it, which linspace does not
+    return 2 * (torch.arange(points, device=device, dtype=torch.float32) / (points - 1)) - 1
 
 
 def sample(picture: Tensor, grid: Tensor) -> Tensor:
@@ -194,10 +200,11 @@ class KeypointDetector(nn.Module):
         logits = self.kp(seen)  # (B, K, 58, 58)
         batch, _, height, width = logits.shape
         heat = (logits.reshape(batch, KEYPOINTS, -1) / _TEMPERATURE).softmax(dim=2)  # (B, K, 58*58)
-        grid = coordinate_grid(height, width, image.device).reshape(-1, 2)  # (58*58, 2)
+        grid = coordinate_grid(height, width, image.device)  # (58, 58, 2)
+        value = (heat.reshape(batch, KEYPOINTS, height, width, 1) * grid).sum(dim=(2, 3))  # (B, K, 2)
         frames = self.jacobian(seen).reshape(batch, KEYPOINTS, 4, -1)  # (B, K, 4, 58*58)
         jacobian = (heat.unsqueeze(2) * frames).sum(dim=3)  # (B, K, 4)
-        return Keypoints(heat @ grid, jacobian.reshape(batch, KEYPOINTS, 2, 2))
+        return Keypoints(value, jacobian.reshape(batch, KEYPOINTS, 2, 2))
 
 
 def inverse_2x2(m: Tensor) -> Tensor:
@@ -219,7 +226,7 @@ def relative_keypoints(source: Keypoints, driving: Keypoints, neutral: Keypoints
 
 def gaussians(kp: Tensor) -> Tensor:
     """exp(-|p - x_k|^2 / 0.02) at each pixel: (B, K, 2) -> (B, K, 64, 64)."""
-    at = torch.linspace(-1, 1, _SMALL, device=kp.device)  # (64,)
+    at = _ticks(_SMALL, kp.device)  # (64,)
     bells = torch.exp(-0.5 / _KP_VARIANCE * (at - kp.unsqueeze(3)) ** 2)  # (B, K, 2, 64)
     return bells[:, :, 1, :, None] * bells[:, :, 0, None, :]  # (B, K, 64, 64)
 
@@ -291,7 +298,7 @@ class OcclusionAwareGenerator(nn.Module):
 
     def encode(self, source: Tensor) -> Tensor:
         """The source's features, which depend on it alone: (B, 256, 64, 64)."""
-        x = self.first(source)  # (B, 64, 256, 256)
+        x: Tensor = self.first(source)  # (B, 64, 256, 256)
         for block in self.down_blocks:
             x = block(x)  # (B, 128, 128, 128), (B, 256, 64, 64)
         return x

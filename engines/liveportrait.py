@@ -63,7 +63,8 @@ class SameBlock2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.conv(x))  # (B, outer, H, W)
-        return F.leaky_relu(y, self.slope) if self.slope else F.relu(y)
+        out: Tensor = F.leaky_relu(y, self.slope) if self.slope else F.relu(y)
+        return out
 
 
 class DownBlock2d(nn.Module):
@@ -90,7 +91,8 @@ class ResBlock3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.relu(self.norm1(x)))  # (B, C, D, H, W)
-        return x + self.conv2(F.relu(self.norm2(y)))  # (B, C, D, H, W)
+        out: Tensor = x + self.conv2(F.relu(self.norm2(y)))  # (B, C, D, H, W)
+        return out
 
 
 class DownBlock3d(nn.Module):
@@ -172,10 +174,15 @@ class Hourglass3d(nn.Module):
 
 def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -> Tensor:
     """Where each voxel lies: (depth, height, width, 3) float32, x y z, the outermost voxels' centres at -1 and 1."""
-    z = torch.linspace(-1, 1, depth, device=device).view(depth, 1, 1).expand(depth, height, width)
-    y = torch.linspace(-1, 1, height, device=device).view(1, height, 1).expand(depth, height, width)
-    x = torch.linspace(-1, 1, width, device=device).view(1, 1, width).expand(depth, height, width)
+    z = _ticks(depth, device).view(depth, 1, 1).expand(depth, height, width)
+    y = _ticks(height, device).view(1, height, 1).expand(depth, height, width)
+    x = _ticks(width, device).view(1, 1, width).expand(depth, height, width)
     return torch.stack([x, y, z], dim=-1)
+
+
+def _ticks(points: int, device: torch.device) -> Tensor:
+    # rounded as the published networks round it, which linspace does not
+    return 2 * (torch.arange(points, device=device, dtype=torch.float32) / (points - 1)) - 1
 
 
 def sample_native(volume: Tensor, grid: Tensor) -> Tensor:
@@ -267,7 +274,8 @@ class GRN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)  # (B, 1, 1, C)
         relative = energy / (energy.mean(dim=-1, keepdim=True) + 1e-6)  # (B, 1, 1, C)
-        return self.gamma * (x * relative) + self.beta + x  # (B, H, W, C)
+        out: Tensor = self.gamma * (x * relative) + self.beta + x  # (B, H, W, C)
+        return out
 
 
 class ConvNextBlock(nn.Module):
@@ -285,7 +293,8 @@ class ConvNextBlock(nn.Module):
         y = self.dwconv(x).permute(0, 2, 3, 1)  # (B, H, W, C)
         y = F.gelu(self.pwconv1(self.norm(y)))  # (B, H, W, 4C)
         y = self.pwconv2(self.grn(y))  # (B, H, W, C)
-        return x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
+        out: Tensor = x + y.permute(0, 3, 1, 2)  # (B, C, H, W)
+        return out
 
 
 class Pose(NamedTuple):
@@ -459,7 +468,7 @@ def gaussians(kp: Tensor) -> Tensor:
     """exp(-|p - x_k|^2 / 0.02) at each voxel, as a product of three 1-D ones: (B, K, 3) -> (B, K, 16, 64, 64)."""
 
     def along(points: int, values: Tensor) -> Tensor:
-        at = torch.linspace(-1, 1, points, device=kp.device)  # (points,)
+        at = _ticks(points, kp.device)  # (points,)
         return torch.exp(-0.5 / _KP_VARIANCE * (at - values.unsqueeze(2)) ** 2)  # (B, K, points)
 
     x, y, z = along(_PLANE, kp[:, :, 0]), along(_PLANE, kp[:, :, 1]), along(_DEPTH, kp[:, :, 2])
@@ -577,7 +586,8 @@ class SPADE(nn.Module):
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         near = label if label.shape[2] == x.shape[2] else F.interpolate(label, size=x.shape[2:])  # (B, labels, H, W)
         shared = self.mlp_shared(near)  # (B, 128, H, W)
-        return F.instance_norm(x) * (1 + self.mlp_gamma(shared)) + self.mlp_beta(shared)  # (B, C, H, W)
+        out: Tensor = F.instance_norm(x) * (1 + self.mlp_gamma(shared)) + self.mlp_beta(shared)  # (B, C, H, W)
+        return out
 
 
 class SPADEResnetBlock(nn.Module):
@@ -621,8 +631,8 @@ class SPADEDecoder(nn.Module):
             x = self.get_submodule(f"G_middle_{index}")(x, feature)  # (B, 512, 64, 64)
         x = self.up_0(F.interpolate(x, scale_factor=2.0), feature)  # (B, 256, 128, 128)
         x = self.up_1(F.interpolate(x, scale_factor=2.0), feature)  # (B, 64, 256, 256)
-        x = self.conv_img(F.leaky_relu(x, 0.2))  # (B, 3, 512, 512)
-        return x.sigmoid()
+        out: Tensor = self.conv_img(F.leaky_relu(x, 0.2))  # (B, 3, 512, 512)
+        return out.sigmoid()
 
 
 MODULES: dict[str, type[nn.Module]] = {
