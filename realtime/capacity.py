@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,14 @@ class Capacity:
         )
 
 
-def measure(tracker: Tracker, generator: Generator, size: tuple[int, int], *, busy: int = 0) -> Capacity:
+def measure(
+    tracker: Tracker,
+    generator: Generator,
+    size: tuple[int, int],
+    *,
+    busy: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Capacity:
     """Time a session's work on a few frames; takes half a second. The quickest counts: others slow the rest down.
 
     ``busy`` runs of the same cost are there already. The caller owns and closes tracker and generator.
@@ -50,12 +58,12 @@ def measure(tracker: Tracker, generator: Generator, size: tuple[int, int], *, bu
     times = []
     for index in range(_WARM_UP + _FRAMES):
         time_ns = (index + 1) * 33_333_333
-        started = time.perf_counter()
+        started = clock()
         frame = Frame(picture.image, PixelFormat.RGB, index, Stamps(time_ns), time_ns)
         face = tracker.track(frame)
         made = generator.drive(portrait, motion.update(face, time_ns), picture.image)
         encoder.encode(made)
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     cost = min(times[_WARM_UP:])
     room = SHARE * (os.cpu_count() or 1) / (FPS * cost)
     return Capacity(int(np.clip(room - busy, 1, MOST)), 1e3 * cost)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from engines.types import Motion
@@ -11,15 +9,19 @@ from realtime.capacity import MOST, Capacity, measure
 from tests.fakes import SIZE, FakeGenerator, FakeTracker
 
 
-def slow(seconds: float) -> FakeGenerator:
-    """A generator that keeps a processor busy for so long."""
+class Machine:
+    """Generates at a pace of its own, on a clock of its own."""
 
-    def work(_: Motion) -> None:
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            pass
+    def __init__(self, frame_s: float) -> None:
+        self.now = 0.0
+        self._frame_s = frame_s
+        self.generator = FakeGenerator(self._work)
 
-    return FakeGenerator(work)
+    def _work(self, _: Motion) -> None:
+        self.now += self._frame_s
+
+    def sustains(self, busy: int = 0) -> Capacity:
+        return measure(FakeTracker(), self.generator, SIZE, busy=busy, clock=lambda: self.now)
 
 
 @pytest.fixture(autouse=True)
@@ -27,21 +29,13 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
 
 
-def test_a_slow_machine_takes_one_all_the_same() -> None:
-    capacity = measure(FakeTracker(), slow(0.06), SIZE)
-    assert capacity.sessions == 1
-    assert capacity.frame_ms >= 60
-
-
-def test_what_runs_already_takes_its_share() -> None:
-    alone = measure(FakeTracker(), slow(0.012), SIZE)
-    beside = measure(FakeTracker(), slow(0.012), SIZE, busy=1)
-    assert 2 <= alone.sessions <= 4
-    assert beside.sessions < alone.sessions
-
-
-def test_there_is_a_most() -> None:
-    assert measure(FakeTracker(), FakeGenerator(), SIZE).sessions <= MOST
+@pytest.mark.parametrize(
+    ("frame_s", "busy", "sessions"), [(0.06, 0, 1), (0.0134, 0, 3), (0.0134, 1, 2), (1e-6, 0, MOST)]
+)
+def test_as_many_as_fit_into_the_time_between_two_frames(frame_s: float, busy: int, sessions: int) -> None:
+    capacity = Machine(frame_s).sustains(busy)
+    assert capacity.sessions == sessions
+    assert capacity.frame_ms == pytest.approx(1e3 * frame_s)
 
 
 def test_it_says_how_the_number_came_about() -> None:
