@@ -9,11 +9,13 @@ import math
 import mimetypes
 import socket
 from collections.abc import Awaitable, Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from aiohttp import web
+from yarl import URL
 
 from realtime.webrtc.hub import DeskError, FullError, Hub
 from realtime.webrtc.peers import MAX_MESSAGE, Peer
@@ -157,7 +159,9 @@ class MediaServer:
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request, MAX_MESSAGE)
         form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
-        return self._enter(request, form.get("token", [""])[0], "/")
+        watch = request.query.get("watch")
+        there = "/" if watch is None else str(URL("/").with_query(watch=watch))
+        return self._enter(request, form.get("token", [""])[0], there)
 
     def _enter(self, request: web.Request, token: str, there: str) -> web.Response:
         if not self.gate.right(token):
@@ -302,7 +306,10 @@ def _refusal(request: web.Request, denied: Denied) -> web.Response:
     if denied.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="reenact"'
         if request.method in ("GET", "POST") and "text/html" in request.headers.get("Accept", ""):
-            return web.Response(status=401, text=SIGN_IN, content_type="text/html", headers=headers)
+            watch = request.query.get("watch")
+            there = "/sign-in" if watch is None else escape(str(URL("/sign-in").with_query(watch=watch)))
+            form = SIGN_IN.replace('"/sign-in"', f'"{there}"')
+            return web.Response(status=401, text=form, content_type="text/html", headers=headers)
     return ProblemError(denied.status, denied.found, denied.expected, denied.cure, headers).response()
 
 
