@@ -147,23 +147,27 @@ function watchFor(signal, url) {
   const video = el("result");
   return keep({
     open: (within) => watch(url, (stream) => {
-      if (page.peers.in && !video.hidden) video.dataset.stale = "";
       video.srcObject = stream;
-      firstFrame(video, signal);
+      firstFrame(video, stream, signal);
     }, within),
     up: (peer) => {
       page.peers.in = peer;
       page.figures.in = new Figures(peer.pc);
     },
-    down: () => view.pill("warn", "Connection lost"),
+    down: () => {
+      view.pill("warn", "Connection lost");
+      video.hidden = true;
+      view.still(gallery.picture);
+    },
     pause: (error, waitMs) => paused(error, waitMs, "watch"),
     signal,
   });
 }
 
-function firstFrame(video, signal) {
+function firstFrame(video, stream, signal) {
   const shown = () => {
-    if (signal.aborted) return;
+    // a track that ends without a picture shows a black one
+    if (signal.aborted || video.srcObject !== stream || stream.getVideoTracks()[0].readyState === "ended") return;
     video.hidden = false;
     el("stage").style.setProperty("--ratio", `${video.videoWidth} / ${video.videoHeight}`);
     el("fullscreen").hidden = false;
