@@ -221,3 +221,25 @@ def test_a_publisher_may_send_at_the_first_rate_until_the_network_is_seen_to_be_
             arrival_time_ms=now, abs_send_time=(now << 18) // 1000 & 0xFFFFFF, payload_size=400, ssrc=1
         )
     assert 200_000 <= estimate[0] < 1_000_000
+
+
+def test_other_profiles_of_h264_are_agreed_to_after_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aiortc import rtcrtpreceiver, rtcrtpsender
+    from aiortc.codecs import CODECS
+
+    monkeypatch.setitem(CODECS, "video", list(CODECS["video"]))
+    for module, name in (
+        (rtcrtpsender, "get_encoder"),
+        (rtcrtpreceiver, "get_decoder"),
+        (rtcrtpreceiver, "RemoteBitrateEstimator"),
+    ):
+        monkeypatch.setattr(module, name, vars(module)[name])
+    codecs = Codecs(ServerSettings())
+    codecs.install()
+    codecs.install()
+    profiles = [codec.parameters.get("profile-level-id") for codec in CODECS["video"] if codec.name == "H264"]
+    assert profiles == ["42001f", "42e01f", "4d001f", "64001f", "640c1f"]
+    types = [codec.payloadType for codec in CODECS["video"]]
+    assert len(set(types)) == len(types)
+    assert vars(rtcrtpsender)["get_encoder"](capability("libx264")).name == codecs.h264()
+    assert isinstance(vars(rtcrtpreceiver)["get_decoder"](capability("libvpx")), Decoder)

@@ -17,7 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import UsageError
@@ -41,6 +41,8 @@ _KEY_S = 10.0
 """A key frame at least so often, for whoever records."""
 _GUESSED_FPS = 30
 LATE_S = 0.5
+_PROFILES = ("4d001f", "64001f", "640c1f")
+"""H.264 Main, High and Constrained High: what encoders beside browsers offer. All can be decoded here."""
 logger = logging.getLogger(__name__)
 
 
@@ -295,6 +297,25 @@ def h264_works(name: str) -> bool:
         return False
 
 
+def _know_profiles() -> None:
+    """Have aiortc agree to more profiles of H.264 than Baseline, after that."""
+    from aiortc.codecs import CODECS
+    from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+
+    video = CODECS["video"]
+    known = {codec.parameters.get("profile-level-id") for codec in video}
+    like = next(codec for codec in video if codec.name == "H264")
+    free = max(codec.payloadType or 0 for codec in video) + 1
+    for profile in _PROFILES:
+        if profile in known:
+            continue
+        parameters = like.parameters | {"profile-level-id": profile}
+        video.append(replace(like, payloadType=free, parameters=parameters))
+        rtx = RTCRtpCodecParameters("video/rtx", CLOCK, payloadType=free + 1, parameters={"apt": free})
+        video.append(rtx)
+        free += 2
+
+
 class Codecs:
     """Makes encoders and decoders as the settings want them; ``install`` has aiortc ask here."""
 
@@ -365,6 +386,7 @@ class Codecs:
         from aiortc import rtcrtpreceiver, rtcrtpsender
 
         self.h264()
+        _know_profiles()
         vars(rtcrtpreceiver)["RemoteBitrateEstimator"] = self.estimator
         vars(rtcrtpsender)["get_encoder"] = self.encoder
         vars(rtcrtpreceiver)["get_decoder"] = self.decoder
