@@ -16,7 +16,7 @@ from aiortc import rtcicetransport
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from realtime.webrtc import gathering
+from realtime.webrtc import gathering, hub
 from realtime.webrtc.hub import DeskError, Hub
 from realtime.webrtc.security import HEADERS
 from realtime.webrtc.server import MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
@@ -73,8 +73,8 @@ def run(page: Path, check: Callable[[Fixture], Awaitable[None]], **options: Any)
 
     async def serve() -> None:
         chosen, line = ServerSettings(**{"port": 0, **options}), FakeLine()
-        hub = Hub(chosen, line)
-        runner = web.AppRunner(MediaServer(chosen, hub, page).app(), access_log=None)
+        house = Hub(chosen, line)
+        runner = web.AppRunner(MediaServer(chosen, house, page).app(), access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -82,9 +82,9 @@ def run(page: Path, check: Callable[[Fixture], Awaitable[None]], **options: Any)
         jar = aiohttp.CookieJar(unsafe=True)
         try:
             async with aiohttp.ClientSession(cookie_jar=jar) as http:
-                await check(Fixture(line, hub, http, f"http://127.0.0.1:{port}"))
+                await check(Fixture(line, house, http, f"http://127.0.0.1:{port}"))
         finally:
-            await hub.close()
+            await house.close()
             await runner.cleanup()
 
     asyncio.run(serve())
@@ -366,6 +366,31 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         assert server.line.told[0] == {"say": "closed", "session": session}
 
     run(page, check, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.1)
+
+
+def test_no_server_outside_is_contacted_by_default(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_: type) -> list[Any]:
+        raise AssertionError("a public STUN server would be asked")
+
+    monkeypatch.setattr(rtcicetransport.RTCIceGatherer, "getDefaultIceServers", classmethod(ask))
+
+    async def check(server: Fixture) -> None:
+        status, headers, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+        assert status == 201
+        assert "ice-server" not in ", ".join(headers.getall("Link"))
+
+    run(page, check)
+
+
+def test_there_is_an_end_to_publishers_on_their_way(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "MOST_PUBLISHERS", 1)
+
+    async def check(server: Fixture) -> None:
+        for expected in (201, 503):
+            status, _, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+            assert status == expected
+
+    run(page, check)
 
 
 def test_codecs_nobody_has_are_said(page: Path) -> None:

@@ -21,9 +21,11 @@ from realtime.webrtc.wire import Message
 
 MAIN = "main"
 SWEEP_S = 1.0
+MOST_PUBLISHERS = 64
+"""Whatever the desk would grant."""
 _OPEN_S = 10.0
 _CONTROL_S = 5.0
-_VIEWER_RETRY_S = 10.0
+_RETRY_S = 10.0
 logger = logging.getLogger(__name__)
 
 
@@ -67,6 +69,8 @@ class Hub:
 
     async def publish(self, offer: Offer) -> tuple[Publisher, str]:
         """Open a session for a publisher; it and the answer. Raises FullError, SdpError, DeskError."""
+        if len(self.publishers) >= MOST_PUBLISHERS:
+            raise FullError(_RETRY_S, f"{MOST_PUBLISHERS} publishers are here or coming")
         session, watch = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
         publisher = Publisher(session, watch, self.settings, lambda: self.end(session), self.control)
         self.publishers[session] = publisher
@@ -90,7 +94,7 @@ class Hub:
         """
         stream = self._stream(watch)
         if len(self.viewers) + self._opening >= self.settings.max_viewers:
-            raise FullError(_VIEWER_RETRY_S, f"{self.settings.max_viewers} viewers are watching already")
+            raise FullError(_RETRY_S, f"{self.settings.max_viewers} viewers are watching already")
         identity = secrets.token_urlsafe(16)
         self._opening += 1
         viewer = Viewer(stream, self.codecs, self.settings, lambda: self.end(identity))

@@ -361,7 +361,9 @@ def _request(values: _Json, body: bytes) -> ApiRequest:
 def _listen(host: str, port: int) -> socket.socket:
     cure = "choose another address: --sink webrtc:HOST:PORT"
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
     except OSError as error:
         raise SinkMissing(f"{host} is no address: {error.strerror or error}", cure=cure) from None
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -381,7 +383,8 @@ def _shown(host: str) -> str:
     """The host as it is written in an address; a machine that listens everywhere is named."""
     if host in ("", "0.0.0.0", "::"):
         return socket.gethostname()
-    return f"[{host}]" if ":" in host else host
+    bare = host.strip("[]")
+    return f"[{bare}]" if ":" in bare else bare
 
 
 def _end(process: subprocess.Popen[bytes], timeout: float) -> None:

@@ -242,10 +242,16 @@ class Publisher(Peer):
 
     async def _read(self, track: Any) -> None:
         from aiortc.mediastreams import MediaStreamError
+        from av import FFmpegError
 
         with contextlib.suppress(MediaStreamError):
             while True:
-                self._show(await track.recv())
+                frame = await track.recv()
+                try:
+                    self._show(frame)
+                except (FFmpegError, ValueError) as error:
+                    # a picture of a kind that cannot be converted: the next one may be
+                    logger.debug("picture dropped", exc_info=error)
 
     def _show(self, frame: VideoFrame) -> None:
         """Leave a picture for the daemon; nothing waits for it to be taken."""

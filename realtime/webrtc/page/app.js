@@ -92,7 +92,6 @@ function toMain(state) {
   camera.close();
   view.own(null, `The portrait is moved by ${sourceName(state.source)}`);
   desk.attach(null);
-  gallery.load("").catch(refused);
   watchFor(signal, "/whep");
   shareable("main");
   onState(state);
@@ -137,7 +136,6 @@ function published(peer, signal) {
   const own = new AbortController();
   signal.addEventListener("abort", () => own.abort(), { once: true });
   peer.broken.then(() => own.abort());
-  gallery.load(desk.query).then(() => view.still(gallery.picture)).catch(refused);
   shareable(peer.watch ? peer.watch.split("/").pop() : null);
   watchFor(own.signal, peer.watch);
 }
@@ -273,12 +271,12 @@ async function reopenCamera() {
 
 function onState(state) {
   page.stateAt = performance.now();
-  const before = page.state;
   page.state = state;
   if (page.mode !== "live" && page.mode !== "main") return;
   view.showState(state);
   gallery.mark(state.portrait ? state.portrait.index : null);
-  if (before && before.portraits !== state.portraits) gallery.load(desk.query).catch(refused);
+  // portraits become ready one after the other
+  if (state.frames > 0) gallery.refresh(desk.query, state.portraits).catch(refused);
   if (page.mode === "live" && camera.stream) {
     const lost = state.face === "lost";
     view.own(camera.stream, lost ? "No face found" : "", true);

@@ -5,6 +5,7 @@ import { ask } from "./desk.js";
 import { problemText } from "./words.js";
 
 const MAX_BYTES = 16 * 1024 * 1024;
+const REFRESH_MS = 1000;
 
 export class Gallery {
   /** ``choose(portrait)`` is called when a person picks one. */
@@ -13,6 +14,16 @@ export class Gallery {
     this.choose = choose;
     this.portraits = [];
     this.current = null;
+    this.query = null;
+    this.asked = 0;
+  }
+
+  /** Load what a session has, until it is as many as that; at most once a second. */
+  async refresh(query, count) {
+    if (query === this.query && this.portraits.length >= count) return;
+    if (performance.now() - this.asked < REFRESH_MS) return;
+    this.asked = performance.now();
+    await this.load(query);
   }
 
   /** Fetch the list of a session (its query part), or of the main run. False where there is none yet. */
@@ -24,6 +35,7 @@ export class Gallery {
       if (error instanceof Refusal && error.status !== 401) return false;
       throw error;
     }
+    this.query = query;
     this.portraits = listed.portraits || [];
     this.#show();
     return true;
