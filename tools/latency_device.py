@@ -75,7 +75,7 @@ def measure(config: Config, fps: float, seconds: float, say: Say) -> Part:
         found = _read(second.path, seconds, folder)
         _stop(program, signal.SIGINT)
         figures = json.loads(report.read_text()) if report.is_file() else None
-    part = Part("device", TITLE, _blocks(found))
+    part = Part("device", TITLE, blocks(found))
     if figures is None or not part.samples(_STAGE).size:
         raise ReenactError(f"no code came through {second}", cure="see what run.py says: " + _tail(program))
     part.figures.update(_over(part, alone, figures))
@@ -98,7 +98,7 @@ def _over(part: Part, alone: Round, figures: dict[str, Any]) -> dict[str, float 
     }
 
 
-def _blocks(found: Round) -> list[Round]:
+def blocks(found: Round) -> list[Round]:
     """One run cut into spans of time, so that its own unrest can be seen."""
     if not found.at_s:
         return [found]

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import cv2
@@ -103,7 +103,7 @@ class Client:
         self.replies: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
