@@ -128,13 +128,12 @@ def likeness(driver: NDArray[np.float64], result: NDArray[np.float64]) -> tuple[
 
 
 def surround(image: Image) -> NDArray[np.float64]:
-    """What lies beside and above a head: the upper corners of a picture, rather blurred, as (n,) brightnesses."""
+    """What lies beside and above a head: the sides of the upper half of a picture, coarsely, (24, 16, 3)."""
     height, width = image.shape[:2]
-    part = image[: height // 2].astype(np.float64)
+    part = image[: height // 2]
     sides = np.concatenate([part[:, : width // 6], part[:, -width // 6 :]], axis=1)
-    rows, columns = sides.shape[0] // 8 * 8, sides.shape[1] // 8 * 8
-    means: NDArray[np.float64] = sides[:rows, :columns].reshape(rows // 8, 8, columns // 8, 8, 3).mean(axis=(1, 3))
-    return means.ravel()
+    with Pictures.fromarray(sides) as picture:
+        return np.asarray(picture.resize((16, 24), Pictures.Resampling.BOX), np.float64)
 
 
 def apart(one: Image, other: Image) -> float:

@@ -20,7 +20,7 @@ from engines.errors import SourceLost, UsageError
 from engines.types import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Playwright
 
 LATENCY_SCRIPT = Path(__file__).with_name("browser_latency.js")
 _COUNTS = "({count: reenactLatency.ages.length, drawn: reenactLatency.drawn, unread: reenactLatency.unread})"
@@ -48,26 +48,30 @@ def find_chromium() -> Path:
     return Path(found)
 
 
-@contextmanager
-def chromium(camera: Path | None = None, *, allowed: bool = True) -> Iterator[Browser]:
-    """A browser whose camera is a video (``.mjpeg`` or ``.y4m``; None: its own test picture).
+def launch(play: Playwright, camera: Path | None = None, *, allowed: bool = True) -> Browser:
+    """A browser whose camera is a video (``.mjpeg`` or ``.y4m``; None: its own test picture). The caller closes it.
 
     ``allowed`` says that pages get the camera without asking; otherwise each page's permissions decide. Raises
-    UsageError without Chromium or without Playwright.
+    UsageError without Chromium.
     """
-    path = find_chromium()
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise UsageError("Playwright is not installed", cure="pip install playwright") from None
     arguments = list(_ARGUMENTS)
     if allowed:
         arguments.append("--use-fake-ui-for-media-stream")
     if camera is not None:
         arguments.append(f"--use-file-for-fake-video-capture={camera.resolve()}")
+    # headless=False only keeps Playwright from adding the old headless mode, which has no camera
+    return play.chromium.launch(executable_path=str(find_chromium()), headless=False, args=arguments)
+
+
+@contextmanager
+def chromium(camera: Path | None = None, *, allowed: bool = True) -> Iterator[Browser]:
+    """The same, closed at the end. Raises UsageError also without Playwright."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise UsageError("Playwright is not installed", cure="pip install playwright") from None
     with sync_playwright() as play:
-        # headless=False only keeps Playwright from adding the old headless mode, which has no camera
-        browser = play.chromium.launch(executable_path=str(path), headless=False, args=arguments)
+        browser = launch(play, camera, allowed=allowed)
         try:
             yield browser
         finally:

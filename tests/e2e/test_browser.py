@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 
 from engines.errors import UsageError
 from realtime.capture import open_source
@@ -19,10 +20,10 @@ from realtime.portraits import PortraitPicture, load_portrait
 from realtime.stills import FaceFinder
 from tests.browser import apart, followed, go_live, likeness, says, take, take_both, wait_live
 from tests.e2e.test_webrtc_program import program
-from tools.browser import chromium, find_chromium, wait_until, write_camera
+from tools.browser import find_chromium, launch, wait_until, write_camera
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 SIZE = (640, 480)
 OPTIONS = ("--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--size", "640x480")
@@ -48,9 +49,16 @@ def performance(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(performance: Path) -> Iterator[Browser]:
-    with chromium(performance) as opened:
-        yield opened
+def play() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(play: Playwright, performance: Path) -> Iterator[Browser]:
+    opened = launch(play, performance)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +132,17 @@ def test_going_live_with_the_performer(
 
 
 def test_going_live_with_a_real_face(
-    clips: Path, tmp_path: Path, address: str, default_picture: PortraitPicture, face_finder: FaceFinder
+    play: Playwright,
+    clips: Path,
+    tmp_path: Path,
+    address: str,
+    default_picture: PortraitPicture,
+    face_finder: FaceFinder,
 ) -> None:
     source = open_source(str(clips / "lp__d6.mp4"), size=SIZE, fps=30.0, pace="max")
     path = write_camera(tmp_path / "driver.mjpeg", (source.read().pixels for _ in range(360)))
     source.close()
-    with chromium(path) as own_browser:
+    with launch(play, path) as own_browser:
         page = own_browser.new_page()
         page.goto(address)
         go_live(page)
@@ -159,9 +172,8 @@ def test_controls(
     page.keyboard.press("s")
     assert wait_until(page, "!document.getElementById('badges').innerText.includes('Slate')", 5)
 
-    buttons = page.locator("#portraits button")
-    assert buttons.count() == 2
-    buttons.nth(1).click()
+    assert wait_until(page, "document.querySelectorAll('#portraits button').length === 2", 10)
+    page.locator("#portraits button").nth(1).click()
     assert wait_until(page, _pressed(1), 5)
     page.wait_for_timeout(800)
     assert apart(take(page)[0].image, default_picture.image) > 8
@@ -284,8 +296,8 @@ def test_words_for_a_camera_that_does_not_open(name: str, tab: Callable[..., Pag
     says(page, "Become this portrait")
 
 
-def test_a_camera_that_the_person_refuses(performance: Path, address: str) -> None:
-    with chromium(performance, allowed=False) as own_browser:
+def test_a_camera_that_the_person_refuses(play: Playwright, performance: Path, address: str) -> None:
+    with launch(play, performance, allowed=False) as own_browser:
         page = own_browser.new_page()
         page.goto(address)
         page.click("#go")
@@ -335,7 +347,7 @@ def test_by_keyboard_alone_and_to_a_screen_reader(tab: Callable[..., Page], addr
     assert page.locator("h1").count() == 1
     assert page.locator("[aria-live=polite]").count() >= 1
     says(page, "find the face")
-    assert re.match(r"Delay \d+ milliseconds", page.locator("#chart").get_attribute("aria-label") or "")
+    assert re.match(r"Delay \d+(\.\d)? milliseconds", page.locator("#chart").get_attribute("aria-label") or "")
     page.emulate_media(reduced_motion="reduce")
     assert page.evaluate("getComputedStyle(document.querySelector('.dot')).animationName") == "none"
 
