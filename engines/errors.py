@@ -10,6 +10,7 @@
     │   └── SourceEnded             a file has no more frames; not a failure
     ├── TrackerError                face tracking cannot start
     ├── GeneratorError              a generator cannot make pictures
+    │   └── BackendError            what runs its networks cannot be had, or fails
     └── SinkError                   the result has nowhere to go
         ├── SinkMissing             there is no such device
         └── SinkLost                it was there and went away
@@ -63,6 +64,10 @@ class TrackerError(ReenactError):
 
 class GeneratorError(ReenactError):
     """A generator cannot make pictures."""
+
+
+class BackendError(GeneratorError):
+    """What runs a generator's networks cannot be had, answers wrongly, or fails."""
 
 
 class SinkError(ReenactError):

@@ -1,0 +1,207 @@
+"""What runs a stage, and the one table from a backend's name to its class.
+
+    torch       PyTorch: float32 on the CPU; on CUDA half precision where a stage bears it; the reference
+    onnx        ONNX Runtime, on the CPU, CUDA, or TensorRT for RTX cards
+    tensorrt    TensorRT engines, built beforehand with ``python -m tools.build_engine``
+
+Every backend takes and gives the same named arrays. Asking for one and not getting it is an error; ``auto`` takes the
+fastest that opens, and says which and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import BackendError, UsageError
+from engines.types import TensorSpec
+
+if TYPE_CHECKING:
+    from engines.stage import Stage
+
+BACKENDS = ("auto", "torch", "onnx", "tensorrt")
+"""What ``--backend`` takes."""
+DEVICES = ("auto", "cpu", "cuda", "rtx")
+"""What ``--device`` takes; ``rtx`` is ONNX Runtime's TensorRT for RTX cards."""
+TOLERANCE = {"float32": 2e-3, "float16": 5e-2}
+"""How far an answer may lie from the reference's, as a share of its scale, before it counts as wrong."""
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+class Backend(Protocol):
+    """Runs one stage. One thread owns it and calls everything on it."""
+
+    name: str
+    """For the person: ``torch on the CPU, float32``."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def keep(self, name: str, array: Array) -> None:
+        """Hand over an input that stays the same for many calls; ``run`` may then leave it out."""
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Run the stage on arrays of the inputs' shapes and dtypes, C-contiguous.
+
+        The answer belongs to the backend, which writes over it in the next call. Nothing is allocated a call.
+        Raises BackendError when the device is out of memory or gone.
+        """
+
+    def close(self) -> None:
+        """Let go of everything; may be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The stages of a family, each on its backend."""
+
+    stages: Mapping[str, Backend]
+    why: str
+    """What was chosen and why, for the person."""
+
+    def close(self) -> None:
+        """Close them all."""
+        for backend in self.stages.values():
+            backend.close()
+
+
+def open_stages(
+    stages: Mapping[str, Stage], *, backend: str = "auto", device: str = "auto", cache: Path | None = None
+) -> Running:
+    """Open every stage on the backend of that name, and check its answers.
+
+    ``cache`` is where exported networks are kept and engines are looked for. Raises UsageError for an unknown name,
+    BackendError where it cannot be had, or answers wrongly.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"there is no backend {backend!r}", cure=f"choose one of: {', '.join(BACKENDS)}")
+    if device not in DEVICES:
+        raise UsageError(f"there is no device {device!r}", cure=f"choose one of: {', '.join(DEVICES)}")
+    refusals: list[str] = []
+    for name, where in _candidates(backend, device):
+        try:
+            opened = _open(stages, name, where, cache)
+        except BackendError as error:
+            if backend != "auto":
+                raise
+            refusals.append(f"not {name} on {where}: {error}")
+            continue
+        why = f"; {'; '.join(refusals)}" if refusals else ""
+        return Running(opened, next(iter(opened.values())).name + why)
+    raise BackendError("no backend opens: " + "; ".join(refusals), cure="python -m pip install 'reenact[neural]'")
+
+
+def _candidates(backend: str, device: str) -> list[tuple[str, str]]:
+    """Backend and device to try, the fastest first."""
+    order = [
+        ("tensorrt", "cuda"),
+        ("onnx", "rtx"),
+        ("torch", "cuda"),
+        ("onnx", "cuda"),
+        ("onnx", "cpu"),
+        ("torch", "cpu"),
+    ]
+    if backend == "auto":
+        # TensorRT for RTX cards is asked for by name: which cards it takes is its own secret
+        order.remove(("onnx", "rtx"))
+    chosen = [(name, where) for name, where in order if backend in ("auto", name) and (device in ("auto", where))]
+    if backend == "onnx" and device == "auto":
+        chosen.remove(("onnx", "rtx"))
+    if not chosen:
+        raise UsageError(f"the backend {backend} does not run on {device}", cure="leave --device out")
+    if backend != "auto" and device == "auto":
+        return [(name, where) for name, where in chosen if where == "cpu" or _has_cuda()][:1]
+    return chosen
+
+
+def _has_cuda() -> bool:
+    """Whether there is an NVIDIA driver: nothing heavy is imported to find out."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+
+
+def _open(stages: Mapping[str, Stage], name: str, device: str, cache: Path | None) -> dict[str, Backend]:
+    if device in ("cuda", "rtx") and not _has_cuda():
+        raise BackendError("there is no NVIDIA GPU, or no driver for it", cure="choose --device cpu")
+    make = _maker(name, device, cache)
+    opened: dict[str, Backend] = {}
+    try:
+        for key, stage in stages.items():
+            opened[key] = make(stage)
+            check(opened[key], stage)
+    except BaseException:
+        for each in opened.values():
+            each.close()
+        raise
+    return opened
+
+
+def _maker(name: str, device: str, cache: Path | None) -> Callable[[Stage], Backend]:
+    if name == "torch":
+        from engines.torch_backend import TorchBackend
+
+        return lambda stage: TorchBackend(stage, device)
+    if name == "onnx":
+        from engines.onnx_backend import OnnxBackend
+
+        return lambda stage: OnnxBackend(stage, device, cache)
+    from engines.tensorrt_backend import TensorRTBackend
+
+    return lambda stage: TensorRTBackend(stage, cache)
+
+
+def sample(specs: tuple[TensorSpec, ...], defaults: Mapping[str, tuple[float, ...]], seed: int = 7) -> dict[str, Array]:
+    """A stored input for the numeric check: the same on every machine, of the size that real ones have."""
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, Array] = {}
+    for spec in specs:
+        if spec.name in defaults:
+            values: Array = np.array(defaults[spec.name]).reshape(spec.shape)
+        elif "rotation" in spec.name or "jacobian" in spec.name:
+            values = np.broadcast_to(np.eye(spec.shape[-1]), spec.shape) + rng.normal(0, 0.02, spec.shape)
+        elif "scale" in spec.name:
+            values = 1 + rng.normal(0, 0.05, spec.shape)
+        elif len(spec.shape) == 4 and spec.shape[1] == 3:
+            values = rng.uniform(0, 1, spec.shape)
+        else:
+            values = rng.normal(0, 0.2, spec.shape)
+        feeds[spec.name] = np.ascontiguousarray(values, dtype=spec.dtype)
+    return feeds
+
+
+def check(backend: Backend, stage: Stage) -> None:
+    """Run the stored input once. Raises BackendError for NaN, for one flat colour, and for what is far off."""
+    feeds = sample(stage.inputs, stage.defaults)
+    answers = {name: array.copy() for name, array in backend.run(feeds).items()}
+    for name, array in answers.items():
+        if not np.isfinite(array).all():
+            raise BackendError(
+                f"{backend.name} answers {stage.name} with {name} that is not a number",
+                cure="choose --backend torch --device cpu, or build the engine with --precision fp32",
+            )
+        if array.ndim == 4 and array.shape[1] == 3 and float(np.ptp(array)) < 1e-4:
+            raise BackendError(
+                f"{backend.name} answers with a picture of one colour",
+                cure="choose --backend torch --device cpu, or build the engine with --precision fp32",
+            )
+    from engines.torch_backend import TorchBackend
+
+    if isinstance(backend, TorchBackend) and backend.precision == "float32":
+        return
+    reference = TorchBackend(stage, "cpu")
+    try:
+        for name, expected in reference.run(feeds).items():
+            scale = max(float(np.abs(expected).max()), 1e-6)
+            off = float(np.abs(answers[name].astype(np.float32) - expected).mean()) / scale
+            if off > TOLERANCE["float32" if "float32" in backend.name else "float16"]:
+                raise BackendError(
+                    f"{backend.name} answers {stage.name} with {name} that is {off:.1%} off on average",
+                    cure="update the driver and the package, or choose --backend torch",
+                )
+    finally:
+        reference.close()

@@ -1,0 +1,137 @@
+"""Stages run by ONNX Runtime: on the CPU, on CUDA, or by TensorRT for RTX cards. Buffers are bound once."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.backend import Array, Feeds
+from engines.errors import BackendError
+from engines.export import export
+
+if TYPE_CHECKING:
+    from engines.stage import Stage
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "rtx": "NvTensorRTRTXExecutionProvider"}
+_PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime. Raises BackendError where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise BackendError(
+            "ONNX Runtime is not installed", cure="python -m pip install -c constraints.txt -e '.[neural]'"
+        ) from None
+    return onnxruntime
+
+
+class OnnxBackend:
+    """See ``engines.backend.Backend``."""
+
+    def __init__(self, stage: Stage, device: str = "cpu", cache: Path | None = None) -> None:
+        """``device`` is ``cpu``, ``cuda`` or ``rtx``; the exported network is kept under ``cache``.
+
+        Raises BackendError where the provider cannot be had: another one never takes its place.
+        """
+        runtime = import_onnxruntime()
+        self.inputs, self.outputs = stage.inputs, stage.outputs
+        self._runtime = runtime
+        self._session = _open(runtime, stage, device, cache)
+        wanted, got = PROVIDERS[device], self._session.get_providers()
+        if not got or got[0] != wanted:
+            raise BackendError(
+                f"ONNX Runtime was asked for {wanted} and gives {', '.join(got) or 'nothing'}",
+                cure="install the build of onnxruntime for your GPU, or choose --device cpu",
+            )
+        place = {"cpu": "the CPU", "cuda": "CUDA", "rtx": "TensorRT for RTX"}[device]
+        self.name = f"onnx on {place}, float32"
+        self._binding = self._session.io_binding()
+        self._arrays = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in stage.inputs}
+        self._answers = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in stage.outputs}
+        self._on_device = "cpu" if device == "cpu" else "cuda"
+        self._values = {name: self._bind(name, array) for name, array in self._arrays.items()}
+        for name, array in self._answers.items():
+            self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def keep(self, name: str, array: Array) -> None:
+        """See Backend."""
+        self._take(name, array)
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """See Backend."""
+        for name, array in feeds.items():
+            self._take(name, array)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime has no class of its own for each failure
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BackendError(f"ONNX Runtime fails: {line}", cure="choose --backend torch --device cpu") from error
+        return self._answers
+
+    def close(self) -> None:
+        """See Backend."""
+        self._session = self._binding = None
+        self._values = {}
+
+    def _bind(self, name: str, array: Array) -> Any:
+        if self._on_device == "cpu":
+            self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            return None
+        value = self._runtime.OrtValue.ortvalue_from_numpy(array, self._on_device, 0)
+        self._binding.bind_ortvalue_input(name, value)
+        return value
+
+    def _take(self, name: str, array: Array) -> None:
+        np.copyto(self._arrays[name], array, casting="same_kind")
+        value = self._values[name]
+        if value is not None:
+            value.update_inplace(self._arrays[name])
+
+
+def _open(runtime: Any, stage: Stage, device: str, cache: Path | None) -> Any:
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    provider = PROVIDERS[device]
+    with contextlib.ExitStack() as stack:
+        folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        path = export(stage, folder)
+        try:
+            if device == "rtx":
+                _add_rtx(runtime, options)
+                return runtime.InferenceSession(str(path), options)
+            if provider not in runtime.get_available_providers():
+                raise BackendError(
+                    f"this ONNX Runtime has no {provider}",
+                    cure="install onnxruntime-gpu in the place of onnxruntime, or choose --device cpu",
+                )
+            return runtime.InferenceSession(str(path), options, providers=[provider])
+        except BackendError:
+            raise
+        except Exception as error:  # see run
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BackendError(
+                f"ONNX Runtime cannot load {path.name}: {line}", cure="choose --backend torch"
+            ) from error
+
+
+def _add_rtx(runtime: Any, options: Any) -> None:
+    """Have a session run on TensorRT for RTX cards, which comes as a plug-in package."""
+    try:
+        plugin = __import__(_PLUGIN)
+    except ImportError:
+        raise BackendError(
+            "ONNX Runtime's TensorRT for RTX cards is not installed", cure="python -m pip install -e '.[rtx]'"
+        ) from None
+    name = PROVIDERS["rtx"]
+    with contextlib.suppress(Exception):  # registered already, by the stage before
+        runtime.register_execution_provider_library(name, plugin.get_library_path())
+    devices = [device for device in runtime.get_ep_devices() if device.ep_name == name]
+    if not devices:
+        raise BackendError("TensorRT for RTX finds no card that it takes", cure="choose --device cuda or cpu")
+    options.add_provider_for_devices(devices[:1], {})
