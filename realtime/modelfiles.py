@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from engines.errors import UsageError
+from engines.places import cache_home, models_home
+
+__all__ = ["MODELS", "ModelFile", "cache_home", "find", "model", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +49,6 @@ MODELS = {
 }
 
 
-def cache_home() -> Path:
-    """The folder for what may be thrown away and fetched or computed again. It may not exist yet."""
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        chosen = os.environ.get("XDG_CACHE_HOME", "")
-        # The specification of the XDG directories says to ignore a relative one.
-        root = Path(chosen) if os.path.isabs(chosen) else Path.home() / ".cache"
-    return root / "reenact"
-
-
 def model(name: str) -> ModelFile:
     """The model of that name. Raises UsageError when there is none."""
     if name not in MODELS:
@@ -70,7 +58,7 @@ def model(name: str) -> ModelFile:
 
 def target(name: str) -> Path:
     """Where that model is kept once it is fetched."""
-    return cache_home() / "models" / model(name).file
+    return models_home() / model(name).file
 
 
 def find(name: str) -> Path | None:
