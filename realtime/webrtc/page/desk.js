@@ -2,7 +2,7 @@
 
 import { Refusal } from "./media.js";
 
-const REPLY_MS = 1500;
+const REPLY_MS = 5000;
 
 export class Desk {
   #channel = null;
