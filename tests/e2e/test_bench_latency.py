@@ -1,0 +1,180 @@
+"""The latency tool as a person uses it, with real threads, processes and devices where there are some."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from engines.types import Image
+from realtime.config import load
+from realtime.frames import Frame, PixelFormat, Stamps
+from tests.e2e.test_v4l2 import work_folder
+from tools import latency_screen
+from tools.latency_figures import summary
+
+ROOT = Path(__file__).parents[2]
+
+
+def tool(*words: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tools.bench_latency", *words],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+def checkout(folder: Path) -> Path:
+    """The program's files as they are, in a repository of their own."""
+    root = folder / "checkout"
+    for name in ("realtime", "engines", "tools", "run.py"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, root / name)
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "as it is"]):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    return root
+
+
+def test_every_output_is_written_and_a_budget_is_kept_or_not(tmp_path: Path) -> None:
+    made = {name: tmp_path / f"out.{name}" for name in ("json", "html", "trace.json")}
+    ended = tool(
+        *("stages", "--seconds", "12", "--json", str(made["json"]), "--html", str(made["html"])),
+        *("--trace", str(made["trace.json"]), "--budget", "p99=5000", "--budget", "track.p50=0.01"),
+    )
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "over budget: stages, track: p50" in ended.stderr
+    assert "p99" not in ended.stderr
+    assert "end to end" in ended.stdout
+    found = json.loads(made["json"].read_text())
+    figures = found["parts"]["stages"]["stages_ms"]
+    assert list(figures)[-1] == "end to end"
+    assert 0 < figures["track"]["p50"] < figures["end to end"]["p50"]
+    events = json.loads(made["trace.json"].read_text())["traceEvents"]
+    assert {"track", "generate"} <= {event["name"] for event in events}
+    assert "<svg" in made["html"].read_text()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_sleep_is_found_and_named_and_nothing_else(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    old = tmp_path / "old.json"
+    first = tool("stages", "--seconds", "12", "--json", str(old), root=root)
+    assert first.returncode == 0, first.stderr
+    mesh = root / "engines" / "mesh.py"
+    text = mesh.read_text()
+    line = "    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:\n"
+    assert line in text
+    at = text.index('"""', text.index('"""', text.index(line)) + 3) + 3
+    mesh.write_text(text[:at] + '\n        __import__("time").sleep(0.005)' + text[at:])
+    ended = tool("stages", "--seconds", "12", "--against", str(old), root=root)
+    assert ended.returncode == 0, ended.stderr
+    assert "ran in turn with this one" in ended.stdout
+    worse = [line for line in ended.stdout.splitlines() if line.startswith("WORSE")]
+    assert worse, ended.stdout
+    assert worse[0].startswith("WORSE stages, generate:")
+
+
+def test_a_machine_without_virtual_cameras_is_told_how_to_have_them() -> None:
+    if any(Path("/dev").glob("video*")):
+        pytest.skip("this machine has video devices")
+    ended = tool("device")
+    assert ended.returncode == 1
+    assert "modprobe v4l2loopback devices=2" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_through_two_virtual_cameras(shared_dir: Path) -> None:
+    script = shared_dir / "tools" / "v4l2-uml.sh"
+    if not script.is_file() or not (work_folder() / "umlk" / "linux").exists():
+        pytest.skip("no guest with real V4L2 drivers here")
+    out = work_folder() / "out" / "latency.json"
+    command = f"cd {ROOT} && {sys.executable} -m tools.bench_latency device --seconds 10 --json {out}"
+    ended = subprocess.run(
+        ["bash", str(script), "env", f"PYTHONPATH={ROOT}", "sh", "-c", command],
+        env={**os.environ, "LIMIT": "200"},
+        capture_output=True,
+        text=True,
+        timeout=260,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    part = json.loads(out.read_text())["parts"]["device"]
+    assert part["frames"] > 150
+    assert part["missed"] < part["frames"] // 10
+    assert 1 < part["stages_ms"]["end to end"]["p50"] < 150
+
+
+class Desk:
+    """A window and a camera that looks at it from an angle, in memory. The camera exposes over time, then delivers."""
+
+    live = True
+    frames: int | None = None
+    notes: tuple[str, ...] = ()
+    name = "a simulated camera"
+    size = (960, 540)
+    fps = 30.0
+
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+        self._shown: deque[tuple[float, Image]] = deque(maxlen=64)
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._start = 0.0
+        corners = np.array([[0, 0], [1280, 0], [1280, 720], [0, 720]], np.float32)
+        seen = np.array([[90, 60], [880, 20], [900, 500], [70, 470]], np.float32)
+        self._view = cv2.getPerspectiveTransform(corners, seen)
+        self._noise = np.random.default_rng(3).normal(12, 3, (540, 960, 3)).astype(np.float32)
+
+    def show(self, image: Image) -> bool:
+        with self._lock:
+            self._shown.append((time.monotonic(), image.copy()))
+        return True
+
+    def read(self) -> Frame:
+        self._start = self._start or time.monotonic()
+        # a camera leaves out what nobody was there to take
+        self._seq = max(self._seq + 1, int((time.monotonic() - self._start) * self.fps))
+        end = self._start + self._seq / self.fps
+        time.sleep(max(0.0, end + self._delay_s - time.monotonic()))
+        exposed = cv2.addWeighted(self._at(end - 0.008), 0.5, self._at(end), 0.5, 0)
+        picture = cv2.GaussianBlur(cv2.warpPerspective(exposed, self._view, self.size), (0, 0), 1.2)
+        picture = picture * np.float32(0.8) + self._noise
+        now = time.monotonic_ns()
+        return Frame(np.clip(picture, 0, 255).astype(np.uint8), PixelFormat.RGB, self._seq, Stamps(now), now)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _at(self, when: float) -> Image:
+        with self._lock:
+            past = [image for at, image in self._shown if at <= when]
+        return past[-1] if past else np.zeros((720, 1280, 3), np.uint8)
+
+
+def test_a_camera_that_sees_the_window_tells_its_own_share() -> None:
+    desk = Desk(delay_s=0.06)
+    said: list[str] = []
+    config = load({"camera": "auto", "size": "640x480", "sink": ["null"]})
+    part = latency_screen.run(config, desk, desk, 6.0, said.append)
+    share = summary(part.samples("screen and camera"))["p50"]
+    # the delay, and a wait for an exposure that shows the new code alone: one interval at most where all is well
+    assert 60 < share < 160, share
+    assert summary(part.samples("program"))["p50"] > 1
+    assert part.missed <= part.frames // 3
