@@ -10,7 +10,8 @@ import pytest
 from aiortc.codecs import depayload, get_capabilities
 
 from engines.errors import UsageError
-from realtime.webrtc.codecs import LATE_S, TIME_BASE, Codecs, Decoder, Encoder, Rate, Rates, h264_works
+from realtime.webrtc.codecs import Codecs, Encoder, Rate, Rates, h264_works
+from realtime.webrtc.decoding import ASK_AGAIN_S, LATE_S, TIME_BASE, Decoder
 from realtime.webrtc.jitter import Encoded
 from realtime.webrtc.settings import ServerSettings
 from tools.webrtc_client import numbered, read_number
@@ -148,22 +149,58 @@ def test_what_waited_too_long_is_skipped_up_to_the_next_key_frame(name: str) -> 
     """aiortc's queue before the decoder has no end."""
     import av
 
-    encoder, decoder = Encoder(name, RATES), Decoder(NAMES[name])
+    now = 100 * 10**9
+    encoder, decoder = Encoder(name, RATES), Decoder(NAMES[name], clock=lambda: now)
 
     def arriving(number: int, ago_s: float, *, key: bool = False) -> Encoded:
         encoded = send(encoder, picture(number), key=key)
-        encoded.arrived_ns = time.monotonic_ns() - round(ago_s * 1e9)
+        encoded.arrived_ns = now - round(ago_s * 1e9)
         return encoded
 
     assert len(decoder.decode(arriving(0, 0))) == 1
-    with pytest.raises(av.FFmpegError, match="wait"):
-        # upon which aiortc asks for a key frame
+    with pytest.raises(av.FFmpegError, match="key frame"):
+        # upon which aiortc asks for one
         decoder.decode(arriving(1, 2 * LATE_S))
     assert decoder.decode(arriving(2, 2 * LATE_S, key=True)) == []
     assert decoder.decode(arriving(3, 0)) == []
-    (frame,) = decoder.decode(arriving(4, 0, key=True))
-    assert number_in(frame) == 4
-    assert len(decoder.decode(arriving(5, 0))) == 1
+    now += round(1.1 * ASK_AGAIN_S * 1e9)
+    with pytest.raises(av.FFmpegError, match="key frame"):
+        decoder.decode(arriving(4, 0))
+    assert decoder.decode(arriving(5, 0)) == []
+    (frame,) = decoder.decode(arriving(6, 0, key=True))
+    assert number_in(frame) == 6
+    assert len(decoder.decode(arriving(7, 0))) == 1
+
+
+def test_a_sender_without_key_frames_is_not_waited_for_for_ever() -> None:
+    import av
+
+    now = 100 * 10**9
+    encoder, decoder = Encoder("libx264", RATES), Decoder("H264", clock=lambda: now)
+    encoded = [send(encoder, picture(number)) for number in range(40)]
+    decoder.decode(encoded[0])
+    encoded[2].broken = True
+    shown = []
+    for each in encoded[2:]:
+        each.arrived_ns = now
+        try:
+            shown.append(bool(decoder.decode(each)))
+        except av.FFmpegError:
+            shown.append(False)
+        now += 200_000_000
+    assert shown == [False] * 21 + [True] * (len(shown) - 21)
+
+
+@BOTH
+def test_after_a_loss_nothing_is_shown_until_a_key_frame(name: str) -> None:
+    encoder, decoder = Encoder(name, RATES), Decoder(NAMES[name])
+    encoded = [send(encoder, picture(number), key=number == 4) for number in range(6)]
+    encoded[2].broken = True
+    shown = [bool(decoder.decode(each)) for each in (encoded[0], *encoded[2:])]
+    assert shown == [True, False, False, True, True]
+    again = send(encoder, picture(6), key=True)
+    again.broken = True
+    assert decoder.decode(again), "a key frame needs nothing before it"
 
 
 @pytest.mark.parametrize("name", ["H264", "VP8"])

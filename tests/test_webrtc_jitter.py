@@ -128,6 +128,18 @@ def test_a_gap_is_given_up_in_time_and_a_key_frame_asked_for() -> None:
     assert (len(out), asked) == (3, 0)
 
 
+def test_only_the_frame_after_a_loss_is_called_broken() -> None:
+    stream = packets([2] * 40)
+    del stream[6]
+    buffer = MarkerJitterBuffer(512)
+    broken = []
+    for packet in stream:
+        _, frame = buffer.add(packet)
+        if frame is not None:
+            broken += [each.data for each in (frame, *frame.following) if each.broken]
+    assert broken == [data_of(4, 2)]
+
+
 def test_a_packet_sent_again_gives_all_that_waited_for_it_at_once() -> None:
     stream = packets([1] * 6)
     late = stream.pop(2)

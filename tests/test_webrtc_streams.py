@@ -18,7 +18,7 @@ from engines.errors import SinkLost, SourceEnded, SourceLost, SourceMissing
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc import codecs
 from realtime.webrtc import ends as ends_module
-from realtime.webrtc.codecs import Decoder
+from realtime.webrtc.decoding import Decoder
 from realtime.webrtc.ends import LinkSink, LinkSource, to_rgb
 from realtime.webrtc.gathering import addresses_for
 from realtime.webrtc.jitter import Encoded

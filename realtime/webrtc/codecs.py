@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import UsageError
+from realtime.webrtc.decoding import CLOCK, TIME_BASE, Decoder
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
     from realtime.webrtc.settings import ServerSettings
 
-CLOCK = 90_000
-TIME_BASE = fractions.Fraction(1, CLOCK)
-LARGEST = 4096 * 2304
-"""Decoded pictures have at most so many pixels; a stream of larger ones fails."""
 _DOWN, _UP = 0.85, 1.3
 """The rate follows an estimate below 85 % of it at once and above 130 % of it after a while."""
 _UP_AFTER_S = 2.0
@@ -40,7 +37,6 @@ _SENT_S = 1.0
 _KEY_S = 10.0
 """A key frame at least so often, for whoever records."""
 _GUESSED_FPS = 30
-LATE_S = 0.5
 _PROFILES = ("4d001f", "64001f", "640c1f")
 """H.264 Main, High and Constrained High: what encoders beside browsers offer. All can be decoded here."""
 logger = logging.getLogger(__name__)
@@ -169,75 +165,6 @@ def _vp8_payloads() -> Callable[[bytes], list[bytes]]:
 
     picture_ids = itertools.count(random.randrange(1 << 15))
     return lambda data: Vp8Encoder._packetize(data, next(picture_ids) % (1 << 15)) if data else []
-
-
-class Decoder:
-    """An ``aiortc.codecs.base.Decoder`` of H.264 or VP8 whose frames come at once.
-
-    A frame's ``opaque`` is a tuple of when its last packet came (monotonic, ns). Frames that became complete
-    together, see ``jitter.Encoded.following``, are all decoded and all but the last dropped: the rest is late.
-    """
-
-    def __init__(self, name: str) -> None:
-        import av
-        from av.codec.context import Flags
-
-        self._codec: Any = av.CodecContext.create({"H264": "h264", "VP8": "libvpx"}[name], "r")
-        self._codec.options = {"max_pixels": str(LARGEST)}
-        self._codec.flags |= Flags.low_delay
-        self._codec.thread_count = 1
-        self._is_key = _h264_key if name == "H264" else _vp8_key
-        self._skips = False
-
-    def decode(self, encoded: Any) -> list[VideoFrame]:
-        """The frames that came out, oldest first.
-
-        Raises av.FFmpegError for what is broken, upon which the receiver asks for a key frame. The same when frames
-        have waited for ``LATE_S`` to be decoded: they are skipped up to the next key frame, because aiortc's queue of
-        them has no end and whatever the machine falls behind would stay.
-        """
-        import av
-
-        arrived_ns = getattr(encoded, "arrived_ns", 0) or time.monotonic_ns()
-        waited_ns = time.monotonic_ns() - arrived_ns
-        if waited_ns > LATE_S * 1e9 and not self._skips:
-            self._skips = True
-            raise av.FFmpegError(0, f"frames wait for {waited_ns / 1e9:.1f} s to be decoded")
-        if self._skips and (waited_ns > LATE_S * 1e9 or not self._is_key(encoded.data)):
-            return []
-        self._skips = False
-        frames = self._decode(encoded.data, encoded.timestamp, arrived_ns)
-        for later in getattr(encoded, "following", ()):
-            frames = self._decode(later.data, encoded.timestamp + later.timestamp, later.arrived_ns) or frames
-        return frames
-
-    def _decode(self, data: bytes, timestamp: int, arrived_ns: int) -> list[VideoFrame]:
-        import av
-
-        packet = av.Packet(data)
-        packet.pts = timestamp
-        packet.time_base = TIME_BASE
-        frames: list[VideoFrame] = self._codec.decode(packet)
-        for frame in frames:
-            # a new object each: PyAV keeps them by identity
-            frame.opaque = (arrived_ns,)
-        return frames
-
-
-def _h264_key(data: bytes) -> bool:
-    """Whether a picture can be decoded by itself: its first slice is of an IDR picture (NAL unit type 5)."""
-    at = data.find(b"\0\0\1")
-    while 0 <= at < len(data) - 3:
-        kind = data[at + 3] & 0x1F
-        if kind in (1, 5):
-            return kind == 5
-        at = data.find(b"\0\0\1", at + 3)
-    return False
-
-
-def _vp8_key(data: bytes) -> bool:
-    """RFC 6386 section 9.1: the lowest bit of a frame is 0 in a key frame."""
-    return bool(data) and not data[0] & 1
 
 
 def _timestamp(item: VideoFrame | Packet[Any] | Compressed) -> int:

@@ -48,6 +48,8 @@ class Encoded:
     """At 90 kHz, 32 bits; the receiver replaces it by one that does not wrap around."""
     arrived_ns: int = 0
     """When it became complete, monotonic."""
+    broken: bool = False
+    """Whether something before it was lost, so that it shows what it should only if it is a key frame."""
     following: tuple[Encoded, ...] = ()
     """Frames that became complete with the same packet, in order; timestamps count from this one."""
 
@@ -70,6 +72,8 @@ class MarkerJitterBuffer:
         self._packets: list[Packet | None] = [None] * capacity
         self._origin: int | None = None
         """The sequence number that the next frame begins with."""
+        self._broken = False
+        """Whether packets were dropped since the last frame."""
         self._given: int | None = None
         """The timestamp of the frame given last, if that was because of its mark."""
 
@@ -152,7 +156,10 @@ class MarkerJitterBuffer:
             self.believes_marks = False
         self._given = timestamp if packets[-1].marker and self.believes_marks else None
         self._drop(count)
-        return Encoded(data, timestamp, self._clock()) if data else None
+        if not data:
+            return None
+        broken, self._broken = self._broken, False
+        return Encoded(data, timestamp, self._clock(), broken)
 
     def _give_up(self, newest: int) -> bool:
         """Drop what waits behind a gap that has lasted too long; whether it did."""
@@ -166,12 +173,14 @@ class MarkerJitterBuffer:
             before, packet = packets[at - 1], packets[at]
             if before is not None and packet is not None and (before.marker or before.timestamp != packet.timestamp):
                 self._drop(at)
+                self._broken = True
                 return True
         return False
 
     def _make_room(self, excess: int, seq: int) -> None:
         """Drop whole frames off the front, ``excess`` packets at least; everything if that is not enough."""
         assert self._origin is not None
+        self._broken = True
         previous: Packet | None = None
         for at in range(self.capacity):
             packet = self._at(self._origin + at)
@@ -185,6 +194,7 @@ class MarkerJitterBuffer:
         self._packets = [None] * self.capacity
         self._origin = seq
         self._given = None
+        self._broken = True
 
     def _drop(self, count: int) -> None:
         assert self._origin is not None

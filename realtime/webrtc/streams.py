@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from realtime.webrtc.codecs import CLOCK, TIME_BASE, Compressed, Encoder, Rates
+from realtime.webrtc.codecs import Compressed, Encoder, Rates
+from realtime.webrtc.decoding import CLOCK, TIME_BASE
 from realtime.webrtc.ring import Picture, RingReader
 
 if TYPE_CHECKING:
