@@ -166,6 +166,15 @@ def convert(family: str, wanted: PublishedFile, source: Path, target: Path) -> N
     _write(_digest_file(target), (hashlib.sha256(data).hexdigest() + "\n").encode())
 
 
+def intact(path: Path) -> bool:
+    """Whether a safetensors file is there with its digest beside it, and has it."""
+    beside = _digest_file(path)
+    if not (path.is_file() and beside.is_file()):
+        return False
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == beside.read_text("ascii", "replace").strip()
+
+
 def _family(family: str) -> ModuleType:
     try:
         importlib.import_module("torch")

@@ -2,7 +2,9 @@
 
 python -m tools.models list
 python -m tools.models fetch face_landmarker
-python -m tools.models where face_landmarker
+python -m tools.models fetch liveportrait --accept-licence
+python -m tools.models fetch fomm --from vox-cpk.pth.tar
+python -m tools.models where liveportrait
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import errno
 import http.client
 import os
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -21,8 +24,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from engines.errors import ReenactError
+from engines.errors import ReenactError, UsageError
+from engines.weights import FETCH, PUBLISHED
 from realtime.modelfiles import MODELS, ModelFile, find, model, target
+from tools.checkpoints import CHECKPOINTS, Checkpoint, bring, fetch_from_hub, place
 from tools.command import new_app, run_app
 
 TIMEOUT = 30.0
@@ -115,16 +120,34 @@ def list_command() -> None:
     """Say which models there are and where they lie."""
     console = Console(soft_wrap=True, highlight=False)
     for name, wanted in MODELS.items():
-        place = find(name)
-        state = f"at {place}" if place else "not fetched"
-        console.print(f"{name}  {wanted.size / 1e6:.1f} MB, {wanted.licence}: {wanted.purpose}  ({state})")
+        console.print(_row(name, wanted.size, wanted.licence, wanted.purpose, find(name)))
+    for name, checkpoint in CHECKPOINTS.items():
+        console.print(_row(name, checkpoint.size, checkpoint.licence, checkpoint.purpose, place(name)))
+
+
+def _row(name: str, size: int, licence: str, purpose: str, at: Path | None) -> str:
+    bytes_of = f"{size / 1e6:.1f} MB, " if size else ""
+    return f"{name}  {bytes_of}{licence}: {purpose}  ({f'at {at}' if at else 'not fetched'})"
 
 
 @app.command("fetch")
-def fetch_command(name: Annotated[str, typer.Argument(help="As in the list.")]) -> None:
-    """Download a model into the cache and check it."""
+def fetch_command(
+    name: Annotated[str, typer.Argument(help="As in the list.")],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Agree to the checkpoint's licence without being asked.")
+    ] = False,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A checkpoint that you have: its file, or the folder of its files.")
+    ] = None,
+) -> None:
+    """Download a model into the cache, or take it from a path, and check it."""
     console = Console(soft_wrap=True, highlight=False)
-    wanted, path = model(name), target(name)
+    if name in CHECKPOINTS:
+        fetch_checkpoint(CHECKPOINTS[name], source, accept_licence, console)
+        return
+    wanted, path = _model(name), target(name)
+    if source is not None:
+        raise UsageError(f"--from is not for {name}: it is downloaded", cure=f"python -m tools.models fetch {name}")
     if path.is_file() and wanted.matches(path):
         console.print(f"{wanted.file} is already at {path}")
         return
@@ -132,13 +155,41 @@ def fetch_command(name: Annotated[str, typer.Argument(help="As in the list.")]) 
     console.print(f"{wanted.file} is at {path}, its SHA-256 is right")
 
 
+def fetch_checkpoint(checkpoint: Checkpoint, source: Path | None, accepted: bool, console: Console) -> None:
+    """Put a family's published weights in their place, after showing the licence. Raises ReenactError."""
+    console.print(checkpoint.terms)
+    if source is not None:
+        bring(checkpoint, source.expanduser(), console.print)
+        return
+    if not checkpoint.files:
+        raise UsageError(f"{checkpoint.family} is not downloaded from here", cure=FETCH[checkpoint.family])
+    if not (accepted or _agreed(checkpoint)):
+        raise UsageError("the licence was not accepted", cure=FETCH[checkpoint.family])
+    fetch_from_hub(checkpoint, console.print)
+
+
+def _agreed(checkpoint: Checkpoint) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return typer.confirm(f"Accept it and download {checkpoint.size / 1e6:.0f} MB?")
+
+
+def _model(name: str) -> ModelFile:
+    if name not in MODELS:
+        raise UsageError(f"no model is called {name!r}", cure=f"choose one of: {', '.join((*MODELS, *CHECKPOINTS))}")
+    return model(name)
+
+
 @app.command("where")
 def where_command(name: Annotated[str, typer.Argument(help="As in the list.")]) -> None:
     """Print where a model lies. Exits with 1 when it has not been fetched."""
-    place = find(name)
-    if place is None:
-        raise ReenactError(f"{model(name).file} has not been fetched", cure=f"python -m tools.models fetch {name}")
-    print(place)
+    if name in CHECKPOINTS:
+        at, what, how = place(name), ", ".join(file.file for file in PUBLISHED[name]), FETCH[name]
+    else:
+        at, what, how = (find(name) if _model(name) else None), model(name).file, f"python -m tools.models fetch {name}"
+    if at is None:
+        raise ReenactError(f"{name} has not been fetched: {what}", cure=how)
+    print(at)
 
 
 if __name__ == "__main__":
