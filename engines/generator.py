@@ -9,7 +9,7 @@ from engines.errors import UsageError
 if TYPE_CHECKING:
     from engines.types import FaceState, Image, Motion, Portrait
 
-GENERATORS = ("mesh",)
+GENERATORS = ("mesh", "liveportrait", "fomm")
 """The names that ``--generator`` takes."""
 
 
@@ -36,13 +36,28 @@ class Generator(Protocol):
         """Let go of everything; may be called twice."""
 
 
-def create(name: str, *, mouth: str = "driver") -> Generator:
-    """Build the generator of that name. ``mouth`` is ``driver`` or ``painted``.
+def create(
+    name: str,
+    *,
+    mouth: str = "driver",
+    backend: str = "auto",
+    device: str = "auto",
+    weights: str | None = None,
+) -> Generator:
+    """Build the generator of that name.
 
-    Raises UsageError for a name that is not in the table.
+    ``mouth`` (``driver`` or ``painted``) is the mesh's. The networks' are ``backend`` and ``device`` as in
+    ``engines.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``.
+
+    Raises UsageError for a name that is not in the table, GeneratorError where it cannot be had.
     """
     if name == "mesh":
         from engines.mesh import MeshGenerator
 
         return MeshGenerator(mouth=mouth)
+    if name in GENERATORS:
+        from engines import neural
+        from engines.places import cache_home
+
+        return neural.create(name, backend=backend, device=device, weights=weights, cache=cache_home() / "networks")
     raise UsageError(f"no generator is called {name!r}", cure=f"choose one of: {', '.join(GENERATORS)}")

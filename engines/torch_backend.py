@@ -49,7 +49,8 @@ class TorchBackend:
         module = stage.module if device == "cpu" else copy.deepcopy(stage.module).to(device)
         if self.precision == "float16":
             for part in stage.halves:
-                module.get_submodule(part).half().to(memory_format=torch.channels_last)
+                half: Any = module.get_submodule(part).half()
+                half.to(memory_format=torch.channels_last)
         self._module = torch.compile(module) if compiled else module
         self._host = {spec.name: self._buffer(spec) for spec in stage.inputs}
         self._fed = (

@@ -64,6 +64,15 @@ class Motion:
     """(478, 3) float32: the driver's neutral face in the head frame."""
     expression: Points
     """(478, 3) float32: the driver's face now, in the head frame, head pose taken out."""
+    gain: float = 1.0
+    """How often the expression is taken; it is in ``expression`` already."""
+    region: str = "all"
+    """What shall move; rotation and expression heed it already."""
+    rest_share: float = 0.0
+    """How much of the driver's neutral this very frame becomes, for whoever keeps a neutral of their own.
+
+    1 replaces the old one, 1/n is the n-th of several that are averaged, 0 leaves it as it is.
+    """
     face: FaceState | None = None
     """Where the driver's face is in the driving picture; None while it is lost: then the picture must not be used."""
 

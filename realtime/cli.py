@@ -109,7 +109,10 @@ def _version(wanted: bool) -> None:
 def _command(
     camera: Annotated[str | None, _option("camera", "auto|INDEX|/dev/videoN|FILE|performer|webrtc")] = None,
     portrait: Annotated[list[str] | None, _option("portrait", "IMAGE")] = None,
-    generator: Annotated[str | None, _option("generator", "NAME")] = None,
+    generator: Annotated[str | None, _option("generator", "mesh|liveportrait|fomm")] = None,
+    backend: Annotated[str | None, _option("backend", "auto|torch|onnx|tensorrt")] = None,
+    device: Annotated[str | None, _option("device", "auto|cpu|cuda|rtx")] = None,
+    weights: Annotated[str | None, _option("weights", "PATH|random:SEED")] = None,
     sink: Annotated[
         list[str] | None, _option("sink", "auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|null")
     ] = None,
@@ -119,7 +122,7 @@ def _command(
     frames: Annotated[str | None, _option("frames", "N")] = None,
     duration: Annotated[str | None, _option("duration", "S")] = None,
     neutral: Annotated[str | None, _option("neutral", "auto|first")] = None,
-    region: Annotated[str | None, _option("region", "all|expression|pose")] = None,
+    region: Annotated[str | None, _option("region", "all|expression|pose|lips|eyes")] = None,
     gain: Annotated[str | None, _option("gain", "G")] = None,
     mouth: Annotated[str | None, _option("mouth", "driver|painted")] = None,
     mirror: Annotated[bool | None, _option("mirror", "", "--mirror/--no-mirror")] = None,
@@ -146,6 +149,9 @@ def _command(
         "camera": camera,
         "portrait": portrait,
         "generator": generator,
+        "backend": backend,
+        "device": device,
+        "weights": weights,
         "sink": sink,
         "size": size,
         "fps": _number(fps),

@@ -17,7 +17,7 @@ from engines.generator import GENERATORS
 from realtime.webrtc.settings import IceServer
 
 MAX_GAIN = 4.0
-REGIONS = ("all", "expression", "pose")
+REGIONS = ("all", "expression", "pose", "lips", "eyes")
 SECRETS = ("token", "ice_server")
 """What is never printed."""
 TOKEN_VARIABLE = "REENACT_TOKEN"
@@ -143,7 +143,18 @@ class Config(BaseModel):
         default="auto",
         description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
     )
-    region: Literal["all", "expression", "pose"] = Field(default="all", description="all, expression or pose")
+    backend: Literal["auto", "torch", "onnx", "tensorrt"] = Field(
+        default="auto", description="what runs the networks: auto, torch, onnx or tensorrt"
+    )
+    device: Literal["auto", "cpu", "cuda", "rtx"] = Field(
+        default="auto", description="where they run: auto, cpu, cuda, or rtx (TensorRT for RTX cards in ONNX Runtime)"
+    )
+    weights: str | None = Field(
+        default=None, min_length=1, description="the networks' weights: a folder or file, or random:SEED for trying out"
+    )
+    region: Literal["all", "expression", "pose", "lips", "eyes"] = Field(
+        default="all", description="all, expression or pose; with liveportrait also lips or eyes"
+    )
     gain: float = Field(default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the motion, from 0 to {MAX_GAIN:g}")
     mouth: Literal["driver", "painted"] = Field(
         default="driver",
@@ -267,6 +278,12 @@ def _check_together(config: Config) -> None:
         raise ConfigError("--pace max never ends with the performer", cure="say how much with --frames or --duration")
     if config.pace == "max" and any(spec.startswith("webrtc") for spec in config.sink):
         raise ConfigError("--pace max goes through a file, not at a viewer's pace", cure="leave --sink webrtc out")
+    allowed_regions = {"mesh": REGIONS[:3], "fomm": REGIONS[:1]}.get(config.generator, REGIONS)
+    if config.region not in allowed_regions:
+        raise ConfigError(
+            f"--region {config.region} is not for the generator {config.generator}",
+            cure=f"choose {' or '.join(allowed_regions)}, or --generator liveportrait",
+        )
     addresses = [spec for spec in config.sink if spec.startswith("webrtc")]
     if len(addresses) > 1:
         raise ConfigError(f"--sink: found {' and '.join(addresses)}", cure="serve the page at one address")

@@ -29,7 +29,7 @@ from engines.types import LANDMARKS, FaceState, Motion, Points
 from realtime.smoothing import OneEuro
 
 NeutralMode = Literal["auto", "first"]
-Region = Literal["all", "expression", "pose"]
+Region = Literal["all", "expression", "pose", "lips", "eyes"]
 
 HOLD_NS = 200_000_000
 """A face that is lost keeps its last motion this long: most losses are a blink of the tracker."""
@@ -204,8 +204,14 @@ class NeutralKeeper:
         self._last_shape: Points | None = None
         self._time_ns = 0
         self._judged_ns = -JUDGE_NS
+        self._share = 0.0
         self._collected: list[Neutral] | None = None
         self._collect_until = 0
+
+    @property
+    def rest_share(self) -> float:
+        """How much of the neutral the last frame became; see ``Motion.rest_share``."""
+        return self._share
 
     @property
     def rest(self) -> Rest:
@@ -238,10 +244,11 @@ class NeutralKeeper:
 
         ``pixels`` are the face's own.
         """
+        self._share = 0.0
         if self._current is None or self._best is None:
             neutral = Neutral.of(face) if self._mode == "first" else Neutral.of(face).facing()
             self._rest = Rest.of(neutral, face.size)
-            self._current, self._best = neutral, _Best(neutral, self._rest)
+            self._current, self._best, self._share = neutral, _Best(neutral, self._rest), 1.0
             self._open_eyes = eye_openings(neutral.shape)
         pose = pose_against(pixels, self._current.shape)
         shape = pose.unproject(pixels)
@@ -277,6 +284,7 @@ class NeutralKeeper:
         if not self._collect_until:
             self._collect_until = face.time_ns + CALIBRATION_NS
         self._collected.append(Neutral.of(face))
+        self._share = 1 / len(self._collected)
         if face.time_ns < self._collect_until:
             return
         mean, count = self._collected[0], 1
@@ -304,7 +312,7 @@ class NeutralKeeper:
         # the best one is judged again too, by what has been learnt of the driver since
         best = self._cost(self._best.neutral.shape, self._best.tilt, self._best.speed)
         if self._cost(shape, tilt, speed) < best * self.MARGIN - self.STEP:
-            neutral = Neutral.of(face).facing()
+            neutral, self._share = Neutral.of(face).facing(), 1.0
             self._best = _Best(neutral, Rest.of(neutral, face.size), tilt, speed)
 
     def _cost(self, shape: Points, tilt: float, speed: float) -> float:
@@ -400,7 +408,8 @@ class MotionTransfer:
         weight = self._presence * self._presence * (3 - 2 * self._presence)
         if weight < 1:
             motion = _scaled(motion, weight, weight)
-        return replace(motion, face=face)
+        share = self._keeper.rest_share if face is not None else 0.0
+        return replace(motion, face=face, gain=self.gain, region=self.region, rest_share=share)
 
     def _observe(self, face: FaceState) -> Motion:
         pixels = face.pixels()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from realtime.portraits import PortraitPicture
 _NS = 1_000_000_000
 MOST = 24
 """Portraits that a run holds at most: each takes some megabytes."""
+SLOW_S = 1.0
+"""A frame that takes longer on a second look is for files, and is not rehearsed further."""
 SMALL = 320
 """Pixels of the longer side of the picture that a portrait is chosen by."""
 
@@ -85,7 +88,15 @@ class Wardrobe:
         open_mouthed[INNER_LOWER_LIP, 1] += 0.2 * np.ptp(open_mouthed[:, 1])
         speaking = replace(picture.face, landmarks=open_mouthed, time_ns=_NS)
         self.generator.drive(understudy, motion.update(None, 0), None)
+        began = time.perf_counter()
         self.generator.drive(understudy, motion.update(replace(picture.face, time_ns=0), 0), picture.image)
+        took = time.perf_counter() - began
+        if took > SLOW_S:
+            self._notice(
+                f"a frame takes {took:.1f} s here, so it is far from live: for a live picture use --generator mesh or a "
+                "GPU; --pace max works through a file all the same"
+            )
+            return
         said = motion.update(speaking, _NS)
         self.generator.drive(understudy, said, picture.image)
         self.generator.drive(understudy, said, None)

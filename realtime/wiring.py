@@ -47,8 +47,9 @@ def backstage(config: Config, ending: Ending, say: Say) -> Backstage:
         return opened
 
     def generator() -> generators.Generator:
-        made = generators.create(config.generator, mouth=config.mouth)
-        say(f"{made.name}, mouth {config.mouth}, {config.size[0]}x{config.size[1]}", "generator")
+        made = _create_generator(config)
+        mouth = f", mouth {config.mouth}" if config.generator == "mesh" else ""
+        say(f"{made.name}{mouth}, {config.size[0]}x{config.size[1]}", "generator")
         return made
 
     return Backstage(
@@ -193,7 +194,7 @@ def _measure(config: Config, busy: int) -> Capacity:
     from realtime import capacity
 
     tracker = _open_tracker(config)
-    generator = generators.create(config.generator, mouth=config.mouth)
+    generator = _create_generator(config)
     try:
         return capacity.measure(tracker, generator, config.size, busy=busy)
     finally:
@@ -234,6 +235,12 @@ def _introduce(part: Source | Sink, label: str, say: Say) -> None:
     say(part.name, label)
     for note in part.notes:
         say(note, "")
+
+
+def _create_generator(config: Config) -> generators.Generator:
+    return generators.create(
+        config.generator, mouth=config.mouth, backend=config.backend, device=config.device, weights=config.weights
+    )
 
 
 def _open_tracker(config: Config) -> tracking.Tracker:

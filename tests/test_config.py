@@ -30,6 +30,9 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         camera = "driver.mp4"
         portrait = ["a.png", "b.jpg"]
         generator = "mesh"
+        backend = "onnx"
+        device = "cpu"
+        weights = "random:1"
         sink = ["virtualcam:/dev/video3", "file:out.mp4", "null"]
         size = "640x480"
         fps = 25

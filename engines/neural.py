@@ -1,0 +1,234 @@
+"""The generators that are published networks: LivePortrait and the First Order Motion Model, in the live loop.
+
+What depends on the portrait is computed once, by ``prepare``. A frame then takes two networks: the driver's motion out
+of a locked crop, and the picture, which is pasted back into the portrait. Both are relative to the driver's neutral:
+the networks' own answer for the very frames that ``realtime.motion`` chose.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.backend import Array, Running, open_stages
+from engines.crop import Lock, Window, around
+from engines.errors import UsageError
+from engines.paste import Paste
+from engines.types import FaceState, Image, Motion, Portrait
+
+EASE = 0.15
+"""How much of the way to another neutral, or to rest, is gone in a frame."""
+EXTRA = ("lips", "eyes")
+"""Regions that only these generators know."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFeatures:
+    """What is kept of a portrait."""
+
+    source: Mapping[str, Array]
+    """What the portrait network answered."""
+    paste: Paste
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What sets the two families apart."""
+
+    name: str
+    crop: int
+    """Side of what the networks take."""
+    square: int
+    """Side of what they make."""
+    motion: tuple[str, ...]
+    """The motion network's answers that the frame network takes, ``driving_`` left out."""
+    regions: tuple[str, ...]
+
+
+LIVEPORTRAIT = Family(
+    "liveportrait",
+    256,
+    512,
+    ("rotation", "expression", "scale", "translation"),
+    ("all", "expression", "pose", "lips", "eyes"),
+)
+FOMM = Family("fomm", 256, 256, ("value", "jacobian"), ("all",))
+FAMILIES = {family.name: family for family in (LIVEPORTRAIT, FOMM)}
+
+
+class NetworkGenerator:
+    """See ``engines.generator.Generator``."""
+
+    def __init__(self, family: Family, running: Running, label: str) -> None:
+        """Takes over ``running``; ``label`` says which weights it has."""
+        self.family = family
+        self.name = f"{family.name}, {label}, {running.why}"
+        self._running = running
+        self._preparing = threading.Lock()
+        self._lock = Lock()
+        self._crop: Image = np.zeros((family.crop, family.crop, 3), np.uint8)
+        self._fed = np.zeros((1, 3, family.crop, family.crop), np.float32)
+        self._scaled = np.zeros((family.square, family.square, 3), np.float32)
+        self._square: Image = np.zeros((family.square, family.square, 3), np.uint8)
+        self._driving: dict[str, Array] = {}
+        self._wanted: dict[str, Array] = {}
+        self._neutral: dict[str, Array] = {}
+        self._controls = _Controls(family)
+        self._for: Portrait | None = None
+
+    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+        """See ``Generator.prepare``."""
+        family, window = self.family, around(face.pixels())
+        crop: Image = np.zeros((family.crop, family.crop, 3), np.uint8)
+        fed = np.zeros_like(self._fed)
+        _feed(window.cut(image, crop), fed)
+        with self._preparing:
+            answer = self._running.stages["portrait"].run({"source": fed})
+            source = {key: array.copy() for key, array in answer.items()}
+        features = NetworkFeatures(source, Paste(image, window, family.square), image.copy())
+        return Portrait(name, (image.shape[1], image.shape[0]), features)
+
+    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
+        """See ``Generator.drive``. Raises UsageError for a region that the family cannot move by itself."""
+        features: NetworkFeatures = portrait.features
+        if motion.region not in self.family.regions:
+            raise UsageError(
+                f"{self.family.name} moves everything at once, not {motion.region} alone",
+                cure=f"choose --region {' or '.join(self.family.regions)}",
+            )
+        if self._for is not portrait:
+            self._take(portrait)
+        if motion.face is not None and driving is not None:
+            self._look(motion, driving)
+        else:
+            self._settle()
+        if not self._driving:
+            return features.paste.lay(self._at_rest(features))
+        feeds = {f"driving_{key}": self._driving[key] for key in self.family.motion}
+        feeds |= {f"neutral_{key}": self._neutral[key] for key in self.family.motion}
+        answer = self._running.stages["frame"].run({**feeds, **self._controls.of(motion)})
+        np.multiply(answer["image"][0].transpose(1, 2, 0), 255, out=self._scaled)
+        np.copyto(self._square, np.clip(self._scaled, 0, 255, out=self._scaled), casting="unsafe")
+        return features.paste.lay(self._square)
+
+    def close(self) -> None:
+        """See ``Generator.close``."""
+        self._running.close()
+
+    def _take(self, portrait: Portrait) -> None:
+        """Hand the portrait's tensors over: they stay on the device until another is put on."""
+        features: NetworkFeatures = portrait.features
+        frame = self._running.stages["frame"]
+        taken = {spec.name for spec in frame.inputs}
+        for name, array in features.source.items():
+            if name in taken:
+                frame.keep(name, array)
+        self._for = portrait
+
+    def _look(self, motion: Motion, driving: Image) -> None:
+        """The driver's motion in this frame, and the neutral that it is relative to."""
+        assert motion.face is not None
+        window: Window = self._lock.update(motion.face.pixels(), motion.face.time_ns)
+        _feed(window.cut(driving, self._crop), self._fed)
+        answer = self._running.stages["motion"].run({"crop": self._fed})
+        self._driving = {key: answer[f"driving_{key}"].copy() for key in self.family.motion}
+        if not self._neutral:
+            self._neutral = {key: array.copy() for key, array in self._driving.items()}
+            self._wanted = self._neutral
+        elif motion.rest_share > 0:
+            self._wanted = _between(self._wanted, self._driving, motion.rest_share)
+        if self._wanted is not self._neutral:
+            self._neutral = _between(self._neutral, self._wanted, EASE)
+
+    def _settle(self) -> None:
+        """Without a face the portrait goes back to rest, and the next face is looked for where it then is."""
+        self._lock.reset()
+        if self._driving:
+            self._driving = _between(self._driving, self._neutral, EASE)
+
+    def _at_rest(self, features: NetworkFeatures) -> Image:
+        """The portrait's own square: nobody has driven it yet."""
+        return features.paste.own
+
+
+class _Controls:
+    """The frame network's inputs that are the person's wishes. Buffers are made once."""
+
+    def __init__(self, family: Family) -> None:
+        self._values: dict[str, Array] = {"multiplier": np.ones((1, 1), np.float32)}
+        self._family = family
+        if family is LIVEPORTRAIT:
+            from engines.liveportrait import EYE_KEYPOINTS, KEYPOINTS, LIP_KEYPOINTS
+
+            self._lips, self._eyes = list(LIP_KEYPOINTS), list(EYE_KEYPOINTS)
+            self._values |= {
+                "pose_weights": np.ones((1, 3), np.float32),
+                "expression_weights": np.ones((1, KEYPOINTS, 3), np.float32),
+                "stitching": np.ones((1, 1), np.float32),
+                "eye_ratio": np.zeros((1, 3), np.float32),
+                "eye_weight": np.zeros((1, 1), np.float32),
+                "lip_ratio": np.zeros((1, 2), np.float32),
+                "lip_weight": np.zeros((1, 1), np.float32),
+            }
+
+    def of(self, motion: Motion) -> Mapping[str, Array]:
+        """The controls for a frame."""
+        if self._family is not LIVEPORTRAIT:
+            self._values["multiplier"].fill(motion.gain)
+            return self._values
+        expression = self._values["expression_weights"]
+        expression.fill(motion.gain if motion.region in ("all", "expression") else 0.0)
+        for region, points in (("lips", self._lips), ("eyes", self._eyes)):
+            if motion.region == region:
+                expression[:, points] = motion.gain
+        self._values["pose_weights"].fill(motion.region in ("all", "pose"))
+        return self._values
+
+
+def _feed(crop: Image, out: Array) -> None:
+    """A crop (n, n, 3) as the networks take it, into ``out`` (1, 3, n, n) float32 in [0, 1]."""
+    np.multiply(crop.transpose(2, 0, 1)[None], np.float32(1 / 255), out=out, casting="unsafe")
+
+
+def _between(start: Mapping[str, Array], end: Mapping[str, Array], weight: float) -> dict[str, Array]:
+    """Part of the way from one motion to another; rotations stay rotations."""
+    mixed: dict[str, Array] = {}
+    for key, first in start.items():
+        value = first + np.float32(weight) * (end[key] - first)
+        if key == "rotation":
+            u, _, vt = np.linalg.svd(value)
+            value = u @ vt
+        mixed[key] = np.ascontiguousarray(value, np.float32)
+    return mixed
+
+
+def create(name: str, *, backend: str, device: str, weights: str | None, cache: Path | None = None) -> NetworkGenerator:
+    """Load a family's weights and open its networks.
+
+    Raises GeneratorError (BackendError among them) for weights, packages or devices that are not there.
+    """
+    from engines import weights as checkpoints
+    from engines.torch_backend import import_torch
+
+    import_torch()
+    family = FAMILIES[name]
+    loaded = checkpoints.load(name, weights)
+    stages = _stages(name, loaded.parts)
+    return NetworkGenerator(family, open_stages(stages, backend=backend, device=device, cache=cache), loaded.label)
+
+
+def _stages(name: str, parts: Any) -> Any:
+    if name == "liveportrait":
+        from engines import liveportrait
+
+        # in the plane: exact, and twice as fast where it is not a GPU that samples
+        return liveportrait.stages(parts, grid_sample="planar")
+    from engines import fomm
+
+    return fomm.stages(parts)
