@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +150,22 @@ def test_a_writer_never_waits_for_a_reader_that_sleeps(ring: tuple[RingWriter, R
     assert picture is not None
     assert picture.seq == 70_000
     assert not reader.wait(0)
+
+
+def test_what_was_taken_already_does_not_end_the_waiting(ring: tuple[RingWriter, RingReader]) -> None:
+    """The byte that wakes comes after the frame, and the frame may be gone by then."""
+    writer, reader = ring
+    writer.write((plane(1),), (6, 4), 0, 0)
+    assert reader.take() is not None
+    begun = time.monotonic()
+    assert not reader.wait(0.05)
+    assert time.monotonic() - begun >= 0.05
+    later = threading.Timer(0.05, lambda: writer.write((plane(2),), (6, 4), 0, 0))
+    writer.write((plane(1),), (6, 4), 0, 0)
+    assert reader.take() is not None
+    later.start()
+    assert reader.wait(10)
+    later.join()
 
 
 WRITE = """

@@ -65,11 +65,14 @@ class LinkSource:
         self._reader.close()
 
     def _next(self, timeout_s: float) -> Picture | None:
-        if self._reader.wait(timeout_s):
-            return self._reader.take()
-        if self._reader.ended:
-            raise SourceEnded("the publisher has left")
-        return None
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if self._reader.wait(max(0.0, deadline - time.monotonic())) and (picture := self._reader.take()):
+                return picture
+            if self._reader.ended:
+                raise SourceEnded("the publisher has left")
+            if time.monotonic() >= deadline:
+                return None
 
 
 def to_rgb(picture: Picture, size: tuple[int, int]) -> Image:

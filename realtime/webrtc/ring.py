@@ -16,6 +16,7 @@ import os
 import select
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -163,10 +164,15 @@ class RingReader(_Ring):
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a frame that was not taken yet, or the end; whether there is one."""
-        if not self.fresh and not self.ended:
-            poll = select.poll()
-            poll.register(self._wake, select.POLLIN)
-            poll.poll(timeout_s * 1000)
+        deadline = time.monotonic() + timeout_s
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        while not self.fresh and not self.ended:
+            # what wakes may be of a frame taken already, which came just before its byte
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                break
+            self.drain()
         self.drain()
         return self.fresh
 

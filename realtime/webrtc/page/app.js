@@ -42,17 +42,16 @@ const camera = new Camera(el("camera"), { lost: cameraLost });
 function enter(mode) {
   page.mode = mode;
   view.setMode(mode);
-  view.enable({ controls: mode === "live" || mode === "main" });
+  // a session of one's own has to begin first
+  view.enable({ controls: mode === "main" });
   el("upload").disabled = mode === "watch";
   const go = el("go");
-  go.textContent = mode === "live" ? "Stop" : mode === "main" ? "Use this browser's camera instead" : "Go live";
+  go.textContent = mode === "live" ? "Stop" : mode === "main" ? "Use this browser's camera" : "Go live";
   go.classList.toggle("primary", mode !== "live");
   el("you-note").textContent = mode === "main" ? "" : "Nobody sees this picture";
-  if (mode !== "live" && mode !== "main") {
-    el("open-share").hidden = true;
-    el("facts").hidden = true;
-    el("fullscreen").hidden = mode !== "watch";
-  }
+  el("facts").hidden = true;
+  el("open-share").hidden = true;
+  el("fullscreen").hidden = true;
 }
 
 /** End whatever runs now and begin anew; its signal. */
@@ -62,6 +61,7 @@ function begin(mode) {
   Object.assign(page, { peers: { out: null, in: null }, figures: { out: null, in: null }, state: null, dropped: null });
   page.shareId = null;
   chart.clear();
+  el("delay-now").textContent = "–";
   view.clearBadges();
   view.say("");
   el("result").srcObject = null;
@@ -273,6 +273,7 @@ function onState(state) {
   page.stateAt = performance.now();
   page.state = state;
   if (page.mode !== "live" && page.mode !== "main") return;
+  view.enable({ controls: page.mode === "main" || page.peers.out !== null });
   view.showState(state);
   gallery.mark(state.portrait ? state.portrait.index : null);
   // portraits become ready one after the other
@@ -374,6 +375,7 @@ async function pollOnce(signal) {
       return;
     }
     if (page.mode !== "loading") begin("loading");
+    view.own(null, "Your camera is off");
     view.pill("warn", "Not reached");
     view.veil({ title: "reenact is not reached", text: "It may have ended. Start it again; this page goes on by itself." });
   }

@@ -11,7 +11,7 @@ export const STAGES = [
   ["track", "Find the face"],
   ["generate", "Move the portrait"],
   ["send", "Hand over"],
-  ["back", "Come back, decode"],
+  ["back", "Come back"],
 ];
 
 export class Chart {
