@@ -1,6 +1,7 @@
 # make run    set up a virtual environment once, then start: make run ARGS="--portrait me.jpg"
 # make test   the tests, all but the slow ones of tests/e2e, which make e2e runs
 # make check  lint, types and tests
+# make bench  how late the picture is, stage by stage; make costs measures what the program costs
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := run
-.PHONY: run test e2e lint types check bench assets doctor clean
+.PHONY: run test e2e lint types check bench costs assets doctor clean
 
 run: $(VENV)/base.stamp
 	@exec $(bin)/python run.py $(ARGS)
@@ -30,6 +31,9 @@ types: $(VENV)/dev.stamp
 check: lint types test
 
 bench: $(VENV)/base.stamp
+	@$(bin)/python -m tools.bench_latency stages --markdown $(ARGS)
+
+costs: $(VENV)/base.stamp
 	@$(bin)/python -m tools.bench $(ARGS)
 
 doctor: $(VENV)/base.stamp

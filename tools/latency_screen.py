@@ -60,7 +60,7 @@ class ScreenWindow:
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise SourceMissing("there is no screen to show a window on", cure="run this in a desktop session")
         try:
-            cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             cv2.resizeWindow(self._name, *_SIZE)
         except cv2.error as error:
             raise SourceMissing(f"no window can be opened: {error.err}", cure="pip install opencv-python") from None

@@ -41,7 +41,8 @@ def tool(*words: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
 def checkout(folder: Path) -> Path:
     """The program's files as they are, in a repository of their own."""
     root = folder / "checkout"
-    for name in ("realtime", "engines", "tools", "run.py"):
+    root.mkdir()
+    for name in ("realtime", "engines", "tools", "run.py", ".gitignore"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
