@@ -1,0 +1,128 @@
+"""The networks' crop: where it lies, and that it keeps still."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.crop import CATCH_UP_S, GROWN, MOVED, SCALE, UP, Lock, Window, around
+from engines.paste import EDGE, Paste
+from engines.types import FaceState, Image, Points
+
+windows = st.builds(Window, st.floats(100, 500), st.floats(100, 400), st.floats(50, 800), st.floats(-math.pi, math.pi))
+
+
+def moved(points: Points, x: float = 0, y: float = 0, scale: float = 1, angle: float = 0) -> Points:
+    """The face shifted, sized and turned about its middle."""
+    middle = points[:, :2].mean(axis=0)
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    turned = (points[:, :2] - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle + (x, y)
+    return np.concatenate([turned, points[:, 2:]], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def face(driver_face: FaceState) -> Points:
+    return driver_face.pixels()
+
+
+def test_the_face_takes_its_share_of_the_crop_a_little_below_the_middle(face: Points) -> None:
+    window = around(face)
+    low, high = face[:468, :2].min(axis=0), face[:468, :2].max(axis=0)
+    size = float((high - low).max())
+    assert window.side == pytest.approx(SCALE * size, rel=0.03)
+    assert window.y == pytest.approx((low[1] + high[1]) / 2 - UP * size, abs=0.05 * size)
+    assert window.x == pytest.approx((low[0] + high[0]) / 2, abs=0.05 * size)
+
+
+@given(st.floats(-200, 200), st.floats(-200, 200), st.floats(0.3, 3), st.floats(-1.0, 1.0))
+def test_the_crop_goes_with_the_face(face: Points, x: float, y: float, scale: float, angle: float) -> None:
+    before, after = around(face), around(moved(face, x, y, scale, angle))
+    assert after.side == pytest.approx(before.side * scale, rel=1e-3)
+    assert math.remainder(after.angle - before.angle - angle, 2 * math.pi) == pytest.approx(0, abs=1e-3)
+
+
+@given(windows, st.integers(16, 512))
+def test_the_middle_of_the_window_is_the_middle_of_the_crop(window: Window, size: int) -> None:
+    middle = window.matrix(size) @ np.array([window.x, window.y, 1])
+    np.testing.assert_allclose(middle, (size - 1) / 2, atol=0.01)
+
+
+@given(windows, windows)
+def test_all_of_the_way_is_there(start: Window, end: Window) -> None:
+    place, size, turn = start.towards(end, 1.0).apart(end)
+    assert max(place, size, turn) < 1e-6
+    assert start.towards(end, 0.0).apart(start) == pytest.approx((0, 0, 0), abs=1e-9)
+
+
+def test_small_motion_does_not_move_the_crop(face: Points) -> None:
+    lock, rng = Lock(), np.random.default_rng(1)
+    first = lock.update(face, 0)
+    for index in range(1, 60):
+        shift = rng.normal(0, 0.02, 2) * first.side
+        nod = moved(face, *shift, scale=1 + 0.03 * math.sin(index), angle=0.05 * math.sin(0.3 * index))
+        assert lock.update(nod, index * 33_000_000) is first
+
+
+@pytest.mark.parametrize("fps", [10, 30])
+def test_a_face_that_leaves_is_followed_in_real_time(face: Points, fps: int) -> None:
+    lock = Lock()
+    first = lock.update(face, 0)
+    there = moved(face, x=2 * MOVED * first.side, scale=1 + 2 * GROWN)
+    window = first
+    for index in range(1, round(3 * CATCH_UP_S * fps) + 1):
+        window = lock.update(there, round(index * 1e9 / fps))
+    place, size, _ = window.apart(around(there))
+    assert place < 0.12 * MOVED * 2
+    assert size < 0.12 * GROWN * 2
+    for index in range(100):
+        window = lock.update(there, round((3 * CATCH_UP_S + index / fps) * 1e9) + 10**8)
+    assert window.apart(around(there))[0] < 0.03
+
+
+def test_after_a_pause_it_begins_anew(face: Points) -> None:
+    lock = Lock()
+    lock.update(face, 0)
+    elsewhere = moved(face, x=300)
+    assert lock.update(elsewhere, 5_000_000_000) == around(elsewhere)
+    lock.reset()
+    assert lock.update(face, 5_000_000_001) == around(face)
+
+
+# --- putting it back
+
+
+def scene(width: int = 320, height: int = 200) -> Image:
+    """A smooth picture, in which a seam would be seen."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([x * 255 / width, y * 255 / height, 128 + 60 * np.sin(x / 40)], axis=-1).astype(np.uint8)
+
+
+@given(st.floats(0, 320), st.floats(0, 200), st.floats(60, 500), st.floats(-0.5, 0.5))
+def test_the_portraits_own_square_leaves_no_seam(x: float, y: float, side: float, angle: float) -> None:
+    image = scene()
+    paste = Paste(image, Window(x, y, side, angle), 128)
+    assert np.abs(paste.lay(paste.own).astype(int) - image).max() <= 16
+
+
+def test_outside_the_square_nothing_changes_and_its_middle_is_all_new() -> None:
+    image = scene()
+    paste = Paste(image, Window(160, 100, 100, 0.0), 64)
+    red: Image = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 255
+    out = paste.lay(red)
+    np.testing.assert_array_equal(out[:, :108], image[:, :108])
+    np.testing.assert_array_equal(out[:, 212:], image[:, 212:])
+    inner = round(100 * (0.5 - EDGE)) - 2
+    assert (out[100 - inner : 100 + inner, 160 - inner : 160 + inner] == (255, 0, 0)).all()
+    steps = np.abs(np.diff(out[100, 105:215, 0].astype(int)))
+    assert steps.max() < 60
+
+
+def test_a_square_beside_the_picture_changes_nothing() -> None:
+    image = scene()
+    paste = Paste(image, Window(900, 900, 100, 0.0), 64)
+    np.testing.assert_array_equal(paste.lay(np.zeros((64, 64, 3), np.uint8)), image)
