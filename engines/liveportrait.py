@@ -209,9 +209,9 @@ def sample_planar(volume: Tensor, grid: Tensor) -> Tensor:
     layer = (((z + 1) * depth - 1) / 2).clamp(-1, depth)  # in slices
     below = layer.floor().clamp(max=depth - 1)
     part = (layer - below).unsqueeze(1)  # (B, 1, d*h, w): how near the slice above is
-    top = (below + 1) * (height + 1) + row  # in rows of the plane
+    # The slice's own height and the height within it are scaled apart: their sum in rows would round more coarsely.
+    first = (2 * (height + 1) * (below + 1) + (1 - tall)) / tall + row * (2 / tall)
     step = 2.0 * (height + 1) / tall
-    first = (2 * top + 1) / tall - 1
     lower = F.grid_sample(plane, torch.stack([x, first], -1), align_corners=False)  # (B, C, d*h, w)
     upper = F.grid_sample(plane, torch.stack([x, first + step], -1), align_corners=False)  # (B, C, d*h, w)
     sampled = lower + part * (upper - lower)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -70,8 +71,8 @@ CHECKPOINTS = {
         purpose="--generator liveportrait",
         licence="MIT",
         terms=(
-            "LivePortrait's code and weights, https://huggingface.co/KwaiVGI/LivePortrait, come under the MIT licence:\n"
-            "\n" + _MIT.format("2024 Kuaishou Visual Generation and Interaction Center")
+            "LivePortrait's code and weights (https://huggingface.co/KwaiVGI/LivePortrait) are under the MIT licence.\n\n"
+            + _MIT.format("2024 Kuaishou Visual Generation and Interaction Center")
         ),
         repository="KwaiVGI/LivePortrait",
         revision="82a4fa6735ca58432b6ce39301b4b9ee066dea47",
@@ -108,7 +109,7 @@ CHECKPOINTS = {
         purpose="--generator fomm",
         licence="MIT",
         terms=(
-            "The First Order Motion Model, https://github.com/AliaksandrSiarohin/first-order-model, comes under the MIT\n"
+            "The First Order Motion Model, https://github.com/AliaksandrSiarohin/first-order-model, is under the MIT\n"
             "licence; its vox-cpk.pth.tar, which its page links to, was trained on the faces of VoxCeleb.\n"
             "\n" + _MIT.format("2019-2023 Aliaksandr Siarohin")
         ),
@@ -174,11 +175,10 @@ def _kept(home: Path, wanted: PublishedFile) -> Path:
 def _downloaded(checkpoint: Checkpoint, offered: HubFile, folder: Path) -> Path:
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub import logging as hub_logging
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
         raise ReenactError(f"{error.name} is not installed", cure="pip install 'reenact[neural]'") from error
-    hub_logging.set_verbosity_error()  # its retries are told once, by our own line
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are told once, by our own line
     try:
         return Path(
             hf_hub_download(
