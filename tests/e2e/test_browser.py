@@ -317,7 +317,7 @@ def test_the_main_run_is_shown_at_once(tab: Callable[..., Page], tmp_path: Path,
         page.get_by_role("button", name="Slate").click()
         says(page, "slate is on")
         page.get_by_role("button", name="Slate").click()
-        page.get_by_role("button", name="Use this browser's camera instead").click()
+        page.get_by_role("button", name="Use this browser's camera").click()
         wait_live(page)
         assert page.locator("#own").is_visible()
         page.get_by_role("button", name="Stop").click()
