@@ -100,6 +100,8 @@ class Client:
         self.numbers: list[tuple[int, int]] = []
         """Of every picture received: its number, and when (ns)."""
         self.sizes: set[tuple[int, int]] = set()
+        self.keys = 0
+        """How many of them were key frames."""
         self.replies: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -176,6 +178,7 @@ class Client:
             while True:
                 frame = await track.recv()
                 self.sizes.add((frame.width, frame.height))
+                self.keys += bool(frame.key_frame)
                 grey = frame.to_ndarray(format="gray")
                 self.numbers.append((read_number(grey), time.monotonic_ns()))
         except MediaStreamError:

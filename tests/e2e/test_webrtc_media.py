@@ -329,6 +329,25 @@ def test_a_viewers_estimate_sets_its_own_rate_and_nobody_elses(link: MediaLink) 
     asyncio.run(check())
 
 
+def test_a_viewer_that_has_lost_something_gets_a_key_frame(link: MediaLink) -> None:
+    pattern = Pattern(link)
+
+    async def check() -> None:
+        async with Client(link.address) as viewer:
+            await viewer.watch()
+            await viewer.until(20)
+            before = viewer.keys
+            receiver: Any = viewer.connection.getTransceivers()[0].receiver
+            (source,) = receiver._RTCRtpReceiver__remote_streams
+            await receiver._send_rtcp_pli(source)
+            await until(lambda: viewer.keys > before, 5.0)
+
+    try:
+        asyncio.run(check())
+    finally:
+        pattern.close()
+
+
 PUBLISH = """
     import asyncio, sys
     from tests.media import Client
