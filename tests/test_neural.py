@@ -1,0 +1,222 @@
+"""The generators that are networks, over backends in memory: what they are fed, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.backend import Array, Feeds, Running
+from engines.errors import BackendError, UsageError
+from engines.neural import EASE, FOMM, LIVEPORTRAIT, Family, NetworkGenerator
+from engines.types import FaceState, Image, Motion, Portrait, TensorSpec
+from realtime.motion import MotionTransfer
+
+SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "liveportrait": {"rotation": (1, 3, 3), "expression": (1, 21, 3), "scale": (1, 1), "translation": (1, 3)},
+    "fomm": {"value": (1, 10, 2), "jacobian": (1, 10, 2, 2)},
+}
+CAMERA = (250, 0, 250)
+
+
+class FakeBackend:
+    """Answers with what the test says; notes what it was fed."""
+
+    def __init__(self, name: str, inputs: tuple[str, ...], answers: Mapping[str, Array]) -> None:
+        self.name = name
+        self.inputs = tuple(TensorSpec(each, (1,)) for each in inputs)
+        self.outputs = tuple(TensorSpec(key, value.shape) for key, value in answers.items())
+        self.answers = dict(answers)
+        self.fed: list[dict[str, Array]] = []
+        self.kept: dict[str, Array] = {}
+        self.closed = False
+        self.error: BackendError | None = None
+
+    def keep(self, name: str, array: Array) -> None:
+        self.kept[name] = array.copy()
+
+    def run(self, feeds: Feeds) -> Feeds:
+        if self.error is not None:
+            raise self.error
+        self.fed.append({key: value.copy() for key, value in feeds.items()})
+        return self.answers
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Stage:
+    """A generator over fakes, and the face that drives it."""
+
+    def __init__(self, family: Family, portrait_face: FaceState, driver_face: FaceState) -> None:
+        rng = np.random.default_rng(2)
+        moves = {f"driving_{key}": self.motion(key, shape, 0.0) for key, shape in SHAPES[family.name].items()}
+        square = np.full((1, 3, family.square, family.square), 0.5, np.float32)
+        self.family = family
+        self.portrait_net = FakeBackend("portrait", ("source",), {"feature": rng.random((1, 4)).astype(np.float32)})
+        self.motion_net = FakeBackend("motion", ("crop",), moves)
+        self.frame_net = FakeBackend("frame", ("feature",), {"image": square})
+        nets = {"portrait": self.portrait_net, "motion": self.motion_net, "frame": self.frame_net}
+        self.generator = NetworkGenerator(family, Running(nets, "in memory"), "random weights of seed 1")
+        self.face = driver_face
+        self.transfer = MotionTransfer("first")
+        width, height = portrait_face.size
+        self.image: Image = np.random.default_rng(3).integers(0, 255, (height, width, 3), np.uint8)
+        self.driving: Image = np.full((driver_face.size[1], driver_face.size[0], 3), CAMERA, np.uint8)
+        self.portrait: Portrait = self.generator.prepare("one", self.image, portrait_face)
+
+    @staticmethod
+    def motion(key: str, shape: tuple[int, ...], amount: float) -> Array:
+        """A motion of that amount; a rotation is about the upright axis."""
+        if key == "rotation":
+            cos, sin = np.cos(amount), np.sin(amount)
+            return np.array([[[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]], np.float32)
+        return np.full(shape, amount, np.float32)
+
+    def act(self, amount: float) -> None:
+        """What the motion network answers from now on."""
+        for key, shape in SHAPES[self.family.name].items():
+            self.motion_net.answers[f"driving_{key}"] = self.motion(key, shape, amount)
+
+    def show(self, seconds: float, *, present: bool = True, **changes: object) -> Image:
+        face = replace(self.face, time_ns=round(seconds * 1e9)) if present else None
+        motion: Motion = self.transfer.update(face, round(seconds * 1e9))
+        if changes:
+            motion = replace(motion, **changes)  # type: ignore[arg-type]
+        return self.generator.drive(self.portrait, motion, self.driving if present else None)
+
+    @property
+    def last(self) -> dict[str, Array]:
+        return self.frame_net.fed[-1]
+
+
+@pytest.fixture(params=[LIVEPORTRAIT, FOMM], ids=lambda family: family.name)
+def stage(request: pytest.FixtureRequest, portrait_face: FaceState, driver_face: FaceState) -> Stage:
+    return Stage(request.param, portrait_face, driver_face)
+
+
+@pytest.fixture
+def live(portrait_face: FaceState, driver_face: FaceState) -> Stage:
+    return Stage(LIVEPORTRAIT, portrait_face, driver_face)
+
+
+def test_the_portraits_part_is_computed_once_and_kept_on_the_device(stage: Stage) -> None:
+    for index in range(3):
+        stage.show(index / 30)
+    assert len(stage.portrait_net.fed) == 1
+    np.testing.assert_array_equal(stage.frame_net.kept["feature"], stage.portrait_net.answers["feature"])
+    assert "feature" not in stage.last
+
+
+def test_networks_see_upright_crops_between_0_and_1(stage: Stage) -> None:
+    stage.show(0.0)
+    for fed in (stage.portrait_net.fed[0]["source"], stage.motion_net.fed[0]["crop"]):
+        assert fed.shape == (1, 3, stage.family.crop, stage.family.crop)
+        assert fed.dtype == np.float32
+        assert 0 <= fed.min() <= fed.max() <= 1
+    np.testing.assert_allclose(stage.motion_net.fed[0]["crop"][0, 1], 0)
+
+
+def test_the_first_face_is_the_neutral(stage: Stage) -> None:
+    stage.act(0.2)
+    stage.show(0.0)
+    stage.act(0.5)
+    stage.show(0.1)
+    for key, shape in SHAPES[stage.family.name].items():
+        np.testing.assert_allclose(stage.last[f"neutral_{key}"], stage.motion(key, shape, 0.2), atol=1e-6)
+        np.testing.assert_allclose(stage.last[f"driving_{key}"], stage.motion(key, shape, 0.5), atol=1e-6)
+
+
+def test_another_neutral_is_eased_over_to_and_rotations_stay_rotations(live: Stage) -> None:
+    live.show(0.0)
+    live.act(0.8)
+    live.show(0.1, rest_share=1.0)
+    first = float(live.last["neutral_expression"].max())
+    assert first == pytest.approx(EASE * 0.8, rel=1e-3)
+    for index in range(60):
+        live.show(0.2 + index / 30)
+        turn = live.last["neutral_rotation"][0]
+        np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(live.last["neutral_expression"], 0.8, atol=0.01)
+    np.testing.assert_allclose(live.last["neutral_rotation"], live.motion("rotation", (), 0.8), atol=0.01)
+
+
+def test_calibrating_takes_the_mean_of_its_frames(live: Stage) -> None:
+    live.show(0.0)
+    live.transfer.calibrate()
+    for index, amount in enumerate([0.1, 0.2, 0.3]):
+        live.act(amount)
+        live.show(0.1 + index / 30)
+    for index in range(80):
+        live.show(1.0 + index / 30, rest_share=0.0)
+    np.testing.assert_allclose(live.last["neutral_expression"], 0.2, atol=0.01)
+
+
+def test_a_face_that_is_lost_eases_to_rest_and_its_picture_is_not_used(stage: Stage) -> None:
+    stage.show(0.0)
+    stage.act(0.6)
+    stage.show(0.1)
+    seen = len(stage.motion_net.fed)
+    for index in range(60):
+        stage.show(0.2 + index / 30, present=False)
+    assert len(stage.motion_net.fed) == seen
+    for key in SHAPES[stage.family.name]:
+        np.testing.assert_allclose(stage.last[f"driving_{key}"], stage.last[f"neutral_{key}"], atol=0.01)
+
+
+def test_before_any_face_the_portrait_is_shown_as_it_is(stage: Stage) -> None:
+    out = stage.show(0.0, present=False)
+    assert not stage.frame_net.fed
+    assert out.shape == stage.image.shape
+
+
+def test_the_picture_is_the_networks_within_the_portraits(stage: Stage, portrait_face: FaceState) -> None:
+    out = stage.show(0.0)
+    x, y = portrait_face.pixels()[4, :2].astype(int).tolist()
+    np.testing.assert_allclose(out[y, x], 127, atol=1)
+    assert not (out == np.array(CAMERA)).all(axis=-1).any()
+
+
+@pytest.mark.parametrize(
+    ("region", "pose", "lips", "elsewhere"),
+    [("all", 1, 1, 1), ("expression", 0, 1, 1), ("pose", 1, 0, 0), ("lips", 0, 1, 0), ("eyes", 0, 0, 0)],
+)
+def test_regions_weigh_keypoints(live: Stage, region: str, pose: float, lips: float, elsewhere: float) -> None:
+    from engines.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
+
+    live.show(0.0, region=region)
+    weights = live.last["expression_weights"][0]
+    assert (live.last["pose_weights"] == pose).all()
+    assert (weights[list(LIP_KEYPOINTS)] == lips).all()
+    assert (weights[list(EYE_KEYPOINTS)] == (region in ("all", "expression", "eyes"))).all()
+    rest = np.setdiff1d(np.arange(21), [*LIP_KEYPOINTS, *EYE_KEYPOINTS])
+    assert (weights[rest] == elsewhere).all()
+
+
+def test_gain_is_a_weight_or_a_multiplier(stage: Stage) -> None:
+    stage.show(0.0, gain=1.5)
+    name = "expression_weights" if stage.family is LIVEPORTRAIT else "multiplier"
+    assert (stage.last[name] == 1.5).all()
+
+
+def test_what_moves_as_a_whole_has_no_regions(portrait_face: FaceState, driver_face: FaceState) -> None:
+    whole = Stage(FOMM, portrait_face, driver_face)
+    with pytest.raises(UsageError, match="fomm moves everything at once, not pose alone"):
+        whole.show(0.0, region="pose")
+
+
+def test_a_device_that_fails_is_told(stage: Stage) -> None:
+    stage.show(0.0)
+    stage.frame_net.error = BackendError("the GPU fails", cure="start again")
+    with pytest.raises(BackendError, match="the GPU fails"):
+        stage.show(0.1)
+
+
+def test_it_says_which_weights_it_has_and_closes_its_networks(stage: Stage) -> None:
+    assert "random weights of seed 1" in stage.generator.name
+    stage.generator.close()
+    assert stage.frame_net.closed
+    assert stage.motion_net.closed
+    assert stage.portrait_net.closed
