@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -15,6 +17,9 @@ Pace = Literal["live", "max"]
 PERFORMER_SIZE = (640, 480)
 PERFORMER_FPS = 30.0
 """What the performer is asked for where nothing was wished."""
+
+_LIKE_A_FILE = re.compile(r"[/\\]|\.\w{2,4}$")
+"""A path, or a name with an ending; ``USB2.0 HD Webcam`` is neither."""
 
 
 class Source(Protocol):
@@ -55,7 +60,8 @@ class Source(Protocol):
 
 
 def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None, pace: Pace) -> Source:
-    """Open what ``--camera`` names: ``auto``, an index, ``/dev/videoN``, a video file or ``performer``.
+    """Open what ``--camera`` names: ``auto``, an index, ``/dev/videoN``, part of a camera's name (Linux), a video
+    file or ``performer``.
 
     ``size`` and ``fps`` are wishes: the performer complies, a camera takes what is nearest, a file keeps its
     own. ``pace`` matters to files and the performer. Fails quickly and leaves nothing open.
@@ -77,6 +83,10 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
         return Webcam(camera, size=size, fps=fps)
     if "://" in camera:
         raise SourceMissing(f"{camera} is an address, expected a camera or a file", cure="download the file first")
+    if sys.platform == "linux" and not path.exists() and not _LIKE_A_FILE.search(camera):
+        from realtime.webcam import Webcam
+
+        return Webcam(camera, size=size, fps=fps)
     from realtime.videofile import VideoFile
 
     return VideoFile(path, pace=pace)

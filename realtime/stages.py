@@ -23,7 +23,7 @@ from realtime.outlet import Kind, Outlet, Shown
 from realtime.sinks import Sink
 from realtime.studio import Crew, Observer, Seen
 
-FIRST_DELAY_S, LAST_DELAY_S = 0.1, 2.0
+FIRST_DELAY_S, LAST_DELAY_S = 0.1, 0.5
 """Waiting times between attempts to open again what was lost: doubled from the first up to the last."""
 
 Notice = Callable[[str], None]

@@ -45,6 +45,8 @@ class Node:
     """It may not be opened by this user, so that only its name and whether it is virtual are known."""
     fed: bool | None = False
     """It is virtual, and a program sends pictures to it; None where the driver does not tell."""
+    bus: str = ""
+    """Where it is plugged in; stays when its number changes."""
 
     @property
     def index(self) -> int:
@@ -180,12 +182,12 @@ def _query(path: str, handle: int) -> Node | None:
 
     answer = bytearray(104)
     fcntl.ioctl(handle, _QUERYCAP, answer)
-    driver, card, _bus, _version, all_caps, caps = struct.unpack_from("<16s32s32s3I", answer)
+    driver, card, bus, _version, all_caps, caps = struct.unpack_from("<16s32s32s3I", answer)
     can = caps if all_caps & _CAP_DEVICE_CAPS else all_caps
     captures = bool(can & (_CAP_VIDEO_CAPTURE | _CAP_CAPTURE_MPLANE))
     outputs = bool(can & _CAP_VIDEO_OUTPUT)
     fed = _fed(path, captures, outputs) if _text(driver) == LOOPBACK_DRIVER else False
-    return Node(path, _text(card), _text(driver), captures, outputs, fed=fed)
+    return Node(path, _text(card), _text(driver), captures, outputs, fed=fed, bus=_text(bus))
 
 
 def _fed(path: str, captures: bool, outputs: bool) -> bool | None:

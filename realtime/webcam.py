@@ -1,17 +1,13 @@
-"""A webcam as the driving picture, through OpenCV.
-
-V4L2 on Linux, DirectShow or else Media Foundation on Windows, AVFoundation on macOS.
-"""
+"""A webcam as the driving picture: V4L2 directly on Linux, OpenCV elsewhere."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
-
-import cv2
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from engines.errors import SourceLost, SourceMissing
 from realtime import v4l2
@@ -25,18 +21,34 @@ _FIRST_FRAME_NS = 3 * _NS
 """Cameras need up to a second or two to set their exposure before they send anything."""
 _OTHER_CLOCK_NS = 60 * _NS
 """A driver's timestamp older than this is not on our clock."""
-_OLD_NS = _NS // 2
+_OLD_NS = _NS // 4
 _DEFAULT_SIZE = (1280, 720)
 _DEFAULT_FPS = 30.0
 _BUFFERS = 2
-"""Few, so that a frame cannot grow old in the driver; with one, many drivers halve their rate."""
 _CHOOSE = "choose another --camera, plug one in, or take --camera performer"
-_WIDTH_HEIGHT = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
 _VIDEO_GROUP = "sudo usermod -aG video $USER, then log out and in again"
 
 
+class Stream(Protocol):
+    """A camera that streams, one thread's. See ``realtime.v4l2capture`` and ``realtime.opencvcapture``."""
+
+    size: tuple[int, int]
+    fps: float
+    fourcc: str
+
+    @property
+    def stamping(self) -> str:
+        """Whose time a picture carries, and what moment it names."""
+
+    def grab(self) -> tuple[Image, int, int] | None:
+        """A new RGB picture, the driver's time (0 for none) and when it was had; None where none came in a second."""
+
+    def close(self) -> None:
+        """Let go of the camera; may be called twice."""
+
+
 class Webcam:
-    """A Source that reads a camera. ``device`` is its index, or its path on Linux.
+    """A Source that reads a camera. ``device`` is its index, or on Linux its path or (part of) its name.
 
     Raises SourceMissing when there is no such camera, another program has it, or it may not be opened.
     """
@@ -46,30 +58,32 @@ class Webcam:
 
     def __init__(self, device: int | str, *, size: tuple[int, int] | None = None, fps: float | None = None) -> None:
         self._device = _path(device)
-        node = _checked(self._device) if sys.platform == "linux" else None
-        self._label = str(node) if node else f"camera {device}"
-        self._capture = _open(self._device, size or _DEFAULT_SIZE, fps or _DEFAULT_FPS)
+        self._wishes = (size, fps)
+        self.node = _checked(self._device) if sys.platform == "linux" else None
+        self._label = str(self.node) if self.node else f"camera {device}"
         self._closed = False
         self._seq = 0
         self._last_ns = 0
         try:
-            width, height = (int(self._capture.get(key)) for key in _WIDTH_HEIGHT)
-            self._shape = (height, width, 3)
-            self._first = self._wait_for_first() if self._capture.isOpened() else None
+            self.stream = _open(self._device, size or _DEFAULT_SIZE, fps or _DEFAULT_FPS)
+        except OSError as error:
+            raise _why_not(self._device, self._label, error) from None
+        try:
+            self._first = self._wait_for_first()
             if self._first is None:
-                self._capture.release()
+                self.close()
                 raise _why_not(self._device, self._label)
         except BaseException:
             self.close()
             raise
         height, width = self._first[0].shape[:2]
         self.size = (width, height)
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or _DEFAULT_FPS
-        self.name = f"{self._label}, {width}x{height} {_fourcc(self._capture)} at {self.fps:g} fps"
-        self.notes: tuple[str, ...] = ()
+        self.fps = self.stream.fps
+        self.name = f"{self._label}, {width}x{height} {self.stream.fourcc} at {self.fps:g} fps"
+        self.notes = _other_than_wished(self.size, self.fps, size, fps)
 
     def read(self) -> Frame:
-        """Return the next frame, its pixels a new array; blocks about a second at most (on Linux).
+        """Return the newest frame, its pixels a new array; blocks about a second at most.
 
         Raises SourceLost when the camera was unplugged or stopped sending.
         """
@@ -81,14 +95,29 @@ class Webcam:
         if got is None:
             raise self._lost()
         image, captured = got
+        # strictly increasing, whatever the driver says
+        self._last_ns = captured = max(captured, self._last_ns + 1)
         frame = Frame(image, PixelFormat.RGB, self._seq, Stamps(captured), captured)
         self._seq += 1
         return frame
 
+    def again(self) -> Webcam:
+        """The same camera opened anew, under another number too: at the same place of the bus, or of the same name.
+
+        Raises SourceMissing while it is not there. Another camera that took its number is left alone.
+        """
+        size, fps = self._wishes
+        if self.node is None:
+            return Webcam(self._device, size=size, fps=fps)
+        found = same_camera(v4l2.nodes(), self.node)
+        if found is None:
+            raise SourceMissing(f"{self._label} is not there; {_what_there_is()}", cure="plug it in again")
+        return Webcam(found.path, size=size, fps=fps)
+
     def close(self) -> None:
         """Let go of the camera; may be called twice."""
         self._closed = True
-        self._capture.release()
+        self.stream.close()
 
     def _wait_for_first(self) -> tuple[Image, int] | None:
         until = time.monotonic_ns() + _FIRST_FRAME_NS
@@ -100,28 +129,12 @@ class Webcam:
                 return got
 
     def _grab(self) -> tuple[Image, int] | None:
-        """The next picture as RGB and when it was captured; None where none came."""
-        if self._closed:
+        """The next picture and when it was captured: the driver's own time where it is on the monotonic clock."""
+        got = None if self._closed else self.stream.grab()
+        if got is None:
             return None
-        until = time.monotonic_ns() + _NS
-        while self._capture.grab() and time.monotonic_ns() < until:
-            captured = self._captured(time.monotonic_ns())
-            came, picture = self._capture.retrieve()
-            if came and picture is not None:
-                if picture.shape[0] == 1:
-                    # OpenCV 4.11 hands on the bytes of a camera that sends BGR by itself, in one row.
-                    picture = picture.reshape(*self._shape)
-                return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), captured
-            # A broken JPEG, as cheap cameras send now and then: take the next one.
-        return None
-
-    def _captured(self, now: int) -> int:
-        """The driver's own time where it is on the monotonic clock, else ``now``; strictly increasing."""
-        stamped = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        ours = sys.platform == "linux" and max(0, now - _OTHER_CLOCK_NS) < stamped <= now
-        captured = stamped if ours else now
-        self._last_ns = max(captured, self._last_ns + 1)
-        return self._last_ns
+        image, stamped, now = got
+        return image, stamped if max(0, now - _OTHER_CLOCK_NS) < stamped <= now else now
 
     def _lost(self) -> SourceLost:
         if isinstance(self._device, str) and v4l2.inspect(self._device) is None:
@@ -152,13 +165,40 @@ def first_webcam(*, size: tuple[int, int] | None = None, fps: float | None = Non
     return None
 
 
+def named(nodes: Sequence[v4l2.Node], wanted: str) -> v4l2.Node:
+    """The camera whose name is or contains ``wanted``, in any case. Raises SourceMissing, saying what there is."""
+    cameras = [node for node in nodes if node.captures or (node.refused and not node.loopback)]
+    exact = [node for node in cameras if node.label == wanted]
+    alike = exact or [node for node in cameras if wanted.lower() in node.label.lower()]
+    if len(alike) > 1:
+        cure = f"give more of the name, or its number: --camera {alike[0].index}"
+        raise SourceMissing(f"{wanted!r} could be {' or '.join(map(str, alike))}", cure=cure)
+    if not alike:
+        raise SourceMissing(f"there is no camera and no file {wanted!r}; {_what_there_is(nodes)}", cure=_CHOOSE)
+    return alike[0]
+
+
+def same_camera(nodes: Sequence[v4l2.Node], before: v4l2.Node) -> v4l2.Node | None:
+    """The camera that ``before`` was: of its name and at its place of the bus, or else the only one of its name."""
+    alike = [node for node in nodes if node.label == before.label and node.captures]
+    placed = [node for node in alike if node.bus == before.bus]
+    # one that is on a bus more than once, as virtual ones are, is told apart by its number
+    exact = [node for node in placed if node.path == before.path]
+    chosen = exact or placed or (alike if len(alike) == 1 else [])
+    return chosen[0] if chosen else None
+
+
 def _path(device: int | str) -> int | str:
     """A path on Linux, where index N is /dev/videoN; else the index as it is."""
-    return f"/dev/video{device}" if sys.platform == "linux" and isinstance(device, int) else device
+    if sys.platform != "linux":
+        return device
+    if isinstance(device, int):
+        return f"/dev/video{device}"
+    return device if device.startswith("/") else named(v4l2.nodes(), device).path
 
 
 def _checked(path: int | str) -> v4l2.Node:
-    """Describe a camera before it is opened, which tells why it cannot be where OpenCV would not."""
+    """Describe a camera before it is opened, which tells why it cannot be."""
     assert isinstance(path, str)
     if not os.path.exists(path):
         raise SourceMissing(f"there is no camera {path}; {_what_there_is()}", cure=_CHOOSE)
@@ -173,45 +213,38 @@ def _checked(path: int | str) -> v4l2.Node:
     return node
 
 
-def _what_there_is() -> str:
-    cameras = [str(node) for node in v4l2.nodes() if node.captures or (node.refused and not node.loopback)]
+def _what_there_is(nodes: Sequence[v4l2.Node] | None = None) -> str:
+    there = v4l2.nodes() if nodes is None else nodes
+    cameras = [str(node) for node in there if node.captures or (node.refused and not node.loopback)]
     return f"this machine has {', '.join(cameras)}" if cameras else "this machine has no camera"
 
 
-def _open(device: int | str, size: tuple[int, int], fps: float) -> cv2.VideoCapture:
-    # Whole seconds; OpenCV reads it once, at the first frame it waits for, and takes 10 s without it.
-    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
-    cv2.setLogLevel(0)
-    wishes = [
-        cv2.CAP_PROP_FRAME_WIDTH,
-        size[0],
-        cv2.CAP_PROP_FRAME_HEIGHT,
-        size[1],
-        cv2.CAP_PROP_FPS,
-        round(fps),
-    ]
-    if size[1] >= 720:
-        # USB 2 carries uncompressed pictures of this size at a few a second only.
-        wishes = [cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"), *wishes]
+def _open(device: int | str, size: tuple[int, int], fps: float) -> Stream:
     if sys.platform == "linux":
-        wishes += [cv2.CAP_PROP_BUFFERSIZE, _BUFFERS]
-        return _set_up(cv2.VideoCapture(str(device), cv2.CAP_V4L2), wishes)
-    if sys.platform == "win32":
-        capture = _set_up(cv2.VideoCapture(int(device), cv2.CAP_DSHOW), wishes)
-        return capture if capture.isOpened() else _set_up(cv2.VideoCapture(int(device), cv2.CAP_MSMF), wishes)
-    return _set_up(cv2.VideoCapture(int(device), cv2.CAP_AVFOUNDATION), wishes)
+        from realtime import v4l2capture
+
+        return v4l2capture.Stream(str(device), size, fps)
+    from realtime import opencvcapture
+
+    return opencvcapture.open_stream(int(device), size, fps)
 
 
-def _set_up(capture: cv2.VideoCapture, wishes: list[int]) -> cv2.VideoCapture:
-    """Ask for each property; a camera that cannot comply takes what is nearest."""
-    if capture.isOpened():
-        for key, value in zip(wishes[::2], wishes[1::2], strict=True):
-            capture.set(key, value)
-    return capture
+def _other_than_wished(
+    size: tuple[int, int], fps: float, wished_size: tuple[int, int] | None, wished_fps: float | None
+) -> tuple[str, ...]:
+    """What the person should know of a camera that gives something else than was asked for."""
+    wishes = []
+    if wished_size is not None and wished_size != size:
+        wishes.append("{}x{}".format(*wished_size))
+    if wished_fps is not None and abs(wished_fps - fps) > 0.02 * wished_fps:
+        wishes.append(f"{wished_fps:g} fps")
+    return (f"the camera has no {' at '.join(wishes)}; that is the nearest",) if wishes else ()
 
 
-def _why_not(device: int | str, label: str) -> SourceMissing:
-    if isinstance(device, str) and v4l2.busy(device):
+def _why_not(device: int | str, label: str, error: OSError | None = None) -> SourceMissing:
+    if error is not None and error.errno == errno.EINVAL and (error.strerror or "").startswith("only"):
+        return SourceMissing(f"{label} sends {error.strerror}, none of which can be read here", cure=_CHOOSE)
+    if isinstance(device, str) and ((error is not None and error.errno == errno.EBUSY) or v4l2.busy(device)):
         holders = v4l2.users(device)
         by = ", ".join(holders) if holders else "another program"
         return SourceMissing(f"{label} is in use by {by}", cure=f"close that program, or {_CHOOSE}")
@@ -221,10 +254,5 @@ def _why_not(device: int | str, label: str) -> SourceMissing:
         cure = f"allow desktop apps the camera in Settings > Privacy, close other programs, or {_CHOOSE}"
     else:
         cure = f"unplug it and plug it in again, or {_CHOOSE}"
-    return SourceMissing(f"{label} gives no picture", cure=cure)
-
-
-def _fourcc(capture: cv2.VideoCapture) -> str:
-    code = int(capture.get(cv2.CAP_PROP_FOURCC))
-    letters = code.to_bytes(4, "little", signed=code < 0).decode("latin-1")
-    return letters if letters.isprintable() and letters.strip() else "pictures"
+    why = f" ({error.strerror})" if error is not None and error.strerror else ""
+    return SourceMissing(f"{label} gives no picture{why}", cure=cure)

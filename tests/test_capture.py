@@ -20,6 +20,7 @@ from engines.errors import SourceEnded, SourceLost, SourceMissing
 from realtime import v4l2, webcam
 from realtime.capture import Source, open_source
 from realtime.frames import Frame, PixelFormat
+from realtime.opencvcapture import OpenCvStream
 from realtime.videofile import VideoFile, fit
 from tests import clips
 
@@ -372,7 +373,7 @@ def plug(monkeypatch: pytest.MonkeyPatch, camera: FakeCapture) -> FakeCapture:
     """Make ``camera`` what opening any device gives."""
     node = v4l2.Node("/dev/video0", "Fake Cam", "uvcvideo", captures=True)
     monkeypatch.setattr(webcam, "_checked", lambda _path: node)
-    monkeypatch.setattr(webcam, "_open", lambda *_wishes: camera)
+    monkeypatch.setattr(webcam, "_open", lambda *_wishes: OpenCvStream(camera, 30))
     return camera
 
 
@@ -474,7 +475,7 @@ def test_auto_passes_over_what_does_not_capture(monkeypatch: pytest.MonkeyPatch)
     ]
     monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
     monkeypatch.setattr(webcam, "_checked", lambda path: next(node for node in nodes if node.path == path))
-    monkeypatch.setattr(webcam, "_open", lambda *_wishes: FakeCapture("frame"))
+    monkeypatch.setattr(webcam, "_open", lambda *_wishes: OpenCvStream(FakeCapture("frame"), 30))
     source = open_source("auto", size=None, fps=None, pace="live")
     assert source.name.startswith("/dev/video3 (Camera)")
     source.close()

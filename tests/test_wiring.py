@@ -61,10 +61,16 @@ def test_a_sink_that_cannot_be_had_leaves_nothing_behind(clip: Path, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def gone(_: webcam.Webcam) -> webcam.Webcam:
+    raise SourceMissing("it is not there")
+
+
 def test_the_performer_does_not_step_in_for_a_camera_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webcam, "first_webcam", lambda **_: None)
+    before = webcam.Webcam.__new__(webcam.Webcam)
+    monkeypatch.setattr(webcam.Webcam, "again", gone)
     with pytest.raises(SourceMissing):
-        wiring._reopen_source(load({"camera": "auto"}))
+        wiring._reopen_source(load({"camera": "auto"}), before)
 
 
 def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> None:
