@@ -66,7 +66,8 @@ def made_up(rng: np.random.Generator, frames: int = 120, slower: dict[str, float
         3,
         {"capture": 2, "null": 0},
         (1000 / 30 + rng.normal(0, 1, frames)).tolist(),
-        (whole[: frames // 4] * rng.lognormal(0, 0.01, frames // 4)).tolist(),
+        (whole[::4] * rng.lognormal(0, 0.01, whole[::4].size)).tolist(),
+        (np.arange(frames) / 30)[::4].tolist(),
     )
 
 
@@ -283,7 +284,8 @@ def test_samples_out_of_times() -> None:
     assert found.missed == sum(seq % 10 == 0 for seq in range(31, 100))
     assert found.frames == 69
     assert np.allclose(found.bare_ms, 8.0)
-    assert disturbance([found]) == (0.0, 0.0)
+    assert disturbance([found] * 3) == (0.0, 0.0)
+    assert disturbance([]) is None
 
 
 def test_nothing_that_came_through_is_an_error() -> None:

@@ -78,14 +78,15 @@ def measure(config: Config, fps: float, seconds: float, say: Say) -> Part:
     part = Part("device", TITLE, blocks(found))
     if figures is None or not part.samples(_STAGE).size:
         raise ReenactError(f"no code came through {second}", cure="see what run.py says: " + _tail(program))
-    part.figures.update(_over(part, alone, figures))
+    part.figures.update(_over(part, alone, figures, config.size))
     return part
 
 
-def _over(part: Part, alone: Round, figures: dict[str, Any]) -> dict[str, float | str]:
+def _over(part: Part, alone: Round, figures: dict[str, Any], size: tuple[int, int]) -> dict[str, float | str]:
     """What of it the devices take, and how much of it is neither MediaPipe nor the warp."""
     age, lone = summary(part.samples(_STAGE)), summary(alone.whole)
     times = figures["latency_ms"]
+    cost = code_cost_ms(size)
     work = {q: times["track"][q] + times["generate"][q] for q in ("p50", "p99")}
     drops = ", ".join(f"{place} {count}" for place, count in figures["dropped"].items() if place != "starting")
     return {
@@ -95,7 +96,26 @@ def _over(part: Part, alone: Round, figures: dict[str, Any]) -> dict[str, float 
         "all the rest, p50 ms": age["p50"] - work["p50"],
         "over track + generate": f"p50 {age['p50'] / work['p50']:.2f}x, p99 {age['p99'] / work['p50']:.2f}x of its p50",
         "dropped by the program": drops,
+        "the code's own share": f"{cost:.2f} ms, {100 * cost / age['p50']:.1f} % (drawn, read and drawn again)",
     }
+
+
+def code_cost_ms(size: tuple[int, int]) -> float:
+    """What the code adds to a frame's way: drawn by the feeder, read and drawn again by the program; measured."""
+    width, height = size
+    planes, driving = np.zeros((height * 3 // 2, width), np.uint8), np.zeros((height, width, 3), np.uint8)
+    spent = []
+    for number in range(200):
+        start = time.perf_counter()
+        code = pixelcode.Code.now(number)
+        pixelcode.draw_i420(planes, code)
+        half = time.perf_counter()
+        pixelcode.draw(driving, code)
+        again = time.perf_counter()
+        pixelcode.read(driving)
+        pixelcode.draw_i420(planes, code)
+        spent.append(time.perf_counter() - again + half - start)
+    return 1000 * float(np.median(spent))
 
 
 def blocks(found: Round) -> list[Round]:

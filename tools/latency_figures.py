@@ -24,6 +24,7 @@ WHOLE = "end to end"
 _LEAST_MS, _LEAST_SHARE = 0.25, 0.05
 """What is less than this, or than this share of the stage and 1 % of the whole, is not called worse."""
 _CHANCE = 0.02
+_NEAR_S = 0.2
 
 Samples = NDArray[np.float64]
 
@@ -46,6 +47,8 @@ class Round:
     """The intervals between deliveries."""
     bare_ms: list[float] = field(default_factory=list)
     """The ages of frames on which only the first and the last time were taken, to see what taking the others costs."""
+    bare_at_s: list[float] = field(default_factory=list)
+    """When those were captured."""
 
     @property
     def whole(self) -> Samples:
@@ -151,25 +154,20 @@ def jitter(cadence: Samples) -> dict[str, float]:
 def disturbance(rounds: Sequence[Round]) -> tuple[float, float] | None:
     """What taking the times adds to a frame's age, in per cent, and how far that may be off (95 %).
 
-    Frames with all the times against those with two only, which are mixed at random in every round. None where there
-    are too few.
+    Frames with two times only are mixed among the others at random: each is compared with its neighbours, so that
+    neither the clip nor the machine's moods count. None where there are too few.
     """
-    rounds = [each for each in rounds if len(each.bare_ms) >= 10]
-    if not rounds:
+    shares = []
+    for each in rounds:
+        at, whole = np.array(each.at_s), each.whole
+        for when, age in zip(each.bare_at_s, each.bare_ms, strict=True):
+            near = whole[np.abs(at - when) < _NEAR_S]
+            if near.size >= 3:
+                shares.append(100 * (float(np.median(near)) / age - 1))
+    if len(shares) < 20:
         return None
-    rng = np.random.default_rng(0)
-
-    def difference(draw: bool) -> float:
-        shares = []
-        for each in rounds:
-            full, bare = each.whole, np.array(each.bare_ms)
-            if draw:
-                full, bare = rng.choice(full, full.size), rng.choice(bare, bare.size)
-            shares.append(100 * (np.median(full) / np.median(bare) - 1))
-        return float(np.mean(shares))
-
-    drawn = [difference(True) for _ in range(300)]
-    return difference(False), float(np.percentile(np.abs(np.array(drawn) - np.mean(drawn)), 95))
+    drawn = np.median(np.random.default_rng(0).choice(shares, (400, len(shares))), axis=1)
+    return float(np.median(shares)), float(np.percentile(np.abs(drawn - np.median(shares)), 95))
 
 
 def compare(part: str, new: Sequence[Round], old: Sequence[Round]) -> list[Change]:
@@ -309,6 +307,6 @@ def _rounded(each: Round) -> dict[str, Any]:
     found = asdict(each)
     found["stages"] = {name: [round(value, 3) for value in values] for name, values in each.stages.items()}
     found["at_s"] = [round(value, 4) for value in each.at_s]
-    for name in ("cadence_ms", "bare_ms"):
+    for name in ("cadence_ms", "bare_ms", "bare_at_s"):
         found[name] = [round(value, 3) for value in found[name]]
     return found

@@ -115,7 +115,7 @@ def _instrument(rounds: list[Round]) -> dict[str, float | str]:
     found = disturbance(rounds)
     if found is not None:
         figures["disturbance"] = (
-            f"{found[0]:+.2f} ± {found[1]:.2f} % (frames with all times against those with the first and last only)"
+            f"{found[0]:+.2f} ± {found[1]:.2f} % (frames with all times against neighbours with two)"
         )
     return figures
 

@@ -237,6 +237,7 @@ def to_round(marks: Marks, dropped: dict[str, int]) -> Round:
         dropped=dropped,
         cadence_ms=(np.diff([sent[seq] for seq in delivered]) / 1e6).tolist(),
         bare_ms=[(sent[seq] - captured[seq]) / 1e6 for seq in faces if bare(seq)],
+        bare_at_s=[(captured[seq] - begin) / 1e9 for seq in faces if bare(seq)],
     )
 
 
