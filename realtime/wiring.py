@@ -111,7 +111,7 @@ def _open_daemon(
     return Daemon(
         parts,
         source,
-        None if lossless or not source.live else partial(_reopen_source, config),
+        None if lossless or not source.live else partial(_reopen_source, config, source),
         outgoing,
         size=config.size,
         fps=fps,
@@ -264,16 +264,19 @@ def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Out
     return Outgoing(label, sink, reopen, recording)
 
 
-def _reopen_source(config: Config) -> Source:
+def _reopen_source(config: Config, before: Source) -> Source:
     """The same camera again, where it was found by itself too: the performer does not step in for it."""
-    if config.camera != "auto":
-        return open_source(config.camera, size=None, fps=config.fps, pace="live")
-    from realtime.webcam import first_webcam
+    from realtime.webcam import Webcam, first_webcam
 
-    webcam = first_webcam(size=None, fps=config.fps)
-    if webcam is None:
-        raise SourceMissing("no webcam found")
-    return webcam
+    if not isinstance(before, Webcam):
+        return open_source(config.camera, size=None, fps=config.fps, pace="live")
+    try:
+        return before.again()
+    except SourceMissing:
+        webcam = first_webcam(size=None, fps=config.fps) if config.camera == "auto" else None
+        if webcam is None:
+            raise
+        return webcam
 
 
 def _limits(config: Config) -> Limits:
