@@ -71,7 +71,7 @@ CHECKPOINTS = {
         purpose="--generator liveportrait",
         licence="MIT",
         terms=(
-            "LivePortrait's code and weights (https://huggingface.co/KwaiVGI/LivePortrait) are under the MIT licence.\n\n"
+            "LivePortrait's code and weights (https://huggingface.co/KwaiVGI/LivePortrait) have the MIT licence.\n\n"
             + _MIT.format("2024 Kuaishou Visual Generation and Interaction Center")
         ),
         repository="KwaiVGI/LivePortrait",
