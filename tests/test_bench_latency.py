@@ -77,7 +77,14 @@ def rounds(seed: int, count: int = 6, slower: dict[str, float] | None = None) ->
 
 
 def part(seed: int = 1) -> Part:
-    return Part("stages", "stages: a clip & <threads>", rounds(seed), {"clock": "50 ns", "rest": 1.5}, ["a note <b>"])
+    return Part(
+        "stages",
+        "stages: a clip & <threads>",
+        rounds(seed),
+        {"clock": "50 ns", "rest": 1.5},
+        ["a note <b>"],
+        apart=True,
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)

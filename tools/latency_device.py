@@ -75,7 +75,7 @@ def measure(config: Config, fps: float, seconds: float, say: Say) -> Part:
         found = _read(second.path, seconds, folder)
         _stop(program, signal.SIGINT)
         figures = json.loads(report.read_text()) if report.is_file() else None
-    part = Part("device", TITLE, blocks(found))
+    part = Part("device", TITLE, blocks(found), lacking="a code")
     if figures is None or not part.samples(_STAGE).size:
         raise ReenactError(f"no code came through {second}", cure="see what run.py says: " + _tail(program))
     part.figures.update(_over(part, alone, figures, config.size))

@@ -73,6 +73,10 @@ class Part:
     notes: list[str] = field(default_factory=list)
     old_rounds: list[Round] = field(default_factory=list)
     """Runs of an older version of the program, taken in turn with these."""
+    lacking: str = "a face"
+    """What the frames lack that are left out."""
+    apart: bool = False
+    """Whether each round is a start of the program of its own; otherwise they are spans of one run."""
 
     @property
     def stages(self) -> list[str]:

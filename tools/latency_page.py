@@ -141,17 +141,20 @@ def _timeline(part: Part) -> str:
         x += span
     found = summary(pool)
     levels = [found[f"p{q}"] for q in QUANTILES]
+    lowest = height + 20.0
     for q, value in zip(QUANTILES, levels, strict=True):
         y = height * (1 - min(value / top, 1.0))
         marks.append(f'<path class=level d="M{left} {y:.1f}H{_WIDTH}"/>')
+        y = lowest = min(y, lowest - 15)
         marks.append(f'<text class=mark x="{_WIDTH - 4}" y="{y - 4:.1f}" text-anchor="end">p{q} {value:.1f} ms</text>')
     marks += _ticks(top, height, left)
     over = int((pool > top).sum())
     note = f" {over} beyond {top:g} ms lie at the top, in red." if over else ""
+    spans = f"{len(rounds)} rounds, each a new start" if part.apart else f"{len(rounds)} spans of one run"
     chart = _svg(height + 8, "".join(marks), "age of frames over time")
     return (
         f"<h3>Age of each frame when it was delivered</h3>{chart}"
-        f"<p class=note>From left to right {total:.0f} s in {len(rounds)} rounds, each a new start.{note}</p>"
+        f"<p class=note>From left to right {total:.0f} s in {spans}.{note}</p>"
     )
 
 
@@ -207,7 +210,7 @@ def _histogram(pool: Samples, edges: Samples, index: int, stage: str, row: int, 
 
 
 def _drops(part: Part) -> str:
-    places = {**part.dropped, "no face": part.missed}
+    places = {**part.dropped, f"without {part.lacking}": part.missed}
     most = max(*places.values(), 1)
     rows = []
     for place, count in places.items():
@@ -217,7 +220,7 @@ def _drops(part: Part) -> str:
         )
     return (
         "<h3>Drops</h3><p class=note>Frames that a newer one pushed out, by the place before which they waited; and "
-        f"those without a face, which no figure above includes.</p>"
+        f"those without {part.lacking}, which no figure above includes.</p>"
         f"<table class=drops><tbody>{''.join(rows)}</tbody></table>"
     )
 

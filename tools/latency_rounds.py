@@ -92,7 +92,7 @@ def stages(config: Config, fps: float, seconds: float, old: Older | None, say: S
                 for into, root in turn if number % 2 == 0 else turn[::-1]:
                     say(f"round {number + 1} of {ROUNDS}{' of the older program' if root else ''}")
                     into.append(start_round(clip, length, words_for(config), Path(folder), root))
-    part = Part("stages", TITLE, rounds, old_rounds=olds)
+    part = Part("stages", TITLE, rounds, old_rounds=olds, apart=True)
     part.figures.update(_instrument(rounds))
     if part.missed > part.frames // 2:
         raise ReenactError("most frames had no face", cure="measure with a larger --size")

@@ -242,7 +242,7 @@ def _part(watch: Watch, stage: Stage, first: int, fps: float) -> Part:
         cadence_ms=(np.diff(made) / 1e6).tolist(),
     )
     looking = float(np.median(watch.looking_ns)) / 1e6
-    part = Part("screen", TITLE, blocks(whole))
+    part = Part("screen", TITLE, blocks(whole), lacking="a picture of their code")
     part.figures["looking for the code, in the program's share, p50 ms"] = looking
     part.figures["the camera's pictures come every, ms"] = 1000 / fps if fps else 0.0
     part.notes.append(

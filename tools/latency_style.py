@@ -35,7 +35,7 @@ font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1040px;margin:0 auto;padding:48px 24px 80px}
 .brand{margin:0;color:var(--soft);font-weight:600;letter-spacing:.02em}
 h1{font-size:40px;line-height:1.15;margin:2px 0 20px;letter-spacing:-.02em}
-h2{font-size:24px;margin:0;text-transform:capitalize}
+h2{font-size:24px;margin:0}h2::first-letter{text-transform:uppercase}
 h3{font-size:15px;margin:36px 0 10px}
 section{background:var(--paper);border:1px solid var(--line);border-radius:14px;padding:28px 32px 32px;margin-top:28px}
 .lead{margin:2px 0 20px;color:var(--soft)}
@@ -62,8 +62,8 @@ th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);whit
 th:first-child{text-align:left;font-weight:500;padding-left:0}thead th{color:var(--soft);font-weight:500}
 .total th,.total td{font-weight:700;border-top:2px solid var(--line)}.aside{color:var(--soft)}
 .note{color:var(--soft);font-size:14px;margin:6px 0 10px}
-.drops td.bar{width:70%;padding-right:0}
-.drops i{display:block;height:10px;border-radius:3px;background:var(--c2);margin-left:8px}
+.drops td.bar{width:62%;padding-right:0}
+.drops i{display:block;height:10px;border-radius:3px;background:var(--c2)}
 tr.worse td,tr.worse th{color:var(--bad);font-weight:600}tr.better td,tr.better th{color:var(--good)}
 @media (max-width:640px){section{padding:20px 16px}.legend{columns:1}h1{font-size:30px}.facts div{display:block}}
 """.strip()

@@ -43,8 +43,8 @@ def show(console: Console, parts: Iterable[Part]) -> None:
 def counts(part: Part) -> str:
     """How many frames, in how many rounds, and where some were dropped."""
     places = ", ".join(f"{place} {count}" for place, count in part.dropped.items() if count) or "none"
-    rounds = f"{len(part.rounds)} round{'s' * (len(part.rounds) != 1)}"
-    return f"{part.frames} frames in {rounds}; left out, without a face: {part.missed}; dropped: {places}"
+    rounds = f"{len(part.rounds)} {'round' if part.apart else 'span'}{'s' * (len(part.rounds) != 1)}"
+    return f"{part.frames} frames in {rounds}; left out, without {part.lacking}: {part.missed}; dropped: {places}"
 
 
 def show_changes(console: Console, changes: Sequence[Change], how: str) -> None:

@@ -132,7 +132,7 @@ async def _peer(address: str, pictures: Sequence[NDArray[np.uint8]], fps: float,
         found = codes_to_round(viewer.seen, viewer.blank)
         with suppress(OSError):
             await publisher.delete()
-    part = Part("webrtc", PEER_TITLE, blocks(found))
+    part = Part("webrtc", PEER_TITLE, blocks(found), lacking="a code")
     part.notes.append("Of it, encoding and decoding at both ends; sent, watched and measured on one machine.")
     return part
 
@@ -152,7 +152,7 @@ def _browser(address: str, pictures: Sequence[NDArray[np.uint8]], fps: int, seco
     ages = found.ages_ms
     at = np.linspace(0.0, seconds, ages.size)
     whole = Round({"end to end": ages.tolist()}, at.tolist(), ages.size + found.unread, found.unread)
-    part = Part("chromium", BROWSER_TITLE, blocks(whole))
+    part = Part("chromium", BROWSER_TITLE, blocks(whole), lacking="a code")
     late = summary(found.received_ms)
     part.figures["of it, from its last packet to the screen's callback"] = (
         f"p50 {late['p50']:.1f}, p99 {late['p99']:.1f} ms"
