@@ -158,10 +158,10 @@ class Hub:
     def stats(self, lag_ms: float) -> dict[str, Any]:
         """What ``MediaLink.stats`` gives."""
         watching = {name: [v.figures for v in self.viewers.values() if v.stream.name == name] for name in self.streams}
-        sessions = {
-            session: publisher.figures | {"viewers": len(watching[session])}
-            for session, publisher in self.publishers.items()
-        }
+        sessions = {}
+        for session, publisher in self.publishers.items():
+            encoders = sorted({each["encoder"] for each in watching[session] if each.get("encoder")})
+            sessions[session] = publisher.figures | {"viewers": len(watching[session]), "encoders": encoders}
         return {
             "sessions": sessions,
             "streams": {name: {"viewers": viewers} for name, viewers in watching.items()},

@@ -169,8 +169,8 @@ class MediaLink:
         """Figures of the network, at most a second old; ``{}`` before there are any.
 
             {"sessions": {SID: {"codec": "H264", "size": [640, 480], "frames": 123, "bitrate": 1.2e6, "lost": 0,
-                                "jitter_ms": 1.2, "rtt_ms": null, "dropped": 0, "viewers": 1, "connected": true,
-                                "control": true}},
+                                "jitter_ms": 1.2, "rtt_ms": null, "dropped": 0, "viewers": 1,
+                                "encoders": ["libx264"], "connected": true, "control": true}},
              "streams": {"main" or SID: {"viewers": [{"codec": "H264", "encoder": "libx264", "target_bitrate": 2.5e6,
                                 "bitrate": 9e5, "frames": 99, "dropped": 3, "lost": 0, "rtt_ms": 4.1,
                                 "jitter_ms": 0.3, "connected": true}]}},

@@ -105,6 +105,7 @@ def test_a_publisher_is_seen_by_a_viewer_a_moment_later(desk: EchoDesk, codec: s
             await until(lambda: link.stats()["sessions"])
             (figures,) = link.stats()["sessions"].values()
             assert figures["codec"] == codec
+            await until(lambda: next(iter(link.stats()["sessions"].values()))["encoders"])
             assert 0 <= figures["dropped"] < figures["frames"]
             assert await publisher.delete() == 200
         await until(lambda: desk.closed_sessions)
