@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
 
 from engines.generator import Generator
 from realtime.latency import Ledger
@@ -12,57 +10,9 @@ from realtime.motion import MotionTransfer
 from realtime.outlet import Outlet
 from realtime.portraits import PortraitPicture
 from realtime.studio import Animator, Crew, Desk, Observer
+from realtime.tasks import Task
 from realtime.tracking import Tracker
 from realtime.wardrobe import Wardrobe
-
-T = TypeVar("T")
-
-
-class Task(Generic[T]):
-    """A piece of work on a thread of its own, which does not keep the program from ending."""
-
-    def __init__(self, name: str, work: Callable[[], T]) -> None:
-        self._work = work
-        self._result: T | None = None
-        self._error: BaseException | None = None
-        self._done = threading.Event()
-        self._lock = threading.Lock()
-        self._uses: list[Callable[[T], None]] = []
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is done, at most ``timeout`` seconds; whether it is."""
-        return self._done.wait(timeout)
-
-    def result(self) -> T:
-        """Wait for the outcome: the result, or the exception that it raised."""
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return self._result  # type: ignore[return-value]
-
-    def then(self, use: Callable[[T], None]) -> None:
-        """Hand the result to ``use`` once there is one, on whichever thread that is; nothing after a failure."""
-        with self._lock:
-            if not self._done.is_set():
-                self._uses.append(use)
-                return
-        if self._error is None:
-            use(self._result)  # type: ignore[arg-type]
-
-    def _run(self) -> None:
-        try:
-            self._result = self._work()
-        except BaseException as error:
-            self._error = error
-        with self._lock:
-            self._done.set()
-        for use in self._uses if self._error is None else ():
-            use(self._result)  # type: ignore[arg-type]
 
 
 class Backstage:
@@ -78,8 +28,12 @@ class Backstage:
         mirror: bool,
         failed: Callable[[BaseException], None],
         notice: Callable[[str], None],
+        another: Callable[[str], Generator] | None = None,
     ) -> None:
+        """``another`` makes a generator by its name, for changing it on the way."""
         self._motion = motion
+        self._another = another
+        self._notice = notice
         self._mirror = mirror
         self._tracker = Task("open tracker", tracker)
         self._wardrobe = Task("prepare portrait", lambda: self._dress(generator, loaders, failed, notice))
@@ -101,9 +55,12 @@ class Backstage:
                 return None
         wardrobe, tracker = self._wardrobe.result(), self._tracker.result()
         observer = Observer(tracker, mirror=self._mirror)
-        animator = Animator(self._motion(), wardrobe, outlet, ledger, mirror=self._mirror)
+        dress = None if self._another is None else self._dress_anew
+        animator = Animator(
+            self._motion(), wardrobe, outlet, ledger, mirror=self._mirror, dress=dress, notice=self._notice
+        )
         Task("prepare other portraits", wardrobe.prepare_others).start()
-        return Crew(observer, animator, Desk(observer, animator, quit_), wardrobe)
+        return Crew(observer, animator, Desk(observer, animator, quit_))
 
     def _dress(
         self,
@@ -114,4 +71,15 @@ class Backstage:
     ) -> Wardrobe:
         wardrobe = Wardrobe(generator(), loaders, failed=failed, notice=notice)
         wardrobe.prepare_first(self._motion())
+        return wardrobe
+
+    def _dress_anew(self, name: str, old: Wardrobe) -> Wardrobe:
+        """Another generator with the same portraits, the first of them prepared."""
+        assert self._another is not None
+        wardrobe = old.for_another(self._another(name))
+        try:
+            wardrobe.prepare_first(self._motion())
+        except BaseException:
+            wardrobe.generator.close()
+            raise
         return wardrobe

@@ -201,7 +201,7 @@ def run(config: Config) -> int:
 
     with Keys(pressed) as keys, Interrupts(keys.restore) as interrupts:
         from realtime import wiring  # takes most of a second, in which a signal is heard already
-        from realtime.backstage import Task
+        from realtime.tasks import Task
 
         parts = wiring.backstage(config, ending, display.say) if config.camera != "webrtc" else None
         if parts is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engines.errors import ReenactError, UsageError
+from engines.generator import GENERATORS
 from realtime.config import MAX_GAIN, REGIONS
 
 MOST_WAITING = 16
@@ -102,6 +103,7 @@ COMMANDS: dict[str, Command] = {
     "gain": Command("strength of the expression", value=Value("number", low=0, high=MAX_GAIN)),
     "region": Command("what moves", value=Value("choice", choices=REGIONS)),
     "mouth": Command("the inside of an open mouth", value=Value("choice", choices=("driver", "painted"))),
+    "generator": Command("what makes the picture", value=Value("choice", choices=GENERATORS)),
     "quit": Command("end", "q", local=True),
 }
 

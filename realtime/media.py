@@ -16,7 +16,6 @@ from PIL import Image as Pillow
 from engines.errors import ReenactError, SinkMissing
 from engines.types import Image
 from realtime import control
-from realtime.backstage import Task
 from realtime.commands import CommandError, Commands, Setting
 from realtime.config import Config
 from realtime.daemon import Daemon
@@ -27,6 +26,7 @@ from realtime.portraits import PortraitPicture, receive_portrait
 from realtime.sessions import Link, Notice, Session, Sessions
 from realtime.sinks import Sink
 from realtime.state import describe
+from realtime.tasks import Task
 from realtime.wardrobe import small_picture
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 

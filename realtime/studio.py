@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from engines.errors import ReenactError
 from engines.generator import Generator
 from engines.types import FaceState, Image
 from realtime.commands import CommandError, Setting
@@ -21,6 +22,7 @@ from realtime.frames import Frame, Stamps
 from realtime.latency import Ledger
 from realtime.motion import MotionTransfer, Region
 from realtime.outlet import Outlet
+from realtime.tasks import Task
 from realtime.tracking import Tracker
 from realtime.wardrobe import Wardrobe
 
@@ -74,8 +76,11 @@ class Animator:
         ledger: Ledger,
         *,
         mirror: bool,
+        dress: Callable[[str, Wardrobe], Wardrobe] | None = None,
+        notice: Callable[[str], None] = lambda _: None,
         clock: Clock = time.monotonic_ns,
     ) -> None:
+        """``dress`` makes a generator by its name, with the portraits of a wardrobe ready for it; that takes time."""
         self.motion = motion
         self.face_found = False
         self.frozen = False
@@ -91,6 +96,9 @@ class Animator:
         if portrait is None:
             raise RuntimeError("the first portrait has to be prepared before the animator starts")
         self._portrait = portrait
+        self._dress = dress
+        self._dressing: Task[Wardrobe] | None = None
+        self._notice = notice
         self._last: tuple[int, int, int] | None = None
 
     @property
@@ -128,6 +136,7 @@ class Animator:
 
     def _publish(self, seq: int, time_ns: int, stamps: Stamps, face: FaceState | None, driving: Image | None) -> None:
         motion = self.motion.update(face, time_ns)
+        self._change_generator()
         self._change_portrait()
         if self.slated:
             self._outlet.slate("reenact: back in a moment", time_ns)
@@ -146,6 +155,49 @@ class Animator:
         portrait = self._wardrobe.get(self._wanted)
         if portrait is not None:
             self._portrait = portrait
+
+    def _change_generator(self) -> None:
+        """Go on with the generator that was asked for, once it is ready; with the old one if it cannot be had."""
+        if self._dressing is None or not self._dressing.wait(0):
+            return
+        dressing, self._dressing = self._dressing, None
+        try:
+            wardrobe = dressing.result()
+        except ReenactError as error:
+            self._notice(f"{error}; {self.generator.name} goes on. {error.cure}".rstrip())
+            return
+        self.generator.close()
+        self.generator, self._wardrobe = wardrobe.generator, wardrobe
+        portrait = wardrobe.get(0)
+        assert portrait is not None
+        self._portrait = portrait
+        Task("prepare other portraits", wardrobe.prepare_others).start()
+        self._notice(f"the generator is {self.generator.name}")
+
+    def play(self, name: str) -> str:
+        """Change the generator. It is made ready on a helper thread; the one there is goes on meanwhile.
+
+        Raises CommandError where that cannot be, or is being done already.
+        """
+        if self._dress is None:
+            raise CommandError("a run with one generator", "several", "start it anew with --generator")
+        if self._dressing is not None:
+            raise CommandError("a generator that is being made ready", "none", "try again in a moment")
+        dress, wardrobe = self._dress, self._wardrobe
+        self._dressing = Task("change generator", lambda: dress(name, wardrobe))
+        self._dressing.start()
+        return f"{name} is made ready; {self.generator.name} goes on meanwhile"
+
+    def close(self) -> None:
+        """Let go of the generator, and of one that is being made ready."""
+        if self._dressing is not None:
+            self._dressing.then(lambda wardrobe: wardrobe.generator.close())
+        self.generator.close()
+
+    @property
+    def wardrobe(self) -> Wardrobe:
+        """The portraits there are."""
+        return self._wardrobe
 
     def calibrate(self) -> str:
         """Take a new neutral."""
@@ -218,6 +270,7 @@ class Desk:
             "gain": animator.strengthen,
             "region": animator.move,
             "mouth": animator.speak,
+            "generator": animator.play,
             "quit": self._quit,
         }
 
@@ -241,9 +294,13 @@ class Crew:
     observer: Observer
     animator: Animator
     desk: Desk
-    wardrobe: Wardrobe
+
+    @property
+    def wardrobe(self) -> Wardrobe:
+        """The portraits there are."""
+        return self.animator.wardrobe
 
     def close(self) -> None:
         """Let go of everything."""
         self.observer.tracker.close()
-        self.animator.generator.close()
+        self.animator.close()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -46,6 +47,7 @@ class Wardrobe:
         self._failed = failed
         self._notice = notice
         self._ready: list[Portrait] = []
+        self._originals: list[PortraitPicture] = []
         self._pictures: list[Image] = []
         self._adding = threading.Lock()
 
@@ -75,6 +77,12 @@ class Wardrobe:
             self._keep(picture)
             return len(self._ready) - 1
 
+    def for_another(self, generator: Generator) -> Wardrobe:
+        """The same portraits for another generator, none of them prepared yet."""
+        originals = list(self._originals)
+        loaders = [partial(_same, picture) for picture in originals] + list(self._loaders[len(originals) :])
+        return Wardrobe(generator, loaders, failed=self._failed, notice=self._notice)
+
     def prepare_first(self, motion: MotionTransfer) -> None:
         """Prepare the first portrait and rehearse with it. Raises what goes wrong.
 
@@ -93,8 +101,8 @@ class Wardrobe:
         took = time.perf_counter() - began
         if took > SLOW_S:
             self._notice(
-                f"a frame takes {took:.1f} s here, so it is far from live: for a live picture use --generator mesh or a "
-                "GPU; --pace max works through a file all the same"
+                f"a frame takes {took:.1f} s here, which is far from live: for a live picture use --generator mesh "
+                "or a GPU; --pace max works through a file all the same"
             )
             return
         said = motion.update(speaking, _NS)
@@ -123,8 +131,13 @@ class Wardrobe:
 
     def _keep(self, picture: PortraitPicture) -> None:
         portrait = self.generator.prepare(picture.name, picture.image, picture.face)
+        self._originals.append(picture)
         self._pictures.append(small_picture(picture.image))
         self._ready.append(portrait)
+
+
+def _same(picture: PortraitPicture) -> PortraitPicture:
+    return replace(picture, notes=())  # they have been said
 
 
 def small_picture(image: Image) -> Image:

@@ -60,6 +60,7 @@ def backstage(config: Config, ending: Ending, say: Say) -> Backstage:
         mirror=config.mirror,
         failed=ending.fail,
         notice=lambda text: say(text, "portrait"),
+        another=partial(_create_generator, config),
     )
 
 
@@ -237,9 +238,13 @@ def _introduce(part: Source | Sink, label: str, say: Say) -> None:
         say(note, "")
 
 
-def _create_generator(config: Config) -> generators.Generator:
+def _create_generator(config: Config, name: str | None = None) -> generators.Generator:
     return generators.create(
-        config.generator, mouth=config.mouth, backend=config.backend, device=config.device, weights=config.weights
+        name or config.generator,
+        mouth=config.mouth,
+        backend=config.backend,
+        device=config.device,
+        weights=config.weights,
     )
 
 

@@ -50,6 +50,7 @@ class Run:
         lossless: bool = False,
         limits: Limits | None = None,
         size: tuple[int, int] = SIZE,
+        another: Callable[[str], Generator] | None = None,
     ) -> None:
         self.sources = [source]
         self.said: list[str] = []
@@ -64,6 +65,7 @@ class Run:
             mirror=False,
             failed=self.ending.fail,
             notice=self.said.append,
+            another=another,
         )
         self.daemon = Daemon(
             backstage,
@@ -528,3 +530,59 @@ def test_quit() -> None:
         run.over()
         source.end()
     assert run.ending.reason == "quit"
+
+
+# --- changing the generator
+
+
+class Stagehand:
+    """Makes generators by name, when the test lets it."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.made: dict[str, FakeGenerator] = {}
+        self.error: Exception | None = None
+
+    def __call__(self, name: str) -> FakeGenerator:
+        assert self.go.wait(5)
+        if self.error is not None:
+            raise self.error
+        self.made[name] = FakeGenerator()
+        return self.made[name]
+
+
+def test_the_generator_changes_while_pictures_go_on() -> None:
+    source, sink, first, hand = FakeSource(), FakeSink(), FakeGenerator(), Stagehand()
+    with running(source, [sink], generator=first, another=hand, loaders=[lambda: portrait("one")]) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.daemon.commands.post("generator", "fomm")
+        seen = len(sink.frames)
+        source.feed(3, start=1)
+        sink.wait_for(seen + 3)
+        assert not first.closed  # it goes on while the other is made ready
+        hand.go.set()
+        index = 10
+        while "fomm" not in hand.made or not hand.made["fomm"].driven or not first.closed:
+            source.feed(1, start=index)
+            index += 1
+            sink.wait_for(len(sink.frames) + 1)
+        assert hand.made["fomm"].portraits == ["one"]
+        assert not sink.closed.is_set()
+        assert not sink.shows(CAMERA)
+
+
+def test_a_generator_that_cannot_be_had_leaves_the_old_one() -> None:
+    source, sink, first, hand = FakeSource(), FakeSink(), FakeGenerator(), Stagehand()
+    hand.error = GeneratorError("there are no weights for fomm", cure="fetch them")
+    hand.go.set()
+    with running(source, [sink], generator=first, another=hand) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.daemon.commands.post("generator", "fomm")
+        index = 1
+        while not any("no weights for fomm" in text for text in run.said):
+            source.feed(1, start=index)
+            index += 1
+            sink.wait_for(len(sink.frames) + 1)
+        assert not first.closed

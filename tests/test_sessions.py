@@ -161,7 +161,9 @@ def house() -> Iterator[House]:
 def test_a_browser_is_answered_with_its_portrait(house: House) -> None:
     assert isinstance(house.open("a"), Granted)
     house.drive("a")
-    house.link.wait_for(lambda: any(m.get("state", {}).get("face") == "found" for m in house.link.pushed["a"]))
+    while not any(message.get("state", {}).get("face") == "found" for message in house.link.pushed["a"]):
+        house.link.sources["a"].feed()
+        house.came.wait(0.01)
     state = house.get("/api/state", "a")
     assert (state["session"], state["watch"], state["portraits"]) == ("a", "watch-a", 2)
     assert state["viewers"] == 1
