@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import io
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from engines.errors import ReenactError
 from realtime.modelfiles import MODELS, ModelFile, find, target
+from tools.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub
 from tools.command import run_app
 from tools.models import app, fetch
 
@@ -193,3 +195,142 @@ def test_a_bundle_at_hand_is_not_fetched_again(
     path.write_bytes(face_landmarker.read_bytes())
     assert run("fetch", "face_landmarker") == 0
     assert "already" in capsys.readouterr().out
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers for one repository as the hub does: a file's revision and digest in its headers, then its bytes."""
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.answer())
+
+    def answer(self) -> bytes:
+        assert isinstance(self.server, HubServer)
+        self.server.asked.append(self.path)
+        body = self.server.files.get(self.path.rpartition("/")[2])
+        if body is None or f"/resolve/{REVISION}/" not in self.path:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return b""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Repo-Commit", REVISION)
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.end_headers()
+        return body
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+REVISION = CHECKPOINTS["liveportrait"].revision
+
+
+class HubServer(http.server.ThreadingHTTPServer):
+    """Serves files by their last name."""
+
+    files: dict[str, bytes]
+    asked: list[str]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'reenact[neural]'")
+    with HubServer(("127.0.0.1", 0), Hub) as serving:
+        serving.files, serving.asked = {}, []
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{serving.server_address[1]}")
+        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()
+
+
+def extractor() -> bytes:
+    """A checkpoint with the names and shapes of the smallest of LivePortrait's large files."""
+    import torch
+
+    from engines.weights import load
+
+    whole = io.BytesIO()
+    torch.save(load("liveportrait", "random:1").parts["appearance_feature_extractor"].state_dict(), whole)
+    return whole.getvalue()
+
+
+def offering(first: bytes) -> Checkpoint:
+    """The checkpoint as a hub would offer it whose first file is this one."""
+    checkpoint = CHECKPOINTS["liveportrait"]
+    offered = replace(checkpoint.files[0], size=len(first), sha256=hashlib.sha256(first).hexdigest())
+    return replace(checkpoint, files=(offered, *checkpoint.files[1:]))
+
+
+def test_a_checkpoint_comes_from_the_hub_file_by_file(hub: HubServer, own_cache: Path) -> None:
+    body = extractor()
+    hub.files["appearance_feature_extractor.pth"] = body
+    said: list[str] = []
+    for _ in range(2):
+        with pytest.raises(ReenactError, match=r"motion_extractor\.pth cannot be downloaded") as caught:
+            fetch_from_hub(offering(body), said.append)
+        assert "--from FOLDER" in caught.value.cure
+    assert "is right" in said[0]
+    assert "already" in said[1]
+    home = own_cache / "reenact" / "models" / "liveportrait"
+    assert left_in(home) == [
+        "appearance_feature_extractor.safetensors",
+        "appearance_feature_extractor.safetensors.sha256",
+    ]
+    assert any(f"/KwaiVGI/LivePortrait/resolve/{REVISION}/liveportrait/base_models/" in path for path in hub.asked)
+
+
+def test_what_the_hub_sends_must_be_the_published_file(hub: HubServer, own_cache: Path) -> None:
+    hub.files["appearance_feature_extractor.pth"] = b"another file"
+    with pytest.raises(ReenactError, match="not the published appearance_feature_extractor"):
+        fetch_from_hub(CHECKPOINTS["liveportrait"], lambda _: None)
+    assert left_in(own_cache / "reenact" / "models" / "liveportrait") == []
+
+
+def test_the_licence_comes_first_and_must_be_accepted(
+    hub: HubServer, own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fetch", "liveportrait") == 2
+    said = capsys.readouterr()
+    assert "Permission is hereby granted" in said.out
+    assert "--accept-licence" in said.err
+    assert hub.asked == []
+    assert run("fetch", "liveportrait", "--accept-licence") == 1
+    assert "Permission is hereby granted" in capsys.readouterr().out
+    assert hub.asked
+    assert own_cache in target("face_landmarker").parents
+
+
+def test_fomm_is_brought_from_a_path(own_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    assert run("fetch", "fomm") == 2
+    assert "--from" in capsys.readouterr().err
+    assert run("fetch", "fomm", "--from", str(tmp_path / "none.tar")) == 2
+    assert "there is no" in capsys.readouterr().err
+    from engines.weights import load
+
+    states = {name: part.state_dict() for name, part in load("fomm", "random:1").parts.items()}
+    path = tmp_path / "vox-cpk.pth.tar"
+    torch.save({**states, "optimizer_generator": {"state": {}}, "epoch": 1}, path)
+    assert run("where", "fomm") == 1
+    assert "vox-cpk.pth.tar" in capsys.readouterr().err
+    assert run("fetch", "fomm", "--from", str(path)) == 0
+    capsys.readouterr()
+    assert run("where", "fomm") == 0
+    assert own_cache in Path(capsys.readouterr().out.strip()).parents
+    assert load("fomm").label == "published"
+    path.write_bytes(b"<html>")
+    assert run("fetch", "fomm", "--from", str(path)) == 1
+    assert "web page" in capsys.readouterr().err
+
+
+def test_from_is_refused_where_it_means_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fetch", "face_landmarker", "--from", "x") == 2
+    assert "--from" in capsys.readouterr().err
