@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import socket
@@ -207,6 +208,44 @@ def test_a_portrait_of_ones_own(tab: Callable[..., Page], address: str, tmp_path
     page.set_input_files("#upload", rubbish)
     assert wait_until(page, "document.getElementById('said').classList.contains('warn')", 15)
     assert page.locator("#portraits button").count() == 3
+
+
+def test_a_portrait_that_is_dropped(tab: Callable[..., Page], address: str, default_picture: PortraitPicture) -> None:
+    page = tab(address)
+    go_live(page)
+    says(page, "pictures a second")
+    page.evaluate(
+        """(bytes) => {
+          const dropped = new DataTransfer();
+          const picture = Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0));
+          dropped.items.add(new File([picture], "friend.png", {type: "image/png"}));
+          const options = {dataTransfer: dropped, bubbles: true, cancelable: true};
+          for (const kind of ["dragenter", "dragover", "drop"])
+            document.body.dispatchEvent(new DragEvent(kind, options));
+        }""",
+        base64.b64encode(PERFORMER.read_bytes()).decode(),
+    )
+    says(page, "friend is on")
+    page.wait_for_timeout(800)
+    assert apart(take(page)[0].image, default_picture.image) > 8
+
+
+def test_a_camera_that_goes_away_is_taken_up_again(tab: Callable[..., Page], address: str) -> None:
+    page = tab(address)
+    go_live(page)
+    page.evaluate(
+        """() => {
+          const [track] = document.getElementById("own").srcObject.getVideoTracks();
+          track.stop();
+          track.dispatchEvent(new Event("ended"));
+        }"""
+    )
+    says(page, "The camera was unplugged")
+    back = "document.getElementById('own').srcObject?.getVideoTracks()[0].readyState === 'live'"
+    assert wait_until(page, back, 10)
+    page.wait_for_timeout(1500)
+    first, *_, last = take(page, most=30)
+    assert np.abs(first.image.astype(int) - last.image).mean() > 0.3
 
 
 def test_a_viewer_comes_and_goes(tab: Callable[..., Page], address: str, face_finder: FaceFinder) -> None:

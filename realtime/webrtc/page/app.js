@@ -5,7 +5,7 @@
 // idle, main -> live (this browser's camera drives a session) -> idle, main
 
 import { Camera } from "./camera.js";
-import { Chart } from "./chart.js";
+import { Chart, sum } from "./chart.js";
 import { ask, Desk } from "./desk.js";
 import { Figures } from "./figures.js";
 import { acceptDrops, Gallery, upload } from "./gallery.js";
@@ -26,12 +26,13 @@ const page = {
   peers: { out: null, in: null },
   figures: { out: null, in: null },
   shareId: null,
-  limit: null,
   state: null,
   stateAt: 0,
   dropped: null,
   wish: { portrait: null, file: null }, // chosen before there was a session
+  sent: null, // the picture of one's own that is on
   settings: null, // what to bring back after the connection broke
+  awaitingCamera: false, // go live as soon as a camera is plugged in
   retry: null, // cuts a wait short
 };
 const desk = new Desk(onState);
@@ -98,6 +99,7 @@ function toMain(state) {
 }
 
 async function goLive() {
+  page.awaitingCamera = false;
   const signal = begin("live");
   view.still(gallery.picture);
   view.pill("calm", "Asking for the camera");
@@ -179,8 +181,7 @@ function firstFrame(video, stream, signal) {
 }
 
 function leaveLive() {
-  page.wish.file = null;
-  page.settings = null;
+  Object.assign(page, { wish: { portrait: null, file: null }, sent: null, settings: null, awaitingCamera: false });
   const signal = begin("loading");
   camera.close();
   view.own(null, "Your camera is off");
@@ -244,7 +245,7 @@ function cameraFailed(error) {
 
 /** The camera went away in the middle: take it, or another one, as soon as there is one. */
 async function cameraLost() {
-  view.own(null, "The camera was unplugged, or taken by another program", false);
+  view.own(null, "The camera was unplugged, or taken by another program");
   view.alarm("The camera was unplugged, or taken by another program.");
   const { signal } = page.run;
   while (page.mode === "live" && !signal.aborted) {
@@ -337,8 +338,13 @@ async function addPortrait(file) {
   el("add").dataset.busy = "";
   el("add-text").textContent = "Looking for the face";
   view.say("Looking for the face in the picture");
+  const { signal } = page.run;
   try {
-    const { index, name } = await upload(file, desk.query, page.run.signal);
+    // those there are come first, one after the other
+    for (let tries = 0; tries < 60 && !signal.aborted && !(page.state && gallery.holds(desk.query, page.state.portraits)); tries += 1) {
+      await rest(250, signal);
+    }
+    const { index, name } = await upload(file, desk.query, signal);
     if (page.mode === "live") page.sent = file;
     await gallery.load(desk.query);
     gallery.mark(index);
@@ -362,8 +368,7 @@ async function pollOnce(signal) {
       }
       return;
     }
-    const { main, sessions } = await ask("/api/state", { signal });
-    page.limit = sessions ? sessions.limit : null;
+    const { main } = await ask("/api/state", { signal });
     if (signal && signal.aborted) return;
     if (main && page.mode !== "main") toMain(main);
     else if (main) onState(main);
@@ -409,8 +414,7 @@ async function figures() {
   const all = Object.values(state.dropped || {}).reduce((total, each) => total + (Number(each) || 0), 0);
   if (page.dropped !== null) dropped += Math.max(0, all - page.dropped);
   page.dropped = all;
-  const total = Object.values(stages).reduce((sum, each) => sum + each, 0);
-  el("delay-now").textContent = `${Math.round(total)} ms`;
+  el("delay-now").textContent = `${Math.round(sum(stages))} ms`;
   chart.push({ stages, dropped });
 }
 
@@ -469,10 +473,7 @@ setUpKeys((command) => {
 if (navigator.mediaDevices) {
   navigator.mediaDevices.addEventListener("devicechange", async () => {
     const devices = await camera.list();
-    if (page.awaitingCamera && devices.length) {
-      page.awaitingCamera = false;
-      goLive();
-    }
+    if (page.awaitingCamera && devices.length) goLive();
   });
   camera.list();
 }

@@ -31,7 +31,6 @@ export class Figures {
     const path = pair && pair.currentRoundTripTime !== undefined ? (pair.currentRoundTripTime * 1000) / 2 : 0;
     let coding = 0;
     let dropped = 0;
-    let fps = null;
     for (const each of reports) {
       if (each.kind !== "video") continue;
       if (each.type === "outbound-rtp") {
@@ -42,9 +41,8 @@ export class Figures {
         coding += 1000 * (this.#decode.read(each.totalDecodeTime, each.framesDecoded) || 0);
         dropped = Math.max(0, each.framesDropped - this.#dropped);
         this.#dropped = each.framesDropped;
-        fps = each.framesPerSecond ?? null;
       }
     }
-    return { ms: path + coding, dropped, fps };
+    return { ms: path + coding, dropped };
   }
 }

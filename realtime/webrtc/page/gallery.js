@@ -18,9 +18,14 @@ export class Gallery {
     this.asked = 0;
   }
 
+  /** Whether as many portraits of a session are known as it has. */
+  holds(query, count) {
+    return query === this.query && this.portraits.length >= count;
+  }
+
   /** Load what a session has, until it is as many as that; at most once a second. */
   async refresh(query, count) {
-    if (query === this.query && this.portraits.length >= count) return;
+    if (this.holds(query, count)) return;
     if (performance.now() - this.asked < REFRESH_MS) return;
     this.asked = performance.now();
     await this.load(query);

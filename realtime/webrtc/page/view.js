@@ -149,8 +149,7 @@ export function clearBadges() {
 }
 
 /** Which controls there is something to control for. */
-export function enable({ controls, calibrate = controls }) {
+export function enable({ controls }) {
   for (const button of el("dock").querySelectorAll("button")) button.disabled = !controls;
-  el("dock").querySelector('[data-command="calibrate"]').disabled = !calibrate;
   for (const name of ["gain", "region", "mouth"]) el(name).disabled = !controls;
 }
