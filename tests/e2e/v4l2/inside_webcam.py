@@ -197,3 +197,17 @@ def test_what_is_no_camera() -> None:
         open_camera("5")
     with pytest.raises(SourceMissing, match="not a camera"):
         open_camera("/dev/null")
+
+
+@pytest.mark.parametrize("size", [(640, 360), (1280, 720)])
+def test_what_capture_adds(size: tuple[int, int]) -> None:
+    from realtime.v4l2capture import Stream
+
+    stream = Stream("/dev/video0", size, 30)
+    for _ in range(60):
+        assert stream.grab() is not None
+    stream.close()
+    waited, converted = stream.waited.summary(), stream.converted.summary()
+    print(f"vivid {size} {stream.fourcc} {stream.fps:g} fps, time of a picture is {stream.stamping}")
+    print(f"stamp to read ms {waited}; conversion ms {converted}; stale {stream.stale}")
+    assert stream.waited.count == 60

@@ -1,7 +1,7 @@
-"""Cameras and virtual cameras on real Linux drivers: vivid and v4l2loopback in a User Mode Linux guest.
+"""A guest with real camera drivers: User Mode Linux with vivid, a webcam, and v4l2loopback, virtual cameras.
 
-The guest runs pytest on the files in ``v4l2/``. Its kernel takes several minutes to build, so that a test does so
-only where REENACT_V4L2_BUILD_S allows it so many seconds; without, the tests skip unless the kernel is there.
+Its kernel takes several minutes to build, so that this is done only where REENACT_V4L2_BUILD_S allows it so many
+seconds; without, the tests skip unless the kernel is there.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 INSIDE = ROOT / "tests" / "e2e" / "v4l2"
-GUEST_S = 300
 
 
 def work_folder() -> Path:
@@ -24,9 +23,8 @@ def work_folder() -> Path:
     return Path(os.environ.get("W") or Path(os.environ.get("TMPDIR") or tempfile.gettempdir()) / "v4l2-uml")
 
 
-@pytest.fixture(scope="module")
-def guest(shared_dir: Path) -> Path:
-    """The script that runs a command in the guest, its kernel built."""
+def boot_script(shared_dir: Path) -> Path:
+    """The script that runs a command in the guest, its kernel built; skips where there is none."""
     script = shared_dir / "tools" / "v4l2-uml.sh"
     if not script.is_file():
         pytest.skip(f"no {script} to boot a guest with real V4L2 drivers")
@@ -44,22 +42,35 @@ def guest(shared_dir: Path) -> Path:
     return script
 
 
-@pytest.mark.parametrize("name", ["webcam", "virtualcam"])
-def test_on_real_drivers(guest: Path, name: str) -> None:
-    command = [
+def run_inside(script: Path, *command: str, seconds: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the guest, in the checkout's own Python path."""
+    with_environment = [
         *("env", "-u", "OPENCV_LOG_LEVEL", f"PYTHONPATH={ROOT}"),
         f"REENACT_LOOPBACK_KO={work_folder() / 'umlk' / 'v4l2loopback.ko'}",
-        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "-c"),
-        *(str(ROOT / "pyproject.toml"), "-v", "--tb=short", "--color=no", str(INSIDE / f"inside_{name}.py")),
+        *(f"{key}={value}" for key, value in environment.items()),
     ]
-    ended = subprocess.run(
-        ["bash", guest, *command],
-        env={**os.environ, "LIMIT": str(GUEST_S)},
-        capture_output=True,
-        text=True,
-        timeout=GUEST_S + 60,
-        check=False,
-    )
+    import fcntl
+
+    with (work_folder() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the script has one folder for all guests
+        return subprocess.run(
+            ["bash", str(script), *with_environment, *command],
+            env={**os.environ, "LIMIT": str(seconds)},
+            capture_output=True,
+            text=True,
+            timeout=seconds + 60,
+            check=False,
+        )
+
+
+def pytest_inside(script: Path, name: str, *, seconds: int, **environment: str) -> str:
+    """Run one of the ``inside_*.py`` in the guest, where all of it must pass; what it said."""
+    command = [
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "-c"),
+        *(str(ROOT / "pyproject.toml"), "-v", "-rP", "--tb=short", "--color=no", str(INSIDE / f"inside_{name}.py")),
+    ]
+    ended = run_inside(script, *command, seconds=seconds, **environment)
     said = ended.stdout + ended.stderr
     assert ended.returncode == 0, said
     assert " passed" in said
+    return said

@@ -1,0 +1,213 @@
+"""Runs in the guest: what goes wrong with cameras, and what the program shows and says meanwhile.
+
+After each fault: what was shown (never the camera's picture), for how long nothing new came, that the program
+recovered by itself within two seconds of the cure, or ended with one clear line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.v4l2 import parts
+from tests.e2e.v4l2.inside_webcam import unplugged
+
+RECOVERY_S = 2.0
+AWAY_S = 3.0
+STALL_S = 1.5
+"""The result goes on while the camera is away: never longer than this without a picture."""
+
+
+def set_control(name: str, value: int = 1) -> None:
+    subprocess.run(["v4l2-ctl", "-d", "0", "-c", f"{name}={value}"], check=True)
+
+
+def any_picture(_: parts.Look) -> bool:
+    return True
+
+
+class Scene:
+    """The program between a camera and a watcher."""
+
+    def __init__(self, camera: str, folder: Path, feeder: bool) -> None:
+        self.feeder = parts.feeder("/dev/video10") if feeder else None
+        if feeder:
+            first = parts.Watcher("/dev/video10", folder / "camera.jsonl")
+            first.sees(parts.fresh)
+            first.process.end(signal.SIGKILL)
+        self.words = (camera, "virtualcam:/dev/video11")
+        self.program = parts.program(*self.words)
+        self.watcher = parts.Watcher("/dev/video11", folder / "seen.jsonl")
+        self.watcher.sees(lambda look: look.mean > 20, count=20)
+        self.program.said("ReenactCam|vivid")
+
+    def close(self) -> None:
+        for process in (self.watcher.process, self.program, self.feeder):
+            if process is not None:
+                process.end(signal.SIGKILL)
+
+    def outcome(self, fault: str, since: int, recovered_s: float | None) -> None:
+        """Say and check what the watcher saw."""
+        gap = self.watcher.longest_gap_s(since)
+        share = max(look.magenta for look in self.watcher.looks())
+        took = "did not stop" if recovered_s is None else f"back {recovered_s:.2f} s after the cure"
+        print(f"OUTCOME {fault}: {took}; longest without a picture {gap:.2f} s; camera pictures shown: {share > 0.01}")
+        assert share < 0.01, "no picture of the camera"
+        assert recovered_s is None or recovered_s <= RECOVERY_S
+        assert "Traceback" not in self.program.text()
+
+
+@pytest.fixture
+def vivid(tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene("vivid", tmp_path, feeder=False)
+    yield scene
+    scene.close()
+
+
+@pytest.fixture
+def fed(tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene("ReenactCam", tmp_path, feeder=True)
+    scene.watcher.sees(parts.fresh, count=10)
+    yield scene
+    scene.close()
+
+
+def lasting(scene: Scene, fault: str, cause: Callable[[], None], cure: Callable[[], None], says: str) -> None:
+    began = time.monotonic_ns()
+    cause()
+    scene.program.said(says, since=began)
+    time.sleep(AWAY_S)
+    cured = time.monotonic_ns()
+    cure()
+    back = scene.program.said("is back", since=cured, seconds=10)
+    scene.watcher.sees(any_picture, since=back, count=10)
+    scene.outcome(fault, began, (back - cured) / 1e9)
+    assert scene.watcher.longest_gap_s(began) < STALL_S, "the result goes on meanwhile"
+
+
+def test_the_camera_fails(vivid: Scene) -> None:
+    with unplugged():
+        began = time.monotonic_ns()
+        vivid.program.said("was unplugged", since=began)
+        time.sleep(AWAY_S)
+        cured = time.monotonic_ns()
+    back = vivid.program.said("is back", since=cured, seconds=10)
+    vivid.watcher.sees(any_picture, since=back, count=10)
+    vivid.outcome("camera unplugged for 3 s", began, (back - cured) / 1e9)
+    assert vivid.watcher.longest_gap_s(began) < STALL_S
+
+    drop = "percentage_of_dropped_buffers"
+    lasting(
+        vivid,
+        "camera silent for 3 s",
+        lambda: set_control(drop, 100),
+        lambda: set_control(drop, 0),
+        "stopped sending frames",
+    )
+    for fault, says in (("inject_fatal_streaming_error", "is back"), ("inject_vidioc_qbuf_error", "is back")):
+        began = time.monotonic_ns()
+        set_control(fault)
+        back = vivid.program.said(says, since=began, seconds=10)
+        vivid.watcher.sees(any_picture, since=back, count=10)
+        vivid.outcome(fault, began, (back - began) / 1e9)
+    for fault, value in (("inject_v4l2_buf_flag_error", 1), (drop, 50)):
+        began = time.monotonic_ns()
+        set_control(fault, value)
+        time.sleep(1)
+        set_control(drop, 0)
+        assert not [line for at, line in vivid.program.lines if at >= began and "trying" in line]
+        vivid.outcome(f"{fault} {value}", began, None)
+
+
+def test_the_camera_comes_back_under_its_name(fed: Scene) -> None:
+    """A camera that is a program: it is killed, stays away, and another one starts."""
+    assert fed.feeder is not None
+    began = time.monotonic_ns()
+    fed.feeder.end(signal.SIGKILL)
+    fed.program.said("trying to get it back", since=began)
+    time.sleep(AWAY_S)
+    fed.feeder = parts.feeder("/dev/video10")
+    back = fed.program.said("is back", since=began)
+    seen = fed.watcher.sees(parts.fresh, since=back, seconds=10)
+    camera_since = back
+    print(f"the face is followed {(seen - camera_since) / 1e9:.2f} s after the camera was opened again")
+    fed.outcome("feeding program killed and started again", began, (seen - back) / 1e9)
+
+
+def test_the_program_is_killed_and_started_again(fed: Scene) -> None:
+    began = time.monotonic_ns()
+    fed.program.end(signal.SIGKILL)
+    fed.program = parts.program(*fed.words)
+    fed.program.said("FaceCam")
+    opened = time.monotonic_ns()
+    seen = fed.watcher.sees(parts.fresh, since=opened)
+    print(f"OUTCOME killed with SIGKILL: the same reader sees the face {(seen - began) / 1e9:.1f} s after the kill")
+    fed.outcome("killed and started again, reader stayed", opened, None)
+
+
+def test_a_reader_leaves_and_comes_back(fed: Scene, tmp_path: Path) -> None:
+    fed.watcher.process.end(signal.SIGKILL)
+    time.sleep(1)
+    began = time.monotonic_ns()
+    fed.watcher = parts.Watcher("/dev/video11", tmp_path / "again.jsonl")
+    seen = fed.watcher.sees(parts.fresh, count=5)
+    first = fed.watcher.looks()[0]
+    print(f"the first picture is {first}, five followed within {(seen - began) / 1e9:.1f} s of the start of the reader")
+    assert [line for _, line in fed.program.lines if "trying" in line] == []
+    fed.outcome("reader left and came back", began, None)
+
+
+def test_the_virtual_camera_disappears_and_returns(fed: Scene) -> None:
+    device = Path("/dev/video11")
+    number = device.stat().st_rdev
+
+    def restore() -> None:
+        with suppress(FileExistsError):
+            os.mknod(device, 0o660 | stat.S_IFCHR, number)
+
+    lasting(fed, "virtual camera gone for 3 s", device.unlink, restore, "has gone; trying")
+
+
+@pytest.mark.parametrize("camera", ["vivid", "/dev/video0"])
+def test_a_busy_camera_or_virtual_camera_is_one_line(vivid: Scene, camera: str) -> None:
+    ended = [parts.program(camera, "null"), parts.program("performer", "virtualcam:/dev/video11")]
+    for process, expected in zip(ended, ("is in use by", "is in use by another program"), strict=True):
+        assert process.process.wait(parts.START_S) == 1
+        process.end()
+        assert expected in process.text()
+        assert str(vivid.program.process.pid) in process.text(), "it names the program"
+        assert "Traceback" not in process.text()
+        print(f"OUTCOME busy: {process.text().splitlines()[-2:]}")
+    vivid.outcome("somebody tries to take both", 0, None)
+
+
+def test_without_permission_or_device_it_ends_with_one_line() -> None:
+    os.chmod("/dev/video0", 0o600)
+    os.chmod("/dev/video11", 0o600)
+    run = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", sys.executable, str(parts.ROOT / "run.py")]
+    cases = [
+        ([*run, "--camera", "0", "--sink", "null"], "may not be opened by this user"),
+        ([*run, "--camera", "performer", "--sink", "virtualcam:11"], "may not be opened by this user"),
+        ([*run, "--camera", "performer", "--sink", "virtualcam:Zoom"], "there is no virtual camera 'Zoom'"),
+        ([*run, "--camera", "/dev/video7", "--sink", "null"], "there is no camera /dev/video7"),
+    ]
+    try:
+        for command, expected in cases:
+            process = parts.Process(*command)
+            assert process.process.wait(parts.START_S) == 1, process.text()
+            process.end()
+            assert expected in process.text()
+            assert "Traceback" not in process.text()
+            print(f"OUTCOME {' '.join(command[-4:])}: {process.text().splitlines()[-2:]}")
+    finally:
+        os.chmod("/dev/video0", 0o660)
+        os.chmod("/dev/video11", 0o660)
