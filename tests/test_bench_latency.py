@@ -20,6 +20,7 @@ from rich.console import Console
 from engines.errors import ConfigError, ReenactError, UsageError
 from realtime import pixelcode
 from tools import bench_latency, latency_page, latency_screen, latency_table, latency_trace
+from tools.browser import stats_between
 from tools.latency_device import blocks, codes_to_round
 from tools.latency_figures import (
     WHOLE,
@@ -354,3 +355,17 @@ def test_no_screen_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(ReenactError, match="no screen"):
         latency_screen.ScreenWindow()
+
+
+def test_what_a_browser_counts_is_told_for_a_frame() -> None:
+    first = {"inbound-rtp": {"jitterBufferDelay": 1.0, "jitterBufferEmittedCount": 100, "framesDecoded": 100}}
+    last = {
+        "inbound-rtp": {"jitterBufferDelay": 2.0, "jitterBufferEmittedCount": 200, "framesDecoded": 250},
+        "outbound-rtp": {"totalEncodeTime": 0.5, "framesEncoded": 100, "bytesSent": 10_000},
+    }
+    found = stats_between(first, last, 5.0)
+    assert found["jitter buffer, ms a picture"] == pytest.approx(10.0)
+    assert found["encoding a picture, ms"] == pytest.approx(5.0)
+    assert found["pictures decoded a second"] == pytest.approx(30.0)
+    assert found["sent, kbit/s"] == pytest.approx(16.0)
+    assert stats_between({}, {}, 1.0) == {}

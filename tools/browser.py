@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -120,6 +120,38 @@ class BrowserAges:
     """Camera pictures of that time."""
     unread: int
     """Pictures that came back without a code that could be read."""
+    stats: dict[str, float]
+    """What the browser itself counted meanwhile: ``getStats`` at the end less ``getStats`` at the beginning."""
+
+
+def stats_between(first: dict[str, Any], last: dict[str, Any], seconds: float) -> dict[str, float]:
+    """Figures for a frame, in milliseconds, out of two readings of ``getStats``; what is not counted is left out."""
+    found: dict[str, float] = {}
+
+    def per(name: str, kind: str, total: str, count: str) -> None:
+        try:
+            start, end = first.get(kind, {}), last[kind]
+            frames = end[count] - start.get(count, 0)
+            found[name] = 1000 * (end[total] - start.get(total, 0)) / frames
+        except (KeyError, ZeroDivisionError):
+            pass
+
+    per("encoding a picture, ms", "outbound-rtp", "totalEncodeTime", "framesEncoded")
+    per("waiting in the pacer, ms a packet", "outbound-rtp", "totalPacketSendDelay", "packetsSent")
+    per("jitter buffer, ms a picture", "inbound-rtp", "jitterBufferDelay", "jitterBufferEmittedCount")
+    per("decoding a picture, ms", "inbound-rtp", "totalDecodeTime", "framesDecoded")
+    per("first packet to decoded, ms a picture", "inbound-rtp", "totalProcessingDelay", "framesDecoded")
+    for name, kind, key, scale in (
+        ("sent, kbit/s", "outbound-rtp", "bytesSent", 0.008),
+        ("received, kbit/s", "inbound-rtp", "bytesReceived", 0.008),
+        ("pictures decoded a second", "inbound-rtp", "framesDecoded", 1.0),
+        ("pictures dropped", "inbound-rtp", "framesDropped", seconds),
+        ("freezes", "inbound-rtp", "freezeCount", seconds),
+        ("packets lost", "inbound-rtp", "packetsLost", seconds),
+    ):
+        if key in last.get(kind, {}):
+            found[name] = scale * (last[kind][key] - first.get(kind, {}).get(key, 0)) / seconds
+    return found
 
 
 def measure_ages(url: str, camera: Path, *, seconds: float, warm_up_s: float = 8.0) -> BrowserAges:
@@ -138,9 +170,10 @@ def measure_ages(url: str, camera: Path, *, seconds: float, warm_up_s: float = 8
                 cure="start reenact with --relay-code, and give a video in which a face is found",
             )
         page.wait_for_timeout(warm_up_s * 1000)
-        first = page.evaluate(_COUNTS)
+        first, counted = page.evaluate(_COUNTS), page.evaluate("reenactLatency.stats()")
         page.wait_for_timeout(seconds * 1000)
         last = page.evaluate(_COUNTS)
+        stats = stats_between(counted, page.evaluate("reenactLatency.stats()"), seconds)
         ages = np.array(page.evaluate("reenactLatency.ages")[first["count"] : last["count"]], np.float64)
         late = page.evaluate("reenactLatency.late")[first["count"] : last["count"]]
     if ages.size == 0:
@@ -150,4 +183,5 @@ def measure_ages(url: str, camera: Path, *, seconds: float, warm_up_s: float = 8
         np.array([each for each in late if each is not None], np.float64),
         last["drawn"] - first["drawn"],
         last["unread"] - first["unread"],
+        stats,
     )

@@ -142,11 +142,33 @@
     return out;
   }
 
+  // every connection of the page, for what it counts itself
+  const connections = [];
+  const Native = window.RTCPeerConnection;
+  window.RTCPeerConnection = class extends Native {
+    constructor(...given) {
+      super(...given);
+      connections.push(this);
+    }
+  };
+
+  /** What getStats() says of video sent and received, by its type. */
+  async function stats() {
+    const found = {};
+    for (const connection of connections.filter((one) => one.connectionState === "connected")) {
+      for (const each of (await connection.getStats()).values()) {
+        const wanted = (each.type === "inbound-rtp" || each.type === "outbound-rtp") && each.kind === "video";
+        if (wanted) found[each.type] = { ...each };
+      }
+    }
+    return found;
+  }
+
   const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   navigator.mediaDevices.getUserMedia = async (wanted) => coded(await open(wanted));
   addEventListener("DOMContentLoaded", () => {
     const video = document.getElementById("result");
     if (video) look(video);
   });
-  Object.assign(measured, { encode, decode, crc16 });
+  Object.assign(measured, { encode, decode, crc16, stats });
 })();

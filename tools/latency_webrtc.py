@@ -157,6 +157,7 @@ def _browser(address: str, pictures: Sequence[NDArray[np.uint8]], fps: int, seco
     part.figures["of it, from its last packet to the screen's callback"] = (
         f"p50 {late['p50']:.1f}, p99 {late['p99']:.1f} ms"
     )
+    part.figures.update({f"getStats: {name}": value for name, value in found.stats.items()})
     part.figures["camera pictures drawn, results shown"] = f"{found.drawn}, {ages.size + found.unread}"
     return part
 
