@@ -94,6 +94,9 @@ _CONVERT: dict[str, Callable[[Bytes, int, int], Image]] = {
 }
 """Raw bytes, bytes a row and rows to RGB; the ones first in the list are taken first."""
 
+READABLE = frozenset(_CONVERT)
+"""The formats that can be read here, by their four letters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:

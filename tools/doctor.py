@@ -31,6 +31,8 @@ from tools.command import new_app, run_app
 
 ROOT = Path(__file__).parents[1]
 REINSTALL = "make run, or: python -m pip install -e . -c constraints.txt"
+_PICTURES = 20
+_SIZES = 6
 _GL_CURE = "sudo apt install libgl1 libglib2.0-0 libegl1 libgles2"
 
 
@@ -138,7 +140,8 @@ def model_files() -> Iterable[Finding]:
 
 
 def camera() -> Finding:
-    """The webcam that ``--camera auto`` would take; it is opened for a moment."""
+    """The webcam that ``--camera auto`` would take; it is opened for a moment and what capture adds is measured."""
+    from realtime.v4l2capture import Stream
     from realtime.webcam import first_webcam
 
     try:
@@ -147,8 +150,44 @@ def camera() -> Finding:
         return Finding("camera", State.NOTE, f"{error}; the performer stands in", error.cure)
     if webcam is None:
         return Finding("camera", State.NOTE, "none; the performer stands in", "plug in a webcam")
-    webcam.close()
-    return Finding("camera", State.OK, webcam.name)
+    text = webcam.name
+    try:
+        for _ in range(_PICTURES):
+            webcam.read()
+        if isinstance(webcam.stream, Stream):
+            waited, converted = webcam.stream.waited, webcam.stream.converted
+            text += f"; a picture's time is {webcam.stream.stamping}"
+            text += f"; read {waited.percentile_ms(50):.1f} ms after it" if waited.count else ""
+            text += f", converted in {converted.percentile_ms(50):.1f} ms"
+    except SourceError as error:
+        return Finding("camera", State.NOTE, str(error), error.cure)
+    finally:
+        webcam.close()
+    return Finding("camera", State.OK, text)
+
+
+def every_camera() -> Iterable[Finding]:
+    """All cameras with the formats and sizes they offer, and all virtual cameras; on Linux."""
+    from realtime import v4l2, v4l2capture
+
+    for node in v4l2.nodes():
+        if node.loopback:
+            state = {True: "a program feeds it", False: "free"}.get(bool(node.fed))
+            yield Finding("virtual", State.OK, f"{node}: {'may not be opened' if node.refused else state}")
+        elif node.captures:
+            with v4l2.opened(node.path) as handle:
+                sizes = v4l2capture.sizes(handle)
+            readable = {code: found for code, found in sizes.items() if code in v4l2capture.READABLE}
+            listed = [f"{code} {_listed(found)}" for code, found in readable.items()]
+            left = len(sizes) - len(readable)
+            more = f"; {left} more formats that cannot be read here" if left else ""
+            yield Finding("offers", State.OK, f"{node}: {'; '.join(listed) or 'no format that can be read'}{more}")
+
+
+def _listed(sizes: list[tuple[int, int]]) -> str:
+    """Some sizes, and how many more."""
+    few = " ".join(f"{width}x{height}" for width, height in sizes[:_SIZES])
+    return few + (f" and {len(sizes) - _SIZES} more" if len(sizes) > _SIZES else "")
 
 
 def virtual_camera() -> Finding:
@@ -233,6 +272,7 @@ def examine() -> list[Finding]:
         tracker(),
         *model_files(),
         camera(),
+        *every_camera(),
         virtual_camera(),
         encoder(),
         compiled(),

@@ -33,6 +33,11 @@ def track(images: list[Image]) -> list[FaceState | None]:
         tracker.close()
 
 
+def kept(path: Path) -> Image:
+    """A picture that the watcher kept."""
+    return np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
 def jaw_and_yaw(face: FaceState) -> tuple[float, float]:
     """How far the mouth is open, by the face's height, and where the nose is between the cheeks."""
     at = face.pixels()
@@ -77,7 +82,7 @@ def test_a_face_goes_in_and_its_portrait_comes_out(tmp_path: Path) -> None:
     sources = [np.ascontiguousarray(image) for image in frames_of(parts.clip())]
     counters = sorted(int(path.stem) for path in tmp_path.glob("*.bmp"))[10:130]
     moves = [parts.to_and_fro(counter, len(sources)) for counter in counters]
-    driven = track([cv2.imread(str(tmp_path / f"{counter}.bmp"))[..., ::-1].copy() for counter in counters])
+    driven = track([kept(tmp_path / f"{counter}.bmp") for counter in counters])
     driving = track([sources[move] for move in moves])
     both = [(jaw_and_yaw(a), jaw_and_yaw(b)) for a, b in zip(driving, driven, strict=True) if a and b]
     assert len(both) > 0.8 * len(counters), "the face is there"
