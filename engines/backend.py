@@ -2,7 +2,6 @@
 
     torch       PyTorch: float32 on the CPU; on CUDA half precision where a stage bears it; the reference
     onnx        ONNX Runtime, on the CPU, CUDA, or TensorRT for RTX cards
-    tensorrt    TensorRT engines, built beforehand with ``python -m tools.build_engine``
 
 Every backend takes and gives the same named arrays. Asking for one and not getting it is an error; ``auto`` takes the
 fastest that opens, and says which and why.
@@ -24,7 +23,7 @@ from engines.types import TensorSpec
 if TYPE_CHECKING:
     from engines.stage import Stage
 
-BACKENDS = ("auto", "torch", "onnx", "tensorrt")
+BACKENDS = ("auto", "torch", "onnx")
 """What ``--backend`` takes."""
 DEVICES = ("auto", "cpu", "cuda", "rtx")
 """What ``--device`` takes; ``rtx`` is ONNX Runtime's TensorRT for RTX cards."""
@@ -100,7 +99,6 @@ def open_stages(
 def _candidates(backend: str, device: str) -> list[tuple[str, str]]:
     """Backend and device to try, the fastest first."""
     order = [
-        ("tensorrt", "cuda"),
         ("onnx", "rtx"),
         ("torch", "cuda"),
         ("onnx", "cuda"),
@@ -146,13 +144,9 @@ def _maker(name: str, device: str, cache: Path | None) -> Callable[[Stage], Back
         from engines.torch_backend import TorchBackend
 
         return lambda stage: TorchBackend(stage, device)
-    if name == "onnx":
-        from engines.onnx_backend import OnnxBackend
+    from engines.onnx_backend import OnnxBackend
 
-        return lambda stage: OnnxBackend(stage, device, cache)
-    from engines.tensorrt_backend import TensorRTBackend
-
-    return lambda stage: TensorRTBackend(stage, cache)
+    return lambda stage: OnnxBackend(stage, device, cache)
 
 
 def sample(specs: tuple[TensorSpec, ...], defaults: Mapping[str, tuple[float, ...]], seed: int = 7) -> dict[str, Array]:
@@ -182,12 +176,12 @@ def check(backend: Backend, stage: Stage) -> None:
         if not np.isfinite(array).all():
             raise BackendError(
                 f"{backend.name} answers {stage.name} with {name} that is not a number",
-                cure="choose --backend torch --device cpu, or build the engine with --precision fp32",
+                cure="choose --backend torch --device cpu, or update the driver",
             )
         if array.ndim == 4 and array.shape[1] == 3 and float(np.ptp(array)) < 1e-4:
             raise BackendError(
                 f"{backend.name} answers with a picture of one colour",
-                cure="choose --backend torch --device cpu, or build the engine with --precision fp32",
+                cure="choose --backend torch --device cpu, or update the driver",
             )
     from engines.torch_backend import TorchBackend
 

@@ -143,8 +143,8 @@ class Config(BaseModel):
         default="auto",
         description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
     )
-    backend: Literal["auto", "torch", "onnx", "tensorrt"] = Field(
-        default="auto", description="what runs the networks: auto, torch, onnx or tensorrt"
+    backend: Literal["auto", "torch", "onnx"] = Field(
+        default="auto", description="what runs the networks: auto, torch or onnx"
     )
     device: Literal["auto", "cpu", "cuda", "rtx"] = Field(
         default="auto", description="where they run: auto, cpu, cuda, or rtx (TensorRT for RTX cards in ONNX Runtime)"

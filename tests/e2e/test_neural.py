@@ -1,0 +1,69 @@
+"""The networks in the whole program with random weights: the picture is noise, the plumbing is tried."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FRAMES = 2
+
+
+@pytest.mark.parametrize(
+    ("generator", "backend"), [("liveportrait", "torch"), ("liveportrait", "onnx"), ("fomm", "onnx")]
+)
+def test_a_few_frames_of_the_performer(tmp_path: Path, generator: str, backend: str) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    options = ["--generator", generator, "--backend", backend, "--weights", "random:1", "--camera", "performer"]
+    options += ["--pace", "max", "--frames", str(FRAMES), "--size", "320x240", "--report", "r.json"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *options, "--sink", "file:out.mp4"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "random:1" in done.stdout
+    assert f"{generator}, " in done.stdout
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert (report["frames"], report["config"]["weights"]) == (FRAMES, "random:1")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == FRAMES
+    # the networks' square is laid into the portrait: its corner is the portrait's own, its middle is not still
+    assert np.abs(frames[0][:8, :8].astype(int) - frames[-1][:8, :8]).mean() < 3
+    assert frames[0][80:160, 120:200].std() > 2
+
+
+def test_absent_weights_are_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "run.py"),
+            "--generator",
+            "liveportrait",
+            "--camera",
+            "performer",
+            "--sink",
+            "null",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "python -m tools.models fetch liveportrait" in done.stderr

@@ -1,0 +1,157 @@
+"""Backends over a small network of the same kinds of layers: they agree, own their buffers, and refuse what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines import backend as backends
+from engines.backend import Backend, check, open_stages, sample
+from engines.errors import BackendError, UsageError
+from engines.stage import Stage
+from engines.types import TensorSpec
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+
+
+class Small(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """A convolution and a vector, as the stages have them."""
+
+    def __init__(self, spoil: Callable[[Any], Any] = lambda picture: picture) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+        self.spoil = spoil
+
+    def forward(self, picture: Any, gain: Any) -> tuple[Any, Any]:
+        out = torch.sigmoid(self.conv(picture)) * gain.reshape(1, 1, 1, 1)
+        return self.spoil(out), out.mean(dim=(2, 3))
+
+
+def stage(spoil: Callable[[Any], Any] = lambda picture: picture) -> Stage:
+    return Stage(
+        "small",
+        Small(spoil).eval(),
+        (TensorSpec("picture", (1, 3, 16, 16)), TensorSpec("gain", (1, 1))),
+        (TensorSpec("out", (1, 3, 16, 16)), TensorSpec("mean", (1, 3))),
+        defaults={"gain": (1.0,)},
+    )
+
+
+@pytest.fixture(params=["torch", "onnx"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    if request.param == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+        pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    running = open_stages({"small": stage()}, backend=request.param, device="cpu", cache=tmp_path)
+    assert running.why == f"{request.param} on the CPU, float32"
+    return running.stages["small"]
+
+
+def test_it_answers_as_the_network_does(opened: Backend) -> None:
+    feeds = sample(opened.inputs, {"gain": (0.5,)}, seed=3)
+    with torch.inference_mode():
+        out, mean = Small().eval()(torch.from_numpy(feeds["picture"]), torch.from_numpy(feeds["gain"]))
+    answer = opened.run(feeds)
+    np.testing.assert_allclose(answer["out"], out.numpy(), atol=1e-5)
+    np.testing.assert_allclose(answer["mean"], mean.numpy(), atol=1e-5)
+
+
+def test_what_is_kept_need_not_be_fed_again(opened: Backend) -> None:
+    feeds = sample(opened.inputs, {"gain": (1.0,)})
+    whole = {name: array.copy() for name, array in opened.run(feeds).items()}
+    opened.keep("picture", feeds["picture"])
+    again = opened.run({"gain": feeds["gain"]})
+    np.testing.assert_array_equal(again["out"], whole["out"])
+    half = opened.run({"gain": 0.5 * feeds["gain"]})
+    np.testing.assert_allclose(half["out"], 0.5 * whole["out"], atol=1e-5)
+
+
+def test_feeds_are_copied(opened: Backend) -> None:
+    feeds = sample(opened.inputs, {"gain": (1.0,)})
+    first = opened.run(feeds)["out"].copy()
+    feeds["picture"][:] = 0
+    np.testing.assert_array_equal(opened.run({})["out"], first)
+
+
+def test_closing_twice_is_no_trouble(opened: Backend) -> None:
+    opened.close()
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda picture: picture * float("nan"), "that is not a number"),
+        (lambda picture: picture * 0, "a picture of one colour"),
+    ],
+)
+def test_a_wrong_answer_stops_it_at_once(spoil: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(BackendError, match=message) as caught:
+        open_stages({"small": stage(spoil)}, backend="torch", device="cpu")
+    assert "--backend torch" in caught.value.cure
+
+
+def test_an_answer_that_is_far_off_the_reference_stops_it() -> None:
+    class Off:
+        """A backend whose answers are its own."""
+
+        name = "onnx on the CPU, float32"
+        inputs, outputs = stage().inputs, stage().outputs
+
+        def keep(self, name: str, array: Any) -> None: ...
+        def close(self) -> None: ...
+        def run(self, _: Any) -> Any:
+            rng = np.random.default_rng(0)
+            return {spec.name: rng.random(spec.shape, np.float32) for spec in self.outputs}
+
+    with pytest.raises(BackendError, match="off on average"):
+        check(Off(), stage())
+
+
+def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_has_cuda", lambda: False)
+    with pytest.raises(BackendError, match="no NVIDIA GPU") as caught:
+        open_stages({"small": stage()}, backend="torch", device="cuda")
+    assert "--device cpu" in caught.value.cure
+    for bad in ({"backend": "magic"}, {"device": "tpu"}, {"backend": "torch", "device": "rtx"}):
+        with pytest.raises(UsageError):
+            open_stages({"small": stage()}, **bad)
+
+
+def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    monkeypatch.setattr(backends, "_has_cuda", lambda: False)
+    running = open_stages({"small": stage()}, cache=tmp_path)
+    assert running.why.startswith("onnx on the CPU")
+    assert "not torch on cuda: there is no NVIDIA GPU" in running.why
+    running.close()
+
+
+def test_an_exported_network_is_kept_and_found_again(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    from engines.export import export
+
+    first = export(stage(), tmp_path)
+    written = first.stat().st_mtime_ns
+    assert export(stage(), tmp_path) == first
+    assert first.stat().st_mtime_ns == written
+    other = stage()
+    with torch.no_grad():
+        other.module.conv.weight.mul_(2)
+    assert export(other, tmp_path) != first
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".onnx", ".onnx"]
+
+
+def test_no_room_for_the_exported_network_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    from engines.export import export
+
+    taken = tmp_path / "file"
+    taken.write_text("in the way")
+    with pytest.raises(BackendError, match="cannot be written"):
+        export(stage(), taken)
