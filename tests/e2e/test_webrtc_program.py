@@ -161,7 +161,7 @@ def test_a_browser_drives_and_others_watch(tmp_path: Path) -> None:
 
                 await until(enough, "no pictures came")
                 assert pictures[-1].shape == (240, 320, 3)
-                assert face_found(cv2.resize(pictures[-1], (640, 480)))
+                assert face_found(np.asarray(cv2.resize(pictures[-1], (640, 480)), np.uint8))
                 # what is shown is the portrait: its corner, not the performer's background
                 portrait = await (await viewer.http.get(f"{address}api/portraits/0.jpg?session={session}")).read()
                 still = cv2.cvtColor(cv2.imdecode(np.frombuffer(portrait, np.uint8), 1), cv2.COLOR_BGR2RGB)
