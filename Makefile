@@ -1,5 +1,6 @@
 # make run    set up a virtual environment once, then start: make run ARGS="--portrait me.jpg"
 # make test   the tests, all but the slow ones of tests/e2e, which make e2e runs
+# make devices  cameras and virtual cameras on real drivers, in a guest (Linux, root); see tests/e2e/v4l2
 # make check  lint, types and tests
 # make bench  how late the picture is, stage by stage; make costs measures what the program costs
 
@@ -10,7 +11,7 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := run
-.PHONY: run test e2e lint types check bench costs assets doctor clean
+.PHONY: run test e2e devices lint types check bench costs assets doctor clean
 
 run: $(VENV)/base.stamp
 	@exec $(bin)/python run.py $(ARGS)
@@ -19,7 +20,10 @@ test: $(VENV)/dev.stamp
 	@$(bin)/python -m pytest --ignore=tests/e2e $(ARGS)
 
 e2e: $(VENV)/dev.stamp
-	@$(bin)/python -m pytest tests/e2e $(ARGS)
+	@$(bin)/python -m pytest tests/e2e --ignore=tests/e2e/v4l2 $(ARGS)
+
+devices: $(VENV)/dev.stamp
+	@$(bin)/python -m pytest -rsP tests/e2e/v4l2 $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	@$(bin)/ruff check .

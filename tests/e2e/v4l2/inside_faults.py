@@ -181,7 +181,7 @@ def test_the_virtual_camera_disappears_and_returns(fed: Scene) -> None:
 def test_a_busy_camera_or_virtual_camera_is_one_line(vivid: Scene, camera: str) -> None:
     ended = [parts.program(camera, "null"), parts.program("performer", "virtualcam:/dev/video11")]
     for process, expected in zip(ended, ("is in use by", "is in use by another program"), strict=True):
-        assert process.process.wait(parts.START_S) == 1
+        assert process.process.wait(parts.START_S) == 1, process.text()
         process.end()
         assert expected in process.text()
         assert str(vivid.program.process.pid) in process.text(), "it names the program"
@@ -193,7 +193,19 @@ def test_a_busy_camera_or_virtual_camera_is_one_line(vivid: Scene, camera: str) 
 def test_without_permission_or_device_it_ends_with_one_line() -> None:
     os.chmod("/dev/video0", 0o600)
     os.chmod("/dev/video11", 0o600)
-    run = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", sys.executable, str(parts.ROOT / "run.py")]
+    home = Path("/tmp/somebody")
+    home.mkdir(exist_ok=True)
+    os.chown(home, 1000, 1000)
+    theirs = ["env", f"HOME={home}", f"XDG_CACHE_HOME={home}", f"NUMBA_CACHE_DIR={home}"]
+    run = [
+        *theirs,
+        "setpriv",
+        "--reuid=1000",
+        "--regid=1000",
+        "--clear-groups",
+        sys.executable,
+        str(parts.ROOT / "run.py"),
+    ]
     cases = [
         ([*run, "--camera", "0", "--sink", "null"], "may not be opened by this user"),
         ([*run, "--camera", "performer", "--sink", "virtualcam:11"], "may not be opened by this user"),
