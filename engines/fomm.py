@@ -27,7 +27,7 @@ try:
 except ModuleNotFoundError:  # then the classes can be named, not built
     from types import SimpleNamespace
 
-    nn = SimpleNamespace(Module=object)  # type: ignore[assignment]
+    nn = SimpleNamespace(Module=object)
 
 KEYPOINTS = 10
 SIZE = 256

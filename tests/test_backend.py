@@ -1,4 +1,4 @@
-"""Backends over a small network of the same kinds of layers: they agree, own their buffers, and refuse what is wrong."""
+"""Backends over a small network of the same kinds of layers: they agree, own their buffers, and refuse the wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engines.types import TensorSpec
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
 
 
-class Small(torch.nn.Module):  # type: ignore[misc,name-defined]
+class Small(torch.nn.Module):  # type: ignore[name-defined]
     """A convolution and a vector, as the stages have them."""
 
     def __init__(self, spoil: Callable[[Any], Any] = lambda picture: picture) -> None:
@@ -118,9 +118,9 @@ def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.Mo
     with pytest.raises(BackendError, match="no NVIDIA GPU") as caught:
         open_stages({"small": stage()}, backend="torch", device="cuda")
     assert "--device cpu" in caught.value.cure
-    for bad in ({"backend": "magic"}, {"device": "tpu"}, {"backend": "torch", "device": "rtx"}):
+    for backend, device in (("magic", "auto"), ("auto", "tpu"), ("torch", "rtx")):
         with pytest.raises(UsageError):
-            open_stages({"small": stage()}, **bad)
+            open_stages({"small": stage()}, backend=backend, device=device)
 
 
 def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

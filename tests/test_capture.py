@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -373,7 +373,7 @@ def plug(monkeypatch: pytest.MonkeyPatch, camera: FakeCapture) -> FakeCapture:
     """Make ``camera`` what opening any device gives."""
     node = v4l2.Node("/dev/video0", "Fake Cam", "uvcvideo", captures=True)
     monkeypatch.setattr(webcam, "_checked", lambda _path: node)
-    monkeypatch.setattr(webcam, "_open", lambda *_wishes: OpenCvStream(camera, 30))
+    monkeypatch.setattr(webcam, "_open", lambda *_wishes: OpenCvStream(cast(Any, camera), 30))
     return camera
 
 
@@ -475,7 +475,7 @@ def test_auto_passes_over_what_does_not_capture(monkeypatch: pytest.MonkeyPatch)
     ]
     monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
     monkeypatch.setattr(webcam, "_checked", lambda path: next(node for node in nodes if node.path == path))
-    monkeypatch.setattr(webcam, "_open", lambda *_wishes: OpenCvStream(FakeCapture("frame"), 30))
+    monkeypatch.setattr(webcam, "_open", lambda *_wishes: OpenCvStream(cast(Any, FakeCapture("frame")), 30))
     source = open_source("auto", size=None, fps=None, pace="live")
     assert source.name.startswith("/dev/video3 (Camera)")
     source.close()

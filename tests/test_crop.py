@@ -21,7 +21,7 @@ def moved(points: Points, x: float = 0, y: float = 0, scale: float = 1, angle: f
     middle = points[:, :2].mean(axis=0)
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     turned = (points[:, :2] - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle + (x, y)
-    return np.concatenate([turned, points[:, 2:]], axis=1).astype(np.float32)
+    return np.asarray(np.concatenate([turned, points[:, 2:]], axis=1), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ def test_small_motion_does_not_move_the_crop(face: Points) -> None:
     first = lock.update(face, 0)
     for index in range(1, 60):
         shift = rng.normal(0, 0.02, 2) * first.side
-        nod = moved(face, *shift, scale=1 + 0.03 * math.sin(index), angle=0.05 * math.sin(0.3 * index))
+        nod = moved(
+            face, float(shift[0]), float(shift[1]), scale=1 + 0.03 * math.sin(index), angle=0.05 * math.sin(0.3 * index)
+        )
         assert lock.update(nod, index * 33_000_000) is first
 
 
@@ -98,7 +100,7 @@ def test_after_a_pause_it_begins_anew(face: Points) -> None:
 def scene(width: int = 320, height: int = 200) -> Image:
     """A smooth picture, in which a seam would be seen."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    return np.stack([x * 255 / width, y * 255 / height, 128 + 60 * np.sin(x / 40)], axis=-1).astype(np.uint8)
+    return np.asarray(np.stack([x * 255 / width, y * 255 / height, 128 + 60 * np.sin(x / 40)], axis=-1), np.uint8)
 
 
 @given(st.floats(0, 320), st.floats(0, 200), st.floats(60, 500), st.floats(-0.5, 0.5))

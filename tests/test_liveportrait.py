@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -96,7 +96,11 @@ def test_relative_motion_by_its_weights() -> None:
 
 
 def test_folding_the_norms_changes_nothing() -> None:
-    parts = {"block": lp.SPADEResnetBlock(8, 4, 6), "down": lp.DownBlock3d(3, 5), "res": lp.ResBlock3d(4)}
+    parts: dict[str, Any] = {
+        "block": lp.SPADEResnetBlock(8, 4, 6),
+        "down": lp.DownBlock3d(3, 5),
+        "res": lp.ResBlock3d(4),
+    }
     inputs = {
         "block": (noise(1, 8, 8, 8), noise(1, 6, 4, 4)),
         "down": (noise(1, 3, 2, 8, 8),),
