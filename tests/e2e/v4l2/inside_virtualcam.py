@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.errors import SinkLost, SinkMissing
+from engines.errors import SinkLost, SinkMissing, SourceMissing
 from realtime import v4l2
 from realtime.capture import open_source
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.sinks import Sink, open_sink
-from tests.e2e.v4l2.inside_webcam import elsewhere
+from realtime.webcam import Webcam
+from tests.e2e.v4l2.inside_webcam import elsewhere, unplugged
 
 SIZE = (640, 360)
 OPEN: list[Sink] = []
@@ -213,3 +214,32 @@ def test_without_the_driver_its_cure_is_named() -> None:
     with pytest.raises(SinkMissing, match="this machine has no virtual camera") as caught:
         feed()
     assert "modprobe v4l2loopback" in caught.value.cure
+
+
+def test_a_camera_that_comes_back_under_another_number_is_found_again() -> None:
+    source = open_source("vivid", size=SIZE, fps=30, pace="live")
+    assert isinstance(source, Webcam)
+    source.read()
+    module = os.environ["REENACT_LOOPBACK_KO"]
+    again = None
+    try:
+        with unplugged():
+            source.close()
+            subprocess.run(["rmmod", "v4l2loopback"], check=True)
+            # another device takes its number meanwhile
+            options = ["devices=1", "video_nr=0", "exclusive_caps=0", "card_label=Another"]
+            subprocess.run(["insmod", module, *options], check=True)
+            with pytest.raises(SourceMissing, match="is not there; this machine has /dev/video0"):
+                source.again()
+        again = source.again()
+        assert again.name.startswith("/dev/video1 (vivid), 640x360 ")
+        assert again.read().pixels.shape == (360, 640, 3)
+    finally:
+        if again is not None:
+            again.close()
+        subprocess.run(["rmmod", "v4l2loopback"], check=True)
+        with unplugged():
+            pass
+    back = open_source("0", size=SIZE, fps=30, pace="live")
+    back.close()
+    assert back.name.startswith("/dev/video0 (vivid)")
