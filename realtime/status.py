@@ -35,10 +35,11 @@ def line(run: Running, aside: str = "") -> str:
     age = f"age p50 {p50:.1f} ms, p99 {p99:.1f} ms" if p99 else "age unknown without a face"
     dropped = ", ".join(f"{place} {count}" for place, count in run.dropped.items() if count)
     face = "camera lost" if run.lost else f"face {'found' if crew.animator.face_found else 'lost'}"
+    noise = " | random weights: the picture is noise" if ", random:" in crew.animator.generator.name else ""
     held = " | slate" if crew.animator.slated else " | frozen" if crew.animator.frozen else ""
     return (
         f"{ledger.fps_now:4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
-        f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{held}{end}"
+        f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{held}{noise}{end}"
     )
 
 
@@ -51,6 +52,8 @@ def summary(run: Running) -> str:
     if age.count:
         text += f", captured to sent p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
     dropped = sum(run.dropped.values()) - ledger.starting
+    if run.crew is not None and ", random:" in run.crew.animator.generator.name:
+        text += ", random weights"
     return f"{text}, {dropped} dropped" + (f" (and {ledger.starting} while starting)" if ledger.starting else "")
 
 
