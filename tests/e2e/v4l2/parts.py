@@ -70,6 +70,8 @@ def feed(device: str, path: Path) -> None:
             now = time.monotonic_ns()
             pixelcode.draw_i420(pixels, pixelcode.Code.at(number, now))
             sink.send(Frame(pixels, PixelFormat.I420, number, Stamps(now), now))
+            if number == 0:
+                print("feeding", flush=True)
             number += 1
     finally:
         sink.close()
