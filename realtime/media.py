@@ -313,7 +313,9 @@ class Media:
         main = None
         if self.main is not None:
             viewers = self.link.stats().get("streams", {}).get(MAIN, {}).get("viewers", [])
-            main = describe(self.main, self.config, watch=MAIN, network={"viewers": len(viewers)})
+            encoders = sorted({each["encoder"] for each in viewers if each.get("encoder")})
+            network = {"viewers": len(viewers), "encoders": encoders}
+            main = describe(self.main, self.config, watch=MAIN, network=network)
         return {
             "v": control.VERSION,
             "program": "reenact",
