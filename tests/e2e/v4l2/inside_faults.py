@@ -209,10 +209,16 @@ def test_without_permission_or_device_it_ends_with_one_line() -> None:
         str(parts.ROOT / "run.py"),
     ]
     cases = [
-        ([*run, "--camera", "0", "--sink", "null"], "may not be opened by this user"),
-        ([*run, "--camera", "performer", "--sink", "virtualcam:11"], "may not be opened by this user"),
-        ([*run, "--camera", "performer", "--sink", "virtualcam:Zoom"], "there is no virtual camera 'Zoom'"),
-        ([*run, "--camera", "/dev/video7", "--sink", "null"], "there is no camera /dev/video7"),
+        ([*run, "--size", "320x240", "--camera", "0", "--sink", "null"], "may not be opened by this user"),
+        (
+            [*run, "--size", "320x240", "--camera", "performer", "--sink", "virtualcam:11"],
+            "may not be opened by this user",
+        ),
+        (
+            [*run, "--size", "320x240", "--camera", "performer", "--sink", "virtualcam:Zoom"],
+            "there is no virtual camera 'Zoom'",
+        ),
+        ([*run, "--size", "320x240", "--camera", "/dev/video7", "--sink", "null"], "there is no camera /dev/video7"),
     ]
     try:
         for command, expected in cases:
