@@ -197,28 +197,15 @@ def test_without_permission_or_device_it_ends_with_one_line() -> None:
     home = Path("/tmp/somebody")
     home.mkdir(exist_ok=True)
     os.chown(home, 1000, 1000)
-    # compiling all anew in the guest takes more memory maps than some machines allow a process
-    theirs = ["env", f"HOME={home}", f"XDG_CACHE_HOME={home}", f"NUMBA_CACHE_DIR={home}", "NUMBA_DISABLE_JIT=1"]
-    run = [
-        *theirs,
-        "setpriv",
-        "--reuid=1000",
-        "--regid=1000",
-        "--clear-groups",
-        sys.executable,
-        str(parts.ROOT / "run.py"),
-    ]
+    program = [sys.executable, str(parts.ROOT / "run.py"), "--size", "320x240"]
+    theirs = ["env", f"HOME={home}", f"XDG_CACHE_HOME={home}", f"NUMBA_CACHE_DIR={home}"]
+    somebody = [*theirs, "setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *program]
+    refused = "may not be opened by this user"
     cases = [
-        ([*run, "--size", "320x240", "--camera", "0", "--sink", "null"], "may not be opened by this user"),
-        (
-            [*run, "--size", "320x240", "--camera", "performer", "--sink", "virtualcam:11"],
-            "may not be opened by this user",
-        ),
-        (
-            [*run, "--size", "320x240", "--camera", "performer", "--sink", "virtualcam:Zoom"],
-            "there is no virtual camera 'Zoom'",
-        ),
-        ([*run, "--size", "320x240", "--camera", "/dev/video7", "--sink", "null"], "there is no camera /dev/video7"),
+        ([*somebody, "--camera", "0", "--sink", "null"], refused),
+        ([*somebody, "--camera", "performer", "--sink", "virtualcam:11"], refused),
+        ([*program, "--camera", "performer", "--sink", "virtualcam:Zoom"], "there is no virtual camera 'Zoom'"),
+        ([*program, "--camera", "/dev/video7", "--sink", "null"], "there is no camera /dev/video7"),
     ]
     try:
         for command, expected in cases:
