@@ -11,12 +11,12 @@ import pytest
 
 from engines.types import Image
 from tests.clips import write_video
-from tests.e2e.v4l2.guest import boot_script, pytest_inside
+from tests.e2e.v4l2.guest import boot_script, pytest_inside, tests_of
 from tools.judge import frames_of
 
 SIZE = (640, 480)
 CLIP_FRAMES = 120
-FEATURES = {"webcam": 300, "virtualcam": 300, "program": 300, "faults": 500}
+FEATURES = {"webcam": 300, "virtualcam": 300, "program": 300}
 """Each with the seconds that it may take."""
 
 
@@ -49,6 +49,12 @@ def _fitted(image: Image) -> Image:
 @pytest.mark.parametrize("name", list(FEATURES))
 def test_on_real_drivers(guest: Path, clip: Path, name: str) -> None:
     print(pytest_inside(guest, name, seconds=FEATURES[name], REENACT_CLIP=str(clip)))
+
+
+@pytest.mark.parametrize("fault", tests_of("faults"))
+def test_what_becomes_of_a_fault(guest: Path, clip: Path, fault: str) -> None:
+    """Each in a guest of its own, whose memory nobody has cut to pieces."""
+    print(pytest_inside(guest, "faults", only=fault, seconds=300, REENACT_CLIP=str(clip)))
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
