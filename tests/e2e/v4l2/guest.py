@@ -75,9 +75,10 @@ def pytest_inside(script: Path, name: str, *, seconds: int, only: str = "", **en
 
     Skips where the guest's memory gives out: it needs a map for every page, and machines allow a process 65530.
     """
+    chosen = str(INSIDE / f"inside_{name}.py") + (f"::{only}" if only else "")
     command = [
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "-c"),
-        *(str(ROOT / "pyproject.toml"), "-v", "-rP", "--tb=short", "--color=no", str(INSIDE / f"inside_{name}.py")),
+        *(str(ROOT / "pyproject.toml"), "-v", "-rP", "--tb=short", "--color=no", chosen),
     ]
     ended = run_inside(script, *command, seconds=seconds, **environment)
     said = ended.stdout + ended.stderr
