@@ -382,7 +382,7 @@ def rotation(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
 
 def keypoints(kp: Tensor, turn: Tensor, exp: Tensor, scale: Tensor, t: Tensor) -> Tensor:
     """x = s (x_c R + delta) + t, with t's z dropped (section 3.2, equation 2): -> (B, K, 3)."""
-    flat = t * t.new_tensor([1.0, 1.0, 0.0])  # (B, 3)
+    flat = F.pad(t[:, :2], (0, 1))  # (B, 3); a constant made here would be a copy, which no CUDA graph can hold
     return scale.unsqueeze(2) * (kp @ turn + exp) + flat.unsqueeze(1)
 
 
