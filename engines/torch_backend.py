@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +20,9 @@ if TYPE_CHECKING:
     from engines.stage import Stage
 
 _WARM_UP = 3
+_SMALL = 16384
+"""Inputs of fewer bytes go to the GPU together, in one copy a call."""
+_ALIGNED = 256
 
 
 def import_torch() -> Any:
@@ -32,106 +40,186 @@ class TorchBackend:
     """See ``engines.backend.Backend``."""
 
     def __init__(self, stage: Stage, device: str = "cpu", *, compiled: bool = False) -> None:
-        """``device`` is ``cpu`` or ``cuda``; ``compiled`` has torch.compile work on it first, for minutes.
+        """``device`` is ``cpu`` or ``cuda``; ``compiled`` has torch.compile work on it in the first call, for minutes.
 
-        Raises BackendError where the device cannot be had.
+        Raises BackendError where the device cannot be had, or is out of memory.
         """
         torch = import_torch()
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendError("this PyTorch sees no GPU", cure="install a CUDA build of torch, or choose --device cpu")
         self.inputs, self.outputs = stage.inputs, stage.outputs
         self.precision = "float16" if device == "cuda" and stage.halves else "float32"
-        self.name = f"torch on {'the CPU' if device == 'cpu' else torch.cuda.get_device_name()}, {self.precision}"
+        where = "the CPU" if device == "cpu" else torch.cuda.get_device_name()
+        self.name = f"torch on {where}, {self.precision}{', compiled' if compiled else ''}"
         self._torch = torch
-        self._device = device
-        self._graph: Any = None
+        self._compiling = compiled
         self._answers: dict[str, Array] = {}
-        module = stage.module if device == "cpu" else copy.deepcopy(stage.module).to(device)
-        if self.precision == "float16":
-            for part in stage.halves:
-                half: Any = module.get_submodule(part).half()
-                half.to(memory_format=torch.channels_last)
-        self._module = torch.compile(module) if compiled else module
-        self._host = {spec.name: self._buffer(spec) for spec in stage.inputs}
-        self._fed = (
-            self._host
-            if device == "cpu"
-            else {spec.name: torch.zeros(spec.shape, dtype=_dtype(torch, spec), device=device) for spec in stage.inputs}
-        )
+        self._card: _Card | None = None
+        with self._told():
+            module = stage.module if device == "cpu" else on_card(torch, stage)
+            self._module = torch.compile(module) if compiled else module
+            if device == "cuda":
+                self._card = _Card(torch, self._module, stage)
+            else:
+                self._fed = {spec.name: torch.zeros(spec.shape, dtype=_dtype(torch, spec)) for spec in stage.inputs}
 
     def keep(self, name: str, array: Array) -> None:
         """See Backend."""
-        self._take(name, array)
+        with self._told():
+            self._take(name, array)
 
     def run(self, feeds: Feeds) -> Feeds:
         """See Backend."""
-        torch = self._torch
-        try:
-            with torch.inference_mode():
-                for name, array in feeds.items():
-                    self._take(name, array)
-                if self._device == "cpu":
-                    answers = self._module(*self._fed.values())
-                    for spec, tensor in zip(self.outputs, answers, strict=True):
-                        self._answers[spec.name] = tensor.numpy()
-                    return self._answers
-                return self._replay()
-        except torch.OutOfMemoryError as error:
-            raise BackendError(
-                "the GPU is out of memory", cure="close what else uses it, or use --size 512x512"
-            ) from error
-        except RuntimeError as error:
-            if "CUDA" not in str(error):
-                raise
-            raise BackendError(
-                f"the GPU fails: {str(error).splitlines()[0]}", cure="see nvidia-smi, then start again"
-            ) from error
+        with self._told(), self._torch.inference_mode():
+            for name, array in feeds.items():
+                self._take(name, array)
+            if self._card is not None:
+                self._answers = self._card.replay()
+            else:
+                answers = self._module(*self._fed.values())
+                for spec, tensor in zip(self.outputs, answers, strict=True):
+                    self._answers[spec.name] = tensor.numpy()
+            self._compiling = False
+        return self._answers
 
     def close(self) -> None:
         """See Backend."""
-        self._graph = None
+        self._card = None
         self._module = None
-        self._host = self._fed = {}
+        self._fed = {}
         self._answers = {}
 
-    def _buffer(self, spec: TensorSpec) -> Any:
-        tensor = self._torch.zeros(spec.shape, dtype=_dtype(self._torch, spec))
-        return tensor.pin_memory() if self._device == "cuda" else tensor
-
     def _take(self, name: str, array: Array) -> None:
-        np.copyto(self._host[name].numpy(), array, casting="same_kind")
-        if self._device == "cuda":
-            self._fed[name].copy_(self._host[name], non_blocking=True)
+        if self._card is not None:
+            self._card.take(name, array)
+        else:
+            np.copyto(self._fed[name].numpy(), array, casting="same_kind")
 
-    def _replay(self) -> Feeds:
-        """Run the captured graph, and wait for this frame's own event."""
-        torch = self._torch
-        if self._graph is None:
-            self._capture()
-        self._graph.replay()
-        for spec, tensor in zip(self.outputs, self._static, strict=True):
-            self._pinned[spec.name].copy_(tensor, non_blocking=True)
-        self._done.record(torch.cuda.current_stream())
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Has the GPU's failures, and the compiler's, said in one line."""
+        try:
+            yield
+        except self._torch.OutOfMemoryError as error:
+            raise BackendError(
+                "the GPU is out of memory", cure="close what else uses it, or use --size 512x512"
+            ) from error
+        except Exception as error:
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            ours = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+            if self._compiling and (ours or not isinstance(error, RuntimeError)):
+                raise BackendError(f"torch.compile fails: {line}", cure="leave --compile out") from error
+            if isinstance(error, RuntimeError) and any(word in str(error) for word in ("CUDA", "cuDNN", "CUBLAS")):
+                raise BackendError(f"the GPU fails: {line}", cure="see nvidia-smi, then start again") from error
+            raise
+
+
+def on_card(torch: Any, stage: Stage) -> Any:
+    """A copy of the stage's network on the GPU: in half precision where it bears it, channels last, sampling volumes
+    natively.
+
+    cuDNN's half-precision kernels take channels last only: any other layout is converted before and after each
+    convolution, and volumes in half precision may miss cuDNN altogether.
+    """
+    module = copy.deepcopy(stage.module)
+    for name in stage.halves:
+        channels_last(torch, module.get_submodule(name).half())
+    for part in module.modules():
+        if getattr(part, "grid_sample", None) == "planar":  # made for what cannot sample a volume
+            part.grid_sample = "native"
+    return module.to("cuda")
+
+
+def channels_last(torch: Any, module: Any) -> None:
+    """Lay out the weights of every convolution with the channels last, in place: its answers then are so too."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Conv3d):
+            part.to(memory_format=formats[part.weight.ndim])
+
+
+class _Card:
+    """A network on the GPU: its buffers, its own stream, and the graph captured from it.
+
+    The copies, the graph and the event that ends a frame are all on the one stream, so nothing else needs waiting for.
+    """
+
+    def __init__(self, torch: Any, module: Any, stage: Stage) -> None:
+        self._torch, self._module, self._outputs = torch, module, stage.outputs
+        self._graph: Any = None
+        self._stream = torch.cuda.Stream()
+        self._done = torch.cuda.Event(blocking=True)
+        self._host = packed(torch, stage.inputs, lambda size: torch.zeros(size, dtype=torch.uint8).pin_memory())
+        self._fed = packed(torch, stage.inputs, lambda size: torch.zeros(size, dtype=torch.uint8, device="cuda"))
+        self._changed = False
+        self._stream.wait_stream(torch.cuda.current_stream())
+
+    def take(self, name: str, array: Array) -> None:
+        """Copy an input; a small one is sent by ``replay``, with the others."""
+        host = self._host.tensors[name]
+        np.copyto(host.numpy(), array, casting="same_kind")
+        if name in self._host.small:
+            self._changed = True
+            return
+        with self._torch.cuda.stream(self._stream):
+            self._fed.tensors[name].copy_(host, non_blocking=True)
+
+    def replay(self) -> dict[str, Array]:
+        """Run the captured graph, and wait for this frame's own event. In inference mode."""
+        with self._torch.cuda.stream(self._stream):
+            if self._changed:
+                self._fed.block.copy_(self._host.block, non_blocking=True)
+                self._changed = False
+            if self._graph is None:
+                self._capture()
+            self._graph.replay()
+            for pinned, tensor in zip(self._pinned, self._static, strict=True):
+                pinned.copy_(tensor, non_blocking=True)
+            self._done.record(self._stream)
         self._done.synchronize()
         return self._answers
 
     def _capture(self) -> None:
-        torch = self._torch
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        torch, fed = self._torch, self._fed.tensors.values()
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True  # shapes never change: the fastest kernels are chosen in the warm-up
+        try:
             for _ in range(_WARM_UP):
-                self._module(*self._fed.values())
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._static = self._module(*self._fed.values())
-        self._pinned = {
-            spec.name: torch.zeros(tensor.shape, dtype=tensor.dtype).pin_memory()
-            for spec, tensor in zip(self.outputs, self._static, strict=True)
-        }
-        self._answers = {name: tensor.numpy() for name, tensor in self._pinned.items()}
-        self._done = torch.cuda.Event(blocking=True)
+                self._module(*fed)
+            self._graph = torch.cuda.CUDAGraph()
+            # Another thread may be running another generator meanwhile: its calls must not spoil this.
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._static = self._module(*fed)
+        except BaseException:
+            self._graph = None
+            raise
+        finally:
+            torch.backends.cudnn.benchmark = before
+        self._pinned = [torch.zeros(tensor.shape, dtype=tensor.dtype).pin_memory() for tensor in self._static]
+        self._answers = {spec.name: pinned.numpy() for spec, pinned in zip(self._outputs, self._pinned, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Tensors by name, in the order of the specs; the small ones are parts of one block."""
+
+    tensors: dict[str, Any]
+    block: Any
+    small: frozenset[str]
+
+
+def packed(torch: Any, specs: tuple[TensorSpec, ...], make: Callable[[int], Any]) -> Packed:
+    """Buffers for inputs, out of what ``make`` answers to a number of bytes: a flat tensor of uint8."""
+    sizes = {spec.name: math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in specs}
+    small = [spec.name for spec in specs if sizes[spec.name] <= _SMALL]
+    starts = list(itertools.accumulate((-(-sizes[name] // _ALIGNED) * _ALIGNED for name in small), initial=0))
+    block, at = make(starts[-1]), dict(zip(small, starts, strict=False))
+    tensors = {}
+    for spec in specs:
+        size = sizes[spec.name]
+        flat = block[at[spec.name] : at[spec.name] + size] if spec.name in at else make(size)
+        tensors[spec.name] = flat.view(_dtype(torch, spec)).view(spec.shape)
+    return Packed(tensors, block, frozenset(small))
 
 
 def _dtype(torch: Any, spec: TensorSpec) -> Any:

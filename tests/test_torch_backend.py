@@ -1,0 +1,185 @@
+"""PyTorch on a GPU, as far as it can be tried without one: layouts, packing, and the order of the work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.backend import sample
+from engines.errors import BackendError
+from engines.stage import Stage
+from engines.types import TensorSpec
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+
+from engines.torch_backend import TorchBackend, channels_last, packed  # noqa: E402 - after the skip
+
+
+class Layers(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """A picture and a volume, convolved, in half precision where asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.grid_sample = "planar"
+        self.flat = torch.nn.Conv2d(4, 8, 3, padding=1)
+        self.deep = torch.nn.Sequential(torch.nn.Conv3d(2, 4, 3, padding=1), torch.nn.Linear(40, 40))
+
+    def forward(self, picture: Any, gain: Any) -> tuple[Any, Any]:
+        x = self.flat(picture)
+        volume = x.reshape(1, 2, 4, *x.shape[2:])
+        dtype = self.deep[0].weight.dtype
+        y = self.deep(volume.to(dtype)).float() * gain.reshape(1, 1, 1, 1, 1)
+        return y, y.mean(dim=(2, 3, 4))
+
+
+def stage(halves: tuple[str, ...] = ()) -> Stage:
+    return Stage(
+        "layers",
+        Layers().eval(),
+        (TensorSpec("picture", (1, 4, 40, 40)), TensorSpec("gain", (1, 1))),
+        (TensorSpec("out", (1, 4, 4, 40, 40)), TensorSpec("mean", (1, 4))),
+        halves=halves,
+        defaults={"gain": (1.0,)},
+    )
+
+
+def test_every_convolution_gets_its_channels_last_and_answers_so() -> None:
+    layers = Layers()
+    before = layers.deep[0](torch.ones(1, 2, 4, 6, 6))
+    channels_last(torch, layers)
+    assert layers.flat.weight.is_contiguous(memory_format=torch.channels_last)
+    assert layers.deep[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    after = layers.deep[0](torch.ones(1, 2, 4, 6, 6))
+    torch.testing.assert_close(after, before)
+
+
+@given(st.lists(st.integers(1, 9000), min_size=1, max_size=8))
+def test_packed_inputs_do_not_overlap(lengths: list[int]) -> None:
+    specs = tuple(TensorSpec(f"input {index}", (1, length)) for index, length in enumerate(lengths))
+    found = packed(torch, specs, lambda size: torch.zeros(size, dtype=torch.uint8))
+    assert list(found.tensors) == [spec.name for spec in specs]
+    assert found.small == {spec.name for spec in specs if spec.shape[1] * 4 <= 16384}
+    for index, tensor in enumerate(found.tensors.values()):
+        tensor.fill_(index + 1)
+    for index, tensor in enumerate(found.tensors.values()):
+        assert tensor.shape == (1, lengths[index])
+        assert bool((tensor == index + 1).all())
+
+
+class Recorder:
+    """Stands in for the GPU's stream, events and graph: everything runs on the CPU at once, and is noted."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.log: list[str] = []
+        self.card: Any = None
+        real_zeros, real_to = torch.zeros, torch.nn.Module.to
+
+        def zeros(*size: Any, **options: Any) -> Any:
+            return real_zeros(*size, **{**options, "device": "cpu"})
+
+        def to(module: Any, *where: Any, **options: Any) -> Any:
+            return module if where == ("cuda",) else real_to(module, *where, **options)
+
+        patch.setattr(torch, "zeros", zeros)
+        patch.setattr(torch.nn.Module, "to", to)
+        patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+        for name, stand_in in {
+            "is_available": lambda: True,
+            "get_device_name": lambda: "a recorder",
+            "current_stream": lambda: self,
+            "Stream": lambda: self,
+            "Event": lambda **_: self,
+            "CUDAGraph": lambda: self,
+            "stream": lambda _: contextlib.nullcontext(),
+            "graph": self.capture,
+        }.items():
+            patch.setattr(torch.cuda, name, stand_in)
+
+    def wait_stream(self, _: Any) -> None:
+        self.log.append("wait")
+
+    def record(self, _: Any) -> None:
+        self.log.append("record")
+
+    def synchronize(self) -> None:
+        self.log.append("synchronize")
+
+    @contextlib.contextmanager
+    def capture(self, *_: Any, **options: Any) -> Iterator[None]:
+        assert options["capture_error_mode"] == "thread_local"
+        assert torch.backends.cudnn.benchmark
+        self.log.append("capture")
+        yield
+
+    def replay(self) -> None:
+        self.log.append("replay")
+        for held, new in zip(self.card._static, self.card._module(*self.card._fed.tensors.values()), strict=True):
+            held.copy_(new)
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    return Recorder(monkeypatch)
+
+
+def test_a_frame_is_one_replay_and_one_wait(recorder: Recorder) -> None:
+    reference = TorchBackend(stage())
+    backend = TorchBackend(stage(halves=("deep",)), "cuda")
+    recorder.card = backend._card
+    assert backend.name == "torch on a recorder, float16"
+    assert backend._module.grid_sample == "native"
+    feeds = sample(backend.inputs, {"gain": (0.5,)})
+    expected = {name: array.copy() for name, array in reference.run(feeds).items()}
+    first = backend.run(feeds)
+    np.testing.assert_allclose(first["out"], expected["out"], atol=2e-3)
+    recorder.log.clear()
+    second = backend.run({"gain": 2 * feeds["gain"]})
+    assert recorder.log == ["replay", "record", "synchronize"]
+    assert second["out"] is first["out"]
+    np.testing.assert_allclose(second["mean"], 2 * expected["mean"], atol=2e-3)
+    assert not torch.backends.cudnn.benchmark
+    backend.close()
+    backend.close()
+
+
+def test_what_is_kept_on_the_gpu_need_not_be_fed_again(recorder: Recorder) -> None:
+    backend = TorchBackend(stage(), "cuda")
+    recorder.card = backend._card
+    feeds = sample(backend.inputs, {"gain": (1.0,)})
+    for name, array in feeds.items():
+        backend.keep(name, array)
+    np.testing.assert_allclose(backend.run({})["out"], TorchBackend(stage()).run(feeds)["out"], atol=1e-5)
+
+
+def test_the_gpu_s_failures_are_one_line(recorder: Recorder) -> None:
+    backend = TorchBackend(stage(), "cuda")
+    recorder.card = backend._card
+    for raised, said in (
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "the GPU is out of memory"),
+        (RuntimeError("CUDA error: device-side\nmore"), "the GPU fails: CUDA error: device-side"),
+    ):
+
+        def fail(raised: Exception = raised) -> None:
+            raise raised
+
+        recorder.replay = fail  # type: ignore[method-assign]
+        with pytest.raises(BackendError) as caught:
+            backend.run(sample(backend.inputs, {"gain": (1.0,)}))
+        assert str(caught.value) == said
+
+
+def test_what_cannot_be_compiled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> Any:
+        raise FileNotFoundError("no C++ compiler\nat all")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(BackendError, match=r"torch\.compile fails: no C\+\+ compiler$") as caught:
+        TorchBackend(stage(), compiled=True)
+    assert caught.value.cure == "leave --compile out"
