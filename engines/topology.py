@@ -76,6 +76,8 @@ BROWS = _points(107, 66, 105, 63, 336, 296, 334, 293)
 
 MOUTH_CORNERS = _points(78, 308)
 """(2,) right and left inner corner of the mouth."""
+OUTER_MOUTH_CORNERS = _points(61, 291)
+"""(2,) right and left outer corner of the mouth."""
 INNER_UPPER_LIP = _points(191, 80, 81, 82, 13, 312, 311, 310, 415)
 """(9,) the lower edge of the upper lip, from right to left, without the corners."""
 INNER_LOWER_LIP = _points(95, 88, 178, 87, 14, 317, 402, 318, 324)

@@ -21,6 +21,7 @@ from engines.topology import (
     LOWER_LIP_ROWS,
     MIRROR,
     MOUTH_CORNERS,
+    OUTER_MOUTH_CORNERS,
     OVAL,
     RIGHT_EYE,
     RIGID,
@@ -75,7 +76,10 @@ def test_the_mirror_swaps_the_irises() -> None:
     assert set(MIRROR[right].tolist()) == set(left.tolist())
 
 
-@pytest.mark.parametrize("row", [MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP, *UPPER_LIP_ROWS, *LOWER_LIP_ROWS])
+@pytest.mark.parametrize(
+    "row",
+    [MOUTH_CORNERS, OUTER_MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP, *UPPER_LIP_ROWS, *LOWER_LIP_ROWS],
+)
 def test_the_mirror_turns_round_the_rows_of_the_lips(row: topology.Indices) -> None:
     np.testing.assert_array_equal(MIRROR[row][::-1], row)
 
@@ -102,7 +106,7 @@ def test_names_say_where_points_are(driver_face: FaceState) -> None:
     x, y = driver_face.pixels()[:, :2].T
     # the subject's right is on the left in the picture
     assert x[EYE_CORNERS[RIGHT_EYE]].max() < x[EYE_CORNERS[LEFT_EYE]].min()
-    assert x[MOUTH_CORNERS[0]] < x[MOUTH_CORNERS[1]]
+    assert x[OUTER_MOUTH_CORNERS[0]] < x[MOUTH_CORNERS[0]] < x[MOUTH_CORNERS[1]] < x[OUTER_MOUTH_CORNERS[1]]
     for eye in (RIGHT_EYE, LEFT_EYE):
         outer, inner = EYE_CORNERS[eye]
         inwards = np.sign(x[inner] - x[outer])
