@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from engines.errors import UsageError
 
 if TYPE_CHECKING:
+    from engines.retarget import Retarget
     from engines.types import FaceState, Image, Motion, Portrait
 
 GENERATORS = ("mesh", "liveportrait", "fomm")
@@ -43,13 +44,16 @@ def create(
     backend: str = "auto",
     device: str = "auto",
     weights: str | None = None,
+    retarget: Retarget = "none",
 ) -> Generator:
     """Build the generator of that name.
 
     ``mouth`` (``driver`` or ``painted``) is the mesh's. The networks' are ``backend`` and ``device`` as in
-    ``engines.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``.
+    ``engines.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``. ``retarget`` is
+    LivePortrait's, see ``engines.retarget``; the mesh shuts eyes and lips by itself.
 
-    Raises UsageError for a name that is not in the table, GeneratorError where it cannot be had.
+    Raises UsageError for a name that is not in the table, or a network that cannot retarget, GeneratorError where it
+    cannot be had.
     """
     if name == "mesh":
         from engines.mesh import MeshGenerator
@@ -59,5 +63,12 @@ def create(
         from engines import neural
         from engines.places import cache_home
 
-        return neural.create(name, backend=backend, device=device, weights=weights, cache=cache_home() / "networks")
+        return neural.create(
+            name,
+            backend=backend,
+            device=device,
+            weights=weights,
+            cache=cache_home() / "networks",
+            retarget=retarget,
+        )
     raise UsageError(f"no generator is called {name!r}", cure=f"choose one of: {', '.join(GENERATORS)}")

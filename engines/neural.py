@@ -2,7 +2,8 @@
 
 What depends on the portrait is computed once, by ``prepare``. A frame then takes two networks: the driver's motion out
 of a locked crop, and the picture, which is pasted back into the portrait. Both are relative to the driver's neutral:
-the networks' own answer for the very frames that ``realtime.motion`` chose.
+the networks' own answer for the very frames that ``realtime.motion`` chose. LivePortrait can be asked to shut eyes and
+lips where that falls short: ``engines.retarget`` says how.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from engines.backend import Array, Running, open_stages
 from engines.crop import Lock, Window, around
 from engines.errors import UsageError
 from engines.paste import Paste
+from engines.retarget import NOTHING, Ratios, Retarget, Wish, eyes, lips, ratios
 from engines.types import FaceState, Image, Motion, Portrait
 
 EASE = 0.15
 """How much of the way to another neutral, or to rest, is gone in a frame."""
 EXTRA = ("lips", "eyes")
 """Regions that only these generators know."""
+RETARGETED = {"eyes": "eyes", "lips": "lips", "both": "eyes and lips"}
+"""In words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class NetworkFeatures:
     """What the portrait network answered."""
     paste: Paste
     image: Image
+    openings: Ratios
+    """Of its own eyes and lips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +71,11 @@ FAMILIES = {family.name: family for family in (LIVEPORTRAIT, FOMM)}
 class NetworkGenerator:
     """See ``engines.generator.Generator``."""
 
-    def __init__(self, family: Family, running: Running, label: str) -> None:
-        """Takes over ``running``; ``label`` says which weights it has."""
+    def __init__(self, family: Family, running: Running, label: str, retarget: Retarget = "none") -> None:
+        """Takes over ``running``; ``label`` says which weights it has. ``retarget`` is for LivePortrait alone."""
         self.family = family
-        self.name = f"{family.name}, {label}, {running.why}"
+        retargeted = f"{RETARGETED[retarget]} retargeted, " if retarget != "none" else ""
+        self.name = f"{family.name}, {label}, {retargeted}{running.why}"
         self._running = running
         self._preparing = threading.Lock()
         self._lock = Lock()
@@ -79,7 +86,7 @@ class NetworkGenerator:
         self._driving: dict[str, Array] = {}
         self._wanted: dict[str, Array] = {}
         self._neutral: dict[str, Array] = {}
-        self._controls = _Controls(family)
+        self._controls = _Controls(family, retarget)
         self._for: Portrait | None = None
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
@@ -91,7 +98,7 @@ class NetworkGenerator:
         with self._preparing:
             answer = self._running.stages["portrait"].run({"source": fed})
             source = {key: array.copy() for key, array in answer.items()}
-        features = NetworkFeatures(source, Paste(image, window, family.square), image.copy())
+        features = NetworkFeatures(source, Paste(image, window, family.square), image.copy(), ratios(face.pixels()))
         return Portrait(name, (image.shape[1], image.shape[0]), features)
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
@@ -112,7 +119,7 @@ class NetworkGenerator:
             return features.paste.lay(self._at_rest(features))
         feeds = {f"driving_{key}": self._driving[key] for key in self.family.motion}
         feeds |= {f"neutral_{key}": self._neutral[key] for key in self.family.motion}
-        answer = self._running.stages["frame"].run({**feeds, **self._controls.of(motion)})
+        answer = self._running.stages["frame"].run({**feeds, **self._controls.of(motion, features.openings)})
         np.multiply(answer["image"][0].transpose(1, 2, 0), 255, out=self._scaled)
         np.copyto(self._square, np.clip(self._scaled, 0, 255, out=self._scaled), casting="unsafe")
         return features.paste.lay(self._square)
@@ -160,9 +167,10 @@ class NetworkGenerator:
 class _Controls:
     """The frame network's inputs that are the person's wishes. Buffers are made once."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, retarget: Retarget) -> None:
         self._values: dict[str, Array] = {"multiplier": np.ones((1, 1), np.float32)}
         self._family = family
+        self._retarget = retarget
         if family is LIVEPORTRAIT:
             from engines.liveportrait import EYE_KEYPOINTS, KEYPOINTS, LIP_KEYPOINTS
 
@@ -177,8 +185,8 @@ class _Controls:
                 "lip_weight": np.zeros((1, 1), np.float32),
             }
 
-    def of(self, motion: Motion) -> Mapping[str, Array]:
-        """The controls for a frame."""
+    def of(self, motion: Motion, own: Ratios) -> Mapping[str, Array]:
+        """The controls for a frame; ``own`` are the portrait's openings."""
         if self._family is not LIVEPORTRAIT:
             self._values["multiplier"].fill(motion.gain)
             return self._values
@@ -188,7 +196,27 @@ class _Controls:
             if motion.region == region:
                 expression[:, points] = motion.gain
         self._values["pose_weights"].fill(motion.region in ("all", "pose"))
+        if self._retarget != "none":
+            self._shut(motion, own)
         return self._values
+
+    def _shut(self, motion: Motion, own: Ratios) -> None:
+        """Eyes and lips as the driver's openings want them: what is measured has the gain in it, and no head pose."""
+        neutral, now = ratios(motion.neutral), ratios(motion.expression)
+        eye = lip = NOTHING
+        if self._retarget != "lips" and motion.region in ("all", "expression", "eyes"):
+            eye = eyes(own, neutral, now)
+            # across the picture these keypoints move with the gaze, which is not asked for
+            self._values["expression_weights"][:, self._eyes, 1:] = motion.gain * (1 - eye.weight)
+        if self._retarget != "eyes" and motion.region in ("all", "expression", "lips"):
+            lip = lips(own, neutral, now)
+        self._ask("eye", own.eyes, eye)
+        self._ask("lip", (own.lips,), lip)
+
+    def _ask(self, name: str, own: tuple[float, ...], wish: Wish) -> None:
+        ratio = self._values[f"{name}_ratio"]
+        ratio[0, :-1], ratio[0, -1] = own, wish.ratio
+        self._values[f"{name}_weight"].fill(wish.weight)
 
 
 def _feed(crop: Image, out: Array) -> None:
@@ -208,19 +236,34 @@ def _between(start: Mapping[str, Array], end: Mapping[str, Array], weight: float
     return mixed
 
 
-def create(name: str, *, backend: str, device: str, weights: str | None, cache: Path | None = None) -> NetworkGenerator:
+def create(
+    name: str,
+    *,
+    backend: str,
+    device: str,
+    weights: str | None,
+    cache: Path | None = None,
+    retarget: Retarget = "none",
+) -> NetworkGenerator:
     """Load a family's weights and open its networks.
 
-    Raises GeneratorError (BackendError among them) for weights, packages or devices that are not there.
+    Raises GeneratorError (BackendError among them) for weights, packages or devices that are not there, and UsageError
+    where a family without networks for it is to ``retarget``.
     """
     from engines import weights as checkpoints
     from engines.torch_backend import import_torch
 
-    import_torch()
     family = FAMILIES[name]
+    if retarget != "none" and family is not LIVEPORTRAIT:
+        raise UsageError(
+            f"{name} has no networks to retarget {RETARGETED[retarget]} with",
+            cure="leave --retarget out, or choose --generator liveportrait",
+        )
+    import_torch()
     loaded = checkpoints.load(name, weights)
     stages = _stages(name, loaded.parts)
-    return NetworkGenerator(family, open_stages(stages, backend=backend, device=device, cache=cache), loaded.label)
+    running = open_stages(stages, backend=backend, device=device, cache=cache)
+    return NetworkGenerator(family, running, loaded.label, retarget)
 
 
 def _stages(name: str, parts: Any) -> Any:

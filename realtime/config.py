@@ -155,6 +155,10 @@ class Config(BaseModel):
     region: Literal["all", "expression", "pose", "lips", "eyes"] = Field(
         default="all", description="all, expression or pose; with liveportrait also lips or eyes"
     )
+    retarget: Literal["none", "eyes", "lips", "both"] = Field(
+        default="none",
+        description="none, eyes, lips or both: what shuts all the way when the driver's does, with liveportrait",
+    )
     gain: float = Field(default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the motion, from 0 to {MAX_GAIN:g}")
     mouth: Literal["driver", "painted"] = Field(
         default="driver",
@@ -283,6 +287,11 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             f"--region {config.region} is not for the generator {config.generator}",
             cure=f"choose {' or '.join(allowed_regions)}, or --generator liveportrait",
+        )
+    if config.retarget != "none" and config.generator != "liveportrait":
+        raise ConfigError(
+            f"--retarget {config.retarget} is not for the generator {config.generator}",
+            cure="leave it out, or choose --generator liveportrait",
         )
     addresses = [spec for spec in config.sink if spec.startswith("webrtc")]
     if len(addresses) > 1:

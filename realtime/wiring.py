@@ -245,6 +245,7 @@ def _create_generator(config: Config, name: str | None = None) -> generators.Gen
         backend=config.backend,
         device=config.device,
         weights=config.weights,
+        retarget=config.retarget,
     )
 
 

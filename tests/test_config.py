@@ -41,6 +41,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         duration = 4.5
         neutral = "first"
         region = "pose"
+        retarget = "both"
         gain = 1.5
         mouth = "painted"
         mirror = true
@@ -164,6 +165,8 @@ def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
         ("duration", 1e300),
         ("neutral", "second"),
         ("region", "nose"),
+        ("retarget", "brows"),
+        ("retarget", True),
         ("gain", 4.01),
         ("gain", -0.1),
         ("mouth", "none"),
@@ -223,6 +226,15 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_the_highest_pace_needs_a_file(camera: str) -> None:
     with pytest.raises(ConfigError, match="--pace max"):
         load({"pace": "max", "camera": camera})
+
+
+@pytest.mark.parametrize("generator", ["mesh", "fomm"])
+def test_only_liveportrait_retargets(generator: str) -> None:
+    assert load({"generator": generator}).retarget == "none"
+    assert load({"generator": "liveportrait", "retarget": "both"}).retarget == "both"
+    with pytest.raises(ConfigError, match=f"--retarget eyes is not for the generator {generator}") as caught:
+        load({"generator": generator, "retarget": "eyes"})
+    assert "--generator liveportrait" in caught.value.cure
 
 
 def test_the_highest_pace_with_the_performer_needs_an_end() -> None:

@@ -10,9 +10,12 @@ import pytest
 
 from engines.backend import Array, Feeds, Running
 from engines.errors import BackendError, UsageError
-from engines.neural import EASE, FOMM, LIVEPORTRAIT, Family, NetworkGenerator
+from engines.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
+from engines.neural import EASE, FOMM, LIVEPORTRAIT, Family, NetworkGenerator, create
+from engines.retarget import Retarget, ratios
 from engines.types import FaceState, Image, Motion, Portrait, TensorSpec
 from realtime.motion import MotionTransfer
+from tests.faces import at_pixels, doing, shape_of
 
 SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "liveportrait": {"rotation": (1, 3, 3), "expression": (1, 21, 3), "scale": (1, 1), "translation": (1, 3)},
@@ -50,7 +53,9 @@ class FakeBackend:
 class Stage:
     """A generator over fakes, and the face that drives it."""
 
-    def __init__(self, family: Family, portrait_face: FaceState, driver_face: FaceState) -> None:
+    def __init__(
+        self, family: Family, portrait_face: FaceState, driver_face: FaceState, retarget: Retarget = "none"
+    ) -> None:
         rng = np.random.default_rng(2)
         moves = {f"driving_{key}": self.motion(key, shape, 0.0) for key, shape in SHAPES[family.name].items()}
         square = np.full((1, 3, family.square, family.square), 0.5, np.float32)
@@ -59,8 +64,8 @@ class Stage:
         self.motion_net = FakeBackend("motion", ("crop",), moves)
         self.frame_net = FakeBackend("frame", ("feature",), {"image": square})
         nets = {"portrait": self.portrait_net, "motion": self.motion_net, "frame": self.frame_net}
-        self.generator = NetworkGenerator(family, Running(nets, "in memory"), "random weights of seed 1")
-        self.face = driver_face
+        self.generator = NetworkGenerator(family, Running(nets, "in memory"), "random weights of seed 1", retarget)
+        self.face, self.own = driver_face, portrait_face
         self.transfer = MotionTransfer("first")
         width, height = portrait_face.size
         self.image: Image = np.random.default_rng(3).integers(0, 255, (height, width, 3), np.uint8)
@@ -184,8 +189,6 @@ def test_the_picture_is_the_networks_within_the_portraits(stage: Stage, portrait
     [("all", 1, 1, 1), ("expression", 0, 1, 1), ("pose", 1, 0, 0), ("lips", 0, 1, 0), ("eyes", 0, 0, 0)],
 )
 def test_regions_weigh_keypoints(live: Stage, region: str, pose: float, lips: float, elsewhere: float) -> None:
-    from engines.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
-
     live.show(0.0, region=region)
     weights = live.last["expression_weights"][0]
     assert (live.last["pose_weights"] == pose).all()
@@ -205,6 +208,86 @@ def test_what_moves_as_a_whole_has_no_regions(portrait_face: FaceState, driver_f
     whole = Stage(FOMM, portrait_face, driver_face)
     with pytest.raises(UsageError, match="fomm moves everything at once, not pose alone"):
         whole.show(0.0, region="pose")
+
+
+def test_unless_asked_for_nothing_is_retargeted(live: Stage) -> None:
+    rest = shape_of(live.face)
+    live.show(0.0, neutral=rest, expression=doing(rest, shut=1.0))
+    assert live.last["eye_weight"] == live.last["lip_weight"] == 0
+    assert (live.last["expression_weights"] == 1).all()
+    assert "retargeted" not in live.generator.name
+
+
+@pytest.fixture
+def both(portrait_face: FaceState, driver_face: FaceState) -> Stage:
+    """With a portrait that shows its teeth."""
+    parted = at_pixels(doing(portrait_face.pixels(), jaw=0.3), size=portrait_face.size)
+    return Stage(LIVEPORTRAIT, parted, driver_face, "both")
+
+
+def test_shut_eyes_are_asked_of_the_network_instead_of_the_motion_but_for_the_gaze(both: Stage) -> None:
+    rest = shape_of(both.face)
+    own = ratios(both.own.pixels())
+    both.show(0.0, neutral=rest, expression=doing(rest, shut=1.0), gain=1.5)
+    np.testing.assert_allclose(both.last["eye_ratio"], [[*own.eyes, 0]], atol=1e-6)
+    assert both.last["eye_weight"] == 1
+    weights = both.last["expression_weights"][0]
+    eyes = list(EYE_KEYPOINTS)
+    assert (weights[eyes, 0] == 1.5).all()
+    assert (weights[eyes, 1:] == 0).all()
+    assert (np.delete(weights, eyes, axis=0) == 1.5).all()
+    assert (both.last["pose_weights"] == 1).all()
+
+
+def test_open_eyes_are_left_to_the_motion(both: Stage) -> None:
+    rest = shape_of(both.face)
+    both.show(0.0, neutral=rest, expression=doing(rest, gaze=(0.1, 0)))
+    assert both.last["eye_weight"] == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(both.last["expression_weights"], 1, atol=1e-6)
+
+
+def test_a_portrait_that_shows_its_teeth_shuts_its_mouth_with_the_driver(both: Stage) -> None:
+    rest = shape_of(both.face)
+    both.show(0.0, neutral=rest, expression=doing(rest, smile=0.1))
+    own, wanted = both.last["lip_ratio"][0]
+    assert own > 0.15
+    assert wanted == pytest.approx(ratios(rest).lips, abs=0.03)
+    assert both.last["lip_weight"] == 1
+    assert (both.last["expression_weights"][0, list(LIP_KEYPOINTS)] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("region", "eyes", "lips"),
+    [("all", 1, 1), ("expression", 1, 1), ("eyes", 1, 0), ("lips", 0, 1), ("pose", 0, 0)],
+)
+@pytest.mark.parametrize("retarget", ["eyes", "lips", "both"])
+def test_only_what_moves_and_is_asked_for_is_retargeted(
+    both: Stage, driver_face: FaceState, retarget: Retarget, region: str, eyes: int, lips: int
+) -> None:
+    some = Stage(LIVEPORTRAIT, both.own, driver_face, retarget)
+    rest = shape_of(some.face)
+    some.show(0.0, neutral=rest, expression=doing(rest, shut=1.0), region=region)
+    assert some.last["eye_weight"] == eyes * (retarget != "lips")
+    assert some.last["lip_weight"] == lips * (retarget != "eyes")
+    assert f"{'eyes and lips' if retarget == 'both' else retarget} retargeted" in some.generator.name
+    if region not in ("all", "expression", "eyes"):
+        assert (some.last["expression_weights"][0, list(EYE_KEYPOINTS)] == 0).all()
+
+
+def test_what_is_retargeted_follows_the_drivers_blink_and_comes_back(both: Stage) -> None:
+    rest = shape_of(both.face)
+    weights = []
+    for index, shut in enumerate([0.0, 0.5, 1.0, 0.5, 0.0]):
+        both.show(index / 30, neutral=rest, expression=doing(rest, shut=shut))
+        weights.append(both.last["eye_weight"].item())
+    assert weights == pytest.approx([0, weights[1], 1, weights[1], 0], abs=1e-6)
+    assert 0.4 < weights[1] < 0.8
+
+
+def test_what_moves_as_a_whole_cannot_be_retargeted() -> None:
+    with pytest.raises(UsageError, match="fomm has no networks to retarget eyes with") as caught:
+        create("fomm", backend="torch", device="cpu", weights="random:1", retarget="eyes")
+    assert "--generator liveportrait" in caught.value.cure
 
 
 def test_a_device_that_fails_is_told(stage: Stage) -> None:
