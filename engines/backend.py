@@ -71,21 +71,29 @@ class Running:
 
 
 def open_stages(
-    stages: Mapping[str, Stage], *, backend: str = "auto", device: str = "auto", cache: Path | None = None
+    stages: Mapping[str, Stage],
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    cache: Path | None = None,
+    compiled: bool = False,
 ) -> Running:
     """Open every stage on the backend of that name, and check its answers.
 
-    ``cache`` is where exported networks are kept and engines are looked for. Raises UsageError for an unknown name,
-    BackendError where it cannot be had, or answers wrongly.
+    ``cache`` is where exported networks are kept and engines are looked for. ``compiled`` has torch.compile work on
+    them, which no other backend can. Raises UsageError for an unknown name, BackendError where it cannot be had, or
+    answers wrongly.
     """
     if backend not in BACKENDS:
         raise UsageError(f"there is no backend {backend!r}", cure=f"choose one of: {', '.join(BACKENDS)}")
     if device not in DEVICES:
         raise UsageError(f"there is no device {device!r}", cure=f"choose one of: {', '.join(DEVICES)}")
+    if compiled and backend not in ("auto", "torch"):
+        raise UsageError(f"--compile is for torch, not for {backend}", cure="choose --backend torch, or leave it out")
     refusals: list[str] = []
-    for name, where in _candidates(backend, device):
+    for name, where in _candidates("torch" if compiled else backend, device):
         try:
-            opened = _open(stages, name, where, cache)
+            opened = _open(stages, _maker(name, where, cache, compiled), where)
         except BackendError as error:
             if backend != "auto":
                 raise
@@ -94,6 +102,13 @@ def open_stages(
         why = f"; {'; '.join(refusals)}" if refusals else ""
         return Running(opened, next(iter(opened.values())).name + why)
     raise BackendError("no backend opens: " + "; ".join(refusals), cure="python -m pip install 'reenact[neural]'")
+
+
+def open_one(stage: Stage, *, backend: str, device: str, cache: Path | None = None, compiled: bool = False) -> Backend:
+    """Open a single stage, its answers unchecked: for those who measure them. Raises as ``open_stages`` does."""
+    _candidates(backend, device)
+    make = _maker(backend, device, cache, compiled)
+    return _open({stage.name: stage}, make, device, checked=False)[stage.name]
 
 
 def _candidates(backend: str, device: str) -> list[tuple[str, str]]:
@@ -123,15 +138,17 @@ def _has_cuda() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 
-def _open(stages: Mapping[str, Stage], name: str, device: str, cache: Path | None) -> dict[str, Backend]:
+def _open(
+    stages: Mapping[str, Stage], make: Callable[[Stage], Backend], device: str, *, checked: bool = True
+) -> dict[str, Backend]:
     if device in ("cuda", "rtx") and not _has_cuda():
         raise BackendError("there is no NVIDIA GPU, or no driver for it", cure="choose --device cpu")
-    make = _maker(name, device, cache)
     opened: dict[str, Backend] = {}
     try:
         for key, stage in stages.items():
             opened[key] = make(stage)
-            check(opened[key], stage)
+            if checked:
+                check(opened[key], stage)
     except BaseException:
         for each in opened.values():
             each.close()
@@ -139,11 +156,11 @@ def _open(stages: Mapping[str, Stage], name: str, device: str, cache: Path | Non
     return opened
 
 
-def _maker(name: str, device: str, cache: Path | None) -> Callable[[Stage], Backend]:
+def _maker(name: str, device: str, cache: Path | None, compiled: bool) -> Callable[[Stage], Backend]:
     if name == "torch":
         from engines.torch_backend import TorchBackend
 
-        return lambda stage: TorchBackend(stage, device)
+        return lambda stage: TorchBackend(stage, device, compiled=compiled)
     from engines.onnx_backend import OnnxBackend
 
     return lambda stage: OnnxBackend(stage, device, cache)
