@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -50,13 +51,15 @@ def saved(folder: Path, holds: Any) -> Path:
     return path
 
 
-def refused(source: Path, target: Path, words: str) -> None:
-    with pytest.raises(GeneratorError, match=words) as caught:
+def refused(source: Path, target: Path) -> str:
+    """Why a file is not taken, in a line; nothing is left of it."""
+    with pytest.raises(GeneratorError) as caught:
         convert("liveportrait", STITCHING, source, target)
     assert "\n" not in str(caught.value)
     assert "tools.models fetch liveportrait" in caught.value.cure
     assert not target.exists()
     assert not list(target.parent.glob("*.part"))
+    return str(caught.value)
 
 
 def test_a_published_file_is_kept_with_its_digest(state: Nested, tmp_path: Path) -> None:
@@ -95,20 +98,20 @@ def test_code_is_not_run(state: Nested, tmp_path: Path, protocol: int, bare: boo
         path.write_bytes(pickle.dumps(Command(mark), protocol=protocol))
     else:
         torch.save({**state, "extra": Command(mark)}, path, pickle_protocol=protocol)
-    refused(path, tmp_path / "kept.safetensors", "code or objects")
+    assert "code or objects" in refused(path, tmp_path / "kept.safetensors")
     assert not mark.exists()
 
 
 def test_a_web_page_is_named(tmp_path: Path) -> None:
     path = tmp_path / STITCHING.file
     path.write_text("\n<!DOCTYPE html><html><body>Sign in to continue</body></html>")
-    refused(path, tmp_path / "kept.safetensors", "is a web page")
+    assert "is a web page" in refused(path, tmp_path / "kept.safetensors")
 
 
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     path = tmp_path / STITCHING.file
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
-    refused(path, tmp_path / "kept.safetensors", "Git LFS pointer")
+    assert "Git LFS pointer" in refused(path, tmp_path / "kept.safetensors")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -118,7 +121,8 @@ def test_a_truncated_file_is_named(state: Nested, tmp_path: Path, part: float, z
     torch.save(state, whole, _use_new_zipfile_serialization=zipped)
     path = tmp_path / STITCHING.file
     path.write_bytes(whole.getvalue()[: int(part * len(whole.getvalue()))])
-    refused(path, tmp_path / "kept.safetensors", "truncated or damaged|not a PyTorch checkpoint")
+    said = refused(path, tmp_path / "kept.safetensors")
+    assert "truncated or damaged" in said or "not a PyTorch checkpoint" in said
 
 
 def drop(state: Nested) -> None:
@@ -166,14 +170,14 @@ def test_what_is_not_this_network_is_told_apart(
     state: Nested, tmp_path: Path, spoil: Callable[[Nested], None], words: str
 ) -> None:
     spoil(state)
-    refused(saved(tmp_path, state), tmp_path / "kept.safetensors", words)
+    assert re.search(words, refused(saved(tmp_path, state), tmp_path / "kept.safetensors"))
 
 
 @pytest.mark.parametrize(
     "holds", [[1, 2], torch.zeros(3), {"retarget_shoulder": 1, "retarget_mouth": 1, "retarget_eye": 1}]
 )
 def test_other_contents_are_named(holds: Any, tmp_path: Path) -> None:
-    refused(saved(tmp_path, holds), tmp_path / "kept.safetensors", "holds a")
+    assert "holds a" in refused(saved(tmp_path, holds), tmp_path / "kept.safetensors")
 
 
 def test_a_full_disk_is_named(state: Nested, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
