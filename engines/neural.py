@@ -25,8 +25,6 @@ from engines.types import FaceState, Image, Motion, Portrait
 
 EASE = 0.15
 """How much of the way to another neutral, or to rest, is gone in a frame."""
-EXTRA = ("lips", "eyes")
-"""Regions that only these generators know."""
 RETARGETED = {"eyes": "eyes", "lips": "lips", "both": "eyes and lips"}
 """In words."""
 
