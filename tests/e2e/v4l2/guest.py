@@ -64,7 +64,7 @@ def run_inside(script: Path, *command: str, seconds: int, **environment: str) ->
         )
 
 
-def tests_of(name: str) -> list[str]:
+def named_tests(name: str) -> list[str]:
     """The tests in one of the ``inside_*.py``."""
     tree = ast.parse((INSIDE / f"inside_{name}.py").read_text("utf-8"))
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]

@@ -11,7 +11,7 @@ import pytest
 
 from engines.types import Image
 from tests.clips import write_video
-from tests.e2e.v4l2.guest import boot_script, pytest_inside, tests_of
+from tests.e2e.v4l2.guest import boot_script, pytest_inside, named_tests
 from tools.judge import frames_of
 
 SIZE = (640, 480)
@@ -51,7 +51,7 @@ def test_on_real_drivers(guest: Path, clip: Path, name: str) -> None:
     print(pytest_inside(guest, name, seconds=FEATURES[name], REENACT_CLIP=str(clip)))
 
 
-@pytest.mark.parametrize("fault", tests_of("faults"))
+@pytest.mark.parametrize("fault", named_tests("faults"))
 def test_what_becomes_of_a_fault(guest: Path, clip: Path, fault: str) -> None:
     """Each in a guest of its own, whose memory nobody has cut to pieces."""
     print(pytest_inside(guest, "faults", only=fault, seconds=300, REENACT_CLIP=str(clip)))
