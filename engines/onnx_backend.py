@@ -100,23 +100,24 @@ def _open(runtime: Any, stage: Stage, device: str, cache: Path | None) -> Any:
     provider = PROVIDERS[device]
     with contextlib.ExitStack() as stack:
         folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        path = export(stage, folder)
         try:
             if device == "rtx":
                 _add_rtx(runtime, options)
-                return runtime.InferenceSession(str(path), options)
-            if provider not in runtime.get_available_providers():
+            elif provider not in runtime.get_available_providers():
                 raise BackendError(
                     f"this ONNX Runtime has no {provider}",
                     cure="install onnxruntime-gpu in the place of onnxruntime, or choose --device cpu",
                 )
+            path = export(stage, folder)  # takes a while: only for a provider that is there
+            if device == "rtx":
+                return runtime.InferenceSession(str(path), options)
             return runtime.InferenceSession(str(path), options, providers=[provider])
         except BackendError:
             raise
         except Exception as error:  # see run
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise BackendError(
-                f"ONNX Runtime cannot load {path.name}: {line}", cure="choose --backend torch"
+                f"ONNX Runtime cannot load {stage.name}: {line}", cure="choose --backend torch"
             ) from error
 
 
