@@ -95,6 +95,21 @@ def test_relative_motion_by_its_weights() -> None:
     assert [i for i in range(21) if float(moved[0, i].abs().max()) > 0] == sorted(lp.LIP_KEYPOINTS)
 
 
+def test_retargeting_adds_what_its_networks_answer_by_its_weights() -> None:
+    with torch.device("meta"):
+        parts: dict[str, Any] = {"warping_module": lp.WarpingNetwork(), "spade_generator": lp.SPADEDecoder()}
+    parts |= {name: lp.MODULES[name]() for name in ("retarget_shoulder", "retarget_mouth", "retarget_eye")}
+    frame = lp.FrameStage(parts).eval()
+    x_s, x_d = noise(1, 21, 3), noise(1, 21, 3, seed=1)
+    eye, lip = torch.tensor([[0.3, 0.32, 0.0]]), torch.tensor([[0.2, 0.05]])
+    none, half, whole = (torch.full((1, 1), weight) for weight in (0.0, 0.5, 1.0))
+    eyes = parts["retarget_eye"](torch.cat([x_s.flatten(1), eye], dim=1)).reshape(1, 21, 3)
+    lips = parts["retarget_mouth"](torch.cat([x_s.flatten(1), lip], dim=1)).reshape(1, 21, 3)
+    assert torch.equal(frame._corrected(x_s, x_d, none, eye, none, lip, none), x_d)
+    shut = frame._corrected(x_s, x_d, none, eye, whole, lip, half)
+    assert torch.allclose(shut, x_d + eyes + lips / 2, atol=1e-6)
+
+
 def test_folding_the_norms_changes_nothing() -> None:
     parts: dict[str, Any] = {
         "block": lp.SPADEResnetBlock(8, 4, 6),

@@ -16,13 +16,14 @@ FRAMES = 2
 
 
 @pytest.mark.parametrize(
-    ("generator", "backend"), [("liveportrait", "torch"), ("liveportrait", "onnx"), ("fomm", "onnx")]
+    ("generator", "backend", "more"),
+    [("liveportrait", "torch", ["--retarget", "both"]), ("liveportrait", "onnx", []), ("fomm", "onnx", [])],
 )
-def test_a_few_frames_of_the_performer(tmp_path: Path, generator: str, backend: str) -> None:
+def test_a_few_frames_of_the_performer(tmp_path: Path, generator: str, backend: str, more: list[str]) -> None:
     pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
     options = ["--generator", generator, "--backend", backend, "--weights", "random:1", "--camera", "performer"]
-    options += ["--pace", "max", "--frames", str(FRAMES), "--size", "320x240", "--report", "r.json"]
+    options += ["--pace", "max", "--frames", str(FRAMES), "--size", "320x240", "--report", "r.json", *more]
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *options, "--sink", "file:out.mp4"],
         cwd=tmp_path,
@@ -34,6 +35,7 @@ def test_a_few_frames_of_the_performer(tmp_path: Path, generator: str, backend: 
     assert (done.returncode, done.stderr) == (0, "")
     assert "random:1" in done.stdout
     assert f"{generator}, " in done.stdout
+    assert ("eyes and lips retargeted" in done.stdout) == bool(more)
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["frames"], report["config"]["weights"]) == (FRAMES, "random:1")
     with av.open(str(tmp_path / "out.mp4")) as container:
