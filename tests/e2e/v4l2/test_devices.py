@@ -11,7 +11,7 @@ import pytest
 
 from engines.types import Image
 from tests.clips import write_video
-from tests.e2e.v4l2.guest import boot_script, pytest_inside, named_tests
+from tests.e2e.v4l2.guest import boot_script, named_tests, pytest_inside
 from tools.judge import frames_of
 
 SIZE = (640, 480)
