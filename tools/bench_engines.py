@@ -125,6 +125,7 @@ class Run:
         self.plain = "cpu" if self.device == "cpu" else "cuda" if torch_sees else None
         self.clock: Clock = cuda_clock() if self.plain == "cuda" else wall
         self.notes: list[str] = []
+        self.refused = False
         self.parity: list[dict[str, Any]] = []
         # the cheapest first, where time is short
         self.networks = [load(family, weights) for family in sorted(families, key=FAMILIES[::-1].index)]
@@ -138,12 +139,17 @@ class Run:
         self.notes.append(text)
         self.say(text)
 
+    def refuse(self, text: str) -> None:
+        """What a backend answered instead of doing its work."""
+        self.refused = True
+        self.note(text)
+
     def measure(self) -> list[dict[str, Any]]:
         """Time everything; the table's rows, in the families' order. Raises ReenactError where nothing opens."""
         with contextlib.ExitStack() as stack:
             benches = []
             for networks in self.networks:
-                bench = Bench(networks, self.ways, self.plain, self.clock, self.note)
+                bench = Bench(networks, self.ways, self.plain, self.clock, self.refuse)
                 stack.callback(bench.close)
                 benches.append(bench)
             subjects = [subject for bench in benches for subject in bench.subjects()]
@@ -155,6 +161,8 @@ class Run:
                     self._compare(bench, budget)
             self._begin([subject for subject in subjects if subject not in whole], budget, warm_up)
             go_on(subjects, budget)
+        if not any(subject.seconds for subject in subjects) and not self.refused:
+            raise ReenactError(f"{self.seconds:g} s are too few to measure anything", cure="give --seconds more")
         if not any(way != PLAIN for subject in subjects for way in subject.seconds):
             raise ReenactError("no backend opened: there is nothing to measure", cure="see what each one answered")
         if self.plain and self.rates:
@@ -171,7 +179,7 @@ class Run:
         """Seconds, roughly, before a subject was tried: on a GPU no time at all."""
         if self.device != "cpu" or self.rates is None or subject.name == HOST:
             return 0.0
-        return 1 + 2 * (1 + 2 * len(self.ways)) * subject.operations / self.rates.operations
+        return 0.2 + 2 * (1 + 2 * len(self.ways)) * subject.operations / self.rates.operations
 
     def _compare(self, bench: Bench, budget: Budget) -> None:
         """Each way's picture with PyTorch's on the CPU in float32, which on the CPU is a way of its own."""

@@ -148,5 +148,6 @@ def markdown(found: Found) -> str:
             "\n".join([*([title + ":", ""] if title else []), *marks, *("| " + " | ".join(row) + " |" for row in rows)])
         )
     parts.append("\n".join(lines(found)))
-    parts += [f"- {note}" for note in found["notes"]]
+    if found["notes"]:
+        parts.append("\n".join(f"- {note}" for note in found["notes"]))
     return "\n\n".join(parts)

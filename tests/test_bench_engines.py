@@ -1,0 +1,393 @@
+"""The networks' benchmark: what it counts, how it takes turns, what it says. The times themselves are no test."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines import fomm, liveportrait
+from engines.errors import BackendError, UsageError
+from engines.stage import Stage
+from engines.types import TensorSpec
+from tools import bench_engines, engine_subjects, engine_table, engine_timing
+from tools.bench_engines import app, rows, several, ways_of
+from tools.command import run_app
+from tools.engine_networks import CUTS, Cut, Networks, count, single, smooth, trace
+from tools.engine_subjects import FRAME, HOST, PLAIN, apart, cropping
+from tools.engine_timing import Budget, Rates, Subject, Times, begin, go_on, wall
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+
+KNOWN = ("torch", "onnx")
+
+
+def run(*words: str) -> int:
+    """The tool's exit code."""
+    try:
+        run_app(app, "python -m tools.bench_engines", list(words))
+    except SystemExit as left:
+        return int(left.code or 0)
+    return 0
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------
+
+
+def test_a_list_is_read_in_its_order_and_each_name_once() -> None:
+    assert several(" onnx,torch,onnx,", KNOWN, "--backends") == ["onnx", "torch"]
+    for wrong in ("magic", "torch,magic", "", " , "):
+        with pytest.raises(UsageError, match="--backends"):
+            several(wrong, KNOWN, "--backends")
+
+
+def test_a_gpu_is_asked_of_every_provider_and_a_cpu_of_one() -> None:
+    def asked(device: str) -> list[tuple[str, str, str]]:
+        return [(way.name, way.backend, way.device) for way in ways_of(["torch", "onnx"], device, compiled=False)]
+
+    card = [("torch", "torch", "cuda"), ("onnx", "onnx", "cuda"), ("onnx rtx", "onnx", "rtx")]
+    assert asked("auto") == card
+    assert asked("cuda") == card[:2]
+    assert asked("rtx") == [card[0], card[2]]
+    assert asked("cpu") == [("torch", "torch", "cpu"), ("onnx", "onnx", "cpu")]
+    assert [way.name for way in ways_of(["torch"], "cuda", compiled=True)] == ["torch", "torch compiled"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--generators", "mesh"),
+        ("--backends", "auto"),
+        ("--device", "tpu"),
+        ("--seconds", "0"),
+        ("--seconds", "nan"),
+        ("--device", "cpu", "--weights", "random:many"),
+        ("--json", "/no/such/folder/out.json"),
+        ("--no-such-option",),
+    ],
+)
+def test_wrong_use_is_told_from_failure(words: tuple[str, ...]) -> None:
+    assert run(*words) == 2
+
+
+def test_without_a_gpu_it_says_so_in_one_line_and_what_else_can_be_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_engines, "sees_gpu", lambda: (False, False))
+    assert run() == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines()[0] == "neither PyTorch nor ONNX Runtime sees a GPU here"
+    assert "--device cpu" in said.err
+    assert not said.out
+
+
+# ---- counting --------------------------------------------------------------------------------------------------------
+
+
+def test_operations_and_bytes_are_those_of_what_is_used() -> None:
+    class Net(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+            self.unused = torch.nn.Conv2d(300, 800, 3)
+
+        def forward(self, x: Any) -> tuple[Any]:
+            return (self.conv(x).mean(dim=(2, 3)),)
+
+    operations, size = count(Net(), (TensorSpec("x", (1, 3, 16, 16)),), 2)
+    assert operations == 2 * 16 * 16 * 8 * 3 * 9
+    assert size == 2 * (8 * 3 * 9 + 8 + 3 * 16 * 16 + 8)
+
+
+def test_the_floor_is_the_higher_of_two_and_a_frame_s_the_sum() -> None:
+    rates = Rates(operations=1e12, bytes=1e9)
+    assert rates.floor(2e9, 1e3) == 2e-3
+    assert rates.floor(2, 5e6) == 5e-3
+    assert subject({}, needs=((2_000_000_000, 1), (2, 5_000_000))).floor(rates) == pytest.approx(7e-3)
+    assert subject({}, needs=()).floor(rates) is None
+    assert rates.best(Rates(1, 2e9)) == Rates(1e12, 2e9)
+
+
+def ghosts(family: ModuleType) -> dict[str, Any]:
+    """A family's parts without numbers."""
+    with torch.device("meta"):
+        return {name: part().eval() for name, part in family.MODULES.items()}
+
+
+@pytest.mark.parametrize(("name", "family"), [("liveportrait", liveportrait), ("fomm", fomm)])
+def test_modules_can_be_called_by_themselves_and_are_the_whole_frame(name: str, family: ModuleType) -> None:
+    stages = family.stages(ghosts(family))
+    by_module = 0
+    for cut in CUTS[name]:
+        module = single(stages[cut.stage].module, cut)
+        by_module += count(module, cut.inputs, 2)[0] if cut.framed else 0
+        module = copy.deepcopy(module)
+        module.part.half()
+        assert trace(module, cut.inputs)[0].dtype == torch.float32
+    by_stage = sum(count(stages[stage].module, stages[stage].inputs, 2)[0] for stage in ("motion", "frame"))
+    assert by_module == pytest.approx(by_stage, rel=0.01)
+
+
+# ---- taking turns ----------------------------------------------------------------------------------------------------
+
+
+def subject(ways: dict[str, Callable[[], object]], needs: tuple[tuple[int, int], ...] = ((1, 1),)) -> Subject:
+    told: list[str] = []
+
+    def clock(call: Callable[[], object]) -> float:
+        call()
+        return 1.0
+
+    return Subject("family", "net", needs, lambda: dict(ways), clock, told.append)
+
+
+def test_turns_go_round_and_another_way_is_first_each_time() -> None:
+    log: list[str] = []
+    each = subject({name: (lambda name=name: log.append(name)) for name in "abc"})  # type: ignore[misc]
+    assert not list(begin([each], Budget(60), lambda _: 0.0, warm_up=1))
+    each.turn(2)
+    assert log == [*"abc", *"bca", *"cab"]
+    assert {way: len(times) for way, times in each.seconds.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_what_does_not_fit_is_answered_and_not_begun() -> None:
+    begun: list[str] = []
+    short, long = subject({"a": lambda: begun.append("short")}), subject({"a": lambda: begun.append("long")})
+    left_out = list(begin([long, short], Budget(5), lambda each: 60.0 if each is long else 0.1, warm_up=0))
+    assert left_out == [long]
+    assert begun == ["short"]
+    go_on([long, short], Budget(0))
+    assert begun == ["short"]
+
+
+def test_a_way_that_fails_is_told_and_the_others_go_on() -> None:
+    def fail() -> None:
+        raise BackendError("the GPU is out of memory", cure="close what else uses it")
+
+    told: list[str] = []
+    each = subject({"good": lambda: 1.0, "bad": fail})
+    each.refuse = told.append
+    assert not list(begin([each], Budget(60), lambda _: 0.0, warm_up=0))
+    assert told == ["bad: family net fails: the GPU is out of memory; close what else uses it"]
+    assert list(each.ways) == list(each.seconds) == ["good"]
+
+
+def test_time_that_is_paused_does_not_count() -> None:
+    budget = Budget(100)
+    with budget.paused(True):
+        budget._end -= 40  # as if that had taken so long
+    assert budget.left < 61
+    before = budget.left
+    with budget.paused(True):
+        wall(lambda: sum(range(100_000)))
+    assert before - budget.left < 1e-3
+
+
+@given(st.lists(st.floats(1e-6, 10), min_size=1, max_size=50))
+def test_the_first_turn_counts_only_where_it_is_the_only_one(seconds: list[float]) -> None:
+    times = Times.of(seconds)
+    counted = [each * 1e3 for each in seconds[1:] or seconds]
+    assert times.turns == len(counted)
+    assert min(counted) * 0.999 <= times.median_ms <= times.p99_ms * 1.001 <= max(counted) * 1.002
+
+
+# ---- the whole, on networks that are small ---------------------------------------------------------------------------
+
+FEATURE, MOVE = TensorSpec("feature", (1, 3, 8, 8)), TensorSpec("driving_value", (1, 3))
+
+
+class Portrait(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def forward(self, source: Any) -> tuple[Any]:
+        return (torch.nn.functional.avg_pool2d(source, 2),)
+
+
+class Look(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, crop: Any) -> tuple[Any]:
+        return (self.conv(crop).mean(dim=(2, 3)),)
+
+
+class Draw(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, feature: Any, driving: Any, neutral: Any, multiplier: Any) -> tuple[Any]:
+        moved = feature + (multiplier * (driving - neutral)).reshape(1, 3, 1, 1)
+        return (self.conv(moved).sigmoid(),)
+
+
+def small(family: str, _: str) -> Networks:
+    """A family of the same build, of a thousandth of the size."""
+    picture = TensorSpec("crop", (1, 3, 16, 16))
+    stages = {
+        "portrait": Stage("portrait", Portrait().eval(), (TensorSpec("source", (1, 3, 16, 16)),), (FEATURE,)),
+        "motion": Stage("motion", Look().eval(), (picture,), (MOVE,)),
+        "frame": Stage(
+            "frame",
+            Draw().eval(),
+            (FEATURE, MOVE, TensorSpec("neutral_value", (1, 3)), TensorSpec("multiplier", (1, 1))),
+            (TensorSpec("image", (1, 3, 8, 8)),),
+            defaults={"multiplier": (1.0,)},
+        ),
+    }
+    return Networks(family, "random:1", stages, {name: copy.deepcopy(each.module) for name, each in stages.items()})
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cuts = (
+        Cut("detector", "motion", "conv", (TensorSpec("crop", (1, 3, 16, 16)),), lambda net, x: net(x), half=False),
+        Cut("generator", "frame", "conv", (FEATURE,), lambda net, x: net(x)),
+    )
+    monkeypatch.setattr(bench_engines, "load", small)
+    monkeypatch.setattr(engine_subjects, "CUTS", {"liveportrait": cuts, "fomm": cuts})
+    monkeypatch.setattr(engine_timing, "MOST", 8)
+    monkeypatch.setattr(bench_engines, "rates", lambda *_: Rates(1e9, 1e9))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_every_way_is_timed_and_every_figure_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    out = tmp_path / "figures.json"
+    words = ["--device", "cpu", "--backends", "torch,onnx", "--seconds", "60", "--json", str(out), "--markdown"]
+    assert run(*words) == 0
+    found = json.loads(out.read_text())
+    assert {(row["generator"], row["network"]) for row in found["figures"]} == {
+        (family, network) for family in ("liveportrait", "fomm") for network in (FRAME, HOST, "detector", "generator")
+    }
+    for row in found["figures"]:
+        assert 0 < row["median_ms"] <= row["p99_ms"]
+        assert row["way"] in ((PLAIN, "torch", "onnx") if row["network"] != HOST else ("torch", "onnx"))
+        assert (row["floor_ms"] is None) == (row["network"] == HOST)
+    assert [row["way"] for row in found["parity"]] == ["onnx", "onnx"]
+    assert all(row["mean"] < 1e-6 and row["not_numbers"] == 0 for row in found["parity"])
+    assert found["machine"]["packages"]["torch"]
+    assert found["config"]["weights"] == {"fomm": "random:1", "liveportrait": "random:1"}
+    said = capsys.readouterr().out
+    assert "| liveportrait frame | torch |" in said
+    assert "random:1" in said
+    assert "no GPU used" in said
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_what_does_not_open_is_told_once_and_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from engines.backend import open_one
+
+    def refuse(stage: Stage, **asked: Any) -> Any:
+        if asked["backend"] == "onnx":
+            raise BackendError("this ONNX Runtime has no CUDAExecutionProvider", cure="install another")
+        return open_one(stage, **asked)
+
+    monkeypatch.setattr(engine_subjects, "open_one", refuse)
+    words = ["--device", "cpu", "--generators", "fomm", "--seconds", "60"]
+    assert run(*words, "--backends", "torch,onnx") == 0
+    said = capsys.readouterr()
+    told = "onnx: fomm portrait does not open: this ONNX Runtime has no CUDAExecutionProvider; install another"
+    assert said.err.splitlines().count(told) == 1
+    assert "onnx" not in said.err.replace(told, "")
+    assert "fomm frame" in said.out
+    assert run(*words, "--backends", "onnx") == 1
+    assert "no backend opened" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_time_too_short_for_anything_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--device", "cpu", "--seconds", "0.001") == 1
+    said = capsys.readouterr().err
+    assert "fomm frame is left out" in said
+    assert "0.001 s are too few to measure anything" in said
+
+
+# ---- what is said ----------------------------------------------------------------------------------------------------
+
+
+def found_on_a_gpu() -> dict[str, Any]:
+    frame = subject({}, needs=((1_000_000_000, 1), (580_000_000, 1)))
+    frame.family, frame.name = "liveportrait", FRAME
+    frame.seconds = {PLAIN: [0.012] * 3, "torch": [0.0030, 0.0020, 0.0020], "onnx": [0.009] * 3}
+    host = subject({}, needs=())
+    host.family, host.name, host.seconds = "liveportrait", HOST, {"torch": [4e-4], "onnx": [9e-4]}
+    rates = Rates(1e12, 1e12)
+    return {
+        "machine": {
+            "gpu": "A Card",
+            "compute_capability": "9.0",
+            "driver": "1.2",
+            "cores": 8,
+            "python": "3.12",
+            "packages": {"torch": "2"},
+        },
+        "config": {"weights": {"liveportrait": "random:1"}, "clock": "CUDA events", "eager": "float16"},
+        "rates": {"operations_per_s": rates.operations, "bytes_per_s": rates.bytes},
+        "figures": [*rows(frame, rates), *rows(host, rates)],
+        "parity": [
+            {"generator": "liveportrait", "way": "torch", "as": "t", "mean": 1e-3, "max": 2e-2, "not_numbers": 0}
+        ],
+        "notes": ["onnx rtx: it takes no such card"],
+    }
+
+
+def test_a_gpu_s_figures_are_held_against_what_should_be_reached() -> None:
+    found = found_on_a_gpu()
+    assert [(row[2], row[3]) for row in engine_table.reach(found)] == [
+        ("1.27x", "torch"),
+        ("6.00x", "torch"),
+        ("0.4 ms", "torch"),
+        ("mean 1.0e-03, 0 NaN", "torch"),
+    ]
+    text = engine_table.markdown(found)
+    assert "A Card, compute capability 9.0, driver 1.2" in text
+    assert "- onnx rtx: it takes no such card" in text
+    found["machine"]["gpu"] = None
+    assert engine_table.reach(found) == []
+
+
+def test_the_terminal_has_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    engine_table.show(found_on_a_gpu())
+    said = capsys.readouterr().out
+    for word in ("liveportrait crop and upload", "1.27x", "A Card", "1.0e-03"):
+        assert word in said
+
+
+def test_values_that_are_no_numbers_are_counted() -> None:
+    picture = np.full((1, 3, 2, 2), 0.5, np.float32)
+    broken = picture.copy()
+    broken[0, 0, 0, 0] = np.nan
+    assert apart(picture + np.float32(0.25), picture) == {"mean": 0.25, "max": 0.25, "not_numbers": 0}
+    assert apart(broken, picture)["not_numbers"] == 1
+
+
+def test_a_crop_is_what_the_networks_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    fed = cropping(32, told.append)()
+    assert fed.shape == (1, 3, 32, 32)
+    assert fed.dtype == np.float32
+    assert 0 <= fed.min() < fed.max() <= 1
+    assert not told
+    monkeypatch.setitem(__import__("sys").modules, "engines.crop", None)
+    assert cropping(32, told.append)().shape == (1, 3, 32, 32)
+    assert len(told) == 1
+
+
+def test_a_crop_to_drive_with_is_a_picture() -> None:
+    picture = smooth((1, 3, 64, 64), seed=2)
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+    assert float(np.ptp(picture)) > 0.1
