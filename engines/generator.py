@@ -43,13 +43,14 @@ def create(
     mouth: str = "driver",
     backend: str = "auto",
     device: str = "auto",
+    compiled: bool = False,
     weights: str | None = None,
     retarget: Retarget = "none",
 ) -> Generator:
     """Build the generator of that name.
 
-    ``mouth`` (``driver`` or ``painted``) is the mesh's. The networks' are ``backend`` and ``device`` as in
-    ``engines.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``. ``retarget`` is
+    ``mouth`` (``driver`` or ``painted``) is the mesh's. The networks' are ``backend``, ``device`` and ``compiled`` as
+    in ``engines.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``. ``retarget`` is
     LivePortrait's, see ``engines.retarget``; the mesh shuts eyes and lips by itself.
 
     Raises UsageError for a name that is not in the table, or a network that cannot retarget, GeneratorError where it
@@ -67,6 +68,7 @@ def create(
             name,
             backend=backend,
             device=device,
+            compiled=compiled,
             weights=weights,
             cache=cache_home() / "networks",
             retarget=retarget,

@@ -240,6 +240,7 @@ def create(
     backend: str,
     device: str,
     weights: str | None,
+    compiled: bool = False,
     cache: Path | None = None,
     retarget: Retarget = "none",
 ) -> NetworkGenerator:
@@ -260,7 +261,7 @@ def create(
     import_torch()
     loaded = checkpoints.load(name, weights)
     stages = _stages(name, loaded.parts)
-    running = open_stages(stages, backend=backend, device=device, cache=cache)
+    running = open_stages(stages, backend=backend, device=device, cache=cache, compiled=compiled)
     return NetworkGenerator(family, running, loaded.label, retarget)
 
 

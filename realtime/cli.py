@@ -112,6 +112,7 @@ def _command(
     generator: Annotated[str | None, _option("generator", "mesh|liveportrait|fomm")] = None,
     backend: Annotated[str | None, _option("backend", "auto|torch|onnx")] = None,
     device: Annotated[str | None, _option("device", "auto|cpu|cuda|rtx")] = None,
+    compiled: Annotated[bool | None, _option("compile", "", "--compile/--no-compile")] = None,
     weights: Annotated[str | None, _option("weights", "PATH|random:SEED")] = None,
     sink: Annotated[
         list[str] | None, _option("sink", "auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|null")
@@ -152,6 +153,7 @@ def _command(
         "generator": generator,
         "backend": backend,
         "device": device,
+        "compile": compiled,
         "weights": weights,
         "sink": sink,
         "size": size,

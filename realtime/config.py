@@ -149,6 +149,9 @@ class Config(BaseModel):
     device: Literal["auto", "cpu", "cuda", "rtx"] = Field(
         default="auto", description="where they run: auto, cpu, cuda, or rtx (TensorRT for RTX cards in ONNX Runtime)"
     )
+    compile: bool = Field(
+        default=False, description="true or false: have torch.compile work on the networks first, for minutes"
+    )
     weights: str | None = Field(
         default=None, min_length=1, description="the networks' weights: a folder or file, or random:SEED for trying out"
     )

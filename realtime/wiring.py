@@ -244,6 +244,7 @@ def _create_generator(config: Config, name: str | None = None) -> generators.Gen
         mouth=config.mouth,
         backend=config.backend,
         device=config.device,
+        compiled=config.compile,
         weights=config.weights,
         retarget=config.retarget,
     )

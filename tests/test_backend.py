@@ -121,6 +121,8 @@ def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.Mo
     for backend, device in (("magic", "auto"), ("auto", "tpu"), ("torch", "rtx")):
         with pytest.raises(UsageError):
             open_stages({"small": stage()}, backend=backend, device=device)
+    with pytest.raises(UsageError, match="--compile is for torch"):
+        open_stages({"small": stage()}, backend="onnx", compiled=True)
 
 
 def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

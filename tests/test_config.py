@@ -32,6 +32,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         generator = "mesh"
         backend = "onnx"
         device = "cpu"
+        compile = true
         weights = "random:1"
         sink = ["virtualcam:/dev/video3", "file:out.mp4", "null"]
         size = "640x480"
