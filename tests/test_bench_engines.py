@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines import fomm, liveportrait
+from engines import backend, fomm, liveportrait
 from engines.errors import BackendError, UsageError
 from engines.stage import Stage
 from engines.types import TensorSpec
@@ -23,9 +23,11 @@ from tools.bench_engines import app, rows, several, ways_of
 from tools.command import run_app
 from tools.engine_networks import CUTS, Cut, Networks, count, single, smooth, trace
 from tools.engine_subjects import FRAME, HOST, PLAIN, apart, cropping
-from tools.engine_timing import Budget, Rates, Subject, Times, begin, go_on, wall
+from tools.engine_timing import Budget, Clock, Rates, Subject, Times, begin, go_on, rates, wall
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+
+from tests.cuda import pretended  # noqa: E402 - after the skip
 
 KNOWN = ("torch", "onnx")
 
@@ -216,7 +218,7 @@ class Look(torch.nn.Module):  # type: ignore[misc,name-defined]
         self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
 
     def forward(self, crop: Any) -> tuple[Any]:
-        return (self.conv(crop).mean(dim=(2, 3)),)
+        return (self.conv(crop.to(self.conv.weight.dtype)).mean(dim=(2, 3)),)
 
 
 class Draw(torch.nn.Module):  # type: ignore[misc,name-defined]
@@ -227,7 +229,7 @@ class Draw(torch.nn.Module):  # type: ignore[misc,name-defined]
 
     def forward(self, feature: Any, driving: Any, neutral: Any, multiplier: Any) -> tuple[Any]:
         moved = feature + (multiplier * (driving - neutral)).reshape(1, 3, 1, 1)
-        return (self.conv(moved).sigmoid(),)
+        return (self.conv(moved.to(self.conv.weight.dtype)).float().sigmoid(),)
 
 
 def small(family: str, _: str) -> Networks:
@@ -241,6 +243,7 @@ def small(family: str, _: str) -> Networks:
             Draw().eval(),
             (FEATURE, MOVE, TensorSpec("neutral_value", (1, 3)), TensorSpec("multiplier", (1, 1))),
             (TensorSpec("image", (1, 3, 8, 8)),),
+            halves=("conv",),
             defaults={"multiplier": (1.0,)},
         ),
     }
@@ -313,6 +316,33 @@ def test_a_time_too_short_for_anything_is_told(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err
     assert "fomm frame is left out" in said
     assert "0.001 s are too few to measure anything" in said
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_on_a_gpu_every_figure_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(backend, "_has_cuda", lambda: True)
+    monkeypatch.setattr(bench_engines, "rates", rates_of_a_small_product)
+    out = tmp_path / "figures.json"
+    with pretended(monkeypatch) as recorder:
+        assert run("--generators", "liveportrait", "--backends", "torch,onnx", "--json", str(out)) == 0
+    found = json.loads(out.read_text())
+    assert {row["way"] for row in found["figures"]} == {PLAIN, "torch"}
+    assert [(row["way"], row["as"]) for row in found["parity"]] == [("torch", "torch on a recorder, float16")]
+    assert found["parity"][0]["mean"] < 1e-3
+    assert found["config"]["eager"] == "float16"
+    assert found["machine"]["gpu"] == "a recorder"
+    assert any("CUDAExecutionProvider" in note for note in found["notes"])
+    assert recorder.log.count("capture") == 5
+    said = capsys.readouterr().out
+    assert "over the floor" in said
+    assert "float16 against float32" in said
+
+
+def rates_of_a_small_product(device: str, clock: Clock) -> Rates:
+    """Rates as they are measured, of next to nothing."""
+    return rates(device, clock, turns=1, sizes=(64, 1 << 16))
 
 
 # ---- what is said ----------------------------------------------------------------------------------------------------

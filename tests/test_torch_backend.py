@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from engines.backend import sample
 from engines.errors import BackendError
 from engines.stage import Stage
 from engines.types import TensorSpec
+from tests.cuda import Recorder, pretended
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
 
@@ -73,66 +73,15 @@ def test_packed_inputs_do_not_overlap(lengths: list[int]) -> None:
         assert bool((tensor == index + 1).all())
 
 
-class Recorder:
-    """Stands in for the GPU's stream, events and graph: everything runs on the CPU at once, and is noted."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.log: list[str] = []
-        self.card: Any = None
-        real_zeros, real_to = torch.zeros, torch.nn.Module.to
-
-        def zeros(*size: Any, **options: Any) -> Any:
-            return real_zeros(*size, **{**options, "device": "cpu"})
-
-        def to(module: Any, *where: Any, **options: Any) -> Any:
-            return module if where == ("cuda",) else real_to(module, *where, **options)
-
-        patch.setattr(torch, "zeros", zeros)
-        patch.setattr(torch.nn.Module, "to", to)
-        patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-        for name, stand_in in {
-            "is_available": lambda: True,
-            "get_device_name": lambda: "a recorder",
-            "current_stream": lambda: self,
-            "Stream": lambda: self,
-            "Event": lambda **_: self,
-            "CUDAGraph": lambda: self,
-            "stream": lambda _: contextlib.nullcontext(),
-            "graph": self.capture,
-        }.items():
-            patch.setattr(torch.cuda, name, stand_in)
-
-    def wait_stream(self, _: Any) -> None:
-        self.log.append("wait")
-
-    def record(self, _: Any) -> None:
-        self.log.append("record")
-
-    def synchronize(self) -> None:
-        self.log.append("synchronize")
-
-    @contextlib.contextmanager
-    def capture(self, *_: Any, **options: Any) -> Iterator[None]:
-        assert options["capture_error_mode"] == "thread_local"
-        assert torch.backends.cudnn.benchmark
-        self.log.append("capture")
-        yield
-
-    def replay(self) -> None:
-        self.log.append("replay")
-        for held, new in zip(self.card._static, self.card._module(*self.card._fed.tensors.values()), strict=True):
-            held.copy_(new)
-
-
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    return Recorder(monkeypatch)
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    with pretended(monkeypatch) as made:
+        yield made
 
 
 def test_a_frame_is_one_replay_and_one_wait(recorder: Recorder) -> None:
     reference = TorchBackend(stage())
     backend = TorchBackend(stage(halves=("deep",)), "cuda")
-    recorder.card = backend._card
     assert backend.name == "torch on a recorder, float16"
     assert backend._module.grid_sample == "native"
     feeds = sample(backend.inputs, {"gain": (0.5,)})
@@ -149,18 +98,18 @@ def test_a_frame_is_one_replay_and_one_wait(recorder: Recorder) -> None:
     backend.close()
 
 
-def test_what_is_kept_on_the_gpu_need_not_be_fed_again(recorder: Recorder) -> None:
+@pytest.mark.usefixtures("recorder")
+def test_what_is_kept_on_the_gpu_need_not_be_fed_again() -> None:
     backend = TorchBackend(stage(), "cuda")
-    recorder.card = backend._card
     feeds = sample(backend.inputs, {"gain": (1.0,)})
     for name, array in feeds.items():
         backend.keep(name, array)
     np.testing.assert_allclose(backend.run({})["out"], TorchBackend(stage()).run(feeds)["out"], atol=1e-5)
 
 
-def test_the_gpu_s_failures_are_one_line(recorder: Recorder) -> None:
+@pytest.mark.usefixtures("recorder")
+def test_the_gpu_s_failures_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = TorchBackend(stage(), "cuda")
-    recorder.card = backend._card
     for raised, said in (
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "the GPU is out of memory"),
         (RuntimeError("CUDA error: device-side\nmore"), "the GPU fails: CUDA error: device-side"),
@@ -169,7 +118,7 @@ def test_the_gpu_s_failures_are_one_line(recorder: Recorder) -> None:
         def fail(raised: Exception = raised) -> None:
             raise raised
 
-        recorder.replay = fail  # type: ignore[method-assign]
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", fail)
         with pytest.raises(BackendError) as caught:
             backend.run(sample(backend.inputs, {"gain": (1.0,)}))
         assert str(caught.value) == said

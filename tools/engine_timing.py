@@ -68,11 +68,15 @@ class Rates:
         return Rates(max(self.operations, other.operations), max(self.bytes, other.bytes))
 
 
-def rates(device: str, clock: Clock, turns: int = 10) -> Rates:
-    """Measure both, the best of some turns, as befits a floor."""
+def rates(device: str, clock: Clock, turns: int = 10, sizes: tuple[int, int] | None = None) -> Rates:
+    """Measure both, the best of some turns, as befits a floor.
+
+    ``sizes`` are the side of the matrices and the bytes to copy: larger than any cache if left out.
+    """
     import torch
 
-    big, precision, length = (8192, torch.float16, 1 << 29) if device == "cuda" else (2048, torch.float32, 1 << 27)
+    precision = torch.float16 if device == "cuda" else torch.float32
+    big, length = sizes or ((8192, 1 << 29) if device == "cuda" else (2048, 1 << 27))
     a, b = (torch.randn(big, big, device=device).to(precision) for _ in range(2))
     product = torch.empty_like(a)
     source = torch.zeros(length, dtype=torch.uint8, device=device)
