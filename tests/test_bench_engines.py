@@ -311,6 +311,26 @@ def test_what_does_not_open_is_told_once_and_in_its_own_words(
 
 
 @pytest.mark.usefixtures("small_networks")
+def test_what_opens_and_then_fails_is_told_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise BackendError("torch.compile fails: no compiler", cure="leave --compile out")
+
+    from engines.torch_backend import TorchBackend
+
+    real = TorchBackend.run
+    monkeypatch.setattr(
+        TorchBackend, "run", lambda each, feeds: fail() if "compiled" in each.name else real(each, feeds)
+    )
+    words = ["--device", "cpu", "--generators", "fomm", "--seconds", "60", "--backends", "torch", "--compile"]
+    assert run(*words) == 0
+    said = capsys.readouterr()
+    assert "torch compiled: fomm frame fails: torch.compile fails: no compiler; leave --compile out" in said.err
+    assert "torch compiled" not in said.out
+
+
+@pytest.mark.usefixtures("small_networks")
 def test_a_time_too_short_for_anything_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--device", "cpu", "--seconds", "0.001") == 1
     said = capsys.readouterr().err

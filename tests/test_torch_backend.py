@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines import fomm, liveportrait
 from engines.backend import sample
 from engines.errors import BackendError
 from engines.stage import Stage
@@ -18,7 +20,7 @@ from tests.cuda import Recorder, pretended
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
 
-from engines.torch_backend import TorchBackend, channels_last, packed  # noqa: E402 - after the skip
+from engines.torch_backend import TorchBackend, channels_last, on_card, packed  # noqa: E402 - after the skip
 
 
 class Layers(torch.nn.Module):  # type: ignore[misc,name-defined]
@@ -71,6 +73,55 @@ def test_packed_inputs_do_not_overlap(lengths: list[int]) -> None:
     for index, tensor in enumerate(found.tensors.values()):
         assert tensor.shape == (1, lengths[index])
         assert bool((tensor == index + 1).all())
+
+
+class OnTheHost(torch.overrides.TorchFunctionMode):  # type: ignore[misc,name-defined]
+    """Notes every call that brings a value from the host or to it: a CUDA graph can hold neither."""
+
+    CALLS = (
+        *(torch.tensor, torch.as_tensor, torch.from_numpy, torch.Tensor.new_tensor, torch.Tensor.item),
+        *(torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.__bool__, torch.nonzero),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_function__(self, call: Any, _: Any, arguments: Any = (), options: Any = None) -> Any:
+        if call in self.CALLS:
+            self.seen.append(call.__name__)
+        return call(*arguments, **(options or {}))
+
+
+def traced(module: Any, inputs: tuple[TensorSpec, ...]) -> tuple[Any, list[str]]:
+    """What a network without numbers answers, and what it did on the host meanwhile."""
+    given = [torch.empty(spec.shape, device="meta") for spec in inputs]
+    with OnTheHost() as host, torch.inference_mode():
+        return module(*given), host.seen
+
+
+@pytest.mark.parametrize("family", [liveportrait, fomm])
+def test_the_real_networks_bear_what_a_gpu_needs(family: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.device("meta"):
+        parts = {name: part().eval() for name, part in family.MODULES.items()}
+    real = torch.nn.Module.to
+    monkeypatch.setattr(
+        torch.nn.Module, "to", lambda net, *at, **how: net if at == ("cuda",) else real(net, *at, **how)
+    )
+    for stage in family.stages(parts, grid_sample="planar").values():
+        module = on_card(torch, stage)
+        answers, on_the_host = traced(module, stage.inputs)
+        assert on_the_host == []
+        assert [tuple(answer.shape) for answer in answers] == [spec.shape for spec in stage.outputs]
+        assert {answer.dtype for answer in answers} == {torch.float32}
+        halves = {parameter.dtype for name in stage.halves for parameter in module.get_submodule(name).parameters()}
+        assert halves <= {torch.float16}
+        assert "planar" not in {getattr(part, "grid_sample", None) for part in module.modules()}
+
+
+def test_a_constant_from_the_host_would_be_seen() -> None:
+    assert traced(lambda x: x * x.new_tensor([1.0, 0.0]), (TensorSpec("x", (1, 2)),))[1]
+    assert not traced(lambda x: x * 2, (TensorSpec("x", (1, 2)),))[1]
 
 
 @pytest.fixture

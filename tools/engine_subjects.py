@@ -95,13 +95,18 @@ class Bench:
     def _open_single(self, cut: Cut) -> dict[str, Call]:
         ways = self._plainly(cut.name, partial(self._plain_single, cut))
         stage = self.networks.single(cut)
-        feeds = {spec.name: 0.1 * np.random.default_rng(5).normal(size=spec.shape) for spec in cut.inputs}
+        rng = np.random.default_rng(5)
+        feeds = {spec.name: rng.normal(0, 0.1, spec.shape).astype(np.float32) for spec in cut.inputs}
+
+        def fed(backend: Backend) -> Call:
+            for name, array in feeds.items():
+                backend.keep(name, array)
+            return partial(backend.run, {})
+
         for way in self.ways:
             backend = self._opened(way, stage, None)
             if backend is not None:
-                for name, array in feeds.items():
-                    backend.keep(name, array.astype(np.float32))
-                ways[way.name] = partial(backend.run, {})
+                self._add(ways, way, cut.name, partial(fed, backend))
         return ways
 
     def _plainly(self, name: str, make: Callable[[], Call]) -> dict[str, Call]:
@@ -148,6 +153,17 @@ class Bench:
             return None
         return backend
 
+    def _add(self, ways: dict[str, Call], way: Way, name: str, make: Callable[[], Call]) -> None:
+        """Another way, unless it fails at once, which is told. What has to be compiled is, before it is timed."""
+        try:
+            call = make()
+            if way.compiled:
+                call()
+        except ReenactError as error:
+            self._refuse(f"{way.name}: {self.networks.family} {name} fails: {one_line(error)}")
+        else:
+            ways[way.name] = call
+
     # ---- the frame ---------------------------------------------------------------------------------------------------
 
     def _open_frame(self) -> dict[str, Call]:
@@ -159,8 +175,9 @@ class Bench:
             }
             stages = {name: backend for name, backend in opened.items() if backend is not None}
             if len(stages) == len(opened):
-                self.frames[way.name] = stages
-                ways[way.name] = self._frame(stages)
+                self._add(ways, way, FRAME, partial(self._frame, stages))
+                if way.name in ways:
+                    self.frames[way.name] = stages
         return ways
 
     def _frame(self, stages: Mapping[str, Backend]) -> Call:

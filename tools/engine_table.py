@@ -133,7 +133,7 @@ def show(found: Found) -> None:
     for title, head, rows in tables(found):
         table = Table(title=title or None, title_justify="left", box=box.SIMPLE)
         for index, name in enumerate(head):
-            table.add_column(name, justify="right" if head is TIMES and index > 1 else "left", no_wrap=True)
+            table.add_column(name, justify="right" if head is TIMES and index > 1 else "left", no_wrap=head is TIMES)
         for row, following in pairwise([*rows, rows[-1]]):
             table.add_row(*row, end_section=row[0] != following[0] and head is TIMES)
         console.print(table)
