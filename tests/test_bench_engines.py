@@ -320,6 +320,7 @@ def test_what_opens_and_then_fails_is_told_too(
     from engines.torch_backend import TorchBackend
 
     real = TorchBackend.run
+    monkeypatch.setattr(torch, "compile", lambda module: module)
     monkeypatch.setattr(
         TorchBackend, "run", lambda each, feeds: fail() if "compiled" in each.name else real(each, feeds)
     )
