@@ -104,6 +104,8 @@ class Bench:
             return partial(backend.run, {})
 
         for way in self.ways:
+            if way.backend == "tensorrt":  # whose engines are of whole stages
+                continue
             backend = self._opened(way, stage, None)
             if backend is not None:
                 self._add(ways, way, cut.name, partial(fed, backend))
