@@ -33,7 +33,20 @@ from tools import engine_table
 from tools.command import new_app, run_app
 from tools.engine_networks import FAMILIES, load
 from tools.engine_subjects import FRAME, HOST, PLAIN, Bench, Say, Way
-from tools.engine_timing import WARM_UP, Budget, Clock, Rates, Subject, Times, begin, cuda_clock, go_on, rates, wall
+from tools.engine_timing import (
+    WARM_UP,
+    Budget,
+    Clock,
+    Rates,
+    Subject,
+    Times,
+    begin,
+    cuda_clock,
+    go_on,
+    one_line,
+    rates,
+    wall,
+)
 
 _PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "tensorrt", "numpy")
 _GPU_SECONDS, _CPU_SECONDS = 60.0, 240.0
@@ -130,7 +143,7 @@ class Run:
         # the cheapest first, where time is short
         self.networks = [load(family, weights) for family in sorted(families, key=FAMILIES[::-1].index)]
         self.seconds = seconds
-        self.rates: Rates | None = rates(self.plain, self.clock) if self.plain else None
+        self.rates = self._rates()
         if self.plain is None:
             self.note("this PyTorch sees no GPU: neither eager nor the floor can be measured, times are on the wall")
 
@@ -154,21 +167,30 @@ class Run:
                 benches.append(bench)
             subjects = [subject for bench in benches for subject in bench.subjects()]
             budget, warm_up = Budget(self.seconds), 0 if self.device == "cpu" else WARM_UP
-            whole = [subject for subject in subjects if subject.name in (FRAME, HOST)]
-            self._begin(whole, budget, warm_up)
+            self._begin([each for each in subjects if each.name in (FRAME, HOST)], budget, warm_up)
             for bench in benches:
                 with budget.paused(warm_up > 0):
                     self._compare(bench, budget)
-            self._begin([subject for subject in subjects if subject not in whole], budget, warm_up)
+            self._begin([each for each in subjects if each.name not in (FRAME, HOST)], budget, warm_up)
             go_on(subjects, budget)
         if not any(subject.seconds for subject in subjects) and not self.refused:
             raise ReenactError(f"{self.seconds:g} s are too few to measure anything", cure="give --seconds more")
         if not any(way != PLAIN for subject in subjects for way in subject.seconds):
             raise ReenactError("no backend opened: there is nothing to measure", cure="see what each one answered")
-        if self.plain and self.rates:
-            self.rates = self.rates.best(rates(self.plain, self.clock))
+        again = self._rates()
+        if self.rates and again:
+            self.rates = self.rates.best(again)
         subjects.sort(key=lambda subject: self.families.index(subject.family))
         return [row for subject in subjects for row in rows(subject, self.rates)]
+
+    def _rates(self) -> Rates | None:
+        """The device's own speed, where PyTorch sees the device. Raises ReenactError when it has no room for that."""
+        try:
+            return rates(self.plain, self.clock) if self.plain else None
+        except RuntimeError as error:
+            raise ReenactError(
+                f"the matrix rate cannot be measured: {one_line(error)}", cure="see nvidia-smi"
+            ) from error
 
     def _begin(self, subjects: list[Subject], budget: Budget, warm_up: int) -> None:
         for left_out in begin(subjects, budget, self._expected, warm_up):
