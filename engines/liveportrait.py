@@ -580,14 +580,30 @@ class SPADE(nn.Module):
     def __init__(self, channels: int, labels: int) -> None:
         super().__init__()
         self.mlp_shared = nn.Sequential(nn.Conv2d(labels, 128, 3, padding=1), nn.ReLU())
+def modulated(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """instance_norm(x) (1 + gamma) + beta, (B, C, H, W) each, that leaves channels that are last where they are.
+
+    PyTorch's own norm lays everything out anew, before and after. Sums and differences are float32 within.
+    """
+    mean = x.mean(dim=(2, 3), keepdim=True, dtype=torch.float32)  # (B, C, 1, 1)
+    centred = torch.sub(x, mean, out=torch.empty_like(x))  # (B, C, H, W)
+    length = torch.linalg.vector_norm(centred, dim=(2, 3), keepdim=True, dtype=torch.float32)  # (B, C, 1, 1)
+    scale = torch.rsqrt(length.square() / (x.shape[2] * x.shape[3]) + 1e-5).to(x.dtype)  # (B, C, 1, 1)
+    return torch.addcmul(beta, centred, torch.addcmul(scale, gamma, scale))  # (B, C, H, W)
+
+
         self.mlp_gamma = nn.Conv2d(128, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(128, channels, 3, padding=1)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         near = label if label.shape[2] == x.shape[2] else F.interpolate(label, size=x.shape[2:])  # (B, labels, H, W)
         shared = self.mlp_shared(near)  # (B, 128, H, W)
-        out: Tensor = F.instance_norm(x) * (1 + self.mlp_gamma(shared)) + self.mlp_beta(shared)  # (B, C, H, W)
+        gamma, beta = self.mlp_gamma(shared), self.mlp_beta(shared)  # (B, C, H, W) each
+        if self.channels_last:
+            return modulated(x, gamma, beta)  # (B, C, H, W)
+        out: Tensor = F.instance_norm(x) * (1 + gamma) + beta  # (B, C, H, W)
         return out
+        self.channels_last = False
 
 
 class SPADEResnetBlock(nn.Module):

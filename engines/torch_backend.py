@@ -127,6 +127,8 @@ def on_card(torch: Any, stage: Stage) -> Any:
     for part in module.modules():
         if getattr(part, "grid_sample", None) == "planar":  # made for what cannot sample a volume
             part.grid_sample = "native"
+        if hasattr(part, "channels_last"):
+            part.channels_last = True
     return module.to("cuda")
 
 

@@ -131,6 +131,20 @@ def test_folding_the_norms_changes_nothing() -> None:
         assert torch.allclose(part(*inputs[name]), folded(*inputs[name]), rtol=1e-3, atol=1e-4)
 
 
+@settings(max_examples=20)
+@given(spread=st.sampled_from([0.1, 1.0, 50.0]), shift=st.floats(-30, 30), seed=st.integers(0, 2**31))
+def test_a_norm_with_the_channels_last_is_the_same_and_leaves_them_there(
+    spread: float, shift: float, seed: int
+) -> None:
+    norm = lp.SPADE(16, 8).eval()
+    x = (spread * noise(1, 16, 12, 12, seed=seed) + shift).contiguous(memory_format=torch.channels_last)
+    label = noise(1, 8, 3, 3, seed=seed + 1)
+    expected = norm(x, label)
+    norm.channels_last = True
+    assert torch.allclose(norm(x, label), expected, rtol=1e-3, atol=1e-3)
+    assert lp.modulated(x, x, x).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_stages_answer_what_they_say() -> None:
     stages = lp.stages(load("liveportrait", "random:3").parts)
     portrait, motion, frame = (stages[name] for name in ("portrait", "motion", "frame"))

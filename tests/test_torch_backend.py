@@ -116,6 +116,7 @@ def test_the_real_networks_bear_what_a_gpu_needs(family: ModuleType, monkeypatch
         assert {answer.dtype for answer in answers} == {torch.float32}
         halves = {parameter.dtype for name in stage.halves for parameter in module.get_submodule(name).parameters()}
         assert halves <= {torch.float16}
+        assert all(getattr(part, "channels_last", True) for part in module.modules())
         assert "planar" not in {getattr(part, "grid_sample", None) for part in module.modules()}
 
 
