@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines import fomm, liveportrait
@@ -60,6 +60,20 @@ def test_every_convolution_gets_its_channels_last_and_answers_so() -> None:
     assert layers.deep[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
     after = layers.deep[0](torch.ones(1, 2, 4, 6, 6))
     torch.testing.assert_close(after, before)
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.Conv3d])
+@given(inner=st.integers(1, 20), outer=st.integers(1, 20), bias=st.booleans())
+@settings(max_examples=15)
+def test_channels_that_are_filled_up_change_nothing(kind: Any, inner: int, outer: int, bias: bool) -> None:
+    net = torch.nn.Sequential(kind(inner, outer, 3, padding=1, bias=bias), torch.nn.ReLU(), kind(outer, 4, 1))
+    x = torch.randn(1, inner, *(4,) * (net[0].weight.ndim - 2))
+    with torch.inference_mode():
+        expected = net(x)
+    channels_last(torch, net)
+    assert all(size % 8 == 0 for part in (net[0], net[2]) for size in part.weight.shape[:2])
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), expected)
 
 
 @given(st.lists(st.integers(1, 9000), min_size=1, max_size=8))
