@@ -2,6 +2,7 @@
 
     torch       PyTorch: float32 on the CPU; on CUDA half precision where a stage bears it; the reference
     onnx        ONNX Runtime, on the CPU, CUDA, or TensorRT for RTX cards
+    tensorrt    TensorRT, with engines that ``python -m tools.build_engine`` made for this very GPU
 
 Every backend takes and gives the same named arrays. Asking for one and not getting it is an error; ``auto`` takes the
 fastest that opens, and says which and why.
@@ -9,6 +10,11 @@ fastest that opens, and says which and why.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +29,15 @@ from engines.types import TensorSpec
 if TYPE_CHECKING:
     from engines.stage import Stage
 
-BACKENDS = ("auto", "torch", "onnx")
+BACKENDS = ("auto", "torch", "onnx", "tensorrt")
 """What ``--backend`` takes."""
 DEVICES = ("auto", "cpu", "cuda", "rtx")
 """What ``--device`` takes; ``rtx`` is ONNX Runtime's TensorRT for RTX cards."""
 TOLERANCE = {"float32": 2e-3, "float16": 5e-2}
 """How far an answer may lie from the reference's, as a share of its scale, before it counts as wrong."""
+
+BUILD = "python -m tools.build_engine"
+"""The engine builder's command."""
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -77,12 +86,13 @@ def open_stages(
     device: str = "auto",
     cache: Path | None = None,
     compiled: bool = False,
+    rebuild: str = BUILD,
 ) -> Running:
     """Open every stage on the backend of that name, and check its answers.
 
-    ``cache`` is where exported networks are kept and engines are looked for. ``compiled`` has torch.compile work on
-    them, which no other backend can. Raises UsageError for an unknown name, BackendError where it cannot be had, or
-    answers wrongly.
+    ``cache`` is where exported networks are kept, and what PyTorch answers. ``compiled`` has torch.compile work on
+    them, which no other backend can. ``rebuild`` is the command that builds these stages' engines. Raises UsageError
+    for an unknown name, BackendError where it cannot be had, or answers wrongly.
     """
     if backend not in BACKENDS:
         raise UsageError(f"there is no backend {backend!r}", cure=f"choose one of: {', '.join(BACKENDS)}")
@@ -90,10 +100,10 @@ def open_stages(
         raise UsageError(f"there is no device {device!r}", cure=f"choose one of: {', '.join(DEVICES)}")
     if compiled and backend not in ("auto", "torch"):
         raise UsageError(f"--compile is for torch, not for {backend}", cure="choose --backend torch, or leave it out")
-    refusals: list[str] = []
+    refusals = ["no NVIDIA GPU here"] if backend == device == "auto" and not has_cuda() else []
     for name, where in _candidates("torch" if compiled else backend, device):
         try:
-            opened = _open(stages, _maker(name, where, cache, compiled), where)
+            opened = _open(stages, _maker(name, where, cache, compiled, rebuild), where, cache)
         except BackendError as error:
             if backend != "auto":
                 raise
@@ -107,13 +117,14 @@ def open_stages(
 def open_one(stage: Stage, *, backend: str, device: str, cache: Path | None = None, compiled: bool = False) -> Backend:
     """Open a single stage, its answers unchecked: for those who measure them. Raises as ``open_stages`` does."""
     _candidates(backend, device)
-    make = _maker(backend, device, cache, compiled)
-    return _open({stage.name: stage}, make, device, checked=False)[stage.name]
+    make = _maker(backend, device, cache, compiled, BUILD)
+    return _open({stage.name: stage}, make, device, cache, checked=False)[stage.name]
 
 
 def _candidates(backend: str, device: str) -> list[tuple[str, str]]:
     """Backend and device to try, the fastest first."""
     order = [
+        ("tensorrt", "cuda"),
         ("onnx", "rtx"),
         ("torch", "cuda"),
         ("onnx", "cuda"),
@@ -123,32 +134,45 @@ def _candidates(backend: str, device: str) -> list[tuple[str, str]]:
     if backend == "auto":
         # TensorRT for RTX cards is asked for by name: which cards it takes is its own secret
         order.remove(("onnx", "rtx"))
+        if device == "auto" and not has_cuda():
+            order = [(name, where) for name, where in order if where == "cpu"]
     chosen = [(name, where) for name, where in order if backend in ("auto", name) and (device in ("auto", where))]
     if backend == "onnx" and device == "auto":
         chosen.remove(("onnx", "rtx"))
     if not chosen:
         raise UsageError(f"the backend {backend} does not run on {device}", cure="leave --device out")
     if backend != "auto" and device == "auto":
-        return [(name, where) for name, where in chosen if where == "cpu" or _has_cuda()][:1]
+        return [(name, where) for name, where in chosen if where == "cpu" or has_cuda()][:1] or chosen[:1]
     return chosen
 
 
-def _has_cuda() -> bool:
+def has_cuda() -> bool:
     """Whether there is an NVIDIA driver: nothing heavy is imported to find out."""
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
+    # the last is that of Windows, seen from its Linux
+    signs = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1")
+    return any(Path(sign).exists() for sign in signs)
 
 
 def _open(
-    stages: Mapping[str, Stage], make: Callable[[Stage], Backend], device: str, *, checked: bool = True
+    stages: Mapping[str, Stage],
+    make: Callable[[Stage], Backend],
+    device: str,
+    cache: Path | None,
+    *,
+    checked: bool = True,
 ) -> dict[str, Backend]:
-    if device in ("cuda", "rtx") and not _has_cuda():
-        raise BackendError("there is no NVIDIA GPU, or no driver for it", cure="choose --device cpu")
+    if device in ("cuda", "rtx") and not has_cuda():
+        raise BackendError(
+            "there is no NVIDIA GPU, or no driver for it", cure="choose --device cpu, with --backend torch or onnx"
+        )
     opened: dict[str, Backend] = {}
     try:
         for key, stage in stages.items():
             opened[key] = make(stage)
             if checked:
-                check(opened[key], stage)
+                check(opened[key], stage, cache)
     except BaseException:
         for each in opened.values():
             each.close()
@@ -156,11 +180,15 @@ def _open(
     return opened
 
 
-def _maker(name: str, device: str, cache: Path | None, compiled: bool) -> Callable[[Stage], Backend]:
+def _maker(name: str, device: str, cache: Path | None, compiled: bool, rebuild: str) -> Callable[[Stage], Backend]:
     if name == "torch":
         from engines.torch_backend import TorchBackend
 
         return lambda stage: TorchBackend(stage, device, compiled=compiled)
+    if name == "tensorrt":
+        from engines.tensorrt_backend import TensorrtBackend
+
+        return lambda stage: TensorrtBackend(stage, rebuild=rebuild)
     from engines.onnx_backend import OnnxBackend
 
     return lambda stage: OnnxBackend(stage, device, cache)
@@ -185,8 +213,11 @@ def sample(specs: tuple[TensorSpec, ...], defaults: Mapping[str, tuple[float, ..
     return feeds
 
 
-def check(backend: Backend, stage: Stage) -> None:
-    """Run the stored input once. Raises BackendError for NaN, for one flat colour, and for what is far off."""
+def check(backend: Backend, stage: Stage, cache: Path | None = None) -> None:
+    """Run the stored input once, and compare with what PyTorch answers on the CPU, which is kept under ``cache``.
+
+    Raises BackendError for NaN, for one flat colour, and for what is far off.
+    """
     feeds = sample(stage.inputs, stage.defaults)
     answers = {name: array.copy() for name, array in backend.run(feeds).items()}
     for name, array in answers.items():
@@ -202,17 +233,53 @@ def check(backend: Backend, stage: Stage) -> None:
             )
     from engines.torch_backend import TorchBackend
 
-    if isinstance(backend, TorchBackend) and backend.precision == "float32":
+    if isinstance(backend, TorchBackend) and backend.name.endswith("on the CPU, float32"):
         return
-    reference = TorchBackend(stage, "cpu")
+    for name, expected in reference(stage, feeds, cache).items():
+        off, _ = distance(answers[name], expected)
+        if off > TOLERANCE["float32" if "float32" in backend.name else "float16"]:
+            raise BackendError(
+                f"{backend.name} answers {stage.name} with {name} that is {off:.1%} off on average",
+                cure="update the driver and the package, or choose --backend torch",
+            )
+
+
+def distance(answer: Array, expected: Array) -> tuple[float, float]:
+    """How far an answer lies from what was expected, on average and at most, as shares of its largest value."""
+    scale = max(float(np.abs(expected).max()), 1e-6)
+    apart = np.abs(answer.astype(np.float32) - expected)
+    return float(apart.mean()) / scale, float(apart.max()) / scale
+
+
+def reference(stage: Stage, feeds: Feeds, cache: Path | None = None) -> Mapping[str, Array]:
+    """What PyTorch answers to the stored input on the CPU in float32: out of ``cache``, or computed and put there."""
+    from engines.export import fingerprint
+    from engines.torch_backend import TorchBackend
+
+    path = None if cache is None else cache / f"{stage.name}-{fingerprint(stage)}.npz"
+    if path is not None and path.is_file():
+        with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as kept:
+            known = {spec.name: kept[spec.name] for spec in stage.outputs}
+            if all(known[spec.name].shape == spec.shape for spec in stage.outputs):
+                return known
+    torch = TorchBackend(stage, "cpu")
     try:
-        for name, expected in reference.run(feeds).items():
-            scale = max(float(np.abs(expected).max()), 1e-6)
-            off = float(np.abs(answers[name].astype(np.float32) - expected).mean()) / scale
-            if off > TOLERANCE["float32" if "float32" in backend.name else "float16"]:
-                raise BackendError(
-                    f"{backend.name} answers {stage.name} with {name} that is {off:.1%} off on average",
-                    cure="update the driver and the package, or choose --backend torch",
-                )
+        answers = {name: array.copy() for name, array in torch.run(feeds).items()}
     finally:
-        reference.close()
+        torch.close()
+    if path is not None:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time at the next start, no more
+            _keep_answers(path, answers)
+    return answers
+
+
+def _keep_answers(path: Path, answers: Mapping[str, Array]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **answers)
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)

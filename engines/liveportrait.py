@@ -104,7 +104,9 @@ class DownBlock3d(nn.Module):
         self.norm = nn.BatchNorm3d(outer)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool3d(F.relu(self.norm(self.conv(x))), (1, 2, 2))  # (B, outer, D, H/2, W/2)
+        y = F.relu(self.norm(self.conv(x)))  # (B, outer, D, H, W)
+        # slice by slice: the pool over volumes has no half precision on the CPU
+        return F.avg_pool2d(y.flatten(1, 2), 2).unflatten(1, y.shape[1:3])  # (B, outer, D, H/2, W/2)
 
 
 class UpBlock3d(nn.Module):
@@ -489,6 +491,10 @@ class DenseMotionNetwork(nn.Module):
         self.occlusion = nn.Conv2d(filters * _DEPTH, 1, 7, padding=3)
         self.grid_sample: GridSample = "native"
 
+    def extra_repr(self) -> str:
+        """Part of what tells two exported networks apart."""
+        return f"grid_sample={self.grid_sample}"
+
     def compressed(self, feature_3d: Tensor) -> Tensor:
         """The volume in four channels; depends on the portrait alone."""
         return F.relu(self.norm(self.compress(feature_3d)))  # (B, 4, 16, 64, 64)
@@ -574,12 +580,6 @@ class SpectralConv2d(nn.Module):
         return conv
 
 
-class SPADE(nn.Module):
-    """Spatially adaptive normalisation (Park et al., arXiv 1903.07291, equation 1), over an instance norm."""
-
-    def __init__(self, channels: int, labels: int) -> None:
-        super().__init__()
-        self.mlp_shared = nn.Sequential(nn.Conv2d(labels, 128, 3, padding=1), nn.ReLU())
 def modulated(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """instance_norm(x) (1 + gamma) + beta, (B, C, H, W) each, that leaves channels that are last where they are.
 
@@ -592,8 +592,15 @@ def modulated(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     return torch.addcmul(beta, centred, torch.addcmul(scale, gamma, scale))  # (B, C, H, W)
 
 
+class SPADE(nn.Module):
+    """Spatially adaptive normalisation (Park et al., arXiv 1903.07291, equation 1), over an instance norm."""
+
+    def __init__(self, channels: int, labels: int) -> None:
+        super().__init__()
+        self.mlp_shared = nn.Sequential(nn.Conv2d(labels, 128, 3, padding=1), nn.ReLU())
         self.mlp_gamma = nn.Conv2d(128, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(128, channels, 3, padding=1)
+        self.channels_last = False
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         near = label if label.shape[2] == x.shape[2] else F.interpolate(label, size=x.shape[2:])  # (B, labels, H, W)
@@ -603,7 +610,6 @@ def modulated(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
             return modulated(x, gamma, beta)  # (B, C, H, W)
         out: Tensor = F.instance_norm(x) * (1 + gamma) + beta  # (B, C, H, W)
         return out
-        self.channels_last = False
 
 
 class SPADEResnetBlock(nn.Module):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.backend import Array, Running, open_stages
+from engines.backend import BUILD, Array, Running, open_stages
 from engines.crop import Lock, Window, around
 from engines.errors import UsageError
 from engines.paste import Paste
@@ -261,7 +261,8 @@ def create(
     import_torch()
     loaded = checkpoints.load(name, weights)
     stages = _stages(name, loaded.parts)
-    running = open_stages(stages, backend=backend, device=device, cache=cache, compiled=compiled)
+    rebuild = f"{BUILD} {name}" + (f" --weights {weights}" if weights else "")
+    running = open_stages(stages, backend=backend, device=device, cache=cache, compiled=compiled, rebuild=rebuild)
     return NetworkGenerator(family, running, loaded.label, retarget)
 
 

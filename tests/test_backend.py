@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from engines.backend import Backend, check, open_stages, sample
 from engines.errors import BackendError, UsageError
 from engines.stage import Stage
 from engines.types import TensorSpec
+
+if TYPE_CHECKING:
+    from engines.export import Precision
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
 
@@ -30,6 +34,20 @@ class Small(torch.nn.Module):  # type: ignore[name-defined]
     def forward(self, picture: Any, gain: Any) -> tuple[Any, Any]:
         out = torch.sigmoid(self.conv(picture)) * gain.reshape(1, 1, 1, 1)
         return self.spoil(out), out.mean(dim=(2, 3))
+
+
+class Twice(torch.nn.Module):  # type: ignore[name-defined]
+    """Two convolutions, of which one may stay in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.second = torch.nn.Conv2d(4, 3, 3, padding=1)
+
+    def forward(self, picture: Any, gain: Any) -> tuple[Any, Any]:
+        out = torch.sigmoid(self.second(self.first(picture)).float()) * gain.reshape(1, 1, 1, 1)
+        return out, out.mean(dim=(2, 3))
 
 
 def stage(spoil: Callable[[Any], Any] = lambda picture: picture) -> Stage:
@@ -114,23 +132,25 @@ def test_an_answer_that_is_far_off_the_reference_stops_it() -> None:
 
 
 def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_has_cuda", lambda: False)
+    monkeypatch.setattr(backends, "has_cuda", lambda: False)
     with pytest.raises(BackendError, match="no NVIDIA GPU") as caught:
         open_stages({"small": stage()}, backend="torch", device="cuda")
     assert "--device cpu" in caught.value.cure
     for backend, device in (("magic", "auto"), ("auto", "tpu"), ("torch", "rtx")):
         with pytest.raises(UsageError):
             open_stages({"small": stage()}, backend=backend, device=device)
+    with pytest.raises(BackendError, match="no NVIDIA GPU"):
+        open_stages({"small": stage()}, backend="tensorrt")
     with pytest.raises(UsageError, match="--compile is for torch"):
         open_stages({"small": stage()}, backend="onnx", compiled=True)
 
 
 def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
-    monkeypatch.setattr(backends, "_has_cuda", lambda: False)
+    monkeypatch.setattr(backends, "has_cuda", lambda: False)
     running = open_stages({"small": stage()}, cache=tmp_path)
     assert running.why.startswith("onnx on the CPU")
-    assert "not torch on cuda: there is no NVIDIA GPU" in running.why
+    assert "no NVIDIA GPU here" in running.why
     running.close()
 
 
@@ -147,6 +167,51 @@ def test_an_exported_network_is_kept_and_found_again(tmp_path: Path) -> None:
         other.module.conv.weight.mul_(2)
     assert export(other, tmp_path) != first
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".onnx", ".onnx"]
+
+
+def test_what_pytorch_answers_is_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feeds = sample(stage().inputs, {"gain": (1.0,)})
+    first = backends.reference(stage(), feeds, tmp_path)
+    monkeypatch.setattr("engines.torch_backend.TorchBackend", None)  # it must not be asked again
+    again = backends.reference(stage(), feeds, tmp_path)
+    for name, array in first.items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+def test_a_kept_answer_that_is_damaged_is_computed_anew(tmp_path: Path) -> None:
+    feeds = sample(stage().inputs, {"gain": (1.0,)})
+    first = backends.reference(stage(), feeds, tmp_path)
+    (kept,) = tmp_path.glob("*.npz")
+    for damage in (b"", b"PK\x03\x04 rubbish", kept.read_bytes()[:200]):
+        kept.write_bytes(damage)
+        again = backends.reference(stage(), feeds, tmp_path)
+        np.testing.assert_array_equal(again["out"], first["out"])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_is_exported_as_such_but_for_what_is_kept(tmp_path: Path, precision: Precision) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    from engines.export import Recipe, export
+
+    half = replace(stage(), module=Twice().eval(), halves=("first", "second"))
+    opset = 22 if precision == "bf16" else 20
+    model = onnx.load(export(half, tmp_path, Recipe(opset, precision, ("second",))))
+    kinds = {each.name: each.data_type for each in model.graph.initializer}
+    wanted = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[precision]
+    assert kinds["first.weight"] == wanted
+    assert kinds["second.weight"] == onnx.TensorProto.FLOAT
+    edges = [value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)]
+    assert set(edges) == {onnx.TensorProto.FLOAT}
+    assert next(iter(model.opset_import)).version == opset
+
+
+def test_a_module_to_keep_that_is_not_there_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    from engines.export import Recipe, export
+
+    with pytest.raises(UsageError, match="has no module 'third'") as caught:
+        export(stage(), tmp_path, Recipe(precision="fp16", kept=("third",)))
+    assert "conv" in caught.value.cure
 
 
 def test_no_room_for_the_exported_network_is_told(tmp_path: Path) -> None:

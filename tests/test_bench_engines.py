@@ -343,7 +343,7 @@ def test_a_time_too_short_for_anything_is_told(capsys: pytest.CaptureFixture[str
 def test_on_a_gpu_every_figure_is_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(backend, "_has_cuda", lambda: True)
+    monkeypatch.setattr(backend, "has_cuda", lambda: True)
     monkeypatch.setattr(bench_engines, "rates", rates_of_a_small_product)
     out = tmp_path / "figures.json"
     with pretended(monkeypatch) as recorder:
