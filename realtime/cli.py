@@ -110,7 +110,7 @@ def _command(
     camera: Annotated[str | None, _option("camera", "auto|INDEX|/dev/videoN|FILE|performer|webrtc")] = None,
     portrait: Annotated[list[str] | None, _option("portrait", "IMAGE")] = None,
     generator: Annotated[str | None, _option("generator", "mesh|liveportrait|fomm")] = None,
-    backend: Annotated[str | None, _option("backend", "auto|torch|onnx")] = None,
+    backend: Annotated[str | None, _option("backend", "auto|torch|onnx|tensorrt")] = None,
     device: Annotated[str | None, _option("device", "auto|cpu|cuda|rtx")] = None,
     compiled: Annotated[bool | None, _option("compile", "", "--compile/--no-compile")] = None,
     weights: Annotated[str | None, _option("weights", "PATH|random:SEED")] = None,

@@ -143,7 +143,7 @@ class Config(BaseModel):
         default="auto",
         description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
     )
-    backend: Literal["auto", "torch", "onnx"] = Field(
+    backend: Literal["auto", "torch", "onnx", "tensorrt"] = Field(
         default="auto", description="what runs the networks: auto, torch or onnx"
     )
     device: Literal["auto", "cpu", "cuda", "rtx"] = Field(

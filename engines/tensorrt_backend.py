@@ -1,0 +1,265 @@
+"""Stages run as TensorRT engines, with PyCUDA for the context, the stream and the memory.
+
+A frame is one graph launch: inputs from pinned memory, the engine, outputs back, and one event to wait for. Where the
+engine cannot be recorded as a graph the same work is put on the stream each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines import cudagraph
+from engines.backend import Array, Feeds
+from engines.enginecache import Machine, engines_home, load
+from engines.errors import BackendError
+from engines.export import identity
+from engines.types import TensorSpec
+
+if TYPE_CHECKING:
+    from engines.stage import Stage
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an engine must take and give."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def import_tensorrt() -> Any:
+    """TensorRT. Raises BackendError where it is not installed or its libraries are not."""
+    try:
+        import tensorrt
+    except ImportError as error:
+        found = "TensorRT is not installed" if error.name == "tensorrt" else f"TensorRT does not load: {error}"
+        raise BackendError(found, cure="python -m pip install -e '.[tensorrt]'") from None
+    return tensorrt
+
+
+def import_driver() -> Any:
+    """PyCUDA's driver, initialised. Raises BackendError where it is not installed or there is no GPU."""
+    try:
+        import pycuda.driver as driver
+    except ImportError as error:
+        found = "PyCUDA is not installed" if (error.name or "").startswith("pycuda") else f"PyCUDA fails: {error}"
+        raise BackendError(found, cure="python -m pip install -e '.[tensorrt]'") from None
+    try:
+        driver.init()
+        if driver.Device.count() == 0:
+            raise BackendError("the NVIDIA driver sees no GPU", cure="see nvidia-smi, or choose --backend torch")
+    except driver.Error as error:
+        raise BackendError(
+            f"CUDA does not start: {error}", cure="see nvidia-smi, or choose --backend torch --device cpu"
+        ) from None
+    return driver
+
+
+def this_machine() -> Machine:
+    """What an engine has to fit here. Nothing is raised: what is missing is None."""
+    version = gpu = capability = None
+    with contextlib.suppress(BackendError):
+        version = str(import_tensorrt().__version__)
+    with contextlib.suppress(BackendError):
+        device = import_driver().Device(0)
+        gpu = str(device.name())
+        capability = ".".join(map(str, device.compute_capability()))
+    return Machine(version, gpu, capability)
+
+
+class TensorrtBackend:
+    """See ``engines.backend.Backend``. The context is made current for each call, so that any thread may call."""
+
+    def __init__(self, stage: Stage, folder: Path | None = None, rebuild: str = "python -m tools.build_engine") -> None:
+        """Load the engine that was built for the stage and this machine, from ``folder`` or the cache.
+
+        ``rebuild`` is the command that builds it. Raises BackendError where TensorRT, PyCUDA, a GPU or a fitting engine
+        is missing, or the engine is not what it says.
+        """
+        tensorrt, driver = import_tensorrt(), import_driver()
+        content, sidecar = load(folder or engines_home(), identity(stage), stage.name, this_machine(), rebuild)
+        self._start(
+            tensorrt, driver, Asked(stage.name, stage.inputs, stage.outputs), content, sidecar.precision, rebuild
+        )
+
+    @classmethod
+    def of(cls, asked: Asked, engine: bytes, precision: str) -> TensorrtBackend:
+        """A backend for an engine that was just built, before it is put anywhere. Raises as the constructor does."""
+        self = cls.__new__(cls)
+        self._start(import_tensorrt(), import_driver(), asked, engine, precision, "")
+        return self
+
+    def _start(self, tensorrt: Any, driver: Any, asked: Asked, content: bytes, precision: str, rebuild: str) -> None:
+        self.inputs, self.outputs = asked.inputs, asked.outputs
+        self._driver = driver
+        self._graph: cudagraph.Graph | None = None
+        self._capturable = True
+        self._memory: dict[str, Any] = {}
+        self._context: Any = None
+        self._execution: Any = None
+        device = driver.Device(0)
+        self.name = f"tensorrt on {device.name()}, {precision}"
+        self._context = device.retain_primary_context()
+        try:
+            with self._current():
+                self._runtime = tensorrt.Runtime(_logger(tensorrt))
+                self._engine = self._runtime.deserialize_cuda_engine(content)
+                if self._engine is None:
+                    raise BackendError(f"TensorRT cannot load the engine of {asked.name}", cure=rebuild)
+                _compare(tensorrt, self._engine, asked, rebuild)
+                self._execution = self._engine.create_execution_context()
+                if self._execution is None:
+                    raise BackendError(
+                        f"the GPU has no memory left for {asked.name}", cure="close what else uses it: see nvidia-smi"
+                    )
+                self._stream = driver.Stream()
+                self._done = driver.Event(driver.event_flags.BLOCKING_SYNC | driver.event_flags.DISABLE_TIMING)
+                self._allocate()
+        except BaseException:
+            self.close()
+            raise
+
+    def keep(self, name: str, array: Array) -> None:
+        """See Backend."""
+        with self._current():
+            np.copyto(self._host[name], array, casting="same_kind")
+            self._driver.memcpy_htod_async(self._memory[name], self._host[name], self._stream)
+            self._stream.synchronize()
+        if name not in self._keep:
+            self._keep.add(name)
+            self._drop_graph()
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """See Backend."""
+        for name, array in feeds.items():
+            np.copyto(self._host[name], array, casting="same_kind")
+        if not self._keep.isdisjoint(feeds):
+            self._keep.difference_update(feeds)
+            self._drop_graph()
+        with self._current():
+            if self._graph is None and self._capturable:
+                self._capture()
+            if self._graph is None:
+                self._enqueue()
+            else:
+                self._launch(self._graph)
+            self._done.record(self._stream)
+            self._done.synchronize()
+        return self._answers
+
+    def close(self) -> None:
+        """See Backend."""
+        if self._context is None:
+            return
+        # what a lost GPU held is gone with it, and says so
+        with contextlib.suppress(self._driver.Error), self._current():
+            self._drop_graph(current=True)
+            self._execution = self._engine = self._runtime = None
+            for memory in self._memory.values():
+                memory.free()
+        self._memory = {}
+        self._context.detach()
+        self._context = None
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[None]:
+        """The GPU's context in this thread, and its failures in words."""
+        driver = self._driver
+        try:
+            self._context.push()
+            try:
+                yield
+            finally:
+                driver.Context.pop()
+        except driver.MemoryError as error:
+            raise BackendError("the GPU is out of memory", cure="close what else uses it: see nvidia-smi") from error
+        except driver.Error as error:
+            raise BackendError(f"the GPU fails: {error}", cure="see nvidia-smi, then start again") from error
+        except cudagraph.GraphError as error:
+            raise BackendError(f"the GPU fails: {error}", cure="see nvidia-smi, then start again") from error
+
+    def _allocate(self) -> None:
+        """Every buffer that there will be, on the GPU and in pinned memory."""
+        driver = self._driver
+        self._host: dict[str, Array] = {}
+        self._keep: set[str] = set()
+        for spec in (*self.inputs, *self.outputs):
+            host = driver.pagelocked_zeros(spec.shape, np.dtype(spec.dtype))
+            memory = driver.mem_alloc(host.nbytes)
+            driver.memcpy_htod(memory, host)
+            self._host[spec.name], self._memory[spec.name] = host, memory
+            if not self._execution.set_tensor_address(spec.name, int(memory)):
+                raise BackendError(f"TensorRT does not take a buffer for {spec.name}", cure="build the engine again")
+        self._answers = {spec.name: self._host[spec.name] for spec in self.outputs}
+
+    def _enqueue(self) -> None:
+        """Put a frame's work on the stream; what is kept on the GPU is not sent again."""
+        driver = self._driver
+        for spec in self.inputs:
+            if spec.name not in self._keep:
+                driver.memcpy_htod_async(self._memory[spec.name], self._host[spec.name], self._stream)
+        if not self._execution.execute_async_v3(self._stream.handle):
+            raise BackendError("TensorRT fails to run the engine", cure="see nvidia-smi, then start again")
+        for spec in self.outputs:
+            driver.memcpy_dtoh_async(self._host[spec.name], self._memory[spec.name], self._stream)
+
+    def _capture(self) -> None:
+        """Record a frame's work. TensorRT wants to have run once before, outside of a recording."""
+        self._enqueue()
+        self._stream.synchronize()
+        try:
+            library = cudagraph.open_driver()
+            cudagraph.begin(library, self._stream.handle)
+            try:
+                self._enqueue()
+            finally:
+                graph = cudagraph.end(library, self._stream.handle)
+            self._graph = graph
+        except (cudagraph.GraphError, BackendError, self._driver.Error) as error:
+            self._capturable = False
+            _log.info("no CUDA graph for this engine (%s): its work is put on the stream each time", error)
+
+    def _launch(self, graph: cudagraph.Graph) -> None:
+        graph.launch(self._stream.handle)
+
+    def _drop_graph(self, *, current: bool = False) -> None:
+        """What is sent has changed: it has to be recorded anew."""
+        if self._graph is None:
+            return
+        graph, self._graph = self._graph, None
+        with contextlib.nullcontext() if current else self._current():
+            graph.close()
+
+
+def _logger(tensorrt: Any) -> Any:
+    """TensorRT's own words at the level of a warning, where nobody has asked for more."""
+    return tensorrt.Logger(tensorrt.Logger.ERROR)
+
+
+def _compare(tensorrt: Any, engine: Any, asked: Asked, rebuild: str) -> None:
+    """Raise BackendError where an engine's tensors are not those asked for."""
+    wanted = {spec.name: (tuple(spec.shape), np.dtype(spec.dtype)) for spec in (*asked.inputs, *asked.outputs)}
+    found = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        found[name] = (tuple(engine.get_tensor_shape(name)), np.dtype(tensorrt.nptype(engine.get_tensor_dtype(name))))
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise BackendError(
+                f"the engine of {asked.name} has {name} as {_tensor(found.get(name))}, not {_tensor(wanted.get(name))}",
+                cure=rebuild,
+            )
+
+
+def _tensor(what: tuple[tuple[int, ...], np.dtype[Any]] | None) -> str:
+    return "nothing" if what is None else f"{what[1].name} {'x'.join(map(str, what[0]))}"
