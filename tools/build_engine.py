@@ -1,0 +1,422 @@
+"""Build TensorRT engines for this machine: of the networks that reenact runs, or of any ONNX file.
+
+python -m tools.build_engine liveportrait
+python -m tools.build_engine liveportrait --precision fp16 --fp32 warping_module.dense_motion_network
+python -m tools.build_engine MODEL.onnx --out engines
+python -m tools.build_engine --list
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from engines.backend import TOLERANCE, Feeds, has_cuda, reference, sample
+from engines.enginecache import (
+    Entry,
+    Machine,
+    Sidecar,
+    Tensor,
+    Tolerance,
+    engines_home,
+    entries,
+    misfit,
+    read,
+    write,
+)
+from engines.errors import BackendError, UsageError
+from engines.export import DTYPES, OPSET, OPSET_BF16, OPSETS, PRECISIONS, Precision, Recipe, export, identity
+from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, this_machine
+from tools import engine_trt
+from tools.command import new_app, run_app
+from tools.engine_onnx import Compared, compare_stage, describe, farthest, noise, run, simplify
+
+if TYPE_CHECKING:
+    from engines.stage import Stage
+
+FAMILIES = ("liveportrait", "fomm")
+WARM_UP, REPEATS = 20, 200
+STOPPED = 130
+"""Exit code after Ctrl-C."""
+
+app = new_app()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One engine to build."""
+
+    model: str
+    asked: Asked
+    network: str
+    """``engines.export.identity``, or empty."""
+    weights: str
+    recipe: Recipe
+    grid_sample: str | None
+    make: Callable[[Path], Path]
+    """Puts the ONNX file into a folder."""
+    feeds: Feeds
+    compare: Callable[[Path, Path], Compared]
+    """The exported file and the simplified one, against what they come from."""
+    expected: Callable[[Path], Feeds]
+    """What a right engine answers to the feeds, given the ONNX file."""
+
+    @property
+    def name(self) -> str:
+        """Its files' name, but for the machine's part."""
+        return f"{self.asked.name}-{self.network or 'onnx'}-{self.recipe}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asks for, whatever the model."""
+
+    options: engine_trt.Options
+    out: Path
+    check: bool
+    onnx_only: bool
+    command: str
+    console: Console
+    say: Callable[[str], None]
+
+
+@app.command()
+def main(
+    model: Annotated[str, typer.Argument(metavar="liveportrait|fomm|MODEL.onnx", show_default=False)] = "",
+    precision: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="fp16 unless the model is a file")] = "",
+    fp32: Annotated[list[str] | None, typer.Option(metavar="MODULE", help="keep a module in float32")] = None,
+    opset: Annotated[int, typer.Option(metavar="N", help="version of ONNX's operators")] = 0,
+    grid_sample: Annotated[str, typer.Option(metavar="native|planar", help="how volumes are sampled")] = "",
+    workspace: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="memory that tactics may use")] = None,
+    level: Annotated[int, typer.Option(metavar="0-5", min=0, max=5, help="how long TensorRT tries")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="where the engines go; the cache unless given")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="compare with PyTorch")] = True,
+    weights: Annotated[str | None, typer.Option(metavar="PATH|random:SEED", help="the networks' weights")] = None,
+    onnx_only: Annotated[bool, typer.Option("--onnx-only", help="export, simplify and check; build nothing")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="what is in the cache, and whether it fits this machine")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="the answer as JSON on standard output")] = False,
+) -> None:
+    """Export, simplify and check the ONNX files, build the engines, time them, and compare them with PyTorch."""
+    folder = out or engines_home()
+    console = Console(stderr=True)
+    if list_:
+        _list(folder, as_json=as_json)
+        return
+    if not model:
+        raise UsageError("no model is named", cure=f"name one of {', '.join(FAMILIES)}, or an ONNX file; or --list")
+    say = (lambda line: console.print(line, highlight=False)) if as_json else (lambda line: print(line, flush=True))
+    command = "python -m tools.build_engine " + shlex.join(sys.argv[1:])
+    options = engine_trt.Options(workspace, level, tf32=precision != "fp32")
+    wish = Wish(options, folder, check, onnx_only, command, console, say)
+    try:
+        if not onnx_only:
+            engine_trt.version()  # before anything takes long
+            if has_cuda():
+                import_driver()
+        with tempfile.TemporaryDirectory(prefix="reenact-engine-") as scratch:
+            if model in FAMILIES:
+                kept = tuple(fp32 or ())
+                jobs = _family_jobs(
+                    model, _precision(precision), kept, opset, grid_sample, weights, onnx_only=onnx_only
+                )
+            else:
+                given = {"--fp32": fp32, "--opset": opset, "--grid-sample": grid_sample, "--weights": weights}
+                given["--precision"] = precision
+                jobs = [_file_job(Path(model), [name for name, value in given.items() if value])]
+            done = [_carry_out(job, wish, Path(scratch)) for job in jobs]
+    except KeyboardInterrupt:
+        print("\nstopped: nothing half-written is left", file=sys.stderr)
+        raise typer.Exit(STOPPED) from None
+    if as_json:
+        print(json.dumps(done, indent=2, allow_nan=False))
+
+
+def _precision(text: str) -> Precision:
+    for precision in PRECISIONS:
+        if text == precision:
+            return precision
+    if text:
+        raise UsageError(f"there is no precision {text!r}", cure=f"choose one of: {', '.join(PRECISIONS)}")
+    return "fp16"
+
+
+def _family_jobs(
+    family: str,
+    precision: Precision,
+    kept: tuple[str, ...],
+    opset: int,
+    grid_sample: str,
+    weights: str | None,
+    *,
+    onnx_only: bool,
+) -> list[Job]:
+    """The engines of one of reenact's families: one for the portrait, two for each frame."""
+    from engines import fomm, liveportrait
+    from engines import weights as checkpoints
+
+    least = OPSET_BF16 if precision == "bf16" else OPSET
+    opset = opset or least
+    if opset not in OPSETS:
+        raise UsageError(f"--opset {opset}", cure=f"choose {OPSETS.start} to {OPSETS.stop - 1}")
+    if precision == "bf16" and opset < OPSET_BF16:
+        raise UsageError(f"--opset {opset} has no convolution in bfloat16", cure=f"--opset {OPSET_BF16}")
+    if grid_sample not in ("", "native", "planar"):
+        raise UsageError(f"there is no --grid-sample {grid_sample}", cure="choose native or planar")
+    native = grid_sample == "native"
+    if native and opset < OPSET:
+        raise UsageError(f"--opset {opset} cannot sample volumes", cure=f"--opset {OPSET}, or --grid-sample planar")
+    if not onnx_only:
+        takes = engine_trt.version() >= engine_trt.VOLUMES_SINCE
+        if native and not takes:
+            raise UsageError("this TensorRT cannot sample volumes: 11.2 is the first", cure="--grid-sample planar")
+        native = native or (not grid_sample and takes and opset >= OPSET)
+    loaded = checkpoints.load(family, weights)
+    made: dict[str, Stage] = (liveportrait if family == "liveportrait" else fomm).stages(
+        loaded.parts, grid_sample="native" if native else "planar"
+    )
+    known = {name for stage in made.values() for name, _ in stage.module.named_modules() if name}
+    for name in kept:
+        if name not in known:
+            tops = ", ".join(sorted(name for name in known if "." not in name))
+            raise UsageError(f"{family} has no module {name!r}", cure=f"it has {tops}, and what is in them")
+    sampling = ("native" if native else "planar") if family == "liveportrait" else None
+    return [_stage_job(family, loaded.label, stage, precision, kept, opset, sampling) for stage in made.values()]
+
+
+def _stage_job(
+    family: str, label: str, stage: Stage, precision: Precision, kept: tuple[str, ...], opset: int, sampling: str | None
+) -> Job:
+    half = precision if stage.halves else "fp32"
+    within = {name for name, _ in stage.module.named_modules()}
+    recipe = Recipe(opset, half, tuple(sorted(name for name in kept if name in within)) if half != "fp32" else ())
+    feeds = sample(stage.inputs, stage.defaults)
+    return Job(
+        family,
+        Asked(stage.name, stage.inputs, stage.outputs),
+        identity(stage),
+        label,
+        recipe,
+        sampling if stage.name == "frame" else None,
+        lambda folder: export(stage, folder, recipe),
+        feeds,
+        lambda _, slim: compare_stage(slim, stage, feeds, half),
+        lambda _: reference(stage, feeds),
+    )
+
+
+def _file_job(path: Path, given: list[str]) -> Job:
+    """The engine of a file of somebody's."""
+    if given:
+        raise UsageError(
+            f"{', '.join(given)}: an ONNX file has its precision, operators and weights already",
+            cure="leave it out, or export the file anew",
+        )
+    if not path.is_file():
+        what = "there is no such file" if path.suffix else "it is no family of networks and no file"
+        raise UsageError(f"{path}: {what}", cure=f"name one of {', '.join(FAMILIES)}, or an ONNX file")
+    found = describe(path)
+    feeds = noise(found.inputs)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+    def answers(of: Path) -> Feeds:
+        import onnx
+
+        return run(onnx.load(of), feeds, of.name)
+
+    return Job(
+        path.name,
+        Asked(f"{path.stem}-{digest}", found.inputs, found.outputs),
+        "",
+        "its own",
+        Recipe(found.opset, found.precision),
+        None,
+        lambda _: path,
+        feeds,
+        lambda source, slim: Compared(*farthest(answers(slim), answers(source))),
+        answers,
+    )
+
+
+def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
+    """Everything for one engine; what came of it, for JSON."""
+    began = time.monotonic()
+    source = job.make(scratch)
+    slim = (wish.out if wish.onnx_only else scratch) / f"{job.name}.onnx"
+    _ready(wish.out)
+    before, after = simplify(source, slim)
+    digest = _sha256(slim)
+    wish.say(
+        f"{job.asked.name}: exported in {job.recipe.precision}, opset {job.recipe.opset}, "
+        f"{before} nodes simplified to {after}, {slim.stat().st_size / 1e6:.0f} MB"
+    )
+    allowed = TOLERANCE[("float32" if job.recipe.precision == "fp32" else "float16")]
+    exported = None
+    if wish.check:
+        compared = job.compare(source, slim)
+        by = "the exported network in ONNX Runtime, against " + ("PyTorch" if job.network else "the file")
+        exported = _tolerance(job, compared, by, allowed, wish)
+    if wish.onnx_only:
+        wish.say(f"{job.asked.name}: {slim}")
+        return {"stage": job.asked.name, "onnx": str(slim), "onnx_sha256": digest, "export": _plain(exported)}
+    machine = this_machine()
+    timing = wish.out / f"timing-{_place(machine)}.cache"
+    built = engine_trt.build(slim, job.asked, wish.options, timing, wish.console)
+    engine, median, p99 = None, None, None
+    if machine.gpu is not None:
+        engine, median, p99 = _try_out(job, built.engine, source, wish, allowed)
+    sidecar = Sidecar(
+        model=job.model,
+        stage=job.asked.name,
+        network=job.network,
+        weights=job.weights,
+        onnx_sha256=digest,
+        engine_sha256=hashlib.sha256(built.engine).hexdigest(),
+        tensorrt=machine.tensorrt or "",
+        gpu=machine.gpu,
+        compute_capability=machine.compute_capability,
+        precision=DTYPES[job.recipe.precision],
+        float32=list(job.recipe.kept),
+        opset=job.recipe.opset,
+        grid_sample=job.grid_sample,
+        workspace_mib=wish.options.workspace_mib,
+        level=wish.options.level,
+        inputs=[Tensor.of(spec) for spec in job.asked.inputs],
+        outputs=[Tensor.of(spec) for spec in job.asked.outputs],
+        export=exported,
+        engine=engine,
+        median_ms=median,
+        p99_ms=p99,
+        built_in_s=round(time.monotonic() - began, 1),
+        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=wish.command,
+    )
+    path = write(wish.out, f"{job.name}-{_place(machine)}", built.engine, sidecar)
+    timed = "not timed: there is no GPU here, and it runs nowhere" if median is None else f"{median:.2f} ms"
+    wish.say(f"{job.asked.name}: built in {built.seconds:.1f} s, {timed}\n  {path}")
+    return {"engine": str(path), **sidecar.model_dump(mode="json")}
+
+
+def _ready(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BackendError(f"{folder} cannot be written to: {error.strerror}", cure="name another with --out") from None
+
+
+def _place(machine: Machine) -> str:
+    """The machine's part of a name."""
+    capability = machine.compute_capability
+    return f"{'nogpu' if capability is None else 'sm' + capability.replace('.', '')}-trt{machine.tensorrt}"
+
+
+def _tolerance(job: Job, compared: Compared, by: str, allowed: float, wish: Wish) -> Tolerance:
+    """Say how far off answers are, and refuse what is too far."""
+    worst = f", worst layer {compared.worst} ({compared.worst_mean:.1e})" if compared.worst else ""
+    wish.say(f"{job.asked.name}: {by}: mean {compared.mean:.1e}, max {compared.max:.1e} of its scale{worst}")
+    if not compared.mean <= allowed:
+        cure = f"--fp32 {compared.worst}" if compared.worst and job.recipe.precision != "fp32" else "--precision fp32"
+        raise BackendError(
+            f"{job.asked.name} is {compared.mean:.1%} off on average in {job.recipe.precision}{worst}; "
+            f"{allowed:.1%} is allowed, and nothing is kept",
+            cure=cure,
+        )
+    return Tolerance(
+        by=by,
+        allowed=allowed,
+        mean=compared.mean,
+        max=compared.max,
+        worst_layer=compared.worst,
+        worst_layer_mean=compared.worst_mean,
+    )
+
+
+def _try_out(
+    job: Job, engine: bytes, source: Path, wish: Wish, allowed: float
+) -> tuple[Tolerance | None, float, float]:
+    """Run a new engine on this GPU: how far off it is, and what it takes with all its copies, median and p99 in ms."""
+    backend = TensorrtBackend.of(job.asked, engine, DTYPES[job.recipe.precision])
+    try:
+        answers = {name: array.copy() for name, array in backend.run(job.feeds).items()}
+        tolerance = None
+        if wish.check:
+            mean, most = farthest(answers, job.expected(source))
+            tolerance = _tolerance(job, Compared(mean, most), "the engine, against the reference", allowed, wish)
+        times = []
+        for _ in range(WARM_UP + REPEATS):
+            began = time.perf_counter()
+            backend.run(job.feeds)
+            times.append((time.perf_counter() - began) * 1e3)
+    finally:
+        backend.close()
+    median, p99 = np.percentile(times[WARM_UP:], (50, 99))
+    return tolerance, round(float(median), 3), round(float(p99), 3)
+
+
+def _plain(tolerance: Tolerance | None) -> dict[str, Any] | None:
+    return None if tolerance is None else tolerance.model_dump(mode="json")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---- the list --------------------------------------------------------------------------------------------------------
+
+
+def _list(folder: Path, *, as_json: bool) -> None:
+    machine = this_machine()
+    found = list(entries(folder))
+    if as_json:
+        print(json.dumps([_listed(entry, machine) for entry in found], indent=2, allow_nan=False))
+        return
+    if not found:
+        print(f"no engines in {folder}\n  python -m tools.build_engine liveportrait")
+        return
+    print(f"in {folder}:")
+    for entry in found:
+        wrong = entry.wrong or _fits(entry, machine)
+        print(f"\n{entry.path.name}  {entry.size / 1e6:.0f} MB")
+        if entry.sidecar is not None:
+            side = entry.sidecar
+            made = f"{side.model} {side.stage}, weights {side.weights}, {side.precision}"
+            where = f"TensorRT {side.tensorrt} for {side.gpu or 'no GPU'}, {side.built_at[:16].replace('T', ' ')}"
+            print(f"  {made}; {where}")
+        print(f"  {'does not fit: ' + wrong if wrong else 'fits this machine'}")
+
+
+def _fits(entry: Entry, machine: Machine) -> str:
+    """Why an engine is of no use here, as far as can be told without loading it."""
+    side = read(entry.path)
+    if _sha256(entry.path) != side.engine_sha256:
+        return "it is truncated or changed: build it again"
+    return misfit(side, machine)
+
+
+def _listed(entry: Entry, machine: Machine) -> dict[str, Any]:
+    wrong = entry.wrong or _fits(entry, machine)
+    side = {} if entry.sidecar is None else entry.sidecar.model_dump(mode="json")
+    return {"file": str(entry.path), "bytes": entry.size, "fits": not wrong, "why_not": wrong or None, **side}
+
+
+if __name__ == "__main__":
+    run_app(app, "python -m tools.build_engine")
