@@ -307,9 +307,10 @@ def test_a_server_with_a_token(tab: Callable[..., Page], tmp_path: Path) -> None
         field = page.get_by_label("Token")
         field.fill("wrong")
         field.press("Enter")
+        says(page, "a wrong token")
         page.get_by_label("Token").fill("open sesame")
         page.get_by_label("Token").press("Enter")
-        page.get_by_role("button", name="Go live").first.wait_for()
+        says(page, "Become this portrait")
         # the token is lost while the page is open
         page.context.clear_cookies()
         page.click("#go")
