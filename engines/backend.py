@@ -114,10 +114,18 @@ def open_stages(
     raise BackendError("no backend opens: " + "; ".join(refusals), cure="python -m pip install 'reenact[neural]'")
 
 
-def open_one(stage: Stage, *, backend: str, device: str, cache: Path | None = None, compiled: bool = False) -> Backend:
+def open_one(
+    stage: Stage,
+    *,
+    backend: str,
+    device: str,
+    cache: Path | None = None,
+    compiled: bool = False,
+    rebuild: str = BUILD,
+) -> Backend:
     """Open a single stage, its answers unchecked: for those who measure them. Raises as ``open_stages`` does."""
     _candidates(backend, device)
-    make = _maker(backend, device, cache, compiled, BUILD)
+    make = _maker(backend, device, cache, compiled, rebuild)
     return _open({stage.name: stage}, make, device, cache, checked=False)[stage.name]
 
 

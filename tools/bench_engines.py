@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from engines.backend import BACKENDS, DEVICES
+from engines.backend import BACKENDS, DEVICES, has_cuda
 from engines.errors import ReenactError, UsageError
 from tools import engine_table
 from tools.command import new_app, run_app
@@ -68,14 +68,13 @@ def sees_gpu() -> tuple[bool, bool]:
     from engines.torch_backend import import_torch
 
     torch = import_torch()
-    driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
     try:
         import onnxruntime
 
         providers = onnxruntime.get_available_providers()
     except ImportError:
         providers = []
-    return bool(torch.cuda.is_available()), driver and "CUDAExecutionProvider" in providers
+    return bool(torch.cuda.is_available()), has_cuda() and "CUDAExecutionProvider" in providers
 
 
 def ways_of(backends: list[str], device: str, compiled: bool) -> list[Way]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.backend import Array, Backend, Feeds, open_one
+from engines.backend import BUILD, Array, Backend, Feeds, open_one
 from engines.errors import ReenactError
 from engines.places import cache_home
 from engines.topology import EYE_CORNERS, MOUTH_CORNERS
@@ -146,7 +146,14 @@ class Bench:
         if way.name in self._refused:
             return None
         try:
-            backend = open_one(stage, backend=way.backend, device=way.device, cache=cache, compiled=way.compiled)
+            backend = open_one(
+                stage,
+                backend=way.backend,
+                device=way.device,
+                cache=cache,
+                compiled=way.compiled,
+                rebuild=f"{BUILD} {self.networks.family} --weights {self.networks.label}",
+            )
             self._open.append(backend)
         except ReenactError as error:
             self._refuse(f"{way.name}: {self.networks.family} {stage.name} does not open: {one_line(error)}")
