@@ -266,7 +266,8 @@ def reference(stage: Stage, feeds: Feeds, cache: Path | None = None) -> Mapping[
 
     path = None if cache is None else cache / f"{stage.name}-{fingerprint(stage)}.npz"
     if path is not None and path.is_file():
-        with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as kept:
+        damaged = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+        with contextlib.suppress(*damaged), path.open("rb") as file, np.load(file) as kept:
             known = {spec.name: kept[spec.name] for spec in stage.outputs}
             if all(known[spec.name].shape == spec.shape for spec in stage.outputs):
                 return known
