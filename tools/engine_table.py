@@ -40,6 +40,8 @@ def lines(found: Found) -> list[str]:
             f"Floor: max(operations / {product / 1e12:.3g} TFLOP/s, bytes / {copy / 1e12:.3g} TB/s), both measured in"
             f" this run. Eager: the published networks in plain PyTorch, {config['eager']}."
         )
+    if any(row["turns"] == 1 for row in found["figures"]):
+        said.append("Where there was one turn only, it found everything cold: compare nothing by it.")
     return said
 
 
