@@ -7,6 +7,7 @@ engine cannot be recorded as a graph the same work is put on the stream each tim
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from engines.stage import Stage
 
 _log = logging.getLogger(__name__)
+_NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING: what others do on the default stream must not spoil a recording, nor be spoilt by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ def import_tensorrt() -> Any:
     """TensorRT. Raises BackendError where it is not installed or its libraries are not."""
     try:
         import tensorrt
-    except ImportError as error:
-        found = "TensorRT is not installed" if error.name == "tensorrt" else f"TensorRT does not load: {error}"
+    except (ImportError, OSError) as error:
+        absent = getattr(error, "name", None) == "tensorrt"
+        found = "TensorRT is not installed" if absent else f"TensorRT does not load: {_line(error)}"
         raise BackendError(found, cure="python -m pip install -e '.[tensorrt]'") from None
     return tensorrt
 
@@ -52,7 +56,8 @@ def import_driver() -> Any:
     try:
         import pycuda.driver as driver
     except ImportError as error:
-        found = "PyCUDA is not installed" if (error.name or "").startswith("pycuda") else f"PyCUDA fails: {error}"
+        absent = (error.name or "").startswith("pycuda")
+        found = "PyCUDA is not installed" if absent else f"PyCUDA does not load: {_line(error)}"
         raise BackendError(found, cure="python -m pip install -e '.[tensorrt]'") from None
     try:
         driver.init()
@@ -60,7 +65,7 @@ def import_driver() -> Any:
             raise BackendError("the NVIDIA driver sees no GPU", cure="see nvidia-smi, or choose --backend torch")
     except driver.Error as error:
         raise BackendError(
-            f"CUDA does not start: {error}", cure="see nvidia-smi, or choose --backend torch --device cpu"
+            f"CUDA does not start: {_line(error)}", cure="see nvidia-smi, or choose --backend torch --device cpu"
         ) from None
     return driver
 
@@ -71,10 +76,21 @@ def this_machine() -> Machine:
     with contextlib.suppress(BackendError):
         version = str(import_tensorrt().__version__)
     with contextlib.suppress(BackendError):
-        device = import_driver().Device(0)
-        gpu = str(device.name())
-        capability = ".".join(map(str, device.compute_capability()))
+        driver = import_driver()
+        with _failures(driver):
+            device = driver.Device(0)
+            gpu, capability = str(device.name()), ".".join(map(str, device.compute_capability()))
     return Machine(version, gpu, capability)
+
+
+@functools.cache
+def _primary_context(driver: Any) -> Any:
+    """The GPU's own context, which every library shares, kept until the process ends.
+
+    PyCUDA does not give it back on another thread than the one that asked for it, and where it does, leaves it current
+    there: whoever used CUDA on that thread next would meet a context that is gone.
+    """
+    return driver.Device(0).retain_primary_context()
 
 
 class TensorrtBackend:
@@ -104,30 +120,49 @@ class TensorrtBackend:
         self._driver = driver
         self._graph: cudagraph.Graph | None = None
         self._capturable = True
+        self._host: dict[str, Array] = {}
         self._memory: dict[str, Any] = {}
-        self._context: Any = None
+        self._keep: set[str] = set()
+        self._answers: dict[str, Array] = {}
+        self._stream: Any = None
+        self._done: Any = None
+        self._runtime: Any = None
+        self._engine: Any = None
         self._execution: Any = None
-        device = driver.Device(0)
-        self.name = f"tensorrt on {device.name()}, {precision}"
-        self._context = device.retain_primary_context()
+        self._context: Any = None
+        with _failures(driver):
+            self.name = f"tensorrt on {driver.Device(0).name()}, {precision}"
+            self._context = _primary_context(driver)
         try:
             with self._current():
-                self._runtime = tensorrt.Runtime(_logger(tensorrt))
-                self._engine = self._runtime.deserialize_cuda_engine(content)
-                if self._engine is None:
-                    raise BackendError(f"TensorRT cannot load the engine of {asked.name}", cure=rebuild)
-                _compare(tensorrt, self._engine, asked, rebuild)
-                self._execution = self._engine.create_execution_context()
-                if self._execution is None:
-                    raise BackendError(
-                        f"the GPU has no memory left for {asked.name}", cure="close what else uses it: see nvidia-smi"
-                    )
-                self._stream = driver.Stream()
+                self._load(tensorrt, asked, content, rebuild)
+                self._stream = driver.Stream(_NON_BLOCKING)
                 self._done = driver.Event(driver.event_flags.BLOCKING_SYNC | driver.event_flags.DISABLE_TIMING)
                 self._allocate()
         except BaseException:
             self.close()
             raise
+
+    def _load(self, tensorrt: Any, asked: Asked, content: bytes, rebuild: str) -> None:
+        """The engine, and what runs it."""
+        words = listener(tensorrt)
+        try:
+            self._runtime = tensorrt.Runtime(words)
+            self._engine = self._runtime.deserialize_cuda_engine(content)
+        except (TypeError, RuntimeError) as error:  # pybind's answer to a null pointer
+            raise BackendError(
+                f"TensorRT does not start: {words.last or _line(error)}", cure="see nvidia-smi, and update the driver"
+            ) from None
+        if self._engine is None:
+            why = words.last or "it does not say why"
+            cure = "close what else uses the GPU: see nvidia-smi" if "memory" in why.lower() else rebuild
+            raise BackendError(f"TensorRT cannot load the engine of {asked.name}: {why}", cure=cure)
+        _compare(tensorrt, self._engine, asked, rebuild)
+        self._execution = self._engine.create_execution_context()
+        if self._execution is None:
+            raise BackendError(
+                f"the GPU has no memory left for {asked.name}", cure="close what else uses it: see nvidia-smi"
+            )
 
     def keep(self, name: str, array: Array) -> None:
         """See Backend."""
@@ -162,44 +197,38 @@ class TensorrtBackend:
         if self._context is None:
             return
         # what a lost GPU held is gone with it, and says so
-        with contextlib.suppress(self._driver.Error), self._current():
+        with contextlib.suppress(BackendError), self._current():
             self._drop_graph(current=True)
             self._execution = self._engine = self._runtime = None
             for memory in self._memory.values():
                 memory.free()
+            # PyCUDA lets go of these only where their context is current
+            self._host, self._answers = {}, {}
+            self._stream = self._done = None
         self._memory = {}
-        self._context.detach()
         self._context = None
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[None]:
         """The GPU's context in this thread, and its failures in words."""
-        driver = self._driver
-        try:
+        with _failures(self._driver):
             self._context.push()
             try:
                 yield
             finally:
-                driver.Context.pop()
-        except driver.MemoryError as error:
-            raise BackendError("the GPU is out of memory", cure="close what else uses it: see nvidia-smi") from error
-        except driver.Error as error:
-            raise BackendError(f"the GPU fails: {error}", cure="see nvidia-smi, then start again") from error
-        except cudagraph.GraphError as error:
-            raise BackendError(f"the GPU fails: {error}", cure="see nvidia-smi, then start again") from error
+                self._driver.Context.pop()
 
     def _allocate(self) -> None:
         """Every buffer that there will be, on the GPU and in pinned memory."""
         driver = self._driver
-        self._host: dict[str, Array] = {}
-        self._keep: set[str] = set()
         for spec in (*self.inputs, *self.outputs):
             host = driver.pagelocked_zeros(spec.shape, np.dtype(spec.dtype))
             memory = driver.mem_alloc(host.nbytes)
-            driver.memcpy_htod(memory, host)
             self._host[spec.name], self._memory[spec.name] = host, memory
+            driver.memcpy_htod_async(memory, host, self._stream)
             if not self._execution.set_tensor_address(spec.name, int(memory)):
                 raise BackendError(f"TensorRT does not take a buffer for {spec.name}", cure="build the engine again")
+        self._stream.synchronize()
         self._answers = {spec.name: self._host[spec.name] for spec in self.outputs}
 
     def _enqueue(self) -> None:
@@ -222,9 +251,11 @@ class TensorrtBackend:
             cudagraph.begin(library, self._stream.handle)
             try:
                 self._enqueue()
-            finally:
-                graph = cudagraph.end(library, self._stream.handle)
-            self._graph = graph
+            except BaseException:
+                with contextlib.suppress(cudagraph.GraphError):
+                    cudagraph.end(library, self._stream.handle).close()
+                raise
+            self._graph = cudagraph.end(library, self._stream.handle)
         except (cudagraph.GraphError, BackendError, self._driver.Error) as error:
             self._capturable = False
             _log.info("no CUDA graph for this engine (%s): its work is put on the stream each time", error)
@@ -241,18 +272,43 @@ class TensorrtBackend:
             graph.close()
 
 
-def _logger(tensorrt: Any) -> Any:
-    """TensorRT's own words at the level of a warning, where nobody has asked for more."""
-    return tensorrt.Logger(tensorrt.Logger.ERROR)
+@contextlib.contextmanager
+def _failures(driver: Any) -> Iterator[None]:
+    """Has the GPU's failures said in one line."""
+    try:
+        yield
+    except driver.MemoryError as error:
+        raise BackendError("the GPU is out of memory", cure="close what else uses it: see nvidia-smi") from error
+    except (driver.Error, cudagraph.GraphError) as error:
+        raise BackendError(f"the GPU fails: {_line(error)}", cure="see nvidia-smi, then start again") from error
+
+
+def listener(tensorrt: Any) -> Any:
+    """A logger that prints nothing and has TensorRT's last error in ``last``, to be told in one line."""
+
+    class Listener(tensorrt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            tensorrt.ILogger.__init__(self)
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= tensorrt.ILogger.Severity.ERROR:
+                self.last = (message.strip().splitlines() or [""])[0][:300]
+
+    return Listener()
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _compare(tensorrt: Any, engine: Any, asked: Asked, rebuild: str) -> None:
     """Raise BackendError where an engine's tensors are not those asked for."""
-    wanted = {spec.name: (tuple(spec.shape), np.dtype(spec.dtype)) for spec in (*asked.inputs, *asked.outputs)}
+    wanted = {spec.name: (tuple(spec.shape), spec.dtype) for spec in (*asked.inputs, *asked.outputs)}
     found = {}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
-        found[name] = (tuple(engine.get_tensor_shape(name)), np.dtype(tensorrt.nptype(engine.get_tensor_dtype(name))))
+        found[name] = (tuple(engine.get_tensor_shape(name)), dtype_name(tensorrt, engine.get_tensor_dtype(name)))
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise BackendError(
@@ -261,5 +317,13 @@ def _compare(tensorrt: Any, engine: Any, asked: Asked, rebuild: str) -> None:
             )
 
 
-def _tensor(what: tuple[tuple[int, ...], np.dtype[Any]] | None) -> str:
-    return "nothing" if what is None else f"{what[1].name} {'x'.join(map(str, what[0]))}"
+def dtype_name(tensorrt: Any, kind: Any) -> str:
+    """NumPy's name of one of TensorRT's types; of those that NumPy has not, TensorRT's."""
+    try:
+        return np.dtype(tensorrt.nptype(kind)).name
+    except TypeError:
+        return str(kind)
+
+
+def _tensor(what: tuple[tuple[int, ...], str] | None) -> str:
+    return "nothing" if what is None else f"{what[1]} {'x'.join(map(str, what[0]))}"

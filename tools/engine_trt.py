@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from engines.errors import BackendError
-from engines.tensorrt_backend import Asked, import_tensorrt
+from engines.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
 from realtime.interrupts import Interrupts
 
 VOLUMES_SINCE = (11, 2)
@@ -53,7 +52,7 @@ def build(path: Path, asked: Asked, options: Options, timing: Path, console: Con
     file does not parse, is another network, or is not built; KeyboardInterrupt where the person has had enough.
     """
     tensorrt = import_tensorrt()
-    words = _words(tensorrt)
+    words = listener(tensorrt)
     try:
         builder = tensorrt.Builder(words)
         network = builder.create_network(_flags(tensorrt))
@@ -110,8 +109,8 @@ def _compare(tensorrt: Any, network: Any, asked: Asked) -> None:
     found = [network.get_input(index) for index in range(network.num_inputs)]
     answers = [network.get_output(index) for index in range(network.num_outputs)]
     for kind, specs, tensors in (("input", asked.inputs, found), ("output", asked.outputs, answers)):
-        wanted = [(spec.name, spec.shape, np.dtype(spec.dtype)) for spec in specs]
-        have = [(each.name, tuple(each.shape), np.dtype(tensorrt.nptype(each.dtype))) for each in tensors]
+        wanted = [(spec.name, spec.shape, spec.dtype) for spec in specs]
+        have = [(each.name, tuple(each.shape), dtype_name(tensorrt, each.dtype)) for each in tensors]
         for one, other in zip(sorted(wanted), sorted(have), strict=False):
             if one != other:
                 raise BackendError(
@@ -121,8 +120,8 @@ def _compare(tensorrt: Any, network: Any, asked: Asked) -> None:
             raise BackendError(f"{asked.name} has {len(have)} {kind}s, not {len(wanted)}", cure="export it again")
 
 
-def _said(tensor: tuple[str, tuple[int, ...], np.dtype[Any]]) -> str:
-    return f"{tensor[0]} {tensor[2].name} {'x'.join(map(str, tensor[1]))}"
+def _said(tensor: tuple[str, tuple[int, ...], str]) -> str:
+    return f"{tensor[0]} {tensor[2]} {'x'.join(map(str, tensor[1]))}"
 
 
 def _use_timings(config: Any, path: Path) -> None:
@@ -149,21 +148,6 @@ def _keep_timings(config: Any, path: Path) -> None:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
-
-
-def _words(tensorrt: Any) -> Any:
-    """A logger that keeps the last error, to be told in one line."""
-
-    class Words(tensorrt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            tensorrt.ILogger.__init__(self)
-            self.last = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= tensorrt.ILogger.Severity.ERROR:
-                self.last = message.strip().splitlines()[0][:300]
-
-    return Words()
 
 
 def _monitor(tensorrt: Any, bar: _Bar, interrupts: Interrupts) -> Any:
