@@ -34,7 +34,6 @@ from engines.enginecache import (
     engines_home,
     entries,
     misfit,
-    read,
     write,
 )
 from engines.errors import BackendError, UsageError
@@ -121,7 +120,7 @@ def main(
         return
     if not model:
         raise UsageError("no model is named", cure=f"name one of {', '.join(FAMILIES)}, or an ONNX file; or --list")
-    say = (lambda line: console.print(line, highlight=False)) if as_json else (lambda line: print(line, flush=True))
+    say = (lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)) if as_json else (lambda line: print(line, flush=True))
     command = "python -m tools.build_engine " + shlex.join(sys.argv[1:])
     options = engine_trt.Options(workspace, level, tf32=precision != "fp32")
     wish = Wish(options, folder, check, onnx_only, command, console, say)
@@ -130,6 +129,7 @@ def main(
             engine_trt.version()  # before anything takes long
             if has_cuda():
                 import_driver()
+        _ready(folder)
         with tempfile.TemporaryDirectory(prefix="reenact-engine-") as scratch:
             if model in FAMILIES:
                 kept = tuple(fp32 or ())
@@ -259,7 +259,6 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
     began = time.monotonic()
     source = job.make(scratch)
     slim = (wish.out if wish.onnx_only else scratch) / f"{job.name}.onnx"
-    _ready(wish.out)
     before, after = simplify(source, slim)
     digest = _sha256(slim)
     wish.say(
@@ -310,7 +309,7 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
     path = write(wish.out, f"{job.name}-{_place(machine)}", built.engine, sidecar)
     timed = "not timed: there is no GPU here, and it runs nowhere" if median is None else f"{median:.2f} ms"
     wish.say(f"{job.asked.name}: built in {built.seconds:.1f} s, {timed}\n  {path}")
-    return {"engine": str(path), **sidecar.model_dump(mode="json")}
+    return {"file": str(path), **sidecar.model_dump(mode="json")}
 
 
 def _ready(folder: Path) -> None:
@@ -330,10 +329,16 @@ def _place(machine: Machine) -> str:
 
 def _tolerance(job: Job, compared: Compared, by: str, allowed: float, wish: Wish) -> Tolerance:
     """Say how far off answers are, and refuse what is too far."""
-    worst = f", worst layer {compared.worst} ({compared.worst_mean:.1e})" if compared.worst else ""
+    share = "overflows" if compared.worst_mean is None else f"{compared.worst_mean:.1e}"
+    worst = f", worst layer {compared.worst} ({share})" if compared.worst else ""
     wish.say(f"{job.asked.name}: {by}: mean {compared.mean:.1e}, max {compared.max:.1e} of its scale{worst}")
     if not compared.mean <= allowed:
-        cure = f"--fp32 {compared.worst}" if compared.worst and job.recipe.precision != "fp32" else "--precision fp32"
+        if not job.network:
+            cure = "export it in float32, or --no-check"
+        elif job.recipe.precision == "fp32":
+            cure = "try another --opset or --grid-sample"
+        else:
+            cure = f"--fp32 {compared.worst}" if compared.worst else "--precision fp32"
         raise BackendError(
             f"{job.asked.name} is {compared.mean:.1%} off on average in {job.recipe.precision}{worst}; "
             f"{allowed:.1%} is allowed, and nothing is kept",
@@ -394,7 +399,7 @@ def _list(folder: Path, *, as_json: bool) -> None:
         return
     print(f"in {folder}:")
     for entry in found:
-        wrong = entry.wrong or _fits(entry, machine)
+        wrong = _unfit(entry, machine)
         print(f"\n{entry.path.name}  {entry.size / 1e6:.0f} MB")
         if entry.sidecar is not None:
             side = entry.sidecar
@@ -404,16 +409,21 @@ def _list(folder: Path, *, as_json: bool) -> None:
         print(f"  {'does not fit: ' + wrong if wrong else 'fits this machine'}")
 
 
-def _fits(entry: Entry, machine: Machine) -> str:
-    """Why an engine is of no use here, as far as can be told without loading it."""
-    side = read(entry.path)
-    if _sha256(entry.path) != side.engine_sha256:
+def _unfit(entry: Entry, machine: Machine) -> str:
+    """Why an engine is of no use here, as far as can be told without loading it; empty where it is."""
+    if entry.sidecar is None:
+        return entry.wrong
+    try:
+        digest = _sha256(entry.path)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if digest != entry.sidecar.engine_sha256:
         return "it is truncated or changed: build it again"
-    return misfit(side, machine)
+    return misfit(entry.sidecar, machine)
 
 
 def _listed(entry: Entry, machine: Machine) -> dict[str, Any]:
-    wrong = entry.wrong or _fits(entry, machine)
+    wrong = _unfit(entry, machine)
     side = {} if entry.sidecar is None else entry.sidecar.model_dump(mode="json")
     return {"file": str(entry.path), "bytes": entry.size, "fits": not wrong, "why_not": wrong or None, **side}
 
