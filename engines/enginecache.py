@@ -29,7 +29,7 @@ _LARGEST_SIDECAR = 1 << 20
 class Tensor(BaseModel):
     """An input or output of an engine."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     shape: list[int]
@@ -44,7 +44,7 @@ class Tensor(BaseModel):
 class Tolerance(BaseModel):
     """How far answers lay from the reference's, as shares of the reference's scale."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     by: str
     """What answered, and what it was compared with."""
@@ -59,7 +59,7 @@ class Tolerance(BaseModel):
 class Sidecar(BaseModel):
     """What an engine is, and where it fits."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     version: Literal[1] = 1
     model: str
@@ -131,7 +131,8 @@ def misfit(sidecar: Sidecar, machine: Machine) -> str:
         return f"it was built by TensorRT {sidecar.tensorrt}, and {machine.tensorrt} is installed"
     if machine.gpu is None:
         return f"it was built for {sidecar.gpu}, and there is no GPU here"
-    if sidecar.compute_capability != machine.compute_capability:
+    # TensorRT warns that an engine of another model may run slowly or wrongly, even of the same capability
+    if (sidecar.gpu, sidecar.compute_capability) != (machine.gpu, machine.compute_capability):
         return (
             f"it was built for {sidecar.gpu} (compute capability {sidecar.compute_capability}), "
             f"and this is {machine.gpu} ({machine.compute_capability})"
@@ -140,7 +141,7 @@ def misfit(sidecar: Sidecar, machine: Machine) -> str:
 
 
 def write(folder: Path, name: str, engine: bytes | memoryview, sidecar: Sidecar) -> Path:
-    """Put an engine and its sidecar into a folder: both whole, or none.
+    """Put an engine and its sidecar into a folder: both whole, or none, and what was there before stays.
 
     The sidecar comes last: an engine without one is not looked at. Raises BackendError where there is no room.
     """
@@ -148,10 +149,14 @@ def write(folder: Path, name: str, engine: bytes | memoryview, sidecar: Sidecar)
     beside = path.with_suffix(".json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # one of an earlier build must not vouch for the new engine, nor the other way round
-        beside.unlink(missing_ok=True)
-        _put(path, engine)
-        _put(beside, (sidecar.model_dump_json(indent=2) + "\n").encode())
+        with (
+            _partial(path, engine) as first,
+            _partial(beside, (sidecar.model_dump_json(indent=2) + "\n").encode()) as last,
+        ):
+            # the one of an earlier build must not vouch for the new engine
+            beside.unlink(missing_ok=True)
+            os.replace(first, path)
+            os.replace(last, beside)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             need = f"the engine needs {len(engine) / 1e6:.0f} MB"
@@ -162,12 +167,14 @@ def write(folder: Path, name: str, engine: bytes | memoryview, sidecar: Sidecar)
     return path
 
 
-def _put(path: Path, content: bytes | memoryview) -> None:
+@contextlib.contextmanager
+def _partial(path: Path, content: bytes | memoryview) -> Iterator[str]:
+    """The content in a file beside ``path`` for as long as the block runs, which may rename it."""
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.replace(partial, path)
+        yield partial
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
@@ -176,7 +183,10 @@ def _put(path: Path, content: bytes | memoryview) -> None:
 def entries(folder: Path) -> Iterator[Entry]:
     """Every engine of a folder, by name, whether its sidecar can be read or not."""
     for path in sorted(folder.glob("*.engine")):
-        size = path.stat().st_size
+        try:
+            size = path.stat().st_size
+        except OSError:  # removed meanwhile
+            continue
         try:
             yield Entry(path, size, read(path))
         except BackendError as error:
@@ -215,7 +225,7 @@ def load(folder: Path, network: str, stage: str, machine: Machine, rebuild: str)
     for entry, sidecar in whole:
         wrong = misfit(sidecar, machine)
         if not wrong:
-            return _whole(entry, sidecar, rebuild), sidecar
+            return _whole(entry.path, sidecar, rebuild), sidecar
         refusals.append(f"the engine {entry.path.name} does not fit: {wrong}")
     refusals += [entry.wrong for entry in found if entry.sidecar is None and entry.path.name.startswith(f"{stage}-")]
     if refusals:
@@ -223,11 +233,12 @@ def load(folder: Path, network: str, stage: str, machine: Machine, rebuild: str)
     raise BackendError(f"there is no engine for {stage} with these weights in {folder}", cure=rebuild)
 
 
-def _whole(entry: Entry, sidecar: Sidecar, rebuild: str) -> bytes:
+def _whole(path: Path, sidecar: Sidecar, rebuild: str) -> bytes:
+    """An engine as it was built. Raises BackendError where it cannot be read, or is truncated or changed."""
     try:
-        content = entry.path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
-        raise BackendError(f"{entry.path} cannot be read: {error.strerror}", cure=rebuild) from None
+        raise BackendError(f"{path} cannot be read: {error.strerror}", cure=rebuild) from None
     if hashlib.sha256(content).hexdigest() != sidecar.engine_sha256:
-        raise BackendError(f"{entry.path} is not the engine that was built: it is truncated or changed", cure=rebuild)
+        raise BackendError(f"{path} is not the engine that was built: it is truncated or changed", cure=rebuild)
     return content

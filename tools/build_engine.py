@@ -120,7 +120,11 @@ def main(
         return
     if not model:
         raise UsageError("no model is named", cure=f"name one of {', '.join(FAMILIES)}, or an ONNX file; or --list")
-    say = (lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)) if as_json else (lambda line: print(line, flush=True))
+    say = (
+        (lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+        if as_json
+        else (lambda line: print(line, flush=True))
+    )
     command = "python -m tools.build_engine " + shlex.join(sys.argv[1:])
     options = engine_trt.Options(workspace, level, tf32=precision != "fp32")
     wish = Wish(options, folder, check, onnx_only, command, console, say)

@@ -21,6 +21,16 @@ from engines.types import TensorSpec
 
 _LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization"))
 """The operators whose answers are compared one by one."""
+_EDGES = {
+    "FLOAT": "float32",
+    "FLOAT16": "float16",
+    "INT64": "int64",
+    "INT32": "int32",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
+"""What both TensorRT and NumPy can have as inputs and outputs: ONNX's names and NumPy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class Compared:
     max: float
     worst: str | None = None
     worst_mean: float | None = None
+    """None where it is no number: half precision overflows in that layer, and recovers after it."""
 
 
 def simplify(path: Path, out: Path) -> tuple[int, int]:
@@ -46,7 +57,10 @@ def simplify(path: Path, out: Path) -> tuple[int, int]:
             "onnxslim is not installed", cure="python -m pip install -c constraints.txt -e '.[neural]'"
         ) from None
     model = onnx.load(path)
-    slim = onnxslim.slim(model)
+    try:
+        slim = onnxslim.slim(model)
+    except Exception as error:  # whatever it stumbles over in somebody's file
+        raise BackendError(f"{path.name} cannot be simplified: {_line(error)}", cure="export it another way") from error
     try:
         onnx.save(slim, out)
         onnx.checker.check_model(str(out), full_check=True)
@@ -85,6 +99,8 @@ def describe(path: Path) -> Described:
     stored = {each.name for each in model.graph.initializer}
     inputs = tuple(_spec(onnx, value, path) for value in model.graph.input if value.name not in stored)
     outputs = tuple(_spec(onnx, value, path) for value in model.graph.output)
+    if not inputs or not outputs:
+        raise BackendError(f"{path} takes nothing, or answers nothing", cure="export it again")
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     return Described(inputs, outputs, opset, _precision(onnx, model))
 
@@ -107,12 +123,17 @@ def _precision(onnx: Any, model: Any) -> Precision:
 def _spec(onnx: Any, value: Any, path: Path) -> TensorSpec:
     kind = value.type.tensor_type
     sizes = [each.dim_value if each.HasField("dim_value") else 0 for each in kind.shape.dim]
-    if not all(size > 0 for size in sizes):
-        open_ = ", ".join(each.dim_param or str(each.dim_value or "?") for each in kind.shape.dim)
+    if not kind.HasField("shape") or not all(size > 0 for size in sizes):
+        open_ = ", ".join(each.dim_param or str(each.dim_value or "?") for each in kind.shape.dim) or "?"
         raise BackendError(
             f"{path.name}: {value.name} has sizes left open: ({open_})", cure="export it again with every size fixed"
         )
-    return TensorSpec(value.name, tuple(sizes), str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+    found = onnx.TensorProto.DataType.Name(kind.elem_type)
+    if found not in _EDGES:
+        raise BackendError(
+            f"{path.name}: {value.name} is {found.lower()}", cure=f"export it as one of {', '.join(_EDGES.values())}"
+        )
+    return TensorSpec(value.name, tuple(sizes), _EDGES[found])
 
 
 def compare_stage(path: Path, stage: Stage, feeds: Feeds, precision: Precision) -> Compared:
@@ -133,7 +154,8 @@ def compare_stage(path: Path, stage: Stage, feeds: Feeds, precision: Precision) 
             called[name] += 1
             answer, expected = answers[tensors[name]], output.detach().numpy()
             if called[name] == 1 and answer.shape == expected.shape:
-                off[name], _ = distance(answer, expected)
+                mean, _ = distance(answer, expected)
+                off[name] = mean if np.isfinite(mean) else float("inf")
             else:
                 off.pop(name, None)
 
@@ -149,7 +171,7 @@ def compare_stage(path: Path, stage: Stage, feeds: Feeds, precision: Precision) 
     reference = {spec.name: tensor.numpy() for spec, tensor in zip(stage.outputs, expected, strict=True)}
     mean, most = farthest(answers, reference)
     worst = max(off, key=off.__getitem__, default=None)
-    return Compared(mean, most, worst, None if worst is None else off[worst])
+    return Compared(mean, most, worst, None if worst is None or not np.isfinite(off[worst]) else off[worst])
 
 
 def farthest(answers: Feeds, reference: Feeds) -> tuple[float, float]:
@@ -221,7 +243,12 @@ def run(model: Any, feeds: Feeds, label: str, also: list[str] | None = None) -> 
 def noise(specs: tuple[TensorSpec, ...], seed: int = 7) -> dict[str, Array]:
     """Inputs for a network of which nothing is known."""
     rng = np.random.default_rng(seed)
-    return {spec.name: rng.normal(0, 0.5, spec.shape).astype(spec.dtype) for spec in specs}
+
+    def drawn(spec: TensorSpec) -> Array:
+        whole = np.dtype(spec.dtype).kind != "f"  # what whole numbers mean is not known: 0 and 1 are the safest
+        return rng.integers(0, 2, spec.shape) if whole else rng.normal(0, 0.5, spec.shape)
+
+    return {spec.name: drawn(spec).astype(spec.dtype) for spec in specs}
 
 
 def _line(error: Exception) -> str:

@@ -62,7 +62,9 @@ def build(path: Path, asked: Asked, options: Options, timing: Path, console: Con
         ) from None
     parser = tensorrt.OnnxParser(network, words)
     if not parser.parse_from_file(str(path)):
-        raise BackendError(f"TensorRT cannot parse {path.name}: {_parse_error(parser)}", cure="try another --opset")
+        raise BackendError(
+            f"TensorRT cannot parse {path.name}: {_parse_error(parser)}", cure="export it with another --opset"
+        )
     _compare(tensorrt, network, asked)
     config = builder.create_builder_config()
     config.builder_optimization_level = options.level
