@@ -90,7 +90,7 @@ def test_the_report_has_a_line_for_each_part_and_its_exit_code_follows(
     with pytest.raises(SystemExit) as left:
         run_app(doctor.app, "python -m tools.doctor", ["--json"])
     findings = json.loads(capsys.readouterr().out)
-    assert not own_cache.exists()
+    assert not (own_cache / "reenact").exists()
     about = {finding["about"] for finding in findings}
     assert {"Python", "packages", "OpenCV"} <= about
     problems = [finding for finding in findings if finding["state"] == "problem"]
@@ -98,3 +98,18 @@ def test_the_report_has_a_line_for_each_part_and_its_exit_code_follows(
     if not problems:
         assert {"tracker", "camera", "virtual camera", "recording", "GPU", "TensorRT", "terminal"} <= about
     assert all(finding["cure"] for finding in problems)
+
+
+def test_tensorrt_is_told_with_what_it_still_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    installed: dict[str, str] = {}
+    monkeypatch.setattr(doctor, "_version", installed.get)
+    assert "not installed" in doctor.tensorrt().text
+    installed["tensorrt"] = "11.4"
+    assert ("not PyCUDA" in doctor.tensorrt().text, "[tensorrt]" in doctor.tensorrt().cure) == (True, True)
+    installed["pycuda"] = "2026.1"
+    assert "build_engine" in doctor.tensorrt().cure
+    engine = tmp_path / "reenact" / "engines" / "frame.engine"
+    engine.parent.mkdir(parents=True)
+    engine.write_bytes(b"damaged")
+    assert "no engine" in doctor.tensorrt().text

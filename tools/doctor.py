@@ -25,7 +25,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from engines.enginecache import engines_home, entries, misfit
 from engines.errors import ReenactError, SinkError, SourceError
+from engines.tensorrt_backend import this_machine
 from realtime.modelfiles import MODELS, find, model
 from tools.command import new_app, run_app
 
@@ -197,7 +199,7 @@ def virtual_camera() -> Finding:
     try:
         device = VirtualCamera(None, size=(640, 360), fps=30)
     except SinkError as error:
-        return Finding("virtual camera", State.NOTE, f"{error}; ten seconds are recorded instead", error.cure)
+        return Finding("virtual camera", State.NOTE, f"{error}; the page shows the result", error.cure)
     device.close()
     return Finding("virtual camera", State.OK, device.name)
 
@@ -246,11 +248,18 @@ def gpu() -> Finding:
 
 
 def tensorrt() -> Finding:
-    """NVIDIA's inference engine. The mesh generator needs none."""
-    version = _version("tensorrt")
+    """NVIDIA's inference engine, and the engines built for it. The mesh generator needs none."""
+    version, pycuda = _version("tensorrt"), _version("pycuda")
     if version is None:
         return Finding("TensorRT", State.NOTE, "not installed; the mesh generator does not need it")
-    return Finding("TensorRT", State.OK, version)
+    if pycuda is None:
+        return Finding("TensorRT", State.NOTE, f"{version}, but not PyCUDA", "python -m pip install -e '.[tensorrt]'")
+    machine = this_machine()
+    fitting = [entry for entry in entries(engines_home()) if entry.sidecar and not misfit(entry.sidecar, machine)]
+    if not fitting:
+        build = "python -m tools.build_engine liveportrait"
+        return Finding("TensorRT", State.NOTE, f"{version}, and no engine built for this machine", build)
+    return Finding("TensorRT", State.OK, f"{version}, {len(fitting)} engines for this machine")
 
 
 def terminal() -> Finding:
