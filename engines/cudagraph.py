@@ -12,6 +12,15 @@ from typing import Any
 
 _THREAD_LOCAL = 1
 """CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do with the GPU meanwhile does not spoil the recording."""
+_CALLS = (
+    "cuStreamBeginCapture_v2",
+    "cuStreamEndCapture",
+    "cuGraphInstantiateWithFlags",
+    "cuGraphDestroy",
+    "cuGraphLaunch",
+    "cuGraphExecDestroy",
+)
+"""What is used of the library; the third is the last to have come, with CUDA 11.4."""
 
 
 class GraphError(RuntimeError):
@@ -19,12 +28,16 @@ class GraphError(RuntimeError):
 
 
 def open_driver() -> Any:
-    """The driver's library. Raises GraphError where there is none."""
+    """The driver's library. Raises GraphError where there is none, or one that is too old."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
-        return ctypes.CDLL(name)
+        library = ctypes.CDLL(name)
     except OSError as error:
         raise GraphError(f"no {name}: {error}") from None
+    for call in _CALLS:
+        if not hasattr(library, call):
+            raise GraphError(f"{name} has no {call}")
+    return library
 
 
 class Graph:
