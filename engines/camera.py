@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.compiled import compiled
 from engines.head import turn_angles
 from engines.procrustes import similarity
 from engines.topology import RIGID, RIGID_CANONICAL, RIGID_WEIGHTS
@@ -35,7 +35,7 @@ def seen_turn(pixels: Points, size: tuple[int, int]) -> NDArray[np.float32]:
     return turn_angles(_rotation(pixels, RIGID, RIGID_CANONICAL, RIGID_WEIGHTS, width, height, unit))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _rotation(pixels: Any, rigid: Any, canonical: Any, weights: Any, width: int, height: int, unit: float) -> Any:
     """(3, 3) float64. ``unit``: the size of a pixel on a picture held one unit in front of the camera."""
     middle = 0.0

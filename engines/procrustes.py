@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from engines.compiled import compiled
 
 _SWEEPS = 12
 """Jacobi sweeps over a 4x4 matrix; six reach the precision of a double, whatever the points."""
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def similarity(target: Any, source: Any, weights: Any) -> Any:
     """Fit ``target = scale * rotation @ source + origin`` by weighted least squares.
 
@@ -48,7 +49,7 @@ def similarity(target: Any, source: Any, weights: Any) -> Any:
     return rotation, scale, origin
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _rotation(m: Any) -> Any:
     """The proper rotation R with the largest trace of ``R.T @ m``, by the largest eigenvector of Horn's matrix."""
     a = np.empty((4, 4))

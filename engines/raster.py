@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from engines.compiled import compiled
 
 Floats = NDArray[np.float32]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: int, backward: Any, depth: Any) -> None:
     """Rasterise a mesh into a backward map, nearest first.
 
@@ -62,7 +63,7 @@ def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: 
                 wc += wc_dx
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def lay_over(out: Any, layer: Any, cover: Any, left: int, top: int) -> None:
     """Blend a layer over a picture.
 
@@ -79,7 +80,7 @@ def lay_over(out: Any, layer: Any, cover: Any, left: int, top: int) -> None:
                 out[top + y, left + x, c] = under + ((int(layer[y, x, c]) - under) * share + 127) // 255
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+@compiled(fastmath=True, inline="always")
 def _sample(image: Any, x: float, y: float, channel: int) -> Any:
     """Bilinear, clamped to the picture."""
     height, width = image.shape[0], image.shape[1]
@@ -92,7 +93,7 @@ def _sample(image: Any, x: float, y: float, channel: int) -> Any:
     return top * (1 - fy) + bottom * fy
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+@compiled(fastmath=True, inline="always")
 def _look_up(table: Any, at: float) -> Any:
     """Linear between the entries of a table over [0, 1]."""
     last = table.shape[0] - 1
@@ -102,14 +103,14 @@ def _look_up(table: Any, at: float) -> Any:
     return table[index] * (1 - part) + table[index + 1] * part
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, inline="always")
+@compiled(fastmath=True, inline="always")
 def _ramp(x: float) -> float:
     """Smooth step from 0 at 0 to 1 at 1."""
     x = min(max(x, 0.0), 1.0)
     return x * x * (3 - 2 * x)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) -> None:
     """Sample one edge of a lens (see ``lens_box``) at even steps between its corners.
 
@@ -144,7 +145,7 @@ def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) 
         left = here
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def lens_box(lens: Any, upper: Any, lower: Any, width: int, height: int, margin: float) -> tuple[int, int, int, int]:
     """The pixels that a lens may touch: left, top, right, bottom, the last two exclusive.
 
@@ -169,7 +170,7 @@ def lens_box(lens: Any, upper: Any, lower: Any, width: int, height: int, margin:
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def draw_eye(
     out: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, own_lower: Any,
     to_own: Any, iris: Any, gaze: Any, stretch: float, closure: float, feather: float,
@@ -229,7 +230,7 @@ def draw_eye(
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def draw_lashes(
     out: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, opacity: float, reach: float
 ) -> None:
@@ -263,7 +264,7 @@ def draw_lashes(
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def draw_mouth_from(
     out: Any, lens: Any, upper: Any, lower: Any, driving: Any, its_lens: Any, its_upper: Any, its_lower: Any,
     tint: Any, opacity: float, feather: float,
@@ -299,7 +300,7 @@ def draw_mouth_from(
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def paint_mouth(
     out: Any,
     lens: Any,

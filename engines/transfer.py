@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.compiled import compiled
 from engines.topology import (
     BROWS,
     CHIN,
@@ -76,7 +76,7 @@ def _width(shape: Points, ends: NDArray[np.intp]) -> float:
     return max(math.dist(shape[ends[0]].tolist(), shape[ends[1]].tolist()), 1e-6)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _eye_widths(shape: Any) -> Any:
     """(2,) float32, never 0."""
     widths = np.empty(2, np.float32)
@@ -88,7 +88,7 @@ def _eye_widths(shape: Any) -> Any:
     return widths
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _openings(shape: Any) -> Any:
     """Mean gap of each eye's lids over its width, (2,) float32."""
     openings = _eye_widths(shape)
@@ -100,7 +100,7 @@ def _openings(shape: Any) -> Any:
     return openings
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _gaze(shape: Any) -> Any:
     """Where each iris is between the corners of its eye, in eye widths, (2, 2) float32."""
     widths = _eye_widths(shape)
@@ -112,7 +112,7 @@ def _gaze(shape: Any) -> Any:
     return gaze
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _close_lids(shape: Any, own: Any, gaps: Any, closure: Any) -> None:
     """Set the lids in ``shape`` so far shut, wherever their eye was carried to from ``own``; both (478, 3).
 
@@ -136,7 +136,7 @@ def _close_lids(shape: Any, own: Any, gaps: Any, closure: Any) -> None:
                 shape[_IRISES[eye, i], k] = own[_IRISES[eye, i], k] + carried
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _part_lips(shape: Any, driver: Any, rest: float, scale: float, drop: float) -> float:
     """Part the lips in ``shape`` by the driver's gaps, both (478, 3); returns the mean gap in the middle.
 

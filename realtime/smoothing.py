@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from engines.compiled import compiled
 
 GAP_NS = 500_000_000
 """A longer silence than this says nothing about where the signal is now: the filter starts afresh."""
@@ -55,9 +56,10 @@ class OneEuro:
         if elapsed_ns == 0:
             return self._value.copy()
         smooth = np.empty_like(sample)
+        min_cutoff, beta, d_cutoff = self._settings(sample.shape)
         _step(
             sample.reshape(-1), self._raw.reshape(-1), self._speed.reshape(-1), self._value.reshape(-1),
-            *self._settings(sample.shape), elapsed_ns / 1e9, smooth.reshape(-1),
+            min_cutoff, beta, d_cutoff, elapsed_ns / 1e9, smooth.reshape(-1),
         )  # fmt: skip
         self._time_ns = time_ns
         return smooth
@@ -73,7 +75,7 @@ class OneEuro:
         return self._spread[1]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _step(
     sample: Any, raw: Any, speed: Any, value: Any, min_cutoff: Any, beta: Any, d_cutoff: Any, seconds: float, out: Any
 ) -> None:
