@@ -206,7 +206,8 @@ def read(path: Path) -> Sidecar:
         ) from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        where = ".".join(map(str, first["loc"]))[:100] or "the file"
+        where = where if where.isprintable() else ascii(where)
         raise BackendError(
             f"the sidecar {beside} was edited or is damaged: {where}: {first['msg']}", cure="build the engine again"
         ) from None
