@@ -96,7 +96,7 @@ def export(stage: Stage, folder: Path, recipe: Recipe | None = None) -> Path:
     module = _in_half(stage, recipe)
     try:
         with (
-            _whole(path) as partial,
+            whole(path) as partial,
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             torch.inference_mode(),
@@ -139,7 +139,7 @@ def import_onnx() -> Any:
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[str]:
+def whole(path: Path) -> Iterator[str]:
     """A file to write in ``path``'s folder, which becomes ``path`` when the block ends well and goes if it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -37,7 +38,7 @@ from engines.enginecache import (
     write,
 )
 from engines.errors import BackendError, UsageError
-from engines.export import DTYPES, OPSET, OPSET_BF16, OPSETS, PRECISIONS, Precision, Recipe, export, identity
+from engines.export import DTYPES, OPSET, OPSET_BF16, OPSETS, PRECISIONS, Precision, Recipe, export, identity, whole
 from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, this_machine
 from tools import engine_trt
 from tools.command import new_app, run_app
@@ -99,7 +100,9 @@ def main(
     fp32: Annotated[list[str] | None, typer.Option(metavar="MODULE", help="keep a module in float32")] = None,
     opset: Annotated[int, typer.Option(metavar="N", help="version of ONNX's operators")] = 0,
     grid_sample: Annotated[str, typer.Option(metavar="native|planar", help="how volumes are sampled")] = "",
-    workspace: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="memory that tactics may use")] = None,
+    workspace: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, max=1 << 24, help="memory that tactics may use")
+    ] = None,
     level: Annotated[int, typer.Option(metavar="0-5", min=0, max=5, help="how long TensorRT tries")] = 3,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="where the engines go; the cache unless given")
@@ -262,7 +265,7 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
     """Everything for one engine; what came of it, for JSON."""
     began = time.monotonic()
     source = job.make(scratch)
-    slim = (wish.out if wish.onnx_only else scratch) / f"{job.name}.onnx"
+    slim = scratch / f"{job.name}.onnx"
     before, after = simplify(source, slim)
     digest = _sha256(slim)
     wish.say(
@@ -276,8 +279,9 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
         by = "the exported network in ONNX Runtime, against " + ("PyTorch" if job.network else "the file")
         exported = _tolerance(job, compared, by, allowed, wish)
     if wish.onnx_only:
-        wish.say(f"{job.asked.name}: {slim}")
-        return {"stage": job.asked.name, "onnx": str(slim), "onnx_sha256": digest, "export": _plain(exported)}
+        kept = _keep_onnx(slim, wish.out)
+        wish.say(f"{job.asked.name}: {kept}")
+        return {"stage": job.asked.name, "onnx": str(kept), "onnx_sha256": digest, "export": _plain(exported)}
     machine = this_machine()
     timing = wish.out / f"timing-{_place(machine)}.cache"
     built = engine_trt.build(slim, job.asked, wish.options, timing, wish.console)
@@ -314,6 +318,18 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
     timed = "not timed: there is no GPU here, and it runs nowhere" if median is None else f"{median:.2f} ms"
     wish.say(f"{job.asked.name}: built in {built.seconds:.1f} s, {timed}\n  {path}")
     return {"file": str(path), **sidecar.model_dump(mode="json")}
+
+
+def _keep_onnx(slim: Path, folder: Path) -> Path:
+    """Put a simplified file into a folder, whole or not at all."""
+    try:
+        with whole(folder / slim.name) as partial:
+            shutil.copyfile(slim, partial)
+    except OSError as error:
+        raise BackendError(
+            f"{slim.name} cannot be written to {folder}: {error.strerror}", cure="make room, or name another with --out"
+        ) from None
+    return folder / slim.name
 
 
 def _ready(folder: Path) -> None:
