@@ -50,6 +50,8 @@ PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
 TURN_KNEE, TURN_LIMIT = np.radians(24.0), np.radians(34.0)
 """Head turns are carried over as they are up to the knee and never beyond the limit: a mesh has no far side."""
+RIM_KNEE = np.radians((2.0, 12.0)).tolist()
+"""From which turn on, and up to which, the rim is drawn from under the hair over it."""
 LOOKS = 2
 """How often a turn is corrected by how a camera would see it; the second leaves less than a tenth of a degree."""
 SHIFT_LIMIT = 0.4
@@ -131,6 +133,7 @@ class MeshGenerator:
         wanted = features.transfer(motion)
         self._place(features, pose, wanted.shape, rigid)
         self._line_lids(features, wanted.closure)
+        self._turn_rim(features, pose)
         self._warp(features)
         target = self._target
         if wanted.lips > 0:
@@ -179,6 +182,16 @@ class MeshGenerator:
             self._source[LID_LININGS[eye]] = lower + share * (lining - lower)
             # landmarks of a lower lid lie a little inside the eye
             self._source[LOWER_LIDS[eye]] = lower + share * np.float32(0.15) * (fold - lower)
+
+    def _turn_rim(self, features: MeshFeatures, pose: Pose) -> None:
+        """Fetch the rim from clear of the hair that hangs over it, the more the head is turned."""
+        rim = features.rim
+        if len(rim):
+            # of the turn about any axis but the line of sight: its cosine is how much nose still points the same way
+            nose = math.acos(min(1.0, float(pose.rotation[:, 2] @ features.pose.rotation[:, 2])))
+            share = np.float32(min(max(nose - RIM_KNEE[0], 0) / (RIM_KNEE[1] - RIM_KNEE[0]), 1))
+            own = features.fetch[rim]
+            self._source[rim] = own + share * (features.rim_turned - own)
 
     def _warp(self, features: MeshFeatures) -> None:
         """The picture around the face, then the face over it with a soft edge."""

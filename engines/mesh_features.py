@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from engines import raster
 from engines.camera import seen_turn
 from engines.head import Pose, own_pose
+from engines.rim import shifts
 from engines.topology import (
     EYE_CORNERS,
     INNER_LOWER_LIP,
@@ -125,6 +126,10 @@ class MeshFeatures:
     """The picture within the box."""
     fetch: Floats
     """``source`` from the box's corner."""
+    rim: Indices
+    """The landmarks that hair hangs over; see ``engines.rim``."""
+    rim_turned: Floats
+    """(rim, 2): where a turned face fetches them, from the box's corner."""
 
     @staticmethod
     def of(image: Image, face: FaceState, step: int) -> MeshFeatures:
@@ -146,13 +151,18 @@ class MeshFeatures:
             for edge, fold in zip(UPPER_LIDS, UPPER_LID_FOLDS, strict=True)
         ]
         source = np.concatenate([pixels, *linings, rings_px])[:, :2].astype(np.float32)
+        fetch = source - np.array(box[:2], np.float32)
+        shift = shifts(image, pixels)
+        rim = np.flatnonzero(np.abs(shift).max(axis=1) > 0.1)
         return MeshFeatures(
             image=image,
             pose=pose,
             shape=shape,
             seen=seen_turn(pixels, (width, height)),
             source=source,
-            fetch=source - np.array(box[:2], np.float32),
+            fetch=fetch,
+            rim=rim,
+            rim_turned=fetch[rim] + shift[rim],
             rings=pose.unproject(rings_px),
             follows=follows,
             stretches=stretches,

@@ -224,6 +224,21 @@ def test_a_turned_face_is_not_folded_over(
     assert (folded & inner).sum() < 0.025 * inner.sum()
 
 
+@pytest.mark.parametrize("angle", [-22, 22])
+def test_no_lock_of_hair_lies_on_a_cheek_that_turns_to_the_viewer(stage: Stage, angle: int) -> None:
+    """The portrait's hair hangs over the rim of the face, which is stretched as the head turns."""
+    out = stage.turn(y=angle)
+    pixels = stage.picture.face.pixels()
+    nose, rim = pixels[4], pixels[234 if angle < 0 else 454]
+    height, eyes, mouth = out.shape[0], pixels[[33, 263], 1].mean(), pixels[[61, 291], 1].mean()
+    light = cv2.blur(out, (3, 3)).mean(axis=2)
+    for row in np.linspace(eyes + 0.01 * height, mouth, 12).round().astype(int):
+        columns = np.linspace(nose[0] + 0.35 * (rim[0] - nose[0]), rim[0], 60).round().astype(int)
+        dark = light[row, columns] < 70
+        # from the cheek outwards: once there is hair, no skin comes after it
+        assert (np.diff(dark.astype(int)) < 0).sum() == 0, row
+
+
 def test_a_head_never_turns_further_than_a_mesh_can_show(stage: Stage) -> None:
     far = [stage.turn(y=angle) for angle in (50, 65, 80)]
     assert psnr(far[0], far[1]) > 30
