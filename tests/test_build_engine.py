@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from engines.backend import Array
 from engines.enginecache import read
+from engines.errors import BackendError
+from realtime.interrupts import Interrupts
 from tests.card import CAPABILITY, NAME, VERSION, Card, Plan
 from tests.networks import file, small
 from tests.test_enginecache import put
@@ -418,6 +423,31 @@ def test_a_gpu_that_cuda_does_not_start_on_is_told_before_anything_takes_long(bu
     done = build("liveportrait")
     assert done.code == 1
     assert done.found.startswith("CUDA does not start: cuInit failed")
+
+
+def test_ctrl_c_is_heard_while_tensorrt_is_at_work(tmp_path: Path) -> None:
+    def work(bar: engine_trt.Bar, interrupts: Interrupts) -> str:
+        bar.start("timing", None, 1000)
+        signal.raise_signal(signal.SIGINT)  # arrives on the main thread
+        for step in range(1000):
+            bar.step("timing", step)
+            if interrupts.count:
+                return "stopped"
+            threading.Event().wait(0.005)
+        return "never told"
+
+    stopped: list[str] = []
+    with (tmp_path / "console").open("w") as console, pytest.raises(KeyboardInterrupt):
+        engine_trt.attended(lambda *with_: stopped.append(work(*with_)), "frame", Console(file=console), lambda: None)
+    assert stopped == ["stopped"]
+
+
+def test_what_goes_wrong_at_work_is_raised(tmp_path: Path) -> None:
+    def work(*_: object) -> None:
+        raise BackendError("TensorRT fails")
+
+    with (tmp_path / "console").open("w") as console, pytest.raises(BackendError, match="TensorRT fails"):
+        engine_trt.attended(work, "frame", Console(file=console), lambda: None)
 
 
 # ---- the list --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -284,7 +285,8 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
         return {"stage": job.asked.name, "onnx": str(kept), "onnx_sha256": digest, "export": _plain(exported)}
     machine = this_machine()
     timing = wish.out / f"timing-{_place(machine)}.cache"
-    built = engine_trt.build(slim, job.asked, wish.options, timing, wish.console)
+    tidy = partial(shutil.rmtree, scratch, ignore_errors=True)
+    built = engine_trt.build(slim, job.asked, wish.options, timing, wish.console, tidy)
     engine, median, p99 = None, None, None
     if machine.gpu is not None:
         engine, median, p99 = _try_out(job, built.engine, source, wish, allowed)

@@ -7,9 +7,10 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -17,9 +18,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from engines.errors import BackendError
 from engines.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
 from realtime.interrupts import Interrupts
+from realtime.tasks import Task
 
 VOLUMES_SINCE = (11, 2)
 """The first TensorRT whose GridSample takes volumes."""
+TICK_S = 0.1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,14 @@ def version() -> tuple[int, ...]:
     return tuple(int(part) for part in str(import_tensorrt().__version__).split(".")[:3] if part.isdigit())
 
 
-def build(path: Path, asked: Asked, options: Options, timing: Path, console: Console) -> Built:
+def build(
+    path: Path, asked: Asked, options: Options, timing: Path, console: Console, last_words: Callable[[], None]
+) -> Built:
     """Parse an ONNX file and build its engine, with a progress bar.
 
-    ``timing`` is the file of the timing cache, read where it is there and written anew. Raises BackendError where the
-    file does not parse, is another network, or is not built; KeyboardInterrupt where the person has had enough.
+    ``timing`` is the file of the timing cache, read where it is there and written anew. ``last_words`` is called before
+    the process ends at once, at the second Ctrl-C. Raises BackendError where the file does not parse, is another
+    network, or is not built; KeyboardInterrupt where the person has had enough.
     """
     tensorrt = import_tensorrt()
     words = listener(tensorrt)
@@ -74,17 +81,38 @@ def build(path: Path, asked: Asked, options: Options, timing: Path, console: Con
         config.clear_flag(tensorrt.BuilderFlag.TF32)
     _use_timings(config, timing)
     began = time.monotonic()
-    with Interrupts(lambda: None) as interrupts, _Bar(asked.name, console) as bar:
+
+    def work(bar: Bar, interrupts: Interrupts) -> Any:
         config.progress_monitor = _monitor(tensorrt, bar, interrupts)
-        serialised = builder.build_serialized_network(network, config)
-        if interrupts.count:
-            raise KeyboardInterrupt
+        return builder.build_serialized_network(network, config)
+
+    serialised = attended(work, asked.name, console, last_words)
     if serialised is None:
         raise BackendError(
             f"TensorRT cannot build {asked.name}: {words.last or 'it does not say why'}", cure=_cure(words)
         )
     _keep_timings(config, timing)
     return Built(bytes(serialised), time.monotonic() - began)
+
+
+def attended(work: Callable[[Bar, Interrupts], T], name: str, console: Console, last_words: Callable[[], None]) -> T:
+    """Do long work under a progress bar. Raises KeyboardInterrupt when it has stopped after a Ctrl-C.
+
+    It is done on a thread of its own: signals are heard on the main one, which must not be inside of TensorRT for that.
+    """
+
+    def leave() -> None:
+        console.show_cursor()
+        last_words()
+
+    with Interrupts(leave) as interrupts, Bar(name, console) as bar:
+        task = Task("build engine", lambda: work(bar, interrupts))
+        task.start()
+        while not task.wait(TICK_S):
+            pass
+        if interrupts.count:
+            raise KeyboardInterrupt
+    return task.result()
 
 
 def _flags(tensorrt: Any) -> int:
@@ -152,7 +180,7 @@ def _keep_timings(config: Any, path: Path) -> None:
                 os.unlink(partial)
 
 
-def _monitor(tensorrt: Any, bar: _Bar, interrupts: Interrupts) -> Any:
+def _monitor(tensorrt: Any, bar: Bar, interrupts: Interrupts) -> Any:
     """What TensorRT tells how far it is, from any of its threads; its answers let it go on or stop it."""
 
     class Monitor(tensorrt.IProgressMonitor):  # type: ignore[misc]
@@ -172,7 +200,7 @@ def _monitor(tensorrt: Any, bar: _Bar, interrupts: Interrupts) -> Any:
     return Monitor()
 
 
-class _Bar:
+class Bar:
     """A progress bar of phases within phases: a step of the outer one is as long as all of an inner one."""
 
     def __init__(self, name: str, console: Console) -> None:
@@ -183,7 +211,7 @@ class _Bar:
         self._phases: dict[str, tuple[int, int]] = {}
         self._shown = 0.0
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         self._progress.start()
         return self
 
