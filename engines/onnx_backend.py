@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +68,8 @@ class OnnxBackend:
         """See Backend."""
         for name, array in feeds.items():
             self._take(name, array)
-        try:
+        with self._told():
             self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # ONNX Runtime has no class of its own for each failure
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise BackendError(f"ONNX Runtime fails: {line}", cure="choose --backend torch --device cpu") from error
         return self._answers
 
     def close(self) -> None:
@@ -83,15 +81,32 @@ class OnnxBackend:
         if self._on_device == "cpu":
             self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
             return None
-        value = self._runtime.OrtValue.ortvalue_from_numpy(array, self._on_device, 0)
-        self._binding.bind_ortvalue_input(name, value)
+        with self._told():
+            value = self._runtime.OrtValue.ortvalue_from_numpy(array, self._on_device, 0)
+            self._binding.bind_ortvalue_input(name, value)
         return value
 
     def _take(self, name: str, array: Array) -> None:
         np.copyto(self._arrays[name], array, casting="same_kind")
         value = self._values[name]
         if value is not None:
-            value.update_inplace(self._arrays[name])
+            with self._told():
+                value.update_inplace(self._arrays[name])
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Has the runtime's failures, and the GPU's, said in one line."""
+        try:
+            yield
+        except Exception as error:  # ONNX Runtime has no class of its own for each failure
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if self._on_device == "cpu":
+                cure = "choose --backend torch --device cpu"
+            elif "memory" in line.lower():
+                cure = "close what else uses the GPU: see nvidia-smi"
+            else:
+                cure = "see nvidia-smi, then start again"
+            raise BackendError(f"ONNX Runtime fails: {line}", cure=cure) from error
 
 
 def _open(runtime: Any, stage: Stage, device: str, cache: Path | None) -> Any:

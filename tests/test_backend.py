@@ -222,3 +222,41 @@ def test_no_room_for_the_exported_network_is_told(tmp_path: Path) -> None:
     taken.write_text("in the way")
     with pytest.raises(BackendError, match="cannot be written"):
         export(stage(), taken)
+
+
+@pytest.mark.parametrize(
+    ("message", "cure"),
+    [
+        ("CUDA failure 719: unspecified launch failure\nin file x", "start again"),
+        ("BFCArena: Failed to allocate memory for requested buffer", "close what else"),
+    ],
+)
+def test_a_gpu_that_fails_onnx_runtime_is_told_in_one_line(tmp_path: Path, message: str, cure: str) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    from engines.onnx_backend import OnnxBackend
+
+    class Gone:
+        """The session, and what it was fed with, on a GPU that is gone."""
+
+        def run_with_iobinding(self, _: Any) -> None:
+            raise RuntimeError(message)
+
+        update_inplace = run_with_iobinding
+
+    backend = OnnxBackend(stage(), "cpu", tmp_path)
+    feeds = sample(backend.inputs, {"gain": (1.0,)})
+    backend.run(feeds)
+    backend._on_device = "cuda"
+    backend._session = Gone()
+    found = f"^ONNX Runtime fails: {message.splitlines()[0]}$"
+    with pytest.raises(BackendError, match=found) as caught:
+        backend.run(feeds)
+    assert cure in caught.value.cure
+    backend._values = {"picture": Gone(), "gain": Gone()}
+    with pytest.raises(BackendError, match=found):
+        backend.run(feeds)
+    with pytest.raises(BackendError, match=found):
+        backend.keep("gain", feeds["gain"])
+    backend.close()
+    backend.close()
