@@ -143,7 +143,7 @@ def misfit(sidecar: Sidecar, machine: Machine) -> str:
 def write(folder: Path, name: str, engine: bytes | memoryview, sidecar: Sidecar) -> Path:
     """Put an engine and its sidecar into a folder: both whole, or none, and what was there before stays.
 
-    The sidecar comes last: an engine without one is not looked at. Raises BackendError where there is no room.
+    An engine whose sidecar is not there yet, or is the one of before, is refused: its hash is another. Raises BackendError where there is no room.
     """
     path = folder / f"{name}.engine"
     beside = path.with_suffix(".json")
@@ -153,8 +153,6 @@ def write(folder: Path, name: str, engine: bytes | memoryview, sidecar: Sidecar)
             _partial(path, engine) as first,
             _partial(beside, (sidecar.model_dump_json(indent=2) + "\n").encode()) as last,
         ):
-            # the one of an earlier build must not vouch for the new engine
-            beside.unlink(missing_ok=True)
             os.replace(first, path)
             os.replace(last, beside)
     except OSError as error:
