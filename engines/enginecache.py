@@ -143,7 +143,8 @@ def misfit(sidecar: Sidecar, machine: Machine) -> str:
 def write(folder: Path, name: str, engine: bytes | memoryview, sidecar: Sidecar) -> Path:
     """Put an engine and its sidecar into a folder: both whole, or none, and what was there before stays.
 
-    An engine whose sidecar is not there yet, or is the one of before, is refused: its hash is another. Raises BackendError where there is no room.
+    An engine whose sidecar is not there yet, or is the one of before, is refused: its hash is another.
+    Raises BackendError where there is no room.
     """
     path = folder / f"{name}.engine"
     beside = path.with_suffix(".json")
