@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 _HOLD_NS = _NS // 2
 """A picture that stays longer than this is handed out again, so that no read blocks for long."""
+_SMALL = 640 * 480
+"""Pixels of a picture that one thread decodes in well under a millisecond."""
 _HD_LINES = 720
 _UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
@@ -63,7 +65,8 @@ class VideoFile:
         self._notes: list[str] = []
         try:
             stream = _video_stream(self._container, path)
-            stream.thread_type = "AUTO"
+            # a thread for each frame costs a small picture a third more than it takes
+            stream.thread_type = "SLICE" if stream.width * stream.height <= _SMALL else "AUTO"
             rate = stream.average_rate or stream.guessed_rate
             self.fps = float(rate) if rate else 30.0
             self.frames = _count(self._container, stream)
