@@ -179,6 +179,12 @@ def _partial(path: Path, content: bytes | memoryview) -> Iterator[str]:
             os.unlink(partial)
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def entries(folder: Path) -> Iterator[Entry]:
     """Every engine of a folder, by name, whether its sidecar can be read or not."""
     for path in sorted(folder.glob("*.engine")):

@@ -27,21 +27,11 @@ import typer
 from rich.console import Console
 
 from engines.backend import TOLERANCE, Feeds, has_cuda, reference, sample
-from engines.enginecache import (
-    Entry,
-    Machine,
-    Sidecar,
-    Tensor,
-    Tolerance,
-    engines_home,
-    entries,
-    misfit,
-    write,
-)
+from engines.enginecache import Machine, Sidecar, Tensor, Tolerance, engines_home, sha256_of, write
 from engines.errors import BackendError, UsageError
 from engines.export import DTYPES, OPSET, OPSET_BF16, OPSETS, PRECISIONS, Precision, Recipe, export, identity, whole
 from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, this_machine
-from tools import engine_trt
+from tools import engine_list, engine_trt
 from tools.command import new_app, run_app
 from tools.engine_onnx import Compared, compare_stage, describe, farthest, noise, run, simplify
 
@@ -120,7 +110,7 @@ def main(
     folder = out or engines_home()
     console = Console(stderr=True)
     if list_:
-        _list(folder, as_json=as_json)
+        engine_list.show(folder, as_json=as_json)
         return
     if not model:
         raise UsageError("no model is named", cure=f"name one of {', '.join(FAMILIES)}, or an ONNX file; or --list")
@@ -268,7 +258,7 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
     source = job.make(scratch)
     slim = scratch / f"{job.name}.onnx"
     before, after = simplify(source, slim)
-    digest = _sha256(slim)
+    digest = sha256_of(slim)
     wish.say(
         f"{job.asked.name}: exported in {job.recipe.precision}, opset {job.recipe.opset}, "
         f"{before} nodes simplified to {after}, {slim.stat().st_size / 1e6:.0f} MB"
@@ -400,54 +390,6 @@ def _try_out(
 
 def _plain(tolerance: Tolerance | None) -> dict[str, Any] | None:
     return None if tolerance is None else tolerance.model_dump(mode="json")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# ---- the list --------------------------------------------------------------------------------------------------------
-
-
-def _list(folder: Path, *, as_json: bool) -> None:
-    machine = this_machine()
-    found = list(entries(folder))
-    if as_json:
-        print(json.dumps([_listed(entry, machine) for entry in found], indent=2, allow_nan=False))
-        return
-    if not found:
-        print(f"no engines in {folder}\n  python -m tools.build_engine liveportrait")
-        return
-    print(f"in {folder}:")
-    for entry in found:
-        wrong = _unfit(entry, machine)
-        print(f"\n{entry.path.name}  {entry.size / 1e6:.0f} MB")
-        if entry.sidecar is not None:
-            side = entry.sidecar
-            made = f"{side.model} {side.stage}, weights {side.weights}, {side.precision}"
-            where = f"TensorRT {side.tensorrt} for {side.gpu or 'no GPU'}, {side.built_at[:16].replace('T', ' ')}"
-            print(f"  {made}; {where}")
-        print(f"  {'does not fit: ' + wrong if wrong else 'fits this machine'}")
-
-
-def _unfit(entry: Entry, machine: Machine) -> str:
-    """Why an engine is of no use here, as far as can be told without loading it; empty where it is."""
-    if entry.sidecar is None:
-        return entry.wrong
-    try:
-        digest = _sha256(entry.path)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
-    if digest != entry.sidecar.engine_sha256:
-        return "it is truncated or changed: build it again"
-    return misfit(entry.sidecar, machine)
-
-
-def _listed(entry: Entry, machine: Machine) -> dict[str, Any]:
-    wrong = _unfit(entry, machine)
-    side = {} if entry.sidecar is None else entry.sidecar.model_dump(mode="json")
-    return {"file": str(entry.path), "bytes": entry.size, "fits": not wrong, "why_not": wrong or None, **side}
 
 
 if __name__ == "__main__":
