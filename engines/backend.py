@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from engines.errors import BackendError, UsageError
 from engines.types import TensorSpec
+from engines.wholefile import whole
 
 if TYPE_CHECKING:
     from engines.stage import Stage
@@ -277,18 +277,7 @@ def reference(stage: Stage, feeds: Feeds, cache: Path | None = None) -> Mapping[
     finally:
         torch.close()
     if path is not None:
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time at the next start, no more
-            _keep_answers(path, answers)
+        # a cache that cannot be written costs time at the next start, no more
+        with contextlib.suppress(OSError), whole(path) as partial, partial.open("wb") as new:
+            np.savez(new, **answers)
     return answers
-
-
-def _keep_answers(path: Path, answers: Mapping[str, Array]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **answers)
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)

@@ -7,11 +7,9 @@ import copy
 import functools
 import hashlib
 import io
-import os
-import tempfile
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from engines.backend import sample
 from engines.errors import BackendError, UsageError
 from engines.torch_backend import import_torch
+from engines.wholefile import whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,7 +104,7 @@ def export(stage: Stage, folder: Path, recipe: Recipe | None = None) -> Path:
             torch.onnx.export(
                 module,
                 arguments,
-                partial,
+                str(partial),
                 input_names=[spec.name for spec in stage.inputs],
                 output_names=[spec.name for spec in stage.outputs],
                 opset_version=min(recipe.opset, OPSET),
@@ -114,7 +113,7 @@ def export(stage: Stage, folder: Path, recipe: Recipe | None = None) -> Path:
             )
             if recipe.opset > OPSET:
                 onnx.save(onnx.version_converter.convert_version(onnx.load(partial), recipe.opset), partial)
-            onnx.checker.check_model(partial, full_check=True)
+            onnx.checker.check_model(str(partial), full_check=True)
     except OSError as error:
         raise BackendError(
             f"the exported network cannot be written to {folder}: {error.strerror}",
@@ -136,20 +135,6 @@ def import_onnx() -> Any:
             "onnx is not installed", cure="python -m pip install -c constraints.txt -e '.[neural]'"
         ) from None
     return onnx
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[str]:
-    """A file to write in ``path``'s folder, which becomes ``path`` when the block ends well and goes if it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
-    os.close(handle)
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
 
 
 def _in_half(stage: Stage, recipe: Recipe) -> nn.Module:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from engines.errors import BackendError
 from engines.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
+from engines.wholefile import whole
 from realtime.interrupts import Interrupts
 from realtime.tasks import Task
 
@@ -168,16 +167,8 @@ def _keep_timings(config: Any, path: Path) -> None:
     cache = config.get_timing_cache()
     if cache is None:
         return
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(bytes(cache.serialize()))
-            os.replace(partial, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
+    with contextlib.suppress(OSError), whole(path) as partial:
+        partial.write_bytes(bytes(cache.serialize()))
 
 
 def _monitor(tensorrt: Any, bar: Bar, interrupts: Interrupts) -> Any:

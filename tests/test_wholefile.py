@@ -1,0 +1,36 @@
+"""A file appears whole or not at all, whatever happens while it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engines.wholefile import whole
+
+
+def test_it_appears_when_all_of_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    with whole(path) as partial:
+        partial.write_text("all of it")
+        assert not path.exists()
+        assert partial.parent == path.parent
+    assert path.read_text() == "all of it"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [EOFError, KeyboardInterrupt])
+def test_when_writing_fails_what_was_there_stays(tmp_path: Path, failure: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_text("of before")
+    with pytest.raises(failure), whole(path) as partial:
+        partial.write_text("half")
+        raise failure
+    assert path.read_text() == "of before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises((FileExistsError, NotADirectoryError)), whole(tmp_path / "taken" / "file"):
+        pytest.fail("there is nowhere to write")
