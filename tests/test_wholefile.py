@@ -23,9 +23,14 @@ def test_it_appears_when_all_of_it_is_written(tmp_path: Path) -> None:
 def test_when_writing_fails_what_was_there_stays(tmp_path: Path, failure: type[BaseException]) -> None:
     path = tmp_path / "file"
     path.write_text("of before")
-    with pytest.raises(failure), whole(path) as partial:
-        partial.write_text("half")
-        raise failure
+
+    def fail() -> None:
+        with whole(path) as partial:
+            partial.write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        fail()
     assert path.read_text() == "of before"
     assert list(tmp_path.iterdir()) == [path]
 
