@@ -64,6 +64,17 @@ def run_inside(script: Path, *command: str, seconds: int, **environment: str) ->
         )
 
 
+def home_of_somebody() -> Path:
+    """A home for user 1000, with everything compiled: to compile in the guest takes more memory than it has."""
+    home = Path(tempfile.mkdtemp(prefix="reenact-somebody-"))
+    command = [sys.executable, str(ROOT / "run.py"), "--camera", "performer", "--sink", "null", "--size", "320x240"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(home), "XDG_CACHE_HOME": str(home)}
+    subprocess.run([*command, "--frames", "30"], env=environment, check=True, capture_output=True, timeout=300)
+    for path in (home, *home.rglob("*")):
+        os.chown(path, 1000, 1000)
+    return home
+
+
 def named_tests(name: str) -> list[str]:
     """The tests in one of the ``inside_*.py``."""
     tree = ast.parse((INSIDE / f"inside_{name}.py").read_text("utf-8"))

@@ -191,30 +191,42 @@ def test_a_busy_camera_or_virtual_camera_is_one_line(vivid: Scene, camera: str) 
     vivid.outcome("somebody tries to take both", 0, None)
 
 
-def test_without_permission_or_device_it_ends_with_one_line() -> None:
-    os.chmod("/dev/video0", 0o600)
-    os.chmod("/dev/video11", 0o600)
-    home = Path("/tmp/somebody")
-    home.mkdir(exist_ok=True)
-    os.chown(home, 1000, 1000)
-    program = [sys.executable, str(parts.ROOT / "run.py"), "--size", "320x240"]
+REFUSED = "may not be opened by this user"
+
+
+@pytest.mark.parametrize(
+    ("node", "options"),
+    [("/dev/video0", ["--camera", "0", "--sink", "null"]), ("/dev/video11", ["--sink", "virtualcam:11"])],
+)
+def test_without_permission_it_ends_with_one_line(node: str, options: list[str]) -> None:
+    os.chmod(node, 0o600)
+    home = os.environ["REENACT_SOMEBODY"]
     theirs = ["env", f"HOME={home}", f"XDG_CACHE_HOME={home}", f"NUMBA_CACHE_DIR={home}"]
-    somebody = [*theirs, "setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *program]
-    refused = "may not be opened by this user"
-    cases = [
-        ([*somebody, "--camera", "0", "--sink", "null"], refused),
-        ([*somebody, "--camera", "performer", "--sink", "virtualcam:11"], refused),
-        ([*program, "--camera", "performer", "--sink", "virtualcam:Zoom"], "there is no virtual camera 'Zoom'"),
-        ([*program, "--camera", "/dev/video7", "--sink", "null"], "there is no camera /dev/video7"),
-    ]
+    somebody = [*theirs, "setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]
+    camera = [] if "--camera" in options else ["--camera", "performer"]
     try:
-        for command, expected in cases:
-            process = parts.Process(*command)
-            assert process.process.wait(parts.START_S) == 1, process.text()
-            process.end()
-            assert expected in process.text()
-            assert "Traceback" not in process.text()
-            print(f"OUTCOME {' '.join(command[-4:])}: {process.text().splitlines()[-2:]}")
+        ends_with_one_line([*somebody, *PROGRAM, *camera, *options], REFUSED)
     finally:
-        os.chmod("/dev/video0", 0o660)
-        os.chmod("/dev/video11", 0o660)
+        os.chmod(node, 0o660)
+
+
+def test_without_such_a_device_it_ends_with_one_line() -> None:
+    ends_with_one_line([*PROGRAM, "--camera", "/dev/video7", "--sink", "null"], "there is no camera /dev/video7")
+
+
+def test_without_such_a_virtual_camera_it_ends_with_one_line() -> None:
+    options = ["--camera", "performer", "--sink", "virtualcam:Zoom"]
+    ends_with_one_line([*PROGRAM, *options], "there is no virtual camera 'Zoom'")
+
+
+PROGRAM = [sys.executable, str(parts.ROOT / "run.py"), "--size", "320x240"]
+
+
+def ends_with_one_line(command: list[str], expected: str) -> None:
+    """The program ends by itself with code 1, and says what is wrong without a traceback."""
+    process = parts.Process(*command)
+    assert process.process.wait(parts.START_S) == 1, process.text()
+    process.end()
+    assert expected in process.text()
+    assert "Traceback" not in process.text()
+    print(f"OUTCOME {' '.join(command[-4:])}: {process.text().splitlines()[-2:]}")

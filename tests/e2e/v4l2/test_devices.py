@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import pytest
 
 from engines.types import Image
 from tests.clips import write_video
-from tests.e2e.v4l2.guest import boot_script, named_tests, pytest_inside
+from tests.e2e.v4l2.guest import boot_script, home_of_somebody, named_tests, pytest_inside
 from tools.judge import frames_of
 
 SIZE = (640, 480)
@@ -51,10 +52,20 @@ def test_on_real_drivers(guest: Path, clip: Path, name: str) -> None:
     print(pytest_inside(guest, name, seconds=FEATURES[name], REENACT_CLIP=str(clip)))
 
 
+@pytest.fixture(scope="module")
+def somebody(guest: Path) -> Iterator[Path]:
+    """The home of a user who may do less."""
+    del guest  # where there is none, nobody needs a home
+    home = home_of_somebody()
+    yield home
+    shutil.rmtree(home)
+
+
 @pytest.mark.parametrize("fault", named_tests("faults"))
-def test_what_becomes_of_a_fault(guest: Path, clip: Path, fault: str) -> None:
+def test_what_becomes_of_a_fault(guest: Path, clip: Path, somebody: Path, fault: str) -> None:
     """Each in a guest of its own, whose memory nobody has cut to pieces."""
-    print(pytest_inside(guest, "faults", only=fault, seconds=300, REENACT_CLIP=str(clip)))
+    environment = {"REENACT_CLIP": str(clip), "REENACT_SOMEBODY": str(somebody)}
+    print(pytest_inside(guest, "faults", only=fault, seconds=300, **environment))
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
