@@ -212,6 +212,11 @@ def test_the_form_signs_in(page: Path) -> None:
     async def check(server: Fixture) -> None:
         status, _, _ = await server.ask("POST", "/sign-in", data={"token": "wrong"})
         assert status == 401
+        browser = {"Accept": "text/html"}
+        status, _, body = await server.ask("POST", "/sign-in", data={"token": "wrong"}, headers=browser)
+        assert (status, "That was not the token" in body) == (401, True)
+        status, _, body = await server.ask("GET", "/", headers=browser)
+        assert (status, "That was not the token" in body) == (401, False)
         status, _, _ = await server.ask("POST", "/sign-in", data=b"\xff" * 10)
         assert status == 401
         status, headers, _ = await server.ask("POST", "/sign-in", data={"token": "right"})

@@ -309,6 +309,8 @@ def _refusal(request: web.Request, denied: Denied) -> web.Response:
             watch = request.query.get("watch")
             there = "/sign-in" if watch is None else escape(str(URL("/sign-in").with_query(watch=watch)))
             form = SIGN_IN.replace('"/sign-in"', f'"{there}"')
+            if denied is _WRONG:
+                form = form.replace("<p><button>", '<p role="alert">That was not the token.</p>\n<p><button>')
             return web.Response(status=401, text=form, content_type="text/html", headers=headers)
     return ProblemError(denied.status, denied.found, denied.expected, denied.cure, headers).response()
 

@@ -307,7 +307,7 @@ def test_a_server_with_a_token(tab: Callable[..., Page], tmp_path: Path) -> None
         field = page.get_by_label("Token")
         field.fill("wrong")
         field.press("Enter")
-        says(page, "a wrong token")
+        says(page, "That was not the token")
         page.get_by_label("Token").fill("open sesame")
         page.get_by_label("Token").press("Enter")
         says(page, "Become this portrait")
