@@ -294,8 +294,7 @@ def _tensorrt(card: Card) -> Any:
     class ILogger:
         Severity = enum.IntEnum("Severity", ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO"), start=0)
 
-        def log(self, severity: int, message: str) -> None:
-            raise NotImplementedError
+        def log(self, severity: int, message: str) -> None: ...
 
     class Engine:
         def __init__(self, plan: Plan) -> None:

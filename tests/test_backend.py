@@ -99,6 +99,7 @@ def test_feeds_are_copied(opened: Backend) -> None:
 def test_closing_twice_is_no_trouble(opened: Backend) -> None:
     opened.close()
     opened.close()
+    assert opened.name.endswith("float32")
 
 
 @pytest.mark.parametrize(

@@ -305,4 +305,4 @@ def test_whatever_a_field_is_changed_to_it_is_a_sidecar_or_told(tmp_path: Path, 
     found = told(tmp_path / "frame-1.engine")
     if found is not None:
         json.dumps(found.model_dump(mode="json"), allow_nan=False)  # it can be listed
-        misfit(found, HERE)
+        assert isinstance(misfit(found, HERE), str)

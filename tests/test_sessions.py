@@ -254,6 +254,7 @@ def test_one_that_fails_harms_nobody_else(house: House) -> None:
     house.link.sources["good"].feed(1)
     house.link.sinks["good"].wait_for(before + 1)
     house.media.closed("bad")
+    assert len(house.link.sinks["good"].frames) > before
 
 
 def test_the_end_of_a_session_closes_what_it_opened(house: House) -> None:

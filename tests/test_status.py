@@ -58,12 +58,17 @@ def test_labels_stand_in_a_column(capsys: pytest.CaptureFixture[str]) -> None:
 class Closed(io.StringIO):
     """A pipe whose reader has gone."""
 
+    tried = 0
+
     def write(self, text: str) -> int:
+        self.tried += 1
         raise BrokenPipeError(text)
 
 
 def test_a_reader_that_goes_away_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     display = Display(quiet=False, lossless=False)
-    monkeypatch.setattr(sys, "stdout", Closed())
+    closed = Closed()
+    monkeypatch.setattr(sys, "stdout", closed)
     display.say("nobody reads this")
     display.say("nor this")
+    assert closed.tried > 0
