@@ -25,10 +25,12 @@ from engines.topology import (
     LOWER_LIDS,
     LOWER_LIP_ROWS,
     MOUTH_CORNERS,
+    OUTER_MOUTH_CORNERS,
     OVAL,
     UPPER_LID_FOLDS,
     UPPER_LIDS,
     UPPER_LIP_ROWS,
+    Indices,
 )
 from engines.types import LANDMARKS, Motion, Points
 
@@ -41,15 +43,23 @@ OPEN_EYE = 0.18
 GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
 """How far an iris may move from where it is painted, as shares of the eye's width, across and down."""
 
-VIVID_BROWS, VIVID_MOUTH, VIVID_LIDS, VIVID_JAW = 1.0, 1.0, 1.1, 1.3
+VIVID_BROWS, VIVID_MOUTH, VIVID_LIDS, VIVID_JAW = 1.0, 1.0, 1.25, 1.3
 """Trackers shrink what they see towards an average face; these undo what Face Mesh was measured to lose."""
 CATCH_UP_REACH = np.array([0.08, 0.15, 0.08, 0.15], np.float32)
 """How far smile, width of the mouth, brows and jaw of the driver go until all of a difference is made up for."""
 CATCH_UP_LIMITS = np.array([[0, 0.12], [0, 0.2], [0, 0.1], [0, 0.1]], np.float32)
 """The least and the most that is made up for."""
+PLIANT_LIPS, PLIANT_BROWS, PLIANT_EYES = 0.45, 0.35, 0.3
+"""How far from lips, brows and lids skin still goes with them, head units.
+
+What a tracker sees move elsewhere, on the nose, the temples or the cheekbones, is the turning head and noise. Carried
+over, it would look like a turn of the portrait's head on top of the turn that is carried over already.
+"""
 MOUTH_BOW = np.sin(np.linspace(0, np.pi, 11)[1:-1]).astype(np.float32)
 """An opening that is widest in the middle, over the points of the inner lips."""
 
+_LIPS = np.concatenate([MOUTH_CORNERS, OUTER_MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP])
+_EYES = np.concatenate([*UPPER_LIDS, *LOWER_LIDS, *IRISES])
 _ENDS, _UPPER, _LOWER = np.stack(EYE_CORNERS), np.stack(UPPER_LIDS), np.stack(LOWER_LIDS)
 _UPPER_FOLDS, _LOWER_FOLDS, _IRISES = np.stack(UPPER_LID_FOLDS), np.stack(LOWER_LID_FOLDS), np.stack(IRISES)
 _PUPILS = np.ascontiguousarray(_IRISES[:, 0])
@@ -160,6 +170,21 @@ def _part_lips(shape: Any, driver: Any, rest: float, scale: float, drop: float) 
     return middle
 
 
+def _near(shape: Points, points: Indices, reach: float) -> NDArray[np.float32]:
+    """How near every point of a shape (478, 3) is to one of ``points``: 1 at it, 1/e at ``reach``; (478, 1) float32."""
+    away = np.stack([np.hypot(*(shape - shape[point]).T[:2]) for point in points]).min(axis=0)
+    return np.exp(-((away / reach) ** 2))[:, None].astype(np.float32)
+
+
+def _pliant(shape: Points) -> NDArray[np.float32]:
+    """How much every point of a face goes with its expression, (478, 1) float32; see ``PLIANT_LIPS``."""
+    under_nose = np.clip((shape[:, 1:2] - shape[2, 1]) / 0.3 + 0.3, 0, 1)
+    near = (_near(shape, _LIPS, PLIANT_LIPS), _near(shape, BROWS, PLIANT_BROWS), _near(shape, _EYES, PLIANT_EYES))
+    pliant = np.maximum.reduce([under_nose, *near])
+    pliant[np.concatenate(IRISES)] = 1
+    return np.asarray(pliant, np.float32)
+
+
 def _marks(shape: Points) -> NDArray[np.float32]:
     """How far smile, width of the mouth, brows and jaw are along their way, (4,) float32, head units."""
     lips = 0.5 * (shape[INNER_UPPER_LIP[4], 1] + shape[INNER_LOWER_LIP[4], 1])
@@ -183,12 +208,11 @@ class ExpressionTransfer:
         self._mouth_width = _width(shape, MOUTH_CORNERS)
         self._eye_widths = _eye_widths(shape)[:, None]
         self._lid_gaps = shape[_LOWER] - shape[_UPPER]
-        corners = np.stack([np.hypot(*(shape - shape[corner]).T[:2]) for corner in MOUTH_CORNERS]).min(axis=0)
-        self._near_corners = np.exp(-((corners / 0.3) ** 2))[:, None].astype(np.float32)
-        brows = np.stack([np.hypot(*(shape - shape[point]).T[:2]) for point in BROWS]).min(axis=0)
-        self._near_brows = np.exp(-((brows / 0.2) ** 2))[:, None].astype(np.float32)
+        self._near_corners = _near(shape, MOUTH_CORNERS, 0.3)
+        self._near_brows = _near(shape, BROWS, 0.2)
         mouth = (shape[:, :2] - shape[MOUTH_CORNERS, :2].mean(axis=0)) / np.array([1.3, 0.8], np.float32)
         self._near_mouth = np.exp(-((mouth**2).sum(axis=1) / 0.5))[:, None].astype(np.float32)
+        self._pliant = _pliant(shape)
         self._marks = _marks(shape)
         self._drop = 0.0
         self._neutral: Points | None = None
@@ -226,7 +250,7 @@ class ExpressionTransfer:
         scale[:, 0] = np.clip(across + (0.5 * (across + mouth) - across) * below, 0.7, 1.4)
         scale[:, 1] = 1 + (np.clip(lower, 0.7, 1.4) - 1) * below
         scale *= 1 + (VIVID_BROWS - 1) * self._near_brows + (VIVID_MOUTH - 1) * self._near_mouth
-        return scale
+        return scale * self._pliant
 
     def _catch_up(self, shape: Points, motion: Motion) -> None:
         """Let a portrait whose resting face lies further from an expression arrive there as the driver does.

@@ -334,8 +334,8 @@ class _Smoother:
 
     def __init__(self) -> None:
         # units: radians, face scales (some 80 mm), face scales
-        self._turn = OneEuro(2.5, 40.0, 3.0)
-        self._place = OneEuro(2.0, 30.0, 3.0)
+        self._turn = OneEuro(2.5, 80.0, 3.0)
+        self._place = OneEuro(2.0, 60.0, 3.0)
         cutoff = np.full((LANDMARKS, 1), 2.5, np.float32)
         beta = np.full((LANDMARKS, 1), 60.0, np.float32)
         cutoff[_QUICK], beta[_QUICK] = 3.0, 100.0

@@ -76,6 +76,16 @@ def test_rest_is_rest_for_any_driver(own: Points, neutral: Points) -> None:
     np.testing.assert_allclose(carried(own, odd).shape, carried(own, neutral).shape, atol=2e-3)
 
 
+def test_what_moves_on_the_bones_of_a_face_is_no_expression(own: Points, neutral: Points) -> None:
+    """The bridge of the nose, the temples and the ears move with the head alone; seen to move, they are misread."""
+    bones = np.array([6, 197, 5, 4, 127, 356, 234, 454, 116, 345])
+    expression = neutral.copy()
+    expression[bones] += np.array([0.04, -0.03, 0.05], np.float32)
+    moved = np.abs(carried(own, neutral, expression).shape - carried(own, neutral).shape)
+    assert moved[bones].max() < 0.6 * 0.05
+    assert moved[bones].mean() < 0.3 * 0.04
+
+
 def test_before_any_face_a_portrait_rests(own: Points) -> None:
     """Motion before the first face has a neutral of nothing but zeros."""
     rest = carried(own, np.zeros((LANDMARKS, 3), np.float32))
