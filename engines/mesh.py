@@ -92,11 +92,16 @@ class _Layer:
         self.picture = self._pixels[: height * width * 3].reshape(height, width, 3)
         return self
 
-    def look_up(self, image: Image, out: Image) -> None:
-        """Interpolate the coarse map and fetch every pixel of ``out`` from ``image``."""
+    def look_up(self, image: Image, out: Image, margin: int = 0) -> None:
+        """Interpolate the coarse map and fetch every pixel of ``out`` from ``image``.
+
+        ``margin``: pixels by which the map reaches past ``out`` on each side. Where it ends with ``out``, the outermost
+        pixels lie outside the samples, and are fetched from a pixel or two away.
+        """
         height, width = out.shape[:2]
         cv2.resize(self.coarse, None, self.full, self._step, self._step, cv2.INTER_LINEAR)
-        cv2.remap(image, self.full[:height, :width], _NO_MAP, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
+        full = self.full[margin : margin + height, margin : margin + width]
+        cv2.remap(image, full, _NO_MAP, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
 
 
 class MeshGenerator:
@@ -154,7 +159,7 @@ class MeshGenerator:
         self._for = portrait
         self._out = features.image.copy()
         height, width = features.patch.shape[:2]
-        self._around = _Layer(height, width, AROUND_STEP)
+        self._around = _Layer(height + 2 * AROUND_STEP, width + 2 * AROUND_STEP, AROUND_STEP)
         self._face = _Layer(height, width, STEP)
         self._cover = np.empty(height * width, np.uint8)
         self._target = np.empty((len(features.source), 3), np.float32)
@@ -202,8 +207,9 @@ class MeshGenerator:
         around = self._around
         np.copyto(around.coarse, features.identity)
         around.depth.fill(FAR)
-        raster.draw_mesh(target, source, RING_TRIANGLES, 0, 0, AROUND_STEP, around.coarse, around.depth)
-        around.look_up(features.patch, self._out[top:bottom, left:right])
+        edge = -AROUND_STEP
+        raster.draw_mesh(target, source, RING_TRIANGLES, edge, edge, AROUND_STEP, around.coarse, around.depth)
+        around.look_up(features.patch, self._out[top:bottom, left:right], AROUND_STEP)
 
         points = target[: LANDMARKS - 10, :2]
         low = np.maximum(points.min(axis=0) - 2 * STEP, 0).astype(int) // STEP * STEP

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +41,12 @@ RING_FOLLOWS = (1.0, 1.0, 1.0, 0.92, 0.5, 0.0)
 """How much of the head's motion each ring takes; hair follows, the background does not."""
 RING_STRETCHES = (1.0, 1.0, 0.6, 0.25, 0.05, 0.0)
 """How much of the outline's own change (a dropped jaw) each ring takes."""
+RING_LIMITS = (9.0, 9.0, 9.0, 1.5, 1.75, 1.97)
+"""How far out each ring lies at most, in multiples of the hull of all landmarks around its middle.
+
+The outline of a face that looks aside lies to one side of its middle: without a limit, what moves with the head would
+reach past the head on the other.
+"""
 LID_LININGS = (LANDMARKS + np.arange(7), LANDMARKS + 7 + np.arange(7))
 """Points that lie on each lower lid but are fetched from the skin above the upper one.
 
@@ -121,7 +128,10 @@ class MeshFeatures:
     box: tuple[int, int, int, int]
     """What may change: left, top, right, bottom."""
     identity: Floats
-    """The backward map of a still picture over the box, every so manieth pixel, from the box's corner."""
+    """The backward map of a still picture over the box and one sample more on each side, every so manieth pixel.
+
+    In pixels from the box's corner.
+    """
     patch: Image
     """The picture within the box."""
     fetch: Floats
@@ -142,7 +152,7 @@ class MeshFeatures:
         height, width = image.shape[:2]
         box = _box(rings_px[-len(OVAL) :, :2], width, height)
         columns, rows = (
-            np.arange(-(-(high - low) // step), dtype=np.float32) * step + (step - 1) / 2
+            np.arange(-(-(high - low) // step) + 2, dtype=np.float32) * step + (step - 1) / 2 - step
             for low, high in (box[::2], box[1::2])
         )
         lips = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
@@ -183,10 +193,16 @@ def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
     down = (oval[:, 1:2] - centre[1]) / max(float(np.abs(oval[:, 1] - centre[1]).max()), 1.0)
     depth = pixels[[234, 454], 2].mean()
     share = np.clip(0.5 + 0.5 * down, 0, 1)
+    hull = np.asarray(cv2.convexHull(np.ascontiguousarray(pixels[:, :2], np.float32)), np.float32)[:, 0]
+    middle = (hull.min(axis=0) + hull.max(axis=0)) / 2
     rings, follows, stretches = [], [], []
-    for up_factor, down_factor, follow, stretch in zip(RING_UP, RING_DOWN, RING_FOLLOWS, RING_STRETCHES, strict=True):
+    for up_factor, down_factor, limit, follow, stretch in zip(
+        RING_UP, RING_DOWN, RING_LIMITS, RING_FOLLOWS, RING_STRETCHES, strict=True
+    ):
         factor = up_factor + (down_factor - up_factor) * share
         ring = centre + factor * (oval - centre)
+        away = ring[:, :2] - middle
+        ring[:, :2] = middle + away * np.minimum(limit / _hulls_out(away, hull - middle), 1)[:, None]
         # hair and neck are as deep as the ears
         ring[:, 2] = oval[:, 2] + np.clip((factor[:, 0] - 1) / 0.5, 0, 1) * (depth - oval[:, 2])
         rings.append(ring)
@@ -197,6 +213,15 @@ def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
         np.concatenate(follows).astype(np.float32),
         np.concatenate(stretches).astype(np.float32),
     )
+
+
+def _hulls_out(points: Floats, hull: Floats) -> Floats:
+    """By how much a convex hull (M, 2) around the origin must grow to reach each of ``points`` (N, 2); (N,)."""
+    along = np.roll(hull, -1, axis=0) - hull
+    normals = np.stack([along[:, 1], -along[:, 0]], axis=1)
+    reach = (normals * hull).sum(axis=1)
+    edges = np.abs(reach) > 1e-6
+    return np.asarray(np.maximum((points @ normals[edges].T / reach[edges]).max(axis=1), 1e-6), np.float32)
 
 
 def _face_triangles() -> NDArray[np.int32]:
