@@ -50,6 +50,11 @@ PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
 TURN_KNEE, TURN_LIMIT = np.radians(24.0), np.radians(34.0)
 """Head turns are carried over as they are up to the knee and never beyond the limit: a mesh has no far side."""
+ASIDE, ASIDE_COSTS, ASIDE_KNEE = math.radians(10.0), 1.3, math.radians(4.0)
+"""From which yaw on a portrait looks aside, what each degree more takes off the knee of turning it back, and the least.
+
+Its far side is hardly in the picture: turned to the viewer, a sliver of it would be smeared over half a face.
+"""
 RIM_KNEE = np.radians((2.0, 12.0)).tolist()
 """From which turn on, and up to which, the rim is drawn from under the hair over it."""
 LOOKS = 2
@@ -313,17 +318,25 @@ def _aim(motion: Motion, features: MeshFeatures) -> Pose:
         origin[:2] += np.float32(0.5) * limit * np.tanh((reach + np.float32(own.scale) * arm[:2]) / limit)
         return Pose(rotation, origin, scale)
 
-    turn = _limited(driver)
+    aside = float(features.seen[1])
+    turn = _limited(driver, aside)
     for _ in range(LOOKS):
         seen = seen_turn(turned(turn).project(features.shape), (width, height)) - features.seen
-        turn = _limited(turn + (driver - seen))
+        turn = _limited(turn + (driver - seen), aside)
     return turned(turn)
 
 
-def _limited(turn: Floats) -> Floats:
-    """Turn angles (3,) radians, kept within what a mesh can show."""
-    angle = math.hypot(*turn.tolist())
-    if angle <= TURN_KNEE:
-        return turn
-    room = TURN_LIMIT - TURN_KNEE
-    return np.asarray(turn * np.float32((TURN_KNEE + room * math.tanh((angle - TURN_KNEE) / room)) / angle), np.float32)
+def _limited(turn: Floats, aside: float) -> Floats:
+    """Turn angles (3,) radians, kept within what a mesh can show of a portrait whose own yaw is ``aside``, radians."""
+    turn = turn * np.float32(_held(math.hypot(*turn.tolist()), TURN_KNEE))
+    if turn[1] * aside < 0:
+        turn[1] *= _held(abs(float(turn[1])), max(TURN_KNEE - ASIDE_COSTS * max(abs(aside) - ASIDE, 0), ASIDE_KNEE))
+    return np.asarray(turn, np.float32)
+
+
+def _held(angle: float, knee: float) -> float:
+    """What share of an angle is kept: all up to the knee, and never more than comes to its limit."""
+    if angle <= knee:
+        return 1.0
+    room = knee * (TURN_LIMIT / TURN_KNEE - 1)
+    return (knee + room * math.tanh((angle - knee) / room)) / angle

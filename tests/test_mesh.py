@@ -250,6 +250,15 @@ def test_a_head_never_turns_further_than_a_mesh_can_show(stage: Stage) -> None:
     assert psnr(far[1], far[2]) > 40
 
 
+def test_a_portrait_that_looks_aside_is_not_turned_to_show_what_it_hides(aside: Stage, wide: Stage) -> None:
+    """Its far side is a sliver in the picture, which would be smeared over half a face."""
+    held = psnr(aside.turn(y=-22), aside.turn(y=-32))
+    assert held > psnr(wide.turn(y=-22), wide.turn(y=-32)) + 8
+    # a little is turned as ever, and so is what shows the side that is in the picture
+    assert psnr(aside.rest(), aside.turn(y=-5)) < held - 6
+    assert psnr(aside.turn(y=5), aside.turn(y=15)) < held - 8
+
+
 def test_leaning_in_makes_the_head_larger(stage: Stage, face_finder: FaceFinder, resting_face: FaceState) -> None:
     motion = relative(stage.neutral)
     scales = [
