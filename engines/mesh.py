@@ -48,7 +48,7 @@ FAR = np.float32(1e30)
 """Behind everything; finite, as the compiled loops take no infinities."""
 PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
-TURN_KNEE, TURN_LIMIT = np.radians(24.0), np.radians(34.0)
+TURN_KNEE, TURN_LIMIT = math.radians(24.0), math.radians(34.0)
 """Head turns are carried over as they are up to the knee and never beyond the limit: a mesh has no far side."""
 ASIDE, ASIDE_COSTS, ASIDE_KNEE = math.radians(10.0), 1.3, math.radians(4.0)
 """From which yaw on a portrait looks aside, what each degree more takes off the knee of turning it back, and the least.

@@ -173,7 +173,7 @@ def _part_lips(shape: Any, driver: Any, rest: float, scale: float, drop: float) 
 def _near(shape: Points, points: Indices, reach: float) -> NDArray[np.float32]:
     """How near every point of a shape (478, 3) is to one of ``points``: 1 at it, 1/e at ``reach``; (478, 1) float32."""
     away = np.stack([np.hypot(*(shape - shape[point]).T[:2]) for point in points]).min(axis=0)
-    return np.exp(-((away / reach) ** 2))[:, None].astype(np.float32)
+    return np.asarray(np.exp(-((away / reach) ** 2))[:, None], np.float32)
 
 
 def _pliant(shape: Points) -> NDArray[np.float32]:
