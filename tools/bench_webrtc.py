@@ -27,6 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import aiohttp
 import cv2
 import numpy as np
 import typer
@@ -46,6 +47,8 @@ SLOWER = 1.5
 _WARM_UP = 20
 _TURNS = 3
 _CHURN_WARM_UP = 30
+_SEEN_OFF_S = 20.0
+"""After this time at the latest nothing of a visitor is left."""
 
 
 class Part(StrEnum):
@@ -165,7 +168,8 @@ class ReadingDesk:
         return b'{"v":1,"ok":true}'
 
     def request(self, request: ApiRequest) -> ApiReply:  # noqa: ARG002
-        """There is nothing to ask."""
+        """There is nothing to ask; that takes a moment, so that askers at once meet as many answerers as there are."""
+        time.sleep(0.3)
         return ApiReply(404, "application/json", b"{}")
 
     def _read(self, session: str) -> None:
@@ -284,10 +288,35 @@ def _visits_elsewhere(address: str, count: int) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
 
 
-def _settled(pids: dict[str, int]) -> dict[str, Held]:
-    """What they hold once the last visitor was seen off."""
+async def _ask_at_once(address: str, count: int) -> None:
+    """So many requests at the same time: threads that are started when they are first needed then all are."""
+
+    async def ask(session: aiohttp.ClientSession) -> None:
+        async with session.get(f"{address}api/nothing") as answer:
+            await answer.read()
+
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(ask(session))
+
+
+def _settled(pids: dict[str, int], before: dict[str, Held] | None = None) -> dict[str, Held]:
+    """What they hold once the last visitor was seen off; one who only hung up may be missed for some time.
+
+    No more than ``before`` is enough; anything else is waited for.
+    """
     time.sleep(3)
-    return {name: held(pid) for name, pid in pids.items()}
+    deadline = time.monotonic() + _SEEN_OFF_S
+    while True:
+        now = {name: held(pid) for name, pid in pids.items()}
+        if before is None or all(_grown(before[name], now[name]) <= 0 for name in pids) or time.monotonic() > deadline:
+            return now
+        time.sleep(0.5)
+
+
+def _grown(before: Held, now: Held) -> int:
+    """By how much the count of threads, descriptors or children that grew most has grown."""
+    return max(now.threads - before.threads, now.descriptors - before.descriptors, now.children - before.children)
 
 
 def churn(publishers: int) -> list[Figure]:
@@ -295,16 +324,17 @@ def churn(publishers: int) -> list[Figure]:
     desk = ReadingDesk()
     with server(desk) as link:
         pids = {"daemon": os.getpid(), "media process": link.process_id}
+        asyncio.run(_ask_at_once(link.address, _CHURN_WARM_UP))
         _visits_elsewhere(link.address, _CHURN_WARM_UP)
         before, shared = _settled(pids), len(os.listdir("/dev/shm"))
         _visits_elsewhere(link.address, publishers)
-        after, shared = _settled(pids), len(os.listdir("/dev/shm")) - shared
+        after, shared = _settled(pids, before), len(os.listdir("/dev/shm")) - shared
     data: dict[str, float] = {"publishers": publishers, "shared memory": shared}
     words, met = [f"shared memory {shared:+d}"], shared <= 0
     for name in pids:
         earlier, later = asdict(before[name]), asdict(after[name])
         growth = {key: round(later[key] - earlier[key], 1) for key in earlier}
-        met = met and growth["memory_mb"] < 10 and all(growth[key] <= 0 for key in growth if key != "memory_mb")
+        met = met and growth["memory_mb"] < 10 and _grown(before[name], after[name]) <= 0
         data |= {f"{name} {key}": value for key, value in growth.items()}
         words.append(f"{name}: " + ", ".join(f"{key} {value:+g}" for key, value in growth.items()))
     name = f"growth over {publishers} publishers in turn"
