@@ -5,20 +5,17 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from engines.types import FaceState, Image
-from realtime.portraits import yaw
+from realtime.portraits import PortraitPicture, yaw
 from realtime.stills import FaceFinder
 from tests.faces import lips, shape_of
-from tools.browser import wait_until
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+from tools.browser import Tab, wait_until
 
 _TAKE = """
 async ({id, most, every}) => {
@@ -59,12 +56,12 @@ class Taken:
     image: Image
 
 
-def take(page: Page, video: str = "result", most: int = 1, every: int = 1) -> list[Taken]:
+def take(page: Tab, video: str = "result", most: int = 1, every: int = 1) -> list[Taken]:
     """Up to ``most`` pictures, each ``every``-th, that the video with that id shows from now on."""
     return _read(page.evaluate(_TAKE, {"id": video, "most": most, "every": every}))
 
 
-def take_both(page: Page, most: int, every: int = 1) -> tuple[list[Taken], list[Taken]]:
+def take_both(page: Tab, most: int, every: int = 1) -> tuple[list[Taken], list[Taken]]:
     """The camera's pictures and the portrait's, of the same time."""
     both = f"(what) => Promise.all(['own', 'result'].map((id) => ({_TAKE})({{...what, id}})))"
     own, result = page.evaluate(both, {"most": most, "every": every})
@@ -79,19 +76,19 @@ def _read(taken: list[dict[str, Any]]) -> list[Taken]:
     return [Taken(each["at"], image(each["jpeg"])) for each in taken]
 
 
-def go_live(page: Page, timeout_s: float = 45.0) -> None:
+def go_live(page: Tab, timeout_s: float = 45.0) -> None:
     """Press the button and wait for the portrait, and for a face to drive it."""
     page.click("#go")
     wait_live(page, timeout_s)
 
 
-def wait_live(page: Page, timeout_s: float = 45.0) -> None:
+def wait_live(page: Tab, timeout_s: float = 45.0) -> None:
     """Wait until the portrait is shown."""
     shown = "!document.getElementById('result').hidden && document.getElementById('veil').hidden"
     assert wait_until(page, shown, timeout_s), f"not live: {page.inner_text('body')}"
 
 
-def says(page: Page, text: str, timeout_s: float = 15.0) -> None:
+def says(page: Tab, text: str, timeout_s: float = 15.0) -> None:
     """Wait until the page says something, anywhere a person sees it."""
     there = f"document.body.innerText.toLowerCase().includes({text.lower()!r})"
     assert wait_until(page, there, timeout_s), f"{text!r} is not on the page: {page.inner_text('body')}"
@@ -139,3 +136,17 @@ def surround(image: Image) -> NDArray[np.float64]:
 def apart(one: Image, other: Image) -> float:
     """How far two pictures' surroundings differ, in grey levels."""
     return float(np.abs(surround(one) - surround(other)).mean())
+
+
+def follows(page: Tab, portrait: PortraitPicture, finder: FaceFinder) -> tuple[float, float]:
+    """How well lips and yaw of what comes back go with the driver's (r); all around the face is the portrait's."""
+    page.wait_for_timeout(2000)
+    own, result = take_both(page, 180)
+    driver, driven = followed(finder, own), followed(finder, result)
+    assert len(driven) >= 0.9 * len(result) > 60
+    lips_r, yaw_r = likeness(driver, driven)
+    print(f"lips {lips_r:.2f}, yaw {yaw_r:.2f} over {len(driven)} pictures")
+    shown, camera = result[-1].image, own[-1].image
+    assert apart(shown, portrait.image) < 8 < apart(camera, portrait.image)
+    assert apart(shown, camera) > 8
+    return lips_r, yaw_r

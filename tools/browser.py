@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import av
 import numpy as np
@@ -20,7 +20,7 @@ from engines.errors import SourceLost, UsageError
 from engines.types import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Playwright
+    from playwright.sync_api import Browser, Playwright
 
 LATENCY_SCRIPT = Path(__file__).with_name("browser_latency.js")
 _COUNTS = "({count: reenactLatency.ages.length, drawn: reenactLatency.drawn, unread: reenactLatency.unread})"
@@ -95,7 +95,23 @@ def write_camera(path: Path, pictures: Iterable[Image], fps: int = 30) -> Path:
     return path
 
 
-def wait_until(page: Page, condition: str, timeout_s: float) -> bool:
+class Tab(Protocol):
+    """What is asked of a browser's tab: as Playwright has it, or another driver."""
+
+    def evaluate(self, expression: str, arg: Any = None) -> Any:
+        """The value of a JavaScript expression, or of a function called with ``arg``."""
+
+    def wait_for_timeout(self, timeout: float) -> None:
+        """Let so many milliseconds pass."""
+
+    def click(self, selector: str) -> None:
+        """Press the mouse's button on the element."""
+
+    def inner_text(self, selector: str) -> str:
+        """What the element says."""
+
+
+def wait_until(page: Tab, condition: str, timeout_s: float) -> bool:
     """Wait until a JavaScript expression is true; whether it became so.
 
     Playwright's own ``wait_for_function`` evaluates strings in the page, which its content security policy forbids.

@@ -19,7 +19,7 @@ from realtime.capture import open_source
 from realtime.performer import PERFORMER, Performer, script
 from realtime.portraits import PortraitPicture, load_portrait
 from realtime.stills import FaceFinder
-from tests.browser import apart, followed, go_live, likeness, says, take, take_both, wait_live
+from tests.browser import apart, follows, go_live, says, take, wait_live
 from tests.e2e.test_webrtc_program import program
 from tools.browser import find_chromium, launch, wait_until, write_camera
 
@@ -106,20 +106,6 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(os.environ.get("REENACT_SHOTS") or tmp_path_factory.mktemp("shots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def follows(page: Page, portrait: PortraitPicture, finder: FaceFinder) -> tuple[float, float]:
-    """How well lips and yaw of what comes back go with the driver's (r); all around the face is the portrait's."""
-    page.wait_for_timeout(2000)
-    own, result = take_both(page, 180)
-    driver, driven = followed(finder, own), followed(finder, result)
-    assert len(driven) >= 0.9 * len(result) > 60
-    lips_r, yaw_r = likeness(driver, driven)
-    print(f"lips {lips_r:.2f}, yaw {yaw_r:.2f} over {len(driven)} pictures")
-    shown, camera = result[-1].image, own[-1].image
-    assert apart(shown, portrait.image) < 8 < apart(camera, portrait.image)
-    assert apart(shown, camera) > 8
-    return lips_r, yaw_r
 
 
 def test_going_live_with_the_performer(

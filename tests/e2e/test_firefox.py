@@ -1,0 +1,47 @@
+"""The page in Firefox, against the real program: no H.264 without a download, and other ways with WebRTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from realtime.performer import PERFORMER, Performer, script
+from realtime.portraits import load_portrait
+from realtime.stills import FaceFinder
+from tests.browser import follows, go_live, says
+from tests.e2e.test_webrtc_program import program
+from tests.firefox import Firefox, find_firefox, firefox
+
+SIZE = (640, 480)
+DEFAULT = PERFORMER.with_name("portrait.png")
+
+
+@pytest.fixture
+def tab() -> Iterator[Firefox]:
+    """A tab whose camera sees the performer; an error on the page fails the test."""
+    command = find_firefox()
+    if command is None:
+        pytest.skip("there is no Firefox on the path: sudo apt install firefox-esr, or set REENACT_FIREFOX")
+    with firefox(command) as opened:
+        performer = Performer(SIZE)
+        opened.be_camera(performer.picture(script(2.5 + index / 30)) for index in range(300))
+        performer.close()
+        yield opened
+        assert not opened.errors
+
+
+def test_going_live(tab: Firefox, tmp_path: Path, face_finder: FaceFinder) -> None:
+    picture = load_portrait(DEFAULT, SIZE, finder=face_finder)
+    options = ("--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--size", "640x480", "--portrait", str(DEFAULT))
+    with program(tmp_path, *options) as (_, url):
+        tab.goto(url)
+        go_live(tab)
+        says(tab, "pictures a second")
+        lips_r, yaw_r = follows(tab, picture, face_finder)
+        assert lips_r >= 0.6
+        assert yaw_r >= 0.85
+        tab.click("#go")
+        says(tab, "go live")
+        tab.goto("about:blank")
