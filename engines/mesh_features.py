@@ -41,7 +41,7 @@ RING_FOLLOWS = (1.0, 1.0, 1.0, 0.92, 0.5, 0.0)
 """How much of the head's motion each ring takes; hair follows, the background does not."""
 RING_STRETCHES = (1.0, 1.0, 0.6, 0.25, 0.05, 0.0)
 """How much of the outline's own change (a dropped jaw) each ring takes."""
-RING_LIMITS = (9.0, 9.0, 9.0, 1.5, 1.75, 1.97)
+RING_LIMITS = (np.inf, np.inf, np.inf, 1.5, 1.75, 1.97)
 """How far out each ring lies at most, in multiples of the hull of all landmarks around its middle.
 
 The outline of a face that looks aside lies to one side of its middle: without a limit, what moves with the head would
