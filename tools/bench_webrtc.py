@@ -36,7 +36,7 @@ from engines.errors import SourceError, SourceLost
 from realtime.webrtc.codecs import Codecs
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted
 from realtime.webrtc.jitter import mend, unmend
-from realtime.webrtc.link import MediaLink
+from realtime.webrtc.link import ANSWERERS, MediaLink
 from realtime.webrtc.settings import ServerSettings
 from tools.command import new_app, run_app
 from tools.webrtc_client import Client, PatternTrack, read_number
@@ -47,8 +47,8 @@ SLOWER = 1.5
 _WARM_UP = 20
 _TURNS = 3
 _CHURN_WARM_UP = 30
-_SEEN_OFF_S = 20.0
-"""After this time at the latest nothing of a visitor is left."""
+NOTHING = b"{}"
+"""What the reading desk replies."""
 
 
 class Part(StrEnum):
@@ -170,7 +170,7 @@ class ReadingDesk:
     def request(self, request: ApiRequest) -> ApiReply:  # noqa: ARG002
         """There is nothing to ask; that takes a moment, so that askers at once meet as many answerers as there are."""
         time.sleep(0.3)
-        return ApiReply(404, "application/json", b"{}")
+        return ApiReply(404, "application/json", NOTHING)
 
     def _read(self, session: str) -> None:
         assert self.link is not None
@@ -293,30 +293,18 @@ async def _ask_at_once(address: str, count: int) -> None:
 
     async def ask(session: aiohttp.ClientSession) -> None:
         async with session.get(f"{address}api/nothing") as answer:
-            await answer.read()
+            if await answer.read() != NOTHING:
+                raise RuntimeError(f"{answer.url} does not lead to the desk")
 
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         for _ in range(count):
             group.create_task(ask(session))
 
 
-def _settled(pids: dict[str, int], before: dict[str, Held] | None = None) -> dict[str, Held]:
-    """What they hold once the last visitor was seen off; one who only hung up may be missed for some time.
-
-    No more than ``before`` is enough; anything else is waited for.
-    """
+def _settled(pids: dict[str, int]) -> dict[str, Held]:
+    """What they hold once the last visitor was seen off."""
     time.sleep(3)
-    deadline = time.monotonic() + _SEEN_OFF_S
-    while True:
-        now = {name: held(pid) for name, pid in pids.items()}
-        if before is None or all(_grown(before[name], now[name]) <= 0 for name in pids) or time.monotonic() > deadline:
-            return now
-        time.sleep(0.5)
-
-
-def _grown(before: Held, now: Held) -> int:
-    """By how much the count of threads, descriptors or children that grew most has grown."""
-    return max(now.threads - before.threads, now.descriptors - before.descriptors, now.children - before.children)
+    return {name: held(pid) for name, pid in pids.items()}
 
 
 def churn(publishers: int) -> list[Figure]:
@@ -324,17 +312,17 @@ def churn(publishers: int) -> list[Figure]:
     desk = ReadingDesk()
     with server(desk) as link:
         pids = {"daemon": os.getpid(), "media process": link.process_id}
-        asyncio.run(_ask_at_once(link.address, _CHURN_WARM_UP))
+        asyncio.run(_ask_at_once(link.address, ANSWERERS))
         _visits_elsewhere(link.address, _CHURN_WARM_UP)
         before, shared = _settled(pids), len(os.listdir("/dev/shm"))
         _visits_elsewhere(link.address, publishers)
-        after, shared = _settled(pids, before), len(os.listdir("/dev/shm")) - shared
+        after, shared = _settled(pids), len(os.listdir("/dev/shm")) - shared
     data: dict[str, float] = {"publishers": publishers, "shared memory": shared}
     words, met = [f"shared memory {shared:+d}"], shared <= 0
     for name in pids:
         earlier, later = asdict(before[name]), asdict(after[name])
         growth = {key: round(later[key] - earlier[key], 1) for key in earlier}
-        met = met and growth["memory_mb"] < 10 and _grown(before[name], after[name]) <= 0
+        met = met and growth["memory_mb"] < 10 and all(growth[key] <= 0 for key in growth if key != "memory_mb")
         data |= {f"{name} {key}": value for key, value in growth.items()}
         words.append(f"{name}: " + ", ".join(f"{key} {value:+g}" for key, value in growth.items()))
     name = f"growth over {publishers} publishers in turn"

@@ -37,7 +37,8 @@ __all__ = ["ApiReply", "ApiRequest", "Granted", "MediaDesk", "MediaLink", "Refus
 _START_S = 30.0
 _RESTART_AFTER_S = 60.0
 """A media process that dies sooner after the last one did is not started again."""
-_ANSWERERS = 8
+ANSWERERS = 8
+"""Threads on which the desk answers, each started when it is first needed."""
 _Json = dict[str, Any]
 
 
@@ -64,7 +65,7 @@ class MediaLink:
         self._died_s = -_RESTART_AFTER_S
         self._failure: str | None = None
         self._receiver: threading.Thread | None = None
-        self._answerers = ThreadPoolExecutor(_ANSWERERS, "media desk")
+        self._answerers = ThreadPoolExecutor(ANSWERERS, "media desk")
         self._sessions: dict[str, bool] = {}
         """Whether each is granted; False while the desk is asked."""
         self._left: set[str] = set()
