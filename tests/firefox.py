@@ -61,11 +61,15 @@ def find_firefox() -> str | None:
 class Firefox:
     """One tab. It answers to the few of Playwright's names that the tests use."""
 
-    def __init__(self, loop: asyncio.Runner, socket: aiohttp.ClientWebSocketResponse, context: str) -> None:
-        self._loop, self._socket, self._context = loop, socket, context
+    def __init__(self, loop: asyncio.Runner, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._loop, self._socket = loop, socket
         self._calls = 0
         self.errors: list[str] = []
         """What went wrong on pages."""
+        loop.run(self._call("session.new", {"capabilities": {}}))
+        loop.run(self._call("session.subscribe", {"events": ["log.entryAdded"]}))
+        tree = loop.run(self._call("browsingContext.getTree", {}))
+        self._context: str = tree["contexts"][0]["context"]
 
     def call(self, method: str, **parameters: Any) -> Any:
         """A command of WebDriver BiDi, on this tab. Raises RuntimeError where it fails."""
@@ -143,15 +147,7 @@ def firefox(command: str) -> Iterator[Firefox]:
             address = loop.run(_address(process, log))
             http, socket = loop.run(_connect(f"{address}/session"))
             try:
-                tab = Firefox(loop, socket, "")
-                for method, parameters in (
-                    ("session.new", {"capabilities": {}}),
-                    ("session.subscribe", {"events": ["log.entryAdded"]}),
-                ):
-                    loop.run(tab._call(method, parameters))
-                tree = loop.run(tab._call("browsingContext.getTree", {}))
-                tab._context = tree["contexts"][0]["context"]
-                yield tab
+                yield Firefox(loop, socket)
             finally:
                 loop.run(http.close())
         finally:

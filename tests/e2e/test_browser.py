@@ -255,10 +255,14 @@ def test_a_viewer_comes_and_goes(tab: Callable[..., Page], address: str, face_fi
 
 
 def test_a_link_to_nothing(tab: Callable[..., Page], address: str) -> None:
-    says(tab(f"{address}?watch=nobody"), "Nothing to see right now")
+    page = tab(f"{address}?watch=nobody")
+    says(page, "Nothing to see right now")
+    assert page.locator("#result").is_hidden()
 
 
-def test_a_full_server_is_tried_again_by_itself(tab: Callable[..., Page], tmp_path: Path) -> None:
+def test_a_full_server_is_tried_again_by_itself(
+    tab: Callable[..., Page], tmp_path: Path, face_finder: FaceFinder
+) -> None:
     with program(tmp_path, *OPTIONS, "--sessions", "1") as (_, url):
         first = tab(url)
         go_live(first)
@@ -268,6 +272,7 @@ def test_a_full_server_is_tried_again_by_itself(tab: Callable[..., Page], tmp_pa
         says(second, "Trying again")
         first.get_by_role("button", name="Stop").click()
         wait_live(second)
+        assert face_finder.find(take(second)[0].image)
 
 
 def test_the_connection_comes_back_by_itself(tab: Callable[..., Page], tmp_path: Path) -> None:
@@ -304,6 +309,7 @@ def test_a_server_with_a_token(tab: Callable[..., Page], tmp_path: Path) -> None
         page.context.clear_cookies()
         page.click("#go")
         says(page, "asks for its token")
+        assert page.locator("#result").is_hidden()
 
 
 CAMERAS = {
@@ -334,6 +340,7 @@ def test_a_camera_that_the_person_refuses(play: Playwright, performance: Path, a
         page.goto(address)
         page.click("#go")
         says(page, "The camera is not allowed")
+        assert page.locator("#result").is_hidden()
 
 
 def test_the_main_run_is_shown_at_once(tab: Callable[..., Page], tmp_path: Path, face_finder: FaceFinder) -> None:

@@ -343,6 +343,7 @@ def test_a_viewer_that_has_lost_something_gets_a_key_frame(link: MediaLink) -> N
             (source,) = receiver._RTCRtpReceiver__remote_streams
             await receiver._send_rtcp_pli(source)
             await until(lambda: viewer.keys > before, 5.0)
+            assert viewer.keys > before
 
     try:
         asyncio.run(check())
