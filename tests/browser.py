@@ -94,6 +94,11 @@ def says(page: Tab, text: str, timeout_s: float = 15.0) -> None:
     assert wait_until(page, there, timeout_s), f"{text!r} is not on the page: {page.inner_text('body')}"
 
 
+def shows_a_face(page: Tab, finder: FaceFinder, most: int = 90) -> bool:
+    """Whether a face comes up among that many pictures: the first of a stream may be the slate that says "waiting"."""
+    return any(finder.find(each.image) for _ in range(most) for each in take(page))
+
+
 def followed(finder: FaceFinder, pictures: list[Taken]) -> NDArray[np.float64]:
     """Time in ms, opening of the lips and yaw in degrees of the face in each picture that has one, (n, 3)."""
     rows: list[tuple[float, float, float]] = []

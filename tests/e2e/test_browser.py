@@ -19,7 +19,7 @@ from realtime.capture import open_source
 from realtime.performer import PERFORMER, Performer, script
 from realtime.portraits import PortraitPicture, load_portrait
 from realtime.stills import FaceFinder
-from tests.browser import apart, follows, go_live, says, take, wait_live
+from tests.browser import apart, follows, go_live, says, shows_a_face, take, wait_live
 from tests.e2e.test_webrtc_program import program
 from tools.browser import find_chromium, launch, wait_until, write_camera
 
@@ -245,13 +245,13 @@ def test_a_viewer_comes_and_goes(tab: Callable[..., Page], address: str, face_fi
     viewer = tab(link)
     wait_live(viewer)
     says(page, "1 watching")
-    assert face_finder.find(take(viewer)[0].image)
+    assert shows_a_face(viewer, face_finder)
     # a viewer gets a picture, and nothing to control
     assert viewer.locator("#go").is_hidden()
     assert viewer.locator("#dock").is_hidden()
     viewer.goto("about:blank")
     assert wait_until(page, "!document.getElementById('facts').innerText.includes('watching')", 20)
-    assert face_finder.find(take(page)[0].image)
+    assert shows_a_face(page, face_finder)
 
 
 def test_a_link_to_nothing(tab: Callable[..., Page], address: str) -> None:
@@ -272,7 +272,7 @@ def test_a_full_server_is_tried_again_by_itself(
         says(second, "Trying again")
         first.get_by_role("button", name="Stop").click()
         wait_live(second)
-        assert face_finder.find(take(second)[0].image)
+        assert shows_a_face(second, face_finder)
 
 
 def test_the_connection_comes_back_by_itself(tab: Callable[..., Page], tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_the_main_run_is_shown_at_once(tab: Callable[..., Page], tmp_path: Path,
     with program(tmp_path, *options) as (_, url):
         page = tab(url)
         wait_live(page)
-        assert face_finder.find(take(page)[0].image)
+        assert shows_a_face(page, face_finder)
         says(page, "the performer")
         page.get_by_role("button", name="Slate").click()
         says(page, "slate is on")
