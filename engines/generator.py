@@ -12,18 +12,24 @@ if TYPE_CHECKING:
 
 GENERATORS = ("mesh", "liveportrait", "fomm")
 """The names that ``--generator`` takes."""
+REGIONS = ("all", "expression", "pose", "lips", "eyes")
+"""What can be moved by itself: the values of ``Motion.region``."""
+REGIONS_OF: dict[str, tuple[str, ...]] = {"mesh": REGIONS[:3], "liveportrait": REGIONS, "fomm": REGIONS[:1]}
+"""Those that each generator can."""
 
 
 class Generator(Protocol):
-    """Makes the pictures. One thread owns it and calls everything on it, ``close`` included."""
+    """Makes the pictures. One thread at a time owns it and calls everything on it but ``prepare``."""
 
     name: str
+    regions: tuple[str, ...]
+    """See ``REGIONS_OF``."""
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         """Compute once what every frame of a portrait needs.
 
-        ``image`` has the output's size and ``face`` was seen in it. Both are copied where they are kept. The one
-        exception to the rule of one thread: it may be called on another while ``drive`` is at work on it.
+        ``image`` has the output's size and ``face`` was seen in it. Both are copied where they are kept. It may be
+        called on another thread while ``drive`` is at work.
         """
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
@@ -34,7 +40,7 @@ class Generator(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of everything; may be called twice."""
+        """Let go of everything; may be called twice, and on another thread than ``drive`` once that is over."""
 
 
 def create(

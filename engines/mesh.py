@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engines import raster
 from engines.camera import seen_turn
 from engines.errors import GeneratorError
+from engines.generator import REGIONS_OF
 from engines.head import Pose, from_turn_angles, turn_angles
 from engines.mesh_features import (
     EYES,
@@ -113,6 +114,7 @@ class MeshGenerator:
     """Warps a portrait by its face mesh. Not thread-safe: one thread owns it."""
 
     name = "mesh"
+    regions = REGIONS_OF["mesh"]
 
     def __init__(self, mouth: str = "driver") -> None:
         if mouth not in ("driver", "painted"):

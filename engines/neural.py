@@ -19,6 +19,7 @@ import numpy as np
 from engines.backend import BUILD, Array, Running, open_stages
 from engines.crop import Lock, Window, around
 from engines.errors import UsageError
+from engines.generator import REGIONS_OF
 from engines.paste import Paste
 from engines.retarget import NOTHING, Ratios, Retarget, Wish, eyes, lips, ratios
 from engines.types import FaceState, Image, Motion, Portrait
@@ -60,9 +61,9 @@ LIVEPORTRAIT = Family(
     256,
     512,
     ("rotation", "expression", "scale", "translation"),
-    ("all", "expression", "pose", "lips", "eyes"),
+    REGIONS_OF["liveportrait"],
 )
-FOMM = Family("fomm", 256, 256, ("value", "jacobian"), ("all",))
+FOMM = Family("fomm", 256, 256, ("value", "jacobian"), REGIONS_OF["fomm"])
 FAMILIES = {family.name: family for family in (LIVEPORTRAIT, FOMM)}
 
 
@@ -72,6 +73,7 @@ class NetworkGenerator:
     def __init__(self, family: Family, running: Running, label: str, retarget: Retarget = "none") -> None:
         """Takes over ``running``; ``label`` says which weights it has. ``retarget`` is for LivePortrait alone."""
         self.family = family
+        self.regions = family.regions
         retargeted = f"{RETARGETED[retarget]} retargeted, " if retarget != "none" else ""
         self.name = f"{family.name}, {label}, {retargeted}{running.why}"
         self._running = running

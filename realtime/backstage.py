@@ -46,7 +46,7 @@ class Backstage:
     def dismiss(self) -> None:
         """Let go of what was made ready and never assembled, as soon as it is."""
         self._tracker.then(lambda tracker: tracker.close())
-        self._wardrobe.then(lambda wardrobe: wardrobe.generator.close())
+        self._wardrobe.then(lambda wardrobe: wardrobe.close())
 
     def assemble(self, timeout: float, outlet: Outlet, ledger: Ledger, quit_: Callable[[], None]) -> Crew | None:
         """The crew, or None if it is not ready within ``timeout`` seconds. Raises what went wrong."""
@@ -73,13 +73,13 @@ class Backstage:
         wardrobe.prepare_first(self._motion())
         return wardrobe
 
-    def _dress_anew(self, name: str, old: Wardrobe) -> Wardrobe:
-        """Another generator with the same portraits, the first of them prepared."""
+    def _dress_anew(self, name: str, old: Wardrobe, wanted: int) -> Wardrobe:
+        """Another generator with the same portraits, the one that is wanted prepared."""
         assert self._another is not None
-        wardrobe = old.for_another(self._another(name))
+        wardrobe = old.for_another(self._another(name), wanted)
         try:
             wardrobe.prepare_first(self._motion())
         except BaseException:
-            wardrobe.generator.close()
+            wardrobe.close()
             raise
         return wardrobe

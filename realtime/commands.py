@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engines.errors import ReenactError, UsageError
-from engines.generator import GENERATORS
-from realtime.config import MAX_GAIN, REGIONS
+from engines.generator import GENERATORS, REGIONS
+from realtime.config import MAX_GAIN
 
 MOST_WAITING = 16
 Setting = bool | float | int | str | None

@@ -13,11 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engines.errors import ConfigError, UsageError
-from engines.generator import GENERATORS
+from engines.generator import GENERATORS, REGIONS_OF
 from realtime.webrtc.settings import IceServer
 
 MAX_GAIN = 4.0
-REGIONS = ("all", "expression", "pose", "lips", "eyes")
 SECRETS = ("token", "ice_server")
 """What is never printed."""
 TOKEN_VARIABLE = "REENACT_TOKEN"
@@ -285,7 +284,7 @@ def _check_together(config: Config) -> None:
         raise ConfigError("--pace max never ends with the performer", cure="say how much with --frames or --duration")
     if config.pace == "max" and any(spec.startswith("webrtc") for spec in config.sink):
         raise ConfigError("--pace max goes through a file, not at a viewer's pace", cure="leave --sink webrtc out")
-    allowed_regions = {"mesh": REGIONS[:3], "fomm": REGIONS[:1]}.get(config.generator, REGIONS)
+    allowed_regions = REGIONS_OF[config.generator]
     if config.region not in allowed_regions:
         raise ConfigError(
             f"--region {config.region} is not for the generator {config.generator}",

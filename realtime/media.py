@@ -328,10 +328,10 @@ class Media:
     def _portraits(self, key: str | None) -> dict[str, Any]:
         suffix = "" if key is None else f"?session={key}"
         previews = key is None and self.main is None
-        names = [name for name, _ in self._previews] if previews else self._wardrobe(key).names
+        names = dict(enumerate(name for name, _ in self._previews)) if previews else self._wardrobe(key).names
         portraits = [
             {"index": index, "name": name, "picture": f"/api/portraits/{index}.jpg{suffix}"}
-            for index, name in enumerate(names)
+            for index, name in names.items()
         ]
         return {"v": control.VERSION, "portraits": portraits}
 

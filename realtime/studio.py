@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from engines.errors import ReenactError
-from engines.generator import Generator
+from engines.generator import REGIONS_OF, Generator
 from engines.types import FaceState, Image
 from realtime.commands import CommandError, Setting
 from realtime.config import MAX_GAIN
@@ -76,11 +76,14 @@ class Animator:
         ledger: Ledger,
         *,
         mirror: bool,
-        dress: Callable[[str, Wardrobe], Wardrobe] | None = None,
+        dress: Callable[[str, Wardrobe, int], Wardrobe] | None = None,
         notice: Callable[[str], None] = lambda _: None,
         clock: Clock = time.monotonic_ns,
     ) -> None:
-        """``dress`` makes a generator by its name, with the portraits of a wardrobe ready for it; that takes time."""
+        """``dress`` makes a generator by its name, with the portraits of a wardrobe and the one of that number ready.
+
+        That takes time.
+        """
         self.motion = motion
         self.face_found = False
         self.frozen = False
@@ -91,13 +94,15 @@ class Animator:
         self._ledger = ledger
         self._mirrored = mirror
         self._clock = clock
-        self._wanted = 0
-        portrait = wardrobe.get(0)
+        self._wanted = wardrobe.first
+        portrait = wardrobe.get(wardrobe.first)
         if portrait is None:
             raise RuntimeError("the first portrait has to be prepared before the animator starts")
         self._portrait = portrait
+        self._mouth: str | None = None
         self._dress = dress
         self._dressing: Task[Wardrobe] | None = None
+        self._coming: str | None = None
         self._notice = notice
         self._last: tuple[int, int, int] | None = None
 
@@ -160,15 +165,18 @@ class Animator:
         """Go on with the generator that was asked for, once it is ready; with the old one if it cannot be had."""
         if self._dressing is None or not self._dressing.wait(0):
             return
-        dressing, self._dressing = self._dressing, None
+        dressing, self._dressing, self._coming = self._dressing, None, None
         try:
             wardrobe = dressing.result()
         except ReenactError as error:
             self._notice(f"{error}; {self.generator.name} goes on. {error.cure}".rstrip())
             return
-        self.generator.close()
+        self._wardrobe.close()
+        wardrobe.catch_up(self._wardrobe)
         self.generator, self._wardrobe = wardrobe.generator, wardrobe
-        portrait = wardrobe.get(0)
+        if self._mouth is not None and hasattr(self.generator, "mouth"):
+            self.generator.mouth = self._mouth
+        portrait = wardrobe.get(wardrobe.first)
         assert portrait is not None
         self._portrait = portrait
         Task("prepare other portraits", wardrobe.prepare_others).start()
@@ -183,16 +191,17 @@ class Animator:
             raise CommandError("a run with one generator", "several", "start it anew with --generator")
         if self._dressing is not None:
             raise CommandError("a generator that is being made ready", "none", "try again in a moment")
-        dress, wardrobe = self._dress, self._wardrobe
-        self._dressing = Task("change generator", lambda: dress(name, wardrobe))
+        _allow(self.motion.region, name, REGIONS_OF[name])
+        dress, wardrobe, wanted = self._dress, self._wardrobe, self._wanted
+        self._dressing, self._coming = Task("change generator", lambda: dress(name, wardrobe, wanted)), name
         self._dressing.start()
         return f"{name} is made ready; {self.generator.name} goes on meanwhile"
 
     def close(self) -> None:
         """Let go of the generator, and of one that is being made ready."""
         if self._dressing is not None:
-            self._dressing.then(lambda wardrobe: wardrobe.generator.close())
-        self.generator.close()
+            self._dressing.then(lambda wardrobe: wardrobe.close())
+        self._wardrobe.close()
 
     @property
     def wardrobe(self) -> Wardrobe:
@@ -214,8 +223,8 @@ class Animator:
     def wear(self, which: Setting) -> str:
         """Put on the portrait of that number, from 0 on, or of that name. Raises CommandError."""
         names = self._wardrobe.names
-        if isinstance(which, str) and which in names:
-            which = names.index(which)
+        if isinstance(which, str):
+            which = next((place for place, name in names.items() if name == which), which)
         if not isinstance(which, int) or not 0 <= which < len(self._wardrobe):
             expected = f"a number from 0 to {len(self._wardrobe) - 1} or a name"
             raise CommandError(f"the portrait {str(which)[:60]!r}", expected, "choose one of those there are")
@@ -238,7 +247,10 @@ class Animator:
         return f"gain {self.motion.gain:g}"
 
     def move(self, region: Region) -> str:
-        """Choose what moves."""
+        """Choose what moves. Raises CommandError for what the generator, or the one to come, cannot move by itself."""
+        _allow(region, self.generator.name, self.generator.regions)
+        if self._coming is not None:
+            _allow(region, self._coming, REGIONS_OF[self._coming])
         self.motion.region = region
         return f"region {region}"
 
@@ -246,7 +258,7 @@ class Animator:
         """Choose the inside of the mouth. Raises CommandError for a generator that has no such choice."""
         if not hasattr(self.generator, "mouth"):
             raise CommandError(f"the generator {self.generator.name}", "mesh", "leave the mouth as it is")
-        self.generator.mouth = mouth
+        self._mouth = self.generator.mouth = mouth
         return f"mouth {mouth}"
 
 
@@ -304,3 +316,10 @@ class Crew:
         """Let go of everything."""
         self.observer.tracker.close()
         self.animator.close()
+
+
+def _allow(region: str, generator: str, regions: tuple[str, ...]) -> None:
+    """Raise CommandError for a region that is none of a generator's."""
+    if region not in regions:
+        found = f"the region {region} with the generator {generator}"
+        raise CommandError(found, " or ".join(regions), "choose such a region first, or another generator")

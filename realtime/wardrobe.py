@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cv2
@@ -27,11 +27,20 @@ SMALL = 320
 """Pixels of the longer side of the picture that a portrait is chosen by."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A portrait that is ready."""
+
+    portrait: Portrait
+    original: PortraitPicture
+    small: Image
+
+
 class Wardrobe:
     """The portraits of a run, prepared one after the other on a helper thread so that switching costs nothing.
 
-    Once the first is ready the generator belongs to the compute stage, and only its ``prepare`` is called here, for
-    the other portraits.
+    Each has its place, a number from 0 on. Once the first is ready the generator belongs to the compute stage, and only
+    its ``prepare`` is called here, for the other portraits.
     """
 
     def __init__(
@@ -41,47 +50,65 @@ class Wardrobe:
         *,
         failed: Callable[[BaseException], None],
         notice: Callable[[str], None],
+        first: int = 0,
     ) -> None:
+        """``first`` is the place of the portrait that ``prepare_first`` prepares."""
         self.generator = generator
-        self._loaders = loaders
+        self.first = first
+        self._loaders = list(loaders)
         self._failed = failed
         self._notice = notice
-        self._ready: list[Portrait] = []
-        self._originals: list[PortraitPicture] = []
-        self._pictures: list[Image] = []
+        self._kept: dict[int, _Kept] = {}
         self._adding = threading.Lock()
+        self._state = threading.Lock()
+        self._preparing = 0
+        self._closed = False
 
     def __len__(self) -> int:
-        return max(len(self._loaders), len(self._ready))
+        return len(self._loaders)
 
     @property
-    def names(self) -> list[str]:
-        """The names of the portraits that are ready, in order."""
-        return [portrait.name for portrait in self._ready]
+    def names(self) -> dict[int, str]:
+        """The names of the portraits that are ready, by their places and in that order."""
+        return {place: kept.portrait.name for place, kept in sorted(self._kept.copy().items())}
 
     def picture(self, index: int) -> Image | None:
         """A small picture of a portrait, for choosing: RGB, read-only; None while it is not ready."""
-        pictures = self._pictures
-        return pictures[index] if 0 <= index < len(pictures) else None
+        kept = self._kept.get(index)
+        return None if kept is None else kept.small
 
     def add(self, picture: PortraitPicture) -> int:
         """Prepare one more portrait and say its number. Any thread may call it.
 
-        Raises CommandError when there is no room for more, or the first ones are still being prepared.
+        Raises CommandError when there is no room for more, or others are still being prepared.
         """
         with self._adding:
-            if len(self._ready) < len(self._loaders):
+            if len(self._kept) < len(self._loaders):
                 raise CommandError("portraits that are being prepared", "all of them ready", "try again in a moment")
-            if len(self._ready) >= MOST:
+            if len(self._kept) >= MOST:
                 raise CommandError(f"{MOST} portraits", "room for one more", "choose one of those there are")
-            self._keep(picture)
-            return len(self._ready) - 1
+            place = len(self._loaders)
+            self._prepare(place, picture)
+            with self._state:
+                if self._closed:
+                    raise CommandError("a generator that was changed meanwhile", "one that stays", "send it again")
+                self._loaders.append(partial(_same, picture))
+            return place
 
-    def for_another(self, generator: Generator) -> Wardrobe:
-        """The same portraits for another generator, none of them prepared yet."""
-        originals = list(self._originals)
-        loaders = [partial(_same, picture) for picture in originals] + list(self._loaders[len(originals) :])
-        return Wardrobe(generator, loaders, failed=self._failed, notice=self._notice)
+    def for_another(self, generator: Generator, first: int) -> Wardrobe:
+        """The same portraits for another generator, none of them prepared yet; ``first`` is to be the first."""
+        wardrobe = Wardrobe(generator, (), failed=self._failed, notice=self._notice, first=first)
+        wardrobe.catch_up(self)
+        return wardrobe
+
+    def catch_up(self, old: Wardrobe) -> None:
+        """Take over the portraits that ``old`` has been given since; they are yet to be prepared.
+
+        Once ``old`` is closed it is given no more.
+        """
+        for place in range(len(self), len(old)):
+            kept = old._kept.get(place)
+            self._loaders.append(old._loaders[place] if kept is None else partial(_same, kept.original))
 
     def prepare_first(self, motion: MotionTransfer) -> None:
         """Prepare the first portrait and rehearse with it. Raises what goes wrong.
@@ -90,8 +117,9 @@ class Wardrobe:
         rest, and has opened the mouth with a driving picture and without, the portrait being its own driver.
         ``motion`` is used up by this.
         """
-        picture = self._prepare(self._loaders[0])
-        understudy = replace(self._ready[0])  # nothing of the rehearsal sticks to the portrait itself
+        picture = self._load(self.first)
+        self._prepare(self.first, picture)
+        understudy = replace(self._kept[self.first].portrait)  # nothing of the rehearsal sticks to the portrait itself
         open_mouthed = picture.face.landmarks.copy()
         open_mouthed[INNER_LOWER_LIP, 1] += 0.2 * np.ptp(open_mouthed[:, 1])
         speaking = replace(picture.face, landmarks=open_mouthed, time_ns=_NS)
@@ -110,30 +138,54 @@ class Wardrobe:
         self.generator.drive(understudy, said, None)
 
     def prepare_others(self) -> None:
-        """Prepare the rest, in order; one that fails is reported and ends the run."""
+        """Prepare the rest, in order; one that fails is reported and ends the run, unless this one is over with."""
         try:
-            for load in self._loaders[1:]:
-                self._prepare(load)
+            for place in range(len(self)):
+                if place not in self._kept and not self._prepare(place, self._load(place)):
+                    return
         except BaseException as error:
-            self._failed(error)
+            if not self._closed:
+                self._failed(error)
 
     def get(self, index: int) -> Portrait | None:
         """The portrait of that place, or None while it is not ready yet."""
-        ready = self._ready
-        return ready[index] if index < len(ready) else None
+        kept = self._kept.get(index)
+        return None if kept is None else kept.portrait
 
-    def _prepare(self, load: Callable[[], PortraitPicture]) -> PortraitPicture:
-        picture = load()
+    def close(self) -> None:
+        """Prepare no more, and let go of the generator: now, or when a portrait that is being prepared with it is done.
+
+        That is then on the thread that prepares it.
+        """
+        with self._state:
+            self._closed = True
+            busy = self._preparing > 0
+        if not busy:
+            self.generator.close()
+
+    def _load(self, place: int) -> PortraitPicture:
+        picture = self._loaders[place]()
         for note in picture.notes:
             self._notice(f"{picture.name}: {note}")
-        self._keep(picture)
         return picture
 
-    def _keep(self, picture: PortraitPicture) -> None:
-        portrait = self.generator.prepare(picture.name, picture.image, picture.face)
-        self._originals.append(picture)
-        self._pictures.append(small_picture(picture.image))
-        self._ready.append(portrait)
+    def _prepare(self, place: int, picture: PortraitPicture) -> bool:
+        """Prepare and keep a portrait; False where the wardrobe is closed, before or meanwhile."""
+        with self._state:
+            if self._closed:
+                return False
+            self._preparing += 1
+        try:
+            portrait = self.generator.prepare(picture.name, picture.image, picture.face)
+            self._kept[place] = _Kept(portrait, picture, small_picture(picture.image))
+        finally:
+            with self._state:
+                self._preparing -= 1
+                closed = self._closed
+                last = closed and self._preparing == 0
+            if last:
+                self.generator.close()
+        return not closed
 
 
 def _same(picture: PortraitPicture) -> PortraitPicture:

@@ -103,6 +103,7 @@ class FakeGenerator:
     """Makes pictures of one colour, in a buffer it uses again; notes what it was driven with."""
 
     name = "fake generator"
+    regions: tuple[str, ...] = ("all", "expression", "pose")
 
     def __init__(self, during: Callable[[Motion], None] | None = None) -> None:
         self.portraits: list[str] = []

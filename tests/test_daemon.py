@@ -572,6 +572,73 @@ def test_the_generator_changes_while_pictures_go_on() -> None:
         assert not sink.shows(CAMERA)
 
 
+class Mouthed(FakeGenerator):
+    """Has a mouth to choose, as the mesh."""
+
+    mouth = "driver"
+
+
+def change(run: Run, source: FakeSource, sink: FakeSink, name: str) -> None:
+    """Ask for another generator and feed until it is there."""
+    said = len(run.said)
+    assert run.daemon.commands.post("generator", name)
+    for index in range(1000):
+        source.feed(1, start=10 + index)
+        sink.wait_for(len(sink.frames) + 1)
+        if any("the generator is" in text for text in run.said[said:]):
+            return
+    pytest.fail("the generator did not change")
+
+
+def test_what_a_person_chose_for_the_mouth_outlives_the_generator() -> None:
+    source, sink, first = FakeSource(), FakeSink(), Mouthed()
+    made = iter((FakeGenerator(), last := Mouthed()))
+    with running(source, [sink], generator=first, another=lambda _: next(made)) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.daemon.commands.post("mouth", "painted")
+        change(run, source, sink, "fomm")
+        change(run, source, sink, "mesh")
+        assert last.mouth == "painted"
+
+
+def test_the_portrait_on_show_is_still_on_show_with_another_generator() -> None:
+    source, sink, second = FakeSource(), FakeSink(), FakeGenerator()
+    loaders = [lambda: portrait("one"), lambda: portrait("two")]
+    with running(source, [sink], another=lambda _: second, loaders=loaders) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.daemon.commands.post("portrait", 1)
+        change(run, source, sink, "fomm")
+        assert {name for name, _ in second.driven} == {"two"}
+
+
+def test_regions_that_a_generator_does_not_know_are_refused_and_end_nothing() -> None:
+    source, sink, hand = FakeSource(), FakeSink(), Stagehand()
+    with running(source, [sink], another=hand) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+
+        def ask(name: str, value: str) -> str:
+            said = len(run.said)
+            assert run.daemon.commands.post(name, value)
+            for _ in range(1000):
+                source.feed()
+                sink.wait_for(len(sink.frames) + 1)
+                if len(run.said) > said:
+                    break
+            return run.said[said]
+
+        regions = "expected all or expression or pose"
+        assert ask("region", "lips") == f"the region lips with the generator fake generator, {regions}"
+        assert ask("region", "pose") == "region pose"
+        assert ask("generator", "fomm") == "the region pose with the generator fomm, expected all"
+        assert ask("region", "all") == "region all"
+        assert "fomm is made ready" in ask("generator", "fomm")
+        assert ask("region", "pose") == "the region pose with the generator fomm, expected all"
+        hand.go.set()
+
+
 def test_a_generator_that_cannot_be_had_leaves_the_old_one() -> None:
     source, sink, first, hand = FakeSource(), FakeSink(), FakeGenerator(), Stagehand()
     hand.error = GeneratorError("there are no weights for fomm", cure="fetch them")

@@ -120,7 +120,7 @@ class MarkedGenerator:
 
     def __init__(self, generator: Generator, marks: Marks) -> None:
         self._generator, self._marks = generator, marks
-        self.name = generator.name
+        self.name, self.regions = generator.name, generator.regions
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         return self._generator.prepare(name, image, face)
