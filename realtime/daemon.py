@@ -34,7 +34,7 @@ class Outgoing:
 class Daemon:
     """One run. The thread that makes it starts it, waits for its end and closes it.
 
-    Takes over the open source and sinks: its threads close them.
+    Takes over the open source and sinks: its threads close them. ``settled`` is called once everything is ready.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Daemon:
         ending: Ending,
         notice: Callable[[str], None],
         relay_code: bool = False,
+        settled: Callable[[], object] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands()
@@ -73,6 +74,7 @@ class Daemon:
             fps=fps,
             limits=limits,
             lossless=lossless,
+            settled=settled,
             clock=clock,
         )
 

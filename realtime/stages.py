@@ -6,7 +6,6 @@ what it owns. What goes wrong in one ends the run through ``Ending``, not the th
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable
@@ -130,8 +129,10 @@ class Compute(threading.Thread):
         fps: float,
         limits: Limits,
         lossless: bool,
+        settled: Callable[[], object] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        """``settled`` is called once everything is ready, before the first frame."""
         super().__init__(name="compute", daemon=True)
         self.crew: Crew | None = None
         self._assemble = assemble
@@ -145,6 +146,7 @@ class Compute(threading.Thread):
         self._patience_ns = max(250_000_000, 3 * self._period_ns)
         self._limits = limits
         self._lossless = lossless
+        self._settled = settled
         self._clock = clock
 
     def run(self) -> None:
@@ -152,7 +154,7 @@ class Compute(threading.Thread):
         try:
             self.crew = self._get_ready()
             if self.crew is not None:
-                gc.freeze()  # a full collection of what start-up has built takes 70 ms
+                self._settled()
                 self._capture.go.set()
                 (self._work_through if self._lossless else self._work_live)(self.crew)
                 self._ending.finish("the source has ended")

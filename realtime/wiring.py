@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -121,6 +122,7 @@ def _open_daemon(
         ending=ending,
         notice=lambda text: say(text, ""),
         relay_code=config.relay_code,
+        settled=gc.freeze,  # a full collection of what start-up has built, which stays for good, takes 70 ms
     )
 
 

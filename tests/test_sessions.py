@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -212,6 +214,24 @@ def test_settings_and_portraits_do_not_cross(house: House) -> None:
     a, b = house.get("/api/state", "a"), house.get("/api/state", "b")
     assert (a["gain"], a["portrait"]["index"], a["mirror"]) == (2.5, 1, True)
     assert (b["gain"], b["portrait"]["index"], b["mirror"]) == (1.0, 0, False)
+
+
+def test_nothing_of_a_closed_session_stays_in_memory(house: House) -> None:
+    daemons = []
+    for key in ("a", "b"):
+        house.open(key)
+        house.drive(key)
+        session = house.media.sessions.get(key)
+        assert session is not None
+        assert session.daemon is not None
+        daemons.append(weakref.ref(session.daemon))
+        del session
+        house.media.closed(key)
+        house.link.sources[key].end()
+    house.link.wait_for(lambda: set(house.link.ended) == {"a", "b"})
+    house.media.close(3)
+    gc.collect()
+    assert [daemon() for daemon in daemons] == [None, None]
 
 
 def test_no_camera_picture_reaches_a_viewer(house: House) -> None:
