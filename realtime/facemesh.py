@@ -69,7 +69,7 @@ class Mesh(Protocol):
     def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:
         """Return the faces in an RGB picture; where they were in the last one is where the search starts.
 
-        A face that is no longer there is looked for in the whole picture in the same call.
+        A face that is no longer there is looked for in the whole picture in the same call. All are plausible.
         """
 
     def forget(self) -> None:
@@ -146,9 +146,10 @@ class FaceMesh:
             ) from error
 
     def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:  # noqa: ARG002 - needs no time
-        """Return the face in an RGB picture (H, W, 3) uint8, or none.
+        """Return the face in an RGB picture (H, W, 3) uint8, or none that can be used.
 
-        A face that is not where it was is looked for in the whole picture at once: a cut costs no frame.
+        A face that is not where it was, or has half left the picture, is looked for in the whole picture at once: a
+        cut costs no frame, and somebody else who is there is followed.
         """
         if self._box is not None:
             seen = self._look(image, self._box)
@@ -174,14 +175,18 @@ class FaceMesh:
                 detector.close()
 
     def _look(self, image: Image, box: Box) -> Seen | None:
-        """The face at that place, which is then where the next look begins."""
+        """The face at that place, which is then where the next look begins; None where it is none to be used."""
         if self._spoken:
             seen = self._run(image, box)
         else:
             with quiet_libraries():  # the landmark model says its piece at the first face
                 seen = self._run(image, box)
             self._spoken = seen is not None
-        self._box = None if seen is None else around(seen.landmarks, (image.shape[1], image.shape[0]))
+        size = (image.shape[1], image.shape[0])
+        if seen is None or not seen.plausible(size):
+            self._box = None
+            return None
+        self._box = around(seen.landmarks, size)
         return seen
 
     def _start(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from engines.errors import TrackerError
 from engines.types import Image
-from realtime.facemesh import BLANK, Seen
+from realtime.facemesh import BLANK, Seen, around
 from realtime.modelfiles import model
 from realtime.nativelog import quiet_libraries
 
@@ -48,8 +48,14 @@ class Landmarker:
         if not seen and self._had_face:
             # Not where it was, which ended the tracking: a second look searches the whole picture.
             seen = self._run(image, time_ns // 1_000_000)
-        self._had_face = bool(seen)
-        return seen
+        size = (image.shape[1], image.shape[0])
+        usable = [face for face in seen if face.plausible(size)]
+        if seen and not usable:
+            rest = _without(image, seen)
+            seen = self._run(rest, 0) or self._run(rest, 0)  # the first look ends the tracking, the second searches
+            usable = [face for face in seen if face.plausible(size)]
+        self._had_face = bool(usable)
+        return usable
 
     def forget(self) -> None:
         """Look for faces afresh in the next picture."""
@@ -98,6 +104,17 @@ class Landmarker:
                 strict=True,
             )
         ]
+
+
+def _without(image: Image, faces: list[Seen]) -> Image:
+    """A copy in which the task cannot find these again, as it would rather follow half a face than look for another."""
+    height, width = image.shape[:2]
+    rest = image.copy()
+    for face in faces:
+        box = around(face.landmarks, (width, height))
+        left, top = max(0, int(box.x - box.side / 2)), max(0, int(box.y - box.side / 2))
+        rest[top : max(0, int(box.y + box.side / 2)), left : max(0, int(box.x + box.side / 2))] = 0
+    return rest
 
 
 def read_bundle(path: Path) -> bytes:

@@ -43,9 +43,9 @@ class _MeshTracker:
     def track(self, frame: Frame) -> FaceState | None:
         seen = self._mesh(frame.pixels, frame.time_ns)
         height, width = frame.pixels.shape[:2]
-        face = next((face for face in seen if face.plausible((width, height))), None)
-        if face is None:
+        if not seen:
             return None
+        face = seen[0]
         return FaceState(
             seq=frame.seq,
             time_ns=frame.time_ns,

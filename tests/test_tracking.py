@@ -21,6 +21,7 @@ from realtime import facemesh, modelfiles
 from realtime.facemesh import FaceMesh, Seen, parse_landmarks
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.nativelog import quiet_libraries
+from realtime.portraits import load_portrait
 from realtime.tracking import FaceMeshTracker, LandmarkerTracker, Tracker, open_tracker
 
 legacy = pytest.mark.skipif(not facemesh.available(), reason="this mediapipe has no Face Mesh")
@@ -85,6 +86,22 @@ def test_a_face_that_jumps_is_found_in_the_same_frame(tracker: Tracker, pictures
     face = tracker.track(frame(right, 3))
     assert face is not None
     assert face.landmarks[1, 0] > 2 / 3
+
+
+def test_who_half_leaves_the_picture_leaves_it_to_whoever_else_is_there(tracker: Tracker) -> None:
+    near, far = load_portrait(None, (320, 320)).image, load_portrait(None, (240, 240)).image
+    found: list[float] = []
+    for seq in range(24):
+        picture = np.full((320, 640, 3), 90, np.uint8)
+        if seq:
+            picture[40:280, 390:630] = far
+        left = max(-160, 20 - 20 * seq)
+        picture[:, max(left, 0) : left + 320] = near[:, max(-left, 0) :]
+        face = tracker.track(frame(picture, seq))
+        assert face is not None, seq
+        found.append(640 * float(face.landmarks[:, 0].mean()))
+    assert found[0] < 320
+    assert all(x > 390 for x in found[-4:])
 
 
 def test_reset_begins_afresh(tracker: Tracker, pictures: list[Image]) -> None:
