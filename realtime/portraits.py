@@ -71,6 +71,8 @@ def _cut(source: Path, read: Picture, size: tuple[int, int], finder: FaceFinder 
             notes += (f"{source.name} shows {len(faces)} faces: the largest is used",)
         face = faces[0]
         notes += _judge(source, face)
+        if source != DEFAULT_PORTRAIT and finder.upside_down(picture, face):
+            raise PortraitError(f"the face in {source} is upside down", cure="turn the picture so that it is upright")
         points = face.pixels()
         window = choose_window(points, face.size, size)
         image = cut_window(picture, window, size)

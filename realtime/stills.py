@@ -77,6 +77,16 @@ class FaceFinder:
         """Measure the one face that is where ``expected`` is in a picture of the same size, or return None."""
         return self._measure(image, around(expected.landmarks, expected.size))
 
+    def upside_down(self, image: Image, face: FaceState) -> bool:
+        """Whether the face that ``find`` found is there the other way up: a mesh is fitted upright to either.
+
+        Landmarks that fit stay where they are when the picture is turned and scaled a little; others wander from look
+        to look, for portraits of all kinds twice as far at least, and up to thirty times.
+        """
+        crop = _cut(image, around(face.landmarks, face.size))[0]
+        turned = np.ascontiguousarray(crop[::-1, ::-1])
+        return self._unrest(turned) < self._unrest(crop)
+
     def close(self) -> None:
         """Let go of the models; may be called twice."""
         for model in (self._one, self._several, self._near, self._distant):
@@ -113,36 +123,58 @@ class FaceFinder:
     def _measure(self, image: Image, box: Box) -> FaceState | None:
         """The face in ``box``, or None."""
         crop, left, top, side = _cut(image, box)
+        seen = self._settled(crop)
+        if seen is None:
+            return None
+        looks = self._looks(crop, seen) or [seen.landmarks * np.float32(CROP)]
+        points = np.mean(looks, axis=0, dtype=np.float32)
+        height, width = image.shape[:2]
+        points = points * np.float32(side / CROP) + np.array([left, top, 0], np.float32)
+        face = Seen(points / np.array([width, height, width], np.float32), seen.presence)
+        if not face.plausible((width, height)):
+            return None
+        return FaceState(0, 0, face.landmarks, (width, height), confidence=face.presence)
+
+    def _settled(self, crop: Image) -> Seen | None:
+        """The face in a crop, or None."""
         self._one.forget()
         seen: list[Seen] = []
         for _ in range(PASSES):
             seen = self._one(crop)
             if not seen:
                 return None
-        points = self._average(crop, seen[0].landmarks * np.float32(CROP))
-        height, width = image.shape[:2]
-        points = points * np.float32(side / CROP) + np.array([left, top, 0], np.float32)
-        face = Seen(points / np.array([width, height, width], np.float32), seen[0].presence)
-        if not face.plausible((width, height)):
-            return None
-        return FaceState(0, 0, face.landmarks, (width, height), confidence=face.presence)
+        return seen[0]
 
-    def _average(self, crop: Image, points: Points) -> Points:
-        """The mean of several looks at slightly turned and scaled copies, in pixels of the crop."""
+    def _unrest(self, crop: Image) -> float:
+        """How far the landmarks of the face in a crop lie apart from look to look, in face sizes.
+
+        Infinitely where a look finds none.
+        """
+        seen = self._settled(crop)
+        found = [] if seen is None else self._looks(crop, seen)
+        if len(found) < len(JITTERS):
+            return math.inf
+        looks = np.stack(found)[:, :, :2]
+        apart = ((looks - looks.mean(axis=0)) ** 2).sum(axis=-1).mean()
+        return math.sqrt(float(apart)) / float(np.ptp(looks[0], axis=0).max())
+
+    def _looks(self, crop: Image, seen: Seen) -> list[Points]:
+        """The face in slightly turned and scaled copies of a crop, where it is found, in pixels of the crop."""
+        points = seen.landmarks * np.float32(CROP)
         centre = points[:, :2].mean(axis=0)
         looks = []
         for degrees, scale in JITTERS:
             there = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), degrees, scale)
             copy = np.asarray(cv2.warpAffine(crop, there, (CROP, CROP), borderMode=cv2.BORDER_REPLICATE), np.uint8)
-            seen = self._one(copy)
-            if not seen:
+            found = self._one(copy)
+            if not found:
                 continue
-            look = seen[0].landmarks * np.float32(CROP)
+            look = found[0].landmarks * np.float32(CROP)
             back = cv2.invertAffineTransform(there).astype(np.float32)
             look[:, :2] = look[:, :2] @ back[:, :2].T + back[:, 2]
             look[:, 2] /= np.float32(scale)
             looks.append(look)
-        return np.mean(looks, axis=0, dtype=np.float32) if looks else points
+        return looks
 
 
 def find_faces(image: Image) -> list[FaceState]:

@@ -85,6 +85,24 @@ def test_a_picture_on_its_side_is_refused(
     assert "turn the picture" in caught.value.cure
 
 
+def test_a_picture_upside_down_is_refused(finder: FaceFinder, tmp_path: Path) -> None:
+    with Pillow.open(DEFAULT_PORTRAIT) as picture:
+        upright = picture.convert("RGB")
+    upright.save(tmp_path / "up.png")
+    upright.transpose(Pillow.Transpose.ROTATE_180).save(tmp_path / "down.png")
+    load_portrait(tmp_path / "up.png", (512, 512), finder=finder)
+    with pytest.raises(PortraitError, match=r"upside down|no face was found"):
+        load_portrait(tmp_path / "down.png", (512, 512), finder=finder)
+
+
+def test_a_photograph_upside_down_is_refused_as_that(finder: FaceFinder, portraits: Path, tmp_path: Path) -> None:
+    with Pillow.open(portraits / "lp__s12.jpg") as picture:
+        picture.convert("RGB").transpose(Pillow.Transpose.ROTATE_180).save(tmp_path / "down.png")
+    with pytest.raises(PortraitError, match="upside down") as caught:
+        load_portrait(tmp_path / "down.png", (512, 512), finder=finder)
+    assert "upright" in caught.value.cure
+
+
 def test_a_face_too_small_is_refused_and_a_small_one_noted(finder: FaceFinder, portraits: Path, tmp_path: Path) -> None:
     tiny = resized(portraits / "lp__s9.jpg", tmp_path / "tiny.png", 240)
     with pytest.raises(PortraitError, match=r"too small: \d+ pixels .* at least 60") as caught:
