@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines import generator as generators
-from engines.errors import SinkMissing, SourceMissing, TrackerError
+from engines.errors import SinkMissing, TrackerError
 from realtime import modelfiles, tracking
 from realtime.backstage import Backstage
 from realtime.capture import Source, open_source
@@ -272,18 +272,12 @@ def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Out
 
 
 def _reopen_source(config: Config, before: Source) -> Source:
-    """The same camera again, where it was found by itself too: the performer does not step in for it."""
-    from realtime.webcam import Webcam, first_webcam
+    """The same camera again, where it was found by itself too: no other one and no performer step in for it."""
+    from realtime.webcam import Webcam
 
-    if not isinstance(before, Webcam):
-        return open_source(config.camera, size=None, fps=config.fps, pace="live")
-    try:
+    if isinstance(before, Webcam):
         return before.again()
-    except SourceMissing:
-        webcam = first_webcam(size=None, fps=config.fps) if config.camera == "auto" else None
-        if webcam is None:
-            raise
-        return webcam
+    return open_source(config.camera, size=None, fps=config.fps, pace="live")
 
 
 def _limits(config: Config) -> Limits:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engines.errors import SourceMissing, TrackerError
-from realtime import webcam, wiring
+from engines.types import Image
+from realtime import v4l2, webcam, wiring
 from realtime.backstage import Backstage
+from realtime.capture import open_source
 from realtime.config import load
 from realtime.daemon import Daemon
 from realtime.ending import Ending
@@ -61,16 +67,51 @@ def test_a_sink_that_cannot_be_had_leaves_nothing_behind(clip: Path, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def gone(_: webcam.Webcam) -> webcam.Webcam:
-    raise SourceMissing("it is not there")
+class Lens:
+    """A camera that streams, in memory."""
+
+    size = (64, 48)
+    fps = 30.0
+    fourcc = "YUYV"
+    stamping = "this program's clock"
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def grab(self) -> tuple[Image, int, int]:
+        return np.zeros((48, 64, 3), np.uint8), 0, time.monotonic_ns()
+
+    def close(self) -> None:
+        self.closed = True
 
 
-def test_the_performer_does_not_step_in_for_a_camera_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webcam, "first_webcam", lambda **_: None)
-    before = webcam.Webcam.__new__(webcam.Webcam)
-    monkeypatch.setattr(webcam.Webcam, "again", gone)
-    with pytest.raises(SourceMissing):
-        wiring._reopen_source(load({"camera": "auto"}), before)
+@pytest.fixture
+def cameras(monkeypatch: pytest.MonkeyPatch) -> list[v4l2.Node]:
+    """The cameras that are plugged in: two, and whatever the test makes of that."""
+    there = [
+        v4l2.Node("/dev/video0", "Built-in", "uvcvideo", captures=True, bus="usb-1"),
+        v4l2.Node("/dev/video1", "Living room", "uvcvideo", captures=True, bus="usb-2"),
+    ]
+    monkeypatch.setattr(v4l2, "nodes", lambda: list(there))
+    monkeypatch.setattr(webcam, "_checked", lambda path: next(node for node in there if node.path == path))
+    monkeypatch.setattr(webcam, "_open", lambda *_: Lens())
+    return there
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cameras apart")
+def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2.Node]) -> None:
+    """Neither another camera nor the performer, also where the camera was found by itself."""
+    config = load({"camera": "auto"})
+    before = open_source("auto", size=None, fps=None, pace="live")
+    assert before.name.startswith("/dev/video0 (Built-in)")
+    ours = cameras.pop(0)
+    with pytest.raises(SourceMissing, match="Built-in"):
+        wiring._reopen_source(config, before)
+    cameras.clear()
+    with pytest.raises(SourceMissing, match="Built-in"):
+        wiring._reopen_source(config, before)
+    cameras.append(replace(ours, path="/dev/video2"))
+    assert wiring._reopen_source(config, before).name.startswith("/dev/video2 (Built-in)")
 
 
 def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> None:
