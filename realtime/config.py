@@ -117,7 +117,8 @@ class Config(BaseModel):
 
     camera: Annotated[str, BeforeValidator(_camera)] = Field(
         default="auto",
-        description="auto, a camera's number, /dev/videoN, a video file, performer (a scripted face), or webrtc",
+        description="auto, a camera's number, /dev/videoN, part of a camera's name (Linux), a video file, "
+        "performer (a scripted face), or webrtc",
     )
     portrait: Annotated[tuple[_Path, ...], BeforeValidator(_several)] = Field(
         default=(), description="a picture with a face; give several to switch between them with n and p"
@@ -144,7 +145,7 @@ class Config(BaseModel):
         description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
     )
     backend: Literal["auto", "torch", "onnx", "tensorrt"] = Field(
-        default="auto", description="what runs the networks: auto, torch or onnx"
+        default="auto", description="what runs the networks: auto, torch, onnx or tensorrt"
     )
     device: Literal["auto", "cpu", "cuda", "rtx"] = Field(
         default="auto", description="where they run: auto, cpu, cuda, or rtx (TensorRT for RTX cards in ONNX Runtime)"
