@@ -14,7 +14,7 @@ from engines.errors import SinkMissing, TrackerError
 from realtime import modelfiles, tracking
 from realtime.backstage import Backstage
 from realtime.capture import Source, open_source
-from realtime.config import Config, address
+from realtime.config import Config, address, no_file
 from realtime.daemon import Daemon, Outgoing
 from realtime.ending import Ending
 from realtime.motion import MotionTransfer
@@ -106,6 +106,8 @@ def _open_daemon(
     lossless = config.pace == "max"
     source = open_source(config.camera, size=None, fps=config.fps, pace=config.pace)
     stack.callback(source.close)
+    if lossless and source.live:
+        raise no_file(config)
     _introduce(source, "source", say)
     fps = config.fps if config.fps and not lossless else source.fps or FPS
     outgoing = _open_sinks(config, fps, media, say, stack)

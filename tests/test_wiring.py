@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.errors import SourceMissing, TrackerError
+from engines.errors import ConfigError, SourceMissing, TrackerError
 from engines.types import Image
 from realtime import v4l2, webcam, wiring
 from realtime.backstage import Backstage
@@ -112,6 +112,19 @@ def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2.Node]) -
         wiring._reopen_source(config, before)
     cameras.append(replace(ours, path="/dev/video2"))
     assert wiring._reopen_source(config, before).name.startswith("/dev/video2 (Built-in)")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras have names on Linux")
+def test_the_highest_pace_is_not_for_a_camera_whatever_names_it(
+    cameras: list[v4l2.Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del cameras
+    lens = Lens()
+    monkeypatch.setattr(webcam, "_open", lambda *_: lens)
+    with pytest.raises(ConfigError, match="--pace max works through a file, and --camera is living") as caught:
+        opened(camera="living", pace="max", sink=["null"])
+    assert caught.value.cure
+    assert lens.closed
 
 
 def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> None:
