@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from realtime import modelfiles, tracking
 from realtime.backstage import Backstage
 from realtime.capture import Source, open_source
 from realtime.config import Config, address, no_file
-from realtime.daemon import Daemon, Outgoing
+from realtime.daemon import STOP_S, Daemon, Outgoing
 from realtime.ending import Ending
 from realtime.motion import MotionTransfer
 from realtime.portraits import load_portrait
@@ -33,6 +34,8 @@ MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
 """Of a viewer's video, in bits a second; the most is the person's choice."""
 FPS = 30.0
 """Where neither the person nor the source says."""
+PAGE_STOP_S = 0.75
+"""Of ``STOP_S``, what is kept for the page and its sessions where the run takes long to end."""
 
 Say = Callable[[str, str], None]
 """Prints a text with a label."""
@@ -78,10 +81,16 @@ class Opened:
             self.media.begin(self.run if isinstance(self.run, Daemon) else None)
 
     def close(self) -> None:
-        """End it."""
-        self.run.close()
-        if self.media is not None:
-            self.media.close()
+        """End it, in ``STOP_S`` seconds, whatever hangs."""
+        if self.media is None:
+            self.run.close(STOP_S)
+            return
+        deadline = time.monotonic() + STOP_S
+        ended = self.run.close(STOP_S - PAGE_STOP_S)
+        self.media.close(max(0.0, deadline - time.monotonic()))
+        if not ended:
+            # what hangs goes on hanging, but a recording may be finished in what is left
+            self.run.close(max(0.0, deadline - time.monotonic()))
 
 
 def open_run(config: Config, parts: Backstage | None, ending: Ending, say: Say) -> Opened:

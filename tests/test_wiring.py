@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from realtime import v4l2, webcam, wiring
 from realtime.backstage import Backstage
 from realtime.capture import open_source
 from realtime.config import load
-from realtime.daemon import Daemon
+from realtime.daemon import STOP_S, Daemon
 from realtime.ending import Ending
 from tests.clips import grey, write_video
 
@@ -125,6 +128,47 @@ def test_the_highest_pace_is_not_for_a_camera_whatever_names_it(
         opened(camera="living", pace="max", sink=["null"])
     assert caught.value.cure
     assert lens.closed
+
+
+class Slow:
+    """A run or a page that needs so many seconds to end, on a clock that goes on only meanwhile."""
+
+    def __init__(self, needs: float, clock: SimpleNamespace) -> None:
+        self.ended = False
+        self.given = 0.0
+        self._needs = needs
+        self._clock = clock
+
+    def close(self, timeout: float) -> bool:
+        passed = min(timeout, self._needs)
+        self._needs -= passed
+        self._clock.now += passed
+        self.given += timeout
+        self.ended = self._needs <= 0
+        return self.ended
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    clock = SimpleNamespace(now=100.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(wiring, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize(("run", "page"), [(math.inf, 0.2), (0.1, math.inf), (math.inf, math.inf)])
+def test_it_stops_in_time_whatever_hangs(clock: SimpleNamespace, run: float, page: float) -> None:
+    began, running, media = clock.now, Slow(run, clock), Slow(page, clock)
+    wiring.Opened(cast(Any, running), cast(Any, media)).close()
+    assert clock.now - began == pytest.approx(STOP_S)
+    assert media.given >= wiring.PAGE_STOP_S - 1e-6
+
+
+def test_a_recording_is_finished_in_the_time_that_the_page_leaves(clock: SimpleNamespace) -> None:
+    running, media = Slow(1.7, clock), Slow(0.2, clock)
+    wiring.Opened(cast(Any, running), cast(Any, media)).close()
+    assert running.ended
+    assert media.ended
 
 
 def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> None:
