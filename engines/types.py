@@ -34,9 +34,9 @@ class FaceState:
     size: tuple[int, int]
     """Width and height of the image in pixels."""
     head: NDArray[np.float32] | None = None
-    """(4, 4) float32, head to camera in centimetres (Tasks tracker only)."""
+    """(4, 4) float32, head to camera in centimetres (Tasks tracker only, where asked for)."""
     blendshapes: NDArray[np.float32] | None = None
-    """(52,) float32 in [0, 1], in MediaPipe's order (Tasks tracker only)."""
+    """(52,) float32 in [0, 1], in MediaPipe's order (Tasks tracker only, where asked for)."""
     confidence: float = 1.0
 
     def pixels(self) -> Points:

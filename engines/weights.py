@@ -15,10 +15,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib
-import os
 import pickle
 import re
-import tempfile
 import warnings
 import zlib
 from collections.abc import Mapping
@@ -29,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import GeneratorError, UsageError
 from engines.places import models_home
+from engines.wholefile import whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -361,14 +360,10 @@ def _digest_file(path: Path) -> Path:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    part: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            part = Path(file.name)
-            file.write(data)
-        part.chmod(0o644)
-        os.replace(part, path)
+        with whole(path) as partial:
+            partial.write_bytes(data)
+            partial.chmod(0o644)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise GeneratorError(
@@ -379,9 +374,6 @@ def _write(path: Path, data: bytes) -> None:
             f"{path} cannot be written: {error.strerror or error}",
             cure="check the folder's permissions, or choose another place with XDG_CACHE_HOME",
         ) from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
 
 
 # ---- random ----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ DEFAULT_ADDRESS = ("127.0.0.1", 8080)
 _SMALLEST, _LARGEST = 64, 4096
 _SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?", re.DOTALL)
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
-_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/video\d+|webrtc")
+_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/(video\d+|v4l/.+)|webrtc")
+"""What is known to be live before it is opened; what has a camera's name shows only then."""
 
 
 def _size(value: object) -> tuple[int, int]:
@@ -116,7 +117,8 @@ class Config(BaseModel):
 
     camera: Annotated[str, BeforeValidator(_camera)] = Field(
         default="auto",
-        description="auto, a camera's number, /dev/videoN, a video file, performer (a scripted face), or webrtc",
+        description="auto, a camera's number, /dev/videoN, part of a camera's name (Linux), a video file, "
+        "performer (a scripted face), or webrtc",
     )
     portrait: Annotated[tuple[_Path, ...], BeforeValidator(_several)] = Field(
         default=(), description="a picture with a face; give several to switch between them with n and p"
@@ -143,7 +145,7 @@ class Config(BaseModel):
         description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
     )
     backend: Literal["auto", "torch", "onnx", "tensorrt"] = Field(
-        default="auto", description="what runs the networks: auto, torch or onnx"
+        default="auto", description="what runs the networks: auto, torch, onnx or tensorrt"
     )
     device: Literal["auto", "cpu", "cuda", "rtx"] = Field(
         default="auto", description="where they run: auto, cpu, cuda, or rtx (TensorRT for RTX cards in ONNX Runtime)"
@@ -274,12 +276,17 @@ def _invalid(error: ValidationError, given: Mapping[str, object], path: Path | N
     return ConfigError(f"{where}: found {shown}", cure=f"allowed: {allowed(key)}")
 
 
+def no_file(config: Config) -> ConfigError:
+    """What to say of ``--pace max`` with a camera that is live, known before or after it is opened."""
+    return ConfigError(
+        f"--pace max works through a file, and --camera is {config.camera}",
+        cure="give --camera a video file, or leave --pace at live",
+    )
+
+
 def _check_together(config: Config) -> None:
     if config.pace == "max" and _LIVE_CAMERA.fullmatch(config.camera):
-        raise ConfigError(
-            f"--pace max works through a file, and --camera is {config.camera}",
-            cure="give --camera a video file, or leave --pace at live",
-        )
+        raise no_file(config)
     if config.pace == "max" and config.camera == "performer" and not (config.frames or config.duration):
         raise ConfigError("--pace max never ends with the performer", cure="say how much with --frames or --duration")
     if config.pace == "max" and any(spec.startswith("webrtc") for spec in config.sink):

@@ -25,7 +25,6 @@ class Stamps:
     captured: int
     tracked: int = 0
     generated: int = 0
-    sent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,10 +171,11 @@ class Media:
         return ", ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in parts if count)
 
     def close(self, timeout: float = 1.5) -> None:
-        """End every session and the media process."""
+        """End every session and the media process, within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
         self._closing.set()
         self.sessions.close(timeout / 2)
-        self.link.close(timeout / 2)
+        self.link.close(max(0.0, deadline - time.monotonic()))
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     # what the media process asks

@@ -48,7 +48,8 @@ DRIFT = np.array([0.0015, 0.003, 0.003], np.float32)
 A face at rest may change in a moment, and nobody sees it. A head that turns while its driver does not is seen at once.
 """
 ARRIVED = 2e-4
-"""When nothing of the neutral is further than this from where it goes, in face scales or radians, it has arrived."""
+"""When nothing of a neutral or of its pose is further than this from where it goes, in face scales or radians, it has
+arrived."""
 JUDGE_NS = 60_000_000
 """How often a face is judged as a neutral."""
 EYES_UP, EYES_DOWN = np.float32(0.1), np.float32(0.033)
@@ -160,10 +161,15 @@ class Rest:
         )
 
     def follow(self, other: Rest, seconds: float) -> Rest:
-        """As far towards another as may be gone in that time without being seen."""
+        """As far towards another as may be gone in that time without being seen; the other itself once there."""
+        weights = np.minimum(DRIFT * np.float32(seconds) / np.maximum(self.distance(other), 1e-9), 1)
+        return other if weights.min() == 1 else self.towards(other, weights)
+
+    def distance(self, other: Rest) -> NDArray[np.float32]:
+        """How far another is, (3,) float32: radians, face scales and a logarithm of size."""
         moved = np.linalg.norm(other.origin - self.origin) / self.scale
-        way = np.array([np.abs(other.turn - self.turn).max(), moved, abs(np.log(other.scale / self.scale))], np.float32)
-        return self.towards(other, np.minimum(DRIFT * np.float32(seconds) / np.maximum(way, 1e-9), 1))
+        grown = abs(np.log(other.scale / self.scale))
+        return np.array([np.abs(other.turn - self.turn).max(), moved, grown], np.float32)
 
     def mirrored(self, width: int) -> Rest:
         """The same in the flipped picture of that width."""
@@ -275,6 +281,8 @@ class NeutralKeeper:
             return
         if self._best.chosen:
             self._rest = self.rest.towards(self._best.rest, np.full(3, weight, np.float32))
+            if self._rest.distance(self._best.rest).max() < ARRIVED:
+                self._rest = self._best.rest
         else:
             self._rest = self.rest.follow(self._best.rest, elapsed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from fractions import Fraction
@@ -91,7 +92,7 @@ class Recording:
         picture = av.VideoFrame.from_ndarray(frame.pixels, format="yuv420p")
         picture.pts = self._tick(frame.time_ns)
         picture.time_base = Fraction(1, _TICKS)
-        self._mux(self._stream.encode(picture), self._last)
+        self._write(picture, self._last)
         if self._file.error is not None:
             self._close_file()
 
@@ -107,18 +108,22 @@ class Recording:
             self._close_container()
             self._file.discard()
             return
-        self._mux(self._stream.encode(None), self._last + self._period)
-        if self._sound is not None:
-            self._sound.finish()
+        self._write(None, self._last + self._period)
         self._close_file()
 
-    def _mux(self, packets: list[av.Packet[av.VideoStream]], until: int) -> None:
-        """Write packets of the picture, and the sound up to the tick ``until``."""
-        self._container.mux(packets)
-        # Not before the first picture: a file that was begun and has none crashes FFmpeg's muxer when it is closed.
-        self._begun = self._begun or bool(packets)
-        if self._sound is not None and self._begun:
-            self._sound.mux(self._first_ns, self._first_ns + until * _NS // _TICKS)
+    def _write(self, picture: av.VideoFrame | None, until: int) -> None:
+        """Write a picture and the sound up to the tick ``until``; None ends both. A failure ends the file."""
+        try:
+            packets = self._stream.encode(picture)
+            self._container.mux(packets)
+            # Not before the first picture: a file that was begun and has none crashes FFmpeg's muxer when it is closed.
+            self._begun = self._begun or bool(packets)
+            if self._sound is not None and self._begun:
+                self._sound.mux(self._first_ns, self._first_ns + until * _NS // _TICKS)
+            if self._sound is not None and picture is None:
+                self._sound.finish()
+        except av.FFmpegError as error:
+            self._file.fail(error)
 
     def _tick(self, time_ns: int) -> int:
         """The frame's time on the video's clock, always later than the one before."""
@@ -136,22 +141,40 @@ class Recording:
         self._closed = True
         self._close_container()
         error = self._file.close()
-        if error is None:
-            try:
-                os.replace(self._file.path, self._path)
-            except OSError as refused:
-                raise SinkLost(
-                    f"{self._path} cannot be replaced ({refused.strerror}); the recording is {self._file.path}",
-                    cure="close the program that has it open, and rename the recording",
-                ) from None
-            return
+        if error is not None:
+            raise self._cut_short(error)
+        try:
+            os.replace(self._file.path, self._path)
+        except OSError as refused:
+            raise self._not_in_place(refused) from None
+
+    def _cut_short(self, error: OSError) -> SinkLost:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
         what = "the disk is full" if full else error.strerror
-        kept = f"what was recorded so far is in {self._file.path}" if self._file.path.exists() else "nothing was kept"
-        raise SinkLost(f"{self._path} cannot be written any further: {what}; {kept}", cure="free some space")
+        kept = "nothing was kept"
+        if os.path.exists(self._file.path):
+            kept = f"what was recorded so far is in {self._file.path}"
+        return SinkLost(
+            f"{self._path} cannot be written any further: {what}; {kept}",
+            cure="free some space" if full else "check the disk, or record to another one",
+        )
+
+    def _not_in_place(self, refused: OSError) -> SinkLost:
+        if not os.path.exists(self._file.path):
+            return SinkLost(
+                f"{self._path} cannot be finished: {self._file.path}, where it was recorded, is not there any more",
+                cure="record to a disk that stays, and leave that file alone meanwhile",
+            )
+        return SinkLost(
+            f"{self._path} cannot be replaced ({refused.strerror}); the recording is {self._file.path}",
+            cure="close the program that has it open, and rename the recording",
+        )
 
     def _close_container(self) -> None:
-        self._container.close()
+        try:
+            self._container.close()
+        except av.FFmpegError as error:
+            self._file.fail(error)
         if self._sound is not None:
             self._sound.close()
 
@@ -206,10 +229,15 @@ class FragmentFile:
             try:
                 self.put(data)
             except OSError as error:
-                self.error = error
+                self.fail(error)
         self._position += len(data)
         self._end = max(self._end, self._position)
         return len(data)
+
+    def fail(self, error: OSError | av.FFmpegError) -> None:
+        """Let nothing more reach it, because of this; the first failure stands."""
+        if self.error is None:
+            self.error = OSError(error.errno, error.strerror)
 
     def put(self, data: bytes) -> None:
         """Write all of it at the current position. Raises OSError."""
@@ -236,19 +264,25 @@ class FragmentFile:
         try:
             self._file.close()
         except OSError as error:
-            self.error = self.error or error
+            self.fail(error)
         if self.error is not None:
-            playable = _playable_bytes(self.path)
-            if playable:
-                os.truncate(self.path, playable)
-            else:
-                self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the medium may be gone, and the file with it
+                self._cut()
         return self.error
 
     def discard(self) -> None:
-        """Close and remove it."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        """Close and remove it, where its medium is still there."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+
+    def _cut(self) -> None:
+        """Leave what plays. Raises OSError."""
+        playable = _playable_bytes(self.path)
+        if playable:
+            os.truncate(self.path, playable)
+        else:
+            self.path.unlink(missing_ok=True)
 
 
 def _playable_bytes(path: Path) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConfigError
+from engines.wholefile import whole
 from realtime.config import Config
 from realtime.latency import Durations, Ledger
 
@@ -82,15 +83,9 @@ def write(path: Path, figures: dict[str, Any]) -> None:
     if path.exists() and not path.is_file():
         path.write_text(text, "utf-8")  # a pipe or a device is written to, not replaced
         return
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    with whole(path) as partial:
+        partial.write_text(text, "utf-8")
+        partial.chmod(0o644)
 
 
 def _processor() -> str:

@@ -310,7 +310,8 @@ class Delivery(threading.Thread):
             try:
                 self.sink.send(shown.frame(self.sink.format))
             except SinkLost as error:
-                self._open_again(error)
+                if not self._open_again(error):
+                    return
                 continue
             finally:
                 shown.release()
@@ -320,7 +321,8 @@ class Delivery(threading.Thread):
             if shown.face and shown.kind is Kind.GENERATED:
                 self.age.record(now - shown.stamps.captured)
 
-    def _open_again(self, lost: SinkLost) -> None:
+    def _open_again(self, lost: SinkLost) -> bool:
+        """Whether there is a sink again; there is none if the run is over before."""
         if self._reopen is None:
             raise lost
         self._notice(f"{lost}; trying to get it back")
@@ -333,4 +335,5 @@ class Delivery(threading.Thread):
                 delay = min(2 * delay, LAST_DELAY_S)
                 continue
             self._notice(f"{self.sink.name} is back")
-            return
+            return True
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines import generator as generators
-from engines.errors import SinkMissing, SourceMissing, TrackerError
+from engines.errors import SinkMissing, TrackerError
 from realtime import modelfiles, tracking
 from realtime.backstage import Backstage
 from realtime.capture import Source, open_source
-from realtime.config import Config, address
-from realtime.daemon import Daemon, Outgoing
+from realtime.config import Config, address, no_file
+from realtime.daemon import STOP_S, Daemon, Outgoing
 from realtime.ending import Ending
 from realtime.motion import MotionTransfer
 from realtime.portraits import load_portrait
@@ -34,6 +35,8 @@ MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
 """Of a viewer's video, in bits a second; the most is the person's choice."""
 FPS = 30.0
 """Where neither the person nor the source says."""
+PAGE_STOP_S = 0.75
+"""Of ``STOP_S``, what is kept for the page and its sessions where the run takes long to end."""
 
 Say = Callable[[str, str], None]
 """Prints a text with a label."""
@@ -79,10 +82,16 @@ class Opened:
             self.media.begin(self.run if isinstance(self.run, Daemon) else None)
 
     def close(self) -> None:
-        """End it."""
-        self.run.close()
-        if self.media is not None:
-            self.media.close()
+        """End it, in ``STOP_S`` seconds, whatever hangs."""
+        if self.media is None:
+            self.run.close(STOP_S)
+            return
+        deadline = time.monotonic() + STOP_S
+        ended = self.run.close(STOP_S - PAGE_STOP_S)
+        self.media.close(max(0.0, deadline - time.monotonic()))
+        if not ended:
+            # what hangs goes on hanging, but a recording may be finished in what is left
+            self.run.close(max(0.0, deadline - time.monotonic()))
 
 
 def open_run(config: Config, parts: Backstage | None, ending: Ending, say: Say) -> Opened:
@@ -107,6 +116,8 @@ def _open_daemon(
     lossless = config.pace == "max"
     source = open_source(config.camera, size=None, fps=config.fps, pace=config.pace)
     stack.callback(source.close)
+    if lossless and source.live:
+        raise no_file(config)
     _introduce(source, "source", say)
     fps = config.fps if config.fps and not lossless else source.fps or FPS
     outgoing = _open_sinks(config, fps, media, say, stack)
@@ -274,18 +285,12 @@ def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Out
 
 
 def _reopen_source(config: Config, before: Source) -> Source:
-    """The same camera again, where it was found by itself too: the performer does not step in for it."""
-    from realtime.webcam import Webcam, first_webcam
+    """The same camera again, where it was found by itself too: no other one and no performer step in for it."""
+    from realtime.webcam import Webcam
 
-    if not isinstance(before, Webcam):
-        return open_source(config.camera, size=None, fps=config.fps, pace="live")
-    try:
+    if isinstance(before, Webcam):
         return before.again()
-    except SourceMissing:
-        webcam = first_webcam(size=None, fps=config.fps) if config.camera == "auto" else None
-        if webcam is None:
-            raise
-        return webcam
+    return open_source(config.camera, size=None, fps=config.fps, pace="live")
 
 
 def _limits(config: Config) -> Limits:

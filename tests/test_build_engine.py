@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -425,16 +426,22 @@ def test_a_gpu_that_cuda_does_not_start_on_is_told_before_anything_takes_long(bu
     assert done.found.startswith("CUDA does not start: cuInit failed")
 
 
-def test_ctrl_c_is_heard_while_tensorrt_is_at_work(tmp_path: Path) -> None:
+def test_ctrl_c_is_heard_while_tensorrt_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = threading.Event()
+
+    class Heard(Interrupts):
+        def _handle(self, number: int, frame: FrameType | None) -> None:
+            super()._handle(number, frame)
+            heard.set()
+
     def work(bar: engine_trt.Bar, interrupts: Interrupts) -> str:
         bar.start("timing", None, 1000)
         signal.raise_signal(signal.SIGINT)  # arrives on the main thread
-        for step in range(1000):
-            bar.step("timing", step)
-            if interrupts.count:
-                return "stopped"
-            threading.Event().wait(0.005)
-        return "never told"
+        heard.wait(5)
+        bar.step("timing", 1)
+        return "stopped" if interrupts.count else "never told"
+
+    monkeypatch.setattr(engine_trt, "Interrupts", Heard)
 
     stopped: list[str] = []
     with (tmp_path / "console").open("w") as console, pytest.raises(KeyboardInterrupt):

@@ -223,10 +223,41 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load({}, tmp_path)
 
 
-@pytest.mark.parametrize("camera", ["auto", "0", "/dev/video2"])
+@pytest.mark.parametrize("camera", ["auto", "0", "/dev/video2", "/dev/v4l/by-id/usb-cam-index0", "webrtc"])
 def test_the_highest_pace_needs_a_file(camera: str) -> None:
     with pytest.raises(ConfigError, match="--pace max"):
         load({"pace": "max", "camera": camera})
+
+
+@pytest.mark.parametrize("sink", ["webrtc", "webrtc:9000"])
+def test_the_highest_pace_is_not_for_viewers(sink: str) -> None:
+    with pytest.raises(ConfigError, match="not at a viewer's pace"):
+        load({"pace": "max", "camera": "in.mp4", "sink": ["null", sink]})
+    assert load({"camera": "in.mp4", "sink": ["null", sink]}).sink == ("null", sink)
+
+
+@pytest.mark.parametrize(
+    ("generator", "regions"),
+    [
+        ("mesh", {"all", "expression", "pose"}),
+        ("fomm", {"all"}),
+        ("liveportrait", {"all", "expression", "pose", "lips", "eyes"}),
+    ],
+)
+def test_each_generator_has_its_regions(generator: str, regions: set[str]) -> None:
+    for region in ("all", "expression", "pose", "lips", "eyes"):
+        if region in regions:
+            assert load({"generator": generator, "region": region}).region == region
+            continue
+        with pytest.raises(ConfigError, match=f"--region {region} is not for the generator {generator}") as caught:
+            load({"generator": generator, "region": region})
+        assert all(each in caught.value.cure for each in regions)
+
+
+def test_the_page_is_served_at_one_address() -> None:
+    with pytest.raises(ConfigError, match="found webrtc and webrtc:9000") as caught:
+        load({"sink": ["webrtc", "null", "webrtc:9000"]})
+    assert "one address" in caught.value.cure
 
 
 @pytest.mark.parametrize("generator", ["mesh", "fomm"])

@@ -3,13 +3,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engines.errors import GeneratorError, SinkLost, SourceMissing, TrackerError
 from engines.generator import Generator
-from engines.types import Image, Motion, Portrait
+from engines.topology import MIRROR
+from engines.types import FaceState, Image, Motion, Portrait
 from realtime import stages
 from realtime.backstage import Backstage
 from realtime.capture import Source
@@ -28,6 +30,7 @@ from tests.fakes import (
     FakeSink,
     FakeSource,
     FakeTracker,
+    driving,
     is_generated,
     portrait,
 )
@@ -146,15 +149,20 @@ def test_a_recording_begins_with_the_first_generated_picture() -> None:
 
 
 def test_i420_is_made_once_and_is_right() -> None:
+    """Once: every sink that wants it sees the same memory."""
     source = FakeSource()
-    sinks = [FakeSink("one", PixelFormat.I420), FakeSink("two", PixelFormat.RGB)]
-    with running(source, sinks):
+    seen: list[list[Frame]] = [[], []]
+    sinks = [FakeSink(f"planes {i}", PixelFormat.I420, during=seen[i].append) for i in range(2)]
+    colour = FakeSink("colour", PixelFormat.RGB)
+    with running(source, [*sinks, colour]):
         source.feed(1)
-        generated = sinks[1].wait_for(is_generated)
-        planes = sinks[0].wait_for(lambda frame: frame.stamps == generated.stamps)
-    assert planes.pixels.shape == (96, 64)
+        generated = colour.wait_for(is_generated)
+        planes = [sink.wait_for(lambda frame: frame.stamps == generated.stamps) for sink in sinks]
+    assert planes[0].pixels.shape == (96, 64)
     # BT.601, limited range, of (30, 160, 60)
-    assert abs(int(planes.pixels[0, 0]) - 110) <= 2
+    assert abs(int(planes[0].pixels[0, 0]) - 110) <= 2
+    one, two = (next(frame for frame in frames if frame.stamps == generated.stamps) for frames in seen)
+    assert np.shares_memory(one.pixels, two.pixels)
 
 
 def test_a_slow_sink_does_not_delay_a_fast_one() -> None:
@@ -505,12 +513,53 @@ def test_portraits_are_switched_when_they_are_ready() -> None:
         assert generator.driven[-1][0] == "one"
 
 
-def test_mirror_and_gain() -> None:
-    pixels: list[Image] = []
+class LopsidedTracker(FakeTracker):
+    """Sees one face, which is the other way round in a picture whose bright half is on the right."""
+
+    def __init__(self, face: FaceState) -> None:
+        super().__init__()
+        self.pixels: list[Image] = []
+        self._face = face
+
+    def track(self, frame: Frame) -> FaceState:
+        self.pixels.append(frame.pixels)
+        landmarks = self._face.landmarks
+        if frame.pixels[0, 0, 0] < frame.pixels[0, -1, 0]:
+            landmarks = landmarks[MIRROR] * np.array([-1, 1, 1], np.float32) + np.array([1, 0, 0], np.float32)
+        return replace(self._face, seq=frame.seq, time_ns=frame.time_ns, landmarks=landmarks)
+
+
+def lopsided(seq: int) -> Frame:
+    """A driving frame whose left half is bright."""
+    frame = driving(seq)
+    frame.pixels[:, : SIZE[0] // 2, 0], frame.pixels[:, SIZE[0] // 2 :, 0] = 200, 100
+    return frame
+
+
+def test_mirror(driver_face: FaceState) -> None:
+    """The picture is flipped, and what is known of the driver's face with it: the portrait's motion is mirrored."""
+    motions: list[Motion] = []
+    source, sink, tracker = FakeSource(), FakeSink(), LopsidedTracker(driver_face)
+    with running(source, [sink], tracker=tracker, generator=FakeGenerator(during=motions.append)) as run:
+        source.fed.put(lopsided(1))
+        sink.wait_for(is_generated)
+        run.daemon.commands.post("mirror")
+        source.fed.put(lopsided(2))
+        sink.wait_for(lambda frame: frame.seq == 2 and is_generated(frame))
+    assert np.array_equal(tracker.pixels[1], tracker.pixels[0][:, ::-1])
+    assert tracker.resets == 1
+    assert run.said[:1] == ["mirrored"]
+    before, after = (next(each for each in motions if each.face and each.face.seq == seq) for seq in (1, 2))
+    flip = np.array([-1, 1, 1])
+    np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=1e-3)
+    np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=1e-2)
+    np.testing.assert_allclose(after.rotation, before.rotation * flip[:, None] * flip, atol=1e-2)
+
+
+def test_gain() -> None:
     source, sink = FakeSource(), FakeSink()
-    tracker = FakeTracker(during=lambda frame: pixels.append(frame.pixels))
-    with running(source, [sink], tracker=tracker) as run:
-        command(run, source, "mirror", 0)
+    with running(source, [sink]) as run:
+        source.feed(1)
         sink.wait_for(is_generated)
         for name in ("stronger", "stronger", "weaker", "calibrate"):
             run.daemon.commands.post(name)
@@ -519,8 +568,6 @@ def test_mirror_and_gain() -> None:
         crew = run.daemon.compute.crew
         assert crew is not None
         assert crew.animator.motion.gain == pytest.approx(1.1)
-    assert tracker.resets == 1
-    assert run.said[:1] == ["mirrored"]
 
 
 def test_quit() -> None:

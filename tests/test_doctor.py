@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from realtime import v4l2
 from realtime.modelfiles import target
 from tools import doctor
 from tools.command import run_app
 from tools.doctor import State
 
+FED = {True: "a program feeds it", False: "free", None: "the driver does not tell whether a program feeds it"}
 PROJECT = '[project]\nname = "x"\ndependencies = ["{name}>=1; python_version < \'3.13\'", "{name}>=2"]\n'
 
 
@@ -40,6 +46,29 @@ def test_the_checkout_names_every_direct_dependency_once() -> None:
     names = doctor.direct_dependencies((doctor.ROOT / "pyproject.toml").read_text())
     assert len(names) == len(set(names))
     assert {"numpy", "mediapipe", "opencv-python"} <= set(names)
+
+
+def test_virtual_cameras_are_told_by_what_is_known_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [v4l2.Node(f"/dev/video{i}", "reenact", v4l2.LOOPBACK_DRIVER, fed=fed) for i, fed in enumerate(FED)]
+    monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
+    said = [finding.text for finding in doctor.every_camera()]
+    assert [text.partition(": ")[2] for text in said] == list(FED.values())
+
+
+def test_a_camera_that_goes_away_meanwhile_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def unplugged(_: str) -> Iterator[int]:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        yield 0
+
+    there = [v4l2.Node("/dev/video0", "Cam", captures=True), v4l2.Node("/dev/video1", "v", v4l2.LOOPBACK_DRIVER)]
+    monkeypatch.setattr(v4l2, "nodes", lambda: there)
+    monkeypatch.setattr(v4l2, "opened", unplugged)
+    gone, other = doctor.every_camera()
+    assert gone.state is State.NOTE
+    assert gone.text == "/dev/video0 (Cam) cannot be asked: No such device"
+    assert gone.cure
+    assert other.about == "virtual"
 
 
 def test_two_versions_of_cv2_are_a_problem() -> None:

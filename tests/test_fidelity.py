@@ -84,7 +84,7 @@ def test_nothing_to_compare_is_said_in_json_too() -> None:
     assert json.loads(json.dumps(summary, allow_nan=False))["mean_r"] is None
 
 
-@given(yaw=st.floats(-80, 80), pitch=st.floats(-80, 80), roll=st.floats(-80, 80), scale=st.sampled_from([1.0]))
+@given(yaw=st.floats(-80, 80), pitch=st.floats(-80, 80), roll=st.floats(-80, 80), scale=st.floats(0.1, 20))
 def test_head_angles_undo_the_rotation(yaw: float, pitch: float, roll: float, scale: float) -> None:
     def turn(axis: list[float], degrees: float) -> Values:
         return np.asarray(cv2.Rodrigues(np.radians(degrees) * np.array(axis))[0])

@@ -25,6 +25,7 @@ from realtime.motion import (
     MotionTransfer,
     Neutral,
     NeutralMode,
+    Rest,
     corner_drop,
     eye_openings,
     mouth_opening,
@@ -210,6 +211,32 @@ def test_the_pose_at_rest_does_follow_in_the_end(calm: Points) -> None:
     late = np.abs(turn(driver.drive(transfer, seconds(4, 120, fps=5))[-1])).max()
     assert early > 2
     assert late < 0.5
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_pose_at_rest_that_has_arrived_is_left_alone(
+    calm: Points, calibrated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs nothing any more, as long as no better one comes."""
+    moves: list[Rest] = []
+    real = Rest.towards
+
+    def counted(self: Rest, other: Rest, weights: NDArray[np.float32]) -> Rest:
+        moves.append(other)
+        return real(self, other, weights)
+
+    monkeypatch.setattr(Rest, "towards", counted)
+    fading = ramp(1, 0.5)
+    driver = Driver(calm, face=lambda now: {"jaw": 0.3 * fading(now)}, turn=lambda now: (0, 0, 7 * fading(now)))
+    transfer = MotionTransfer("auto")
+    driver.drive(transfer, seconds(0, 4))
+    if calibrated:
+        transfer.calibrate()
+    driver.drive(transfer, seconds(4, 120, fps=5))
+    assert moves
+    moves.clear()
+    driver.drive(transfer, seconds(120, 122))
+    assert moves == []
 
 
 def test_a_driver_who_pulls_faces_for_long_keeps_a_calm_neutral(calm: Points) -> None:

@@ -135,12 +135,29 @@ def test_floating_point_is_scaled(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_picture(tmp_path / "a.tif").image[..., 0], grey * 255, atol=1)
 
 
-def test_colour_profiles_are_applied(tmp_path: Path, ramp: Pillow.Image) -> None:
+def swapped_profile() -> bytes:
+    """sRGB with red and green swapped: the names of the tags that hold the two primaries, in each other's place."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    ramp.save(tmp_path / "good.png", icc_profile=profile)
+    return profile.replace(b"rXYZ", b"swap").replace(b"gXYZ", b"rXYZ").replace(b"swap", b"gXYZ")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_colour_profiles_are_applied(tmp_path: Path, ramp: Pillow.Image, name: str) -> None:
+    red, green, blue = ramp.split()
+    Pillow.merge("RGB", (green, red, blue)).save(tmp_path / name, icc_profile=swapped_profile())
+    assert off(read_picture(tmp_path / name).image, ramp) < 4
+
+
+def test_a_damaged_colour_profile_is_none(tmp_path: Path, ramp: Pillow.Image) -> None:
     ramp.save(tmp_path / "bad.png", icc_profile=b"rubbish")
-    assert off(read_picture(tmp_path / "good.png").image, ramp) < 1
     assert off(read_picture(tmp_path / "bad.png").image, ramp) == 0
+
+
+def test_the_previews_in_a_phone_s_picture_are_not_worth_a_note(tmp_path: Path, ramp: Pillow.Image) -> None:
+    ramp.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[Pillow.new("RGB", (16, 16))])
+    image, notes = read_picture(tmp_path / "a.jpg")
+    assert off(image, ramp) < 4
+    assert notes == ()
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])

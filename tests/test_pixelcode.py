@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import binascii
 import io
-import time
 from typing import Any
 
 import av
@@ -148,14 +147,3 @@ def test_it_is_drawn_only_where_it_lies() -> None:
     assert (bottom, right) == (80, 200)
     assert np.array_equal(image[bottom:], before[bottom:])
     assert np.array_equal(image[:, right:], before[:, right:])
-
-
-def test_it_is_fast() -> None:
-    image = coded(Code.now(1), (1280, 720))
-    spent = []
-    for i in range(60):
-        start = time.perf_counter()
-        draw(image, Code(i, i))
-        assert read(image) == Code(i, i)
-        spent.append(time.perf_counter() - start)
-    assert np.median(spent) < 1e-3

@@ -221,6 +221,63 @@ def test_a_disk_without_any_room_keeps_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_medium_that_is_gone_is_said_in_a_line(tmp_path: Path) -> None:
+    class Unplugged(SmallDisk):
+        def put(self, data: bytes) -> None:
+            if self.tell() + len(data) > self.ROOM:
+                self.path.unlink(missing_ok=True)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().put(data)
+
+    sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, create=Unplugged)
+    with pytest.raises(SinkLost, match="Input/output error; nothing was kept") as caught:
+        send_all(sink, noise(600))
+    assert "another" in caught.value.cure
+    sink.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open stays there")
+def test_a_recording_that_is_removed_meanwhile_is_missed(tmp_path: Path) -> None:
+    sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30)
+    send_all(sink, greys(5))
+    (tmp_path / "out.partial.mp4").unlink()
+    with pytest.raises(SinkLost, match=r"out\.partial\.mp4, where it was recorded, is not there any more") as caught:
+        sink.close()
+    assert caught.value.cure
+    sink.close()
+
+
+def test_what_cannot_be_cut_any_more_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, create=SmallDisk)
+    monkeypatch.setattr(os, "truncate", refuse)
+    with pytest.raises(SinkLost, match=r"the disk is full; what was recorded so far is in .*out\.partial\.mp4"):
+        send_all(sink, noise(600))
+
+
+class BrokenEncoder:
+    """An encoder that gives up."""
+
+    def encode(self, _: object) -> list[object]:
+        raise av.FFmpegError(errno.ENOMEM, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_an_encoder_that_fails_leaves_what_was_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_the_end: bool
+) -> None:
+    sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30)
+    send_all(sink, noise(150))
+    monkeypatch.setattr(sink, "_stream", BrokenEncoder())
+    with pytest.raises(SinkLost, match="Cannot allocate memory; what was recorded so far is in") as caught:
+        sink.close() if at_the_end else sink.send(next(noise(1)))
+    assert caught.value.cure
+    sink.close()
+    assert len(clips.times_in(tmp_path / "out.partial.mp4")) >= 60
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends itself SIGKILL")
 def test_a_killed_recording_plays(tmp_path: Path) -> None:
     program = (

@@ -58,7 +58,7 @@ def refused(source: Path, target: Path) -> str:
     assert "\n" not in str(caught.value)
     assert "tools.models fetch liveportrait" in caught.value.cure
     assert not target.exists()
-    assert not list(target.parent.glob("*.part"))
+    assert not list(target.parent.glob(".*"))
     return str(caught.value)
 
 

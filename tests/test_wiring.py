@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import math
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from engines.errors import SourceMissing, TrackerError
-from realtime import webcam, wiring
+from engines.errors import ConfigError, SourceMissing, TrackerError
+from engines.types import Image
+from realtime import v4l2, webcam, wiring
 from realtime.backstage import Backstage
+from realtime.capture import open_source
 from realtime.config import load
-from realtime.daemon import Daemon
+from realtime.daemon import STOP_S, Daemon
 from realtime.ending import Ending
 from tests.clips import grey, write_video
 
@@ -61,16 +70,105 @@ def test_a_sink_that_cannot_be_had_leaves_nothing_behind(clip: Path, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def gone(_: webcam.Webcam) -> webcam.Webcam:
-    raise SourceMissing("it is not there")
+class Lens:
+    """A camera that streams, in memory."""
+
+    size = (64, 48)
+    fps = 30.0
+    fourcc = "YUYV"
+    stamping = "this program's clock"
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def grab(self) -> tuple[Image, int, int]:
+        return np.zeros((48, 64, 3), np.uint8), 0, time.monotonic_ns()
+
+    def close(self) -> None:
+        self.closed = True
 
 
-def test_the_performer_does_not_step_in_for_a_camera_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webcam, "first_webcam", lambda **_: None)
-    before = webcam.Webcam.__new__(webcam.Webcam)
-    monkeypatch.setattr(webcam.Webcam, "again", gone)
-    with pytest.raises(SourceMissing):
-        wiring._reopen_source(load({"camera": "auto"}), before)
+@pytest.fixture
+def cameras(monkeypatch: pytest.MonkeyPatch) -> list[v4l2.Node]:
+    """The cameras that are plugged in: two, and whatever the test makes of that."""
+    there = [
+        v4l2.Node("/dev/video0", "Built-in", "uvcvideo", captures=True, bus="usb-1"),
+        v4l2.Node("/dev/video1", "Living room", "uvcvideo", captures=True, bus="usb-2"),
+    ]
+    monkeypatch.setattr(v4l2, "nodes", lambda: list(there))
+    monkeypatch.setattr(webcam, "_checked", lambda path: next(node for node in there if node.path == path))
+    monkeypatch.setattr(webcam, "_open", lambda *_: Lens())
+    return there
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cameras apart")
+def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2.Node]) -> None:
+    """Neither another camera nor the performer, also where the camera was found by itself."""
+    config = load({"camera": "auto"})
+    before = open_source("auto", size=None, fps=None, pace="live")
+    assert before.name.startswith("/dev/video0 (Built-in)")
+    ours = cameras.pop(0)
+    with pytest.raises(SourceMissing, match="Built-in"):
+        wiring._reopen_source(config, before)
+    cameras.clear()
+    with pytest.raises(SourceMissing, match="Built-in"):
+        wiring._reopen_source(config, before)
+    cameras.append(replace(ours, path="/dev/video2"))
+    assert wiring._reopen_source(config, before).name.startswith("/dev/video2 (Built-in)")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cameras have names on Linux")
+def test_the_highest_pace_is_not_for_a_camera_whatever_names_it(
+    cameras: list[v4l2.Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del cameras
+    lens = Lens()
+    monkeypatch.setattr(webcam, "_open", lambda *_: lens)
+    with pytest.raises(ConfigError, match="--pace max works through a file, and --camera is living") as caught:
+        opened(camera="living", pace="max", sink=["null"])
+    assert caught.value.cure
+    assert lens.closed
+
+
+class Slow:
+    """A run or a page that needs so many seconds to end, on a clock that goes on only meanwhile."""
+
+    def __init__(self, needs: float, clock: SimpleNamespace) -> None:
+        self.ended = False
+        self.given = 0.0
+        self._needs = needs
+        self._clock = clock
+
+    def close(self, timeout: float) -> bool:
+        passed = min(timeout, self._needs)
+        self._needs -= passed
+        self._clock.now += passed
+        self.given += timeout
+        self.ended = self._needs <= 0
+        return self.ended
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    clock = SimpleNamespace(now=100.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(wiring, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize(("run", "page"), [(math.inf, 0.2), (0.1, math.inf), (math.inf, math.inf)])
+def test_it_stops_in_time_whatever_hangs(clock: SimpleNamespace, run: float, page: float) -> None:
+    began, running, media = clock.now, Slow(run, clock), Slow(page, clock)
+    wiring.Opened(cast(Any, running), cast(Any, media)).close()
+    assert clock.now - began == pytest.approx(STOP_S)
+    assert media.given >= wiring.PAGE_STOP_S - 1e-6
+
+
+def test_a_recording_is_finished_in_the_time_that_the_page_leaves(clock: SimpleNamespace) -> None:
+    running, media = Slow(1.7, clock), Slow(0.2, clock)
+    wiring.Opened(cast(Any, running), cast(Any, media)).close()
+    assert running.ended
+    assert media.ended
 
 
 def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> None:

@@ -172,13 +172,17 @@ def every_camera() -> Iterable[Finding]:
     """All cameras with the formats and sizes they offer, and all virtual cameras; on Linux."""
     from realtime import v4l2, v4l2capture
 
+    fed = {True: "a program feeds it", False: "free", None: "the driver does not tell whether a program feeds it"}
     for node in v4l2.nodes():
         if node.loopback:
-            state = {True: "a program feeds it", False: "free"}.get(bool(node.fed))
-            yield Finding("virtual", State.OK, f"{node}: {'may not be opened' if node.refused else state}")
+            yield Finding("virtual", State.OK, f"{node}: {'may not be opened' if node.refused else fed[node.fed]}")
         elif node.captures:
-            with v4l2.opened(node.path) as handle:
-                sizes = v4l2capture.sizes(handle)
+            try:
+                with v4l2.opened(node.path) as handle:
+                    sizes = v4l2capture.sizes(handle)
+            except OSError as error:
+                yield Finding("offers", State.NOTE, f"{node} cannot be asked: {error.strerror}", "plug it in again")
+                continue
             readable = {code: found for code, found in sizes.items() if code in v4l2capture.READABLE}
             listed = [f"{code} {_listed(found)}" for code, found in readable.items()]
             left = len(sizes) - len(readable)

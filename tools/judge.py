@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from engines.errors import SourceMissing, TrackerError
 from engines.types import LANDMARKS, Image
+from engines.wholefile import whole
 from realtime.modelfiles import cache_home
 from realtime.nativelog import quiet_libraries
 
@@ -227,10 +227,8 @@ def _load(entry: Path) -> Track | None:
 def _store(entry: Path, track: Track) -> None:
     """Keep a track, whole or not at all, drop those used longest ago. A cache that fails is no failure."""
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=entry.parent, suffix=".part", delete=False) as file:
+        with whole(entry) as partial, partial.open("wb") as file:
             np.savez(file, values=track.values, landmarks=track.landmarks, size=np.array(track.size))
-        os.replace(file.name, entry)
         kept = sorted(entry.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
         for old in kept[_CACHE_LIMIT:]:
             old.unlink(missing_ok=True)

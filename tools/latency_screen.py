@@ -119,7 +119,6 @@ class WatchingSink:
 
     name = "the window"
     format = PixelFormat.RGB
-    limit_s: float | None = None
     notes: tuple[str, ...] = ()
 
     def __init__(self, watch: Watch) -> None:

@@ -141,7 +141,6 @@ class MarkedSink:
 
     name = NullSink.name
     format = PixelFormat.I420
-    limit_s: float | None = None
     notes: tuple[str, ...] = ()
 
     def __init__(self, sink: NullSink, marks: Marks) -> None:

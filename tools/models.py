@@ -9,12 +9,9 @@ python -m tools.models where liveportrait
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import http.client
-import os
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -26,6 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from engines.errors import ReenactError, UsageError
 from engines.weights import FETCH, PUBLISHED
+from engines.wholefile import whole
 from realtime.modelfiles import MODELS, ModelFile, find, model, target
 from tools.checkpoints import CHECKPOINTS, Checkpoint, bring, fetch_from_hub, place
 from tools.command import new_app, run_app
@@ -43,25 +41,18 @@ def fetch(wanted: ModelFile, path: Path, console: Console) -> None:
 
     Raises ReenactError when it cannot be reached or written, or is not the file that was published.
     """
-    part: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            part = Path(file.name)
-            _download(wanted, file, path, console)
-        if not wanted.matches(part):
-            raise ReenactError(
-                f"what {wanted.url} sent is not the published {wanted.file}: its SHA-256 or size differs",
-                cure="try again; if it stays so, a proxy or the publisher changed the file",
-            )
-        part.chmod(0o644)
-        os.replace(part, path)
+        with whole(path) as part:
+            with part.open("wb") as file:
+                _download(wanted, file, path, console)
+            if not wanted.matches(part):
+                raise ReenactError(
+                    f"what {wanted.url} sent is not the published {wanted.file}: its SHA-256 or size differs",
+                    cure="try again; if it stays so, a proxy or the publisher changed the file",
+                )
+            part.chmod(0o644)
     except OSError as error:
         raise _unwritable(error, path) from error
-    finally:
-        if part is not None:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
 
 
 def _download(wanted: ModelFile, file: IO[bytes], path: Path, console: Console) -> None:

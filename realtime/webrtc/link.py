@@ -192,6 +192,7 @@ class MediaLink:
 
     def close(self, timeout: float = 1.5) -> None:
         """End the media process, within ``timeout`` seconds, and tell the desk; may be called twice."""
+        deadline = time.monotonic() + timeout
         with self._lock:
             self._closing = True
             process, wire = self._process, self._wire
@@ -202,7 +203,7 @@ class MediaLink:
         if process is not None:
             _end(process, timeout)
         if self._receiver is not None and self._receiver is not threading.current_thread():
-            self._receiver.join(timeout)
+            self._receiver.join(max(0.0, deadline - time.monotonic()))
         self._answerers.shutdown(wait=False, cancel_futures=True)
 
     def _tell(self, values: _Json) -> None:

@@ -1,0 +1,131 @@
+"""The threads of a run, one by one or together, where their neighbours are at the test's command."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from engines.errors import SinkLost, SinkMissing, SourceMissing
+from realtime import stages
+from realtime.capture import Source
+from realtime.ending import Ending
+from realtime.frames import Frame, Stamps
+from realtime.outlet import Outlet
+from realtime.sinks import Sink
+from realtime.stages import Delivery
+from tests.fakes import PORTRAIT, SIZE, FakeSink, FakeSource, is_generated, picture
+from tests.test_daemon import running
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(stages, "LAST_DELAY_S", 0.002)
+
+
+class Desk:
+    """An outlet, a sink and the delivery between them."""
+
+    def __init__(self, sink: Sink, reopen: Callable[[], Sink] | None = None) -> None:
+        self.said: list[str] = []
+        self.failed: list[bool] = []
+        self.ending = Ending()
+        self.outlet = Outlet(SIZE)
+        box = self.outlet.attach(sink.format, recording=False)
+        self.delivery = Delivery(
+            "desk", sink, box, reopen, self.ending, self.said.append, lambda: self.failed.append(True)
+        )
+        self.delivery.start()
+
+    def show(self, seq: int, *, face: bool = True) -> None:
+        now = time.monotonic_ns()
+        self.outlet.show(picture(PORTRAIT), None, seq=seq, time_ns=now, stamps=Stamps(now), face=face)
+
+    def close(self) -> None:
+        self.outlet.close()
+        self.delivery.join(5)
+        assert not self.delivery.is_alive()
+
+
+def test_a_run_that_stops_while_a_sink_is_away_leaves_it_closed() -> None:
+    tried, sends = threading.Event(), []
+
+    def gone(frame: Frame) -> None:
+        sends.append(frame.seq)
+        raise SinkLost("the device is gone")
+
+    def reopen() -> Sink:
+        tried.set()
+        raise SinkMissing("there is no device")
+
+    sink = FakeSink(during=gone)
+    desk = Desk(sink, reopen)
+    desk.show(1)
+    assert tried.wait(5)
+    desk.show(2)  # waits for the sink to come back
+    desk.ending.stop("quit")
+    desk.close()
+    assert sends == [1], "nothing more is sent to a sink that is closed"
+    assert desk.said == ["the device is gone; trying to get it back"]
+    assert sink.closed.is_set()
+    assert (desk.delivery.error, desk.failed) == (None, [])
+    assert desk.outlet.plates.made <= 3
+
+
+def test_age_is_that_of_generated_pictures_of_a_face() -> None:
+    sink = FakeSink()
+    desk = Desk(sink)
+    desk.show(1)
+    sink.wait_for(1)
+    desk.outlet.hold(time.monotonic_ns())
+    sink.wait_for(2)
+    desk.outlet.slate("back in a moment", time.monotonic_ns())
+    sink.wait_for(3)
+    desk.show(2, face=False)
+    sink.wait_for(4)
+    desk.close()
+    assert desk.delivery.sent == desk.delivery.sending.count == 4
+    assert desk.delivery.age.count == 1
+
+
+class OldSource(FakeSource):
+    """Its first frames, those before ``NEW``, have waited in the driver since before anything was ready."""
+
+    NEW = 100
+
+    def read(self) -> Frame:
+        frame = super().read()
+        captured = frame.time_ns if frame.seq >= self.NEW else frame.time_ns - 10**10
+        return Frame(frame.pixels, frame.format, frame.seq, Stamps(captured), captured)
+
+
+def test_what_was_captured_before_all_was_ready_is_left_out() -> None:
+    source, sink = OldSource(), FakeSink()
+    with running(source, [sink]) as run:
+        while not run.daemon.ledger.starting:
+            source.feed(1)
+            sink.wait_for(len(sink.frames) + 1)
+            assert not any(is_generated(frame) for frame in sink.frames)
+        source.feed(1, start=OldSource.NEW)
+        sink.wait_for(is_generated)
+    assert {frame.seq for frame in sink.frames if is_generated(frame)} == {OldSource.NEW}
+    assert run.daemon.dropped["starting"] >= 1
+
+
+def test_a_camera_that_is_away_shows_no_face() -> None:
+    source, sink = FakeSource(), FakeSink()
+
+    def reopen() -> Source:
+        raise SourceMissing("no camera")
+
+    with running(source, [sink], reopen_source=reopen) as run:
+        source.feed(1)
+        last = sink.wait_for(is_generated)
+        assert run.daemon.crew is not None
+        assert run.daemon.crew.animator.face_found
+        source.lose()
+        sink.wait_for(lambda frame: frame.time_ns > last.time_ns and is_generated(frame))
+        assert not run.daemon.crew.animator.face_found
