@@ -34,9 +34,9 @@ class FaceState:
     size: tuple[int, int]
     """Width and height of the image in pixels."""
     head: NDArray[np.float32] | None = None
-    """(4, 4) float32, head to camera in centimetres (Tasks tracker only, where asked for)."""
+    """(4, 4) float32, head to camera in centimetres (Tasks tracker only)."""
     blendshapes: NDArray[np.float32] | None = None
-    """(52,) float32 in [0, 1], in MediaPipe's order (Tasks tracker only, where asked for)."""
+    """(52,) float32 in [0, 1], in MediaPipe's order (Tasks tracker only)."""
     confidence: float = 1.0
 
     def pixels(self) -> Points:

@@ -6,7 +6,6 @@ Works with mediapipe 0.10 and 1.x. The bundle is fetched once, see ``realtime.mo
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,11 @@ FETCH = f"python -m tools.models fetch {NAME}"
 class Landmarker:
     """The face landmarker in VIDEO mode, for up to ``faces`` faces.
 
-    With ``extras`` it gives the head's matrix and the blendshapes as well, which take a twentieth of its time.
-
     Raises TrackerError when the bundle cannot be read, is another file, or MediaPipe cannot start.
     """
 
-    def __init__(self, path: Path, *, faces: int = 1, extras: bool = False) -> None:
+    def __init__(self, path: Path, *, faces: int = 1) -> None:
         bundle = read_bundle(path)
-        self._extras = extras
         self._task: Any = None
         self._time_ms = -1
         self._had_face = False
@@ -82,8 +78,8 @@ class Landmarker:
             base_options=BaseOptions(model_asset_buffer=bundle),
             running_mode=vision.RunningMode.VIDEO,
             num_faces=faces,
-            output_face_blendshapes=self._extras,
-            output_facial_transformation_matrixes=self._extras,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
         )
         self._task = vision.FaceLandmarker.create_from_options(options)
 
@@ -95,20 +91,17 @@ class Landmarker:
         pixels.flags.writeable = False
         picture = self._image(image_format=self._rgb, data=pixels)
         result = self._task.detect_for_video(picture, self._time_ms)
-        faces = [
-            Seen(np.array([(point.x, point.y, point.z) for point in landmarks], np.float32))
-            for landmarks in result.face_landmarks
-        ]
-        if not self._extras:
-            return faces
         return [
-            replace(
-                face,
+            Seen(
+                landmarks=np.array([(point.x, point.y, point.z) for point in landmarks], np.float32),
                 head=np.array(head, np.float32),
                 blendshapes=np.array([shape.score for shape in shapes], np.float32),
             )
-            for face, head, shapes in zip(
-                faces, result.facial_transformation_matrixes, result.face_blendshapes, strict=True
+            for landmarks, head, shapes in zip(
+                result.face_landmarks,
+                result.facial_transformation_matrixes,
+                result.face_blendshapes,
+                strict=True,
             )
         ]
 

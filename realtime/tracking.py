@@ -73,12 +73,12 @@ class FaceMeshTracker(_MeshTracker):
 
 
 class LandmarkerTracker(_MeshTracker):
-    """The Tasks face landmarker. With ``extras`` its states carry head matrix and blendshapes. Raises TrackerError."""
+    """The Tasks face landmarker: its states carry head matrix and blendshapes. Raises TrackerError."""
 
     name = "MediaPipe Face Landmarker"
 
-    def __init__(self, path: Path, *, extras: bool = False) -> None:
-        super().__init__(Landmarker(path, extras=extras))
+    def __init__(self, path: Path) -> None:
+        super().__init__(Landmarker(path))
 
 
 def open_tracker(model: Path | None = None) -> Tracker:

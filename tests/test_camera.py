@@ -15,7 +15,7 @@ from engines.topology import MIRROR, RIGID, RIGID_CANONICAL
 from engines.types import LANDMARKS, Points
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.portraits import load_portrait
-from realtime.tracking import LandmarkerTracker
+from realtime.tracking import open_tracker
 from tools.judge import head_angles
 
 SIZE = (640, 480)
@@ -73,7 +73,7 @@ def test_a_flipped_picture_shows_the_mirrored_turn(
 def test_it_reads_what_the_landmarkers_own_matrix_says(face_landmarker: Path) -> None:
     """On the same landmarks, to a twentieth of a degree."""
     picture = load_portrait(None, SIZE)
-    tracker = LandmarkerTracker(face_landmarker, extras=True)
+    tracker = open_tracker(face_landmarker)
     try:
         face = tracker.track(Frame(picture.image, PixelFormat.RGB, 0, Stamps(0), 0))
     finally:
