@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from realtime.backstage import Backstage
     from realtime.capacity import Capacity
     from realtime.lobby import Lobby
+    from realtime.outlet import Relay
     from realtime.wardrobe import Wardrobe
 
 MAIN = "main"
@@ -238,7 +239,7 @@ class Media:
 
     # the rest is ours
 
-    def _enter(self, session: Session) -> Sink | None:
+    def _enter(self, session: Session) -> Relay | None:
         return None if self._lobby is None else self._lobby.enter(session)
 
     def _leave(self, session: Session) -> None:

@@ -21,6 +21,7 @@ from realtime.webrtc.desk import Granted, Refused
 
 if TYPE_CHECKING:
     from realtime.backstage import Backstage
+    from realtime.outlet import Relay
 
 FPS = 30.0
 """What is announced for a browser; its pictures are taken as they come."""
@@ -67,12 +68,12 @@ class Session:
         self._config = config
         self._link = link
         self._prepare = prepare
-        self._feed: Sink | None = None
+        self._feed: Relay | None = None
         self._gone = gone
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._live, name="session", daemon=True)
 
-    def start(self, feed: Sink | None = None) -> None:
+    def start(self, feed: Relay | None = None) -> None:
         """Begin; returns at once. ``feed`` gets the pictures as well, and is closed with the session."""
         self._feed = feed
         self._thread.start()
@@ -158,11 +159,11 @@ class Sessions:
         config: Config,
         prepare: Callable[[Config, Ending, Notice], Backstage],
         *,
-        enter: Callable[[Session], Sink | None] = lambda _: None,
+        enter: Callable[[Session], Relay | None] = lambda _: None,
         leave: Callable[[Session], None] = lambda _: None,
         notice: Notice = lambda _: None,
     ) -> None:
-        """``enter`` gives a new session a sink of the program's own, if it has a use for its pictures."""
+        """``enter`` says where a new session's pictures go besides, if the program has a use for them itself."""
         self.link: Link | None = None
         """Set before the first ``open``."""
         self.limit = config.sessions or 1
