@@ -110,8 +110,6 @@ class Media:
         self._measure = measure
         self._notice = notice
         self._began = time.monotonic()
-        self._past = Tally()
-        self._lock = threading.Lock()
         self._closing = threading.Event()
         self._metrics = Metrics(self, self.version)
         self._readers = ThreadPoolExecutor(1, "portrait upload")
@@ -214,11 +212,7 @@ class Media:
 
     def tallies(self) -> Mapping[str, Tally]:
         """Figures by kind of run."""
-        with self._lock:
-            tallies = {"session": self._past.copy()}
-        for session in self.sessions.all():
-            if session.daemon is not None:
-                tallies["session"].add(session.daemon)
+        tallies = {"session": self.sessions.tally()}
         if self.main is not None:
             tallies[MAIN] = Tally()
             tallies[MAIN].add(self.main)
@@ -245,9 +239,6 @@ class Media:
     def _leave(self, session: Session) -> None:
         if self._lobby is not None:
             self._lobby.leave(session)
-        if session.daemon is not None:
-            with self._lock:
-                self._past.add(session.daemon)
 
     def _find_limit(self) -> None:
         assert self._measure is not None

@@ -14,6 +14,7 @@ from realtime.capture import Source
 from realtime.config import Config
 from realtime.daemon import Daemon, Outgoing
 from realtime.ending import Ending
+from realtime.metrics import Tally
 from realtime.sinks import Sink
 from realtime.stages import Limits
 from realtime.state import describe
@@ -167,7 +168,7 @@ class Sessions:
         self.link: Link | None = None
         """Set before the first ``open``."""
         self.limit = config.sessions or 1
-        """How many there may be; raised when it was measured what this machine sustains."""
+        """How many there may be."""
         self.opened = 0
         self.refused = 0
         self.failed = 0
@@ -178,6 +179,7 @@ class Sessions:
         self._notice = notice
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        self._past = Tally()
         self._closed = False
 
     def __len__(self) -> int:
@@ -193,18 +195,28 @@ class Sessions:
         with self._lock:
             return self._sessions.get(key)
 
+    def tally(self) -> Tally:
+        """The figures of all sessions added up, those that have ended among them."""
+        with self._lock:
+            tally = self._past.copy()
+            for session in self._sessions.values():
+                if session.daemon is not None:
+                    tally.add(session.daemon)
+        return tally
+
     def open(self, key: str, watch: str) -> Granted | Refused:
         """Start a session, if there is room for it."""
         assert self.link is not None
         with self._lock:
-            if self._closed or len(self._sessions) >= self.limit:
+            why = self._why_not()
+            if why is not None:
                 self.refused += 1
-                browsers = "one browser" if self.limit == 1 else f"{self.limit} browsers"
-                return Refused(RETRY_S, f"{browsers} at a time, which is what this machine sustains, and all are taken")
+                return Refused(RETRY_S, why)
             session = Session(key, watch, self._config, self.link, self._prepare, self._forget)
+            # started in here: who finds it among the others may wait for its end
+            session.start(self._enter(session))
             self._sessions[key] = session
             self.opened += 1
-        session.start(self._enter(session))
         self._notice(f"a browser drives ({len(self)} of {self.limit})")
         return Granted()
 
@@ -225,13 +237,25 @@ class Sessions:
         ended = [session.join(max(0.0, deadline - time.monotonic())) for session in sessions]
         return all(ended)
 
+    def _why_not(self) -> str | None:
+        """Why nobody more is let in; None if somebody is."""
+        if self._closed:
+            return "the program is ending"
+        if len(self._sessions) < self.limit:
+            return None
+        browsers = "one browser" if self.limit == 1 else f"{self.limit} browsers"
+        return f"{browsers} at a time, which is what this machine sustains, and all are taken"
+
     def _forget(self, session: Session) -> None:
         self._leave(session)
-        with self._lock:
-            self._sessions.pop(session.key, None)
         error = session.ending.error
+        with self._lock:
+            # at once, so that no figure counts twice or goes down
+            self._sessions.pop(session.key, None)
+            if session.daemon is not None:
+                self._past.add(session.daemon)
+            self.failed += error is not None
         if error is not None:
-            self.failed += 1
             self._notice(f"a browser's session failed: {error}")
         else:
             self._notice(f"a browser has left ({len(self)} of {self.limit})")
