@@ -248,7 +248,7 @@ class Media:
                 return
         with contextlib.suppress(ReenactError):
             capacity = self._measure(0 if main is None else 1)
-            self.sessions.limit = capacity.sessions
+            self.sessions.sustain(capacity.sessions)
             self._notice(f"browsers may drive, {capacity}")
 
     def _daemon(self, key: str | None) -> Daemon | None:

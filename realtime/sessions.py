@@ -177,6 +177,9 @@ class Sessions:
         self._enter = enter
         self._leave = leave
         self._notice = notice
+        self._because = (
+            ", as --sessions says" if config.sessions else " until it is measured what this machine sustains"
+        )
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._past = Tally()
@@ -194,6 +197,11 @@ class Sessions:
         """The session of that secret."""
         with self._lock:
             return self._sessions.get(key)
+
+    def sustain(self, sessions: int) -> None:
+        """Let in as many as this machine was measured to sustain."""
+        with self._lock:
+            self.limit, self._because = sessions, ", which is what this machine sustains"
 
     def tally(self) -> Tally:
         """The figures of all sessions added up, those that have ended among them."""
@@ -244,7 +252,7 @@ class Sessions:
         if len(self._sessions) < self.limit:
             return None
         browsers = "one browser" if self.limit == 1 else f"{self.limit} browsers"
-        return f"{browsers} at a time, which is what this machine sustains, and all are taken"
+        return f"{browsers} at a time{self._because}: no place is free"
 
     def _forget(self, session: Session) -> None:
         self._leave(session)

@@ -48,7 +48,7 @@ def test_one_too_many_is_refused_and_let_in_when_somebody_leaves(house: House) -
     refused = house.open("c")
     assert isinstance(refused, Refused)
     assert refused.retry_after_s > 0
-    assert "2 browsers at a time" in refused.why
+    assert "2 browsers at a time, as --sessions says" in refused.why
     house.send_away("a")
     assert "a" in house.link.ended
     assert isinstance(house.open("c"), Granted)
@@ -154,12 +154,14 @@ def test_what_the_machine_sustains_is_the_limit_where_nobody_says() -> None:
         house.open("a")
         refused = house.open("b")
         assert isinstance(refused, Refused)
+        assert "one browser at a time until it is measured" in refused.why
         house.let_measure.set()
         until(lambda: house.media.limit == 2)
         until(lambda: any("2 at a time" in text for text in house.said))
         assert isinstance(house.open("b"), Granted)
         refused = house.open("c")
         assert isinstance(refused, Refused)
+        assert "2 browsers at a time, which is what this machine sustains" in refused.why
 
 
 # --- figures
