@@ -22,6 +22,7 @@ from realtime.webrtc.security import HEADERS, WRONG_TOKENS
 from realtime.webrtc.server import MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
 from realtime.webrtc.settings import IceServer, ServerSettings
 from realtime.webrtc.wire import Message
+from tests.waiting import soon
 
 SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -382,8 +383,7 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         assert status == 200
         status, _, _ = await server.ask("DELETE", location)
         assert status == 404
-        while not server.line.told:
-            await asyncio.sleep(0)
+        await soon(lambda: server.line.told)
         assert server.line.told[0] == {"say": "closed", "session": session}
 
     run(page, check, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.1)
