@@ -18,8 +18,6 @@ from engines.errors import ReenactError
 from realtime.commands import COMMANDS, CommandError, Setting, check
 
 VERSION = 1
-LONGEST = 16 << 10
-"""Bytes of a message."""
 _EXPECTED = '{"v": 1, "command": NAME, "value": ...}'
 _CURE = "see the README on controlling it"
 
@@ -34,7 +32,7 @@ class Request:
 
 
 def reply(message: bytes, obey: Callable[[str, Setting], str]) -> bytes:
-    """Answer one message with one; never raises for what the message says.
+    """Answer one message with one; never raises for what the message says. How long one may be is the server's matter.
 
     ``obey`` carries out a command that is allowed from the network and says what came of it, or raises ReenactError.
     """
@@ -86,8 +84,6 @@ def schema() -> dict[str, Any]:
 
 
 def _decode(message: bytes) -> dict[str, Any]:
-    if len(message) > LONGEST:
-        raise CommandError(f"a message of {len(message)} bytes", f"{LONGEST} at most", "send less")
     try:
         values = json.loads(message, parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -11,7 +11,7 @@ from realtime.capture import Source
 from realtime.commands import Commands
 from realtime.ending import Ending
 from realtime.latency import Durations, Ledger
-from realtime.outlet import Outlet
+from realtime.outlet import Outlet, Relay
 from realtime.sinks import Sink
 from realtime.stages import Capture, Compute, Delivery, Limits
 from realtime.studio import Crew
@@ -26,7 +26,7 @@ class Outgoing:
 
     label: str
     """Its short name in the figures."""
-    sink: Sink
+    sink: Sink | Relay
     reopen: Callable[[], Sink] | None
     recording: bool
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engines.errors import SinkError
-from realtime.commands import Commands, answer
+from realtime.commands import Commands
 from realtime.daemon import STOP_S, Outgoing
 from realtime.ending import Ending
-from realtime.frames import Frame, PixelFormat
 from realtime.latency import Durations, Ledger
-from realtime.outlet import Outlet
+from realtime.outlet import Kind, Outlet, Relay, Shown
 from realtime.stages import Delivery, Limits
 
 if TYPE_CHECKING:
@@ -25,20 +24,18 @@ CARD_S = 0.2
 """How often the card is sent while nobody drives: a virtual camera's readers want frames."""
 
 
-class Feed:
-    """A Sink that leaves a session's pictures to the lobby."""
+class Feed(Relay):
+    """Leaves a session's pictures to the lobby."""
 
     name = "the program's own sinks"
-    format = PixelFormat.RGB
-    notes: tuple[str, ...] = ()
 
     def __init__(self, lobby: Lobby, session: Session) -> None:
         self._lobby = lobby
         self._session = session
 
-    def send(self, frame: Frame) -> None:
+    def relay(self, shown: Shown) -> None:
         """Show the picture if this session is the one on show."""
-        self._lobby.show(self._session, frame)
+        self._lobby.show(self._session, shown)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -136,16 +133,16 @@ class Lobby:
             if session in self._sessions:
                 self._sessions.remove(session)
 
-    def show(self, session: Session, frame: Frame) -> None:
+    def show(self, session: Session, shown: Shown) -> None:
         """Publish a session's picture if it is the first; called on the threads of sessions."""
-        crew = session.daemon.compute.crew if session.daemon is not None else None
-        face = crew is not None and crew.animator.face_found
         with self._lock:
             if self.ending.over.is_set() or not self._sessions or self._sessions[0] is not session:
                 return
             self._shown_ns = self._clock()
-            self._outlet.show(frame.pixels, None, seq=frame.seq, time_ns=self._shown_ns, stamps=frame.stamps, face=face)
-            self.ledger.faces += face
+            self._outlet.relay(shown, self._shown_ns)
+            if shown.kind is Kind.NOTICE:
+                return
+            self.ledger.faces += shown.face and shown.kind is Kind.GENERATED
             self.ledger.published(self._clock())
         if self._limits.reached(self.ledger.frames, self._clock() - self.ledger.first_ns):
             self.ending.finish("done")
@@ -190,11 +187,11 @@ class Lobby:
                 self._outlet.close()
 
     def _obey(self) -> None:
+        """Pass on what came from the terminal's keys, which wait for no answer."""
         first = self._first()
         for order in self.commands.take():
             if first is not None and first.daemon is not None:
                 first.daemon.commands.post(order.name, order.value)
-                answer(order, "passed on to the first browser")
             else:
                 self._notice("no browser drives")
 

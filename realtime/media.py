@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from realtime.backstage import Backstage
     from realtime.capacity import Capacity
     from realtime.lobby import Lobby
+    from realtime.outlet import Relay
     from realtime.wardrobe import Wardrobe
 
 MAIN = "main"
@@ -109,8 +110,6 @@ class Media:
         self._measure = measure
         self._notice = notice
         self._began = time.monotonic()
-        self._past = Tally()
-        self._lock = threading.Lock()
         self._closing = threading.Event()
         self._metrics = Metrics(self, self.version)
         self._readers = ThreadPoolExecutor(1, "portrait upload")
@@ -214,11 +213,7 @@ class Media:
 
     def tallies(self) -> Mapping[str, Tally]:
         """Figures by kind of run."""
-        with self._lock:
-            tallies = {"session": self._past.copy()}
-        for session in self.sessions.all():
-            if session.daemon is not None:
-                tallies["session"].add(session.daemon)
+        tallies = {"session": self.sessions.tally()}
         if self.main is not None:
             tallies[MAIN] = Tally()
             tallies[MAIN].add(self.main)
@@ -239,15 +234,12 @@ class Media:
 
     # the rest is ours
 
-    def _enter(self, session: Session) -> Sink | None:
+    def _enter(self, session: Session) -> Relay | None:
         return None if self._lobby is None else self._lobby.enter(session)
 
     def _leave(self, session: Session) -> None:
         if self._lobby is not None:
             self._lobby.leave(session)
-        if session.daemon is not None:
-            with self._lock:
-                self._past.add(session.daemon)
 
     def _find_limit(self) -> None:
         assert self._measure is not None
@@ -257,7 +249,7 @@ class Media:
                 return
         with contextlib.suppress(ReenactError):
             capacity = self._measure(0 if main is None else 1)
-            self.sessions.limit = capacity.sessions
+            self.sessions.sustain(capacity.sessions)
             self._notice(f"browsers may drive, {capacity}")
 
     def _daemon(self, key: str | None) -> Daemon | None:

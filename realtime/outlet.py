@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -129,6 +130,22 @@ class Shown:
         self._plate.home.release(self._plate)
 
 
+class Relay(ABC):
+    """What stands in a Sink's place and publishes pictures anew: it has to know what each is, not how it looks only."""
+
+    name: str
+    format = PixelFormat.RGB
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def relay(self, shown: Shown) -> None:
+        """Pass a picture on; it stays the caller's."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything; may be called twice."""
+
+
 class Outlet:
     """Publishes pictures to every attached mailbox. One thread publishes; ``attach`` comes before that.
 
@@ -208,6 +225,15 @@ class Outlet:
         kind = Kind.NOTICE if notice else Kind.SLATE
         time_ns = time_ns if notice else self._tick(time_ns)
         self._publish(Shown(kind, 0, time_ns, Stamps(self._clock()), False, self._card[1]))
+
+    def relay(self, shown: Shown, time_ns: int) -> None:
+        """Publish what another outlet of this size has published, as what it was there; it is copied."""
+        plate = self.plates.take()
+        plate.fill(shown.frame(PixelFormat.RGB).pixels)
+        time_ns = time_ns if shown.kind is Kind.NOTICE else self._tick(time_ns)
+        again = Shown(shown.kind, shown.seq, time_ns, shown.stamps, shown.face, plate)
+        self._publish(again)
+        again.release()
 
     def close(self) -> None:
         """Close every mailbox: the sinks deliver what is still in them and end. May be called twice."""

@@ -14,6 +14,7 @@ from realtime.capture import Source
 from realtime.config import Config
 from realtime.daemon import Daemon, Outgoing
 from realtime.ending import Ending
+from realtime.metrics import Tally
 from realtime.sinks import Sink
 from realtime.stages import Limits
 from realtime.state import describe
@@ -21,6 +22,7 @@ from realtime.webrtc.desk import Granted, Refused
 
 if TYPE_CHECKING:
     from realtime.backstage import Backstage
+    from realtime.outlet import Relay
 
 FPS = 30.0
 """What is announced for a browser; its pictures are taken as they come."""
@@ -67,12 +69,12 @@ class Session:
         self._config = config
         self._link = link
         self._prepare = prepare
-        self._feed: Sink | None = None
+        self._feed: Relay | None = None
         self._gone = gone
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._live, name="session", daemon=True)
 
-    def start(self, feed: Sink | None = None) -> None:
+    def start(self, feed: Relay | None = None) -> None:
         """Begin; returns at once. ``feed`` gets the pictures as well, and is closed with the session."""
         self._feed = feed
         self._thread.start()
@@ -158,15 +160,15 @@ class Sessions:
         config: Config,
         prepare: Callable[[Config, Ending, Notice], Backstage],
         *,
-        enter: Callable[[Session], Sink | None] = lambda _: None,
+        enter: Callable[[Session], Relay | None] = lambda _: None,
         leave: Callable[[Session], None] = lambda _: None,
         notice: Notice = lambda _: None,
     ) -> None:
-        """``enter`` gives a new session a sink of the program's own, if it has a use for its pictures."""
+        """``enter`` says where a new session's pictures go besides, if the program has a use for them itself."""
         self.link: Link | None = None
         """Set before the first ``open``."""
         self.limit = config.sessions or 1
-        """How many there may be; raised when it was measured what this machine sustains."""
+        """How many there may be."""
         self.opened = 0
         self.refused = 0
         self.failed = 0
@@ -175,8 +177,12 @@ class Sessions:
         self._enter = enter
         self._leave = leave
         self._notice = notice
+        self._because = (
+            ", as --sessions says" if config.sessions else " until it is measured what this machine sustains"
+        )
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        self._past = Tally()
         self._closed = False
 
     def __len__(self) -> int:
@@ -192,18 +198,33 @@ class Sessions:
         with self._lock:
             return self._sessions.get(key)
 
+    def sustain(self, sessions: int) -> None:
+        """Let in as many as this machine was measured to sustain."""
+        with self._lock:
+            self.limit, self._because = sessions, ", which is what this machine sustains"
+
+    def tally(self) -> Tally:
+        """The figures of all sessions added up, those that have ended among them."""
+        with self._lock:
+            tally = self._past.copy()
+            for session in self._sessions.values():
+                if session.daemon is not None:
+                    tally.add(session.daemon)
+        return tally
+
     def open(self, key: str, watch: str) -> Granted | Refused:
         """Start a session, if there is room for it."""
         assert self.link is not None
         with self._lock:
-            if self._closed or len(self._sessions) >= self.limit:
+            why = self._why_not()
+            if why is not None:
                 self.refused += 1
-                browsers = "one browser" if self.limit == 1 else f"{self.limit} browsers"
-                return Refused(RETRY_S, f"{browsers} at a time, which is what this machine sustains, and all are taken")
+                return Refused(RETRY_S, why)
             session = Session(key, watch, self._config, self.link, self._prepare, self._forget)
+            # started in here: who finds it among the others may wait for its end
+            session.start(self._enter(session))
             self._sessions[key] = session
             self.opened += 1
-        session.start(self._enter(session))
         self._notice(f"a browser drives ({len(self)} of {self.limit})")
         return Granted()
 
@@ -224,13 +245,25 @@ class Sessions:
         ended = [session.join(max(0.0, deadline - time.monotonic())) for session in sessions]
         return all(ended)
 
+    def _why_not(self) -> str | None:
+        """Why nobody more is let in; None if somebody is."""
+        if self._closed:
+            return "the program is ending"
+        if len(self._sessions) < self.limit:
+            return None
+        browsers = "one browser" if self.limit == 1 else f"{self.limit} browsers"
+        return f"{browsers} at a time{self._because}: no place is free"
+
     def _forget(self, session: Session) -> None:
         self._leave(session)
-        with self._lock:
-            self._sessions.pop(session.key, None)
         error = session.ending.error
+        with self._lock:
+            # at once, so that no figure counts twice or goes down
+            self._sessions.pop(session.key, None)
+            if session.daemon is not None:
+                self._past.add(session.daemon)
+            self.failed += error is not None
         if error is not None:
-            self.failed += 1
             self._notice(f"a browser's session failed: {error}")
         else:
             self._notice(f"a browser has left ({len(self)} of {self.limit})")

@@ -18,7 +18,7 @@ from realtime.ending import Ending
 from realtime.frames import Frame
 from realtime.latency import Durations, Ledger
 from realtime.mailbox import Mailbox
-from realtime.outlet import Kind, Outlet, Shown
+from realtime.outlet import Kind, Outlet, Relay, Shown
 from realtime.sinks import Sink
 from realtime.studio import Crew, Observer, Seen
 
@@ -261,7 +261,7 @@ class Delivery(threading.Thread):
     def __init__(
         self,
         label: str,
-        sink: Sink,
+        sink: Sink | Relay,
         inbox: Mailbox[Shown],
         reopen: Callable[[], Sink] | None,
         ending: Ending,
@@ -308,7 +308,7 @@ class Delivery(threading.Thread):
         while (shown := self.inbox.get()) is not None:
             started = self._clock()
             try:
-                self.sink.send(shown.frame(self.sink.format))
+                self._send(shown)
             except SinkLost as error:
                 if not self._open_again(error):
                     return
@@ -320,6 +320,12 @@ class Delivery(threading.Thread):
             self.sending.record(now - started)
             if shown.face and shown.kind is Kind.GENERATED:
                 self.age.record(now - shown.stamps.captured)
+
+    def _send(self, shown: Shown) -> None:
+        if isinstance(self.sink, Relay):
+            self.sink.relay(shown)
+        else:
+            self.sink.send(shown.frame(self.sink.format))
 
     def _open_again(self, lost: SinkLost) -> bool:
         """Whether there is a sink again; there is none if the run is over before."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from realtime.capacity import Capacity
     from realtime.lobby import Lobby
     from realtime.media import Media
+    from realtime.outlet import Relay
     from realtime.running import Running
 
 MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
@@ -245,7 +246,7 @@ def _open_virtual_camera(config: Config, fps: float, say: Say) -> Outgoing | Non
     return Outgoing("auto", sink, partial(open_sink, "virtualcam", size=config.size, fps=fps), False)
 
 
-def _introduce(part: Source | Sink, label: str, say: Say) -> None:
+def _introduce(part: Source | Sink | Relay, label: str, say: Say) -> None:
     say(part.name, label)
     for note in part.notes:
         say(note, "")

@@ -111,7 +111,7 @@ class FakeGenerator:
         """The portrait, and whether the driving picture was handed in."""
         self.gains: list[float] = []
         self.closed = False
-        self._during = during
+        self.during = during
         self._buffer = picture(PORTRAIT)
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
@@ -121,8 +121,8 @@ class FakeGenerator:
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
         self.driven.append((portrait.name, driving is not None))
-        if self._during is not None:
-            self._during(motion)
+        if self.during is not None:
+            self.during(motion)
         return self._buffer
 
     def close(self) -> None:

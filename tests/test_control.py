@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from engines.errors import GeneratorError
 from realtime import control
-from realtime.commands import COMMANDS, CommandError, Commands, Setting, answer, check
+from realtime.commands import COMMANDS, MOST_WAITING, CommandError, Commands, Setting, answer, check
+from tests.waiting import until
 
 GOOD: dict[str, list[Setting]] = {
     "flag": [True, False, None],
@@ -123,9 +124,8 @@ def test_whoever_asks_hears_what_came_of_it() -> None:
     got: list[str] = []
     asking = threading.Thread(target=lambda: got.append(commands.ask("gain", 2.0)))
     asking.start()
-    while not (orders := commands.take()):
-        pass
-    answer(orders[0], "gain 2")
+    (order,) = until(commands.take)
+    answer(order, "gain 2")
     asking.join(5)
     assert got == ["gain 2"]
 
@@ -140,7 +140,6 @@ def test_a_program_that_does_not_answer_is_said_to_be_busy() -> None:
 
 def test_a_full_line_is_said_to_be_busy() -> None:
     commands = Commands()
-    while commands.post("next"):
-        pass
+    assert [commands.post("next") for _ in range(MOST_WAITING + 1)] == [True] * MOST_WAITING + [False]
     with pytest.raises(CommandError, match="busy"):
         commands.ask("next")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from tests.fakes import (
     is_generated,
     portrait,
 )
+from tests.waiting import until
 
 
 class Run:
@@ -366,11 +368,7 @@ def test_a_sink_that_is_lost_comes_back() -> None:
         source.feed(1)
         first.wait_for(is_generated)
         broken.set()
-        seq = 1
-        while not again.frames:
-            source.feed(1, start=seq)
-            other.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
-            seq += 1
+        fed_until(lambda: again.frames, source, other)
         again.wait_for(is_generated)
     assert any("the device is gone" in line for line in run.said)
     assert first.closed.is_set()
@@ -467,6 +465,22 @@ def command(run: Run, source: FakeSource, name: str, seq: int) -> None:
     source.feed(1, start=seq)
 
 
+def fed_until(condition: Callable[[], object], source: FakeSource, sink: FakeSink, start: int = 1) -> int:
+    """Feed frames one by one, each once the one before was answered, until it is so; the next one's number."""
+    numbers = itertools.count(start)
+
+    def fed() -> bool:
+        if condition():
+            return True
+        seq = next(numbers)
+        source.feed(1, start=seq)
+        sink.wait_for(lambda frame: frame.seq == seq)
+        return False
+
+    until(fed)
+    return next(numbers)
+
+
 def test_freeze_and_slate() -> None:
     source, sink, generator = FakeSource(), FakeSink(), FakeGenerator()
     with running(source, [sink], generator=generator) as run:
@@ -503,11 +517,7 @@ def test_portraits_are_switched_when_they_are_ready() -> None:
         sink.wait_for(lambda frame: frame.seq == 1)
         assert generator.driven[-1] == ("one", True), "the loop does not wait for a portrait"
         let_go.set()
-        seq = 2
-        while generator.driven[-1][0] != "two":
-            source.feed(1, start=seq)
-            sink.wait_for(lambda frame, seq=seq: frame.seq == seq)  # type: ignore[misc]
-            seq += 1
+        seq = fed_until(lambda: generator.driven[-1][0] == "two", source, sink, 2)
         command(run, source, "previous", seq)
         sink.wait_for(lambda frame: frame.seq == seq)
         assert generator.driven[-1][0] == "one"
@@ -609,11 +619,7 @@ def test_the_generator_changes_while_pictures_go_on() -> None:
         sink.wait_for(seen + 3)
         assert not first.closed  # it goes on while the other is made ready
         hand.go.set()
-        index = 10
-        while "fomm" not in hand.made or not hand.made["fomm"].driven or not first.closed:
-            source.feed(1, start=index)
-            index += 1
-            sink.wait_for(len(sink.frames) + 1)
+        fed_until(lambda: "fomm" in hand.made and hand.made["fomm"].driven and first.closed, source, sink, 10)
         assert hand.made["fomm"].portraits == ["one"]
         assert not sink.closed.is_set()
         assert not sink.shows(CAMERA)
@@ -694,9 +700,5 @@ def test_a_generator_that_cannot_be_had_leaves_the_old_one() -> None:
         source.feed()
         sink.wait_for(is_generated)
         assert run.daemon.commands.post("generator", "fomm")
-        index = 1
-        while not any("no weights for fomm" in text for text in run.said):
-            source.feed(1, start=index)
-            index += 1
-            sink.wait_for(len(sink.frames) + 1)
+        fed_until(lambda: any("no weights for fomm" in text for text in run.said), source, sink)
         assert not first.closed

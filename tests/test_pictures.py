@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from engines.errors import PortraitError
-from realtime.pictures import BACKDROP, read_picture
+from realtime.pictures import BACKDROP, read_picture, read_upload
 
 WIDTH, HEIGHT = 60, 40
 
@@ -184,6 +185,17 @@ def test_still_larger_ones_are_refused(tmp_path: Path, side: int) -> None:
     Pillow.new("1", (side, side)).save(path)
     error = refused(path)
     assert "at most 150 megapixels" in str(error)
+
+
+def test_what_is_sent_has_a_limit_of_its_own() -> None:
+    file = io.BytesIO()
+    Pillow.new("RGB", (40, 30), (9, 9, 9)).save(file, "PNG")
+    assert read_upload(file.getvalue(), "me.png", 1200).image.shape == (30, 40, 3)
+    with pytest.raises(PortraitError, match=r"me\.png is too large \(40x30\)") as caught:
+        read_upload(file.getvalue(), "me.png", 1199)
+    assert "smaller" in caught.value.cure
+    with pytest.raises(PortraitError, match=r"me\.png is empty"):
+        read_upload(b"", "me.png", 1200)
 
 
 def test_missing_folder_empty_and_foreign_files(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from engines.errors import PortraitError
 from realtime import facemesh
-from realtime.portraits import DEFAULT_PORTRAIT, PortraitPicture, load_portrait, yaw
+from realtime.portraits import DEFAULT_PORTRAIT, PortraitPicture, load_portrait, receive_portrait, yaw
 from realtime.stills import FaceFinder
 
 pytestmark = pytest.mark.skipif(not facemesh.available(), reason="this mediapipe has no Face Mesh")
@@ -132,6 +132,18 @@ def test_no_face_is_told(finder: FaceFinder, tmp_path: Path) -> None:
     with pytest.raises(PortraitError, match=r"no face was found in .*empty room") as caught:
         load_portrait(path, (512, 512), finder=finder)
     assert "one face" in caught.value.cure
+
+
+@pytest.mark.skipif(not DEFAULT_PORTRAIT.is_file(), reason="the default portrait has not been rendered")
+def test_a_picture_that_was_sent_becomes_the_same_as_its_file(finder: FaceFinder) -> None:
+    data = DEFAULT_PORTRAIT.read_bytes()
+    sent = receive_portrait(data, "me.png", (320, 240), 40_000_000)
+    read = load_portrait(None, (320, 240), finder=finder)
+    assert sent.name == "me"
+    assert np.array_equal(sent.image, read.image)
+    assert sent.face.size == (320, 240)
+    with pytest.raises(PortraitError, match=r"me\.png is too large"):
+        receive_portrait(data, "me.png", (320, 240), 10_000)
 
 
 @pytest.mark.skipif(not DEFAULT_PORTRAIT.is_file(), reason="the default portrait has not been rendered")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from realtime.tasks import Task
 from realtime.webrtc.ring import SLOTS, RingReader, RingWriter, create_ring
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 CAPACITY = 10_000
@@ -157,15 +158,11 @@ def test_what_was_taken_already_does_not_end_the_waiting(ring: tuple[RingWriter,
     writer, reader = ring
     writer.write((plane(1),), (6, 4), 0, 0)
     assert reader.take() is not None
-    begun = time.monotonic()
-    assert not reader.wait(0.05)
-    assert time.monotonic() - begun >= 0.05
-    later = threading.Timer(0.05, lambda: writer.write((plane(2),), (6, 4), 0, 0))
-    writer.write((plane(1),), (6, 4), 0, 0)
-    assert reader.take() is not None
-    later.start()
-    assert reader.wait(10)
-    later.join()
+    waiting = Task("wait", lambda: reader.wait(10))
+    waiting.start()
+    until(lambda: not select.select([reader], [], [], 0)[0], "what has woken it is not taken out of the pipe")
+    writer.write((plane(2),), (6, 4), 0, 0)
+    assert waiting.result(), "it has not waited for the next frame"
 
 
 WRITE = """
@@ -219,9 +216,13 @@ def test_between_processes_no_frame_is_torn_and_a_killed_writer_leaves_nothing()
     assert reader.dropped == seqs[-1] - len(seqs)
     writer.send_signal(signal.SIGKILL)
     writer.wait()
-    while not reader.ended:
-        reader.wait(30)
+
+    def ended() -> bool:
+        reader.wait(0)
         reader.take()
+        return reader.ended
+
+    until(ended, "the end of a writer that was killed is not noticed")
     reader.close()
     assert writer.stdout is not None
     writer.stdout.close()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.webrtc.security import CONTENT_POLICY, HEADERS, Denied, Gate
+from realtime.webrtc.security import CONTENT_POLICY, HEADERS, WRONG_TOKENS, Denied, Gate
 from realtime.webrtc.settings import ServerSettings
 
 LOCAL = Gate(ServerSettings())
@@ -21,51 +21,118 @@ def test_the_token_comes_by_header_or_cookie() -> None:
     gate = Gate(ServerSettings(token="secret"))
     assert status(gate.token("Bearer secret", None, "a")) == 200
     assert status(gate.token("bearer  secret", None, "a")) == 200
-    assert status(gate.token(None, gate.cookie, "a")) == 200
+    assert status(gate.token(None, gate.cookie(), "a")) == 200
     for header, cookie in (
         (None, None),
         ("Bearer wrong", None),
         ("Basic secret", None),
         ("secret", None),
         (None, "secret"),
-        ("Bearer", gate.cookie[:-1]),
+        ("Bearer", gate.cookie()[:-1]),
+        (None, gate.cookie().partition(".")[2]),
+        (None, "\udcff.\udcff"),
     ):
         assert status(gate.token(header, cookie, "a")) == 401
 
 
 @given(st.text())
-def test_only_the_token_is_right(token: str) -> None:
-    assert OPEN.right(token) == (token == "secret")
-    assert LOCAL.right(token)
+def test_only_the_token_signs_in(token: str) -> None:
+    assert status(Gate(ServerSettings(token="secret")).sign_in(token, "a")) == (200 if token == "secret" else 401)
+    assert LOCAL.sign_in(token, "a") is None
 
 
 def test_the_cookie_is_not_the_token_and_another_servers_is_none_here() -> None:
-    other = Gate(ServerSettings(token="other"))
-    assert "secret" not in OPEN.cookie
-    assert OPEN.cookie != other.cookie
+    other = Gate(ServerSettings(host="0.0.0.0", token="other"))
+    assert "secret" not in OPEN.cookie()
+    assert status(other.token(None, OPEN.cookie(), "a")) == 401
+    assert OPEN.cookie() != OPEN.cookie()
 
 
-def test_whoever_guesses_has_to_wait() -> None:
-    now = 0.0
-    gate = Gate(ServerSettings(token="secret"), clock=lambda: now)
-    for _ in range(20):
-        assert status(gate.token("Bearer guess", None, "bad")) == 401
-    denied = gate.token("Bearer guess", None, "bad")
-    assert denied is not None
-    assert (denied.status, denied.retry_after_s) == (429, 60)
-    assert status(gate.token("Bearer guess", None, "another")) == 401
-    assert status(gate.token("Bearer secret", None, "bad")) == 200
-    now = 61.0
-    assert status(gate.token("Bearer guess", None, "bad")) == 401
+def test_a_cookie_is_good_after_the_program_was_started_again() -> None:
+    before, after = (Gate(ServerSettings(token="secret")) for _ in range(2))
+    assert status(after.token(None, before.cookie(), "a")) == 200
 
 
-def test_many_guessing_addresses_do_not_fill_the_memory() -> None:
+class Guessed:
+    """A gate, at whose door somebody at the address ``bad`` has tried as often as one may."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.gate = Gate(ServerSettings(token="secret"), clock=lambda: self.now)
+        self.signed_in = self.gate.cookie()
+        self.guess()
+
+    def guess(self) -> None:
+        for number in range(WRONG_TOKENS):
+            assert status(self.gate.token(f"Bearer {number}", None, "bad")) == 401
+            self.now += 0.5
+
+
+def test_whoever_guesses_has_to_wait_and_does_not_hear_when_a_guess_is_right() -> None:
+    guessed = Guessed()
+    stranger = Gate(ServerSettings(token="secret")).cookie()
+    for header, cookie in (("Bearer guess", None), ("Bearer secret", None), (None, "guess"), (None, stranger)):
+        denied = guessed.gate.token(header, cookie, "bad")
+        assert denied is not None
+        assert (denied.status, denied.retry_after_s) == (429, 50)
+    for token in ("guess", "secret"):
+        assert status(guessed.gate.sign_in(token, "bad")) == 429
+    guessed.now = 60.0
+    assert status(guessed.gate.token("Bearer secret", None, "bad")) == 200
+    assert status(guessed.gate.token(None, stranger, "bad")) == 200
+    assert status(guessed.gate.sign_in("secret", "bad")) == 200
+
+
+def test_whoever_forms_cookies_or_fills_the_form_guesses_too() -> None:
+    gate = Gate(ServerSettings(token="secret"))
+    for number in range(WRONG_TOKENS // 2):
+        assert status(gate.token(None, f"cookie {number}", "bad")) == 401
+        assert status(gate.sign_in(f"token {number}", "bad")) == 401
+    assert status(gate.sign_in("secret", "bad")) == 429
+
+
+def test_what_is_tried_while_one_has_to_wait_does_not_make_it_longer() -> None:
+    guessed = Guessed()
+    for number in range(100):
+        assert status(guessed.gate.token(f"Bearer more {number}", None, "bad")) == 429
+    guessed.now = 60.0
+    assert status(guessed.gate.token("Bearer secret", None, "bad")) == 200
+
+
+def test_whoever_is_signed_in_goes_on_though_somebody_guesses_from_that_address() -> None:
+    guessed = Guessed()
+    assert status(guessed.gate.token(None, guessed.signed_in, "bad")) == 200
+    # one that was made before the program was started again, and came back in time
+    older = Gate(ServerSettings(token="secret")).cookie()
+    guessed.now = 120.0
+    assert status(guessed.gate.token(None, older, "bad")) == 200
+    guessed.guess()
+    assert status(guessed.gate.token(None, older, "bad")) == 200
+
+
+def test_other_addresses_do_not_wait() -> None:
+    guessed = Guessed()
+    assert status(guessed.gate.token("Bearer guess", None, "another")) == 401
+    assert status(guessed.gate.token("Bearer secret", None, "another")) == 200
+    assert status(guessed.gate.sign_in("secret", "another")) == 200
+
+
+def test_a_program_that_repeats_an_old_token_does_not_guess() -> None:
+    gate = Gate(ServerSettings(token="secret"))
+    for _ in range(10 * WRONG_TOKENS):
+        assert status(gate.token("Bearer old", "old", "a")) == 401
+    assert status(gate.token("Bearer secret", "old", "a")) == 200
+
+
+def test_many_guessing_addresses_and_cookies_do_not_fill_the_memory() -> None:
     now = 0.0
     gate = Gate(ServerSettings(token="secret"), clock=lambda: now)
     for peer in range(5000):
         now += 1
-        gate.wrong(str(peer))
+        gate.sign_in("guess", str(peer))
+        gate.cookie()
     assert len(gate._wrong) <= 1001
+    assert len(gate._signed_in) <= 1001
 
 
 @pytest.mark.parametrize(

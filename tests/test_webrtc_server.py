@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from realtime.webrtc import gathering, hub
 from realtime.webrtc.hub import DeskError, Hub
-from realtime.webrtc.security import HEADERS
+from realtime.webrtc.security import HEADERS, WRONG_TOKENS
 from realtime.webrtc.server import MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
 from realtime.webrtc.settings import IceServer, ServerSettings
 from realtime.webrtc.wire import Message
+from tests.waiting import soon
 
 SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -144,9 +145,9 @@ def test_every_endpoint_asks_for_the_token(page: Path) -> None:
         for method, path in ENDPOINTS:
             for headers in ({}, {"Authorization": "Bearer wrong"}):
                 status, answered, body = await server.ask(method, path, headers=headers)
-                assert status in (401, 429), (method, path)
+                assert status == 401, (method, path)
                 assert is_problem(body)
-                assert status == 429 or answered["WWW-Authenticate"].startswith("Bearer")
+                assert answered["WWW-Authenticate"].startswith("Bearer")
             status, _, _ = await server.ask(method, path, headers={"Authorization": "Bearer t"})
             assert status not in (401, 403, 429, 500), (method, path)
         assert not any(what == "open" for what, _, _ in server.line.asked)
@@ -223,6 +224,22 @@ def test_the_form_signs_in(page: Path) -> None:
         assert (status, headers["Location"]) == (303, "/")
         status, _, _ = await server.ask("GET", "/api/state")
         assert status == 200
+
+    run(page, check, token="right")
+
+
+def test_a_person_who_has_to_wait_is_told_in_the_form(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        browser = {"Accept": "text/html"}
+        for number in range(WRONG_TOKENS):
+            await server.ask("POST", "/sign-in", data={"token": f"wrong {number}"}, headers=browser)
+        status, headers, body = await server.ask("POST", "/sign-in", data={"token": "right"}, headers=browser)
+        assert (status, "Set-Cookie" in headers) == (429, False)
+        assert "too many wrong tokens from this address: wait" in body
+        assert 0 < int(headers["Retry-After"]) <= 60
+        status, _, body = await server.ask("POST", "/sign-in", data={"token": "right"})
+        assert status == 429
+        assert is_problem(body)
 
     run(page, check, token="right")
 
@@ -366,8 +383,7 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         assert status == 200
         status, _, _ = await server.ask("DELETE", location)
         assert status == 404
-        while not server.line.told:
-            await asyncio.sleep(0)
+        await soon(lambda: server.line.told)
         assert server.line.told[0] == {"say": "closed", "session": session}
 
     run(page, check, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.1)

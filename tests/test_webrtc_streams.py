@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from engines.errors import SinkLost, SourceEnded, SourceLost, SourceMissing
 from realtime.frames import Frame, PixelFormat, Stamps
-from realtime.webrtc import codecs
+from realtime.webrtc import codecs, streams
 from realtime.webrtc import ends as ends_module
 from realtime.webrtc.decoding import Decoder
 from realtime.webrtc.ends import LinkSink, LinkSource, to_rgb
@@ -26,6 +26,7 @@ from realtime.webrtc.pictures import MAX_PIXELS, PictureTimes, planes_of
 from realtime.webrtc.ring import Picture, RingReader, RingWriter, create_ring
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.streams import MOST_KEYS, MOST_WAITING, Stream, StreamTrack, Timeline, step_of
+from tests.waiting import soon
 from tools.webrtc_client import numbered, read_number
 
 SIZE = (64, 48)
@@ -123,20 +124,43 @@ def test_a_viewer_gets_the_newest_picture_and_its_time(codec: str) -> None:
     watch(check, codec)
 
 
-def test_viewers_at_one_rate_share_an_encoder_and_each_begins_with_a_key_frame() -> None:
+@pytest.fixture
+def keys_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key frames come as soon as they are asked for."""
+    monkeypatch.setattr(streams, "KEY_GAP_S", 0.0)
+
+
+def test_viewers_at_one_rate_share_an_encoder_and_each_begins_with_a_key_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEY_GAP_S", 3600.0)
+
     async def check(watching: Watching) -> None:
         first, second = watching.viewer(), watching.viewer()
         watching.send(1)
         assert await seen(first) == (1, 33 * 90, True)
         waiting = asyncio.ensure_future(seen(second))
-        number = 1
-        while not waiting.done():
-            number += 1
-            watching.send(number)
-            await until_seen(first, number)
-            await asyncio.sleep(0.02)
-        assert (await waiting)[2]
+        await asyncio.sleep(0)
+        watching.send(2)
+        assert await seen(first) == (2, 66 * 90, False)
+        monkeypatch.setattr(streams, "KEY_GAP_S", 0.0)
+        watching.send(3)
+        assert await until_seen(first, 3)
+        assert (await waiting)[::2] == (3, True)
         assert len(watching.stream.encodings) == 1
+
+    watch(check)
+
+
+def test_key_frames_of_a_shared_encoder_keep_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "KEY_GAP_S", 3600.0)
+
+    async def check(watching: Watching) -> None:
+        viewer = watching.viewer()
+        watching.send(1)
+        assert (await seen(viewer))[2]
+        for number in range(2, 5):
+            viewer[0].ask_key()
+            watching.send(number)
+            assert not await until_seen(viewer, number)
 
     watch(check)
 
@@ -172,20 +196,16 @@ def test_a_viewer_of_a_slow_network_gets_an_encoder_at_its_rate_and_the_others_k
     watch(check)
 
 
+@pytest.mark.usefixtures("keys_at_once")
 def test_a_key_frame_comes_when_something_was_lost() -> None:
     async def check(watching: Watching) -> None:
         viewer = watching.viewer()
         watching.send(1)
         await seen(viewer)
+        watching.send(2)
+        assert not await until_seen(viewer, 2)
         viewer[0].ask_key()
-        key = False
-        for number in range(2, 100):
-            watching.send(number)
-            key = await until_seen(viewer, number)
-            if key:
-                break
-            await asyncio.sleep(0.02)
-        assert key
+        assert (await seen(viewer))[::2] == (2, True)
 
     watch(check)
 
@@ -246,8 +266,7 @@ def test_a_stream_whose_sender_is_gone_is_not_live_and_a_new_one_takes_over() ->
         assert watching.stream.live
         await seen(viewer)
         watching.writer.close()
-        while watching.stream.live:
-            await asyncio.sleep(0)
+        await soon(lambda: not watching.stream.live)
         watching.writer, reader = pair()
         watching.stream.attach(reader)
         watching.send(9, 200)

@@ -29,8 +29,16 @@ class LinkSource:
     frames: int | None = None
     notes: tuple[str, ...] = ()
 
-    def __init__(self, reader: RingReader, fps: float, timeout_s: float) -> None:
+    def __init__(
+        self,
+        reader: RingReader,
+        fps: float,
+        timeout_s: float,
+        detach: Callable[[LinkSource], None] = lambda _: None,
+    ) -> None:
+        """``detach`` is told when it is closed."""
         self.fps = fps
+        self._detach = detach
         self._reader = reader
         self._seq = 0
         self._first: Picture | None = None
@@ -62,7 +70,9 @@ class LinkSource:
 
     def close(self) -> None:
         """Let go of the ring; may be called twice."""
-        self._reader.close()
+        if not self._reader.closed:
+            self._reader.close()
+            self._detach(self)
 
     def _next(self, timeout_s: float) -> Picture | None:
         deadline = time.monotonic() + timeout_s

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from realtime.webrtc.codecs import Codecs
@@ -65,6 +66,8 @@ class Hub:
         """By session, and the main run's."""
         self.notes: list[str] = []
         self._ending: set[asyncio.Task[None]] = set()
+        self._failing: set[str] = set()
+        """The peers that could not be looked after the last time, and "stats" where those failed."""
         self._opening = 0
 
     async def publish(self, offer: Offer) -> tuple[Publisher, str]:
@@ -139,21 +142,25 @@ class Hub:
                 self.end(values["session"])
 
     async def sweep(self) -> None:
-        """Close peers that have vanished, and tell the daemon the figures, every second, for ever."""
+        """Close peers that have vanished, and tell the daemon the figures, every second, for ever.
+
+        What fails is logged and harms nothing else: it is tried again the next time.
+        """
         due = time.monotonic()
         while True:
             due += SWEEP_S
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             lag_ms = round(1000 * max(0.0, time.monotonic() - due), 2)
             due = max(due, time.monotonic() - SWEEP_S)
-            now = time.monotonic()
+            self._failing &= {"stats", *self.publishers, *self.viewers}
             for identity, peer in (*self.publishers.items(), *self.viewers.items()):
-                if peer.lost(now):
-                    self.end(identity)
-                else:
-                    with contextlib.suppress(ConnectionError, AttributeError):
+                with self._logged(identity, "looking after a peer"):
+                    if peer.lost(time.monotonic()):
+                        self.end(identity)
+                    else:
                         await peer.measure()
-            self.line.tell({"say": "stats", "stats": self.stats(lag_ms)})
+            with self._logged("stats", "telling the figures"):
+                self.line.tell({"say": "stats", "stats": self.stats(lag_ms)})
 
     def stats(self, lag_ms: float) -> dict[str, Any]:
         """What ``MediaLink.stats`` gives."""
@@ -208,6 +215,18 @@ class Hub:
             os.close(wake)
             return
         stream.attach(RingReader(memory, wake))
+
+    @contextmanager
+    def _logged(self, what: str, doing: str) -> Iterator[None]:
+        """Log what fails in here, the first time of several in a row: it is done every second."""
+        try:
+            yield
+        except Exception:
+            if what not in self._failing:
+                logger.exception("while %s", doing)
+            self._failing.add(what)
+        else:
+            self._failing.discard(what)
 
     def _later(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)

@@ -71,8 +71,10 @@ class MediaLink:
         self._left: set[str] = set()
         """Those that have left while the desk was asked."""
         self._sinks: dict[str, LinkSink] = {}
-        self._dropped: dict[str, list[Callable[[], int]]] = {}
-        """Of each session's sources: how many pictures each has missed."""
+        self._sources: dict[str, list[LinkSource]] = {}
+        """Those of each session that are open."""
+        self._dropped: dict[str, int] = {}
+        """How many pictures those of each session that are closed have missed."""
         self._stats: _Json = {}
 
     @property
@@ -119,10 +121,10 @@ class MediaLink:
         try:
             if not known:
                 raise SourceEnded("the publisher has left")
-            source = LinkSource(reader, fps, timeout_s)
+            source = LinkSource(reader, fps, timeout_s, lambda closed: self._forget_source(session, closed))
             with self._lock:
                 if session in self._sessions:
-                    self._dropped.setdefault(session, []).append(lambda: source.dropped)
+                    self._sources.setdefault(session, []).append(source)
             return source
         except BaseException:
             reader.close()
@@ -186,8 +188,8 @@ class MediaLink:
         if not stats:
             return {}
         with self._lock:
-            dropped = {session: sum(each() for each in counts) for session, counts in self._dropped.items()}
-        sessions = {key: values | {"dropped": dropped.get(key, 0)} for key, values in stats["sessions"].items()}
+            dropped = {key: self._missed(key) for key in stats["sessions"]}
+        sessions = {key: values | {"dropped": dropped[key]} for key, values in stats["sessions"].items()}
         return stats | {"sessions": sessions}
 
     def close(self, timeout: float = 1.5) -> None:
@@ -316,8 +318,20 @@ class MediaLink:
                     self._left.add(session)
                 return
             del self._sessions[session]
+            self._sources.pop(session, None)
             self._dropped.pop(session, None)
         self._desk.closed(session)
+
+    def _forget_source(self, session: str, source: LinkSource) -> None:
+        """Keep of a source that is closed what it has counted, and nothing else."""
+        with self._lock:
+            if source in self._sources.get(session, ()):
+                self._sources[session].remove(source)
+                self._dropped[session] = self._dropped.get(session, 0) + source.dropped
+
+    def _missed(self, session: str) -> int:
+        """How many pictures of a session were replaced before they were read; within the lock."""
+        return self._dropped.get(session, 0) + sum(each.dropped for each in self._sources.get(session, ()))
 
     def _forget_sessions(self) -> None:
         with self._lock:

@@ -136,6 +136,7 @@ async def serve(wire: socket.socket, listener: socket.socket) -> None:
     server = MediaServer(settings, hub)
     await server.start(listener)
     sweeper = asyncio.ensure_future(hub.sweep())
+    sweeper.add_done_callback(_ended)
     for note in notes:
         line.tell({"say": "note", "text": note})
     line.tell({"say": "ready"})
@@ -175,6 +176,12 @@ async def _obey(line: DaemonLine, hub: Hub) -> None:
             over.cancel()
             return
         hub.obey(message)
+
+
+def _ended(sweeper: asyncio.Future[None]) -> None:
+    """Say so where the sweeper fails: nobody would be closed any more who vanishes."""
+    if not sweeper.cancelled() and (error := sweeper.exception()) is not None:
+        logger.error("in the media process: the sweeper has failed", exc_info=error)
 
 
 def _exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -3,9 +3,9 @@
 The memory has no name: it is a file descriptor that crosses over a socket, so that it is gone with the last process
 that holds it, however that ended. A pipe wakes the reader. One process writes and one reads.
 
-Torn frames are told apart as in a seqlock: a slot's number is odd-or-even by whether it is being written, and a
-reader that copies a slot looks at the number before and after. With three slots the writer comes back to the slot
-being read only after two more frames.
+Torn frames are told apart as in a seqlock: a slot holds which frame was begun in it and which was ended, and a reader
+that copies one looks before that it was ended, and after that no other was begun. With three slots the writer comes
+back to the slot being read only after two more frames.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SLOTS = 3
-_WORDS = 10
-"""8-byte words of a slot's header: begun, ended, seq, width, height, bytes, captured, time, stride to spare."""
-_BEGUN, _ENDED, _SEQ, _WIDTH, _HEIGHT, _BYTES, _CAPTURED, _TIME = range(8)
+_WORDS = 8
+"""8-byte words of a slot's header."""
+_BEGUN, _ENDED, _SEQ, _WIDTH, _HEIGHT, _BYTES, _CAPTURED, _TIME = range(_WORDS)
 _PAGE = 4096
 _TRIES = 8
 _READS = 4

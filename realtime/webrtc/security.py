@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,8 +39,10 @@ HEADERS: Mapping[str, str] = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
-_WRONG_TOKENS = 20
+WRONG_TOKENS = 20
+"""Different wrong ones that an address may try in a minute; then it is not listened to."""
 _WINDOW_S = 60.0
+_MOST_SIGNED_IN = 1000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -62,16 +66,24 @@ class Gate:
         self._names = {name.lower() for name in settings.names}
         self._host = settings.host.lower()
         self._clock = clock
-        self._wrong: dict[str, list[float]] = {}
+        self._wrong: dict[str, dict[bytes, float]] = {}
+        """When each address tried which wrong ones, by their digests."""
+        self._signed_in: dict[str, None] = {}
+        """Cookies that were let in, the oldest first."""
 
-    @property
     def cookie(self) -> str:
-        """What the cookie holds: not the token, so that it is good for nothing elsewhere."""
-        return hmac.new((self._token or "").encode(), b"reenact sign-in 1", hashlib.sha256).hexdigest()
+        """A new cookie's value: not the token, so that it is good for nothing elsewhere."""
+        return self._remember(self._sealed(secrets.token_urlsafe(12)))
 
-    def right(self, token: str | None) -> bool:
-        """Whether this is the token; takes as long whatever it is."""
-        return self._token is None or _same(token or "", self._token)
+    def sign_in(self, token: str, peer: str) -> Denied | None:
+        """Check the token that a person at ``peer`` (address) gives to have a cookie."""
+        if self._token is None:
+            return None
+        waits = self._waits(peer)
+        if waits is not None or _same(token, self._token):
+            return waits
+        self._note(token, peer)
+        return WRONG
 
     def place(self, host: str | None, origin: str | None, site: str | None, *, visit: bool) -> Denied | None:
         """Check the headers ``Host``, ``Origin`` and ``Sec-Fetch-Site``.
@@ -94,28 +106,63 @@ class Gate:
         return None
 
     def token(self, authorization: str | None, cookie: str | None, peer: str) -> Denied | None:
-        """Check the headers ``Authorization`` and ``Cookie`` of a request of ``peer`` (address)."""
+        """Check the headers ``Authorization`` and ``Cookie`` of a request of ``peer`` (address).
+
+        An address that has guessed too often is not listened to for a while, or it would hear when a guess is right.
+        A cookie that was let in before is no guess: it goes on, also where all come from the address of a proxy.
+        """
         if self._token is None:
             return None
-        kind, _, bearer = (authorization or "").partition(" ")
+        authorization, cookie = authorization or "", cookie or ""
+        if not authorization and not cookie:
+            return UNKNOWN
+        kind, _, bearer = authorization.partition(" ")
         by_header = kind.lower() == "bearer" and _same(bearer.strip(), self._token)
-        by_cookie = _same(cookie or "", self.cookie)
+        by_cookie = _same(cookie, self._sealed(cookie.partition(".")[0]))
+        if by_cookie and cookie in self._signed_in:
+            return None
+        waits = self._waits(peer)
+        if waits is not None:
+            return waits
+        if by_cookie:
+            self._remember(cookie)
         if by_header or by_cookie:
             return None
-        if not authorization and not cookie:
-            return _UNKNOWN
-        return self.wrong(peer) or _UNKNOWN
+        for guess in filter(None, (authorization, cookie)):
+            self._note(guess, peer)
+        return UNKNOWN
 
-    def wrong(self, peer: str) -> Denied | None:
-        """Count a wrong token of an address; whether it has tried too often."""
+    def _waits(self, peer: str) -> Denied | None:
+        """Whether an address has to wait because of what it has tried."""
+        tried = self._tried(peer)
+        if len(tried) < WRONG_TOKENS:
+            return None
+        wait_s = math.ceil(min(tried.values()) + _WINDOW_S - self._clock())
+        return Denied(429, "too many wrong tokens from this address", "a pause", f"wait {wait_s} s", wait_s)
+
+    def _tried(self, peer: str) -> dict[bytes, float]:
+        now = self._clock()
+        return {guess: at for guess, at in self._wrong.get(peer, {}).items() if now - at < _WINDOW_S}
+
+    def _note(self, guess: str, peer: str) -> None:
+        """Remember what was wrong, once: a program that repeats an old token does not guess."""
         now = self._clock()
         if len(self._wrong) > 1000:
-            self._wrong = {each: times for each, times in self._wrong.items() if now - times[-1] < _WINDOW_S}
-        times = [moment for moment in self._wrong.get(peer, []) if now - moment < _WINDOW_S]
-        self._wrong[peer] = [*times, now][-_WRONG_TOKENS:]
-        if len(times) < _WRONG_TOKENS:
-            return None
-        return Denied(429, "too many wrong tokens", "the right one", "wait a minute", int(_WINDOW_S))
+            self._wrong = {each: tried for each, tried in self._wrong.items() if now - max(tried.values()) < _WINDOW_S}
+        tried = self._tried(peer)
+        tried.setdefault(_digest(guess), now)
+        self._wrong[peer] = tried
+
+    def _sealed(self, name: str) -> str:
+        """The cookie of that name; only who has the token can make one."""
+        text = f"reenact sign-in 2 {name}".encode("utf-8", "surrogatepass")
+        return f"{name}.{hmac.new((self._token or '').encode(), text, hashlib.sha256).hexdigest()}"
+
+    def _remember(self, cookie: str) -> str:
+        self._signed_in[cookie] = None
+        if len(self._signed_in) > _MOST_SIGNED_IN:
+            del self._signed_in[next(iter(self._signed_in))]
+        return cookie
 
     def _serves(self, host: str) -> bool:
         """Names are checked on loopback, against pages whose name comes to mean 127.0.0.1 (DNS rebinding)."""
@@ -127,18 +174,23 @@ class Gate:
         return is_loopback(name) or name == self._host or name in self._names or f"{name}:{port}" in self._names
 
 
-_UNKNOWN = Denied(
+UNKNOWN = Denied(
     401,
     "no token, or a wrong one",
     "the token the server was started with",
     "send Authorization: Bearer TOKEN, or open /?token=TOKEN once",
 )
+WRONG = Denied(401, "a wrong token", "the token the server was started with", "look at how the program was started")
+"""What ``Gate.sign_in`` says of one."""
 
 
 def _same(one: str, other: str) -> bool:
     # digests, so that the time does not tell the length either
-    digests = [hashlib.sha256(each.encode("utf-8", "surrogatepass")).digest() for each in (one, other)]
-    return hmac.compare_digest(*digests)
+    return hmac.compare_digest(_digest(one), _digest(other))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _split(host: str) -> tuple[str | None, int | None]:

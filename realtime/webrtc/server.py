@@ -20,7 +20,7 @@ from yarl import URL
 from realtime.webrtc.hub import DeskError, FullError, Hub
 from realtime.webrtc.peers import MAX_MESSAGE, Peer
 from realtime.webrtc.sdp import Offer, SdpError, ice_links, read_fragment, read_offer
-from realtime.webrtc.security import COOKIE, HEADERS, Denied, Gate
+from realtime.webrtc.security import COOKIE, HEADERS, UNKNOWN, WRONG, Denied, Gate
 from realtime.webrtc.settings import ServerSettings
 
 PAGE = Path(__file__).parent / "page"
@@ -164,14 +164,20 @@ class MediaServer:
         return self._enter(request, form.get("token", [""])[0], there)
 
     def _enter(self, request: web.Request, token: str, there: str) -> web.Response:
-        if not self.gate.right(token):
-            denied = self.gate.wrong(request.remote or "")
-            return _refusal(request, denied or _WRONG)
+        denied = self.gate.sign_in(token, request.remote or "")
+        if denied is not None:
+            return _refusal(request, denied)
         response = web.Response(status=303, headers={"Location": there})
         if self.settings.token is not None:
             secure = request.scheme == "https" or request.headers.get("X-Forwarded-Proto") == "https"
             response.set_cookie(
-                COOKIE, self.gate.cookie, httponly=True, samesite="Strict", secure=secure, max_age=30 * 86400, path="/"
+                COOKIE,
+                self.gate.cookie(),
+                httponly=True,
+                samesite="Strict",
+                secure=secure,
+                max_age=30 * 86400,
+                path="/",
             )
         return response
 
@@ -269,9 +275,6 @@ class MediaServer:
             self._asking -= 1
 
 
-_WRONG = Denied(401, "a wrong token", "the token the server was started with", "look at how the program was started")
-
-
 async def read_body(request: web.Request, limit: int) -> bytes:
     """The body, within ``limit`` bytes and some seconds. Raises ProblemError."""
     problem = ProblemError(413, "a body of too many bytes", f"{limit} at most", "send less")
@@ -305,13 +308,15 @@ def _refusal(request: web.Request, denied: Denied) -> web.Response:
     headers = {} if denied.retry_after_s is None else {"Retry-After": str(denied.retry_after_s)}
     if denied.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="reenact"'
-        if request.method in ("GET", "POST") and "text/html" in request.headers.get("Accept", ""):
-            watch = request.query.get("watch")
-            there = "/sign-in" if watch is None else escape(str(URL("/sign-in").with_query(watch=watch)))
-            form = SIGN_IN.replace('"/sign-in"', f'"{there}"')
-            if denied is _WRONG:
-                form = form.replace("<p><button>", '<p role="alert">That was not the token.</p>\n<p><button>')
-            return web.Response(status=401, text=form, content_type="text/html", headers=headers)
+    reads = request.method in ("GET", "POST") and "text/html" in request.headers.get("Accept", "")
+    if reads and denied.status in (401, 429):
+        watch = request.query.get("watch")
+        there = "/sign-in" if watch is None else escape(str(URL("/sign-in").with_query(watch=watch)))
+        form = SIGN_IN.replace('"/sign-in"', f'"{there}"')
+        if denied is not UNKNOWN:
+            why = "That was not the token" if denied is WRONG else f"There were {denied.found}: {denied.cure}"
+            form = form.replace("<p><button>", f'<p role="alert">{why}.</p>\n<p><button>')
+        return web.Response(status=denied.status, text=form, content_type="text/html", headers=headers)
     return ProblemError(denied.status, denied.found, denied.expected, denied.cure, headers).response()
 
 

@@ -30,7 +30,6 @@ MOST_KEYS, KEYS_WITHIN_S = 5, 10.0
 MOST_WAITING = 30
 """Frames that a sender which hangs is kept; then it begins anew with a key frame."""
 _NS = 1_000_000_000
-_NS = 1_000_000_000
 _STEP = 1.25
 """Between the bit rates that encoders are made for: viewers of slow networks share them too."""
 _BEFORE_NS = 60 * _NS
