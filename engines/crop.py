@@ -75,6 +75,11 @@ class Window:
         )
 
 
+def feed(crop: Image, out: NDArray[np.float32]) -> None:
+    """A crop (n, n, 3) as the networks take it, into ``out`` (1, 3, n, n) float32 in [0, 1]."""
+    np.multiply(crop.transpose(2, 0, 1)[None], np.float32(1 / 255), out=out, casting="unsafe")
+
+
 def around(pixels: Points) -> Window:
     """The crop of a face, (468 or more, 2 or 3) landmarks in pixels."""
     eyes, mouth = pixels[_EYES, :2].mean(axis=0), pixels[MOUTH_CORNERS, :2].mean(axis=0)

@@ -409,7 +409,7 @@ class MotionTransfer:
         if weight < 1:
             motion = _scaled(motion, weight, weight)
         share = self._keeper.rest_share if face is not None else 0.0
-        return replace(motion, face=face, gain=self.gain, region=self.region, rest_share=share)
+        return replace(motion, face=face, gain=self.gain, region=self.region, rest_share=share, presence=weight)
 
     def _observe(self, face: FaceState) -> Motion:
         pixels = face.pixels()

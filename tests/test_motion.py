@@ -389,6 +389,7 @@ def test_a_lost_face_is_held_for_a_moment(lost: list[tuple[float, Motion]]) -> N
         np.testing.assert_array_equal(motion.expression, last.expression)
         np.testing.assert_array_equal(motion.rotation, last.rotation)
         assert motion.face is None
+        assert motion.presence == 1
 
 
 def test_then_it_eases_to_rest_within_a_second(lost: list[tuple[float, Motion]]) -> None:
@@ -401,6 +402,15 @@ def test_then_it_eases_to_rest_within_a_second(lost: list[tuple[float, Motion]])
         if 3 <= now < 4:
             assert_at_rest(motion)
             assert motion.face is None
+            assert motion.presence == 0
+
+
+def test_presence_tells_how_much_of_the_motion_is_left(lost: list[tuple[float, Motion]]) -> None:
+    whole = next(motion for now, motion in reversed(lost) if now < 2)
+    for now, motion in lost:
+        if 2 <= now < 4:
+            np.testing.assert_allclose(change(motion), motion.presence * change(whole), atol=1e-5)
+            np.testing.assert_allclose(turn(motion), motion.presence * turn(whole), atol=1e-3)
 
 
 def test_a_face_found_again_is_eased_in(lost: list[tuple[float, Motion]]) -> None:
