@@ -1,6 +1,7 @@
-"""The driver as a motion network sees one: what it answers now, and the neutral which that is relative to.
+"""The driver as a motion network sees one: what it answers now, and the neutral that this is relative to.
 
-The neutral is the network's own answer for the very frames that ``realtime.motion`` chose.
+The neutral is the network's own answer for the very frames that ``realtime.motion`` chose. Their crops are kept: nobody
+but the network can tell what it would have answered for their flips, once the driving picture is flipped.
 """
 
 from __future__ import annotations
@@ -35,12 +36,18 @@ class Driver:
         self._crop: Image = np.zeros((side, side, 3), np.uint8)
         self._fed = np.zeros((1, 3, side, side), np.float32)
         self._now: Answer = {}  # the network's own arrays: it writes over them only when it is asked again
+        self._taken: list[tuple[Image, float]] = []  # the crops that the wanted neutral is made of, and their shares
         self._wanted: Answer = {}
         self._neutral: Answer = {}
         self._time_ns = 0
+        self._width = 0
+        self._flipped = False
 
     def follow(self, motion: Motion, picture: Image | None) -> None:
         """Take in a frame; ``picture`` is the one that ``motion.face`` was seen in, and None where there is none."""
+        if motion.flipped != self._flipped:
+            self._flipped = motion.flipped
+            self._flip()
         if motion.face is not None and picture is not None:
             self._look(motion, motion.face, picture)
         elif motion.presence == 0:
@@ -53,13 +60,37 @@ class Driver:
         return feeds | {f"neutral_{key}": value for key, value in self._neutral.items()}
 
     def _look(self, motion: Motion, face: FaceState, picture: Image) -> None:
+        self._width = face.size[0]
         window = self._lock.update(face.pixels(), face.time_ns)
         self._now = self._ask(window.cut(picture, self._crop))
         if not self._neutral:
-            self._neutral = self._wanted = {key: array.copy() for key, array in self._now.items()}
+            self._learn(self._crop.copy(), 1.0)
+            self._neutral = self._wanted
         elif motion.rest_share > 0:
-            self._wanted = _between(self._wanted, self._now, motion.rest_share)
+            self._learn(self._crop.copy(), motion.rest_share)
         self._ease(face.time_ns)
+
+    def _learn(self, crop: Image, share: float) -> None:
+        """Let the answer for a crop, the one now, be that share of the wanted neutral; keeps the crop."""
+        if share == 1:
+            self._taken = []
+            self._wanted = {key: array.copy() for key, array in self._now.items()}
+        else:
+            self._wanted = _between(self._wanted, self._now, share)
+        self._taken.append((crop, share))
+
+    def _flip(self) -> None:
+        """Go on in the flipped picture: with the neutral and the motion that would have been seen in it."""
+        if not self._neutral:
+            return
+        self._lock.mirror(self._width)
+        for crop, share in self._taken.copy():
+            flip = np.ascontiguousarray(crop[:, ::-1])
+            self._now = self._ask(flip)
+            self._learn(flip, share)
+        self._neutral = self._wanted
+        self._crop = np.ascontiguousarray(self._crop[:, ::-1])
+        self._now = self._ask(self._crop)
 
     def _ask(self, crop: Image) -> Answer:
         feed(crop, self._fed)

@@ -78,6 +78,11 @@ class Motion:
 
     Rotation, translation, scale and expression heed it already.
     """
+    flipped: bool = False
+    """Whether the driving picture is the flip, left to right, of what it was at first.
+
+    Whoever keeps anything of earlier pictures flips it when this changes.
+    """
     face: FaceState | None = None
     """Where the driver's face is in the driving picture; None while it is lost: then the picture must not be used."""
 

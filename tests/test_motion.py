@@ -484,6 +484,8 @@ def test_after_mirroring_the_mirrored_driver_gives_the_mirrored_motion(calm: Poi
         assert other.scale == pytest.approx(one.scale, rel=1e-3)
         np.testing.assert_allclose(other.neutral, one.neutral[MIRROR] * flip, atol=5e-3)
         np.testing.assert_allclose(change(other), change(one)[MIRROR] * flip, atol=5e-3)
+        assert other.flipped
+        assert not one.flipped
 
 
 def test_mirroring_before_any_face_is_no_trouble(calm: Points) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from engines.errors import BackendError, UsageError
 from engines.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
 from engines.neural import FOMM, LIVEPORTRAIT, Family, NetworkGenerator, create
 from engines.retarget import Retarget, ratios
+from engines.topology import MIRROR
 from engines.types import FaceState, Image, Motion, Portrait, TensorSpec
 from realtime.motion import MotionTransfer
 from tests.faces import at_pixels, doing, shape_of
@@ -37,6 +38,8 @@ class FakeBackend:
         self.kept: dict[str, Array] = {}
         self.closed = False
         self.error: BackendError | None = None
+        self.look: Callable[[Feeds], Mapping[str, Array]] | None = None
+        """What it answers by what it is fed, where it does."""
 
     def keep(self, name: str, array: Array) -> None:
         self.kept[name] = array.copy()
@@ -45,7 +48,7 @@ class FakeBackend:
         if self.error is not None:
             raise self.error
         self.fed.append({key: value.copy() for key, value in feeds.items()})
-        return self.answers
+        return self.answers if self.look is None else self.look(feeds)
 
     def close(self) -> None:
         self.closed = True
@@ -241,6 +244,86 @@ def test_the_crop_is_taken_anew_after_rest_but_not_after_a_missed_frame(live: St
     live.show(lost_s)
     first, last = (fed["crop"] for fed in (live.motion_net.fed[0], live.motion_net.fed[-1]))
     assert np.array_equal(first, last) == same
+
+
+@pytest.fixture
+def aside(stage: Stage) -> Stage:
+    """With a motion network that sees how much brighter the right is than the left, and a driver who is brighter there.
+
+    Every number that it answers changes its sign with a flip.
+    """
+
+    def look(feeds: Feeds) -> Mapping[str, Array]:
+        left, right = np.split(feeds["crop"], 2, axis=3)
+        amount = float(right.mean() - left.mean())
+        return {f"driving_{key}": stage.motion(key, shape, amount) for key, shape in SHAPES[stage.family.name].items()}
+
+    stage.motion_net.look = look
+    light(stage, 1.0)
+    return stage
+
+
+def light(stage: Stage, brightness: float) -> None:
+    across = np.linspace(0, 255 * brightness, stage.driving.shape[1])[:, None]
+    stage.driving = np.ascontiguousarray(np.broadcast_to(across, stage.driving.shape), np.uint8)
+
+
+def flip(stage: Stage) -> None:
+    """The driver is seen in a mirror from now on."""
+    stage.transfer.mirror()
+    stage.driving = np.ascontiguousarray(stage.driving[:, ::-1])
+    pixels = stage.face.pixels()[MIRROR] * np.array([-1, 1, 1], np.float32)
+    stage.face = at_pixels(pixels + np.array([stage.face.size[0], 0, 0], np.float32), size=stage.face.size)
+
+
+def test_a_driver_at_rest_stays_so_when_the_picture_is_mirrored(aside: Stage) -> None:
+    aside.show(0.0)
+    before = aside.last["neutral_" + aside.family.motion[-1]]
+    flip(aside)
+    for index in range(10):
+        aside.show(0.1 + index / 10)
+        for key in SHAPES[aside.family.name]:
+            np.testing.assert_allclose(aside.last[f"driving_{key}"], aside.last[f"neutral_{key}"], atol=0.005)
+    after = aside.last["neutral_" + aside.family.motion[-1]]
+    assert before.min() > 0.1
+    np.testing.assert_allclose(after, -before, atol=0.005)
+
+
+def test_a_neutral_that_was_calibrated_is_mirrored_as_a_whole(aside: Stage) -> None:
+    aside.show(0.0)
+    aside.transfer.calibrate()
+    for index, brightness in enumerate([0.2, 0.5, 0.9]):
+        light(aside, brightness)
+        aside.show(0.1 + index / 30)
+    for index in range(60):
+        aside.show(1.0 + index / 10, rest_share=0.0)
+    before = aside.last
+    flip(aside)
+    aside.show(8.0)
+    for key in aside.family.motion:
+        if key != "rotation":
+            np.testing.assert_allclose(aside.last[f"neutral_{key}"], -before[f"neutral_{key}"], atol=0.005)
+            np.testing.assert_allclose(aside.last[f"driving_{key}"], -before[f"driving_{key}"], atol=0.005)
+
+
+def test_a_face_that_is_held_is_mirrored_too_and_back(aside: Stage) -> None:
+    aside.show(0.0)
+    light(aside, 0.5)
+    aside.show(0.1)
+    key = aside.family.motion[-1]
+    before = aside.last[f"driving_{key}"]
+    for index, sign in enumerate([-1, 1]):
+        flip(aside)
+        aside.show(0.13 + index / 30, present=False)
+        np.testing.assert_allclose(aside.last[f"driving_{key}"], sign * before, atol=0.005)
+
+
+def test_mirroring_before_any_face_is_no_trouble(aside: Stage) -> None:
+    flip(aside)
+    aside.show(0.0, present=False)
+    aside.show(0.1)
+    for key in aside.family.motion:
+        np.testing.assert_array_equal(aside.last[f"driving_{key}"], aside.last[f"neutral_{key}"])
 
 
 def test_before_any_face_the_portrait_is_shown_as_it_is(stage: Stage) -> None:
