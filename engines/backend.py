@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import BackendError, UsageError
+from engines.extras import install
 from engines.types import TensorSpec
 from engines.wholefile import whole
 
@@ -111,7 +112,7 @@ def open_stages(
             continue
         why = f"; {'; '.join(refusals)}" if refusals else ""
         return Running(opened, next(iter(opened.values())).name + why)
-    raise BackendError("no backend opens: " + "; ".join(refusals), cure="python -m pip install 'reenact[neural]'")
+    raise BackendError("no backend opens: " + "; ".join(refusals), cure=install("neural"))
 
 
 def open_one(

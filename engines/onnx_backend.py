@@ -13,6 +13,7 @@ import numpy as np
 from engines.backend import Array, Feeds
 from engines.errors import BackendError
 from engines.export import export
+from engines.extras import install
 
 if TYPE_CHECKING:
     from engines.stage import Stage
@@ -26,9 +27,7 @@ def import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise BackendError(
-            "ONNX Runtime is not installed", cure="python -m pip install -c constraints.txt -e '.[neural]'"
-        ) from None
+        raise BackendError("ONNX Runtime is not installed", cure=install("neural")) from None
     return onnxruntime
 
 
@@ -141,9 +140,7 @@ def _add_rtx(runtime: Any, options: Any) -> None:
     try:
         plugin = __import__(_PLUGIN)
     except ImportError:
-        raise BackendError(
-            "ONNX Runtime's TensorRT for RTX cards is not installed", cure="python -m pip install -e '.[rtx]'"
-        ) from None
+        raise BackendError("ONNX Runtime's TensorRT for RTX cards is not installed", cure=install("rtx")) from None
     name = PROVIDERS["rtx"]
     with contextlib.suppress(Exception):  # registered already, by the stage before
         runtime.register_execution_provider_library(name, plugin.get_library_path())
