@@ -149,7 +149,8 @@ def _candidates(backend: str, device: str) -> list[tuple[str, str]]:
     if backend == "onnx" and device == "auto":
         chosen.remove(("onnx", "rtx"))
     if not chosen:
-        raise UsageError(f"the backend {backend} does not run on {device}", cure="leave --device out")
+        cure = "choose --backend onnx" if device == "rtx" else "leave --device out"
+        raise UsageError(f"the backend {backend} does not run on {device}", cure=cure)
     if backend != "auto" and device == "auto":
         return [(name, where) for name, where in chosen if where == "cpu" or has_cuda()][:1] or chosen[:1]
     return chosen

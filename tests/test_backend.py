@@ -141,6 +141,10 @@ def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.Mo
     for backend, device in (("magic", "auto"), ("auto", "tpu"), ("torch", "rtx")):
         with pytest.raises(UsageError):
             open_stages({"small": stage()}, backend=backend, device=device)
+    for backend, device, cure in (("auto", "rtx", "choose --backend onnx"), ("tensorrt", "cpu", "leave --device out")):
+        with pytest.raises(UsageError, match=f"{backend} does not run on {device}") as refused:
+            open_stages({"small": stage()}, backend=backend, device=device)
+        assert refused.value.cure == cure
     with pytest.raises(BackendError, match="no NVIDIA GPU"):
         open_stages({"small": stage()}, backend="tensorrt")
     with pytest.raises(UsageError, match="--compile is for torch"):
