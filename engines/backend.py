@@ -58,7 +58,8 @@ class Backend(Protocol):
     def run(self, feeds: Feeds) -> Feeds:
         """Run the stage on arrays of the inputs' shapes and dtypes, C-contiguous.
 
-        The answer belongs to the backend, which writes over it in the next call. Nothing is allocated a call.
+        The answer belongs to the backend, which may write over it in the next call. What crosses this boundary is
+        allocated once, but for the answers of PyTorch on the CPU, which makes new ones in every call.
         Raises BackendError when the device is out of memory or gone.
         """
 
