@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import BackendError, UsageError
+from engines.extras import install
 from engines.types import TensorSpec
 from engines.wholefile import whole
 
@@ -57,7 +58,8 @@ class Backend(Protocol):
     def run(self, feeds: Feeds) -> Feeds:
         """Run the stage on arrays of the inputs' shapes and dtypes, C-contiguous.
 
-        The answer belongs to the backend, which writes over it in the next call. Nothing is allocated a call.
+        The answer belongs to the backend, which may write over it in the next call. What crosses this boundary is
+        allocated once, but for the answers of PyTorch on the CPU, which makes new ones in every call.
         Raises BackendError when the device is out of memory or gone.
         """
 
@@ -111,7 +113,7 @@ def open_stages(
             continue
         why = f"; {'; '.join(refusals)}" if refusals else ""
         return Running(opened, next(iter(opened.values())).name + why)
-    raise BackendError("no backend opens: " + "; ".join(refusals), cure="python -m pip install 'reenact[neural]'")
+    raise BackendError("no backend opens: " + "; ".join(refusals), cure=install("neural"))
 
 
 def open_one(
@@ -148,7 +150,8 @@ def _candidates(backend: str, device: str) -> list[tuple[str, str]]:
     if backend == "onnx" and device == "auto":
         chosen.remove(("onnx", "rtx"))
     if not chosen:
-        raise UsageError(f"the backend {backend} does not run on {device}", cure="leave --device out")
+        cure = "choose --backend onnx" if device == "rtx" else "leave --device out"
+        raise UsageError(f"the backend {backend} does not run on {device}", cure=cure)
     if backend != "auto" and device == "auto":
         return [(name, where) for name, where in chosen if where == "cpu" or has_cuda()][:1] or chosen[:1]
     return chosen

@@ -58,6 +58,10 @@ class Window:
         cv2.warpAffine(image, self.matrix(size), (size, size), out, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
         return out
 
+    def mirrored(self, width: int) -> Window:
+        """The same square in the flipped picture of that width."""
+        return Window(width - self.x, self.y, self.side, -self.angle)
+
     def apart(self, other: Window) -> tuple[float, float, float]:
         """How far another one is from it: place over side, size, angle."""
         turn = math.remainder(other.angle - self.angle, 2 * math.pi)
@@ -73,6 +77,11 @@ class Window:
             self.side * (other.side / self.side) ** weight,
             self.angle + weight * turn,
         )
+
+
+def feed(crop: Image, out: NDArray[np.float32]) -> None:
+    """A crop (n, n, 3) as the networks take it, into ``out`` (1, 3, n, n) float32 in [0, 1]."""
+    np.multiply(crop.transpose(2, 0, 1)[None], np.float32(1 / 255), out=out, casting="unsafe")
 
 
 def around(pixels: Points) -> Window:
@@ -115,6 +124,11 @@ class Lock:
         if self._following:
             self._window = self._window.towards(wanted, 1 - math.exp(-elapsed / CATCH_UP_S))
         return self._window
+
+    def mirror(self, width: int) -> None:
+        """Go on in the flipped picture of that width."""
+        if self._window is not None:
+            self._window = self._window.mirrored(width)
 
     def reset(self) -> None:
         """Take the next face as it is."""

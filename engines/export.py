@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from engines.backend import sample
 from engines.errors import BackendError, UsageError
+from engines.extras import install
 from engines.torch_backend import import_torch
 from engines.wholefile import whole
 
@@ -131,9 +132,7 @@ def import_onnx() -> Any:
         import onnx
         import onnx.version_converter
     except ImportError:
-        raise BackendError(
-            "onnx is not installed", cure="python -m pip install -c constraints.txt -e '.[neural]'"
-        ) from None
+        raise BackendError("onnx is not installed", cure=install("neural")) from None
     return onnx
 
 

@@ -71,9 +71,9 @@ _NO_MAP = np.empty(0, np.int16)
 
 
 class _Layer:
-    """Buffers for one warped layer: a coarse backward map, its depth, the map in full, and the picture."""
+    """Buffers for one warped layer: a coarse backward map, its depth and cover, the map in full, and the picture."""
 
-    __slots__ = ("_memory", "_pixels", "_step", "coarse", "depth", "full", "picture")
+    __slots__ = ("_covered", "_memory", "_pixels", "_step", "coarse", "depth", "full", "picture")
 
     def __init__(self, height: int, width: int, step: int) -> None:
         """``height`` and ``width`` of the largest picture, in pixels; the coarse map has every ``step``-th."""
@@ -84,6 +84,7 @@ class _Layer:
             np.empty(samples, np.float32),
             np.empty(samples * 2 * step * step, np.float32),
         )
+        self._covered = np.empty((2, samples), np.uint8)
         self._pixels = np.empty(height * width * 3, np.uint8)
         self.part(height, width)
 
@@ -109,6 +110,16 @@ class _Layer:
         full = self.full[margin : margin + height, margin : margin + width]
         cv2.remap(image, full, _NO_MAP, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
 
+    def cover(self, out: NDArray[np.uint8]) -> None:
+        """How much of every pixel of ``out`` (H, W) what was drawn covers, 0 to 255, with a soft edge."""
+        covered, eroded = self._covered[:, : self.depth.size].reshape(2, *self.depth.shape)
+        np.less(self.depth, FAR, out=covered.view(np.bool_))
+        covered *= np.uint8(255)
+        # the map is good where all of a sample's neighbours are
+        cv2.erode(covered, _NEIGHBOURS, eroded)
+        cv2.blur(eroded, (3, 3), covered)
+        cv2.resize(covered, out.shape[::-1], out, interpolation=cv2.INTER_LINEAR)
+
 
 class MeshGenerator:
     """Warps a portrait by its face mesh. Not thread-safe: one thread owns it."""
@@ -128,6 +139,7 @@ class MeshGenerator:
         self._cover: Image = np.zeros(0, np.uint8)
         self._target: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
+        self._paints = _paints(np.ones(3, np.float32))
         self._tint: Floats | None = None
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
@@ -171,6 +183,7 @@ class MeshGenerator:
         self._cover = np.empty(height * width, np.uint8)
         self._target = np.empty((len(features.source), 3), np.float32)
         self._source = features.fetch.copy()
+        self._paints = _paints(features.skin)
         self._tint = None
 
     def _place(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
@@ -229,11 +242,8 @@ class MeshGenerator:
             x, y = int(low[0]), int(low[1])
             raster.draw_mesh(target, source, FACE_TRIANGLES, x, y, STEP, face.coarse, face.depth)
             face.look_up(features.patch, face.picture)
-            # the map is good where all of a sample's neighbours are
-            covered = cv2.erode((face.depth < FAR).view(np.uint8) * np.uint8(255), _NEIGHBOURS)
-            covered = cv2.blur(covered, (3, 3))
             cover = self._cover[: height * width].reshape(height, width)
-            cv2.resize(covered, (width, height), cover, interpolation=cv2.INTER_LINEAR)
+            face.cover(cover)
             raster.lay_over(self._out, face.picture, cover, left + x, top + y)
         target[:, :2] += corner
 
@@ -290,12 +300,17 @@ class MeshGenerator:
                 self._tint, opacity, feather,
             )  # fmt: skip
             return
-        light = float(features.skin.mean()) / 190
-        tone = features.skin / max(float(features.skin.max()), 1.0)
-        teeth = np.asarray(np.array([232, 226, 214], np.float32) * min(light, 1.05) * (0.6 + 0.4 * tone), np.float32)
-        gum = np.asarray(np.array([168, 84, 84], np.float32) * light, np.float32)
-        cavity = np.asarray(np.array([52, 20, 22], np.float32) * light, np.float32)
-        raster.paint_mouth(self._out, lens.ends, lens.upper, lens.lower, teeth, gum, cavity, opacity, feather)
+        raster.paint_mouth(self._out, lens.ends, lens.upper, lens.lower, *self._paints, opacity, feather)
+
+
+def _paints(skin: Floats) -> tuple[Floats, Floats, Floats]:
+    """The colours of teeth, gum and cavity that go with a skin, (3,) float32 each."""
+    light = float(skin.mean()) / 190
+    tone = skin / max(float(skin.max()), 1.0)
+    teeth = np.asarray(np.array([232, 226, 214], np.float32) * min(light, 1.05) * (0.6 + 0.4 * tone), np.float32)
+    gum = np.asarray(np.array([168, 84, 84], np.float32) * light, np.float32)
+    cavity = np.asarray(np.array([52, 20, 22], np.float32) * light, np.float32)
+    return teeth, gum, cavity
 
 
 def _aim(motion: Motion, features: MeshFeatures) -> Pose:

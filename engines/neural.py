@@ -1,9 +1,8 @@
 """The generators that are published networks: LivePortrait and the First Order Motion Model, in the live loop.
 
 What depends on the portrait is computed once, by ``prepare``. A frame then takes two networks: the driver's motion out
-of a locked crop, and the picture, which is pasted back into the portrait. Both are relative to the driver's neutral:
-the networks' own answer for the very frames that ``realtime.motion`` chose. LivePortrait can be asked to shut eyes and
-lips where that falls short: ``engines.retarget`` says how.
+of a locked crop, relative to the driver's neutral (``engines.driver``), and the picture, which is pasted back into the
+portrait. LivePortrait can be asked to shut eyes and lips where that falls short: ``engines.retarget`` says how.
 """
 
 from __future__ import annotations
@@ -17,15 +16,14 @@ from typing import Any
 import numpy as np
 
 from engines.backend import BUILD, Array, Running, open_stages
-from engines.crop import Lock, Window, around
+from engines.crop import around, feed
+from engines.driver import Driver
 from engines.errors import UsageError
 from engines.generator import REGIONS_OF
 from engines.paste import Paste
 from engines.retarget import NOTHING, Ratios, Retarget, Wish, eyes, lips, ratios
 from engines.types import FaceState, Image, Motion, Portrait
 
-EASE = 0.15
-"""How much of the way to another neutral, or to rest, is gone in a frame."""
 RETARGETED = {"eyes": "eyes", "lips": "lips", "both": "eyes and lips"}
 """In words."""
 
@@ -78,14 +76,9 @@ class NetworkGenerator:
         self.name = f"{family.name}, {label}, {retargeted}{running.why}"
         self._running = running
         self._preparing = threading.Lock()
-        self._lock = Lock()
-        self._crop: Image = np.zeros((family.crop, family.crop, 3), np.uint8)
-        self._fed = np.zeros((1, 3, family.crop, family.crop), np.float32)
+        self._driver = Driver(running.stages["motion"], family.motion, family.crop)
         self._scaled = np.zeros((family.square, family.square, 3), np.float32)
         self._square: Image = np.zeros((family.square, family.square, 3), np.uint8)
-        self._driving: dict[str, Array] = {}
-        self._wanted: dict[str, Array] = {}
-        self._neutral: dict[str, Array] = {}
         self._controls = _Controls(family, retarget)
         self._for: Portrait | None = None
 
@@ -93,8 +86,8 @@ class NetworkGenerator:
         """See ``Generator.prepare``."""
         family, window = self.family, around(face.pixels())
         crop: Image = np.zeros((family.crop, family.crop, 3), np.uint8)
-        fed = np.zeros_like(self._fed)
-        _feed(window.cut(image, crop), fed)
+        fed = np.zeros((1, 3, family.crop, family.crop), np.float32)
+        feed(window.cut(image, crop), fed)
         with self._preparing:
             answer = self._running.stages["portrait"].run({"source": fed})
             source = {key: array.copy() for key, array in answer.items()}
@@ -111,15 +104,11 @@ class NetworkGenerator:
             )
         if self._for is not portrait:
             self._take(portrait)
-        if motion.face is not None and driving is not None:
-            self._look(motion, driving)
-        else:
-            self._settle()
-        if not self._driving:
-            return features.paste.lay(self._at_rest(features))
-        feeds = {f"driving_{key}": self._driving[key] for key in self.family.motion}
-        feeds |= {f"neutral_{key}": self._neutral[key] for key in self.family.motion}
-        answer = self._running.stages["frame"].run({**feeds, **self._controls.of(motion, features.openings)})
+        self._driver.follow(motion, driving)
+        feeds = self._driver.feeds(motion.presence)
+        if not feeds:
+            return features.paste.lay(features.paste.own)  # nobody has driven it yet
+        answer = self._running.stages["frame"].run(feeds | self._controls.of(motion, features.openings))
         np.multiply(answer["image"][0].transpose(1, 2, 0), 255, out=self._scaled)
         np.copyto(self._square, np.clip(self._scaled, 0, 255, out=self._scaled), casting="unsafe")
         return features.paste.lay(self._square)
@@ -137,31 +126,6 @@ class NetworkGenerator:
             if name in taken:
                 frame.keep(name, array)
         self._for = portrait
-
-    def _look(self, motion: Motion, driving: Image) -> None:
-        """The driver's motion in this frame, and the neutral that it is relative to."""
-        assert motion.face is not None
-        window: Window = self._lock.update(motion.face.pixels(), motion.face.time_ns)
-        _feed(window.cut(driving, self._crop), self._fed)
-        answer = self._running.stages["motion"].run({"crop": self._fed})
-        self._driving = {key: answer[f"driving_{key}"].copy() for key in self.family.motion}
-        if not self._neutral:
-            self._neutral = {key: array.copy() for key, array in self._driving.items()}
-            self._wanted = self._neutral
-        elif motion.rest_share > 0:
-            self._wanted = _between(self._wanted, self._driving, motion.rest_share)
-        if self._wanted is not self._neutral:
-            self._neutral = _between(self._neutral, self._wanted, EASE)
-
-    def _settle(self) -> None:
-        """Without a face the portrait goes back to rest, and the next face is looked for where it then is."""
-        self._lock.reset()
-        if self._driving:
-            self._driving = _between(self._driving, self._neutral, EASE)
-
-    def _at_rest(self, features: NetworkFeatures) -> Image:
-        """The portrait's own square: nobody has driven it yet."""
-        return features.paste.own
 
 
 class _Controls:
@@ -185,7 +149,7 @@ class _Controls:
                 "lip_weight": np.zeros((1, 1), np.float32),
             }
 
-    def of(self, motion: Motion, own: Ratios) -> Mapping[str, Array]:
+    def of(self, motion: Motion, own: Ratios) -> dict[str, Array]:
         """The controls for a frame; ``own`` are the portrait's openings."""
         if self._family is not LIVEPORTRAIT:
             self._values["multiplier"].fill(motion.gain)
@@ -217,23 +181,6 @@ class _Controls:
         ratio = self._values[f"{name}_ratio"]
         ratio[0, :-1], ratio[0, -1] = own, wish.ratio
         self._values[f"{name}_weight"].fill(wish.weight)
-
-
-def _feed(crop: Image, out: Array) -> None:
-    """A crop (n, n, 3) as the networks take it, into ``out`` (1, 3, n, n) float32 in [0, 1]."""
-    np.multiply(crop.transpose(2, 0, 1)[None], np.float32(1 / 255), out=out, casting="unsafe")
-
-
-def _between(start: Mapping[str, Array], end: Mapping[str, Array], weight: float) -> dict[str, Array]:
-    """Part of the way from one motion to another; rotations stay rotations."""
-    mixed: dict[str, Array] = {}
-    for key, first in start.items():
-        value = first + np.float32(weight) * (end[key] - first)
-        if key == "rotation":
-            u, _, vt = np.linalg.svd(value)
-            value = u @ vt
-        mixed[key] = np.ascontiguousarray(value, np.float32)
-    return mixed
 
 
 def create(

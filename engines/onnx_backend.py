@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from engines.backend import Array, Feeds
 from engines.errors import BackendError
 from engines.export import export
+from engines.extras import install
 
 if TYPE_CHECKING:
     from engines.stage import Stage
@@ -26,9 +28,7 @@ def import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise BackendError(
-            "ONNX Runtime is not installed", cure="python -m pip install -c constraints.txt -e '.[neural]'"
-        ) from None
+        raise BackendError("ONNX Runtime is not installed", cure=install("neural")) from None
     return onnxruntime
 
 
@@ -99,7 +99,7 @@ class OnnxBackend:
         try:
             yield
         except Exception as error:  # ONNX Runtime has no class of its own for each failure
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            line = _line(error)
             if self._on_device == "cpu":
                 cure = "choose --backend torch --device cpu"
             elif "memory" in line.lower():
@@ -129,11 +129,9 @@ def _open(runtime: Any, stage: Stage, device: str, cache: Path | None) -> Any:
             return runtime.InferenceSession(str(path), options, providers=[provider])
         except BackendError:
             raise
-        except Exception as error:  # see run
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise BackendError(
-                f"ONNX Runtime cannot load {stage.name}: {line}", cure="choose --backend torch"
-            ) from error
+        except Exception as error:  # see _told
+            found = f"ONNX Runtime cannot load {stage.name}: {_line(error)}"
+            raise BackendError(found, cure="choose --backend torch") from error
 
 
 def _add_rtx(runtime: Any, options: Any) -> None:
@@ -141,13 +139,26 @@ def _add_rtx(runtime: Any, options: Any) -> None:
     try:
         plugin = __import__(_PLUGIN)
     except ImportError:
-        raise BackendError(
-            "ONNX Runtime's TensorRT for RTX cards is not installed", cure="python -m pip install -e '.[rtx]'"
-        ) from None
+        raise BackendError("ONNX Runtime's TensorRT for RTX cards is not installed", cure=install("rtx")) from None
     name = PROVIDERS["rtx"]
-    with contextlib.suppress(Exception):  # registered already, by the stage before
-        runtime.register_execution_provider_library(name, plugin.get_library_path())
+    try:
+        _register(runtime, name, plugin.get_library_path())
+    except Exception as error:  # see _told
+        raise BackendError(
+            f"ONNX Runtime cannot load TensorRT for RTX cards: {_line(error)}",
+            cure="install the NVIDIA driver and CUDA that it asks for, or choose --device cuda or cpu",
+        ) from error
     devices = [device for device in runtime.get_ep_devices() if device.ep_name == name]
     if not devices:
         raise BackendError("TensorRT for RTX finds no card that it takes", cure="choose --device cuda or cpu")
     options.add_provider_for_devices(devices[:1], {})
+
+
+@functools.cache
+def _register(runtime: Any, name: str, path: str) -> None:
+    """Make a plug-in known to the runtime: once a process, as it refuses a name that it knows already."""
+    runtime.register_execution_provider_library(name, path)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -21,6 +21,7 @@ from engines.backend import Array, Feeds
 from engines.enginecache import Machine, engines_home, load
 from engines.errors import BackendError
 from engines.export import identity
+from engines.extras import install
 from engines.types import TensorSpec
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def import_tensorrt() -> Any:
     except (ImportError, OSError) as error:
         absent = getattr(error, "name", None) == "tensorrt"
         found = "TensorRT is not installed" if absent else f"TensorRT does not load: {_line(error)}"
-        raise BackendError(found, cure="python -m pip install -e '.[tensorrt]'") from None
+        raise BackendError(found, cure=install("tensorrt")) from None
     return tensorrt
 
 
@@ -58,7 +59,7 @@ def import_driver() -> Any:
     except ImportError as error:
         absent = (error.name or "").startswith("pycuda")
         found = "PyCUDA is not installed" if absent else f"PyCUDA does not load: {_line(error)}"
-        raise BackendError(found, cure="python -m pip install -e '.[tensorrt]'") from None
+        raise BackendError(found, cure=install("tensorrt")) from None
     try:
         driver.init()
         if driver.Device.count() == 0:

@@ -14,6 +14,7 @@ import numpy as np
 
 from engines.backend import Array, Feeds
 from engines.errors import BackendError
+from engines.extras import install
 from engines.types import TensorSpec
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ def import_torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise BackendError(
-            "PyTorch is not installed", cure="python -m pip install -c constraints.txt -e '.[neural]'"
-        ) from None
+        raise BackendError("PyTorch is not installed", cure=install("neural")) from None
     return torch
 
 

@@ -43,7 +43,7 @@ OPEN_EYE = 0.18
 GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
 """How far an iris may move from where it is painted, as shares of the eye's width, across and down."""
 
-VIVID_BROWS, VIVID_MOUTH, VIVID_LIDS, VIVID_JAW = 1.0, 1.0, 1.25, 1.3
+VIVID_LIDS, VIVID_JAW = 1.25, 1.3
 """Trackers shrink what they see towards an average face; these undo what Face Mesh was measured to lose."""
 CATCH_UP_REACH = np.array([0.08, 0.15, 0.08, 0.15], np.float32)
 """How far smile, width of the mouth, brows and jaw of the driver go until all of a difference is made up for."""
@@ -210,8 +210,6 @@ class ExpressionTransfer:
         self._lid_gaps = shape[_LOWER] - shape[_UPPER]
         self._near_corners = _near(shape, MOUTH_CORNERS, 0.3)
         self._near_brows = _near(shape, BROWS, 0.2)
-        mouth = (shape[:, :2] - shape[MOUTH_CORNERS, :2].mean(axis=0)) / np.array([1.3, 0.8], np.float32)
-        self._near_mouth = np.exp(-((mouth**2).sum(axis=1) / 0.5))[:, None].astype(np.float32)
         self._pliant = _pliant(shape)
         self._marks = _marks(shape)
         self._drop = 0.0
@@ -249,7 +247,6 @@ class ExpressionTransfer:
         below = np.clip((self._shape[:, 1] - self._shape[4, 1]) / 0.5, 0, 1)
         scale[:, 0] = np.clip(across + (0.5 * (across + mouth) - across) * below, 0.7, 1.4)
         scale[:, 1] = 1 + (np.clip(lower, 0.7, 1.4) - 1) * below
-        scale *= 1 + (VIVID_BROWS - 1) * self._near_brows + (VIVID_MOUTH - 1) * self._near_mouth
         return scale * self._pliant
 
     def _catch_up(self, shape: Points, motion: Motion) -> None:
@@ -284,7 +281,7 @@ class ExpressionTransfer:
 
     def _meet_lips(self, shape: Points, motion: Motion) -> float:
         """Part the lips in ``shape`` by the driver's gap; returns it over the mouth's width."""
-        scale = float(self._scale[14, 1]) * VIVID_JAW / VIVID_MOUTH
+        scale = float(self._scale[14, 1]) * VIVID_JAW
         gap = _part_lips(shape, motion.expression, LIPS_MEET * self._rest_mouth, scale, self._drop)
         return float(gap) / self._mouth_width
 

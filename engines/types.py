@@ -73,6 +73,16 @@ class Motion:
 
     1 replaces the old one, 1/n is the n-th of several that are averaged, 0 leaves it as it is.
     """
+    presence: float = 1.0
+    """How much of the driver is there: 1 while the face is seen or held, 0 at rest.
+
+    Rotation, translation, scale and expression heed it already.
+    """
+    flipped: bool = False
+    """Whether the driving picture is the flip, left to right, of what it was at first.
+
+    Whoever keeps anything of earlier pictures flips it when this changes.
+    """
     face: FaceState | None = None
     """Where the driver's face is in the driving picture; None while it is lost: then the picture must not be used."""
 

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import GeneratorError, UsageError
+from engines.extras import install
 from engines.places import models_home
 from engines.wholefile import whole
 
@@ -179,9 +180,7 @@ def _family(family: str) -> ModuleType:
         importlib.import_module("torch")
         importlib.import_module("safetensors")
     except ModuleNotFoundError as error:
-        raise GeneratorError(
-            f"{family} needs {error.name}, which is not installed", cure="pip install 'reenact[neural]'"
-        ) from error
+        raise GeneratorError(f"{family} needs {error.name}, which is not installed", cure=install("neural")) from error
     return importlib.import_module(f"engines.{family}")
 
 

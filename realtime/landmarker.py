@@ -39,7 +39,7 @@ class Landmarker:
             except (ImportError, RuntimeError, ValueError, OSError) as error:
                 raise TrackerError(
                     f"MediaPipe's face landmarker did not start: {error}",
-                    cure="python -m pip install --force-reinstall mediapipe",
+                    cure="python -m pip install --force-reinstall -c constraints.txt mediapipe",
                 ) from error
 
     def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:

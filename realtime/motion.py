@@ -370,6 +370,7 @@ class MotionTransfer:
         self._keeper = NeutralKeeper(neutral)
         self._smoother = _Smoother()
         self._live = _REST
+        self._flipped = False
         self._presence = 0.0
         self._seen_ns = 0
         self._time_ns = 0
@@ -385,6 +386,7 @@ class MotionTransfer:
 
     def mirror(self) -> None:
         """Go on with a driving picture that is flipped left to right from now on."""
+        self._flipped = not self._flipped
         self._keeper.mirror()
         self._smoother.reset()
         flip = np.array([-1, 1, 1], np.float32)
@@ -417,7 +419,15 @@ class MotionTransfer:
         if weight < 1:
             motion = _scaled(motion, weight, weight)
         share = self._keeper.rest_share if face is not None else 0.0
-        return replace(motion, face=face, gain=self.gain, region=self.region, rest_share=share)
+        return replace(
+            motion,
+            face=face,
+            gain=self.gain,
+            region=self.region,
+            rest_share=share,
+            presence=weight,
+            flipped=self._flipped,
+        )
 
     def _observe(self, face: FaceState) -> Motion:
         pixels = face.pixels()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import SinkLost, SinkMissing
+from engines.extras import install
 from realtime import v4l2
 from realtime.frames import PixelFormat
 
@@ -239,7 +240,7 @@ def _open(device: str | None, size: tuple[int, int], fps: float, backend: str | 
     try:
         import pyvirtualcam
     except ImportError as error:
-        raise SinkMissing(f"pyvirtualcam cannot be loaded: {error}", cure="pip install pyvirtualcam") from None
+        raise SinkMissing(f"pyvirtualcam cannot be loaded: {error}", cure=install()) from None
     try:
         return pyvirtualcam.Camera(*size, fps, fmt=pyvirtualcam.PixelFormat.I420, device=device, backend=backend)
     except (RuntimeError, ValueError, OSError) as error:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+from tests.neural import needs
+
+torch = needs("torch")
 
 from engines import torch_backend  # noqa: E402 - after the skip
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from engines.stage import Stage
 from engines.types import TensorSpec
+from tests.neural import needs
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+torch = needs("torch")
+onnx = needs("onnx")
 
 
 class Net(torch.nn.Module):  # type: ignore[misc,name-defined]

@@ -15,11 +15,12 @@ from engines.backend import Backend, check, open_stages, sample
 from engines.errors import BackendError, UsageError
 from engines.stage import Stage
 from engines.types import TensorSpec
+from tests.neural import needs
 
 if TYPE_CHECKING:
     from engines.export import Precision
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+torch = needs("torch")
 
 
 class Small(torch.nn.Module):  # type: ignore[name-defined]
@@ -63,8 +64,8 @@ def stage(spoil: Callable[[Any], Any] = lambda picture: picture) -> Stage:
 @pytest.fixture(params=["torch", "onnx"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     if request.param == "onnx":
-        pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
-        pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+        needs("onnx")
+        needs("onnxruntime")
     running = open_stages({"small": stage()}, backend=request.param, device="cpu", cache=tmp_path)
     assert running.why == f"{request.param} on the CPU, float32"
     return running.stages["small"]
@@ -140,6 +141,10 @@ def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.Mo
     for backend, device in (("magic", "auto"), ("auto", "tpu"), ("torch", "rtx")):
         with pytest.raises(UsageError):
             open_stages({"small": stage()}, backend=backend, device=device)
+    for backend, device, cure in (("auto", "rtx", "choose --backend onnx"), ("tensorrt", "cpu", "leave --device out")):
+        with pytest.raises(UsageError, match=f"{backend} does not run on {device}") as refused:
+            open_stages({"small": stage()}, backend=backend, device=device)
+        assert refused.value.cure == cure
     with pytest.raises(BackendError, match="no NVIDIA GPU"):
         open_stages({"small": stage()}, backend="tensorrt")
     with pytest.raises(UsageError, match="--compile is for torch"):
@@ -147,7 +152,7 @@ def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.Mo
 
 
 def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    needs("onnxruntime")
     monkeypatch.setattr(backends, "has_cuda", lambda: False)
     running = open_stages({"small": stage()}, cache=tmp_path)
     assert running.why.startswith("onnx on the CPU")
@@ -156,7 +161,7 @@ def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.Monk
 
 
 def test_an_exported_network_is_kept_and_found_again(tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    needs("onnx")
     from engines.export import export
 
     first = export(stage(), tmp_path)
@@ -191,7 +196,7 @@ def test_a_kept_answer_that_is_damaged_is_computed_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_is_exported_as_such_but_for_what_is_kept(tmp_path: Path, precision: Precision) -> None:
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    onnx = needs("onnx")
     from engines.export import Recipe, export
 
     half = replace(stage(), module=Twice().eval(), halves=("first", "second"))
@@ -207,7 +212,7 @@ def test_half_precision_is_exported_as_such_but_for_what_is_kept(tmp_path: Path,
 
 
 def test_a_module_to_keep_that_is_not_there_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    needs("onnx")
     from engines.export import Recipe, export
 
     with pytest.raises(UsageError, match="has no module 'third'") as caught:
@@ -216,7 +221,7 @@ def test_a_module_to_keep_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_no_room_for_the_exported_network_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    needs("onnx")
     from engines.export import export
 
     taken = tmp_path / "file"
@@ -233,8 +238,8 @@ def test_no_room_for_the_exported_network_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_gpu_that_fails_onnx_runtime_is_told_in_one_line(tmp_path: Path, message: str, cure: str) -> None:
-    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
-    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    needs("onnx")
+    needs("onnxruntime")
     from engines.onnx_backend import OnnxBackend
 
     class Gone:

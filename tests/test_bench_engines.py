@@ -14,6 +14,7 @@ from engines import backend
 from engines.errors import BackendError, UsageError
 from engines.stage import Stage
 from engines.types import TensorSpec
+from tests.neural import needs
 from tools import bench_engines, engine_subjects, engine_table, engine_timing
 from tools.bench_engines import app, rows, several, ways_of
 from tools.command import run_app
@@ -21,7 +22,7 @@ from tools.engine_networks import Cut, Networks, smooth
 from tools.engine_subjects import FRAME, HOST, PLAIN, apart, cropping
 from tools.engine_timing import Clock, Rates, Subject, rates, wall
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+torch = needs("torch")
 
 from tests.cuda import pretended  # noqa: E402 - after the skip
 
@@ -151,7 +152,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_networks")
 def test_every_way_is_timed_and_every_figure_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    needs("onnxruntime")
     out = tmp_path / "figures.json"
     words = ["--device", "cpu", "--backends", "torch,onnx", "--seconds", "60", "--json", str(out), "--markdown"]
     assert run(*words) == 0

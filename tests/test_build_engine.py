@@ -27,16 +27,17 @@ from engines.errors import BackendError
 from realtime.interrupts import Interrupts
 from tests.card import CAPABILITY, NAME, VERSION, Card, Plan
 from tests.networks import file, small
+from tests.neural import needs
 from tests.test_enginecache import put
 from tools import build_engine, engine_trt
 from tools.build_engine import STOPPED, app
 from tools.command import run_app
 from tools.engine_onnx import Compared
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
-pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
-pytest.importorskip("onnxslim", reason="onnxslim is not installed: pip install 'reenact[neural]'")
+torch = needs("torch")
+onnx = needs("onnx")
+needs("onnxruntime")
+needs("onnxslim")
 
 PROG = "python -m tools.build_engine"
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engines.crop import CATCH_UP_S, GROWN, MOVED, SCALE, UP, Lock, Window, around
 from engines.paste import EDGE, Paste
+from engines.topology import MIRROR
 from engines.types import FaceState, Image, Points
 
 windows = st.builds(Window, st.floats(100, 500), st.floats(100, 400), st.floats(50, 800), st.floats(-math.pi, math.pi))
@@ -92,6 +93,20 @@ def test_after_a_pause_it_begins_anew(face: Points) -> None:
     assert lock.update(elsewhere, 5_000_000_000) == around(elsewhere)
     lock.reset()
     assert lock.update(face, 5_000_000_001) == around(face)
+
+
+def test_a_locked_crop_goes_on_in_the_flipped_picture(face: Points) -> None:
+    """Where it lies off the face, as a locked one does, it lies off it to the other side."""
+    straight, mirrored, width = Lock(), Lock(), 640
+    for index, x in enumerate([0.0, 0.05 * around(face).side, 3 * MOVED * around(face).side]):
+        there = moved(face, x=x, angle=0.05)
+        flipped = there[MIRROR] * np.array([-1, 1, 1], np.float32) + np.array([width, 0, 0], np.float32)
+        one = straight.update(there, index * 33_000_000)
+        other = mirrored.update(flipped if index else there, index * 33_000_000)
+        if not index:
+            mirrored.mirror(width)
+        else:
+            assert max(other.apart(one.mirrored(width))) < 1e-3
 
 
 # --- putting it back

@@ -13,11 +13,12 @@ from engines.errors import BackendError
 from engines.export import Recipe
 from engines.types import TensorSpec
 from tests.networks import file, small
+from tests.neural import needs
 from tools.engine_onnx import compare_stage, describe, farthest, noise, simplify
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
-pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
-pytest.importorskip("onnxslim", reason="onnxslim is not installed: pip install 'reenact[neural]'")
+torch = needs("torch")
+needs("onnxruntime")
+needs("onnxslim")
 
 
 def test_what_is_no_number_is_infinitely_far() -> None:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from engines import fomm, liveportrait
 from engines.errors import BackendError
 from engines.types import TensorSpec
+from tests.neural import needs
 from tools.engine_networks import CUTS, count, single, trace
 from tools.engine_timing import Budget, Rates, Subject, Times, begin, go_on, wall
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+torch = needs("torch")
 
 
 def subject(ways: dict[str, Callable[[], object]], needs: tuple[tuple[int, int], ...] = ((1, 1),)) -> Subject:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 import engines.liveportrait as lp
 from engines.weights import load
-from tests.neural import parity_dir
+from tests.neural import needs, parity_dir
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 else:
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    torch = needs("torch")
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from engines.errors import ReenactError
 from realtime.modelfiles import MODELS, ModelFile, find, target
+from tests.neural import needs
 from tools.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub
 from tools.command import run_app
 from tools.models import app, fetch
@@ -239,8 +240,8 @@ class HubServer(http.server.ThreadingHTTPServer):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
-    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install 'reenact[neural]'")
+    needs("torch")
+    needs("huggingface_hub")
     with HubServer(("127.0.0.1", 0), Hub) as serving:
         serving.files, serving.asked = {}, []
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{serving.server_address[1]}")
@@ -309,7 +310,7 @@ def test_the_licence_comes_first_and_must_be_accepted(
 
 
 def test_fomm_is_brought_from_a_path(own_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    torch = needs("torch")
     assert run("fetch", "fomm") == 2
     assert "--from" in capsys.readouterr().err
     assert run("fetch", "fomm", "--from", str(tmp_path / "none.tar")) == 2

@@ -416,6 +416,7 @@ def test_a_lost_face_is_held_for_a_moment(lost: list[tuple[float, Motion]]) -> N
         np.testing.assert_array_equal(motion.expression, last.expression)
         np.testing.assert_array_equal(motion.rotation, last.rotation)
         assert motion.face is None
+        assert motion.presence == 1
 
 
 def test_then_it_eases_to_rest_within_a_second(lost: list[tuple[float, Motion]]) -> None:
@@ -428,6 +429,15 @@ def test_then_it_eases_to_rest_within_a_second(lost: list[tuple[float, Motion]])
         if 3 <= now < 4:
             assert_at_rest(motion)
             assert motion.face is None
+            assert motion.presence == 0
+
+
+def test_presence_tells_how_much_of_the_motion_is_left(lost: list[tuple[float, Motion]]) -> None:
+    whole = next(motion for now, motion in reversed(lost) if now < 2)
+    for now, motion in lost:
+        if 2 <= now < 4:
+            np.testing.assert_allclose(change(motion), motion.presence * change(whole), atol=1e-5)
+            np.testing.assert_allclose(turn(motion), motion.presence * turn(whole), atol=1e-3)
 
 
 def test_a_face_found_again_is_eased_in(lost: list[tuple[float, Motion]]) -> None:
@@ -501,6 +511,8 @@ def test_after_mirroring_the_mirrored_driver_gives_the_mirrored_motion(calm: Poi
         assert other.scale == pytest.approx(one.scale, rel=1e-3)
         np.testing.assert_allclose(other.neutral, one.neutral[MIRROR] * flip, atol=5e-3)
         np.testing.assert_allclose(change(other), change(one)[MIRROR] * flip, atol=5e-3)
+        assert other.flipped
+        assert not one.flipped
 
 
 def test_mirroring_before_any_face_is_no_trouble(calm: Points) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engines.backend import Array, Feeds, Running
+from engines.driver import EASE_S
 from engines.errors import BackendError, UsageError
 from engines.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
-from engines.neural import EASE, FOMM, LIVEPORTRAIT, Family, NetworkGenerator, create
+from engines.neural import FOMM, LIVEPORTRAIT, Family, NetworkGenerator, create
 from engines.retarget import Retarget, ratios
+from engines.topology import MIRROR
 from engines.types import FaceState, Image, Motion, Portrait, TensorSpec
 from realtime.motion import MotionTransfer
 from tests.faces import at_pixels, doing, shape_of
@@ -36,6 +38,8 @@ class FakeBackend:
         self.kept: dict[str, Array] = {}
         self.closed = False
         self.error: BackendError | None = None
+        self.look: Callable[[Feeds], Mapping[str, Array]] | None = None
+        """What it answers by what it is fed, where it does."""
 
     def keep(self, name: str, array: Array) -> None:
         self.kept[name] = array.copy()
@@ -44,7 +48,7 @@ class FakeBackend:
         if self.error is not None:
             raise self.error
         self.fed.append({key: value.copy() for key, value in feeds.items()})
-        return self.answers
+        return self.answers if self.look is None else self.look(feeds)
 
     def close(self) -> None:
         self.closed = True
@@ -139,7 +143,7 @@ def test_another_neutral_is_eased_over_to_and_rotations_stay_rotations(live: Sta
     live.act(0.8)
     live.show(0.1, rest_share=1.0)
     first = float(live.last["neutral_expression"].max())
-    assert first == pytest.approx(EASE * 0.8, rel=1e-3)
+    assert first == pytest.approx((1 - np.exp(-0.1 / EASE_S)) * 0.8, rel=1e-3)
     for index in range(60):
         live.show(0.2 + index / 30)
         turn = live.last["neutral_rotation"][0]
@@ -159,16 +163,167 @@ def test_calibrating_takes_the_mean_of_its_frames(live: Stage) -> None:
     np.testing.assert_allclose(live.last["neutral_expression"], 0.2, atol=0.01)
 
 
-def test_a_face_that_is_lost_eases_to_rest_and_its_picture_is_not_used(stage: Stage) -> None:
+@pytest.mark.parametrize("fps", [2, 30, 120])
+def test_another_neutral_takes_over_in_time_and_not_in_frames(live: Stage, fps: int) -> None:
+    live.show(0.0)
+    live.act(0.8)
+    live.show(1 / fps, rest_share=1.0)
+    for index in range(fps):
+        live.show((2 + index) / fps)
+    done = 1 - np.exp(-(1 + 1 / fps) / EASE_S)
+    assert float(live.last["neutral_expression"].max()) == pytest.approx(done * 0.8, abs=0.01)
+
+
+def test_a_neutral_that_has_arrived_is_the_one_that_was_wanted(live: Stage) -> None:
+    live.show(0.0)
+    live.act(0.8)
+    live.show(0.1, rest_share=1.0)
+    for index in range(30):
+        live.show(0.2 + index / 5)
+    for key in SHAPES["liveportrait"]:
+        np.testing.assert_allclose(live.last[f"neutral_{key}"], live.last[f"driving_{key}"], atol=1e-6)
+
+
+def share(stage: Stage) -> float:
+    """How much of the way from the neutral to what the motion network last answered the portrait is asked to go."""
+    key = stage.family.motion[-1]
+    neutral, now = stage.last[f"neutral_{key}"], stage.motion_net.answers[f"driving_{key}"]
+    return float((stage.last[f"driving_{key}"] - neutral).mean() / (now - neutral).mean())
+
+
+def test_a_face_that_is_missed_for_a_moment_is_held(stage: Stage) -> None:
+    stage.show(0.0)
+    stage.act(0.6)
+    stage.show(0.1)
+    stage.show(0.15, present=False)
+    stage.show(0.3, present=False)
+    for key, shape in SHAPES[stage.family.name].items():
+        np.testing.assert_array_equal(stage.last[f"driving_{key}"], stage.motion(key, shape, 0.6))
+
+
+@pytest.mark.parametrize("fps", [4, 30, 120])
+def test_then_it_eases_to_rest_within_a_second_at_any_rate_and_its_picture_is_not_used(stage: Stage, fps: int) -> None:
     stage.show(0.0)
     stage.act(0.6)
     stage.show(0.1)
     seen = len(stage.motion_net.fed)
-    for index in range(60):
-        stage.show(0.2 + index / 30, present=False)
+    shares = []
+    for index in range(fps):
+        stage.show(0.1 + (index + 1) / fps, present=False)
+        shares.append(share(stage))
     assert len(stage.motion_net.fed) == seen
+    assert shares == sorted(shares, reverse=True)
+    assert max(np.diff([1.0, *shares]) * -fps) < 3  # never in a jump
     for key in SHAPES[stage.family.name]:
-        np.testing.assert_allclose(stage.last[f"driving_{key}"], stage.last[f"neutral_{key}"], atol=0.01)
+        np.testing.assert_allclose(stage.last[f"driving_{key}"], stage.last[f"neutral_{key}"], atol=1e-6)
+
+
+def test_a_face_that_is_found_again_is_eased_in(stage: Stage) -> None:
+    stage.show(0.0)
+    stage.act(0.6)
+    stage.show(0.1)
+    for index in range(60):
+        stage.show(0.1 + (index + 1) / 30, present=False)
+    shares = []
+    for index in range(12):
+        stage.show(2.1 + (index + 1) / 30)
+        shares.append(share(stage))
+    assert shares[0] < 0.3
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("lost_s", "same"), [(0.15, True), (1.1, False)])
+def test_the_crop_is_taken_anew_after_rest_but_not_after_a_missed_frame(live: Stage, lost_s: float, same: bool) -> None:
+    """A face that moves by less than the crop follows: the crop stays, unless the portrait has been at rest."""
+    live.driving = np.random.default_rng(4).integers(0, 255, live.driving.shape, np.uint8)
+    live.show(0.0)
+    live.show(0.03, present=False)
+    live.show(lost_s - 0.03, present=False)
+    live.face = at_pixels(live.face.pixels() + np.array([5, 0, 0], np.float32), size=live.face.size)
+    live.show(lost_s)
+    first, last = (fed["crop"] for fed in (live.motion_net.fed[0], live.motion_net.fed[-1]))
+    assert np.array_equal(first, last) == same
+
+
+@pytest.fixture
+def aside(stage: Stage) -> Stage:
+    """With a motion network that sees how much brighter the right is than the left, and a driver who is brighter there.
+
+    Every number that it answers changes its sign with a flip.
+    """
+
+    def look(feeds: Feeds) -> Mapping[str, Array]:
+        left, right = np.split(feeds["crop"], 2, axis=3)
+        amount = float(right.mean() - left.mean())
+        return {f"driving_{key}": stage.motion(key, shape, amount) for key, shape in SHAPES[stage.family.name].items()}
+
+    stage.motion_net.look = look
+    light(stage, 1.0)
+    return stage
+
+
+def light(stage: Stage, brightness: float) -> None:
+    across = np.linspace(0, 255 * brightness, stage.driving.shape[1])[:, None]
+    stage.driving = np.ascontiguousarray(np.broadcast_to(across, stage.driving.shape), np.uint8)
+
+
+def flip(stage: Stage) -> None:
+    """The driver is seen in a mirror from now on."""
+    stage.transfer.mirror()
+    stage.driving = np.ascontiguousarray(stage.driving[:, ::-1])
+    pixels = stage.face.pixels()[MIRROR] * np.array([-1, 1, 1], np.float32)
+    stage.face = at_pixels(pixels + np.array([stage.face.size[0], 0, 0], np.float32), size=stage.face.size)
+
+
+def test_a_driver_at_rest_stays_so_when_the_picture_is_mirrored(aside: Stage) -> None:
+    aside.show(0.0)
+    before = aside.last["neutral_" + aside.family.motion[-1]]
+    flip(aside)
+    for index in range(10):
+        aside.show(0.1 + index / 10)
+        for key in SHAPES[aside.family.name]:
+            np.testing.assert_allclose(aside.last[f"driving_{key}"], aside.last[f"neutral_{key}"], atol=0.005)
+    after = aside.last["neutral_" + aside.family.motion[-1]]
+    assert before.min() > 0.1
+    np.testing.assert_allclose(after, -before, atol=0.005)
+
+
+def test_a_neutral_that_was_calibrated_is_mirrored_as_a_whole(aside: Stage) -> None:
+    aside.show(0.0)
+    aside.transfer.calibrate()
+    for index, brightness in enumerate([0.2, 0.5, 0.9]):
+        light(aside, brightness)
+        aside.show(0.1 + index / 30)
+    for index in range(60):
+        aside.show(1.0 + index / 10, rest_share=0.0)
+    before = aside.last
+    flip(aside)
+    aside.show(8.0)
+    for key in aside.family.motion:
+        if key != "rotation":
+            np.testing.assert_allclose(aside.last[f"neutral_{key}"], -before[f"neutral_{key}"], atol=0.005)
+            np.testing.assert_allclose(aside.last[f"driving_{key}"], -before[f"driving_{key}"], atol=0.005)
+
+
+def test_a_face_that_is_held_is_mirrored_too_and_back(aside: Stage) -> None:
+    aside.show(0.0)
+    light(aside, 0.5)
+    aside.show(0.1)
+    key = aside.family.motion[-1]
+    before = aside.last[f"driving_{key}"]
+    for index, sign in enumerate([-1, 1]):
+        flip(aside)
+        aside.show(0.13 + index / 30, present=False)
+        np.testing.assert_allclose(aside.last[f"driving_{key}"], sign * before, atol=0.005)
+
+
+def test_mirroring_before_any_face_is_no_trouble(aside: Stage) -> None:
+    flip(aside)
+    aside.show(0.0, present=False)
+    aside.show(0.1)
+    for key in aside.family.motion:
+        np.testing.assert_array_equal(aside.last[f"driving_{key}"], aside.last[f"neutral_{key}"])
 
 
 def test_before_any_face_the_portrait_is_shown_as_it_is(stage: Stage) -> None:

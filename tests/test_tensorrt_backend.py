@@ -19,6 +19,7 @@ from engines.errors import BackendError
 from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, import_tensorrt, this_machine
 from engines.types import TensorSpec
 from tests.card import CAPABILITY, NAME, VERSION, Card, Plan
+from tests.neural import needs
 
 ASKED = Asked(
     "small",
@@ -397,7 +398,7 @@ REBUILD = "python -m tools.build_engine liveportrait --weights random:1"
 
 
 def test_auto_takes_tensorrt_where_its_engines_are(card: Card, home: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    needs("torch")
     from tests.test_backend import stage
 
     keep_engine(home, card, stage())
@@ -408,7 +409,7 @@ def test_auto_takes_tensorrt_where_its_engines_are(card: Card, home: Path, tmp_p
 
 
 def test_auto_says_why_it_does_not_take_tensorrt(card: Card, home: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    needs("onnxruntime")
     from tests.test_backend import stage
 
     keep_engine(home, card, stage(), tensorrt="10.9.0.1")
@@ -434,7 +435,7 @@ def test_auto_says_why_it_does_not_take_tensorrt(card: Card, home: Path, tmp_pat
 def test_without_a_fitting_engine_the_command_that_builds_it_is_told(
     card: Card, home: Path, changes: dict[str, Any] | None, found: str
 ) -> None:
-    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    needs("torch")
     from tests.test_backend import stage
 
     if changes is not None:
@@ -446,7 +447,7 @@ def test_without_a_fitting_engine_the_command_that_builds_it_is_told(
 
 
 def test_an_engine_that_answers_wrongly_is_stopped_at_once(card: Card, home: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    needs("torch")
     from tests.test_backend import stage
 
     keep_engine(home, card, stage())

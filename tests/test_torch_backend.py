@@ -17,8 +17,9 @@ from engines.errors import BackendError
 from engines.stage import Stage
 from engines.types import TensorSpec
 from tests.cuda import Recorder, pretended
+from tests.neural import needs
 
-torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+torch = needs("torch")
 
 from engines.torch_backend import TorchBackend, channels_last, on_card, packed  # noqa: E402 - after the skip
 

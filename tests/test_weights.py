@@ -17,11 +17,12 @@ import pytest
 from engines.errors import GeneratorError, ReenactError, UsageError
 from engines.places import models_home
 from engines.weights import PUBLISHED, convert, intact, load, published_home
+from tests.neural import needs
 
 if TYPE_CHECKING:
     import torch
 else:
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    torch = needs("torch")
 
 STITCHING = PUBLISHED["liveportrait"][-1]
 """The small file of three MLPs: it goes the same way as the large ones."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import SourceLost, UsageError
+from engines.extras import install
 from engines.types import Image
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def chromium(camera: Path | None = None, *, allowed: bool = True) -> Iterator[Br
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise UsageError("Playwright is not installed", cure="pip install playwright") from None
+        raise UsageError("Playwright is not installed", cure=install("dev")) from None
     with sync_playwright() as play:
         browser = launch(play, camera, allowed=allowed)
         try:

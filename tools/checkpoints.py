@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.errors import ReenactError, UsageError
+from engines.extras import install
 from engines.places import models_home
 from engines.weights import FETCH, PUBLISHED, PublishedFile, convert, intact, published_home
 
@@ -177,7 +178,7 @@ def _downloaded(checkpoint: Checkpoint, offered: HubFile, folder: Path) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
-        raise ReenactError(f"{error.name} is not installed", cure="pip install 'reenact[neural]'") from error
+        raise ReenactError(f"{error.name} is not installed", cure=install("neural")) from error
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are told once, by our own line
     try:
         return Path(

@@ -27,12 +27,13 @@ from rich.console import Console
 
 from engines.enginecache import engines_home, entries, misfit
 from engines.errors import ReenactError, SinkError, SourceError
+from engines.extras import install
 from engines.tensorrt_backend import this_machine
 from realtime.modelfiles import MODELS, find, model
 from tools.command import new_app, run_app
 
 ROOT = Path(__file__).parents[1]
-REINSTALL = "make run, or: python -m pip install -e . -c constraints.txt"
+REINSTALL = f"make run, or: {install()}"
 _PICTURES = 20
 _SIZES = 6
 _GL_CURE = "sudo apt install libgl1 libglib2.0-0 libegl1 libgles2"
@@ -257,7 +258,7 @@ def tensorrt() -> Finding:
     if version is None:
         return Finding("TensorRT", State.NOTE, "not installed; the mesh generator does not need it")
     if pycuda is None:
-        return Finding("TensorRT", State.NOTE, f"{version}, but not PyCUDA", "python -m pip install -e '.[tensorrt]'")
+        return Finding("TensorRT", State.NOTE, f"{version}, but not PyCUDA", install("tensorrt"))
     machine = this_machine()
     fitting = [entry for entry in entries(engines_home()) if entry.sidecar and not misfit(entry.sidecar, machine)]
     if not fitting:

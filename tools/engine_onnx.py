@@ -14,6 +14,7 @@ import numpy as np
 from engines.backend import Array, Feeds, distance
 from engines.errors import BackendError
 from engines.export import Precision, import_onnx
+from engines.extras import install
 from engines.onnx_backend import import_onnxruntime
 from engines.stage import Stage
 from engines.torch_backend import import_torch
@@ -53,9 +54,7 @@ def simplify(path: Path, out: Path) -> tuple[int, int]:
     try:
         import onnxslim
     except ImportError:
-        raise BackendError(
-            "onnxslim is not installed", cure="python -m pip install -c constraints.txt -e '.[neural]'"
-        ) from None
+        raise BackendError("onnxslim is not installed", cure=install("neural")) from None
     model = onnx.load(path)
     try:
         slim = onnxslim.slim(model)

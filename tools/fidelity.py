@@ -233,7 +233,9 @@ def plot(found: Fidelity, path: Path, title: str) -> None:
     try:
         import matplotlib
     except ImportError as error:
-        raise ReenactError("a plot needs matplotlib", cure="pip install matplotlib") from error
+        raise ReenactError(
+            "a plot needs matplotlib", cure="python -m pip install -c constraints.txt matplotlib"
+        ) from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from engines.errors import ReenactError, SourceMissing
+from engines.extras import install
 from engines.types import Image
 from realtime import pixelcode
 from realtime.capture import Source
@@ -63,7 +64,7 @@ class ScreenWindow:
             cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             cv2.resizeWindow(self._name, *_SIZE)
         except cv2.error as error:
-            raise SourceMissing(f"no window can be opened: {error.err}", cure="pip install opencv-python") from None
+            raise SourceMissing(f"no window can be opened: {error.err}", cure=install()) from None
 
     def show(self, image: Image) -> bool:
         """See ``Window``."""

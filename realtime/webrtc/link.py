@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import SinkMissing, SourceEnded
+from engines.extras import install
 from realtime.capture import Source
 from realtime.sinks import Sink
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, MediaDesk, Refused
@@ -99,7 +100,7 @@ class MediaLink:
             if self._failure is not None or time.monotonic() > deadline:
                 why = self._failure or f"the media process is not ready after {_START_S:g} s"
                 self.close()
-                raise SinkMissing(why, cure="python -m pip install aiortc aiohttp")
+                raise SinkMissing(why, cure=install())
         return self.address
 
     def source(self, session: str, fps: float, timeout_s: float = 15.0) -> Source:

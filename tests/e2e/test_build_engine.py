@@ -15,9 +15,10 @@ import pytest
 
 from engines.types import TensorSpec
 from tests.e2e.tensorrt_cpu import environment
+from tests.neural import needs
 
-pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
-pytest.importorskip("onnxslim", reason="onnxslim is not installed: pip install 'reenact[neural]'")
+needs("torch")
+needs("onnxslim")
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("portrait", "motion", "frame")
@@ -82,7 +83,7 @@ def test_a_family_is_built(env: dict[str, str], tmp_path: Path, family: str, opt
 
 
 def test_a_file_of_somebodys_is_built(env: dict[str, str], tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
+    onnx = needs("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     shapes = {name: helper.make_tensor_value_info(name, kind, [1, 3, 8, 8]) for name in ("in", "out")}
     graph = helper.make_graph([helper.make_node("Relu", ["in"], ["out"])], "g", [shapes["in"]], [shapes["out"]])
@@ -95,7 +96,7 @@ def test_a_file_of_somebodys_is_built(env: dict[str, str], tmp_path: Path) -> No
 
 
 def test_what_tensorrt_cannot_parse_is_told_in_a_line(env: dict[str, str], tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
+    onnx = needs("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     shapes = {name: helper.make_tensor_value_info(name, kind, [4]) for name in ("in", "out")}
     node = helper.make_node("Erf", ["in"], ["out"])

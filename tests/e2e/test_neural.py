@@ -11,6 +11,8 @@ import av
 import numpy as np
 import pytest
 
+from tests.neural import needs
+
 ROOT = Path(__file__).parents[2]
 FRAMES = 2
 
@@ -20,8 +22,8 @@ FRAMES = 2
     [("liveportrait", "torch", ["--retarget", "both"]), ("liveportrait", "onnx", []), ("fomm", "onnx", [])],
 )
 def test_a_few_frames_of_the_performer(tmp_path: Path, generator: str, backend: str, more: list[str]) -> None:
-    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
-    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    needs("torch")
+    needs("onnxruntime")
     options = ["--generator", generator, "--backend", backend, "--weights", "random:1", "--camera", "performer"]
     options += ["--pace", "max", "--frames", str(FRAMES), "--size", "320x240", "--report", "r.json", *more]
     done = subprocess.run(
@@ -47,7 +49,7 @@ def test_a_few_frames_of_the_performer(tmp_path: Path, generator: str, backend: 
 
 
 def test_absent_weights_are_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch is not installed: pip install 'reenact[neural]'")
+    needs("torch")
     done = subprocess.run(
         [
             sys.executable,

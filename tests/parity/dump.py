@@ -173,7 +173,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         out = arrays(given.family, given.weights, given.seed)
     except ModuleNotFoundError as error:
-        parser.error(f"{error.name} is not installed; pip install 'reenact[neural]'")
+        from engines.extras import install
+
+        parser.error(f"{error.name} is not installed; {install('neural')}")
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with given.out.open("wb") as file:
         np.savez_compressed(file, **out)
