@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from engines.errors import ConfigError, UsageError
 from engines.generator import GENERATORS, REGIONS_OF
+from realtime import paths
+from realtime.sinks import AUTO_RECORDING
 from realtime.webrtc.settings import IceServer
 
 MAX_GAIN = 4.0
@@ -47,23 +49,23 @@ def _several(value: object) -> tuple[object, ...]:
 
 
 def _path(value: object) -> Path:
-    if not isinstance(value, str | Path) or not str(value):
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError("not a path")
-    return Path(value).expanduser()
+    return paths.given(value)
 
 
 def _camera(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return str(value)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("not a camera")
-    return value
+    return str(paths.given(value)) if value.startswith("~") else value
 
 
 def _sink(value: object) -> str:
-    if not isinstance(value, str) or not _SINK.fullmatch(value):
+    if not isinstance(value, str) or not _SINK.fullmatch(value) or "\0" in value:
         raise ValueError("not a sink")
-    if value.startswith("file:") and Path(value[5:]).name in ("", ".."):
+    if value.startswith("file:") and paths.given(value[5:]).name in ("", ".."):
         raise ValueError("not a file")
     if value.startswith("webrtc:"):
         address(value)
@@ -219,6 +221,7 @@ def load(options: Mapping[str, object], path: Path | None = None) -> Config:
     except ValidationError as error:
         raise _invalid(error, given, path) from None
     _check_together(config)
+    _check_files(config, path)
     return _with_token(config)
 
 
@@ -298,10 +301,19 @@ def _check_together(config: Config) -> None:
     addresses = [spec for spec in config.sink if spec.startswith("webrtc")]
     if len(addresses) > 1:
         raise ConfigError(f"--sink: found {' and '.join(addresses)}", cure="serve the page at one address")
-    read = {Path(config.camera).resolve(), *(path.resolve() for path in config.portrait)}
-    written = [Path(spec[5:]).expanduser().resolve() for spec in config.sink if spec.startswith("file:")]
+
+
+def _check_files(config: Config, path: Path | None) -> None:
+    """Refuse to write over anything that is read, the TOML file at ``path`` included, or over anything twice."""
+    weights = paths.given(config.weights) if config.weights else None
+    inputs = (Path(config.camera), *config.portrait, path, config.model, config.token_file, weights)
+    outputs = [paths.given(spec[5:]) for spec in config.sink if spec.startswith("file:")]
+    if config.pace == "max":
+        outputs += [AUTO_RECORDING for spec in config.sink if spec == "auto"]
     if config.report:
-        written.append(config.report.resolve())
-    for i, path in enumerate(written):
-        if path in read or path in written[:i]:
-            raise ConfigError(f"{path} would be overwritten: it is given twice", cure="write to a file of another name")
+        outputs.append(config.report)
+    taken = {paths.real(each) for each in inputs if each}
+    for each in map(paths.real, outputs):
+        if each in taken:
+            raise ConfigError(f"{each} would be overwritten: it is given twice", cure="write to a file of another name")
+        taken.add(each)
