@@ -27,6 +27,7 @@ DEFAULT_ADDRESS = ("127.0.0.1", 8080)
 _SMALLEST, _LARGEST = 64, 4096
 _SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?", re.DOTALL)
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
+_ICE_SERVER = {"url": str, "username": str, "credential": str, "secret": str, "lifetime_s": int}
 _LIVE_CAMERA = re.compile(r"auto|\d+|/dev/video\d+|webrtc")
 
 
@@ -90,8 +91,10 @@ def _ice_server(value: object) -> IceServer:
         if len(rest) not in (0, 2):
             raise ValueError("not URL or URL,USER,PASSWORD")
         value = dict(zip(("url", "username", "credential"), (url, *rest), strict=False))
-    if not isinstance(value, dict) or not value.keys() <= {"url", "username", "credential", "secret", "lifetime_s"}:
+    if not isinstance(value, dict) or any(type(each) is not _ICE_SERVER.get(key) for key, each in value.items()):
         raise ValueError("not an ICE server")
+    if value.get("lifetime_s", 1) < 1:
+        raise ValueError("credentials that are never good")
     try:
         return IceServer(**value)
     except (TypeError, UsageError) as error:
@@ -163,7 +166,9 @@ class Config(BaseModel):
         default="none",
         description="none, eyes, lips or both: what shuts all the way when the driver's does, with liveportrait",
     )
-    gain: float = Field(default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the motion, from 0 to {MAX_GAIN:g}")
+    gain: float = Field(
+        default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the expression, from 0 to {MAX_GAIN:g}"
+    )
     mouth: Literal["driver", "painted"] = Field(
         default="driver",
         description="inside of an open mouth: driver (their own) or painted (nothing from the camera)",
@@ -232,7 +237,7 @@ def _with_token(config: Config) -> Config:
     token = config.token
     if config.token_file is not None:
         try:
-            token = config.token_file.read_text("utf-8").strip()
+            token = config.token_file.read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(
@@ -247,7 +252,7 @@ def _with_token(config: Config) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"--config: there is no file {path}", cure="give the path of a TOML file") from None
     except OSError as error:

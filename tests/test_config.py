@@ -97,6 +97,8 @@ def test_no_secret_is_printed_or_reported() -> None:
         {"ice_server": ["http://hush-hush"]},
         {"ice_server": ["turn:x,hush-hush"]},
         {"ice_server": [{"url": "turn:x", "secrt": "hush-hush"}]},
+        {"ice_server": [{"url": "turn:x", "secret": "hush-hush", "lifetime_s": "a"}]},
+        {"ice_server": [{"url": "turn:x", "secret": "hush-hush", "lifetime_s": 0}]},
     ):
         with pytest.raises(ConfigError) as caught:
             load(bad)
@@ -320,6 +322,12 @@ def test_the_home_folder_is_written_out_wherever_a_path_is_given(
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     config = load({"camera": "~/in.mp4", "portrait": ["~/a.png"]})
     assert (Path(config.camera), config.portrait) == (tmp_path / "in.mp4", (tmp_path / "a.png",))
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "windows.toml"
+    path.write_text("gain = 2.0", "utf-8-sig")
+    assert load({}, path).gain == 2
 
 
 KEYS = st.sampled_from(sorted(Config.model_fields))
