@@ -189,6 +189,7 @@ def run(config: Config) -> int:
 
     A thread that hangs, in a camera's driver for one, may still be there when it returns.
     """
+    _check_folder()
     if config.report is not None:
         report.check(config.report)
     sys.setswitchinterval(SWITCH_S)
@@ -224,6 +225,14 @@ def run(config: Config) -> int:
         finally:
             display.end()
     return _conclude(config, ending, opened, display)
+
+
+def _check_folder() -> None:
+    """Raise UsageError in a working directory that was deleted, where libraries cannot even be imported."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise UsageError("the folder this was started in is gone", cure="cd into another one") from None
 
 
 def _ended(interrupts: Interrupts, ending: Ending) -> bool:

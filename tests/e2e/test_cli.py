@@ -83,6 +83,16 @@ def test_wrong_use(options: list[str], line: str, tmp_path: Path) -> None:
     assert line in said
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder that is in use")
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    code = "import os, subprocess, sys; os.rmdir(os.getcwd()); sys.exit(subprocess.call(sys.argv[1:]))"
+    command = [sys.executable, str(ROOT / "run.py"), "--camera", "performer", "--sink", "null"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended(done) == (2, "reenact: the folder this was started in is gone; cd into another one\n")
+
+
 def ended(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
     """The exit code and the one line that is all it said on standard error."""
     assert done.stderr.startswith("reenact: ")
