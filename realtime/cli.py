@@ -65,11 +65,20 @@ def _open_streams() -> None:
     Native libraries chatter on file descriptor 2, which ``realtime.nativelog`` holds back while they load; the lines
     of ours go around that, because the process may end meanwhile.
     """
-    with contextlib.suppress(OSError, AttributeError):  # standard error may be closed, or none at all
-        sys.stderr = os.fdopen(os.dup(2), "w", 1, sys.stderr.encoding)
+    _occupy()
+    with contextlib.suppress(OSError):  # a program without a console on Windows has none at all
+        sys.stderr = os.fdopen(os.dup(2), "w", 1, getattr(sys.stderr, "encoding", None))
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - stands in for one that was closed
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _occupy() -> None:
+    """Open standard streams that were closed: the next file would get their number, and what is printed natively."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def exit_code(error: BaseException | None) -> int:
@@ -250,17 +259,19 @@ def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with
     display.begin(run.total)
     opened.start()
     running = False
-    while not _ended(interrupts, run.ending):
-        run.ending.over.wait(TICK_S)
-        if run.ledger.frames and not running:
-            running = True
-            display.say(f"after {(run.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
-        display.update(run, media.aside() if media is not None else "")
-    deadline = time.monotonic() + FINISH_S
-    if run.ending.complete:
-        while not interrupts.count and time.monotonic() < deadline and not run.finished(TICK_S):
-            pass
-    opened.close()
+    try:
+        while not _ended(interrupts, run.ending):
+            run.ending.over.wait(TICK_S)
+            if run.ledger.frames and not running:
+                running = True
+                display.say(f"after {(run.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
+            display.update(run, media.aside() if media is not None else "")
+    finally:
+        deadline = time.monotonic() + FINISH_S
+        if run.ending.complete:
+            while not interrupts.count and time.monotonic() < deadline and not run.finished(TICK_S):
+                pass
+        opened.close()
 
 
 def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Display) -> int:
@@ -273,8 +284,8 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
         run, media = opened.run, opened.media
         for note in run.notes:
             display.say(note)
-        display.say(summary(run), "done" if ending.error is None else "stopped")
         errors += [each.error for each in run.deliveries if each.error is not None and each.error not in errors]
+        display.say(summary(run), "done" if ending.error is None else "stopped")
         code = code or exit_code(errors[0] if errors else None)
     if config.report is not None:
         try:
@@ -283,11 +294,16 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
             errors.append(SinkLost(f"--report: {config.report} cannot be written: {failure.strerror}"))
             code = code or 1
     for error in errors:
+        _complain(error)
+    return code
+
+
+def _complain(error: BaseException) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
         if isinstance(error, ReenactError):
             print(tell(error), file=sys.stderr)
         else:
             traceback.print_exception(error, file=sys.stderr)
-    return code
 
 
 def _leave(code: int) -> None:
