@@ -272,6 +272,33 @@ def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with
             while not interrupts.count and time.monotonic() < deadline and not run.finished(TICK_S):
                 pass
         opened.close()
+        _finish_recordings(run, display, interrupts, deadline)
+
+
+def _finish_recordings(run: Running, display: Display, interrupts: Interrupts, deadline: float) -> None:
+    """Wait for recordings that are still being written: until then nothing of them may play."""
+    signals = interrupts.count
+    if unfinished(run):
+        display.say(f"finishing the recording; Ctrl-C {'again ' if signals else ''}leaves it as it is")
+    while unfinished(run) and interrupts.count == signals and time.monotonic() < deadline:
+        time.sleep(TICK_S)
+
+
+def unfinished(run: Running) -> list[SinkLost]:
+    """An error for each recording of a closed run that is still being written."""
+    writing = [each.sink for each in run.deliveries if each.is_alive()]
+    if not writing:
+        return []
+    from realtime.recording import Recording
+
+    return [
+        SinkLost(
+            f"the recording was not finished: {sink.partial} is what there is of it, and may not play",
+            cure="choose a smaller --size where encoding takes this long",
+        )
+        for sink in writing
+        if isinstance(sink, Recording)
+    ]
 
 
 def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Display) -> int:
@@ -285,6 +312,7 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
         for note in run.notes:
             display.say(note)
         errors += [each.error for each in run.deliveries if each.error is not None and each.error not in errors]
+        errors += unfinished(run)
         display.say(summary(run), "done" if ending.error is None else "stopped")
         code = code or exit_code(errors[0] if errors else None)
     if config.report is not None:

@@ -85,6 +85,11 @@ class Recording:
         """What the person should know; may grow while it records."""
         return (*self._notes, *(self._sound.notes if self._sound else ()))
 
+    @property
+    def partial(self) -> Path:
+        """Where it is written until it is closed."""
+        return self._file.path
+
     def send(self, frame: Frame) -> None:
         """Append an I420 frame. Raises SinkLost when the file cannot grow; what it holds stays playable."""
         if self._closed:
@@ -140,6 +145,8 @@ class Recording:
         if error is None:
             try:
                 os.replace(self._file.path, self._path)
+            except FileNotFoundError:
+                raise SinkLost(f"{self._path} cannot be written: its folder is gone, and so is the recording") from None
             except OSError as refused:
                 raise SinkLost(
                     f"{self._path} cannot be replaced ({refused.strerror}); the recording is {self._file.path}",

@@ -211,6 +211,17 @@ def test_a_disk_that_is_full_at_the_end(tmp_path: Path) -> None:
     assert len(clips.times_in(tmp_path / "out.partial.mp4")) >= 60
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder that is in use")
+def test_a_folder_that_goes_away_takes_the_recording_along(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    sink = Recording(tmp_path / "folder" / "out.mp4", size=SIZE, fps=30)
+    send_all(sink, greys(3))
+    sink.partial.unlink()
+    (tmp_path / "folder").rmdir()
+    with pytest.raises(SinkLost, match="its folder is gone, and so is the recording"):
+        sink.close()
+
+
 def test_a_disk_without_any_room_keeps_nothing(tmp_path: Path) -> None:
     class NoRoom(SmallDisk):
         ROOM = 100
