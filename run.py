@@ -1,6 +1,9 @@
 """The daemon's command line: ``python run.py --help``."""
 
-from realtime.cli import main
-
 if __name__ == "__main__":
-    main()
+    try:
+        from realtime.cli import main
+
+        main()
+    except KeyboardInterrupt:  # while the program is still being loaded
+        raise SystemExit(130) from None

@@ -135,7 +135,14 @@ def published_files(family: str) -> dict[PublishedFile, Path]:
 
 
 def given_files(family: str, path: Path) -> dict[PublishedFile, Path]:
-    """The files at a place the person named. Raises UsageError when they are not there."""
+    """The files at a place the person named. Raises UsageError when they are not there, or nobody may look."""
+    try:
+        return _given_files(family, path)
+    except OSError as error:
+        raise UsageError(f"--weights {path} cannot be read: {error.strerror}", cure="check its permissions") from None
+
+
+def _given_files(family: str, path: Path) -> dict[PublishedFile, Path]:
     wanted_files = PUBLISHED[family]
     names = ", ".join(wanted.file for wanted in wanted_files)
     if not path.exists():

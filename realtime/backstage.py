@@ -70,7 +70,12 @@ class Backstage:
         notice: Callable[[str], None],
     ) -> Wardrobe:
         wardrobe = Wardrobe(generator(), loaders, failed=failed, notice=notice)
-        wardrobe.prepare_first(self._motion())
+        try:
+            wardrobe.load()
+            wardrobe.prepare_first(self._motion())
+        except BaseException:
+            wardrobe.close()
+            raise
         return wardrobe
 
     def _dress_anew(self, name: str, old: Wardrobe, wanted: int) -> Wardrobe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -76,20 +77,33 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
         from realtime.webcam import Webcam
 
         return Webcam(int(camera), size=size, fps=fps)
+    if "://" in camera:
+        raise SourceMissing(f"{camera} is an address, expected a camera or a file", cure="download the file first")
     path = Path(camera)
-    if camera.startswith("/dev/") or path.is_char_device():
+    mode = _mode(path)
+    if not stat.S_ISREG(mode) and (camera.startswith("/dev/") or stat.S_ISCHR(mode)):
         from realtime.webcam import Webcam
 
         return Webcam(camera, size=size, fps=fps)
-    if "://" in camera:
-        raise SourceMissing(f"{camera} is an address, expected a camera or a file", cure="download the file first")
-    if sys.platform == "linux" and not path.exists() and not _LIKE_A_FILE.search(camera):
+    if sys.platform == "linux" and not mode and not _LIKE_A_FILE.search(camera):
         from realtime.webcam import Webcam
 
         return Webcam(camera, size=size, fps=fps)
     from realtime.videofile import VideoFile
 
     return VideoFile(path, pace=pace)
+
+
+def _mode(path: Path) -> int:
+    """What there is at a path, as ``st_mode``; 0 for nothing. Raises SourceMissing where that cannot be said."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise SourceMissing(
+            f"{path} cannot be opened: {error.strerror}", cure="check the path and its permissions"
+        ) from None
 
 
 def _auto(size: tuple[int, int] | None, fps: float | None) -> Source:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 FINISH_S = 60.0
 """A run that ended by itself may take this long to finish its recordings."""
+ENCODE_S = 8.0
+"""A run that was told to stop has stopped in two seconds, but what is being encoded may take this much longer: until it
+is, nothing of a recording may play. A second signal cuts that short."""
 TICK_S = 0.1
 STARTED_NS = time.monotonic_ns()
 """When the program started, or nearly: what start-up time counts from."""
@@ -65,11 +68,20 @@ def _open_streams() -> None:
     Native libraries chatter on file descriptor 2, which ``realtime.nativelog`` holds back while they load; the lines
     of ours go around that, because the process may end meanwhile.
     """
-    with contextlib.suppress(OSError, AttributeError):  # standard error may be closed, or none at all
-        sys.stderr = os.fdopen(os.dup(2), "w", 1, sys.stderr.encoding)
+    _occupy()
+    with contextlib.suppress(OSError):  # a program without a console on Windows has none at all
+        sys.stderr = os.fdopen(os.dup(2), "w", 1, getattr(sys.stderr, "encoding", None))
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - stands in for one that was closed
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _occupy() -> None:
+    """Open standard streams that were closed: the next file would get their number, and what is printed natively."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def exit_code(error: BaseException | None) -> int:
@@ -189,6 +201,7 @@ def run(config: Config) -> int:
 
     A thread that hangs, in a camera's driver for one, may still be there when it returns.
     """
+    _check_folder()
     if config.report is not None:
         report.check(config.report)
     sys.setswitchinterval(SWITCH_S)
@@ -226,6 +239,14 @@ def run(config: Config) -> int:
     return _conclude(config, ending, opened, display)
 
 
+def _check_folder() -> None:
+    """Raise UsageError in a working directory that was deleted, where libraries cannot even be imported."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise UsageError("the folder this was started in is gone", cure="cd into another one") from None
+
+
 def _ended(interrupts: Interrupts, ending: Ending) -> bool:
     """Whether the run is over, by a signal for one."""
     if interrupts.count:
@@ -241,17 +262,48 @@ def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with
     display.begin(run.total)
     opened.start()
     running = False
-    while not _ended(interrupts, run.ending):
-        run.ending.over.wait(TICK_S)
-        if run.ledger.frames and not running:
-            running = True
-            display.say(f"after {(run.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
-        display.update(run, media.aside() if media is not None else "")
-    deadline = time.monotonic() + FINISH_S
-    if run.ending.complete:
-        while not interrupts.count and time.monotonic() < deadline and not run.finished(TICK_S):
-            pass
-    opened.close()
+    try:
+        while not _ended(interrupts, run.ending):
+            run.ending.over.wait(TICK_S)
+            if run.ledger.frames and not running:
+                running = True
+                display.say(f"after {(run.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
+            display.update(run, media.aside() if media is not None else "")
+    finally:
+        deadline = time.monotonic() + FINISH_S
+        if run.ending.complete:
+            while not interrupts.count and time.monotonic() < deadline and not run.finished(TICK_S):
+                pass
+        opened.close()
+        if interrupts.count:
+            deadline = min(deadline, time.monotonic() + ENCODE_S)
+        _finish_recordings(run, display, interrupts, deadline)
+
+
+def _finish_recordings(run: Running, display: Display, interrupts: Interrupts, deadline: float) -> None:
+    """Wait for recordings that are still being written: until then nothing of them may play."""
+    signals = interrupts.count
+    if unfinished(run):
+        display.say(f"finishing the recording; Ctrl-C {'again ' if signals else ''}leaves it as it is")
+    while unfinished(run) and interrupts.count == signals and time.monotonic() < deadline:
+        time.sleep(TICK_S)
+
+
+def unfinished(run: Running) -> list[SinkLost]:
+    """An error for each recording of a closed run that is still being written."""
+    writing = [each.sink for each in run.deliveries if each.is_alive()]
+    if not writing:
+        return []
+    from realtime.recording import Recording
+
+    return [
+        SinkLost(
+            f"the recording was not finished: {sink.partial} is what there is of it, and may not play",
+            cure="choose a smaller --size where encoding takes this long",
+        )
+        for sink in writing
+        if isinstance(sink, Recording)
+    ]
 
 
 def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Display) -> int:
@@ -264,8 +316,9 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
         run, media = opened.run, opened.media
         for note in run.notes:
             display.say(note)
-        display.say(summary(run), "done" if ending.error is None else "stopped")
         errors += [each.error for each in run.deliveries if each.error is not None and each.error not in errors]
+        errors += unfinished(run)
+        display.say(summary(run), "done" if ending.error is None else "stopped")
         code = code or exit_code(errors[0] if errors else None)
     if config.report is not None:
         try:
@@ -274,11 +327,16 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
             errors.append(SinkLost(f"--report: {config.report} cannot be written: {failure.strerror}"))
             code = code or 1
     for error in errors:
+        _complain(error)
+    return code
+
+
+def _complain(error: BaseException) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
         if isinstance(error, ReenactError):
             print(tell(error), file=sys.stderr)
         else:
             traceback.print_exception(error, file=sys.stderr)
-    return code
 
 
 def _leave(code: int) -> None:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from engines.errors import ConfigError, UsageError
 from engines.generator import GENERATORS, REGIONS_OF
+from realtime import paths
+from realtime.sinks import AUTO_RECORDING
 from realtime.webrtc.settings import IceServer
 
 MAX_GAIN = 4.0
@@ -25,6 +27,7 @@ DEFAULT_ADDRESS = ("127.0.0.1", 8080)
 _SMALLEST, _LARGEST = 64, 4096
 _SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?", re.DOTALL)
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
+_ICE_SERVER = {"url": str, "username": str, "credential": str, "secret": str, "lifetime_s": int}
 _LIVE_CAMERA = re.compile(r"auto|\d+|/dev/(video\d+|v4l/.+)|webrtc")
 """What is known to be live before it is opened; what has a camera's name shows only then."""
 
@@ -48,23 +51,23 @@ def _several(value: object) -> tuple[object, ...]:
 
 
 def _path(value: object) -> Path:
-    if not isinstance(value, str | Path) or not str(value):
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError("not a path")
-    return Path(value).expanduser()
+    return paths.given(value)
 
 
 def _camera(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return str(value)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("not a camera")
-    return value
+    return str(paths.given(value)) if value.startswith("~") else value
 
 
 def _sink(value: object) -> str:
-    if not isinstance(value, str) or not _SINK.fullmatch(value):
+    if not isinstance(value, str) or not _SINK.fullmatch(value) or "\0" in value:
         raise ValueError("not a sink")
-    if value.startswith("file:") and Path(value[5:]).name in ("", ".."):
+    if value.startswith("file:") and paths.given(value[5:]).name in ("", ".."):
         raise ValueError("not a file")
     if value.startswith("webrtc:"):
         address(value)
@@ -89,8 +92,10 @@ def _ice_server(value: object) -> IceServer:
         if len(rest) not in (0, 2):
             raise ValueError("not URL or URL,USER,PASSWORD")
         value = dict(zip(("url", "username", "credential"), (url, *rest), strict=False))
-    if not isinstance(value, dict) or not value.keys() <= {"url", "username", "credential", "secret", "lifetime_s"}:
+    if not isinstance(value, dict) or any(type(each) is not _ICE_SERVER.get(key) for key, each in value.items()):
         raise ValueError("not an ICE server")
+    if value.get("lifetime_s", 1) < 1:
+        raise ValueError("credentials that are never good")
     try:
         return IceServer(**value)
     except (TypeError, UsageError) as error:
@@ -163,7 +168,9 @@ class Config(BaseModel):
         default="none",
         description="none, eyes, lips or both: what shuts all the way when the driver's does, with liveportrait",
     )
-    gain: float = Field(default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the motion, from 0 to {MAX_GAIN:g}")
+    gain: float = Field(
+        default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the expression, from 0 to {MAX_GAIN:g}"
+    )
     mouth: Literal["driver", "painted"] = Field(
         default="driver",
         description="inside of an open mouth: driver (their own) or painted (nothing from the camera)",
@@ -221,6 +228,7 @@ def load(options: Mapping[str, object], path: Path | None = None) -> Config:
     except ValidationError as error:
         raise _invalid(error, given, path) from None
     _check_together(config)
+    _check_files(config, path)
     return _with_token(config)
 
 
@@ -231,7 +239,7 @@ def _with_token(config: Config) -> Config:
     token = config.token
     if config.token_file is not None:
         try:
-            token = config.token_file.read_text("utf-8").strip()
+            token = config.token_file.read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(
@@ -246,7 +254,7 @@ def _with_token(config: Config) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"--config: there is no file {path}", cure="give the path of a TOML file") from None
     except OSError as error:
@@ -305,10 +313,19 @@ def _check_together(config: Config) -> None:
     addresses = [spec for spec in config.sink if spec.startswith("webrtc")]
     if len(addresses) > 1:
         raise ConfigError(f"--sink: found {' and '.join(addresses)}", cure="serve the page at one address")
-    read = {Path(config.camera).resolve(), *(path.resolve() for path in config.portrait)}
-    written = [Path(spec[5:]).expanduser().resolve() for spec in config.sink if spec.startswith("file:")]
+
+
+def _check_files(config: Config, path: Path | None) -> None:
+    """Refuse to write over anything that is read, the TOML file at ``path`` included, or over anything twice."""
+    weights = paths.given(config.weights) if config.weights else None
+    inputs = (Path(config.camera), *config.portrait, path, config.model, config.token_file, weights)
+    outputs = [paths.given(spec[5:]) for spec in config.sink if spec.startswith("file:")]
+    if config.pace == "max":
+        outputs += [AUTO_RECORDING for spec in config.sink if spec == "auto"]
     if config.report:
-        written.append(config.report.resolve())
-    for i, path in enumerate(written):
-        if path in read or path in written[:i]:
-            raise ConfigError(f"{path} would be overwritten: it is given twice", cure="write to a file of another name")
+        outputs.append(config.report)
+    taken = {paths.real(each) for each in inputs if each}
+    for each in map(paths.real, outputs):
+        if each in taken:
+            raise ConfigError(f"{each} would be overwritten: it is given twice", cure="write to a file of another name")
+        taken.add(each)

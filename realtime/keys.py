@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -59,7 +60,8 @@ class Keys:
             import termios
 
             saved, self._saved = self._saved, None
-            termios.tcsetattr(self._fd, termios.TCSANOW, saved)  # type: ignore[arg-type]
+            with contextlib.suppress(termios.error):  # the terminal may have gone
+                termios.tcsetattr(self._fd, termios.TCSANOW, saved)  # type: ignore[arg-type]
 
     def _quieten(self, fd: int) -> None:
         """No line buffering and no echo."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import av
 
 from engines.errors import SinkLost, SinkMissing, UsageError
+from realtime import paths
 from realtime.frames import PixelFormat
 from realtime.soundtrack import Soundtrack
 
@@ -61,7 +62,7 @@ class Recording:
         create: Callable[[Path], FragmentFile] | None = None,
     ) -> None:
         _check(path, size)
-        self._path = path
+        self._path = path = paths.real(path) if path.is_symlink() else path
         self._period = max(1, round(_TICKS / fps))
         self._notes = list(notes)
         self._file = _create(path, create or FragmentFile)
@@ -84,6 +85,11 @@ class Recording:
     def notes(self) -> tuple[str, ...]:
         """What the person should know; may grow while it records."""
         return (*self._notes, *(self._sound.notes if self._sound else ()))
+
+    @property
+    def partial(self) -> Path:
+        """Where it is written until it is closed."""
+        return self._file.path
 
     def send(self, frame: Frame) -> None:
         """Append an I420 frame. Raises SinkLost when the file cannot grow; what it holds stays playable."""
@@ -305,16 +311,23 @@ def _playable_bytes(path: Path) -> int:
 
 def _check(path: Path, size: tuple[int, int]) -> None:
     if path.suffix.lower() != ".mp4":
-        found = f"{path} does not end in .mp4"
-        raise UsageError(f"{found}, and recordings are MP4 files", cure=f"--sink file:{path.with_suffix('.mp4')}")
+        hidden = path.name.lower() == ".mp4"  # nothing but an ending is taken for a name
+        found = f"{path} is no more than an ending" if hidden else f"{path} does not end in .mp4"
+        named = path.with_name("out.mp4") if hidden else path.with_suffix(".mp4")
+        raise UsageError(f"{found}, and recordings are MP4 files", cure=f"--sink file:{named}")
     if size[0] % 2 or size[1] % 2:
         raise UsageError(
             f"a recording cannot be {size[0]}x{size[1]}, expected even sizes", cure="choose another --size"
         )
-    if path.is_dir():
-        raise SinkMissing(f"{path} is a folder, expected a file to record to", cure="give another name")
-    if not path.parent.is_dir():
-        raise SinkMissing(f"there is no folder {path.parent} to record into", cure=f"mkdir -p {path.parent}")
+    try:
+        if path.is_dir():
+            raise SinkMissing(f"{path} is a folder, expected a file to record to", cure="give another name")
+        if not path.parent.is_dir():
+            raise SinkMissing(f"there is no folder {path.parent} to record into", cure=f"mkdir -p {path.parent}")
+        if path.exists() and not path.is_file():
+            raise SinkMissing(f"{path} is a pipe or a device, expected a file to record to", cure="give another name")
+    except OSError as error:
+        raise _not_writable(path, error) from None
 
 
 def _create(path: Path, create: Callable[[Path], FragmentFile]) -> FragmentFile:
@@ -325,8 +338,11 @@ def _create(path: Path, create: Callable[[Path], FragmentFile]) -> FragmentFile:
         except FileExistsError:
             continue
         except OSError as error:
-            raise SinkMissing(
-                f"{path} cannot be written: {error.strerror}",
-                cure="record into a folder of your own, where there is room",
-            ) from None
+            raise _not_writable(path, error) from None
     raise SinkMissing(f"{path.parent} is full of unfinished recordings", cure=f"remove {path.stem}.partial-*.mp4")
+
+
+def _not_writable(path: Path, error: OSError) -> SinkMissing:
+    return SinkMissing(
+        f"{path} cannot be written: {error.strerror}", cure="record into a folder of your own, where there is room"
+    )

@@ -7,12 +7,15 @@ import importlib.metadata
 import json
 import os
 import platform
+import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConfigError
 from engines.wholefile import whole
+from realtime import paths
 from realtime.config import Config
 from realtime.latency import Durations, Ledger
 
@@ -26,13 +29,12 @@ _PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam
 def check(path: Path) -> None:
     """Make sure, before a run begins, that its report can be written. Raises ConfigError."""
     cure = "give --report a file in a folder that exists and may be written"
-    if path.is_dir():
-        raise ConfigError(f"--report: {path} is a folder, expected a file", cure=cure)
     try:
-        if path.exists() and not path.is_file():
-            return
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        if path.is_dir():
+            raise ConfigError(f"--report: {path} is a folder, expected a file", cure=cure)
+        if not _written_into(path):
+            with tempfile.TemporaryFile(dir=paths.real(path).parent):
+                pass
     except OSError as error:
         raise ConfigError(f"--report: {path} cannot be written: {error.strerror}", cure=cure) from None
 
@@ -78,14 +80,30 @@ def machine() -> dict[str, Any]:
 
 
 def write(path: Path, figures: dict[str, Any]) -> None:
-    """Write the figures; an older report gives way to a whole one only. Raises OSError."""
+    """Write the figures; an older report gives way to a whole one only, where a link leads to. Raises OSError."""
     text = json.dumps(figures, indent=2) + "\n"
-    if path.exists() and not path.is_file():
-        path.write_text(text, "utf-8")  # a pipe or a device is written to, not replaced
+    if _written_into(path):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
         return
-    with whole(path) as partial:
+    with whole(paths.real(path)) as partial:
         partial.write_text(text, "utf-8")
         partial.chmod(0o644)
+
+
+def _written_into(path: Path) -> bool:
+    """Whether what is there is not replaced: a pipe, a device, or where our own output goes, as with /dev/stdout."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(there.st_mode) or any(os.path.samestat(there, own) for own in _own_output())
+
+
+def _own_output() -> Iterator[os.stat_result]:
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            yield os.fstat(number)
 
 
 def _processor() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engines.errors import UsageError
+from realtime import paths
 from realtime.frames import PixelFormat
 
 if TYPE_CHECKING:
@@ -75,5 +76,5 @@ def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path 
     if kind == "file" and detail:
         from realtime.recording import Recording
 
-        return Recording(Path(detail).expanduser(), size=size, fps=fps, sound_from=sound_from)
+        return Recording(paths.given(detail), size=size, fps=fps, sound_from=sound_from)
     raise UsageError(f"there is no sink {spec!r}", cure=f"--sink takes {_SPECS}")

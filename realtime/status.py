@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from engines.errors import ReenactError
 from realtime.commands import KEYS
@@ -36,10 +36,10 @@ def line(run: Running, aside: str = "") -> str:
     dropped = ", ".join(f"{place} {count}" for place, count in run.dropped.items() if count)
     face = "camera lost" if run.lost else f"face {'found' if crew.animator.face_found else 'lost'}"
     noise = " | random weights: the picture is noise" if ", random:" in crew.animator.generator.name else ""
-    held = " | slate" if crew.animator.slated else " | frozen" if crew.animator.frozen else ""
+    held = "slate | " if crew.animator.slated else "frozen | " if crew.animator.frozen else ""
     return (
-        f"{ledger.fps_now:4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
-        f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{held}{noise}{end}"
+        f"{held}{ledger.fps_now:4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
+        f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{noise}{end}"
     )
 
 
@@ -63,12 +63,49 @@ def tell(error: ReenactError) -> str:
     return f"reenact: {text}; {error.cure}" if error.cure else f"reenact: {text}"
 
 
+class _Lasting:
+    """Standard output that a run can do without: once a write fails, as on a full disk, nothing more is tried.
+
+    That is said on standard error; a closed pipe is given up quietly. All else is the stream's own.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write it, or lose it."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """As of any file."""
+        self._try(self._stream.flush)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if self._lost:
+            return
+        try:
+            action()
+        except (OSError, ValueError) as error:
+            self._lost = True
+            with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                text = f"reenact: standard output fails ({error.strerror}); the run goes on without it"
+                with contextlib.suppress(OSError, ValueError):
+                    print(text, file=sys.stderr)
+
+
 class Display:
     """Lines of text, and under them one that changes: a status when live, a progress bar through a file.
 
     In a terminal that line stands in one place; elsewhere it is printed every five seconds. With ``quiet`` there is
-    neither. Any thread may call ``say``; the rest belongs to the main thread. Output that nobody reads any more
-    (a closed pipe) is given up quietly.
+    neither. Any thread may call ``say``; the rest belongs to the main thread. Where standard output fails, nothing more
+    is said.
     """
 
     def __init__(self, *, quiet: bool, lossless: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,26 +118,22 @@ class Display:
         self._progress: Progress | None = None
         self._last = clock()
         self._task: TaskID
+        self._output = cast("TextIO", _Lasting(sys.stdout))
         if not quiet and sys.stdout.isatty():
             from rich.console import Console
 
-            self._console = Console(highlight=False, markup=False, soft_wrap=True)
+            self._console = Console(file=self._output, highlight=False, markup=False, soft_wrap=True)
 
     def say(self, text: str, label: str = "") -> None:
         """Print a line, with a label in front where one is given."""
         if self._quiet:
             return
         text = f"{label:<10}{text}" if label else text
-        try:
-            with self._lock:
-                if self._console is not None:
-                    self._console.print(text)
-                else:
-                    print(text, flush=True)
-        except (BrokenPipeError, ValueError):
-            self._quiet = True
-            with contextlib.suppress(OSError):  # or the interpreter complains when it flushes at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with self._lock:
+            if self._console is not None:
+                self._console.print(text)
+            else:
+                print(text, file=self._output, flush=True)
 
     def keys(self) -> None:
         """Say which keys do what."""

@@ -110,6 +110,14 @@ class Wardrobe:
             kept = old._kept.get(place)
             self._loaders.append(old._loaders[place] if kept is None else partial(_same, kept.original))
 
+    def load(self) -> None:
+        """Read and judge every portrait, in order, so that one that cannot be used is known before the first picture.
+
+        Raises what goes wrong.
+        """
+        for place in range(len(self)):
+            self._loaders[place] = partial(_same, self._load(place))
+
     def prepare_first(self, motion: MotionTransfer) -> None:
         """Prepare the first portrait and rehearse with it. Raises what goes wrong.
 

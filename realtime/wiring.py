@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
 """Of a viewer's video, in bits a second; the most is the person's choice."""
+_NETWORKS = ("backend", "device", "compile", "weights")
+"""Options about networks."""
 FPS = 30.0
 """Where neither the person nor the source says."""
 PAGE_STOP_S = 0.75
@@ -120,6 +122,7 @@ def _open_daemon(
     if lossless and source.live:
         raise no_file(config)
     _introduce(source, "source", say)
+    _tell_what_is_idle(config, source, say)
     fps = config.fps if config.fps and not lossless else source.fps or FPS
     outgoing = _open_sinks(config, fps, media, say, stack)
     return Daemon(
@@ -136,6 +139,17 @@ def _open_daemon(
         relay_code=config.relay_code,
         settled=gc.freeze,  # a full collection of what start-up has built, which stays for good, takes 70 ms
     )
+
+
+def _tell_what_is_idle(config: Config, source: Source, say: Say) -> None:
+    """Say which options mean nothing to what was chosen."""
+    from realtime.videofile import VideoFile
+
+    if config.fps not in (None, source.fps) and isinstance(source, VideoFile):
+        say(f"a file is read at its own {source.fps:g} fps, whatever --fps says", "")
+    idle = [f"--{key}" for key in _NETWORKS if getattr(config, key) != Config.model_fields[key].default]
+    if idle and config.generator == "mesh":
+        say(f"{' and '.join(idle)}: for other generators only, as the mesh runs no networks", "")
 
 
 def _open_lobby(config: Config, media: Media | None, ending: Ending, say: Say, stack: ExitStack) -> Lobby:

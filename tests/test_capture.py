@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -291,7 +292,23 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
     with pytest.raises(SourceMissing, match="folder"):
         open_file(tmp_path)
     with pytest.raises(SourceMissing, match="address"):
-        open_source("https://example.org/a.mp4", size=None, fps=None, pace="max")
+        open_source(f"https://example.org/a.mp4?key={'k' * 300}", size=None, fps=None, pace="max")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names and links of another kind")
+def test_paths_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "ring").symlink_to("ring")
+    for name in ("ring", "n" * 300):
+        with pytest.raises(SourceMissing, match="cannot be opened"):
+            open_file(tmp_path / name)
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no files under /dev")
+def test_a_file_under_dev_is_no_camera() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        clips.write_video(Path(folder) / "clip.mp4", [clips.grey(i, SIZE) for i in range(3)])
+        source = open_file(Path(folder) / "clip.mp4")
+        assert len(list(remaining(source))) == 3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in the file system")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -96,6 +97,8 @@ def test_no_secret_is_printed_or_reported() -> None:
         {"ice_server": ["http://hush-hush"]},
         {"ice_server": ["turn:x,hush-hush"]},
         {"ice_server": [{"url": "turn:x", "secrt": "hush-hush"}]},
+        {"ice_server": [{"url": "turn:x", "secret": "hush-hush", "lifetime_s": "a"}]},
+        {"ice_server": [{"url": "turn:x", "secret": "hush-hush", "lifetime_s": 0}]},
     ):
         with pytest.raises(ConfigError) as caught:
             load(bad)
@@ -133,6 +136,9 @@ def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
         ("camera", ""),
         ("camera", -1),
         ("camera", True),
+        ("camera", "a\0b"),
+        ("portrait", ["a\0b"]),
+        ("sink", ["file:a\0b.mp4"]),
         ("generator", "magic"),
         ("sink", ["vircam"]),
         ("sink", ["webrtc:here"]),
@@ -283,11 +289,76 @@ def test_the_highest_pace_with_the_performer_needs_an_end() -> None:
         {"sink": ["file:out.mp4", "file:./out.mp4"]},
         {"camera": "in.mp4", "report": "in.mp4"},
         {"sink": ["file:out.json"], "report": "out.json"},
+        {"camera": "reenact.mp4", "pace": "max"},
+        {"camera": "performer", "pace": "max", "frames": 1, "sink": ["auto", "file:reenact.mp4"]},
+        {"model": "a.task", "report": "a.task"},
+        {"weights": "a.pth", "report": "./a.pth"},
+        {"token_file": "token", "report": "token"},
     ],
 )
 def test_nothing_that_is_read_is_written_over(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="would be overwritten"):
         load(options)
+
+
+def test_the_file_of_options_is_not_written_over(tmp_path: Path) -> None:
+    path = toml(tmp_path, 'report = "reenact.toml"')
+    with pytest.raises(ConfigError, match="would be overwritten"):
+        load({"report": str(path)}, path)
+
+
+def test_what_a_link_leads_to_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").symlink_to(tmp_path / "in.mp4")
+    with pytest.raises(ConfigError, match="would be overwritten"):
+        load({"camera": str(tmp_path / "in.mp4"), "sink": [f"file:{tmp_path / 'out.mp4'}"]})
+
+
+def test_live_nothing_is_recorded_that_was_not_asked_for() -> None:
+    assert load({"camera": "reenact.mp4"}).sink == ("auto",)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no links and no such folders")
+def test_paths_that_lead_nowhere_are_left_to_whoever_opens_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ring").symlink_to("ring")
+    assert load({"camera": str(tmp_path / "ring")}).camera == str(tmp_path / "ring")
+    deleted = tmp_path / "deleted"
+    deleted.mkdir()
+    monkeypatch.chdir(deleted)
+    deleted.rmdir()
+    with pytest.raises(ConfigError, match="would be overwritten"):
+        load({"camera": "in.mp4", "sink": ["file:in.mp4"]})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("portrait", ["~nobody-at-all/x.jpg"]),
+        ("sink", ["file:~nobody-at-all/x.jpg"]),
+        ("camera", "~nobody-at-all/x.jpg"),
+        ("weights", "~nobody-at-all/x.jpg"),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="any name may have a home folder there")
+def test_a_home_folder_of_nobody(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match="no home folder ~nobody-at-all"):
+        load({key: value})
+
+
+def test_the_home_folder_is_written_out_wherever_a_path_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    config = load({"camera": "~/in.mp4", "portrait": ["~/a.png"]})
+    assert (Path(config.camera), config.portrait) == (tmp_path / "in.mp4", (tmp_path / "a.png",))
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "windows.toml"
+    path.write_text("gain = 2.0", "utf-8-sig")
+    assert load({}, path).gain == 2
 
 
 KEYS = st.sampled_from(sorted(Config.model_fields))

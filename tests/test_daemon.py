@@ -314,14 +314,21 @@ def test_a_generator_that_hands_back_the_driving_picture_is_stopped() -> None:
     assert not sink.shows(CAMERA)
 
 
-def test_a_portrait_that_cannot_be_had_ends_the_run() -> None:
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_a_portrait_that_cannot_be_used_ends_the_run_before_the_first_picture(good: int, lossless: bool) -> None:
     def load() -> PortraitPicture:
         raise ValueError("bad portrait")
 
-    sink = FakeSink()
-    with running(FakeSource(), [sink], loaders=[load]) as run:
+    source, sink, generator = FakeSource(), FakeSink(), FakeGenerator()
+    source.feed(3)
+    loaders = [*[portrait] * good, load]
+    with running(source, [sink], generator=generator, loaders=loaders, lossless=lossless) as run:
         run.over()
-    assert str(run.ending.error) == "bad portrait"
+        assert str(run.ending.error) == "bad portrait"
+        assert not run.daemon.ledger.frames
+    assert not generator.driven
+    assert generator.closed
     assert not sink.shows(CAMERA)
 
 
@@ -505,12 +512,13 @@ def test_freeze_and_slate() -> None:
 def test_portraits_are_switched_when_they_are_ready() -> None:
     let_go = threading.Event()
 
-    def second() -> PortraitPicture:
-        let_go.wait(5)
-        return portrait("two")
+    class Slow(FakeGenerator):
+        def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+            assert name == "one" or let_go.wait(5)
+            return super().prepare(name, image, face)
 
-    source, sink, generator = FakeSource(), FakeSink(), FakeGenerator()
-    with running(source, [sink], generator=generator, loaders=[portrait, second]) as run:
+    source, sink, generator = FakeSource(), FakeSink(), Slow()
+    with running(source, [sink], generator=generator, loaders=[portrait, lambda: portrait("two")]) as run:
         source.feed(1)
         sink.wait_for(is_generated)
         command(run, source, "next", 1)

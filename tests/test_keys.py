@@ -125,3 +125,16 @@ def test_commands_wait_in_order_and_not_without_end() -> None:
 def test_an_unknown_command_is_refused() -> None:
     with pytest.raises(UsageError, match="the command 'dance', expected one of"):
         Commands().post("dance")
+
+
+def test_a_terminal_that_is_gone_is_not_given_back() -> None:
+    import pty
+
+    terminal, theirs = pty.openpty()
+    try:
+        keys = Keys(lambda _: None, theirs)
+        keys._quieten(theirs)
+        os.close(terminal)
+        keys.restore()
+    finally:
+        os.close(theirs)

@@ -211,6 +211,17 @@ def test_a_disk_that_is_full_at_the_end(tmp_path: Path) -> None:
     assert len(clips.times_in(tmp_path / "out.partial.mp4")) >= 60
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder that is in use")
+def test_a_folder_that_goes_away_takes_the_recording_along(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    sink = Recording(tmp_path / "folder" / "out.mp4", size=SIZE, fps=30)
+    send_all(sink, greys(3))
+    sink.partial.unlink()
+    (tmp_path / "folder").rmdir()
+    with pytest.raises(SinkLost, match="where it was recorded, is not there any more"):
+        sink.close()
+
+
 def test_a_disk_without_any_room_keeps_nothing(tmp_path: Path) -> None:
     class NoRoom(SmallDisk):
         ROOM = 100
@@ -311,7 +322,30 @@ def test_paths_that_cannot_be_recorded_to(tmp_path: Path) -> None:
         Recording(tmp_path / "dir.mp4", size=SIZE, fps=30)
     with pytest.raises(SinkMissing, match="cannot be written"):
         Recording(tmp_path / f"{'n' * 250}.mp4", size=SIZE, fps=30)
+    with pytest.raises(SinkMissing, match="cannot be written"):
+        Recording(tmp_path / f"{'n' * 300}.mp4", size=SIZE, fps=30)
+    with pytest.raises(UsageError, match="no more than an ending") as cured:
+        Recording(tmp_path / ".mp4", size=SIZE, fps=30)
+    assert cured.value.cure == f"--sink file:{tmp_path / 'out.mp4'}"
     assert os.listdir(tmp_path) == ["dir.mp4"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_no_place_for_a_recording(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(SinkMissing, match="is a pipe or a device"):
+        Recording(tmp_path / "pipe.mp4", size=SIZE, fps=30)
+
+
+def test_a_link_leads_to_the_file_that_is_recorded_to(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    link = tmp_path / "link.mp4"
+    link.symlink_to(tmp_path / "kept" / "out.mp4")
+    sink = Recording(link, size=SIZE, fps=30)
+    send_all(sink, greys(3))
+    sink.close()
+    assert link.is_symlink()
+    assert os.listdir(tmp_path / "kept") == ["out.mp4"]
 
 
 # Sound

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,55 @@ def test_a_device_is_written_to_and_not_replaced() -> None:
     report.check(Path("/dev/null"))
     report.write(Path("/dev/null"), {})
     assert not Path("/dev/null").is_file()
+
+
+def test_a_link_leads_to_the_file_that_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "kept" / "report.json")
+    report.check(link)
+    for frames in (1, 2):
+        report.write(link, {"frames": frames})
+        assert link.is_symlink()
+        assert json.loads((tmp_path / "kept" / "report.json").read_text()) == {"frames": frames}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        report.check(path)
+        report.write(path, {"frames": 1})
+        assert json.loads(os.read(reader, 1000)) == {"frames": 1}
+    finally:
+        os.close(reader)
+
+
+INTO_ITS_OWN_OUTPUT = """
+import sys
+from pathlib import Path
+from realtime import report
+print("said before", flush=True)
+report.check(Path(sys.argv[1]))
+report.write(Path(sys.argv[1]), {"frames": 1})
+"""
+
+
+def test_what_our_own_output_goes_to_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "said.txt"
+    with open(path, "w") as said:
+        subprocess.run([sys.executable, "-c", INTO_ITS_OWN_OUTPUT, str(path)], stdout=said, timeout=60, check=True)
+    first, _, rest = path.read_text().partition("\n")
+    assert first == "said before"
+    assert json.loads(rest) == {"frames": 1}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names and links of another kind")
+@pytest.mark.parametrize("name", ["ring", "n" * 300, "file/report.json"])
+def test_a_path_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    (tmp_path / "ring").symlink_to("ring")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"--report: .* cannot be written"):
+        report.check(tmp_path / name)

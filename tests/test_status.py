@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import sys
 
@@ -33,6 +34,11 @@ def test_status_and_summary(capsys: pytest.CaptureFixture[str]) -> None:
         text = line(run.daemon)
         assert "fps | age p50 " in text
         assert "dropped none | face found | one, gain 1" in text
+        assert run.daemon.crew is not None
+        for held in ("frozen", "slated"):
+            setattr(run.daemon.crew.animator, held, True)
+        assert line(run.daemon) == f"slate | {text}", "first, where a narrow terminal does not cut it off"
+        run.daemon.crew.animator.frozen = run.daemon.crew.animator.slated = False
         display.update(run.daemon)
         assert capsys.readouterr().out == "", "not before its time"
         now[0] = EVERY_S
@@ -55,20 +61,55 @@ def test_labels_stand_in_a_column(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "source    a file\n"
 
 
-class Closed(io.StringIO):
-    """A pipe whose reader has gone."""
+class Broken(io.StringIO):
+    """A stream that fails: a pipe whose reader has gone, a full disk, a terminal that is no more."""
 
-    tried = 0
+    def __init__(self, error: Exception, *, terminal: bool) -> None:
+        super().__init__()
+        self.error = error
+        self.terminal = terminal
+        self.tried = 0
+
+    def isatty(self) -> bool:
+        return self.terminal
 
     def write(self, text: str) -> int:
+        del text
         self.tried += 1
-        raise BrokenPipeError(text)
+        raise self.error
 
 
-def test_a_reader_that_goes_away_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    display = Display(quiet=False, lossless=False)
-    closed = Closed()
-    monkeypatch.setattr(sys, "stdout", closed)
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ""),
+        (ValueError("I/O operation on closed file"), ""),
+        (
+            OSError(errno.ENOSPC, "No space left"),
+            "reenact: standard output fails (No space left); the run goes on without it\n",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error"),
+            "reenact: standard output fails (Input/output error); the run goes on without it\n",
+        ),
+    ],
+)
+def test_output_that_fails_ends_nothing(
+    error: Exception,
+    told: str,
+    terminal: bool,
+    lossless: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken = Broken(error, terminal=terminal)
+    monkeypatch.setattr(sys, "stdout", broken)
+    display = Display(quiet=False, lossless=lossless)
+    display.begin(10)
     display.say("nobody reads this")
     display.say("nor this")
-    assert closed.tried > 0
+    display.end()
+    assert broken.tried == 1
+    assert capsys.readouterr().err == told

@@ -206,6 +206,7 @@ def test_absent_weights_name_files_place_and_command(own_cache: Path) -> None:
     ("family", "weights", "words"),
     [
         ("nobody", None, "no network family"),
+        ("fomm", "n" * 300, "cannot be read"),
         ("fomm", "random:x", "not a whole number"),
         ("fomm", "random:", "not a whole number"),
         ("fomm", "random:-1", "not a whole number"),

@@ -55,6 +55,24 @@ def test_what_is_opened_is_introduced(clip: Path) -> None:
     assert [delivery.label for delivery in daemon.deliveries] == ["null", "null"]
 
 
+def test_options_that_mean_nothing_are_told(clip: Path) -> None:
+    options = {"camera": str(clip), "sink": ["null"]}
+    _, said = opened(**options, fps=12.0, backend="onnx", device="cpu")
+    notes = [text for label, text in said if not label]
+    assert notes == [
+        "a file is read at its own 30 fps, whatever --fps says",
+        "--backend and --device: for other generators only, as the mesh runs no networks",
+    ]
+    for fitting in (
+        {},
+        {"fps": 30.0},
+        {"generator": "liveportrait", "device": "cpu"},
+        {"camera": "performer", "fps": 5.0},
+    ):
+        _, said = opened(**options | fitting)
+        assert [text for label, text in said if not label] == []
+
+
 def test_at_the_highest_pace_auto_records_all_of_it(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,16 @@ def test_wrong_use(options: list[str], line: str, tmp_path: Path) -> None:
     assert line in said
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder that is in use")
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    code = "import os, subprocess, sys; os.rmdir(os.getcwd()); sys.exit(subprocess.call(sys.argv[1:]))"
+    command = [sys.executable, str(ROOT / "run.py"), "--camera", "performer", "--sink", "null"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended(done) == (2, "reenact: the folder this was started in is gone; cd into another one\n")
+
+
 def ended(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
     """The exit code and the one line that is all it said on standard error."""
     assert done.stderr.startswith("reenact: ")
@@ -164,6 +174,57 @@ def test_live_it_says_what_it_does_and_ends_with_the_file(clip: Path, tmp_path: 
 def test_quiet_says_nothing(clip: Path, tmp_path: Path) -> None:
     done = run("--camera", str(clip), "--sink", "null", "--quiet", *SMALL, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_fails_loses_no_recording(clip: Path, tmp_path: Path) -> None:
+    options = ["--camera", str(clip), "--sink", "file:out.mp4", "--report", "report.json", *SMALL]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), *options],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert ended(done) == (0, "reenact: standard output fails (No space left on device); the run goes on without it\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "report.json"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes streams as a POSIX shell does")
+def test_streams_that_are_closed(tmp_path: Path) -> None:
+    command = f"exec '{sys.executable}' '{ROOT / 'run.py'}' --camera none.mp4 --sink null"
+    for closed in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        assert (
+            subprocess.run(["sh", "-c", f"{command} {closed}"], cwd=tmp_path, timeout=60, check=False).returncode == 1
+        )
+    done = subprocess.run(
+        ["sh", "-c", f"{command} >&-"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert ended(done) == (1, "reenact: there is no file none.mp4; check the path\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
+def test_an_interrupt_while_it_is_loaded_ends_it_quietly(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "realtime.config":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+import runpy
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+    command = [sys.executable, "-c", code, str(ROOT / "run.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_options_come_from_a_file_too(clip: Path, tmp_path: Path) -> None:

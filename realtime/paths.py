@@ -1,0 +1,28 @@
+"""Paths as people give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engines.errors import ConfigError
+
+
+def given(text: str | Path) -> Path:
+    """The path that is meant, its ``~`` written out. Raises ConfigError where nobody has such a home folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(
+            f"{text}: there is no home folder {Path(text).parts[0]}", cure="write the path out, from / on"
+        ) from None
+
+
+def real(path: Path) -> Path:
+    """The file that a path leads to, links followed; the path itself where that cannot be said.
+
+    That is so for links that go round in a ring, and in a working directory that was deleted.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path

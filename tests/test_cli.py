@@ -1,0 +1,121 @@
+"""What the command line makes sure of, however a run goes; tests/e2e/test_cli.py starts the program itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import pytest
+
+from realtime import cli
+from realtime.ending import Ending
+from realtime.interrupts import Interrupts
+from realtime.mailbox import Mailbox
+from realtime.outlet import Shown
+from realtime.recording import Recording
+from realtime.running import Running
+from realtime.sinks import Sink
+from realtime.stages import Delivery
+from realtime.status import Display
+from realtime.wiring import Opened
+from tests.fakes import FakeSink
+from tests.test_recording import SIZE, greys, send_all
+
+
+class SlowRecording(Recording):
+    """Takes until ``go`` to be finished."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, size=SIZE, fps=30)
+        self.go = threading.Event()
+
+    def close(self) -> None:
+        assert self.go.wait(10)
+        super().close()
+
+
+class OneSink:
+    """A run that is over, and the thread of its one sink."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.ending = Ending()
+        self.ending.stop("quit")
+        inbox: Mailbox[Shown] = Mailbox()
+        inbox.close()
+        self.deliveries = [Delivery("sink", sink, inbox, None, self.ending, print, lambda: None)]
+        self.closed = False
+
+    total = None
+
+    def start(self) -> None:
+        self.deliveries[0].start()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def supervised(run: OneSink) -> None:
+    opened = Opened(cast("Running", run), None)
+    display = Display(quiet=False, lossless=False)
+    cli._supervise(opened, display, Interrupts(lambda: None), with_keys=False)
+
+
+def test_a_recording_is_finished_although_the_run_was_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = SlowRecording(tmp_path / "out.mp4")
+    send_all(sink, greys(3))
+    run = OneSink(sink)
+    monkeypatch.setattr("realtime.cli.time.sleep", lambda _: sink.go.set())
+    supervised(run)
+    assert run.closed
+    assert "finishing the recording; Ctrl-C leaves it as it is" in capsys.readouterr().out
+    assert cli.unfinished(cast("Running", run)) == []
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_a_recording_that_is_never_finished_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = SlowRecording(tmp_path / "out.mp4")
+    send_all(sink, greys(3))
+    run = OneSink(sink)
+    monkeypatch.setattr(cli, "FINISH_S", 0.01)
+    try:
+        supervised(run)
+        (error,) = cli.unfinished(cast("Running", run))
+        assert str(tmp_path / "out.partial.mp4") in str(error)
+        assert cli.exit_code(error) == 1
+    finally:
+        sink.go.set()
+        run.deliveries[0].join(5)
+
+
+def test_nobody_waits_for_another_sink_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    sink = FakeSink()
+    monkeypatch.setattr(sink, "close", lambda: go.wait(10))
+    run = OneSink(sink)
+    began = time.monotonic()
+    try:
+        supervised(run)
+        assert time.monotonic() - began < 5
+        assert cli.unfinished(cast("Running", run)) == []
+    finally:
+        go.set()
+        run.deliveries[0].join(5)
+
+
+def test_a_run_is_closed_whatever_goes_wrong_with_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = OneSink(FakeSink())
+    run.ending = Ending()
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "_ended", broken)
+    with pytest.raises(ZeroDivisionError):
+        supervised(run)
+    assert run.closed
