@@ -53,8 +53,9 @@ class OneSink:
     def start(self) -> None:
         self.deliveries[0].start()
 
-    def close(self) -> None:
+    def close(self, _timeout: float) -> bool:
         self.closed = True
+        return True
 
 
 def supervised(run: OneSink) -> None:
