@@ -129,13 +129,35 @@ def test_another_thing_may_be_kept_without_recording_anew(card: Card) -> None:
     assert card.log.count("cuStreamBeginCapture") == 1
 
 
-def test_what_was_kept_and_is_fed_is_sent_from_then_on(card: Card) -> None:
+@pytest.mark.usefixtures("card")
+def test_what_was_kept_and_is_fed_is_sent_from_then_on() -> None:
     backend = opened()
     backend.keep("picture", feeds(1)["picture"])
     backend.run({"gain": feeds(1)["gain"]})
     for seed in (2, 3):
         assert_answers(backend, feeds(seed))
-    assert len(card.executables) == 1  # the recording of before is gone
+
+
+def test_what_is_kept_now_and_fed_then_is_recorded_once_each_way(card: Card) -> None:
+    backend = opened()
+    for seed in range(3):
+        fed = feeds(seed)
+        assert_answers(backend, fed)
+        backend.keep("picture", fed["picture"])
+        assert_answers(backend, {"gain": fed["gain"]}, picture=fed["picture"])
+    assert card.log.count("cuStreamBeginCapture") == 2
+    assert "cuGraphExecDestroy" not in card.log
+    backend.close()
+    assert not card.executables
+
+
+def test_an_upload_by_itself_between_frames_has_nothing_recorded_anew(card: Card) -> None:
+    backend = opened()
+    for seed in range(4):
+        assert_answers(backend, feeds(seed))
+        backend.keep("picture", feeds(seed)["picture"])
+    assert card.log.count("cuStreamBeginCapture") == 1
+    assert "cuGraphExecDestroy" not in card.log
 
 
 @pytest.mark.parametrize(
