@@ -194,8 +194,13 @@ def _maker(name: str, device: str, cache: Path | None, compiled: bool, rebuild: 
 
         return lambda stage: TorchBackend(stage, device, compiled=compiled)
     if name == "tensorrt":
-        from engines.tensorrt_backend import TensorrtBackend
-
+        try:
+            from engines.tensorrt_backend import TensorrtBackend
+        except ModuleNotFoundError as error:
+            raise BackendError(
+                f"the backend tensorrt needs {error.name}, which is not installed",
+                cure="python -m pip install -c constraints.txt -e '.[tensorrt]'",
+            ) from None
         return lambda stage: TensorrtBackend(stage, rebuild=rebuild)
     from engines.onnx_backend import OnnxBackend
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from engines import backend as backends
-from engines.backend import Backend, check, open_stages, sample
+from engines.backend import Backend, check, open_one, open_stages, sample
 from engines.errors import BackendError, UsageError
 from engines.stage import Stage
 from engines.types import TensorSpec
@@ -144,6 +145,22 @@ def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.Mo
         open_stages({"small": stage()}, backend="tensorrt")
     with pytest.raises(UsageError, match="--compile is for torch"):
         open_stages({"small": stage()}, backend="onnx", compiled=True)
+
+
+def test_a_backend_whose_packages_are_missing_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("engines.tensorrt_backend", "engines.enginecache"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    monkeypatch.setattr(backends, "has_cuda", lambda: True)
+    found = "the backend tensorrt needs pydantic, which is not installed"
+    with pytest.raises(BackendError, match=f"^{found}$") as caught:
+        open_one(stage(), backend="tensorrt", device="cuda")
+    assert "pip install" in caught.value.cure
+    running = open_stages({"small": stage()}, cache=tmp_path)
+    assert f"not tensorrt on cuda: {found}" in running.why
+    running.close()
 
 
 def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
