@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ TOLERANCE = {"float32": 2e-3, "float16": 5e-2}
 
 BUILD = "python -m tools.build_engine"
 """The engine builder's command."""
+
+CAPTURING = threading.Lock()
+"""Held while a CUDA graph is recorded, by whichever backend. There may be one recording in the process at a time: each
+begins by waiting for the whole device, which spoils another that is under way."""
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines import cudagraph
-from engines.backend import Array, Feeds
+from engines.backend import CAPTURING, Array, Feeds
 from engines.enginecache import Machine, engines_home, load
 from engines.errors import BackendError
 from engines.export import identity
@@ -247,7 +247,8 @@ class TensorrtBackend:
         self._enqueue()
         self._stream.synchronize()
         try:
-            graph = self._record(cudagraph.open_driver())
+            with CAPTURING:
+                graph = self._record(cudagraph.open_driver())
         except (cudagraph.GraphError, BackendError, self._driver.Error) as error:
             self._capturable = False
             _log.info("no CUDA graph for this engine (%s): its work is put on the stream each time", error)

@@ -6,13 +6,15 @@ import contextlib
 import copy
 import itertools
 import math
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backend import Array, Feeds
+from engines.backend import CAPTURING, Array, Feeds
 from engines.errors import BackendError
 from engines.types import TensorSpec
 
@@ -24,6 +26,11 @@ _SMALL = 16384
 """Inputs of fewer bytes go to the GPU together, in one copy a call."""
 _ALIGNED = 256
 _EIGHT = 8
+_free: list[Any] = []
+"""Streams that networks which were closed have left."""
+_turns: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+"""By a stream's handle: held to put work on it. PyTorch has 32 streams and hands them out round and round: where there
+are more networks, one's frame must not get into the graph that another is recording on the same stream."""
 
 
 def import_torch() -> Any:
@@ -85,6 +92,8 @@ class TorchBackend:
 
     def close(self) -> None:
         """See Backend."""
+        if self._card is not None:
+            self._card.close()
         self._card = None
         self._module = None
         self._fed = {}
@@ -171,7 +180,8 @@ class _Card:
     def __init__(self, torch: Any, module: Any, stage: Stage) -> None:
         self._torch, self._module, self._outputs = torch, module, stage.outputs
         self._graph: Any = None
-        self._stream = torch.cuda.Stream()
+        self._stream: Any = _free.pop() if _free else torch.cuda.Stream()
+        self._turn = _turns[self._stream.cuda_stream]
         self._done = torch.cuda.Event(blocking=True)
         self._host = packed(torch, stage.inputs, lambda size: torch.zeros(size, dtype=torch.uint8).pin_memory())
         self._fed = packed(torch, stage.inputs, lambda size: torch.zeros(size, dtype=torch.uint8, device="cuda"))
@@ -185,23 +195,28 @@ class _Card:
         if name in self._host.small:
             self._changed = True
             return
-        with self._torch.cuda.stream(self._stream):
+        with self._turn, self._torch.cuda.stream(self._stream):
             self._fed.tensors[name].copy_(host, non_blocking=True)
 
     def replay(self) -> dict[str, Array]:
         """Run the captured graph, and wait for this frame's own event. In inference mode."""
-        with self._torch.cuda.stream(self._stream):
+        if self._graph is None:
+            with CAPTURING, self._torch.cuda.stream(self._stream):
+                self._capture()
+        with self._turn, self._torch.cuda.stream(self._stream):
             if self._changed:
                 self._fed.block.copy_(self._host.block, non_blocking=True)
                 self._changed = False
-            if self._graph is None:
-                self._capture()
             self._graph.replay()
             for pinned, tensor in zip(self._pinned, self._static, strict=True):
                 pinned.copy_(tensor, non_blocking=True)
             self._done.record(self._stream)
         self._done.synchronize()
         return self._answers
+
+    def close(self) -> None:
+        """Leave the stream to others; nothing is called afterwards."""
+        _free.append(self._stream)
 
     def _capture(self) -> None:
         torch, fed = self._torch, self._fed.tensors.values()
@@ -212,7 +227,8 @@ class _Card:
                 self._module(*fed)
             self._graph = torch.cuda.CUDAGraph()
             # Another thread may be running another generator meanwhile: its calls must not spoil this.
-            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+            recording = torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local")
+            with self._turn, recording:
                 self._static = self._module(*fed)
         except BaseException:
             self._graph = None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from engines import backend as backends
-from engines.backend import Array, open_stages
+from engines.backend import CAPTURING, Array, open_stages
 from engines.enginecache import Machine, Sidecar, Tensor, write
 from engines.errors import BackendError
 from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, import_tensorrt, this_machine
@@ -188,6 +188,17 @@ def _no_driver() -> None:
     from engines.cudagraph import GraphError
 
     raise GraphError("no libcuda.so.1")
+
+
+def test_a_recording_waits_for_that_of_another_backend(card: Card) -> None:
+    backend = opened()
+    frame = threading.Thread(target=backend.run, args=(feeds(),), daemon=True)
+    with CAPTURING:
+        frame.start()
+        frame.join(0.2)
+        assert "cuStreamBeginCapture" not in card.log
+    frame.join(10)
+    assert card.log.count("cuGraphLaunch") == 1
 
 
 def test_any_thread_may_call(card: Card) -> None:
