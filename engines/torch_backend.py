@@ -57,13 +57,14 @@ class TorchBackend:
             raise BackendError("this PyTorch sees no GPU", cure="install a CUDA build of torch, or choose --device cpu")
         self.inputs, self.outputs = stage.inputs, stage.outputs
         self.precision = "float16" if device == "cuda" and stage.halves else "float32"
-        where = "the CPU" if device == "cpu" else torch.cuda.get_device_name()
-        self.name = f"torch on {where}, {self.precision}{', compiled' if compiled else ''}"
         self._torch = torch
+        self._on_card = device == "cuda"
         self._compiling = compiled
         self._answers: dict[str, Array] = {}
         self._card: _Card | None = None
         with self._told():
+            where = torch.cuda.get_device_name() if self._on_card else "the CPU"
+            self.name = f"torch on {where}, {self.precision}{', compiled' if compiled else ''}"
             module = stage.module if device == "cpu" else on_card(torch, stage)
             self._module = torch.compile(module) if compiled else module
             if device == "cuda":
@@ -119,7 +120,7 @@ class TorchBackend:
             ours = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
             if self._compiling and (ours or not isinstance(error, RuntimeError)):
                 raise BackendError(f"torch.compile fails: {line}", cure="leave --compile out") from error
-            if isinstance(error, RuntimeError) and any(word in str(error) for word in ("CUDA", "cuDNN", "CUBLAS")):
+            if self._on_card and isinstance(error, RuntimeError):  # of cuDNN's, some name neither it nor the GPU
                 raise BackendError(f"the GPU fails: {line}", cure="see nvidia-smi, then start again") from error
             raise
 

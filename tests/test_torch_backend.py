@@ -236,6 +236,7 @@ def test_the_gpu_s_failures_are_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     for raised, said in (
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "the GPU is out of memory"),
         (RuntimeError("CUDA error: device-side\nmore"), "the GPU fails: CUDA error: device-side"),
+        (RuntimeError("FIND was unable to find an engine"), "the GPU fails: FIND was unable to find an engine"),
     ):
 
         def fail(raised: Exception = raised) -> None:
@@ -245,6 +246,16 @@ def test_the_gpu_s_failures_are_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(BackendError) as caught:
             backend.run(sample(backend.inputs, {"gain": (1.0,)}))
         assert str(caught.value) == said
+
+
+@pytest.mark.usefixtures("recorder")
+def test_a_gpu_that_cannot_say_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise RuntimeError("all CUDA-capable devices are busy\nmore")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", fail)
+    with pytest.raises(BackendError, match=r"^the GPU fails: all CUDA-capable devices are busy$"):
+        TorchBackend(stage(), "cuda")
 
 
 def test_what_cannot_be_compiled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
