@@ -212,6 +212,17 @@ def _maker(name: str, device: str, cache: Path | None, compiled: bool, rebuild: 
     return lambda stage: OnnxBackend(stage, device, cache)
 
 
+def put(name: str, array: Array, buffer: Array) -> None:
+    """Copy what is fed as an input into a backend's buffer for it.
+
+    Raises BackendError for another shape than the buffer's, which NumPy would spread over it in silence.
+    """
+    if array.shape != buffer.shape:
+        found, wanted = ("x".join(map(str, shape)) or "one number" for shape in (array.shape, buffer.shape))
+        raise BackendError(f"{name} is fed as {found}, not as {wanted}", cure="feed what the stage's inputs say")
+    np.copyto(buffer, array, casting="same_kind")
+
+
 def sample(specs: tuple[TensorSpec, ...], defaults: Mapping[str, tuple[float, ...]], seed: int = 7) -> dict[str, Array]:
     """A stored input for the numeric check: the same on every machine, of the size that real ones have."""
     rng = np.random.default_rng(seed)

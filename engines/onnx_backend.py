@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backend import Array, Feeds
+from engines.backend import Array, Feeds, put
 from engines.errors import BackendError
 from engines.export import export
 
@@ -95,7 +95,7 @@ class OnnxBackend:
         return value
 
     def _take(self, name: str, array: Array) -> None:
-        np.copyto(self._arrays[name], array, casting="same_kind")
+        put(name, array, self._arrays[name])
         value = self._values[name]
         if value is not None:
             with self._told():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines import cudagraph
-from engines.backend import CAPTURING, Array, Feeds
+from engines.backend import CAPTURING, Array, Feeds, put
 from engines.enginecache import Machine, engines_home, load
 from engines.errors import BackendError
 from engines.export import identity
@@ -168,7 +168,7 @@ class TensorrtBackend:
     def keep(self, name: str, array: Array) -> None:
         """See Backend."""
         with self._current():
-            np.copyto(self._host[name], array, casting="same_kind")
+            put(name, array, self._host[name])
             self._driver.memcpy_htod_async(self._memory[name], self._host[name], self._stream)
             self._stream.synchronize()
         self._keep |= {name}
@@ -176,7 +176,7 @@ class TensorrtBackend:
     def run(self, feeds: Feeds) -> Feeds:
         """See Backend."""
         for name, array in feeds.items():
-            np.copyto(self._host[name], array, casting="same_kind")
+            put(name, array, self._host[name])
         if not self._keep.isdisjoint(feeds):
             self._keep = self._keep.difference(feeds)
         with self._current():

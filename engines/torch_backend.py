@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backend import CAPTURING, Array, Feeds
+from engines.backend import CAPTURING, Array, Feeds, put
 from engines.errors import BackendError
 from engines.types import TensorSpec
 
@@ -104,13 +104,15 @@ class TorchBackend:
         if self._card is not None:
             self._card.take(name, array)
         else:
-            np.copyto(self._fed[name].numpy(), array, casting="same_kind")
+            put(name, array, self._fed[name].numpy())
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """Has the GPU's failures, and the compiler's, said in one line."""
         try:
             yield
+        except BackendError:
+            raise
         except self._torch.OutOfMemoryError as error:
             raise BackendError(
                 "the GPU is out of memory", cure="close what else uses it, or use --size 512x512"
@@ -192,7 +194,7 @@ class _Card:
     def take(self, name: str, array: Array) -> None:
         """Copy an input; a small one is sent by ``replay``, with the others."""
         host = self._host.tensors[name]
-        np.copyto(host.numpy(), array, casting="same_kind")
+        put(name, array, host.numpy())
         if name in self._host.small:
             self._changed = True
             return

@@ -97,6 +97,14 @@ def test_feeds_are_copied(opened: Backend) -> None:
     np.testing.assert_array_equal(opened.run({})["out"], first)
 
 
+@pytest.mark.parametrize("shape", [(1,), (), (3, 16, 16), (1, 1, 16, 16)])
+def test_what_has_another_shape_is_refused_instead_of_spread(opened: Backend, shape: tuple[int, ...]) -> None:
+    wrong = np.ones(shape, np.float32)
+    for act in (lambda: opened.run({"picture": wrong}), lambda: opened.keep("picture", wrong)):
+        with pytest.raises(BackendError, match=r"^picture is fed as .*, not as 1x3x16x16$"):
+            act()
+
+
 def test_closing_twice_is_no_trouble(opened: Backend) -> None:
     opened.close()
     opened.close()

@@ -82,6 +82,14 @@ def test_what_was_fed_before_stays() -> None:
     assert_answers(backend, {}, picture=feeds()["picture"], gain=other["gain"])
 
 
+@pytest.mark.usefixtures("card")
+def test_what_has_another_shape_is_refused_instead_of_spread() -> None:
+    backend, wrong = opened(), np.ones((1,), np.float32)
+    for act in (lambda: backend.run({"picture": wrong}), lambda: backend.keep("picture", wrong)):
+        with pytest.raises(BackendError, match=r"^picture is fed as 1, not as 1x3x4x4$"):
+            act()
+
+
 def test_a_frame_is_one_launch_and_one_wait(card: Card) -> None:
     backend = opened()
     backend.run(feeds())

@@ -231,6 +231,12 @@ def test_where_streams_are_shared_a_frame_waits_for_the_other_network_s_recordin
 
 
 @pytest.mark.usefixtures("recorder")
+def test_what_has_another_shape_is_refused_on_a_gpu_too() -> None:
+    with pytest.raises(BackendError, match=r"^gain is fed as one number, not as 1x1$"):
+        TorchBackend(stage(), "cuda").run({"gain": np.ones((), np.float32)})
+
+
+@pytest.mark.usefixtures("recorder")
 def test_the_gpu_s_failures_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = TorchBackend(stage(), "cuda")
     for raised, said in (
