@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,21 @@ def test_on_a_gpu_every_figure_is_there(
     said = capsys.readouterr().out
     assert "over the floor" in said
     assert "float16 against float32" in said
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("published", []),
+        ("random:1", ["--weights", "random:1"]),
+        ("my weights/lp", ["--weights", "my weights/lp"]),
+    ],
+)
+def test_the_command_that_builds_an_engine_names_the_weights_as_the_builder_takes_them(
+    label: str, words: list[str]
+) -> None:
+    command = Networks("fomm", label, {}, {}).rebuild
+    assert shlex.split(command) == ["python", "-m", "tools.build_engine", "fomm", *words]
 
 
 def rates_of_a_small_product(device: str, clock: Clock) -> Rates:
