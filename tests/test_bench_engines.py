@@ -248,6 +248,25 @@ def test_on_a_gpu_every_figure_is_there(
     assert "float16 against float32" in said
 
 
+@pytest.mark.usefixtures("small_networks")
+def test_a_gpu_that_only_another_backend_sees_is_named_and_held_against_what_should_be_reached(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    from engines.backend import open_one
+
+    monkeypatch.setattr(bench_engines, "sees_gpu", lambda: (False, True))
+    answers = {"name": "A Card", "compute_cap": "9.0", "driver_version": "1.2"}
+    monkeypatch.setattr(bench_engines, "asked_of_the_driver", answers.get)
+    monkeypatch.setattr(
+        engine_subjects, "open_one", lambda stage, **asked: open_one(stage, **(asked | {"device": "cpu"}))
+    )
+    assert run("--device", "cuda", "--generators", "liveportrait", "--backends", "onnx", "--markdown") == 0
+    said = capsys.readouterr().out
+    assert "A Card, compute capability 9.0, driver 1.2" in said
+    assert "over the floor" in said
+
+
 @pytest.mark.parametrize(
     ("label", "words"),
     [

@@ -95,7 +95,7 @@ def ways_of(backends: list[str], device: str, compiled: bool) -> list[Way]:
 
 
 def machine(plain: str | None) -> dict[str, Any]:
-    """What the figures were taken on; ``plain`` is the device of plain PyTorch."""
+    """What the figures were taken on; ``plain`` is the device of plain PyTorch, None where that sees no GPU."""
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -106,7 +106,7 @@ def machine(plain: str | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions,
         "gpu": None,
-        "driver": driver(),
+        "driver": asked_of_the_driver("driver_version"),
     }
     if plain == "cuda":
         import torch
@@ -114,13 +114,16 @@ def machine(plain: str | None) -> dict[str, Any]:
         found["gpu"] = torch.cuda.get_device_name()
         found["compute_capability"] = "{}.{}".format(*torch.cuda.get_device_capability())
         found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
+    elif plain is None:  # another backend's GPU
+        found["gpu"] = asked_of_the_driver("name") or "a GPU without a name"
+        found["compute_capability"] = asked_of_the_driver("compute_cap") or "unknown"
     return found
 
 
-def driver() -> str | None:
-    """The NVIDIA driver's version, where there is one."""
+def asked_of_the_driver(what: str) -> str | None:
+    """What ``nvidia-smi`` says of the first GPU, where there is one."""
     try:
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        asked = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
         answered = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
