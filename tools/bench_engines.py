@@ -1,5 +1,7 @@
 """What a frame of the neural generators costs on this machine's GPU, against plain PyTorch and the floor.
 
+The networks are made in PyTorch, whichever backend runs them: without it there is nothing to measure.
+
     python -m tools.bench_engines [--generators liveportrait,fomm] [--backends torch,onnx,tensorrt]
                                   [--device auto|cuda|rtx|cpu] [--weights random:1] [--compile]
                                   [--seconds N] [--markdown] [--json OUT]
@@ -266,7 +268,7 @@ def bench_command(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every figure here.")] = None,
 ) -> None:
-    """Measure what the neural generators' networks cost."""
+    """Measure what the neural generators' networks cost. They are made in PyTorch, which has to be installed."""
     families = several(generators, FAMILIES, "--generators")
     names = several(backends, BACKENDS[1:], "--backends")
     if device not in DEVICES:
