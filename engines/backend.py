@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ TOLERANCE = {"float32": 2e-3, "float16": 5e-2}
 
 BUILD = "python -m tools.build_engine"
 """The engine builder's command."""
+
+CAPTURING = threading.Lock()
+"""Held while a CUDA graph is recorded, by whichever backend. There may be one recording in the process at a time: each
+begins by waiting for the whole device, which spoils another that is under way."""
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -197,12 +202,28 @@ def _maker(name: str, device: str, cache: Path | None, compiled: bool, rebuild: 
 
         return lambda stage: TorchBackend(stage, device, compiled=compiled)
     if name == "tensorrt":
-        from engines.tensorrt_backend import TensorrtBackend
-
+        try:
+            from engines.tensorrt_backend import TensorrtBackend
+        except ModuleNotFoundError as error:
+            raise BackendError(
+                f"the backend tensorrt needs {error.name}, which is not installed",
+                cure="python -m pip install -c constraints.txt -e '.[tensorrt]'",
+            ) from None
         return lambda stage: TensorrtBackend(stage, rebuild=rebuild)
     from engines.onnx_backend import OnnxBackend
 
     return lambda stage: OnnxBackend(stage, device, cache)
+
+
+def put(name: str, array: Array, buffer: Array) -> None:
+    """Copy what is fed as an input into a backend's buffer for it.
+
+    Raises BackendError for another shape than the buffer's, which NumPy would spread over it in silence.
+    """
+    if array.shape != buffer.shape:
+        found, wanted = ("x".join(map(str, shape)) or "one number" for shape in (array.shape, buffer.shape))
+        raise BackendError(f"{name} is fed as {found}, not as {wanted}", cure="feed what the stage's inputs say")
+    np.copyto(buffer, array, casting="same_kind")
 
 
 def sample(specs: tuple[TensorSpec, ...], defaults: Mapping[str, tuple[float, ...]], seed: int = 7) -> dict[str, Array]:

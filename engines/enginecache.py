@@ -75,6 +75,7 @@ class Sidecar(BaseModel):
     """Name of the GPU it was built for; None where there was none, and it runs nowhere."""
     compute_capability: str | None
     precision: str
+    """What most of it is multiplied in. What the network has in float32 is never lowered to TF32."""
     float32: list[str] = Field(default_factory=list)
     """Modules that were kept in float32."""
     opset: int

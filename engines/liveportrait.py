@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from engines.stage import GridSample, Stage
@@ -95,6 +95,24 @@ class ResBlock3d(nn.Module):
         return out
 
 
+def by_slices(volume: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
+    """Work on pictures, done to each slice of a volume (B, C, D, H, W): the same of another height and width.
+
+    Where the volume's channels are last in memory they stay so, and nothing is copied for it.
+    """
+    slices = volume.transpose(1, 2)  # (B, D, C, H, W)
+    done = work(slices.flatten(0, 1))  # (B*D, C, h, w)
+    return done.unflatten(0, slices.shape[:2]).transpose(1, 2)  # (B, C, D, h, w)
+
+
+def _halved(pictures: Tensor) -> Tensor:
+    return F.avg_pool2d(pictures, 2)
+
+
+def _doubled(pictures: Tensor) -> Tensor:
+    return F.interpolate(pictures, scale_factor=2.0)  # nearest
+
+
 class DownBlock3d(nn.Module):
     """Convolution, norm, ReLU, half the height and width; the depth stays."""
 
@@ -102,9 +120,12 @@ class DownBlock3d(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(inner, outer, 3, padding=1)
         self.norm = nn.BatchNorm3d(outer)
+        self.channels_last = False
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm(self.conv(x)))  # (B, outer, D, H, W)
+        if self.channels_last:
+            return by_slices(y, _halved)  # (B, outer, D, H/2, W/2)
         # slice by slice: the pool over volumes has no half precision on the CPU
         return F.avg_pool2d(y.flatten(1, 2), 2).unflatten(1, y.shape[1:3])  # (B, outer, D, H/2, W/2)
 
@@ -116,9 +137,11 @@ class UpBlock3d(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(inner, outer, 3, padding=1)
         self.norm = nn.BatchNorm3d(outer)
+        self.channels_last = False
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.interpolate(x, scale_factor=(1.0, 2.0, 2.0))  # (B, inner, D, 2H, 2W), nearest
+        # (B, inner, D, 2H, 2W), nearest
+        y = by_slices(x, _doubled) if self.channels_last else F.interpolate(x, scale_factor=(1.0, 2.0, 2.0))
         return F.relu(self.norm(self.conv(y)))  # (B, outer, D, 2H, 2W)
 
 

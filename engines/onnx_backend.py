@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backend import Array, Feeds
+from engines.backend import Array, Feeds, put
 from engines.errors import BackendError
 from engines.export import export
 from engines.extras import install
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from engines.stage import Stage
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "rtx": "NvTensorRTRTXExecutionProvider"}
+PRECISE = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+"""What a provider is told, so that float32 is multiplied as such."""
+MEMORY = {"cpu": ("cpu", 0), "cuda": ("cuda", 0), "rtx": ("gpu", 0, 0x10DE)}
+"""Where inputs lie, in ONNX Runtime's words: a plug-in's memory goes by the number of the card's maker, NVIDIA's."""
 _PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
+_NOT_THE_CPU = "session.disable_cpu_ep_fallback"
 
 
 def import_onnxruntime() -> Any:
@@ -41,9 +47,11 @@ class OnnxBackend:
         Raises BackendError where the provider cannot be had: another one never takes its place.
         """
         runtime = import_onnxruntime()
+        if device == "cuda":
+            _preload(runtime)
         self.inputs, self.outputs = stage.inputs, stage.outputs
         self._runtime = runtime
-        self._session = _open(runtime, stage, device, cache)
+        self._session, whole = _open(runtime, stage, device, cache)
         wanted, got = PROVIDERS[device], self._session.get_providers()
         if not got or got[0] != wanted:
             raise BackendError(
@@ -51,11 +59,11 @@ class OnnxBackend:
                 cure="install the build of onnxruntime for your GPU, or choose --device cpu",
             )
         place = {"cpu": "the CPU", "cuda": "CUDA", "rtx": "TensorRT for RTX"}[device]
-        self.name = f"onnx on {place}, float32"
+        self.name = f"onnx on {place}{'' if whole else ', some of it on the CPU'}, float32"
         self._binding = self._session.io_binding()
         self._arrays = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in stage.inputs}
         self._answers = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in stage.outputs}
-        self._on_device = "cpu" if device == "cpu" else "cuda"
+        self._device = device
         self._values = {name: self._bind(name, array) for name, array in self._arrays.items()}
         for name, array in self._answers.items():
             self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -78,16 +86,16 @@ class OnnxBackend:
         self._values = {}
 
     def _bind(self, name: str, array: Array) -> Any:
-        if self._on_device == "cpu":
+        if self._device == "cpu":
             self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
             return None
         with self._told():
-            value = self._runtime.OrtValue.ortvalue_from_numpy(array, self._on_device, 0)
+            value = self._runtime.OrtValue.ortvalue_from_numpy(array, *MEMORY[self._device])
             self._binding.bind_ortvalue_input(name, value)
         return value
 
     def _take(self, name: str, array: Array) -> None:
-        np.copyto(self._arrays[name], array, casting="same_kind")
+        put(name, array, self._arrays[name])
         value = self._values[name]
         if value is not None:
             with self._told():
@@ -100,7 +108,7 @@ class OnnxBackend:
             yield
         except Exception as error:  # ONNX Runtime has no class of its own for each failure
             line = _line(error)
-            if self._on_device == "cpu":
+            if self._device == "cpu":
                 cure = "choose --backend torch --device cpu"
             elif "memory" in line.lower():
                 cure = "close what else uses the GPU: see nvidia-smi"
@@ -109,29 +117,52 @@ class OnnxBackend:
             raise BackendError(f"ONNX Runtime fails: {line}", cure=cure) from error
 
 
-def _open(runtime: Any, stage: Stage, device: str, cache: Path | None) -> Any:
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    provider = PROVIDERS[device]
+def _open(runtime: Any, stage: Stage, device: str, cache: Path | None) -> tuple[Any, bool]:
+    """A session, and whether all of the network runs on the device."""
     with contextlib.ExitStack() as stack:
         folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
-            if device == "rtx":
-                _add_rtx(runtime, options)
-            elif provider not in runtime.get_available_providers():
-                raise BackendError(
-                    f"this ONNX Runtime has no {provider}",
-                    cure="install onnxruntime-gpu in the place of onnxruntime, or choose --device cpu",
-                )
-            path = export(stage, folder)  # takes a while: only for a provider that is there
-            if device == "rtx":
-                return runtime.InferenceSession(str(path), options)
-            return runtime.InferenceSession(str(path), options, providers=[provider])
+            options = _options(runtime, device)
+            path = str(export(stage, folder))  # takes a while: only for a provider that is there
+            if device != "cpu":
+                strict = _options(runtime, device)
+                strict.add_session_config_entry(_NOT_THE_CPU, "1")
+                with contextlib.suppress(Exception):  # whatever else is wrong is so without it too
+                    return _start(runtime, path, strict, device), True
+            return _start(runtime, path, options, device), device == "cpu"
         except BackendError:
             raise
         except Exception as error:  # see _told
             found = f"ONNX Runtime cannot load {stage.name}: {_line(error)}"
             raise BackendError(found, cure="choose --backend torch") from error
+
+
+def _preload(runtime: Any) -> None:
+    """Load the CUDA libraries that pip installed, which ONNX Runtime does not find unless PyTorch has loaded them."""
+    if hasattr(runtime, "preload_dlls"):  # since 1.21
+        with contextlib.redirect_stdout(io.StringIO()):  # what it cannot load, the session says better
+            runtime.preload_dlls()
+
+
+def _options(runtime: Any, device: str) -> Any:
+    """What a session on the device is told. Raises BackendError where there is no such provider."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    if device == "rtx":
+        _add_rtx(runtime, options)
+    elif PROVIDERS[device] not in runtime.get_available_providers():
+        raise BackendError(
+            f"this ONNX Runtime has no {PROVIDERS[device]}",
+            cure="install onnxruntime-gpu in the place of onnxruntime, or choose --device cpu",
+        )
+    return options
+
+
+def _start(runtime: Any, path: str, options: Any, device: str) -> Any:
+    if device == "rtx":
+        return runtime.InferenceSession(path, options)
+    provider = PROVIDERS[device]
+    return runtime.InferenceSession(path, options, providers=[(provider, PRECISE.get(provider, {}))])
 
 
 def _add_rtx(runtime: Any, options: Any) -> None:

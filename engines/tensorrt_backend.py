@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines import cudagraph
-from engines.backend import Array, Feeds
+from engines.backend import CAPTURING, Array, Feeds, put
 from engines.enginecache import Machine, engines_home, load
 from engines.errors import BackendError
 from engines.export import identity
@@ -119,11 +119,12 @@ class TensorrtBackend:
     def _start(self, tensorrt: Any, driver: Any, asked: Asked, content: bytes, precision: str, rebuild: str) -> None:
         self.inputs, self.outputs = asked.inputs, asked.outputs
         self._driver = driver
-        self._graph: cudagraph.Graph | None = None
+        self._graphs: dict[frozenset[str], cudagraph.Graph] = {}
+        """A recording for each set of inputs that were kept: those are not sent in it."""
         self._capturable = True
         self._host: dict[str, Array] = {}
         self._memory: dict[str, Any] = {}
-        self._keep: set[str] = set()
+        self._keep: frozenset[str] = frozenset()
         self._answers: dict[str, Array] = {}
         self._stream: Any = None
         self._done: Any = None
@@ -168,27 +169,25 @@ class TensorrtBackend:
     def keep(self, name: str, array: Array) -> None:
         """See Backend."""
         with self._current():
-            np.copyto(self._host[name], array, casting="same_kind")
+            put(name, array, self._host[name])
             self._driver.memcpy_htod_async(self._memory[name], self._host[name], self._stream)
             self._stream.synchronize()
-        if name not in self._keep:
-            self._keep.add(name)
-            self._drop_graph()
+        self._keep |= {name}
 
     def run(self, feeds: Feeds) -> Feeds:
         """See Backend."""
         for name, array in feeds.items():
-            np.copyto(self._host[name], array, casting="same_kind")
+            put(name, array, self._host[name])
         if not self._keep.isdisjoint(feeds):
-            self._keep.difference_update(feeds)
-            self._drop_graph()
+            self._keep = self._keep.difference(feeds)
         with self._current():
-            if self._graph is None and self._capturable:
-                self._capture()
-            if self._graph is None:
+            graph = self._graphs.get(self._keep)
+            if graph is None and self._capturable:
+                graph = self._capture()
+            if graph is None:
                 self._enqueue()
             else:
-                self._launch(self._graph)
+                graph.launch(self._stream.handle)
             self._done.record(self._stream)
             self._done.synchronize()
         return self._answers
@@ -199,14 +198,15 @@ class TensorrtBackend:
             return
         # what a lost GPU held is gone with it, and says so
         with contextlib.suppress(BackendError), self._current():
-            self._drop_graph(current=True)
+            for graph in self._graphs.values():
+                graph.close()
             self._execution = self._engine = self._runtime = None
             for memory in self._memory.values():
                 memory.free()
             # PyCUDA lets go of these only where their context is current
             self._host, self._answers = {}, {}
             self._stream = self._done = None
-        self._memory = {}
+        self._graphs, self._memory = {}, {}
         self._context = None
 
     @contextlib.contextmanager
@@ -243,34 +243,30 @@ class TensorrtBackend:
         for spec in self.outputs:
             driver.memcpy_dtoh_async(self._host[spec.name], self._memory[spec.name], self._stream)
 
-    def _capture(self) -> None:
+    def _capture(self) -> cudagraph.Graph | None:
         """Record a frame's work. TensorRT wants to have run once before, outside of a recording."""
         self._enqueue()
         self._stream.synchronize()
         try:
-            library = cudagraph.open_driver()
-            cudagraph.begin(library, self._stream.handle)
-            try:
-                self._enqueue()
-            except BaseException:
-                with contextlib.suppress(cudagraph.GraphError):
-                    cudagraph.end(library, self._stream.handle).close()
-                raise
-            self._graph = cudagraph.end(library, self._stream.handle)
+            with CAPTURING:
+                graph = self._record(cudagraph.open_driver())
         except (cudagraph.GraphError, BackendError, self._driver.Error) as error:
             self._capturable = False
             _log.info("no CUDA graph for this engine (%s): its work is put on the stream each time", error)
+            return None
+        self._graphs[self._keep] = graph
+        return graph
 
-    def _launch(self, graph: cudagraph.Graph) -> None:
-        graph.launch(self._stream.handle)
-
-    def _drop_graph(self, *, current: bool = False) -> None:
-        """What is sent has changed: it has to be recorded anew."""
-        if self._graph is None:
-            return
-        graph, self._graph = self._graph, None
-        with contextlib.nullcontext() if current else self._current():
-            graph.close()
+    def _record(self, library: Any) -> cudagraph.Graph:
+        """A frame's work as one graph. Raises what the driver's library, TensorRT and PyCUDA refuse it with."""
+        cudagraph.begin(library, self._stream.handle)
+        try:
+            self._enqueue()
+        except BaseException:
+            with contextlib.suppress(cudagraph.GraphError):
+                cudagraph.end(library, self._stream.handle).close()
+            raise
+        return cudagraph.end(library, self._stream.handle)
 
 
 @contextlib.contextmanager

@@ -6,13 +6,15 @@ import contextlib
 import copy
 import itertools
 import math
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backend import Array, Feeds
+from engines.backend import CAPTURING, Array, Feeds, put
 from engines.errors import BackendError
 from engines.extras import install
 from engines.types import TensorSpec
@@ -25,6 +27,11 @@ _SMALL = 16384
 """Inputs of fewer bytes go to the GPU together, in one copy a call."""
 _ALIGNED = 256
 _EIGHT = 8
+_free: list[Any] = []
+"""Streams that networks which were closed have left."""
+_turns: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+"""By a stream's handle: held to put work on it. PyTorch has 32 streams and hands them out round and round: where there
+are more networks, one's frame must not get into the graph that another is recording on the same stream."""
 
 
 def import_torch() -> Any:
@@ -49,13 +56,14 @@ class TorchBackend:
             raise BackendError("this PyTorch sees no GPU", cure="install a CUDA build of torch, or choose --device cpu")
         self.inputs, self.outputs = stage.inputs, stage.outputs
         self.precision = "float16" if device == "cuda" and stage.halves else "float32"
-        where = "the CPU" if device == "cpu" else torch.cuda.get_device_name()
-        self.name = f"torch on {where}, {self.precision}{', compiled' if compiled else ''}"
         self._torch = torch
+        self._on_card = device == "cuda"
         self._compiling = compiled
         self._answers: dict[str, Array] = {}
         self._card: _Card | None = None
         with self._told():
+            where = torch.cuda.get_device_name() if self._on_card else "the CPU"
+            self.name = f"torch on {where}, {self.precision}{', compiled' if compiled else ''}"
             module = stage.module if device == "cpu" else on_card(torch, stage)
             self._module = torch.compile(module) if compiled else module
             if device == "cuda":
@@ -84,6 +92,8 @@ class TorchBackend:
 
     def close(self) -> None:
         """See Backend."""
+        if self._card is not None:
+            self._card.close()
         self._card = None
         self._module = None
         self._fed = {}
@@ -93,13 +103,15 @@ class TorchBackend:
         if self._card is not None:
             self._card.take(name, array)
         else:
-            np.copyto(self._fed[name].numpy(), array, casting="same_kind")
+            put(name, array, self._fed[name].numpy())
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """Has the GPU's failures, and the compiler's, said in one line."""
         try:
             yield
+        except BackendError:
+            raise
         except self._torch.OutOfMemoryError as error:
             raise BackendError(
                 "the GPU is out of memory", cure="close what else uses it, or use --size 512x512"
@@ -109,7 +121,7 @@ class TorchBackend:
             ours = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
             if self._compiling and (ours or not isinstance(error, RuntimeError)):
                 raise BackendError(f"torch.compile fails: {line}", cure="leave --compile out") from error
-            if isinstance(error, RuntimeError) and any(word in str(error) for word in ("CUDA", "cuDNN", "CUBLAS")):
+            if self._on_card and isinstance(error, RuntimeError):  # of cuDNN's, some name neither it nor the GPU
                 raise BackendError(f"the GPU fails: {line}", cure="see nvidia-smi, then start again") from error
             raise
 
@@ -170,7 +182,8 @@ class _Card:
     def __init__(self, torch: Any, module: Any, stage: Stage) -> None:
         self._torch, self._module, self._outputs = torch, module, stage.outputs
         self._graph: Any = None
-        self._stream = torch.cuda.Stream()
+        self._stream: Any = _free.pop() if _free else torch.cuda.Stream()
+        self._turn = _turns[self._stream.cuda_stream]
         self._done = torch.cuda.Event(blocking=True)
         self._host = packed(torch, stage.inputs, lambda size: torch.zeros(size, dtype=torch.uint8).pin_memory())
         self._fed = packed(torch, stage.inputs, lambda size: torch.zeros(size, dtype=torch.uint8, device="cuda"))
@@ -180,27 +193,32 @@ class _Card:
     def take(self, name: str, array: Array) -> None:
         """Copy an input; a small one is sent by ``replay``, with the others."""
         host = self._host.tensors[name]
-        np.copyto(host.numpy(), array, casting="same_kind")
+        put(name, array, host.numpy())
         if name in self._host.small:
             self._changed = True
             return
-        with self._torch.cuda.stream(self._stream):
+        with self._turn, self._torch.cuda.stream(self._stream):
             self._fed.tensors[name].copy_(host, non_blocking=True)
 
     def replay(self) -> dict[str, Array]:
         """Run the captured graph, and wait for this frame's own event. In inference mode."""
-        with self._torch.cuda.stream(self._stream):
+        if self._graph is None:
+            with CAPTURING, self._torch.cuda.stream(self._stream):
+                self._capture()
+        with self._turn, self._torch.cuda.stream(self._stream):
             if self._changed:
                 self._fed.block.copy_(self._host.block, non_blocking=True)
                 self._changed = False
-            if self._graph is None:
-                self._capture()
             self._graph.replay()
             for pinned, tensor in zip(self._pinned, self._static, strict=True):
                 pinned.copy_(tensor, non_blocking=True)
             self._done.record(self._stream)
         self._done.synchronize()
         return self._answers
+
+    def close(self) -> None:
+        """Leave the stream to others; nothing is called afterwards."""
+        _free.append(self._stream)
 
     def _capture(self) -> None:
         torch, fed = self._torch, self._fed.tensors.values()
@@ -211,7 +229,8 @@ class _Card:
                 self._module(*fed)
             self._graph = torch.cuda.CUDAGraph()
             # Another thread may be running another generator meanwhile: its calls must not spoil this.
-            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+            recording = torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local")
+            with self._turn, recording:
                 self._static = self._module(*fed)
         except BaseException:
             self._graph = None

@@ -165,6 +165,7 @@ def convert(family: str, wanted: PublishedFile, source: Path, target: Path) -> N
 
     Raises GeneratorError.
     """
+    _family(family, "safetensors")
     from safetensors.torch import save
 
     state = _checked(family, wanted, _unpickled(source), source)
@@ -182,10 +183,11 @@ def intact(path: Path) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == beside.read_text("ascii", "replace").strip()
 
 
-def _family(family: str) -> ModuleType:
+def _family(family: str, *needed: str) -> ModuleType:
+    """The module of a family. Raises GeneratorError where PyTorch, or a package needed besides, is not installed."""
     try:
-        importlib.import_module("torch")
-        importlib.import_module("safetensors")
+        for package in ("torch", *needed):
+            importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise GeneratorError(f"{family} needs {error.name}, which is not installed", cure=install("neural")) from error
     return importlib.import_module(f"engines.{family}")
@@ -214,6 +216,7 @@ def _read(family: str, wanted: PublishedFile, path: Path) -> tuple[State, str]:
 
 
 def _read_safetensors(family: str, wanted: PublishedFile, path: Path) -> tuple[State, str]:
+    _family(family, "safetensors")
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,11 +38,27 @@ def _here(value: Any) -> Any:
 
 
 class Recorder:
-    """PyTorch's stream, event and graph in one, and what was asked of them."""
+    """PyTorch's streams, events and graphs, and what was asked of them."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.log: list[str] = []
-        recorder = self
+        self.streams = 32
+        """As many as there are; then the first is handed out again."""
+        self.captured: list[int] = []
+        """The streams that something was recorded on, by their handles."""
+        self.go_on = threading.Event()
+        """Waited for in each recording."""
+        self.go_on.set()
+        self.begun = {name: threading.Semaphore(0) for name in ("capture", "replay")}
+        """Counts the recordings and the frames that were begun."""
+        recorder, handles = self, itertools.count()
+
+        class Stream:
+            def __init__(self) -> None:
+                self.cuda_stream = next(handles) % recorder.streams
+
+            def wait_stream(self, _: Any) -> None:
+                recorder.log.append("wait")
 
         class Event:
             def __init__(self, **_: Any) -> None:
@@ -61,6 +80,7 @@ class Recorder:
 
             def replay(self) -> None:
                 recorder.log.append("replay")
+                recorder.begun["replay"].release()
                 fresh = self.card._module(*self.card._fed.tensors.values())
                 for held, new in zip(self.card._static, fresh, strict=True):
                     held.copy_(new)
@@ -69,8 +89,8 @@ class Recorder:
             "is_available": lambda: True,
             "get_device_name": lambda: "a recorder",
             "get_device_capability": lambda: (0, 0),
-            "current_stream": lambda: self,
-            "Stream": lambda: self,
+            "current_stream": lambda: None,
+            "Stream": Stream,
             "Event": Event,
             "CUDAGraph": Graph,
             "stream": lambda _: contextlib.nullcontext(),
@@ -84,15 +104,17 @@ class Recorder:
             card._graph.card = card
 
         patch.setattr(torch_backend._Card, "_capture", capture)
-
-    def wait_stream(self, _: Any) -> None:
-        self.log.append("wait")
+        patch.setattr(torch_backend, "_free", [])
+        patch.setattr(torch_backend, "_turns", defaultdict(threading.Lock))
 
     @contextlib.contextmanager
     def capture(self, *_: Any, **options: Any) -> Iterator[None]:
         assert options["capture_error_mode"] == "thread_local"
         assert torch.backends.cudnn.benchmark
         self.log.append("capture")
+        self.captured.append(options["stream"].cuda_stream)
+        self.begun["capture"].release()
+        assert self.go_on.wait(10)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from engines import backend as backends
-from engines.backend import Backend, check, open_stages, sample
+from engines.backend import Backend, check, open_one, open_stages, sample
 from engines.errors import BackendError, UsageError
 from engines.stage import Stage
 from engines.types import TensorSpec
@@ -97,6 +98,14 @@ def test_feeds_are_copied(opened: Backend) -> None:
     np.testing.assert_array_equal(opened.run({})["out"], first)
 
 
+@pytest.mark.parametrize("shape", [(1,), (), (3, 16, 16), (1, 1, 16, 16)])
+def test_what_has_another_shape_is_refused_instead_of_spread(opened: Backend, shape: tuple[int, ...]) -> None:
+    wrong = np.ones(shape, np.float32)
+    for act in (lambda: opened.run({"picture": wrong}), lambda: opened.keep("picture", wrong)):
+        with pytest.raises(BackendError, match=r"^picture is fed as .*, not as 1x3x16x16$"):
+            act()
+
+
 def test_closing_twice_is_no_trouble(opened: Backend) -> None:
     opened.close()
     opened.close()
@@ -149,6 +158,22 @@ def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.Mo
         open_stages({"small": stage()}, backend="tensorrt")
     with pytest.raises(UsageError, match="--compile is for torch"):
         open_stages({"small": stage()}, backend="onnx", compiled=True)
+
+
+def test_a_backend_whose_packages_are_missing_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("engines.tensorrt_backend", "engines.enginecache"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    monkeypatch.setattr(backends, "has_cuda", lambda: True)
+    found = "the backend tensorrt needs pydantic, which is not installed"
+    with pytest.raises(BackendError, match=f"^{found}$") as caught:
+        open_one(stage(), backend="tensorrt", device="cuda")
+    assert "pip install" in caught.value.cure
+    running = open_stages({"small": stage()}, cache=tmp_path)
+    assert f"not tensorrt on cuda: {found}" in running.why
+    running.close()
 
 
 def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -253,7 +278,7 @@ def test_a_gpu_that_fails_onnx_runtime_is_told_in_one_line(tmp_path: Path, messa
     backend = OnnxBackend(stage(), "cpu", tmp_path)
     feeds = sample(backend.inputs, {"gain": (1.0,)})
     backend.run(feeds)
-    backend._on_device = "cuda"
+    backend._device = "cuda"
     backend._session = Gone()
     found = f"^ONNX Runtime fails: {message.splitlines()[0]}$"
     with pytest.raises(BackendError, match=found) as caught:
@@ -266,3 +291,88 @@ def test_a_gpu_that_fails_onnx_runtime_is_told_in_one_line(tmp_path: Path, messa
         backend.keep("gain", feeds["gain"])
     backend.close()
     backend.close()
+
+
+class Runtime:
+    """ONNX Runtime with a GPU that is the CPU: what it is asked for, and sessions that are real ones."""
+
+    def __init__(self, lacks: str = "") -> None:
+        import onnxruntime
+
+        self._real = onnxruntime
+        self.lacks = lacks
+        """``kernels``: the GPU cannot do all of a network; ``memory``: nor can it open one."""
+        self.asked: list[Any] = []
+        self.placed: list[tuple[Any, ...]] = []
+        self.preloaded = False
+        self.OrtValue = self
+
+    def preload_dlls(self) -> None:
+        self.preloaded = True
+        print("Failed to load libcufft.so.12")
+
+    def get_available_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider"]
+
+    def SessionOptions(self) -> Any:  # noqa: N802 - its name
+        return self._real.SessionOptions()
+
+    def InferenceSession(self, path: str, options: Any, providers: Any = None) -> Any:  # noqa: N802
+        try:
+            whole = options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+        except RuntimeError:
+            whole = False
+        if self.lacks == "memory" or (self.lacks == "kernels" and whole):
+            raise RuntimeError(f"no {self.lacks}\nmore")
+        self.asked.append(providers)
+        session = self._real.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session.get_providers = lambda: ["CUDAExecutionProvider" if providers else "NvTensorRTRTXExecutionProvider"]
+        return session
+
+    def ortvalue_from_numpy(self, array: Any, *place: Any) -> Any:
+        self.placed.append(place)
+        return self._real.OrtValue.ortvalue_from_numpy(array, "cpu", 0)
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    made = Runtime()
+    monkeypatch.setattr("engines.onnx_backend.import_onnxruntime", lambda: made)
+    return made
+
+
+def test_onnx_runtime_on_a_gpu_multiplies_float32_as_such_and_prints_nothing(
+    runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from engines.onnx_backend import OnnxBackend
+
+    backend = OnnxBackend(stage(), "cuda", tmp_path)
+    assert backend.name == "onnx on CUDA, float32"
+    assert runtime.asked == [[("CUDAExecutionProvider", {"use_tf32": "0"})]]
+    assert runtime.placed == [("cuda", 0)] * 2
+    assert runtime.preloaded
+    assert not capsys.readouterr().out
+    check(backend, stage())
+
+
+def test_a_plug_in_s_memory_goes_by_the_cards_maker(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engines import onnx_backend
+
+    monkeypatch.setattr(onnx_backend, "_add_rtx", lambda *_: None)
+    backend = onnx_backend.OnnxBackend(stage(), "rtx", tmp_path)
+    assert backend.name == "onnx on TensorRT for RTX, float32"
+    assert runtime.placed == [("gpu", 0, 0x10DE)] * 2
+
+
+def test_what_a_gpu_leaves_to_the_cpu_is_said(runtime: Runtime, tmp_path: Path) -> None:
+    from engines.onnx_backend import OnnxBackend
+
+    runtime.lacks = "kernels"
+    assert OnnxBackend(stage(), "cuda", tmp_path).name == "onnx on CUDA, some of it on the CPU, float32"
+    runtime.lacks = "memory"
+    with pytest.raises(BackendError, match=r"^ONNX Runtime cannot load small: no memory$"):
+        OnnxBackend(stage(), "cuda", tmp_path)

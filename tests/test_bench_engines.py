@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,40 @@ def test_on_a_gpu_every_figure_is_there(
     said = capsys.readouterr().out
     assert "over the floor" in said
     assert "float16 against float32" in said
+
+
+@pytest.mark.usefixtures("small_networks")
+def test_a_gpu_that_only_another_backend_sees_is_named_and_held_against_what_should_be_reached(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
+    from engines.backend import open_one
+
+    monkeypatch.setattr(bench_engines, "sees_gpu", lambda: (False, True))
+    answers = {"name": "A Card", "compute_cap": "9.0", "driver_version": "1.2"}
+    monkeypatch.setattr(bench_engines, "asked_of_the_driver", answers.get)
+    monkeypatch.setattr(
+        engine_subjects, "open_one", lambda stage, **asked: open_one(stage, **(asked | {"device": "cpu"}))
+    )
+    assert run("--device", "cuda", "--generators", "liveportrait", "--backends", "onnx", "--markdown") == 0
+    said = capsys.readouterr().out
+    assert "A Card, compute capability 9.0, driver 1.2" in said
+    assert "over the floor" in said
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("published", []),
+        ("random:1", ["--weights", "random:1"]),
+        ("my weights/lp", ["--weights", "my weights/lp"]),
+    ],
+)
+def test_the_command_that_builds_an_engine_names_the_weights_as_the_builder_takes_them(
+    label: str, words: list[str]
+) -> None:
+    command = Networks("fomm", label, {}, {}).rebuild
+    assert shlex.split(command) == ["python", "-m", "tools.build_engine", "fomm", *words]
 
 
 def rates_of_a_small_product(device: str, clock: Clock) -> Rates:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import signal
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from rich.console import Console
 from engines.backend import Array
 from engines.enginecache import read
 from engines.errors import BackendError
+from engines.tensorrt_backend import Asked
 from realtime.interrupts import Interrupts
 from tests.card import CAPABILITY, NAME, VERSION, Card, Plan
 from tests.networks import file, small
@@ -425,6 +428,22 @@ def test_a_gpu_that_cuda_does_not_start_on_is_told_before_anything_takes_long(bu
     done = build("liveportrait")
     assert done.code == 1
     assert done.found.startswith("CUDA does not start: cuInit failed")
+
+
+def test_what_is_float32_in_the_network_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensorrt = MagicMock()
+    tensorrt.ILogger, tensorrt.IProgressMonitor = type("ILogger", (), {}), object
+    network, config = MagicMock(num_inputs=0, num_outputs=0), MagicMock()
+    builder = tensorrt.Builder.return_value
+    builder.create_network.return_value, builder.create_builder_config.return_value = network, config
+    builder.build_serialized_network.return_value = b"an engine"
+    config.get_timing_cache.return_value = None
+    monkeypatch.setattr(engine_trt, "import_tensorrt", lambda: tensorrt)
+    asked, console = Asked("none", (), ()), Console(file=io.StringIO())
+    path = tmp_path / "none.onnx"
+    built = engine_trt.build(path, asked, engine_trt.Options(None, 3), tmp_path / "t", console, lambda: None)
+    assert built.engine == b"an engine"
+    config.clear_flag.assert_called_once_with(tensorrt.BuilderFlag.TF32)
 
 
 def test_ctrl_c_is_heard_while_tensorrt_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

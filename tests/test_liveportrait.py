@@ -145,6 +145,27 @@ def test_a_norm_with_the_channels_last_is_the_same_and_leaves_them_there(
     assert lp.modulated(x, x, x).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("kind", ["down", "up"])
+def test_a_volume_with_its_channels_last_is_resized_to_the_same_bits_where_it_lies(kind: str, batch: int) -> None:
+    block: Any = (lp.DownBlock3d if kind == "down" else lp.UpBlock3d)(8, 16).eval()
+    block.to(memory_format=torch.channels_last_3d)
+    x = noise(batch, 8, 4, 12, 12).contiguous(memory_format=torch.channels_last_3d)
+    with torch.inference_mode():
+        expected = block(x)
+        block.channels_last = True
+        assert torch.equal(block(x), expected)
+
+    def seen(pictures: Tensor) -> Tensor:
+        assert pictures.is_contiguous(memory_format=torch.channels_last)
+        assert pictures.data_ptr() == x.data_ptr()  # nothing was copied
+        return pictures[:, :, ::2].contiguous(memory_format=torch.channels_last)
+
+    made = lp.by_slices(x, seen)
+    assert torch.equal(made, x[:, :, :, ::2])
+    assert made.is_contiguous(memory_format=torch.channels_last_3d)
+
+
 def test_stages_answer_what_they_say() -> None:
     stages = lp.stages(load("liveportrait", "random:3").parts)
     portrait, motion, frame = (stages[name] for name in ("portrait", "motion", "frame"))

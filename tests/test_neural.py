@@ -339,6 +339,13 @@ def test_the_picture_is_the_networks_within_the_portraits(stage: Stage, portrait
     assert not (out == np.array(CAMERA)).all(axis=-1).any()
 
 
+def test_each_colour_is_rounded_to_the_nearest(stage: Stage, portrait_face: FaceState) -> None:
+    stage.frame_net.answers["image"][0] = np.array([0.25, 0.6, 0.85], np.float32)[:, None, None]
+    out = stage.show(0.0)
+    x, y = portrait_face.pixels()[4, :2].astype(int).tolist()
+    np.testing.assert_array_equal(out[y, x], [64, 153, 217])
+
+
 @pytest.mark.parametrize(
     ("region", "pose", "lips", "elsewhere"),
     [("all", 1, 1, 1), ("expression", 0, 1, 1), ("pose", 1, 0, 0), ("lips", 0, 1, 0), ("eyes", 0, 0, 0)],

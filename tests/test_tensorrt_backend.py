@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from engines import backend as backends
-from engines.backend import Array, open_stages
+from engines.backend import CAPTURING, Array, open_stages
 from engines.enginecache import Machine, Sidecar, Tensor, write
 from engines.errors import BackendError
 from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, import_tensorrt, this_machine
@@ -83,6 +83,14 @@ def test_what_was_fed_before_stays() -> None:
     assert_answers(backend, {}, picture=feeds()["picture"], gain=other["gain"])
 
 
+@pytest.mark.usefixtures("card")
+def test_what_has_another_shape_is_refused_instead_of_spread() -> None:
+    backend, wrong = opened(), np.ones((1,), np.float32)
+    for act in (lambda: backend.run({"picture": wrong}), lambda: backend.keep("picture", wrong)):
+        with pytest.raises(BackendError, match=r"^picture is fed as 1, not as 1x3x4x4$"):
+            act()
+
+
 def test_a_frame_is_one_launch_and_one_wait(card: Card) -> None:
     backend = opened()
     backend.run(feeds())
@@ -130,13 +138,35 @@ def test_another_thing_may_be_kept_without_recording_anew(card: Card) -> None:
     assert card.log.count("cuStreamBeginCapture") == 1
 
 
-def test_what_was_kept_and_is_fed_is_sent_from_then_on(card: Card) -> None:
+@pytest.mark.usefixtures("card")
+def test_what_was_kept_and_is_fed_is_sent_from_then_on() -> None:
     backend = opened()
     backend.keep("picture", feeds(1)["picture"])
     backend.run({"gain": feeds(1)["gain"]})
     for seed in (2, 3):
         assert_answers(backend, feeds(seed))
-    assert len(card.executables) == 1  # the recording of before is gone
+
+
+def test_what_is_kept_now_and_fed_then_is_recorded_once_each_way(card: Card) -> None:
+    backend = opened()
+    for seed in range(3):
+        fed = feeds(seed)
+        assert_answers(backend, fed)
+        backend.keep("picture", fed["picture"])
+        assert_answers(backend, {"gain": fed["gain"]}, picture=fed["picture"])
+    assert card.log.count("cuStreamBeginCapture") == 2
+    assert "cuGraphExecDestroy" not in card.log
+    backend.close()
+    assert not card.executables
+
+
+def test_an_upload_by_itself_between_frames_has_nothing_recorded_anew(card: Card) -> None:
+    backend = opened()
+    for seed in range(4):
+        assert_answers(backend, feeds(seed))
+        backend.keep("picture", feeds(seed)["picture"])
+    assert card.log.count("cuStreamBeginCapture") == 1
+    assert "cuGraphExecDestroy" not in card.log
 
 
 @pytest.mark.parametrize(
@@ -167,6 +197,17 @@ def _no_driver() -> None:
     from engines.cudagraph import GraphError
 
     raise GraphError("no libcuda.so.1")
+
+
+def test_a_recording_waits_for_that_of_another_backend(card: Card) -> None:
+    backend = opened()
+    frame = threading.Thread(target=backend.run, args=(feeds(),), daemon=True)
+    with CAPTURING:
+        frame.start()
+        frame.join(0.2)
+        assert "cuStreamBeginCapture" not in card.log
+    frame.join(10)
+    assert card.log.count("cuGraphLaunch") == 1
 
 
 def test_any_thread_may_call(card: Card) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +18,7 @@ from engines.backend import sample
 from engines.errors import BackendError
 from engines.stage import Stage
 from engines.types import TensorSpec
-from tests.cuda import Recorder, pretended
+from tests.cuda import Elsewhere, Recorder, pretended
 from tests.neural import needs
 
 torch = needs("torch")
@@ -174,12 +176,74 @@ def test_what_is_kept_on_the_gpu_need_not_be_fed_again() -> None:
     np.testing.assert_allclose(backend.run({})["out"], TorchBackend(stage()).run(feeds)["out"], atol=1e-5)
 
 
+def on_another_thread(work: Callable[[], object]) -> Future[object]:
+    """Work on a thread that believes in the GPU too."""
+    done: Future[object] = Future()
+
+    def guarded() -> None:
+        try:
+            with Elsewhere():
+                done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=guarded, daemon=True).start()
+    return done
+
+
+def test_there_is_one_recording_at_a_time(recorder: Recorder) -> None:
+    first, second = TorchBackend(stage(), "cuda"), TorchBackend(stage(), "cuda")
+    feeds = sample(first.inputs, {"gain": (1.0,)})
+    recorder.go_on.clear()
+    both = [on_another_thread(lambda backend=backend: backend.run(feeds)) for backend in (first, second)]  # type: ignore[misc]
+    assert recorder.begun["capture"].acquire(timeout=10)
+    assert not recorder.begun["capture"].acquire(timeout=0.2)
+    recorder.go_on.set()
+    for done in both:
+        assert done.result(10)
+    assert recorder.log.count("capture") == 2
+
+
+def test_networks_that_come_and_go_leave_the_stream_of_one_that_stays_alone(recorder: Recorder) -> None:
+    feeds = sample(stage().inputs, {"gain": (1.0,)})
+    TorchBackend(stage(), "cuda").run(feeds)
+    for _ in range(2 * recorder.streams):
+        backend = TorchBackend(stage(), "cuda")
+        backend.run(feeds)
+        backend.close()
+    assert recorder.captured.count(recorder.captured[0]) == 1
+
+
+def test_where_streams_are_shared_a_frame_waits_for_the_other_network_s_recording(recorder: Recorder) -> None:
+    recorder.streams = 1
+    first, second = TorchBackend(stage(), "cuda"), TorchBackend(stage(), "cuda")
+    feeds = sample(first.inputs, {"gain": (1.0,)})
+    first.run(feeds)
+    for begun in recorder.begun.values():
+        assert begun.acquire(timeout=10)
+    recorder.go_on.clear()
+    recording = on_another_thread(lambda: second.run(feeds))
+    assert recorder.begun["capture"].acquire(timeout=10)
+    frame = on_another_thread(lambda: first.run(feeds))
+    assert not recorder.begun["replay"].acquire(timeout=0.2)
+    recorder.go_on.set()
+    assert recording.result(10)
+    assert frame.result(10)
+
+
+@pytest.mark.usefixtures("recorder")
+def test_what_has_another_shape_is_refused_on_a_gpu_too() -> None:
+    with pytest.raises(BackendError, match=r"^gain is fed as one number, not as 1x1$"):
+        TorchBackend(stage(), "cuda").run({"gain": np.ones((), np.float32)})
+
+
 @pytest.mark.usefixtures("recorder")
 def test_the_gpu_s_failures_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = TorchBackend(stage(), "cuda")
     for raised, said in (
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "the GPU is out of memory"),
         (RuntimeError("CUDA error: device-side\nmore"), "the GPU fails: CUDA error: device-side"),
+        (RuntimeError("FIND was unable to find an engine"), "the GPU fails: FIND was unable to find an engine"),
     ):
 
         def fail(raised: Exception = raised) -> None:
@@ -189,6 +253,16 @@ def test_the_gpu_s_failures_are_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(BackendError) as caught:
             backend.run(sample(backend.inputs, {"gain": (1.0,)}))
         assert str(caught.value) == said
+
+
+@pytest.mark.usefixtures("recorder")
+def test_a_gpu_that_cannot_say_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise RuntimeError("all CUDA-capable devices are busy\nmore")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", fail)
+    with pytest.raises(BackendError, match=r"^the GPU fails: all CUDA-capable devices are busy$"):
+        TorchBackend(stage(), "cuda")
 
 
 def test_what_cannot_be_compiled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

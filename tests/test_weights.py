@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,6 +232,19 @@ def test_random_weights_say_so_and_repeat() -> None:
         assert all(torch.equal(mine[key], same[key]) for key in mine)
         assert any(not torch.equal(mine[key], others[key]) for key in mine)
         assert all(bool(torch.isfinite(value).all()) for value in mine.values())
+
+
+def test_only_files_of_weights_need_safetensors(state: Nested, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert load("fomm", "random:1").random
+    source = saved(tmp_path, state)
+    with pytest.raises(GeneratorError, match=r"^liveportrait needs safetensors, which is not installed$") as caught:
+        convert("liveportrait", STITCHING, source, tmp_path / "kept.safetensors")
+    assert "pip install" in caught.value.cure
+    held = tmp_path / "vox-cpk.safetensors"
+    held.write_bytes(b"whatever")
+    with pytest.raises(GeneratorError, match=r"^fomm needs safetensors"):
+        load("fomm", held)
 
 
 def test_a_whole_checkpoint_goes_round(own_cache: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What a frame of the neural generators costs on this machine's GPU, against plain PyTorch and the floor.
 
+The networks are made in PyTorch, whichever backend runs them: without it there is nothing to measure.
+
     python -m tools.bench_engines [--generators liveportrait,fomm] [--backends torch,onnx,tensorrt]
                                   [--device auto|cuda|rtx|cpu] [--weights random:1] [--compile]
                                   [--seconds N] [--markdown] [--json OUT]
@@ -95,7 +97,7 @@ def ways_of(backends: list[str], device: str, compiled: bool) -> list[Way]:
 
 
 def machine(plain: str | None) -> dict[str, Any]:
-    """What the figures were taken on; ``plain`` is the device of plain PyTorch."""
+    """What the figures were taken on; ``plain`` is the device of plain PyTorch, None where that sees no GPU."""
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -106,7 +108,7 @@ def machine(plain: str | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions,
         "gpu": None,
-        "driver": driver(),
+        "driver": asked_of_the_driver("driver_version"),
     }
     if plain == "cuda":
         import torch
@@ -114,13 +116,16 @@ def machine(plain: str | None) -> dict[str, Any]:
         found["gpu"] = torch.cuda.get_device_name()
         found["compute_capability"] = "{}.{}".format(*torch.cuda.get_device_capability())
         found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
+    elif plain is None:  # another backend's GPU
+        found["gpu"] = asked_of_the_driver("name") or "a GPU without a name"
+        found["compute_capability"] = asked_of_the_driver("compute_cap") or "unknown"
     return found
 
 
-def driver() -> str | None:
-    """The NVIDIA driver's version, where there is one."""
+def asked_of_the_driver(what: str) -> str | None:
+    """What ``nvidia-smi`` says of the first GPU, where there is one."""
     try:
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        asked = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
         answered = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
@@ -263,7 +268,7 @@ def bench_command(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every figure here.")] = None,
 ) -> None:
-    """Measure what the neural generators' networks cost."""
+    """Measure what the neural generators' networks cost. They are made in PyTorch, which has to be installed."""
     families = several(generators, FAMILIES, "--generators")
     names = several(backends, BACKENDS[1:], "--backends")
     if device not in DEVICES:

@@ -121,7 +121,7 @@ def main(
         else (lambda line: print(line, flush=True))
     )
     command = "python -m tools.build_engine " + shlex.join(sys.argv[1:])
-    options = engine_trt.Options(workspace, level, tf32=precision != "fp32")
+    options = engine_trt.Options(workspace, level)
     wish = Wish(options, folder, check, onnx_only, command, console, say)
     try:
         if not onnx_only:

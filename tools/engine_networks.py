@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from engines import fomm, liveportrait, weights
-from engines.backend import Array, Feeds, sample
+from engines.backend import BUILD, Array, Feeds, sample
 from engines.stage import GridSample, Stage
 from engines.types import TensorSpec
 
@@ -137,6 +138,12 @@ class Networks:
     """As the program runs them."""
     plain: dict[str, Any]
     """The same stages' modules as published: norms unfolded, volumes sampled natively, float32 on the CPU."""
+
+    @property
+    def rebuild(self) -> str:
+        """The command that builds these networks' engines."""
+        weights = "" if self.label == "published" else f" --weights {shlex.quote(self.label)}"
+        return f"{BUILD} {self.family}{weights}"
 
     def single(self, cut: Cut) -> Stage:
         """A module as a stage of its own, as the program runs it."""

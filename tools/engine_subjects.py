@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.backend import BUILD, Array, Backend, Feeds, open_one
+from engines.backend import Array, Backend, Feeds, open_one
 from engines.errors import ReenactError
 from engines.places import cache_home
 from engines.topology import EYE_CORNERS, MOUTH_CORNERS
@@ -152,7 +152,7 @@ class Bench:
                 device=way.device,
                 cache=cache,
                 compiled=way.compiled,
-                rebuild=f"{BUILD} {self.networks.family} --weights {self.networks.label}",
+                rebuild=self.networks.rebuild,
             )
             self._open.append(backend)
         except ReenactError as error:

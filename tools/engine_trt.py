@@ -31,8 +31,6 @@ class Options:
 
     workspace_mib: int | None
     level: int
-    tf32: bool
-    """Whether float32 may be multiplied as TF32: not where float32 was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,7 @@ def build(
     config.builder_optimization_level = options.level
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
-    if not options.tf32:
-        config.clear_flag(tensorrt.BuilderFlag.TF32)
+    config.clear_flag(tensorrt.BuilderFlag.TF32)  # what the network has in float32 is meant so
     _use_timings(config, timing)
     began = time.monotonic()
 
