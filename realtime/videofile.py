@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import cv2
 import numpy as np
@@ -29,7 +29,6 @@ _SWS_BT709 = 1
 """SWS_CS_ITU709."""
 _MAX_DAMAGE = 1000
 """So many packets in error, and the rest of a file is given up."""
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, -180: cv2.ROTATE_180}
 
 _Shot = tuple[int, "av.VideoFrame"]
 """A decoded picture and the nanosecond it is shown at, 0 for the first."""
@@ -142,15 +141,13 @@ class VideoFile:
         return frame
 
     def _image(self, picture: av.VideoFrame) -> Image:
-        """Convert to RGB, with square pixels, turned as the file says; a new array."""
+        """Convert to RGB, with square pixels, turned and mirrored as the file says; a new array."""
         # Where a file does not say, players take large pictures for BT.709 and small ones for BT.601.
         unsaid = picture.colorspace == _UNSPECIFIED and picture.height >= _HD_LINES
         square = max(1, round(picture.width * self._pixel_aspect))
         matrix = _SWS_BT709 if unsaid else None
         rgb = self._reformatter.reformat(picture, width=square, format="rgb24", src_colorspace=matrix)
-        image = rgb.to_ndarray().astype(np.uint8, copy=False)
-        turn = _TURNS.get(picture.rotation)
-        return image if turn is None else cv2.rotate(image, turn).astype(np.uint8, copy=False)
+        return _upright(rgb.to_ndarray().astype(np.uint8, copy=False), picture)
 
     def _take(self) -> _Shot:
         shot = self._next
@@ -253,6 +250,20 @@ def _count(container: av.container.InputContainer, stream: av.VideoStream) -> in
     if container.duration:
         return round(container.duration * stream.average_rate / 1_000_000)
     return None
+
+
+def _upright(image: Image, picture: av.VideoFrame) -> Image:
+    """Turn and mirror as the picture's display matrix says, by right angles; the image itself where it need not."""
+    data = cast("bytes | None", picture.side_data.get("DISPLAYMATRIX"))
+    if data is None:
+        return image
+    across_x, down_x, _, across_y, down_y, *_ = np.frombuffer(data, np.int32).tolist()
+    if abs(across_x) < abs(down_x):
+        image = cv2.transpose(image).astype(np.uint8, copy=False)
+        across_x, down_y = across_y, down_x
+    if across_x < 0 or down_y < 0:
+        image = cv2.flip(image, -1 if across_x < 0 and down_y < 0 else int(across_x < 0)).astype(np.uint8, copy=False)
+    return image
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:

@@ -57,18 +57,22 @@ def write_video(
     pix_fmt: str = "yuv420p",
     rate: int = 30,
     rotation: float = 0,
+    mirror: str = "",
     pixel_aspect: Fraction | None = None,
     matrix: str | None = None,
     **options: str,
 ) -> Path:
-    """Encode pictures, at ``times`` in seconds or else at ``rate``, with a colour ``matrix`` that is not declared."""
+    """Encode pictures, at ``times`` in seconds or else at ``rate``, with a colour ``matrix`` that is not declared.
+
+    A player is to turn them by ``rotation`` degrees and then to mirror them: ``across``, ``down`` or neither.
+    """
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = Fraction(1, 1000 if times else rate)
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirror:
+            stream.set_display_rotation(rotation, hflip=mirror == "across", vflip=mirror == "down")
         for index, picture in enumerate(pictures):
             if index == 0:
                 stream.height, stream.width = picture.shape[:2]

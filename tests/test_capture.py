@@ -100,6 +100,19 @@ def test_turned_clips_come_out_upright(tmp_path: Path, rotation: int) -> None:
     source.close()
 
 
+@pytest.mark.parametrize(
+    ("mirror", "rotation", "seen"),
+    [("across", 0, "grwb"), ("down", 0, "bwrg"), ("across", 90, "wgbr"), ("down", 90, "rbgw")],
+)
+def test_mirrored_clips_are_mirrored(tmp_path: Path, mirror: str, rotation: int, seen: str) -> None:
+    pictures = [clips.quarters((80, 48))] * 3
+    path = clips.write_video(tmp_path / "selfie.mp4", pictures, rotation=rotation, mirror=mirror)
+    source = open_file(path)
+    assert source.size == ((48, 80) if rotation else (80, 48))
+    assert clips.corners(source.read().pixels) == seen
+    source.close()
+
+
 def test_pictures_have_square_pixels(tmp_path: Path) -> None:
     path = clips.write_video(tmp_path / "dv.mp4", [clips.quarters(SIZE)] * 3, pixel_aspect=Fraction(3, 2))
     source = open_file(path)
