@@ -157,6 +157,7 @@ class Compute(threading.Thread):
                 self._settled()
                 self._capture.go.set()
                 (self._work_through if self._lossless else self._work_live)(self.crew)
+                self._tell_of_no_face()
                 self._ending.finish("the source has ended")
         except BaseException as error:
             self._ending.fail(error)
@@ -187,6 +188,11 @@ class Compute(threading.Thread):
             answer(order, said)
             if order.answer is None:
                 self._notice(str(said))
+
+    def _tell_of_no_face(self) -> None:
+        whole = self._lossless or not self._ending.over.is_set()
+        if whole and self._ledger.frames and not self._ledger.faces:
+            self._notice(f"there was no face in {self._capture.source.name}, so the portrait kept still")
 
     def _work_live(self, crew: Crew) -> None:
         ready_ns = self._clock()

@@ -29,6 +29,8 @@ _SWS_BT709 = 1
 """SWS_CS_ITU709."""
 _MAX_DAMAGE = 1000
 """So many packets in error, and the rest of a file is given up."""
+_TEXTS = ("tty", "bin", "xbin", "adf", "idf")
+"""What FFmpeg makes pictures of letters from."""
 
 _Shot = tuple[int, "av.VideoFrame"]
 """A decoded picture and the nanosecond it is shown at, 0 for the first."""
@@ -209,7 +211,7 @@ def _open(path: Path) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise SourceMissing(f"{path} is empty (0 bytes), expected a video", cure="copy or download it again")
     try:
-        return av.open(f"file:{path}", "r")
+        container = av.open(f"file:{path}", "r")
     except PermissionError:
         raise SourceMissing(f"{path} may not be read", cure=f"chmod u+r {path}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -217,6 +219,23 @@ def _open(path: Path) -> av.container.InputContainer:
             f"{path} is not a video that can be read ({_reason(error)})",
             cure="give an MP4, MOV, MKV, WebM or AVI file; one that broke off may lack its index",
         ) from None
+    refused = _no_film(path, container.format.name)
+    if refused is not None:
+        container.close()
+        raise refused
+    return container
+
+
+def _no_film(path: Path, form: str) -> SourceMissing | None:
+    """What is wrong with a file that FFmpeg would make a film of, although it is none."""
+    if form in _TEXTS:
+        return SourceMissing(f"{path} is a text, expected a video", cure="give a video file")
+    if form in ("image2", "ico") or form.endswith("_pipe"):
+        return SourceMissing(
+            f"{path} is a still picture, expected a video",
+            cure=f"to show it, give it as the portrait: --portrait {path}",
+        )
+    return None
 
 
 def _reason(error: Exception) -> str:

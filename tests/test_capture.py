@@ -276,6 +276,23 @@ def test_no_video_at_all(tmp_path: Path, content: bytes, says: str) -> None:
     assert caught.value.cure
 
 
+def test_a_text_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("what there is to do\n" * 400)
+    with pytest.raises(SourceMissing, match="is a text") as caught:
+        open_file(path)
+    assert caught.value.cure
+
+
+@pytest.mark.parametrize("name", ["face.png", "face.jpg", "face.bmp"])
+def test_a_still_picture_is_no_video(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert cv2.imwrite(str(path), clips.quarters(SIZE))
+    with pytest.raises(SourceMissing, match="still picture") as caught:
+        open_file(path)
+    assert "--portrait" in caught.value.cure
+
+
 def test_a_file_without_its_index_is_refused(tmp_path: Path) -> None:
     whole = clips.write_video(tmp_path / "whole.mp4", (clips.grey(i, SIZE) for i in range(30)))
     path = tmp_path / "cut.mp4"
