@@ -6,6 +6,7 @@ what it owns. What goes wrong in one ends the run through ``Ending``, not the th
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -106,6 +107,11 @@ class Limits:
         """Whether that many frames or that much time are enough."""
         enough = self.frames is not None and frames >= self.frames
         return enough or (self.duration_ns is not None and elapsed_ns >= self.duration_ns)
+
+    def of(self, frames: int | None, fps: float) -> int | None:
+        """How many of a source's ``frames`` are enough, about; None where nobody knows."""
+        seconds = None if self.duration_ns is None else math.ceil(self.duration_ns / 1e9 * fps)
+        return min((count for count in (frames, self.frames, seconds) if count is not None), default=None)
 
 
 class Compute(threading.Thread):

@@ -156,6 +156,48 @@ def test_times_start_at_zero_whatever_the_file_says(tmp_path: Path) -> None:
     assert [frame.time_ns / NS for frame in play(path)] == pytest.approx([0, 0.1, 0.2], abs=1e-3)
 
 
+def test_joined_files_play_one_after_the_other(tmp_path: Path) -> None:
+    part = clips.write_video(tmp_path / "part.ts", (clips.grey(i, SIZE) for i in range(40)), rate=25)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(3 * part.read_bytes())
+    times = [frame.time_ns / NS for frame in play(path)]
+    assert times == pytest.approx([i / 25 for i in range(120)], abs=1e-3)
+
+
+def test_a_clock_that_leaps_does_not_keep_anybody_waiting(tmp_path: Path) -> None:
+    times = [0.0, 0.04, 0.08, 90000.0, 90000.04, 90000.08]
+    path = clips.write_video(tmp_path / "leap.mkv", (clips.grey(i, SIZE) for i in range(6)), times=times, rate=25)
+    source = open_file(path)
+    assert [frame.time_ns / NS for frame in remaining(source)] == pytest.approx([i / 25 for i in range(6)], abs=1e-3)
+    assert source.notes == ()
+    source.close()
+
+
+def test_a_long_pause_stays_one(tmp_path: Path) -> None:
+    times = [0.0, 0.04, 60.0, 60.04, 600.0]
+    path = clips.write_video(tmp_path / "slides.mkv", (clips.grey(i, SIZE) for i in range(5)), times=times)
+    assert [frame.time_ns / NS for frame in play(path)] == pytest.approx(times, abs=1e-3)
+
+
+def test_a_file_is_whole_although_it_lacks_frames_of_its_rate(tmp_path: Path) -> None:
+    times = [i / 30 for i in range(60) if i % 4]
+    pictures = (clips.grey(i, SIZE) for i in range(len(times)))
+    source = open_file(clips.write_video(tmp_path / "dropping.mkv", pictures, times=times, rate=30))
+    assert len(list(remaining(source))) == len(times)
+    assert source.notes == ()
+    assert source.frames == pytest.approx(len(times), abs=1)
+    source.close()
+
+
+def test_the_steps_of_a_clock_are_no_frame_rate(tmp_path: Path) -> None:
+    path = clips.write_video(
+        tmp_path / "ms.mkv", (clips.grey(i, SIZE) for i in range(5)), times=[0, 1, 2, 3, 4], rate=1000
+    )
+    source = open_file(path)
+    assert source.fps == 30
+    source.close()
+
+
 def test_later_sizes_are_fitted_into_the_first(tmp_path: Path) -> None:
     parts = [
         clips.write_video(tmp_path / f"{width}.ts", (clips.grey(i, (width, 48)) for i in range(8)))
@@ -276,6 +318,17 @@ def test_no_video_at_all(tmp_path: Path, content: bytes, says: str) -> None:
     assert caught.value.cure
 
 
+def test_a_broken_off_file_is_told_where_sound_goes_with_it(tmp_path: Path) -> None:
+    whole = clips.write_with_sound(tmp_path / "whole.mkv", seconds=20, beep_at=1.0)
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    source = open_file(path)
+    list(remaining(source))
+    assert len(source.notes) == 1
+    assert "cut short" in source.notes[0] or "damaged" in source.notes[0]
+    source.close()
+
+
 def test_a_text_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("what there is to do\n" * 400)
@@ -291,6 +344,14 @@ def test_a_still_picture_is_no_video(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceMissing, match="still picture") as caught:
         open_file(path)
     assert "--portrait" in caught.value.cure
+
+
+def test_a_film_of_one_picture_is_told(tmp_path: Path) -> None:
+    path = clips.write_video(tmp_path / "one.gif", [clips.grey(0, SIZE)], codec="gif", pix_fmt="rgb8")
+    source = open_file(path)
+    assert len(list(remaining(source))) == 1
+    assert "single picture" in source.notes[0]
+    source.close()
 
 
 def test_a_file_without_its_index_is_refused(tmp_path: Path) -> None:
