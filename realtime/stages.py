@@ -26,6 +26,11 @@ from realtime.studio import Crew, Observer, Seen
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 0.5
 """Waiting times between attempts to open again what was lost: doubled from the first up to the last."""
 
+PATIENCE_S = 0.25
+"""The portrait does not idle before frames have stayed away for this long, nor for three of a slow source's."""
+IDLE_FPS = 60.0
+"""At most, whatever rate a source announces."""
+
 Notice = Callable[[str], None]
 
 
@@ -148,8 +153,9 @@ class Compute(threading.Thread):
         self._commands = commands
         self._ending = ending
         self._notice = notice
-        self._period_ns = round(1e9 / fps)
-        self._patience_ns = max(250_000_000, 3 * self._period_ns)
+        self._period_ns = round(1e9 / min(fps, IDLE_FPS))
+        # the rate wished for may be higher than what the source gives
+        self._patience_ns = round(1e9 * max(PATIENCE_S, 3 / min(fps, capture.source.fps or fps)))
         self._limits = limits
         self._lossless = lossless
         self._settled = settled

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import av
 
 _NS = 1_000_000_000
-_HOLD_NS = _NS // 2
-"""A picture that stays longer than this is handed out again, so that no read blocks for long."""
+_HOLD_NS = _NS // 10
+"""A picture that stays clearly longer than this is handed out again after it: a face that is seldom seen is lost."""
 _MAX_FPS = 240.0
 """A container that says more means the steps of its clock."""
 _SMALL = 640 * 480
@@ -116,7 +116,7 @@ class VideoFile:
         return tuple(self._notes)
 
     def read(self) -> Frame:
-        """Return the next frame, its pixels a new array; blocks half a second at most. Raises SourceEnded."""
+        """Return the next frame, its pixels a new array; blocks a sixth of a second at most. Raises SourceEnded."""
         if self._ended:
             raise SourceEnded(f"{self._path.name} has ended")
         if self.live:
@@ -137,7 +137,7 @@ class VideoFile:
             self._start_ns = self._now_ns()
         start = self._start_ns
         late = self._now_ns() - start
-        if self._next is not None and self._shown is not None and self._next[0] - late > _HOLD_NS:
+        if self._next is not None and self._shown is not None and self._next[0] - late > 1.5 * _HOLD_NS:
             self._sleep(_HOLD_NS / _NS)
             shown_at, image = self._shown
             shown_at = max(shown_at + 1, min(self._now_ns() - start, self._next[0] - 1))

@@ -265,7 +265,7 @@ def test_live_repeats_a_picture_that_stays_long(tmp_path: Path) -> None:
     source = VideoFile(path, pace="live", now_ns=clock, sleep=clock.sleep)
     shown, before = [], clock.now
     for frame in remaining(source):
-        assert clock.now - before <= NS, "a read blocks for a second at most"
+        assert clock.now - before <= 0.2 * NS, "a face that is shown seldom counts as lost"
         before = clock.now
         shown.append((clips.level(frame.pixels), frame.time_ns))
     source.close()
