@@ -173,7 +173,7 @@ def _time_ns(piece: av.Packet[Any] | av.AudioFrame) -> int | None:
 
 def _put_in_place(piece: _Piece, heard: Timeline) -> bool:
     """Give a piece its time; False where most of its time has been filled already."""
-    if piece.time_base is None:
+    if piece.time_base is None or (isinstance(piece, av.AudioFrame) and not piece.sample_rate):
         return False
     at_ns, end_ns = _time_ns(piece), heard.end_ns
     if isinstance(piece, av.Packet):

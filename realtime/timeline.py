@@ -17,6 +17,8 @@ _JOINED_LEAP_NS, _LEAP_NS = 10 * _NS, 3600 * _NS
 """A longer pause than this is none, in formats whose time may leap and in others."""
 _OVERLAP_NS = 2 * _NS
 """So long after a join the streams may still bring what belongs before it."""
+_NEAR_NS = _NS
+"""What a file brings together is not further apart than this."""
 
 
 class Joins:
@@ -29,13 +31,15 @@ class Joins:
         """The shift before the latest join."""
         self.latest_ns = 0
         """When the latest join was, in the time that comes out."""
+        self.end_ns = 0
+        """How far the stream that leads has come."""
 
 
 class Timeline:
     """The times of one stream, each part of a joined file after the one before it.
 
     The stream that leads, the picture's, follows its own last piece after a join; the others follow it, so that
-    sound stays with its picture.
+    sound stays with its picture, also where it paused meanwhile, or went on while the picture did.
     """
 
     def __init__(self, joins: Joins, *, leads: bool) -> None:
@@ -55,8 +59,10 @@ class Timeline:
             placed = self._fit(at_ns, self.end_ns, max(_BACK_NS, _BACK_LENGTHS * length_ns))
         end_ns = placed + length_ns
         self.end_ns = end_ns if self.end_ns is None else max(self.end_ns, end_ns)
-        if self._leads and placed > joins.latest_ns + _OVERLAP_NS:
-            joins.before_ns = joins.shift_ns
+        if self._leads:
+            joins.end_ns = self.end_ns
+            if placed > joins.latest_ns + _OVERLAP_NS:
+                joins.before_ns = joins.shift_ns
         return placed
 
     def _fit(self, at_ns: int, end_ns: int, back_ns: int) -> int:
@@ -64,7 +70,8 @@ class Timeline:
         now, before = at_ns + joins.shift_ns - end_ns, at_ns + joins.before_ns - end_ns
         if abs(before) < min(abs(now), back_ns):
             return end_ns + before
-        if -back_ns <= now <= joins.leap_ns:
+        beside = not self._leads and abs(end_ns + now - joins.end_ns) <= _NEAR_NS
+        if beside or -back_ns <= now <= joins.leap_ns:
             return end_ns + now
         if self._leads:
             joins.before_ns, joins.shift_ns, joins.latest_ns = joins.shift_ns, end_ns - at_ns, end_ns

@@ -53,6 +53,23 @@ def test_sound_that_begins_late_in_its_part() -> None:
     assert sound.place(5 * NS, SOUND) == 8 * NS
 
 
+def test_sound_that_pauses_comes_back_with_its_picture() -> None:
+    picture, sound = timelines()
+    fill(picture, 60, PICTURE)
+    fill(sound, 3, SOUND)
+    assert sound.place(60 * NS, SOUND) == 60 * NS
+
+
+def test_sound_that_goes_on_while_the_picture_pauses_comes_back_to_it() -> None:
+    picture, sound = timelines()
+    fill(picture, 3, PICTURE)
+    fill(sound, 30, SOUND)
+    assert picture.place(30 * NS, PICTURE) == 3 * NS
+    for at in range(30 * NS + PICTURE, 33 * NS, PICTURE):
+        picture.place(at, PICTURE)
+    assert sound.place(33 * NS, SOUND) == 6 * NS
+
+
 def test_one_wrong_time_moves_nothing_for_good() -> None:
     picture, _ = timelines()
     fill(picture, 3, PICTURE)
