@@ -57,6 +57,7 @@ class Daemon:
         self.commands = Commands()
         self._backstage = backstage
         self._notice = notice
+        self._limits = limits
         self._told = {*source.notes, *(note for each in sinks for note in each.sink.notes)}
         self.ledger = Ledger()
         self.ending = ending
@@ -122,7 +123,8 @@ class Daemon:
     @property
     def total(self) -> int | None:
         """How many frames there will be, if anybody knows."""
-        return self.capture.source.frames
+        source = self.capture.source
+        return self._limits.of(source.frames, source.fps)
 
     @property
     def notes(self) -> list[str]:

@@ -6,6 +6,7 @@ what it owns. What goes wrong in one ends the run through ``Ending``, not the th
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,11 @@ from realtime.studio import Crew, Observer, Seen
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 0.5
 """Waiting times between attempts to open again what was lost: doubled from the first up to the last."""
+
+PATIENCE_S = 0.25
+"""The portrait does not idle before frames have stayed away for this long, nor for three of a slow source's."""
+IDLE_FPS = 60.0
+"""At most, whatever rate a source announces."""
 
 Notice = Callable[[str], None]
 
@@ -107,6 +113,11 @@ class Limits:
         enough = self.frames is not None and frames >= self.frames
         return enough or (self.duration_ns is not None and elapsed_ns >= self.duration_ns)
 
+    def of(self, frames: int | None, fps: float) -> int | None:
+        """How many of a source's ``frames`` are enough, about; None where nobody knows."""
+        seconds = None if self.duration_ns is None else math.ceil(self.duration_ns / 1e9 * fps)
+        return min((count for count in (frames, self.frames, seconds) if count is not None), default=None)
+
 
 class Compute(threading.Thread):
     """Tracks and generates.
@@ -142,8 +153,9 @@ class Compute(threading.Thread):
         self._commands = commands
         self._ending = ending
         self._notice = notice
-        self._period_ns = round(1e9 / fps)
-        self._patience_ns = max(250_000_000, 3 * self._period_ns)
+        self._period_ns = round(1e9 / min(fps, IDLE_FPS))
+        # the rate wished for may be higher than what the source gives
+        self._patience_ns = round(1e9 * max(PATIENCE_S, 3 / min(fps, capture.source.fps or fps)))
         self._limits = limits
         self._lossless = lossless
         self._settled = settled
@@ -157,6 +169,7 @@ class Compute(threading.Thread):
                 self._settled()
                 self._capture.go.set()
                 (self._work_through if self._lossless else self._work_live)(self.crew)
+                self._tell_of_no_face()
                 self._ending.finish("the source has ended")
         except BaseException as error:
             self._ending.fail(error)
@@ -187,6 +200,11 @@ class Compute(threading.Thread):
             answer(order, said)
             if order.answer is None:
                 self._notice(str(said))
+
+    def _tell_of_no_face(self) -> None:
+        whole = self._lossless or not self._ending.over.is_set()
+        if whole and self._ledger.frames and not self._ledger.faces:
+            self._notice(f"there was no face in {self._capture.source.name}, so the portrait kept still")
 
     def _work_live(self, crew: Crew) -> None:
         ready_ns = self._clock()

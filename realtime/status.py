@@ -165,7 +165,7 @@ class Display:
         """Bring the line that changes up to date; called a few times a second."""
         if self._progress is not None:
             speed = f"{run.ledger.fps:.0f} fps"
-            self._progress.update(self._task, completed=run.ledger.frames, description=speed)
+            self._progress.update(self._task, total=run.total, completed=run.ledger.frames, description=speed)
         elif self._live is not None:
             from rich.text import Text
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import cv2
 import numpy as np
@@ -13,13 +14,16 @@ import numpy as np
 from engines.errors import SourceEnded, SourceMissing
 from engines.types import Image
 from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.timeline import Joins, Timeline
 
 if TYPE_CHECKING:
     import av
 
 _NS = 1_000_000_000
-_HOLD_NS = _NS // 2
-"""A picture that stays longer than this is handed out again, so that no read blocks for long."""
+_HOLD_NS = _NS // 10
+"""A picture that stays clearly longer than this is handed out again after it: a face that is seldom seen is lost."""
+_MAX_FPS = 240.0
+"""A container that says more means the steps of its clock."""
 _SMALL = 640 * 480
 """Pixels of a picture that one thread decodes in well under a millisecond."""
 _HD_LINES = 720
@@ -27,9 +31,10 @@ _UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
 _SWS_BT709 = 1
 """SWS_CS_ITU709."""
-_MAX_DAMAGE = 1000
+MAX_DAMAGE = 1000
 """So many packets in error, and the rest of a file is given up."""
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, -180: cv2.ROTATE_180}
+_TEXTS = ("tty", "bin", "xbin", "adf", "idf")
+"""What FFmpeg makes pictures of letters from."""
 
 _Shot = tuple[int, "av.VideoFrame"]
 """A decoded picture and the nanosecond it is shown at, 0 for the first."""
@@ -64,12 +69,13 @@ class VideoFile:
         self._container = _open(path)
         self._notes: list[str] = []
         try:
-            stream = _video_stream(self._container, path)
+            stream = _decodable_stream(self._container, path)
             # a thread for each frame costs a small picture a third more than it takes
             stream.thread_type = "SLICE" if stream.width * stream.height <= _SMALL else "AUTO"
-            rate = stream.average_rate or stream.guessed_rate
-            self.fps = float(rate) if rate else 30.0
-            self.frames = _count(self._container, stream)
+            self.fps = frame_rate(stream)
+            self._counted = stream.frames
+            self._announced_ns = _announced_ns(self._container, stream)
+            self._first_ns = self._end_ns = 0
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
             # One for all pictures: a new one for each costs as much again as the conversion.
             self._reformatter = VideoReformatter()
@@ -95,12 +101,22 @@ class VideoFile:
         self._ended = False
 
     @property
+    def frames(self) -> int | None:
+        """How many pictures; where the file does not count them, about, from how much of it has been read."""
+        if self._counted:
+            return max(self._counted, self._decoded)
+        if self._announced_ns is None:
+            return None
+        length, read = self._announced_ns - self._first_ns, self._end_ns - self._first_ns
+        return max(self._decoded, round(self._decoded * length / read)) if read > 0 else None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the person should know about the file; grows while it is played."""
         return tuple(self._notes)
 
     def read(self) -> Frame:
-        """Return the next frame, its pixels a new array; blocks half a second at most. Raises SourceEnded."""
+        """Return the next frame, its pixels a new array; blocks a sixth of a second at most. Raises SourceEnded."""
         if self._ended:
             raise SourceEnded(f"{self._path.name} has ended")
         if self.live:
@@ -121,7 +137,7 @@ class VideoFile:
             self._start_ns = self._now_ns()
         start = self._start_ns
         late = self._now_ns() - start
-        if self._next is not None and self._shown is not None and self._next[0] - late > _HOLD_NS:
+        if self._next is not None and self._shown is not None and self._next[0] - late > 1.5 * _HOLD_NS:
             self._sleep(_HOLD_NS / _NS)
             shown_at, image = self._shown
             shown_at = max(shown_at + 1, min(self._now_ns() - start, self._next[0] - 1))
@@ -142,15 +158,13 @@ class VideoFile:
         return frame
 
     def _image(self, picture: av.VideoFrame) -> Image:
-        """Convert to RGB, with square pixels, turned as the file says; a new array."""
+        """Convert to RGB, with square pixels, turned and mirrored as the file says; a new array."""
         # Where a file does not say, players take large pictures for BT.709 and small ones for BT.601.
         unsaid = picture.colorspace == _UNSPECIFIED and picture.height >= _HD_LINES
         square = max(1, round(picture.width * self._pixel_aspect))
         matrix = _SWS_BT709 if unsaid else None
         rgb = self._reformatter.reformat(picture, width=square, format="rgb24", src_colorspace=matrix)
-        image = rgb.to_ndarray().astype(np.uint8, copy=False)
-        turn = _TURNS.get(picture.rotation)
-        return image if turn is None else cv2.rotate(image, turn).astype(np.uint8, copy=False)
+        return _upright(rgb.to_ndarray().astype(np.uint8, copy=False), picture)
 
     def _take(self) -> _Shot:
         shot = self._next
@@ -162,20 +176,33 @@ class VideoFile:
         return shot
 
     def _tell_what_was_missing(self) -> None:
+        name = self._path.name
+        said, held = (self._announced_ns or 0) - self._first_ns, self._end_ns - self._first_ns
         if self._damaged:
-            self._notes.append(f"{self._path.name} is damaged: {self._damaged} pieces of it could not be decoded")
-        elif self.frames and self._decoded < 0.9 * self.frames:
-            self._notes.append(
-                f"{self._path.name} is cut short: it announces {self.frames} frames and holds {self._decoded}"
-            )
+            self._notes.append(f"{name} is damaged: {self._damaged} pieces of it could not be decoded")
+        elif held < 0.9 * said and not (self._counted and self._decoded >= 0.9 * self._counted):
+            self._notes.append(f"{name} is cut short: it announces {said / _NS:.1f} s and holds {held / _NS:.1f} s")
+        if self._decoded == 1:
+            self._notes.append(f"{name} holds a single picture; to show a picture, give it as the --portrait")
 
     def _decode(self, stream: av.VideoStream) -> Iterator[_Shot]:
         """Yield every picture that can be decoded, with times that start at 0 and strictly increase."""
+        period = round(_NS / self.fps)
+        tick = float(stream.time_base or 0) * _NS
+        timeline = Timeline(Joins(self._container), leads=True)
+        start: int | None = None
+        last = -1
+        for picture in self._pictures(stream):
+            shown = None if picture.time is None else round(picture.time * _NS)
+            at = timeline.place(shown, period)
+            start = at if start is None else start
+            last = max(at - start, last + 1)
+            self._count(at if shown is None else shown, round(picture.duration * tick) or period)
+            yield last, picture
+
+    def _pictures(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         import av
 
-        period = round(_NS / self.fps)
-        start: float | None = None
-        last = -1
         packets = self._container.demux(stream)
         while True:
             try:
@@ -185,19 +212,17 @@ class VideoFile:
                 pictures = packet.decode()
             except av.FFmpegError:
                 self._damaged += 1
-                if self._damaged > _MAX_DAMAGE:
+                if self._damaged > MAX_DAMAGE:
                     return
                 continue
-            for picture in pictures:
-                shown = picture.time
-                if shown is None:
-                    at = last + period if last >= 0 else 0
-                else:
-                    start = shown if start is None else start
-                    at = round((shown - start) * _NS)
-                last = max(at, last + 1)
-                self._decoded += 1
-                yield last, picture
+            yield from pictures
+
+    def _count(self, shown_ns: int, length_ns: int) -> None:
+        """Note a picture and how much of the file has been read, in the file's own time."""
+        if not self._decoded:
+            self._first_ns = shown_ns
+        self._decoded += 1
+        self._end_ns = max(self._end_ns, shown_ns + length_ns)
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -212,7 +237,7 @@ def _open(path: Path) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise SourceMissing(f"{path} is empty (0 bytes), expected a video", cure="copy or download it again")
     try:
-        return av.open(f"file:{path}", "r")
+        container = av.open(f"file:{path}", "r")
     except PermissionError:
         raise SourceMissing(f"{path} may not be read", cure=f"chmod u+r {path}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -220,39 +245,83 @@ def _open(path: Path) -> av.container.InputContainer:
             f"{path} is not a video that can be read ({_reason(error)})",
             cure="give an MP4, MOV, MKV, WebM or AVI file; one that broke off may lack its index",
         ) from None
+    refused = _no_film(path, container.format.name)
+    if refused is not None:
+        container.close()
+        raise refused
+    return container
+
+
+def _no_film(path: Path, form: str) -> SourceMissing | None:
+    """What is wrong with a file that FFmpeg would make a film of, although it is none."""
+    if form in _TEXTS:
+        return SourceMissing(f"{path} is a text, expected a video", cure="give a video file")
+    if form in ("image2", "ico") or form.endswith("_pipe"):
+        return SourceMissing(
+            f"{path} is a still picture, expected a video",
+            cure=f"to show it, give it as the portrait: --portrait {path}",
+        )
+    return None
 
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first real video stream: the cover of a music file is not one."""
+def picture_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first real video stream, decodable or not: the cover of a music file is not one."""
     import av
 
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise SourceMissing(f"{path} has a video in a format that cannot be decoded here", cure=_CONVERT)
-            return stream
-    held = "only sound" if container.streams.audio else "no picture and no sound"
-    raise SourceMissing(f"{path} holds {held}, expected a video", cure="give a video file")
+    cover = av.stream.Disposition.attached_pic
+    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
 
 
+def frame_rate(stream: av.VideoStream) -> float:
+    """Pictures a second, on average; a guess where the file does not say."""
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    return rate if 0 < rate <= _MAX_FPS else 30.0
+
+
+def _decodable_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    stream = picture_stream(container)
+    if stream is None:
+        held = "only sound" if container.streams.audio else "no picture and no sound"
+        raise SourceMissing(f"{path} holds {held}, expected a video", cure="give a video file")
+    if stream.codec_context is None:
+        raise SourceMissing(f"{path} has a video in a format that cannot be decoded here", cure=_CONVERT)
+    return stream
+
+
+_CLOCK_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _CONVERT = "convert it to H.264, for instance with: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
 
-def _count(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
-    """How many pictures the file announces, or its duration holds, about; None where it does not say."""
-    if stream.frames:
-        return stream.frames
-    if not stream.average_rate:
-        return None
+def _announced_ns(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
+    """When the picture ends, in the file's own time, as far as the file says so; None where it does not."""
+    start_ns = round((stream.start_time or 0) * float(stream.time_base or 0) * _NS)
     if stream.duration and stream.time_base:
-        return round(stream.duration * stream.time_base * stream.average_rate)
-    if container.duration:
-        return round(container.duration * stream.average_rate / 1_000_000)
+        return start_ns + round(stream.duration * stream.time_base * _NS)
+    tag = _CLOCK_TIME.match(stream.metadata.get("DURATION", ""))
+    if tag is not None:  # Matroska keeps a stream's length here
+        hours, minutes, seconds = tag.groups()
+        return round((int(hours) * 3600 + int(minutes) * 60 + float(seconds)) * _NS)
+    if container.duration and len(container.streams) == 1:
+        return ((container.start_time or 0) + container.duration) * 1000
     return None
+
+
+def _upright(image: Image, picture: av.VideoFrame) -> Image:
+    """Turn and mirror as the picture's display matrix says, by right angles; the image itself where it need not."""
+    data = cast("bytes | None", picture.side_data.get("DISPLAYMATRIX"))
+    if data is None:
+        return image
+    across_x, down_x, _, across_y, down_y, *_ = np.frombuffer(data, np.int32).tolist()
+    if abs(across_x) < abs(down_x):
+        image = cv2.transpose(image).astype(np.uint8, copy=False)
+        across_x, down_y = across_y, down_x
+    if across_x < 0 or down_y < 0:
+        image = cv2.flip(image, -1 if across_x < 0 and down_y < 0 else int(across_x < 0)).astype(np.uint8, copy=False)
+    return image
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:

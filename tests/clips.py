@@ -57,18 +57,22 @@ def write_video(
     pix_fmt: str = "yuv420p",
     rate: int = 30,
     rotation: float = 0,
+    mirror: str = "",
     pixel_aspect: Fraction | None = None,
     matrix: str | None = None,
     **options: str,
 ) -> Path:
-    """Encode pictures, at ``times`` in seconds or else at ``rate``, with a colour ``matrix`` that is not declared."""
+    """Encode pictures, at ``times`` in seconds or else at ``rate``, with a colour ``matrix`` that is not declared.
+
+    A player is to turn them by ``rotation`` degrees and then to mirror them: ``across``, ``down`` or neither.
+    """
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = Fraction(1, 1000 if times else rate)
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirror:
+            stream.set_display_rotation(rotation, hflip=mirror == "across", vflip=mirror == "down")
         for index, picture in enumerate(pictures):
             if index == 0:
                 stream.height, stream.width = picture.shape[:2]
@@ -93,13 +97,13 @@ def write_with_sound(
     rate: int = 44100,
     size: tuple[int, int] = (64, 48),
     pictures_from: float = 0.0,
+    tracks: int = 1,
 ) -> Path:
     """A video at 30 fps with a beep of 0.2 s; its pictures begin ``pictures_from`` seconds after its sound."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=30)
-        audio = container.add_stream(codec, rate=rate, layout="mono")
         assert isinstance(video, av.VideoStream)
-        assert isinstance(audio, av.AudioStream)
+        audios = [container.add_stream(codec, rate=rate, layout="mono") for _ in range(tracks)]
         video.width, video.height = size
         video.pix_fmt = "yuv420p"
         video.codec_context.time_base = Fraction(1, 30)
@@ -111,12 +115,33 @@ def write_with_sound(
         time = np.arange(round((seconds + pictures_from) * rate)) / rate
         heard = (time >= beep_at) & (time < beep_at + 0.2)
         wave = np.where(heard, 0.5 * np.sin(2 * np.pi * 1000 * time), 0).astype(np.float32)
-        for start in range(0, len(wave), 1024):
-            piece = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")
-            piece.pts, piece.sample_rate, piece.time_base = start, rate, Fraction(1, rate)
-            container.mux(audio.encode(piece))
-        container.mux(audio.encode(None))
+        for audio in audios:
+            assert isinstance(audio, av.AudioStream)
+            for start in range(0, len(wave), 1024):
+                piece = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")
+                piece.pts, piece.sample_rate, piece.time_base = start, rate, Fraction(1, rate)
+                container.mux(audio.encode(piece))
+            container.mux(audio.encode(None))
     return path
+
+
+def spoil_sound(path: Path, spoilt: Path, pieces: range) -> Path:
+    """The same file with rubbish instead of some packets of its sound."""
+    with av.open(str(path)) as whole, av.open(str(spoilt), "w") as container:
+        streams = [container.add_stream_from_template(stream) for stream in whole.streams]
+        heard = 0
+        for packet in whole.demux():
+            if packet.dts is None:
+                continue
+            written = packet
+            if packet.stream.type == "audio":
+                if heard in pieces:
+                    written = av.Packet(bytes(range(1, 200)))
+                    written.pts, written.dts, written.time_base = packet.pts, packet.dts, packet.time_base
+                heard += 1
+            written.stream = streams[packet.stream_index]
+            container.mux(written)
+    return spoilt
 
 
 def write_tone(path: Path) -> Path:
@@ -134,13 +159,26 @@ def write_tone(path: Path) -> Path:
 
 def beep_in(path: Path) -> float:
     """When the first beep starts, in seconds after the first picture. Raises ValueError where there is none."""
+    beeps = beeps_in(path)
+    if not beeps:
+        raise ValueError(f"no beep in {path}")
+    return beeps[0]
+
+
+def beeps_in(path: Path) -> list[float]:
+    """When each beep starts, in seconds after the first picture."""
+    beeps: list[float] = []
+    until = -1.0
     with av.open(str(path)) as container:
         for frame in container.decode(audio=0):
+            assert frame.time is not None
             loud = np.flatnonzero(np.abs(frame.to_ndarray().astype(np.float32)).max(axis=0) > 0.2)
             if loud.size:
-                assert frame.time is not None
-                return frame.time + float(loud[0]) / frame.sample_rate - times_in(path)[0]
-    raise ValueError(f"no beep in {path}")
+                first = frame.time + float(loud[0]) / frame.sample_rate
+                if first > until + 0.1:
+                    beeps.append(first - times_in(path)[0])
+                until = frame.time + float(loud[-1]) / frame.sample_rate
+    return beeps
 
 
 def times_in(path: Path) -> list[float]:

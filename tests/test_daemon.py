@@ -228,6 +228,19 @@ def test_a_face_that_is_lost_sends_no_camera_pixel() -> None:
     assert run.daemon.age.count == 1
 
 
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_file_without_a_face_is_told(lossless: bool) -> None:
+    source, sink, tracker = FakeSource(frames=1), FakeSink(), FakeTracker()
+    tracker.present = False
+    with running(source, [sink], tracker=tracker, lossless=lossless) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        source.end()
+        run.over()
+        run.daemon.compute.join(5)
+    assert [text for text in run.said if "no face in fake source" in text]
+
+
 def test_a_camera_that_is_lost_comes_back_and_the_portrait_idles_meanwhile() -> None:
     first, second, sink = FakeSource(), FakeSource(), FakeSink()
     plugged_in = threading.Event()

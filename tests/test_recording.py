@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,11 +17,12 @@ import cv2
 import numpy as np
 import pytest
 
-from engines.errors import SinkLost, SinkMissing, UsageError
+from engines.errors import SinkLost, SinkMissing, SourceEnded, UsageError
 from engines.types import Image
 from realtime import recording
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.recording import FragmentFile, Recording
+from realtime.videofile import VideoFile
 from tests import clips
 
 SIZE = (96, 64)
@@ -416,6 +418,64 @@ def test_sound_that_breaks_off_is_told(tmp_path: Path) -> None:
     assert len(sink.notes) == 1
     assert "the sound of a.mp4" in sink.notes[0]
     assert len(clips.times_in(tmp_path / "out.mp4")) == 10
+
+
+def record(driver: Path, path: Path) -> tuple[str, ...]:
+    """Record a driver's pictures at their times, with its sound; the notes."""
+    source = VideoFile(driver, pace="max")
+    sink = Recording(path, size=SIZE, fps=30, sound_from=driver)
+    with suppress(SourceEnded):
+        while True:
+            frame = source.read()
+            sink.send(i420(clips.grey(frame.seq, SIZE), frame.seq, frame.time_ns))
+    sink.close()
+    source.close()
+    return sink.notes
+
+
+def without_codec(path: Path, codec: bytes) -> None:
+    """Give the first track of a Matroska file a codec that nobody knows."""
+    data = path.read_bytes()
+    assert codec in data
+    path.write_bytes(data.replace(codec, b"A_" + b"X" * (len(codec) - 2), 1))
+
+
+def test_sound_of_an_unknown_kind_is_left_out(tmp_path: Path) -> None:
+    driver = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, codec="flac")
+    without_codec(driver, b"A_FLAC")
+    notes = record(driver, tmp_path / "out.mp4")
+    assert len(notes) == 1
+    assert "the sound of a.mkv cannot be decoded" in notes[0]
+    assert len(clips.times_in(tmp_path / "out.mp4")) == 30
+
+
+def test_the_next_sound_track_stands_in_for_one_of_an_unknown_kind(tmp_path: Path) -> None:
+    driver = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, codec="flac", tracks=2)
+    without_codec(driver, b"A_FLAC")
+    notes = record(driver, tmp_path / "out.mp4")
+    assert len(notes) == 1
+    assert "another is taken" in notes[0]
+    assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("codec", ["flac", "mp2"])
+def test_sound_goes_on_after_damage(tmp_path: Path, codec: str) -> None:
+    whole = clips.write_with_sound(tmp_path / "whole.mp4", seconds=3, beep_at=2.0, codec=codec)
+    driver = clips.spoil_sound(whole, tmp_path / "spoilt.mkv", range(5, 8))
+    notes = record(driver, tmp_path / "out.mp4")
+    assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(clips.beep_in(whole), abs=0.03)
+    assert len(notes) == 1
+    assert "spoilt.mkv is damaged" in notes[0]
+
+
+@pytest.mark.parametrize("codec", ["aac", "mp2"])
+def test_the_sound_of_joined_files_stays_with_their_pictures(tmp_path: Path, codec: str) -> None:
+    part = clips.write_with_sound(tmp_path / "part.ts", seconds=3, beep_at=1.0, codec=codec)
+    driver = tmp_path / "joined.ts"
+    driver.write_bytes(2 * part.read_bytes())
+    assert record(driver, tmp_path / "out.mp4") == ()
+    first = clips.beep_in(part)
+    assert clips.beeps_in(tmp_path / "out.mp4") == pytest.approx([first, first + 3], abs=0.03)
 
 
 def test_a_recording_that_is_over_before_the_sound_begins(tmp_path: Path) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from engines.errors import SinkLost, SinkMissing, SourceMissing
 from realtime import stages
 from realtime.capture import Source
+from realtime.commands import Commands
 from realtime.ending import Ending
 from realtime.frames import Frame, Stamps
+from realtime.latency import Ledger
 from realtime.outlet import Outlet
 from realtime.sinks import Sink
-from realtime.stages import Delivery
-from tests.fakes import PORTRAIT, SIZE, FakeSink, FakeSource, is_generated, picture
+from realtime.stages import Compute, Delivery, Limits
+from tests.fakes import PORTRAIT, SIZE, FakeSink, FakeSource, driving, is_generated, picture
 from tests.test_daemon import running
 
 
@@ -129,3 +133,85 @@ def test_a_camera_that_is_away_shows_no_face() -> None:
         source.lose()
         sink.wait_for(lambda frame: frame.time_ns > last.time_ns and is_generated(frame))
         assert not run.daemon.crew.animator.face_found
+
+
+# --- patience, idling and limits
+
+
+NS = 1_000_000_000
+
+
+class SlowInbox:
+    """A mailbox that is given one frame and then none; notes how long each ``get`` would have waited."""
+
+    def __init__(self, empty: int) -> None:
+        self.closed = False
+        self.waited: list[float] = []
+        self.now = 0
+        self._empty = empty
+
+    def get(self, timeout: float) -> Frame | None:
+        if not self.waited:
+            self.waited.append(0.0)
+            return driving()
+        self.waited.append(timeout)
+        self.now += round(timeout * NS)
+        self.closed = len(self.waited) > self._empty
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def waits(source_fps: float, fps: float) -> list[float]:
+    """How long it waits in seconds: for the first frame that stays away, and for those after it."""
+    inbox, source = SlowInbox(5), FakeSource()
+    source.fps = source_fps
+    capture = SimpleNamespace(source=source, inbox=inbox, go=SimpleNamespace(set=lambda: None))
+    parts: Any = SimpleNamespace(
+        desk=None,
+        observer=SimpleNamespace(observe=lambda frame: frame),
+        animator=SimpleNamespace(show=lambda _: None, idle=lambda: None),
+        close=lambda: None,
+    )
+    compute = Compute(
+        lambda _: parts,
+        cast(Any, capture),
+        cast(Any, SimpleNamespace(slate=lambda *_, **__: None, close=lambda: None)),
+        Ledger(),
+        Commands(),
+        ending := Ending(),
+        lambda _: None,
+        fps=fps,
+        limits=Limits(),
+        lossless=False,
+        clock=lambda: inbox.now,
+    )
+    compute.run()
+    assert ending.error is None
+    return inbox.waited[1:]
+
+
+@pytest.mark.parametrize(
+    ("source_fps", "fps", "patience", "period"),
+    [
+        (30, 30, 0.25, 1 / 30),
+        (3, 30, 1.0, 1 / 30),
+        (30, 5, 0.6, 1 / 5),
+        (1000, 1000, 0.25, 1 / 60),
+        (0, 30, 0.25, 1 / 30),
+    ],
+)
+def test_idling(source_fps: float, fps: float, patience: float, period: float) -> None:
+    first, *rest = waits(source_fps, fps)
+    assert first == pytest.approx(patience)
+    assert rest == pytest.approx([period] * len(rest), rel=1e-3)
+
+
+def test_how_many_frames_there_will_be() -> None:
+    assert Limits().of(None, 30) is None
+    assert Limits().of(75, 30) == 75
+    assert Limits(frames=30).of(75, 30) == 30
+    assert Limits(frames=30).of(None, 30) == 30
+    assert Limits(frames=90).of(75, 30) == 75
+    assert Limits(duration_ns=NS // 2).of(75, 25) == 13
