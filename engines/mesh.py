@@ -167,6 +167,9 @@ class MeshGenerator:
             # how far expression alone moved the corners of the eye
             carried = 0.5 * (target[ends, :2] - rigid[ends]).sum(axis=0)
             self._fill_eye(features, eye, pose, carried, wanted.gaze[eye], float(wanted.closure[eye]))
+        left, top, right, bottom = features.box
+        # a motion that no head makes folds the rings over their own edge
+        cv2.copyTo(features.patch, features.outside, self._out[top:bottom, left:right])
         return self._out
 
     def close(self) -> None:

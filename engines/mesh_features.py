@@ -134,6 +134,8 @@ class MeshFeatures:
     """
     patch: Image
     """The picture within the box."""
+    outside: NDArray[np.uint8]
+    """Of the box's size: 255 beyond the outermost ring, where nothing changes, and 0 within."""
     fetch: Floats
     """``source`` from the box's corner."""
     rim: Indices
@@ -182,6 +184,7 @@ class MeshFeatures:
             skin=skin_colour(image, pixels),
             box=box,
             patch=np.ascontiguousarray(image[box[1] : box[3], box[0] : box[2]]),
+            outside=_outside(rings_px[-len(OVAL) :, :2], box),
             identity=np.ascontiguousarray(np.stack(np.meshgrid(columns, rows), axis=-1)),
         )
 
@@ -255,6 +258,13 @@ def _box(outline: Floats, width: int, height: int) -> tuple[int, int, int, int]:
     left, top = np.floor(outline.min(axis=0)).astype(int) - 2
     right, bottom = np.ceil(outline.max(axis=0)).astype(int) + 3
     return max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height)
+
+
+def _outside(outline: Floats, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    left, top, right, bottom = box
+    outside = np.full((bottom - top, right - left), 255, np.uint8)
+    cv2.fillPoly(outside, [np.rint(outline - (left, top)).astype(np.int32)], (0,))
+    return outside
 
 
 def _eye(index: int, pixels: Points, pose: Pose, shape: Points) -> PaintedEye:
