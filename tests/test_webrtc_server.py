@@ -259,6 +259,18 @@ def test_options_say_what_is_taken(page: Path, path: str) -> None:
     run(page, check)
 
 
+def test_ice_servers_are_told_before_an_offer_too(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        for path in ("/whip", "/whep", "/whep/x"):
+            _, headers, _ = await server.ask("OPTIONS", path)
+            stun, turn = headers.getall("Link")
+            assert stun == '<stun:127.0.0.1:9>; rel="ice-server"'
+            assert turn.startswith('<turn:127.0.0.1:9>; rel="ice-server"; username=')
+
+    turn = IceServer("turn:127.0.0.1:9", secret="s")
+    run(page, check, ice_servers=(IceServer("stun:127.0.0.1:9"), turn), gather_timeout_s=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -88,7 +88,7 @@ class MediaServer:
             add("DELETE", path, self._peer_handler(peers, self._delete))
             add("PATCH", path, self._peer_handler(peers, self._patch))
         for path in ("/whip", "/whep", "/whep/{watch}"):
-            add("OPTIONS", path, _options("OPTIONS, POST", {"Accept-Post": _SDP}))
+            add("OPTIONS", path, self._endpoint_options)
         for path in ("/whip/{id}", "/whep/peer/{id}"):
             add("OPTIONS", path, _options("DELETE, OPTIONS, PATCH", {"Accept-Patch": _FRAGMENT}))
         add("POST", "/api/control", self._control)
@@ -188,6 +188,16 @@ class MediaServer:
         text = kind.startswith("text/") or kind in ("application/javascript", "application/json", "image/svg+xml")
         return web.Response(body=path.read_bytes(), content_type=kind, charset="utf-8" if text else None)
 
+    async def _endpoint_options(self, _: web.Request) -> web.StreamResponse:
+        """What is taken, and of which ICE servers a client may know before its offer (RFC 9725 section 4.6)."""
+        response = web.Response(status=204, headers={"Allow": "OPTIONS, POST", "Accept-Post": _SDP})
+        self._tell_ice_servers(response)
+        return response
+
+    def _tell_ice_servers(self, response: web.Response) -> None:
+        for link in ice_links(self.settings.ice_servers):
+            response.headers.add("Link", link)
+
     async def _whip(self, request: web.Request) -> web.StreamResponse:
         offer = await _read_offer(request, "sendonly")
         publisher, answer = await self.hub.publish(offer)
@@ -207,8 +217,9 @@ class MediaServer:
     def _created(self, location: str, peer: Peer, answer: str, links: list[str]) -> web.Response:
         headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": _FRAGMENT}
         response = web.Response(status=201, body=answer.encode(), content_type=_SDP, headers=headers)
-        for link in [*links, *ice_links(self.settings.ice_servers)]:
+        for link in links:
             response.headers.add("Link", link)
+        self._tell_ice_servers(response)
         return response
 
     def _peer_handler(

@@ -17,7 +17,7 @@ from tests.media import EchoDesk, serve
 from tools.browser import find_chromium, launch
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 QUICK_S = 4.0
 """ICE alone takes longer to notice that the other side has gone."""
@@ -156,3 +156,36 @@ def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, desk: Pag
     wait_live(viewer)
     link.end(desk.session)
     says(viewer, "Nothing to see right now", QUICK_S)
+
+
+def test_credentials_of_ice_servers_are_new_for_every_connection(page: Page, link: MediaLink, desk: PageDesk) -> None:
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        if route.request.method != "OPTIONS":
+            route.continue_()
+            return
+        asked.append(f"user{len(asked)}")
+        turn = f'<turn:127.0.0.1:9>; rel="ice-server"; username="{asked[-1]}"; credential="c"'
+        route.fulfill(status=204, headers={"Link": turn})
+
+    page.route("**/whip", answer)
+    page.add_init_script(
+        """
+        const users = window.users = [];
+        window.RTCPeerConnection = class extends RTCPeerConnection {
+          constructor(settings) {
+            super(settings);
+            for (const server of settings.iceServers) users.push(server.username);
+          }
+        };
+        """
+    )
+    page.goto("/")
+    go_live(page)
+    assert page.evaluate("users") == ["user0"]
+    before = desk.session
+    link.end(before)
+    assert _opens_again(page, desk, before, 15)
+    assert page.evaluate("users") == asked
+    assert len(asked) > 1

@@ -6,8 +6,6 @@ const LOST_MS = 4000;
 const PAUSES_MS = [500, 1000, 2000, 4000, 8000, 15000];
 const FAILED_S = 5;
 
-let iceServers = null;
-
 /** The server said no. */
 export class Refusal extends Error {
   constructor(status, problem, retryAfterS) {
@@ -100,7 +98,9 @@ export function watch(url, show, signal) {
 }
 
 async function connect(url, signal, prepare) {
-  const peer = new Peer(new RTCPeerConnection({ iceServers: iceServers || [], bundlePolicy: "max-bundle" }));
+  const iceServers = await findIceServers(url, signal);
+  signal.throwIfAborted();
+  const peer = new Peer(new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" }));
   const { pc } = peer;
   const end = () => peer.close();
   signal.addEventListener("abort", end, { once: true });
@@ -127,14 +127,6 @@ async function connect(url, signal, prepare) {
     const answer = await response.text();
     const links = readLinks(response.headers.get("Link"));
     peer.watch = (links.find((link) => link.rel === "watch") || {}).url || null;
-    if (iceServers === null) {
-      iceServers = links.filter((link) => link.rel === "ice-server").map(iceServer);
-      if (iceServers.length) {
-        // known only now: once more with them
-        end();
-        return await connect(url, signal, prepare);
-      }
-    }
     signal.throwIfAborted();
     await pc.setRemoteDescription({ type: "answer", sdp: answer });
     // it closes at once when the server ends the connection; ICE takes seconds to notice
@@ -152,6 +144,13 @@ async function connect(url, signal, prepare) {
   } finally {
     peer.broken.then(() => signal.removeEventListener("abort", end));
   }
+}
+
+/** The STUN and TURN servers of this moment: asked before every connection, as their credentials expire. */
+async function findIceServers(url, signal) {
+  const response = await fetch(url, { method: "OPTIONS", signal });
+  if (!response.ok) throw await Refusal.of(response);
+  return readLinks(response.headers.get("Link")).filter((link) => link.rel === "ice-server").map(iceServer);
 }
 
 function gathered(pc) {
