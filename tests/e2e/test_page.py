@@ -14,7 +14,7 @@ from realtime.webrtc.desk import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
 from tests.browser import go_live, says, wait_live
 from tests.media import EchoDesk, serve
-from tools.browser import find_chromium, launch
+from tools.browser import find_chromium, launch, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -156,6 +156,17 @@ def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, desk: Pag
     wait_live(viewer)
     link.end(desk.session)
     says(viewer, "Nothing to see right now", QUICK_S)
+
+
+def test_a_browser_that_keeps_no_data_for_the_site(page: Page) -> None:
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError'); }})"
+    )
+    page.goto("/")
+    says(page, "Become this portrait")
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_label("Single keys work on this page").uncheck()
+    assert wait_until(page, "document.getElementById('voice').textContent === 'Keys are off'", 5)
 
 
 def test_credentials_of_ice_servers_are_new_for_every_connection(page: Page, link: MediaLink, desk: PageDesk) -> None:
