@@ -146,18 +146,27 @@ class Commands:
         return self._put(Order(name, value, None))
 
     def ask(self, name: str, value: Setting = None, timeout_s: float = 3.0) -> str:
-        """Ask for a command and wait for what comes of it, in a few words. Raises CommandError."""
+        """Ask for a command and wait for what comes of it, in a few words. Raises CommandError.
+
+        One that is not begun in time is taken back; one that is begun gets half of that time more.
+        """
         check(name, value)
         answer: Future[str] = Future()
+        if not self._put(Order(name, value, answer)):
+            raise _busy()
         try:
-            if self._put(Order(name, value, answer)):
-                return answer.result(timeout_s)
+            return answer.result(timeout_s)
         except TimeoutError:
-            answer.cancel()
-        raise CommandError("a program that is busy", "one that is running", "try again in a moment")
+            if answer.cancel():
+                raise _busy() from None
+        try:
+            return answer.result(timeout_s / 2)
+        except TimeoutError:
+            cure = "look at the state before you send it again"
+            raise CommandError(f"{name} still under way", "it to be done at once", cure) from None
 
     def take(self) -> list[Order]:
-        """All that wait, oldest first; they wait no longer. Whoever takes one answers it."""
+        """All that wait, oldest first; they wait no longer. Whoever takes one begins and answers it."""
         with self._lock:
             orders = list(self._waiting)
             self._waiting.clear()
@@ -171,9 +180,18 @@ class Commands:
             return True
 
 
+def _busy() -> CommandError:
+    return CommandError("a program that is busy", "one that is running", "try again in a moment")
+
+
+def begin(order: Order) -> bool:
+    """Whether an order is to be carried out. Not if it was taken back; from now on it cannot be any more."""
+    return order.answer is None or order.answer.set_running_or_notify_cancel()
+
+
 def answer(order: Order, said: str | ReenactError) -> None:
-    """Tell whoever asked for it what came of an order."""
-    if order.answer is None or not order.answer.set_running_or_notify_cancel():
+    """Tell whoever asked for it what came of an order that was begun."""
+    if order.answer is None or order.answer.cancelled():
         return
     if isinstance(said, str):
         order.answer.set_result(said)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engines.errors import GeneratorError
 from realtime import control
-from realtime.commands import COMMANDS, CommandError, Commands, Setting, answer, check
+from realtime.commands import COMMANDS, CommandError, Commands, Order, Setting, answer, begin, check
 
 GOOD: dict[str, list[Setting]] = {
     "flag": [True, False, None],
@@ -125,6 +125,7 @@ def test_whoever_asks_hears_what_came_of_it() -> None:
     asking.start()
     while not (orders := commands.take()):
         pass
+    assert begin(orders[0])
     answer(orders[0], "gain 2")
     asking.join(5)
     assert got == ["gain 2"]
@@ -134,6 +135,18 @@ def test_a_program_that_does_not_answer_is_said_to_be_busy() -> None:
     commands = Commands()
     with pytest.raises(CommandError, match="busy"):
         commands.ask("next", timeout_s=0.01)
+    (order,) = commands.take()
+    assert not begin(order), "what is asked for again would be done twice"
+
+
+def test_a_command_that_is_begun_is_not_taken_back() -> None:
+    class Prompt(Commands):
+        def _put(self, order: Order) -> bool:
+            return begin(order) and super()._put(order)
+
+    commands = Prompt()
+    with pytest.raises(CommandError, match="freeze still under way"):
+        commands.ask("freeze", timeout_s=0.01)
     (order,) = commands.take()
     answer(order, "too late")  # nobody waits any more
 
