@@ -35,11 +35,15 @@ STATE = {
 
 
 class PageDesk(EchoDesk):
-    """Sends pictures back, and answers what the page asks for. Sessions in ``forgotten`` are no longer known."""
+    """Sends pictures back, and answers what the page asks for. Sessions in ``forgotten`` are no longer known.
+
+    ``main`` is the state of a run of the program's own, if there is to be one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.forgotten: set[str] = set()
+        self.main: dict[str, Any] | None = None
 
     @property
     def session(self) -> str:
@@ -53,9 +57,9 @@ class PageDesk(EchoDesk):
 
     def request(self, request: ApiRequest) -> ApiReply:
         status = 200
-        values: dict[str, Any] = {"v": 1, "main": None}
+        values: dict[str, Any] = {"v": 1, "main": self.main}
         if request.path == "/api/portraits":
-            values = {"v": 1, "portraits": []}
+            values = {"v": 1, "portraits": [], "index": 0, "name": "mine"}
         elif request.session in self.opened and request.session not in self.forgotten:
             values = STATE
         elif request.session is not None:
@@ -167,6 +171,16 @@ def test_a_browser_that_keeps_no_data_for_the_site(page: Page) -> None:
     page.get_by_role("button", name="Keys").click()
     page.get_by_label("Single keys work on this page").uncheck()
     assert wait_until(page, "document.getElementById('voice').textContent === 'Keys are off'", 5)
+
+
+def test_whose_a_picture_is_that_is_added(page: Page, desk: PageDesk) -> None:
+    page.goto("/")
+    says(page, "It is yours alone, and gone when you leave")
+    desk.main = STATE
+    says(page, "It is put on for everybody who sees this portrait, and stays until reenact ends")
+    mine: Any = {"name": "mine.png", "mimeType": "image/png", "buffer": b"a picture"}
+    page.set_input_files("#upload", mine)
+    says(page, "Mine is on, for everybody")
 
 
 def test_credentials_of_ice_servers_are_new_for_every_connection(page: Page, link: MediaLink, desk: PageDesk) -> None:

@@ -12,7 +12,7 @@ import { acceptDrops, Gallery, upload } from "./gallery.js";
 import { setUpDialogs, setUpKeys } from "./aids.js";
 import { Failure, keep, publish, Refusal, rest, watch } from "./media.js";
 import * as view from "./view.js";
-import { cameraTrouble, problemText, serverTrouble, sourceName } from "./words.js";
+import { cameraTrouble, problemText, serverTrouble, sourceName, whosePortraits } from "./words.js";
 
 const { el } = view;
 const POLL_MS = 1000;
@@ -53,6 +53,7 @@ function enter(mode) {
   const go = el("go");
   go.textContent = mode === "live" ? "Stop" : mode === "main" ? "Use this browser's camera" : "Go live";
   go.classList.toggle("primary", mode !== "live");
+  el("gallery-whose").textContent = whosePortraits(mode);
   el("you-note").textContent = mode === "main" ? "" : "Nobody sees this picture";
   el("facts").hidden = true;
   el("open-share").hidden = true;
@@ -359,7 +360,7 @@ async function addPortrait(file) {
     if (page.mode === "live") page.sent = file;
     await gallery.load(desk.query);
     gallery.mark(index);
-    view.say(`${name} is on`);
+    view.say(page.mode === "main" ? `${name} is on, for everybody` : `${name} is on`);
   } catch (error) {
     if (error.name !== "AbortError") view.say(error.message, true);
   } finally {
