@@ -21,10 +21,25 @@ Setting = bool | float | int | str | None
 class CommandError(UsageError):
     """A command that cannot be obeyed, in three parts: what was found, what was expected, what to do."""
 
+    status = 400
+    """What it is called over HTTP."""
+
     def __init__(self, found: str, expected: str, cure: str) -> None:
         super().__init__(f"{found}, expected {expected}", cure=cure)
         self.found = found
         self.expected = expected
+
+
+class UnknownError(CommandError):
+    """What was named is not there."""
+
+    status = 404
+
+
+class BusyError(CommandError):
+    """Not now."""
+
+    status = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +178,7 @@ class Commands:
             return answer.result(timeout_s / 2)
         except TimeoutError:
             cure = "look at the state before you send it again"
-            raise CommandError(f"{name} still under way", "it to be done at once", cure) from None
+            raise BusyError(f"{name} still under way", "it to be done at once", cure) from None
 
     def take(self) -> list[Order]:
         """All that wait, oldest first; they wait no longer. Whoever takes one begins and answers it."""
@@ -180,8 +195,8 @@ class Commands:
             return True
 
 
-def _busy() -> CommandError:
-    return CommandError("a program that is busy", "one that is running", "try again in a moment")
+def _busy() -> BusyError:
+    return BusyError("a program that is busy", "one that is running", "try again in a moment")
 
 
 def begin(order: Order) -> bool:

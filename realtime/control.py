@@ -38,6 +38,11 @@ def reply(message: bytes, obey: Callable[[str, Setting], str]) -> bytes:
 
     ``obey`` carries out a command that is allowed from the network and says what came of it, or raises ReenactError.
     """
+    return respond(message, obey)[1]
+
+
+def respond(message: bytes, obey: Callable[[str, Setting], str]) -> tuple[int, bytes]:
+    """The same for HTTP: the status and the reply."""
     identity: int | str | None = None
     try:
         values = _decode(message)
@@ -45,8 +50,13 @@ def reply(message: bytes, obey: Callable[[str, Setting], str]) -> bytes:
         request = _read(values, identity)
         said = obey(request.command, request.value)
     except ReenactError as error:
-        return encode({"v": VERSION, "id": identity, "ok": False, "error": problem(error)})
-    return encode({"v": VERSION, "id": identity, "ok": True, "said": said})
+        return status(error), encode({"v": VERSION, "id": identity, "ok": False, "error": problem(error)})
+    return 200, encode({"v": VERSION, "id": identity, "ok": True, "said": said})
+
+
+def status(error: ReenactError) -> int:
+    """What an error is called over HTTP."""
+    return error.status if isinstance(error, CommandError) else 400
 
 
 def problem(error: ReenactError) -> dict[str, str]:

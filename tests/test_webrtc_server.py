@@ -36,6 +36,7 @@ class FakeLine:
         self.told: list[dict[str, Any]] = []
         self.refusal: dict[str, Any] | None = None
         self.reply = b'{"v":1,"ok":true}'
+        self.status = 200
         self.error: DeskError | None = None
 
     async def ask(self, what: str, values: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> Message:
@@ -47,7 +48,7 @@ class FakeLine:
             return Message(self.refusal or {"granted": True})
         if what == "control":
             return Message({}, self.reply)
-        return Message({"status": 200, "type": "application/json"}, json.dumps(values).encode())
+        return Message({"status": self.status, "type": "application/json"}, json.dumps(values).encode())
 
     def tell(self, values: dict[str, Any]) -> None:
         self.told.append(values)
@@ -456,14 +457,14 @@ def test_the_rest_is_passed_on_within_bounds(page: Path) -> None:
     run(page, check)
 
 
-def test_control_tells_whether_it_was_obeyed(page: Path) -> None:
+def test_commands_are_passed_on_and_answered_as_the_daemon_does(page: Path) -> None:
     async def check(server: Fixture) -> None:
-        status, _, body = await server.ask("POST", "/api/control?session=S", data=b'{"command":"next"}')
-        assert (status, body["ok"]) == (200, True)
-        assert server.line.asked[-1] == ("control", {"session": "S"}, b'{"command":"next"}')
-        server.line.reply = b'{"v":1,"ok":false,"error":{}}'
-        status, _, body = await server.ask("POST", "/api/control", data=b"")
-        assert (status, body["ok"]) == (400, False)
+        for server.line.status in (200, 404, 503):
+            status, _, _ = await server.ask("POST", "/api/control?session=S", data=b'{"command":"next"}')
+            assert status == server.line.status
+        what, values, body = server.line.asked[-1]
+        assert (what, body) == ("request", b'{"command":"next"}')
+        assert (values["method"], values["path"], values["session"]) == ("POST", "/api/control", "S")
 
     run(page, check)
 

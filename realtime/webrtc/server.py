@@ -254,13 +254,13 @@ class MediaServer:
         return web.Response(status=204, headers={"ETag": peer.etag})
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
-        body = await read_body(request, MAX_MESSAGE)
-        reply = await self._ask("control", {"session": request.query.get("session")}, body, _DESK_S)
-        return web.Response(status=200 if _is_ok(reply.body) else 400, body=reply.body, content_type="application/json")
+        return await self._pass_on(request, await read_body(request, MAX_MESSAGE))
 
     async def _desk(self, request: web.Request) -> web.StreamResponse:
         upload = request.method == "POST" and request.path == "/api/portraits"
-        body = await read_body(request, MAX_UPLOAD if upload else MAX_BODY)
+        return await self._pass_on(request, await read_body(request, MAX_UPLOAD if upload else MAX_BODY))
+
+    async def _pass_on(self, request: web.Request, body: bytes) -> web.Response:
         query = dict(request.query)
         values: dict[str, Any] = {"method": request.method, "path": request.path, "type": request.content_type}
         values["session"] = query.pop("session") if "session" in query else None
@@ -336,14 +336,6 @@ def _http_problem(error: web.HTTPException) -> ProblemError:
     return ProblemError(
         status, found.get(status, error.reason), expected.get(status, "something else"), "see the README", headers
     )
-
-
-def _is_ok(reply: bytes) -> bool:
-    try:
-        values = json.loads(reply)
-    except ValueError:
-        return False
-    return isinstance(values, dict) and values.get("ok") is True
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
