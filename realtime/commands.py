@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -14,6 +13,8 @@ from engines.generator import GENERATORS, REGIONS
 from realtime.config import MAX_GAIN
 
 MOST_WAITING = 16
+LARGEST = 2**53 - 1
+"""Of whole numbers: what every reader of JSON keeps as it is."""
 Setting = bool | float | int | str | None
 """The value of a command."""
 
@@ -69,9 +70,9 @@ class Value:
             "flag": {"type": "boolean"},
             "number": {"type": "number", "minimum": self.low, "maximum": self.high},
             "choice": {"enum": list(self.choices)},
-            "portrait": {"type": ["integer", "string"], "minimum": 0, "maxLength": 200},
+            "portrait": {"type": ["integer", "string"], "minimum": 0, "maximum": LARGEST, "maxLength": 200},
         }
-        return kinds[self.kind]
+        return kinds[self.kind] if self.required else {"anyOf": [kinds[self.kind], {"type": "null"}]}
 
     def allows(self, value: Setting) -> bool:
         """Whether it may be given."""
@@ -81,15 +82,13 @@ class Value:
             case "flag":
                 return isinstance(value, bool)
             case "number":
-                if not isinstance(value, int | float) or isinstance(value, bool):
-                    return False
-                return math.isfinite(value) and self.low <= value <= self.high
+                return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
             case "choice":
                 return isinstance(value, str) and value in self.choices
             case "portrait":
                 if isinstance(value, str):
                     return len(value) <= 200
-                return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+                return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +122,11 @@ COMMANDS: dict[str, Command] = {
 }
 
 KEYS = {command.key: name for name, command in COMMANDS.items() if command.key}
+
+
+def whole(value: Setting) -> Setting:
+    """A whole number as an int where it is written with a point, such as 1.0; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def check(name: object, value: Setting) -> None:
