@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from realtime.backstage import Backstage
     from realtime.capacity import Capacity
     from realtime.lobby import Lobby
+    from realtime.running import Running
     from realtime.wardrobe import Wardrobe
 
 MAIN = "main"
@@ -213,9 +214,9 @@ class Media:
         for session in self.sessions.all():
             if session.daemon is not None:
                 tallies["session"].add(session.daemon)
-        if self.main is not None:
+        if self._own is not None:
             tallies[MAIN] = Tally()
-            tallies[MAIN].add(self.main)
+            tallies[MAIN].add(self._own)
         return tallies
 
     def open_sessions(self) -> int:
@@ -233,15 +234,22 @@ class Media:
 
     # the rest is ours
 
+    @property
+    def _own(self) -> Running | None:
+        """What feeds the program's own sinks."""
+        return self._lobby if self.main is None else self.main
+
     def _enter(self, session: Session) -> Sink | None:
         return None if self._lobby is None else self._lobby.enter(session)
 
     def _leave(self, session: Session) -> None:
         if self._lobby is not None:
             self._lobby.leave(session)
-        if session.daemon is not None:
-            with self._lock:
+        with self._lock:
+            if session.daemon is not None:
                 self._past.add(session.daemon)
+            elif session.ending.error is not None:
+                self._past.errors += 1  # it failed before there was a run
 
     def _find_limit(self) -> None:
         assert self._measure is not None
@@ -304,7 +312,7 @@ class Media:
         )
 
     def _health(self) -> ApiReply:
-        failed = self.main is not None and self.main.ending.error is not None
+        failed = self._own is not None and self._own.ending.error is not None
         return _json({"v": control.VERSION, "ok": not failed}, 503 if failed else 200)
 
     def _state(self, key: str | None) -> dict[str, Any]:
