@@ -251,6 +251,18 @@ def test_the_page_is_served_and_nothing_beside_it(page: Path) -> None:
     run(page, check)
 
 
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/healthz", "/api/state", "/static/none"])
+def test_head_is_answered_as_get_without_the_body(page: Path, path: str) -> None:
+    async def check(server: Fixture) -> None:
+        status, headers, _ = await server.ask("GET", path)
+        bare, same, body = await server.ask("HEAD", path)
+        assert (bare, body) == (status, "")
+        for name in ("Content-Type", "Content-Length"):
+            assert same[name] == headers[name]
+
+    run(page, check)
+
+
 @pytest.mark.parametrize("path", ["/whip", "/whep", "/whep/x"])
 def test_options_say_what_is_taken(page: Path, path: str) -> None:
     async def check(server: Fixture) -> None:
@@ -358,8 +370,12 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         for extra, expected in (
             ({"If-Match": etag}, 204),
             ({}, 428),
+            ({"If-Match": ""}, 428),
             ({"If-Match": '"other"'}, 412),
-            ({"If-Match": "*"}, 422),
+            ({"If-Match": f"W/{etag}"}, 412),
+            ({"If-Match": '"other", "*"'}, 412),
+            ({"If-Match": f'"other",  {etag}'}, 204),
+            ({"If-Match": "*"}, 204),
         ):
             status, _, _ = await server.ask("PATCH", location, data=fragment, headers=FRAGMENT | extra)
             assert status == expected

@@ -78,9 +78,11 @@ class MediaServer:
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_UPLOAD)
         app.on_response_prepare.append(_add_headers)
         add = app.router.add_route
-        add("GET", "/", self._index)
+        for method in ("GET", "HEAD"):
+            # the body of an answer to HEAD is left out by aiohttp
+            add(method, "/", self._index)
+            add(method, "/static/{path:.+}", self._static)
         add("POST", "/sign-in", self._sign_in)
-        add("GET", "/static/{path:.+}", self._static)
         add("POST", "/whip", self._whip)
         add("POST", "/whep", self._whep)
         add("POST", "/whep/{watch}", self._whep)
@@ -94,6 +96,7 @@ class MediaServer:
         add("POST", "/api/control", self._control)
         for path in ("/api/{rest:.+}", "/healthz", "/metrics"):
             add("GET", path, self._desk)
+            add("HEAD", path, self._desk)
         for method in ("POST", "PUT", "DELETE"):
             add(method, "/api/{rest:.+}", self._desk)
         return app
@@ -243,12 +246,12 @@ class MediaServer:
         if request.content_type != _FRAGMENT:
             raise ProblemError(415, f"content of type {request.content_type[:80]}", _FRAGMENT, "send such a fragment")
         candidates, ufrags = read_fragment(await read_body(request, MAX_SDP))
-        match = request.headers.get("If-Match")
-        if match is None:
+        matches = [each.strip() for each in ",".join(request.headers.getall("If-Match", ())).split(",")]
+        if not any(matches):
             raise ProblemError(428, "no If-Match", "the ETag of the session", "send If-Match with it")
-        if match != "*" and match != peer.etag:
+        if peer.etag not in matches and matches != ["*"]:
             raise ProblemError(412, "another If-Match", "the ETag of the session", "send If-Match with it")
-        if match == "*" or not ufrags <= peer.ufrags:
+        if not ufrags <= peer.ufrags:
             raise ProblemError(422, "a restart of ICE", "candidates of this session", "open a new session instead")
         peer.trickle(candidates)
         return web.Response(status=204, headers={"ETag": peer.etag})
@@ -262,7 +265,8 @@ class MediaServer:
 
     async def _pass_on(self, request: web.Request, body: bytes) -> web.Response:
         query = dict(request.query)
-        values: dict[str, Any] = {"method": request.method, "path": request.path, "type": request.content_type}
+        method = "GET" if request.method == "HEAD" else request.method
+        values: dict[str, Any] = {"method": method, "path": request.path, "type": request.content_type}
         values["session"] = query.pop("session") if "session" in query else None
         values["query"] = query
         reply = await self._ask("request", values, body, _HEALTH_S if request.path == "/healthz" else _DESK_S)
