@@ -214,3 +214,16 @@ def test_credentials_of_ice_servers_are_new_for_every_connection(page: Page, lin
     assert _opens_again(page, desk, before, 15)
     assert page.evaluate("users") == asked
     assert len(asked) > 1
+
+
+def test_a_proxy_that_does_not_pass_on_options(page: Page) -> None:
+    def refuse(route: Route) -> None:
+        if route.request.method == "OPTIONS":
+            route.fulfill(status=405)
+        else:
+            route.continue_()
+
+    page.route("**/whip", refuse)
+    page.route("**/whep/*", refuse)
+    page.goto("/")
+    go_live(page)

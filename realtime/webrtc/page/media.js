@@ -149,7 +149,8 @@ async function connect(url, signal, prepare) {
 /** The STUN and TURN servers of this moment: asked before every connection, as their credentials expire. */
 async function findIceServers(url, signal) {
   const response = await fetch(url, { method: "OPTIONS", signal });
-  if (!response.ok) throw await Refusal.of(response);
+  // whatever is wrong, POST is answered with the reason
+  if (!response.ok) return [];
   return readLinks(response.headers.get("Link")).filter((link) => link.rel === "ice-server").map(iceServer);
 }
 
