@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -14,6 +13,8 @@ from engines.generator import GENERATORS, REGIONS
 from realtime.config import MAX_GAIN
 
 MOST_WAITING = 16
+LARGEST = 2**53 - 1
+"""Of whole numbers: what every reader of JSON keeps as it is."""
 Setting = bool | float | int | str | None
 """The value of a command."""
 
@@ -21,10 +22,25 @@ Setting = bool | float | int | str | None
 class CommandError(UsageError):
     """A command that cannot be obeyed, in three parts: what was found, what was expected, what to do."""
 
+    status = 400
+    """What it is called over HTTP."""
+
     def __init__(self, found: str, expected: str, cure: str) -> None:
         super().__init__(f"{found}, expected {expected}", cure=cure)
         self.found = found
         self.expected = expected
+
+
+class UnknownError(CommandError):
+    """What was named is not there."""
+
+    status = 404
+
+
+class BusyError(CommandError):
+    """Not now."""
+
+    status = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +70,9 @@ class Value:
             "flag": {"type": "boolean"},
             "number": {"type": "number", "minimum": self.low, "maximum": self.high},
             "choice": {"enum": list(self.choices)},
-            "portrait": {"type": ["integer", "string"], "minimum": 0, "maxLength": 200},
+            "portrait": {"type": ["integer", "string"], "minimum": 0, "maximum": LARGEST, "maxLength": 200},
         }
-        return kinds[self.kind]
+        return kinds[self.kind] if self.required else {"anyOf": [kinds[self.kind], {"type": "null"}]}
 
     def allows(self, value: Setting) -> bool:
         """Whether it may be given."""
@@ -66,15 +82,13 @@ class Value:
             case "flag":
                 return isinstance(value, bool)
             case "number":
-                if not isinstance(value, int | float) or isinstance(value, bool):
-                    return False
-                return math.isfinite(value) and self.low <= value <= self.high
+                return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
             case "choice":
                 return isinstance(value, str) and value in self.choices
             case "portrait":
                 if isinstance(value, str):
                     return len(value) <= 200
-                return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+                return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +122,11 @@ COMMANDS: dict[str, Command] = {
 }
 
 KEYS = {command.key: name for name, command in COMMANDS.items() if command.key}
+
+
+def whole(value: Setting) -> Setting:
+    """A whole number as an int where it is written with a point, such as 1.0; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def check(name: object, value: Setting) -> None:
@@ -146,18 +165,27 @@ class Commands:
         return self._put(Order(name, value, None))
 
     def ask(self, name: str, value: Setting = None, timeout_s: float = 3.0) -> str:
-        """Ask for a command and wait for what comes of it, in a few words. Raises CommandError."""
+        """Ask for a command and wait for what comes of it, in a few words. Raises CommandError.
+
+        One that is not begun in time is taken back; one that is begun gets half of that time more.
+        """
         check(name, value)
         answer: Future[str] = Future()
+        if not self._put(Order(name, value, answer)):
+            raise _busy()
         try:
-            if self._put(Order(name, value, answer)):
-                return answer.result(timeout_s)
+            return answer.result(timeout_s)
         except TimeoutError:
-            answer.cancel()
-        raise CommandError("a program that is busy", "one that is running", "try again in a moment")
+            if answer.cancel():
+                raise _busy() from None
+        try:
+            return answer.result(timeout_s / 2)
+        except TimeoutError:
+            cure = "look at the state before you send it again"
+            raise BusyError(f"{name} still under way", "it to be done at once", cure) from None
 
     def take(self) -> list[Order]:
-        """All that wait, oldest first; they wait no longer. Whoever takes one answers it."""
+        """All that wait, oldest first; they wait no longer. Whoever takes one begins and answers it."""
         with self._lock:
             orders = list(self._waiting)
             self._waiting.clear()
@@ -171,9 +199,18 @@ class Commands:
             return True
 
 
+def _busy() -> BusyError:
+    return BusyError("a program that is busy", "one that is running", "try again in a moment")
+
+
+def begin(order: Order) -> bool:
+    """Whether an order is to be carried out. Not if it was taken back; from now on it cannot be any more."""
+    return order.answer is None or order.answer.set_running_or_notify_cancel()
+
+
 def answer(order: Order, said: str | ReenactError) -> None:
-    """Tell whoever asked for it what came of an order."""
-    if order.answer is None or not order.answer.set_running_or_notify_cancel():
+    """Tell whoever asked for it what came of an order that was begun."""
+    if order.answer is None or order.answer.cancelled():
         return
     if isinstance(said, str):
         order.answer.set_result(said)

@@ -4,7 +4,8 @@
     reply     {"v": 1, "id": 7, "ok": true, "said": "gain 1.2"}
               {"v": 1, "id": 7, "ok": false, "error": {"found": "...", "expected": "...", "cure": "..."}}
 
-``id`` may be left out. What commands there are, and what each takes, is in ``realtime.commands``.
+``id`` may be left out, and null is as good as left out. What commands there are, and what each takes, is in
+``realtime.commands``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from engines.errors import ReenactError
-from realtime.commands import COMMANDS, CommandError, Setting, check
+from realtime.commands import COMMANDS, LARGEST, CommandError, Setting, check, whole
 
 VERSION = 1
 _EXPECTED = '{"v": 1, "command": NAME, "value": ...}'
@@ -36,6 +37,11 @@ def reply(message: bytes, obey: Callable[[str, Setting], str]) -> bytes:
 
     ``obey`` carries out a command that is allowed from the network and says what came of it, or raises ReenactError.
     """
+    return respond(message, obey)[1]
+
+
+def respond(message: bytes, obey: Callable[[str, Setting], str]) -> tuple[int, bytes]:
+    """The same for HTTP: the status and the reply."""
     identity: int | str | None = None
     try:
         values = _decode(message)
@@ -43,8 +49,13 @@ def reply(message: bytes, obey: Callable[[str, Setting], str]) -> bytes:
         request = _read(values, identity)
         said = obey(request.command, request.value)
     except ReenactError as error:
-        return encode({"v": VERSION, "id": identity, "ok": False, "error": problem(error)})
-    return encode({"v": VERSION, "id": identity, "ok": True, "said": said})
+        return status(error), encode({"v": VERSION, "id": identity, "ok": False, "error": problem(error)})
+    return 200, encode({"v": VERSION, "id": identity, "ok": True, "said": said})
+
+
+def status(error: ReenactError) -> int:
+    """What an error is called over HTTP."""
+    return error.status if isinstance(error, CommandError) else 400
 
 
 def problem(error: ReenactError) -> dict[str, str]:
@@ -69,11 +80,13 @@ def schema() -> dict[str, Any]:
             continue
         properties: dict[str, Any] = {
             "v": {"const": VERSION},
-            "id": {"type": ["integer", "string"], "maxLength": 64},
+            "id": {"type": ["integer", "string", "null"], "minimum": -LARGEST, "maximum": LARGEST, "maxLength": 64},
             "command": {"const": name, "description": command.does},
         }
         required = ["v", "command"]
-        if command.value is not None:
+        if command.value is None:
+            properties["value"] = {"type": "null"}
+        else:
             properties["value"] = command.value.schema() | {"description": command.value.describe()}
             if command.value.required:
                 required.append("value")
@@ -98,11 +111,13 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _identity(values: dict[str, Any]) -> int | str | None:
-    identity = values.get("id")
-    short = isinstance(identity, str) and len(identity) <= 64
-    number = isinstance(identity, int) and not isinstance(identity, bool) and abs(identity) < 2**53
-    if identity is None or short or number:
-        return identity
+    match whole(values.get("id")):
+        case None:
+            return None
+        case str(text) if len(text) <= 64:
+            return text
+        case int(number) if not isinstance(number, bool) and abs(number) <= LARGEST:
+            return number
     raise CommandError("an id of another kind", "a whole number or a short text", "leave it out")
 
 
@@ -112,7 +127,7 @@ def _read(values: dict[str, Any], identity: int | str | None) -> Request:
     unknown = values.keys() - {"v", "id", "command", "value"}
     if unknown:
         raise CommandError(f"the key {min(unknown)[:60]!r}", "v, id, command and value", "leave it out")
-    name, value = values.get("command"), values.get("value")
+    name, value = values.get("command"), whole(values.get("value"))
     if value is not None and not isinstance(value, bool | int | float | str):
         raise CommandError("a value that is a list or an object", "one value", _CURE)
     check(name, value)

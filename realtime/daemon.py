@@ -60,6 +60,8 @@ class Daemon:
         self._limits = limits
         self._told = {*source.notes, *(note for each in sinks for note in each.sink.notes)}
         self.ledger = Ledger()
+        self.missed: int | None = None
+        """Pictures that a network brought and a newer one replaced before they were read; told by whoever knows."""
         self.ending = ending
         self.outlet = Outlet(size, lossless=lossless, relay_code=relay_code, clock=clock)
         self.capture = Capture(source, reopen, ending, notice, lossless=lossless)
@@ -148,8 +150,9 @@ class Daemon:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Where how many frames were dropped: before everything was ready, before compute, before each sink."""
-        places = {"starting": self.ledger.starting, "capture": self.capture.inbox.dropped}
+        """How many frames were dropped: on arrival, before everything was ready, before compute, before each sink."""
+        network = {} if self.missed is None else {"network": self.missed}
+        places = network | {"starting": self.ledger.starting, "capture": self.capture.inbox.dropped}
         for delivery in self.deliveries:
             places[delivery.label] = places.get(delivery.label, 0) + delivery.inbox.dropped
         return places

@@ -66,6 +66,7 @@ class Lobby:
         self._limits = limits
         self._notice = notice
         self._clock = clock
+        self._began_ns = clock()
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._shown_ns = 0
@@ -144,8 +145,7 @@ class Lobby:
                 return
             self.ledger.faces += shown.face and shown.kind is Kind.GENERATED
             self.ledger.published(self._clock())
-        if self._limits.reached(self.ledger.frames, self._clock() - self.ledger.first_ns):
-            self.ending.finish("done")
+        self._check_limits()
 
     def start(self) -> None:
         """Start every thread."""
@@ -176,6 +176,7 @@ class Lobby:
         """Show the card while nobody drives, and pass the terminal's commands on."""
         try:
             while not self.ending.over.wait(CARD_S):
+                self._check_limits()
                 self._obey()
                 with self._lock:
                     if self._clock() - self._shown_ns > 1e9:
@@ -185,6 +186,11 @@ class Lobby:
         finally:
             with self._lock:
                 self._outlet.close()
+
+    def _check_limits(self) -> None:
+        """End the run when it has done enough: so many pictures, or so long from its start on, whoever drives."""
+        if self._limits.reached(self.ledger.frames, self._clock() - self._began_ns):
+            self.ending.finish("done")
 
     def _obey(self) -> None:
         """Pass on what came from the terminal's keys, which wait for no answer."""

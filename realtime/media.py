@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ from PIL import Image as Pillow
 from engines.errors import ReenactError, SinkMissing
 from engines.types import Image
 from realtime import control
-from realtime.commands import CommandError, Commands, Setting
+from realtime.commands import BusyError, Commands, Setting, UnknownError
 from realtime.config import Config
 from realtime.daemon import Daemon
 from realtime.ending import Ending
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from realtime.capacity import Capacity
     from realtime.lobby import Lobby
     from realtime.outlet import Relay
+    from realtime.running import Running
     from realtime.wardrobe import Wardrobe
 
 MAIN = "main"
@@ -189,20 +191,14 @@ class Media:
 
     def control(self, session: str | None, message: bytes) -> bytes:
         """See MediaDesk."""
-
-        def obey(command: str, value: Setting) -> str:
-            return self._commands(session).ask(command, value)
-
-        return control.reply(message, obey)
+        return control.reply(message, partial(self._obey, session))
 
     def request(self, request: ApiRequest) -> ApiReply:
         """See MediaDesk."""
         try:
             return self._answer(request)
-        except _UnknownError as error:
-            return _json({"v": control.VERSION, "error": control.problem(error)}, 404)
         except ReenactError as error:
-            return _json({"v": control.VERSION, "error": control.problem(error)}, 400)
+            return _json({"v": control.VERSION, "error": control.problem(error)}, control.status(error))
 
     # what the metrics ask
 
@@ -214,9 +210,9 @@ class Media:
     def tallies(self) -> Mapping[str, Tally]:
         """Figures by kind of run."""
         tallies = {"session": self.sessions.tally()}
-        if self.main is not None:
+        if self._own is not None:
             tallies[MAIN] = Tally()
-            tallies[MAIN].add(self.main)
+            tallies[MAIN].add(self._own)
         return tallies
 
     def open_sessions(self) -> int:
@@ -233,6 +229,11 @@ class Media:
         return self.link.stats()
 
     # the rest is ours
+
+    @property
+    def _own(self) -> Running | None:
+        """What feeds the program's own sinks."""
+        return self._lobby if self.main is None else self.main
 
     def _enter(self, session: Session) -> Relay | None:
         return None if self._lobby is None else self._lobby.enter(session)
@@ -257,20 +258,25 @@ class Media:
             return self.main
         session = self.sessions.get(key)
         if session is None:
-            raise _UnknownError("no session of that name", "one that is open", "open a new one")
+            raise UnknownError("no session of that name", "one that is open", "open a new one")
         return session.daemon
+
+    def _obey(self, key: str | None, command: str, value: Setting) -> str:
+        return self._commands(key).ask(command, value)
 
     def _commands(self, key: str | None) -> Commands:
         daemon = self._daemon(key)
+        if daemon is None and key is None:
+            raise UnknownError("no run to control", "one that has begun", "name a session, or try again in a moment")
         if daemon is None:
-            raise CommandError("no run to control", "one that has begun", "name a session, or try again in a moment")
+            raise _starting()
         return daemon.commands
 
     def _wardrobe(self, key: str | None) -> Wardrobe:
         daemon = self._daemon(key)
         crew = daemon.compute.crew if daemon is not None else None
         if crew is None:
-            raise CommandError("a run that is starting", "one that has begun", "try again in a moment")
+            raise _starting()
         return crew.wardrobe
 
     def _answer(self, request: ApiRequest) -> ApiReply:
@@ -283,25 +289,28 @@ class Media:
                 return _json(self._state(request.session))
             case "GET", ["api", "control"]:
                 return _json(control.schema())
+            case "POST", ["api", "control"]:
+                status, reply = control.respond(request.body, partial(self._obey, request.session))
+                return ApiReply(status, "application/json", reply)
             case "GET", ["api", "portraits"]:
                 return _json(self._portraits(request.session))
             case "GET", ["api", "portraits", name] if name.endswith(".jpg") and name[:-4].isdecimal():
                 return self._thumbnail(request.session, int(name[:-4][:9]))
             case "POST", ["api", "portraits"]:
                 return self._receive(request)
-        raise _UnknownError(
+        raise UnknownError(
             f"nothing at {request.method} {request.path[:80]}", "an address of the API", "see the README"
         )
 
     def _health(self) -> ApiReply:
-        failed = self.main is not None and self.main.ending.error is not None
+        failed = self._own is not None and self._own.ending.error is not None
         return _json({"v": control.VERSION, "ok": not failed}, 503 if failed else 200)
 
     def _state(self, key: str | None) -> dict[str, Any]:
         if key is not None:
             session = self.sessions.get(key)
             if session is None:
-                raise _UnknownError("no session of that name", "one that is open", "open a new one")
+                raise UnknownError("no session of that name", "one that is open", "open a new one")
             return session.state()
         main = None
         if self.main is not None:
@@ -335,7 +344,7 @@ class Media:
         elif index < len(self._previews):
             picture = self._previews[index][1]
         if picture is None:
-            raise _UnknownError(f"no portrait {index}", "the number of one that is there", "see /api/portraits")
+            raise UnknownError(f"no portrait {index}", "the number of one that is there", "see /api/portraits")
         file = io.BytesIO()
         Pillow.fromarray(picture).save(file, "JPEG", quality=85)
         return ApiReply(200, "image/jpeg", file.getvalue())
@@ -357,8 +366,8 @@ class Media:
         return _json({"v": control.VERSION, "index": index, "name": picture.name, "notes": list(picture.notes)}, 201)
 
 
-class _UnknownError(CommandError):
-    """What was named is not there."""
+def _starting() -> BusyError:
+    return BusyError("a run that is starting", "one that has begun", "try again in a moment")
 
 
 def _busy(found: str) -> dict[str, Any]:

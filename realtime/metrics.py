@@ -20,7 +20,7 @@ from realtime.latency import Durations
 from realtime.state import stages
 
 if TYPE_CHECKING:
-    from realtime.daemon import Daemon
+    from realtime.running import Running
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 25, 33.3, 50, 75, 100, 150, 250, 500, 1000, 2500)
@@ -38,16 +38,16 @@ class Tally:
     errors: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 
-    def add(self, daemon: Daemon) -> None:
+    def add(self, run: Running) -> None:
         """Take in a run's figures as they are now."""
-        for name, durations in stages(daemon).items():
+        for name, durations in stages(run).items():
             self.stages.setdefault(name, Durations()).add(durations)
-        self.age.add(daemon.age)
-        self.frames += daemon.ledger.frames
-        self.faces += daemon.ledger.faces
-        self.errors += daemon.ending.error is not None
-        self.errors += sum(each.error is not None for each in daemon.deliveries)
-        for place, count in daemon.dropped.items():
+        self.age.add(run.age)
+        self.frames += run.ledger.frames
+        self.faces += run.ledger.faces
+        self.errors += run.ending.error is not None
+        self.errors += sum(each.error is not None for each in run.deliveries)
+        for place, count in run.dropped.items():
             self.dropped[place] = self.dropped.get(place, 0) + count
 
     def copy(self) -> Tally:
@@ -63,7 +63,10 @@ class House(Protocol):
         """How many sessions there may be."""
 
     def tallies(self) -> Mapping[str, Tally]:
-        """The figures by kind of run, ``main`` and ``session``; those of runs that have ended are among them."""
+        """The figures by kind of run, ``main`` and ``session``; those of runs that have ended are among them.
+
+        Where browsers drive, ``main`` is what reaches the program's own sinks.
+        """
 
     def open_sessions(self) -> int:
         """How many there are."""

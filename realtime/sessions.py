@@ -140,7 +140,10 @@ class Session:
         due = time.monotonic()
         while not self.ending.over.wait(max(0.0, due - time.monotonic())):
             due = max(due + PUSH_S, time.monotonic())
-            self._link.push(self.key, {"v": control.VERSION, "state": self.state()})
+            state = self.state()
+            # kept with the run: the link forgets the session as soon as its publisher has left
+            self.daemon.missed = max(self.daemon.missed or 0, state["dropped"]["network"])
+            self._link.push(self.key, {"v": control.VERSION, "state": state})
 
     def _tell(self, text: str) -> None:
         self._link.push(self.key, {"v": control.VERSION, "notice": text})
@@ -262,6 +265,8 @@ class Sessions:
             self._sessions.pop(session.key, None)
             if session.daemon is not None:
                 self._past.add(session.daemon)
+            elif error is not None:
+                self._past.errors += 1  # it failed before there was a run
             self.failed += error is not None
         if error is not None:
             self._notice(f"a browser's session failed: {error}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from engines.errors import ReenactError, SinkError, SinkLost, SourceEnded, SourceError, SourceLost
 from realtime.capture import Source
-from realtime.commands import Commands, answer
+from realtime.commands import Commands, answer, begin
 from realtime.ending import Ending
 from realtime.frames import Frame
 from realtime.latency import Durations, Ledger
@@ -192,6 +192,8 @@ class Compute(threading.Thread):
 
     def _obey(self, crew: Crew) -> None:
         for order in self._commands.take():
+            if not begin(order):
+                continue
             said: str | ReenactError
             try:
                 said = crew.desk.obey(order.name, order.value)

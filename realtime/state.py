@@ -9,6 +9,7 @@ from realtime.latency import Durations
 if TYPE_CHECKING:
     from realtime.config import Config
     from realtime.daemon import Daemon
+    from realtime.running import Running
 
 
 def describe(
@@ -53,7 +54,7 @@ def describe(
         "faces": ledger.faces,
         "age_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
         "stages_ms": {name: _recent(durations) for name, durations in stages(daemon).items()},
-        "dropped": {**values["dropped"], **daemon.dropped},
+        "dropped": {**daemon.dropped, **values["dropped"]},
     }
     crew = daemon.compute.crew
     if crew is None or not ledger.frames:
@@ -74,7 +75,7 @@ def describe(
     }
 
 
-def stages(daemon: Daemon) -> dict[str, Durations]:
+def stages(daemon: Running) -> dict[str, Durations]:
     """How long each stage takes, by name."""
     send = Durations()
     for delivery in daemon.deliveries:

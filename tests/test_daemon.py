@@ -16,6 +16,7 @@ from engines.types import FaceState, Image, Motion, Portrait
 from realtime import stages
 from realtime.backstage import Backstage
 from realtime.capture import Source
+from realtime.commands import CommandError
 from realtime.daemon import Daemon, Outgoing
 from realtime.ending import Ending
 from realtime.frames import Frame, PixelFormat
@@ -520,6 +521,28 @@ def test_freeze_and_slate() -> None:
         assert len(generator.driven) > driven
     assert not sink.shows(CAMERA)
     assert [line for line in run.said if "frozen" in line or "slate" in line] == ["frozen", "slate"]
+
+
+def test_a_command_that_nobody_waits_for_any_more_is_not_carried_out() -> None:
+    busy, let_go = threading.Event(), threading.Event()
+
+    def slow(_: Frame) -> None:
+        busy.set()
+        let_go.wait(5)
+
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], tracker=FakeTracker(during=slow)) as run:
+        source.feed(1)
+        assert busy.wait(5)
+        with pytest.raises(CommandError, match="busy"):
+            run.daemon.commands.ask("freeze", timeout_s=0.01)
+        assert run.daemon.commands.post("mirror")
+        let_go.set()
+        source.feed(2, start=1)
+        sink.wait_for(lambda frame: frame.seq == 2)
+        assert run.daemon.crew is not None
+        assert run.daemon.crew.observer.mirror
+        assert not run.daemon.crew.animator.frozen
 
 
 def test_portraits_are_switched_when_they_are_ready() -> None:

@@ -37,6 +37,7 @@ class FakeLine:
         self.told: list[dict[str, Any]] = []
         self.refusal: dict[str, Any] | None = None
         self.reply = b'{"v":1,"ok":true}'
+        self.status = 200
         self.error: DeskError | None = None
 
     async def ask(self, what: str, values: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> Message:
@@ -48,7 +49,7 @@ class FakeLine:
             return Message(self.refusal or {"granted": True})
         if what == "control":
             return Message({}, self.reply)
-        return Message({"status": 200, "type": "application/json"}, json.dumps(values).encode())
+        return Message({"status": self.status, "type": "application/json"}, json.dumps(values).encode())
 
     def tell(self, values: dict[str, Any]) -> None:
         self.told.append(values)
@@ -267,6 +268,18 @@ def test_the_page_is_served_and_nothing_beside_it(page: Path) -> None:
     run(page, check)
 
 
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/healthz", "/api/state", "/static/none"])
+def test_head_is_answered_as_get_without_the_body(page: Path, path: str) -> None:
+    async def check(server: Fixture) -> None:
+        status, headers, _ = await server.ask("GET", path)
+        bare, same, body = await server.ask("HEAD", path)
+        assert (bare, body) == (status, "")
+        for name in ("Content-Type", "Content-Length"):
+            assert same[name] == headers[name]
+
+    run(page, check)
+
+
 @pytest.mark.parametrize("path", ["/whip", "/whep", "/whep/x"])
 def test_options_say_what_is_taken(page: Path, path: str) -> None:
     async def check(server: Fixture) -> None:
@@ -274,6 +287,18 @@ def test_options_say_what_is_taken(page: Path, path: str) -> None:
         assert (status, headers["Accept-Post"], headers["Allow"]) == (204, "application/sdp", "OPTIONS, POST")
 
     run(page, check)
+
+
+def test_ice_servers_are_told_before_an_offer_too(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        for path in ("/whip", "/whep", "/whep/x"):
+            _, headers, _ = await server.ask("OPTIONS", path)
+            stun, turn = headers.getall("Link")
+            assert stun == '<stun:127.0.0.1:9>; rel="ice-server"'
+            assert turn.startswith('<turn:127.0.0.1:9>; rel="ice-server"; username=')
+
+    turn = IceServer("turn:127.0.0.1:9", secret="s")
+    run(page, check, ice_servers=(IceServer("stun:127.0.0.1:9"), turn), gather_timeout_s=0.1)
 
 
 @pytest.mark.parametrize(
@@ -362,8 +387,12 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         for extra, expected in (
             ({"If-Match": etag}, 204),
             ({}, 428),
+            ({"If-Match": ""}, 428),
             ({"If-Match": '"other"'}, 412),
-            ({"If-Match": "*"}, 422),
+            ({"If-Match": f"W/{etag}"}, 412),
+            ({"If-Match": '"other", "*"'}, 412),
+            ({"If-Match": f'"other",  {etag}'}, 204),
+            ({"If-Match": "*"}, 204),
         ):
             status, _, _ = await server.ask("PATCH", location, data=fragment, headers=FRAGMENT | extra)
             assert status == expected
@@ -460,14 +489,14 @@ def test_the_rest_is_passed_on_within_bounds(page: Path) -> None:
     run(page, check)
 
 
-def test_control_tells_whether_it_was_obeyed(page: Path) -> None:
+def test_commands_are_passed_on_and_answered_as_the_daemon_does(page: Path) -> None:
     async def check(server: Fixture) -> None:
-        status, _, body = await server.ask("POST", "/api/control?session=S", data=b'{"command":"next"}')
-        assert (status, body["ok"]) == (200, True)
-        assert server.line.asked[-1] == ("control", {"session": "S"}, b'{"command":"next"}')
-        server.line.reply = b'{"v":1,"ok":false,"error":{}}'
-        status, _, body = await server.ask("POST", "/api/control", data=b"")
-        assert (status, body["ok"]) == (400, False)
+        for server.line.status in (200, 404, 503):
+            status, _, _ = await server.ask("POST", "/api/control?session=S", data=b'{"command":"next"}')
+            assert status == server.line.status
+        what, values, body = server.line.asked[-1]
+        assert (what, body) == ("request", b'{"command":"next"}')
+        assert (values["method"], values["path"], values["session"]) == ("POST", "/api/control", "S")
 
     run(page, check)
 

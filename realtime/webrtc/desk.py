@@ -61,7 +61,7 @@ class MediaDesk(Protocol):
         """The publisher of a granted session has left, vanished or never came; its source ends by itself."""
 
     def control(self, session: str | None, message: bytes) -> bytes:
-        """Obey one message of the control channel or of ``POST /api/control``, and reply; both are JSON.
+        """Obey one message of the control channel, and reply; both are JSON.
 
         None is the main run. Never raises for what the message says: the reply tells.
         """

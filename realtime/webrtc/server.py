@@ -78,9 +78,11 @@ class MediaServer:
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_UPLOAD)
         app.on_response_prepare.append(_add_headers)
         add = app.router.add_route
-        add("GET", "/", self._index)
+        for method in ("GET", "HEAD"):
+            # the body of an answer to HEAD is left out by aiohttp
+            add(method, "/", self._index)
+            add(method, "/static/{path:.+}", self._static)
         add("POST", "/sign-in", self._sign_in)
-        add("GET", "/static/{path:.+}", self._static)
         add("POST", "/whip", self._whip)
         add("POST", "/whep", self._whep)
         add("POST", "/whep/{watch}", self._whep)
@@ -88,12 +90,13 @@ class MediaServer:
             add("DELETE", path, self._peer_handler(peers, self._delete))
             add("PATCH", path, self._peer_handler(peers, self._patch))
         for path in ("/whip", "/whep", "/whep/{watch}"):
-            add("OPTIONS", path, _options("OPTIONS, POST", {"Accept-Post": _SDP}))
+            add("OPTIONS", path, self._endpoint_options)
         for path in ("/whip/{id}", "/whep/peer/{id}"):
             add("OPTIONS", path, _options("DELETE, OPTIONS, PATCH", {"Accept-Patch": _FRAGMENT}))
         add("POST", "/api/control", self._control)
         for path in ("/api/{rest:.+}", "/healthz", "/metrics"):
             add("GET", path, self._desk)
+            add("HEAD", path, self._desk)
         for method in ("POST", "PUT", "DELETE"):
             add(method, "/api/{rest:.+}", self._desk)
         return app
@@ -194,6 +197,16 @@ class MediaServer:
         text = kind.startswith("text/") or kind in ("application/javascript", "application/json", "image/svg+xml")
         return web.Response(body=path.read_bytes(), content_type=kind, charset="utf-8" if text else None)
 
+    async def _endpoint_options(self, _: web.Request) -> web.StreamResponse:
+        """What is taken, and of which ICE servers a client may know before its offer (RFC 9725 section 4.6)."""
+        response = web.Response(status=204, headers={"Allow": "OPTIONS, POST", "Accept-Post": _SDP})
+        self._tell_ice_servers(response)
+        return response
+
+    def _tell_ice_servers(self, response: web.Response) -> None:
+        for link in ice_links(self.settings.ice_servers):
+            response.headers.add("Link", link)
+
     async def _whip(self, request: web.Request) -> web.StreamResponse:
         offer = await _read_offer(request, "sendonly")
         publisher, answer = await self.hub.publish(offer)
@@ -213,8 +226,9 @@ class MediaServer:
     def _created(self, location: str, peer: Peer, answer: str, links: list[str]) -> web.Response:
         headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": _FRAGMENT}
         response = web.Response(status=201, body=answer.encode(), content_type=_SDP, headers=headers)
-        for link in [*links, *ice_links(self.settings.ice_servers)]:
+        for link in links:
             response.headers.add("Link", link)
+        self._tell_ice_servers(response)
         return response
 
     def _peer_handler(
@@ -238,26 +252,27 @@ class MediaServer:
         if request.content_type != _FRAGMENT:
             raise ProblemError(415, f"content of type {request.content_type[:80]}", _FRAGMENT, "send such a fragment")
         candidates, ufrags = read_fragment(await read_body(request, MAX_SDP))
-        match = request.headers.get("If-Match")
-        if match is None:
+        matches = [each.strip() for each in ",".join(request.headers.getall("If-Match", ())).split(",")]
+        if not any(matches):
             raise ProblemError(428, "no If-Match", "the ETag of the session", "send If-Match with it")
-        if match != "*" and match != peer.etag:
+        if peer.etag not in matches and matches != ["*"]:
             raise ProblemError(412, "another If-Match", "the ETag of the session", "send If-Match with it")
-        if match == "*" or not ufrags <= peer.ufrags:
+        if not ufrags <= peer.ufrags:
             raise ProblemError(422, "a restart of ICE", "candidates of this session", "open a new session instead")
         peer.trickle(candidates)
         return web.Response(status=204, headers={"ETag": peer.etag})
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
-        body = await read_body(request, MAX_MESSAGE)
-        reply = await self._ask("control", {"session": request.query.get("session")}, body, _DESK_S)
-        return web.Response(status=200 if _is_ok(reply.body) else 400, body=reply.body, content_type="application/json")
+        return await self._pass_on(request, await read_body(request, MAX_MESSAGE))
 
     async def _desk(self, request: web.Request) -> web.StreamResponse:
         upload = request.method == "POST" and request.path == "/api/portraits"
-        body = await read_body(request, MAX_UPLOAD if upload else MAX_BODY)
+        return await self._pass_on(request, await read_body(request, MAX_UPLOAD if upload else MAX_BODY))
+
+    async def _pass_on(self, request: web.Request, body: bytes) -> web.Response:
         query = dict(request.query)
-        values: dict[str, Any] = {"method": request.method, "path": request.path, "type": request.content_type}
+        method = "GET" if request.method == "HEAD" else request.method
+        values: dict[str, Any] = {"method": method, "path": request.path, "type": request.content_type}
         values["session"] = query.pop("session") if "session" in query else None
         values["query"] = query
         reply = await self._ask("request", values, body, _HEALTH_S if request.path == "/healthz" else _DESK_S)
@@ -330,14 +345,6 @@ def _http_problem(error: web.HTTPException) -> ProblemError:
     return ProblemError(
         status, found.get(status, error.reason), expected.get(status, "something else"), "see the README", headers
     )
-
-
-def _is_ok(reply: bytes) -> bool:
-    try:
-        values = json.loads(reply)
-    except ValueError:
-        return False
-    return isinstance(values, dict) and values.get("ok") is True
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

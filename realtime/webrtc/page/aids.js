@@ -37,12 +37,30 @@ export function setUpDialogs(shareId) {
   }
 }
 
+// a browser that keeps no data for sites raises at the mere name of its storage
+
+function recalled() {
+  try {
+    return localStorage.getItem(STORED);
+  } catch {
+    return null;
+  }
+}
+
+function remember(value) {
+  try {
+    localStorage.setItem(STORED, value);
+  } catch {
+    // it holds until the page is left
+  }
+}
+
 /** The terminal's keys on the page, unless switched off or meant for a field. */
 export function setUpKeys(act) {
   const toggle = el("keys-on");
-  toggle.checked = localStorage.getItem(STORED) !== "off";
+  toggle.checked = recalled() !== "off";
   toggle.addEventListener("change", () => {
-    localStorage.setItem(STORED, toggle.checked ? "on" : "off");
+    remember(toggle.checked ? "on" : "off");
     announce(toggle.checked ? "Keys work" : "Keys are off");
   });
   addEventListener("keydown", (event) => {

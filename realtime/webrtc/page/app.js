@@ -10,9 +10,9 @@ import { ask, Desk } from "./desk.js";
 import { Figures } from "./figures.js";
 import { acceptDrops, Gallery, upload } from "./gallery.js";
 import { setUpDialogs, setUpKeys } from "./aids.js";
-import { keep, publish, Refusal, rest, watch } from "./media.js";
+import { Failure, keep, publish, Refusal, rest, watch } from "./media.js";
 import * as view from "./view.js";
-import { cameraTrouble, problemText, serverTrouble, sourceName } from "./words.js";
+import { cameraTrouble, problemText, serverTrouble, sourceName, whosePortraits } from "./words.js";
 
 const { el } = view;
 const POLL_MS = 1000;
@@ -35,7 +35,11 @@ const page = {
   awaitingCamera: false, // go live as soon as a camera is plugged in
   retry: null, // cuts a wait short
 };
-const desk = new Desk(onState);
+const desk = new Desk({
+  state: onState,
+  notice: view.say,
+  failed: (problem) => page.peers.out && page.peers.out.fail(new Failure(problem)),
+});
 const gallery = new Gallery(el("portraits"), { choose: choosePortrait });
 const chart = new Chart(el("chart"), el("legend"));
 const camera = new Camera(el("camera"), { lost: cameraLost });
@@ -49,6 +53,7 @@ function enter(mode) {
   const go = el("go");
   go.textContent = mode === "live" ? "Stop" : mode === "main" ? "Use this browser's camera" : "Go live";
   go.classList.toggle("primary", mode !== "live");
+  el("gallery-whose").textContent = whosePortraits(mode);
   el("you-note").textContent = mode === "main" ? "" : "Nobody sees this picture";
   el("facts").hidden = true;
   el("open-share").hidden = true;
@@ -121,7 +126,9 @@ async function goLive() {
     open: (within) => publish(camera.track, within),
     up: (peer) => published(peer, signal),
     down: () => {
-      page.settings = page.state;
+      // of a session that came to nothing there is nothing to keep
+      page.settings ??= page.state;
+      page.peers.out = null;
       view.pill("warn", "Connection lost");
     },
     pause: (error, waitMs) => paused(error, waitMs, "publish"),
@@ -219,6 +226,11 @@ function paused(error, waitMs, doing) {
   if (error instanceof Refusal) {
     refused(error);
     return false;
+  }
+  if (error instanceof Failure) {
+    view.pill("warn", "Failed");
+    view.veil({ title: "The session has failed", text: problemText(error.problem), actions: [again, ...cancel], waitMs, urgent: true });
+    return sooner;
   }
   view.pill("warn", "Connection lost");
   view.veil({ title: "The connection broke", text: "Reconnecting by itself.", actions: [again, ...cancel], waitMs, urgent: true });
@@ -348,7 +360,7 @@ async function addPortrait(file) {
     if (page.mode === "live") page.sent = file;
     await gallery.load(desk.query);
     gallery.mark(index);
-    view.say(`${name} is on`);
+    view.say(page.mode === "main" ? `${name} is on, for everybody` : `${name} is on`);
   } catch (error) {
     if (error.name !== "AbortError") view.say(error.message, true);
   } finally {
@@ -361,9 +373,10 @@ async function addPortrait(file) {
 
 async function pollOnce(signal) {
   if (page.mode === "trouble") return;
+  const { out } = page.peers;
   try {
     if (page.mode === "live") {
-      if (desk.session !== null && performance.now() - Math.max(desk.heardAt, page.stateAt) > SILENT_MS) {
+      if (out && performance.now() - Math.max(desk.heardAt, page.stateAt) > SILENT_MS) {
         onState(await ask(`/api/state${desk.query}`, { signal }));
       }
       return;
@@ -374,7 +387,12 @@ async function pollOnce(signal) {
     else if (main) onState(main);
     else if (page.mode !== "idle") toIdle();
   } catch (error) {
-    if (error.name === "AbortError" || page.mode === "live") return;
+    if (error.name === "AbortError") return;
+    if (page.mode === "live") {
+      // the session is over, though the connection may not have noticed
+      if (out && error instanceof Refusal && error.status === 404) out.fail("ended");
+      return;
+    }
     if (error instanceof Refusal) {
       if (page.mode === "loading") refused(error);
       return;

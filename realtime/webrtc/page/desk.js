@@ -1,6 +1,7 @@
 // The control desk: commands out, state in. Over the data channel where there is one, otherwise over HTTP.
 
 import { Refusal } from "./media.js";
+import { problemText } from "./words.js";
 
 const REPLY_MS = 5000;
 
@@ -9,9 +10,13 @@ export class Desk {
   #waiting = new Map();
   #next = 1;
 
-  /** @param {(state: object) => void} onState called with each state that arrives */
-  constructor(onState) {
-    this.onState = onState;
+  /**
+   * What arrives on the channel by itself goes to ``hear``: each state, notices in words (with whether it is a warning),
+   * and what the session failed of, in three parts.
+   * @param {{state: (state: object) => void, notice: (text: string, warn: boolean) => void, failed: (problem: object) => void}} hear
+   */
+  constructor(hear) {
+    this.hear = hear;
     /** Secret of the session that is controlled; null is the main run. */
     this.session = null;
     this.heardAt = 0;
@@ -69,10 +74,17 @@ export class Desk {
     const message = JSON.parse(data);
     if (message.state) {
       this.heardAt = performance.now();
-      this.onState(message.state);
+      this.hear.state(message.state);
+    } else if (message.notice) {
+      this.hear.notice(message.notice, false);
     } else if (this.#waiting.has(message.id)) {
       this.#waiting.get(message.id)(message);
       this.#waiting.delete(message.id);
+    } else if (message.error && message.ok === false) {
+      // a command was refused before anybody looked at its id
+      this.hear.notice(problemText(message.error), true);
+    } else if (message.error) {
+      this.hear.failed(message.error);
     }
   }
 }

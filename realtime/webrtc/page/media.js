@@ -4,8 +4,7 @@ const GATHER_MS = 250;
 const CONNECT_MS = 12000;
 const LOST_MS = 4000;
 const PAUSES_MS = [500, 1000, 2000, 4000, 8000, 15000];
-
-let iceServers = null;
+const FAILED_S = 5;
 
 /** The server said no. */
 export class Refusal extends Error {
@@ -27,6 +26,16 @@ export class Refusal extends Error {
   }
 }
 
+/** The server has said what the session failed of: found, expected, cure. */
+export class Failure extends Error {
+  constructor(problem) {
+    super(problem.found);
+    this.problem = problem;
+    /** Long enough to read it. */
+    this.retryAfterS = FAILED_S;
+  }
+}
+
 /** An open peer connection and its address at the server. */
 export class Peer {
   constructor(pc) {
@@ -34,7 +43,7 @@ export class Peer {
     this.location = null;
     this.etag = null;
     this.watch = null;
-    /** Settles with the reason once the connection is of no use any more. */
+    /** Settles with the reason, a word or a Failure, once the connection is of no use any more. */
     this.broken = new Promise((resolve) => { this.fail = resolve; });
     /** Settles once media can flow. */
     this.connected = new Promise((resolve) => { this.ready = resolve; });
@@ -74,6 +83,7 @@ export function publish(track, signal) {
     }).sender;
     peer.sender = sender;
     peer.control = pc.createDataChannel("control");
+    peer.control.addEventListener("close", () => peer.fail("ended"));
   });
 }
 
@@ -88,7 +98,9 @@ export function watch(url, show, signal) {
 }
 
 async function connect(url, signal, prepare) {
-  const peer = new Peer(new RTCPeerConnection({ iceServers: iceServers || [], bundlePolicy: "max-bundle" }));
+  const iceServers = await findIceServers(url, signal);
+  signal.throwIfAborted();
+  const peer = new Peer(new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle" }));
   const { pc } = peer;
   const end = () => peer.close();
   signal.addEventListener("abort", end, { once: true });
@@ -115,16 +127,13 @@ async function connect(url, signal, prepare) {
     const answer = await response.text();
     const links = readLinks(response.headers.get("Link"));
     peer.watch = (links.find((link) => link.rel === "watch") || {}).url || null;
-    if (iceServers === null) {
-      iceServers = links.filter((link) => link.rel === "ice-server").map(iceServer);
-      if (iceServers.length) {
-        // known only now: once more with them
-        end();
-        return await connect(url, signal, prepare);
-      }
-    }
     signal.throwIfAborted();
     await pc.setRemoteDescription({ type: "answer", sdp: answer });
+    // it closes at once when the server ends the connection; ICE takes seconds to notice
+    const { transport } = pc.getReceivers()[0];
+    transport?.addEventListener("statechange", () => {
+      if (transport.state === "closed") peer.fail("ended");
+    });
     posted = true;
     const missing = late.filter((each) => !sent.includes(each.candidate));
     if (missing.length) trickle(peer, missing);
@@ -135,6 +144,14 @@ async function connect(url, signal, prepare) {
   } finally {
     peer.broken.then(() => signal.removeEventListener("abort", end));
   }
+}
+
+/** The STUN and TURN servers of this moment: asked before every connection, as their credentials expire. */
+async function findIceServers(url, signal) {
+  const response = await fetch(url, { method: "OPTIONS", signal });
+  // whatever is wrong, POST is answered with the reason
+  if (!response.ok) return [];
+  return readLinks(response.headers.get("Link")).filter((link) => link.rel === "ice-server").map(iceServer);
 }
 
 function gathered(pc) {
@@ -187,7 +204,7 @@ function iceServer(link) {
 /**
  * Keep a connection: open it, and again with growing pauses when it breaks, until ``signal`` aborts.
  *
- * ``open`` gives a Peer; ``up(peer)`` and ``down(reason)`` tell what becomes of it; ``pause(error, waitMs)`` says why
+ * ``open`` gives a Peer; ``up(peer)`` and ``down()`` tell what becomes of it; ``pause(error, waitMs)`` says why
  * and for how long it waits, and false ends it; it may give a promise that settles when the wait is to be cut short.
  */
 export async function keep({ open, up, down, pause, signal }) {
@@ -200,8 +217,9 @@ export async function keep({ open, up, down, pause, signal }) {
       if (first === null) {
         failures = 0;
         await up(peer);
-        why = new Error(await peer.broken);
-        if (!signal.aborted) down(why.message);
+        const reason = await peer.broken;
+        why = reason instanceof Failure ? reason : new Error(reason);
+        if (!signal.aborted) down();
       } else {
         why = new Error(first);
       }

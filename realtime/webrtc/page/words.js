@@ -73,6 +73,13 @@ export function sourceName(source) {
   return source;
 }
 
+/** Who gets to see a picture that is added in this mode, and for how long. */
+export function whosePortraits(mode) {
+  return mode === "main"
+    ? "It is put on for everybody who sees this portrait, and stays until reenact ends."
+    : "It is yours alone, and gone when you leave.";
+}
+
 export const FACE = {
   found: "",
   starting: "Getting ready",

@@ -1,0 +1,32 @@
+"""What requests of programs are answered with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.house import House
+
+
+@pytest.mark.parametrize(
+    ("session", "message", "status"),
+    [
+        ("starting", {"v": 1, "id": 7, "command": "next"}, 503),
+        ("nobody", {"v": 1, "id": 7, "command": "next"}, 404),
+        (None, {"v": 1, "id": 7, "command": "next"}, 404),
+        ("starting", {"v": 1, "id": 7, "command": "dance"}, 400),
+    ],
+)
+def test_a_command_over_http_is_answered_in_its_own_words(
+    session: str | None, message: dict[str, Any], status: int
+) -> None:
+    house = House()
+    house.link.missing.add("starting")
+    house.open("starting")
+    reply = house.ask("POST", "/api/control", session, json.dumps(message).encode())
+    assert reply.status == status
+    assert json.loads(reply.body).keys() == {"v", "id", "ok", "error"}
+    house.media.closed("starting")
+    house.media.close(3)
