@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -440,6 +440,32 @@ def test_the_rest_is_passed_on_within_bounds(page: Path) -> None:
             assert status == expected
         status, _, _ = await server.ask("GET", "/api/state?" + "a" * 3000)
         assert status == 414
+
+    run(page, check)
+
+
+def test_more_pictures_at_a_time_than_memory_is_there_for_are_sent_away_unread(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        gate, began = asyncio.Event(), asyncio.Semaphore(0)
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b"a"
+            began.release()
+            await gate.wait()
+            yield b"b"
+
+        sending = [asyncio.ensure_future(server.ask("POST", "/api/portraits", data=slowly())) for _ in range(2)]
+        for _ in sending:
+            await began.acquire()
+        status = 0
+        async with asyncio.timeout(10):
+            while status != 503:  # until the first two have got as far as the server
+                status, headers, body = await server.ask("POST", "/api/portraits", data=b"picture")
+        assert headers["Retry-After"] == "1"
+        assert is_problem(body)
+        gate.set()
+        assert [answer[0] for answer in await asyncio.gather(*sending)] == [200, 200]
+        assert (await server.ask("POST", "/api/portraits", data=b"picture"))[0] == 200
 
     run(page, check)
 

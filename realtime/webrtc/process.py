@@ -29,6 +29,7 @@ from realtime.webrtc.wire import Message, Parser, encode, receive
 _ORPHAN_S = 1.0
 _CLOSE_S = 1.2
 _MOST_UNSENT = 64 << 20
+"""With this much waiting for the daemon nothing more is asked of it."""
 _THREADS_BESIDE = 4
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,10 @@ class DaemonLine:
         future: asyncio.Future[Message] = self._loop.create_future()
         self._waiting[number] = future
         try:
-            self._send(encode({"say": "ask", "id": number, "what": what, **values}, body))
+            question = encode({"say": "ask", "id": number, "what": what, **values}, body)
+            if len(self._unsent) + len(question) > _MOST_UNSENT:
+                raise DeskError("the program takes no more requests at the moment")
+            self._send(question)
             async with asyncio.timeout(timeout_s):
                 reply = await future
         except TimeoutError:
@@ -68,8 +72,9 @@ class DaemonLine:
         return reply
 
     def tell(self, values: dict[str, Any]) -> None:
-        """Say something that wants no answer."""
-        self._send(encode(values))
+        """Say something that wants no answer. Figures are left out while the daemon does not read."""
+        if values.get("say") != "stats" or len(self._unsent) < _MOST_UNSENT:
+            self._send(encode(values))
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -80,8 +85,7 @@ class DaemonLine:
         self._parser.close()
 
     def _send(self, data: bytes) -> None:
-        if self.over.is_set() or len(self._unsent) > _MOST_UNSENT:
-            self.over.set()
+        if self.over.is_set():
             return
         self._unsent += data
         self._writable()

@@ -19,6 +19,7 @@ from yarl import URL
 
 from realtime.webrtc.hub import DeskError, FullError, Hub
 from realtime.webrtc.peers import MAX_MESSAGE, Peer
+from realtime.webrtc.places import Places
 from realtime.webrtc.sdp import Offer, SdpError, ice_links, read_fragment, read_offer
 from realtime.webrtc.security import COOKIE, HEADERS, Denied, Gate
 from realtime.webrtc.settings import ServerSettings
@@ -33,6 +34,8 @@ _DESK_S = 15.0
 _HEALTH_S = 2.0
 _MOST_REQUESTS = 16
 """Requests to the daemon at the same time; more are sent away."""
+_MOST_UPLOADS = 2
+"""Bodies of uploads that are read at the same time: each may take 16 MB here, and again on its way."""
 _SDP, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SIGN_IN = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>reenact: sign in</title>
@@ -71,6 +74,7 @@ class MediaServer:
         self.gate = Gate(settings)
         self._page = page
         self._asking = 0
+        self._uploads = Places(_MOST_UPLOADS, _MOST_UPLOADS, "pictures sent")
         self._runner: web.AppRunner | None = None
 
     def app(self) -> web.Application:
@@ -92,6 +96,7 @@ class MediaServer:
         for path in ("/whip/{id}", "/whep/peer/{id}"):
             add("OPTIONS", path, _options("DELETE, OPTIONS, PATCH", {"Accept-Patch": _FRAGMENT}))
         add("POST", "/api/control", self._control)
+        add("POST", "/api/portraits", self._upload)
         for path in ("/api/{rest:.+}", "/healthz", "/metrics"):
             add("GET", path, self._desk)
         for method in ("POST", "PUT", "DELETE"):
@@ -248,8 +253,13 @@ class MediaServer:
         return web.Response(status=200 if _is_ok(reply.body) else 400, body=reply.body, content_type="application/json")
 
     async def _desk(self, request: web.Request) -> web.StreamResponse:
-        upload = request.method == "POST" and request.path == "/api/portraits"
-        body = await read_body(request, MAX_UPLOAD if upload else MAX_BODY)
+        return await self._pass_on(request, await read_body(request, MAX_BODY))
+
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        with self._uploads.take(request.remote or ""):
+            return await self._pass_on(request, await read_body(request, MAX_UPLOAD))
+
+    async def _pass_on(self, request: web.Request, body: bytes) -> web.Response:
         query = dict(request.query)
         values: dict[str, Any] = {"method": request.method, "path": request.path, "type": request.content_type}
         values["session"] = query.pop("session") if "session" in query else None
