@@ -24,6 +24,7 @@ from typing import Any
 
 from engines.errors import SinkMissing, SourceEnded
 from realtime.capture import Source
+from realtime.nativelog import standard_error
 from realtime.sinks import Sink
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, MediaDesk, Refused
 from realtime.webrtc.ends import LinkSink, LinkSource
@@ -217,11 +218,12 @@ class MediaLink:
         fds = (theirs.fileno(), self._listener.fileno())
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
-        with theirs:
+        with theirs, standard_error() as errors:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "realtime.webrtc.process", *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=errors,
                 env=os.environ | {"PYTHONPATH": path},
                 pass_fds=fds,
                 start_new_session=True,  # a terminal's Ctrl-C is for the program, which then ends this
