@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image as Pillow
 
-from engines.errors import ReenactError, SinkMissing
+from engines.errors import ReenactError, SinkLost, SinkMissing
 from engines.types import Image
 from realtime import control
 from realtime.commands import CommandError, Commands, Setting
@@ -105,6 +105,7 @@ class Media:
         self.main: Daemon | None = None
         self.version = metadata.version("reenact")
         self._lobby: Lobby | None = None
+        self._gone: SinkLost | None = None
         self._previews: list[tuple[str, Image]] = []
         self._measure = measure
         self._notice = notice
@@ -135,6 +136,14 @@ class Media:
     def house(self, lobby: Lobby) -> None:
         """Let the pictures of sessions go to the program's own sinks as well. Before the run begins."""
         self._lobby = lobby
+        if self._gone is not None:
+            lobby.ending.fail(self._gone)
+
+    def lost(self, error: SinkLost) -> None:
+        """There is no media process any more: where browsers drive, nobody can. On any thread."""
+        self._gone = error
+        if self._lobby is not None:
+            self._lobby.ending.fail(error)
 
     def preview(
         self, loaders: Sequence[Callable[[], PortraitPicture]], failed: Callable[[BaseException], None]

@@ -110,11 +110,19 @@ class Wire:
                 return False
         return True
 
+    def expect(self, within_s: float) -> None:
+        """How long the peer may be silent from now on; for ever at first."""
+        whole, part = divmod(within_s, 1)
+        timeout = struct.pack("ll", int(whole), int(1e6 * part))
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+
     def messages(self) -> Iterator[Message]:
-        """What arrives, until the peer is gone."""
+        """What arrives, until the peer is gone. Raises TimeoutError when it is silent for too long."""
         while True:
             try:
                 data, fds = receive(self._connection)
+            except BlockingIOError:
+                raise TimeoutError from None
             except OSError:
                 return
             if not data:
