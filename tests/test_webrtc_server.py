@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiortc import rtcicetransport
+from aiortc import RTCRtpReceiver, rtcicetransport
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -404,6 +404,25 @@ def test_codecs_nobody_has_are_said(page: Path) -> None:
         assert status == 422
         assert "codec" in body["error"]["found"]
         assert server.line.told
+
+    run(page, check)
+
+
+def test_a_peer_lets_go_of_everything_though_closing_fails(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: object) -> None:
+        raise AttributeError("a bug")
+
+    async def check(server: Fixture) -> None:
+        status, headers, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+        assert status == 201
+        (publisher,) = server.hub.publishers.values()
+        ice = publisher._transceiver.receiver.transport.transport
+        assert ice.state != "closed"
+        monkeypatch.setattr(RTCRtpReceiver, "stop", fail)
+        await server.ask("DELETE", headers["Location"])
+        while not server.line.told:
+            await asyncio.sleep(0)
+        assert ice.state == "closed"
 
     run(page, check)
 

@@ -128,17 +128,39 @@ class Peer(ABC):
         return now_s - max(heard, self._begun_s) > self._settings.vanish_s - _MARGIN_S
 
     async def close(self) -> None:
-        """End it and let go of everything; may be called twice."""
+        """End it and let go of everything, whatever a part of it raises; may be called twice."""
         if self._closed:
             return
         self._closed = True
         self._released()
         for task in self._tasks:
             task.cancel()
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(_CLOSE_S):
-                await self.connection.close()
+        if not await self._closes(self.connection.close):
+            # aiortc stops at what fails first: what comes after that is closed one by one
+            for transceiver in self.connection.getTransceivers():
+                await self._closes(transceiver.stop)
+                await self._close_transport(transceiver.receiver.transport)
+            if self.connection.sctp is not None:
+                await self._closes(self.connection.sctp.stop)
+                await self._close_transport(self.connection.sctp.transport)
         self.connection.remove_all_listeners()
+
+    async def _close_transport(self, transport: Any) -> None:
+        if transport is not None:
+            await self._closes(transport.stop)
+            await self._closes(transport.transport.stop)
+
+    async def _closes(self, close: Callable[[], Awaitable[None]]) -> bool:
+        """Close one part, or log why it cannot be; whether that is done."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await close()
+        except (TimeoutError, ConnectionError):
+            return False
+        except Exception:
+            logger.exception("while closing a peer")
+            return False
+        return True
 
     @abstractmethod
     async def measure(self) -> None:
