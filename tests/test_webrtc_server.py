@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from realtime.webrtc import gathering, hub
 from realtime.webrtc.hub import DeskError, Hub
+from realtime.webrtc.peers import MAX_MESSAGE
 from realtime.webrtc.security import HEADERS
-from realtime.webrtc.server import MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
+from realtime.webrtc.server import LINGER_S, MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
 from realtime.webrtc.settings import IceServer, ServerSettings
 from realtime.webrtc.wire import Message
 
@@ -74,7 +75,7 @@ def run(page: Path, check: Callable[[Fixture], Awaitable[None]], **options: Any)
     async def serve() -> None:
         chosen, line = ServerSettings(**{"port": 0, **options}), FakeLine()
         house = Hub(chosen, line)
-        runner = web.AppRunner(MediaServer(chosen, house, page).app(), access_log=None)
+        runner = web.AppRunner(MediaServer(chosen, house, page).app(), access_log=None, lingering_time=LINGER_S)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -487,6 +488,50 @@ def test_more_pictures_at_a_time_than_memory_is_there_for_are_sent_away_unread(p
         assert (await server.ask("POST", "/api/portraits", data=b"picture"))[0] == 200
 
     run(page, check)
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [("/sign-in", MAX_MESSAGE), ("/api/control", MAX_MESSAGE), ("/api/x", MAX_BODY), ("/whip", MAX_SDP)],
+)
+def test_a_body_without_a_length_is_read_no_further_than_its_limit(page: Path, path: str, limit: int) -> None:
+    async def check(server: Fixture) -> None:
+        sent = 0
+
+        async def endless() -> AsyncIterator[bytes]:
+            nonlocal sent
+            while True:
+                sent += 4096
+                yield bytes(4096)
+
+        async with asyncio.timeout(10):
+            reply = await server.http.post(server.address + path, data=endless(), headers=SDP)
+            assert reply.status == 413
+            reply.close()
+        # what is on its way between the two is not ours to bound
+        assert sent < limit + (8 << 20)
+
+    run(page, check)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"Content-Length: 50\r\n\r\n" + b"a=1&b" * 10,
+    ],
+)
+def test_a_body_that_cannot_be_read_is_the_senders_mistake(page: Path, lines: bytes) -> None:
+    async def check(server: Fixture) -> None:
+        host = server.address.removeprefix("http://")
+        reader, writer = await asyncio.open_connection(*host.split(":"))
+        writer.write(b"POST /sign-in HTTP/1.1\r\nConnection: close\r\nHost: " + host.encode() + b"\r\n" + lines)
+        answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert is_problem(json.loads(answer.partition(b"\r\n\r\n")[2]))
+
+    run(page, check, token="t")
 
 
 def test_control_tells_whether_it_was_obeyed(page: Path) -> None:

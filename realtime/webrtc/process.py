@@ -204,6 +204,8 @@ def main() -> None:
     # Ctrl-C reaches every process of a terminal: the daemon ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.ERROR)
+    # it shows what is no HTTP, with a traceback; what goes wrong in answers of ours is logged as they are given
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     threading.Thread(target=_watch_parent, args=(os.dup(wire_fd),), name="parent", daemon=True).start()
     asyncio.run(serve(socket.socket(fileno=wire_fd), socket.socket(fileno=listener_fd)))
     # threads of codecs and look-ups may still be at work: nothing of theirs is wanted

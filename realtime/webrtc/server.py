@@ -29,6 +29,8 @@ MAX_SDP = 128 << 10
 MAX_UPLOAD = 16 << 20
 MAX_BODY = 64 << 10
 MAX_QUERY = 2048
+LINGER_S = 1.0
+"""For how long the rest of a body that was refused is still taken in, so that its sender reads the answer."""
 _BODY_S = 20.0
 _DESK_S = 15.0
 _HEALTH_S = 2.0
@@ -105,7 +107,9 @@ class MediaServer:
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on a socket that listens."""
-        self._runner = web.AppRunner(self.app(), access_log=None, keepalive_timeout=30, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(
+            self.app(), access_log=None, keepalive_timeout=30, shutdown_timeout=0.5, lingering_time=LINGER_S
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
 
@@ -163,7 +167,10 @@ class MediaServer:
 
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request, MAX_MESSAGE)
-        form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
+        try:
+            form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
+        except ValueError:
+            raise ProblemError(400, "a form of many fields", "the field token", "send that alone") from None
         watch = request.query.get("watch")
         there = "/" if watch is None else str(URL("/").with_query(watch=watch))
         return self._enter(request, form.get("token", [""])[0], there)
@@ -287,14 +294,20 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     problem = ProblemError(413, "a body of too many bytes", f"{limit} at most", "send less")
     if (request.content_length or 0) > limit:
         raise problem
+    body = bytearray()
     try:
         async with asyncio.timeout(_BODY_S):
-            body = await request.read()
+            # in pieces: request.read() would take up to the limit of uploads, whoever sends it
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > limit:
+                    raise problem
     except TimeoutError:
         raise ProblemError(408, "a body that does not come", f"all of it in {_BODY_S:g} s", "send it again") from None
-    if len(body) > limit:
-        raise problem
-    return body
+    except (web.RequestPayloadError, ValueError) as error:
+        logger.debug("body refused", exc_info=error)
+        raise ProblemError(400, "a body that cannot be read", "one as its headers say", "send it again") from None
+    return bytes(body)
 
 
 async def _read_offer(request: web.Request, direction: str) -> Offer:
