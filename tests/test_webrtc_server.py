@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from realtime.webrtc import gathering, hub
 from realtime.webrtc.hub import DeskError, Hub
 from realtime.webrtc.peers import MAX_MESSAGE
+from realtime.webrtc.sdp import MOST_CANDIDATES
 from realtime.webrtc.security import HEADERS
 from realtime.webrtc.server import LINGER_S, MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
 from realtime.webrtc.settings import IceServer, ServerSettings
@@ -372,6 +373,19 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         assert server.line.told[0] == {"say": "closed", "session": session}
 
     run(page, check, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.1)
+
+
+def test_there_is_an_end_to_the_candidates_of_a_session(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        _, headers, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+        match = FRAGMENT | {"If-Match": headers["ETag"]}
+        for count, expected in ((MOST_CANDIDATES - 1, 204), (1, 204), (1, 422)):
+            lines = [f"a=candidate:{at} 1 udp 1 127.0.0.1 {9 + at} typ host\r\n" for at in range(count)]
+            status, _, body = await server.ask("PATCH", headers["Location"], data="".join(lines), headers=match)
+            assert status == expected
+        assert is_problem(body)
+
+    run(page, check)
 
 
 def test_no_server_outside_is_contacted_by_default(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:

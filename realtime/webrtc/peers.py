@@ -16,7 +16,7 @@ from realtime.webrtc.codecs import Codecs
 from realtime.webrtc.gathering import heard_s
 from realtime.webrtc.pictures import PictureTimes, planes_of
 from realtime.webrtc.ring import RingWriter
-from realtime.webrtc.sdp import Candidate, Offer, SdpError, with_rates
+from realtime.webrtc.sdp import MOST_CANDIDATES, Candidate, Offer, SdpError, with_rates
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.streams import Stream, StreamTrack, step_of
 
@@ -54,6 +54,8 @@ class Peer(ABC):
         self.ufrags: frozenset[str] = frozenset()
         self.figures: dict[str, Any] = {}
         """What the last ``measure`` found."""
+        self._candidates = 0
+        """How many ICE was told of."""
         self._settings = settings
         self._gone = gone
         self._begun_s = time.monotonic()
@@ -107,6 +109,10 @@ class Peer(ABC):
                 raise SdpError(f"found a candidate that cannot be read: {each.text[:80]!r}") from None
             if candidate.component != 1 or candidate.protocol.lower() != "udp":
                 continue
+            if self._candidates == MOST_CANDIDATES:
+                # ICE looks at every pair again for each that comes
+                raise SdpError(f"found more candidates, expected {MOST_CANDIDATES} at most in all", 422)
+            self._candidates += 1
             candidate.sdpMid, candidate.sdpMLineIndex = each.mid, each.section
             self._spawn(self._add(candidate))
 
