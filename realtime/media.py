@@ -41,6 +41,8 @@ LARGEST_UPLOAD = 40_000_000
 """Pixels of a portrait that is sent."""
 UPLOAD_S = 5.0
 """How long it may take to read and find the face in one."""
+READERS = 2
+"""Portraits that are read at the same time."""
 
 
 class Server(Link, Protocol):
@@ -114,8 +116,8 @@ class Media:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._metrics = Metrics(self, self.version)
-        self._readers = ThreadPoolExecutor(1, "portrait upload")
-        self._reading = threading.BoundedSemaphore(2)
+        self._readers = ThreadPoolExecutor(READERS, "portrait upload")
+        self._reading = threading.BoundedSemaphore(READERS)
         self.link = serve(self)
         self.sessions.link = self.link
         self.started: Task[str] = Task("media server", self.link.start)
@@ -362,7 +364,7 @@ class Media:
         name = "".join(c for c in request.query.get("name", "") if c.isprintable())[:80] or "sent picture"
         if not self._reading.acquire(blocking=False):
             return _json(_busy("two pictures are being read already"), 503)
-        work = self._readers.submit(receive_portrait, request.body, name, self.config.size, LARGEST_UPLOAD)
+        work = self._readers.submit(receive_portrait, request.body, name, self.config.size, LARGEST_UPLOAD, UPLOAD_S)
         work.add_done_callback(lambda _: self._reading.release())
         try:
             picture = work.result(UPLOAD_S)

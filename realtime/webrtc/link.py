@@ -13,16 +13,15 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from engines.errors import SinkLost, SinkMissing, SourceEnded
 from realtime.capture import Source
+from realtime.children import command, environment
 from realtime.nativelog import standard_error
 from realtime.sinks import Sink
 from realtime.webrtc.address import listen, shown
@@ -35,7 +34,7 @@ from realtime.webrtc.wire import Message, Wire
 
 __all__ = ["ApiReply", "ApiRequest", "Granted", "MediaDesk", "MediaLink", "Refused", "ServerSettings"]
 
-_COMMAND = (sys.executable, "-P", "-m", "realtime.webrtc.process")
+_COMMAND = command("realtime.webrtc.process")
 _START_S = 30.0
 _SILENCE_S = 10.0
 """A media process that says nothing for so long hangs: its figures come every second."""
@@ -229,15 +228,13 @@ class MediaLink:
         assert self._listener is not None
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), self._listener.fileno())
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
         with theirs, standard_error() as errors:
             process = subprocess.Popen(
                 [*_COMMAND, *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env=os.environ | {"PYTHONPATH": path},
+                env=environment(),
                 pass_fds=fds,
                 start_new_session=True,  # a terminal's Ctrl-C is for the program, which then ends this
             )
