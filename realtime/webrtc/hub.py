@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -127,10 +128,8 @@ class Hub:
         """Do what the daemon says; takes over the descriptors."""
         values = message.values
         match values["do"]:
-            case "source":
-                self._attach_source(values["session"], *message.fds)
-            case "sink":
-                self._attach_sink(values["stream"], *message.fds)
+            case "source" | "sink":
+                self._attach(values, message.fds)
             case "push":
                 publisher = self.publishers.get(values["session"])
                 if publisher is not None:
@@ -192,6 +191,20 @@ class Hub:
             if secrets.compare_digest(publisher.watch.encode(), watch.encode("utf-8", "surrogatepass")):
                 return self.streams[session]
         raise KeyError(watch)
+
+    def _attach(self, values: dict[str, Any], fds: tuple[int, ...]) -> None:
+        """Join a ring. Where that fails the daemon finds that nobody has its other end."""
+        try:
+            if len(fds) != 2:
+                for each in fds:
+                    os.close(each)
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            if values["do"] == "source":
+                self._attach_source(values["session"], *fds)
+            else:
+                self._attach_sink(values["stream"], *fds)
+        except OSError as error:
+            logger.error("pictures cannot pass between the two processes: %s", error.strerror)
 
     def _attach_source(self, session: str, memory: int, wake: int) -> None:
         publisher = self.publishers.get(session)

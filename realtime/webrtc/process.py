@@ -31,6 +31,7 @@ _CLOSE_S = 1.2
 _MOST_UNSENT = 64 << 20
 """With this much waiting for the daemon nothing more is asked of it."""
 _THREADS_BESIDE = 4
+_FILES = 1 << 16
 logger = logging.getLogger(__name__)
 
 
@@ -198,11 +199,22 @@ def _watch_parent(connection: int) -> None:
     os._exit(1)
 
 
+def _raise_file_limit() -> None:
+    """Let this process open more files than the usual 1024: connections, and a few for every peer."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def main() -> None:
     """``python -m realtime.webrtc.process WIRE LISTENER``: the descriptors of two open sockets."""
     wire_fd, listener_fd = (int(each) for each in sys.argv[1:3])
     # Ctrl-C reaches every process of a terminal: the daemon ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _raise_file_limit()
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.ERROR)
     # it shows what is no HTTP, with a traceback; what goes wrong in answers of ours is logged as they are given
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)

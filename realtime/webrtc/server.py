@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 from yarl import URL
 
+from realtime.webrtc.door import Door
 from realtime.webrtc.hub import DeskError, FullError, Hub
 from realtime.webrtc.peers import MAX_MESSAGE, Peer
 from realtime.webrtc.places import Places
@@ -77,6 +78,7 @@ class MediaServer:
         self._page = page
         self._asking = 0
         self._uploads = Places(_MOST_UPLOADS, _MOST_UPLOADS, "pictures sent")
+        self._door = Door()
         self._runner: web.AppRunner | None = None
 
     def app(self) -> web.Application:
@@ -111,19 +113,24 @@ class MediaServer:
             self.app(), access_log=None, keepalive_timeout=30, shutdown_timeout=0.5, lingering_time=LINGER_S
         )
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        assert self._runner.server is not None
+        self._door.open(listener, self._runner.server)
 
     async def close(self) -> None:
         """Serve no more."""
+        await self._door.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        self._door.heard(request.transport)
         try:
             denied = self._denied(request)
             if denied is not None:
-                return _refusal(request, denied)
+                refusal = _refusal(request, denied)
+                refusal.force_close()  # or whoever may not ask could hold connections that others need
+                return refusal
             if len(request.query_string) > MAX_QUERY:
                 raise ProblemError(414, "a query of great length", f"{MAX_QUERY} characters at most", "shorten it")
             return await handler(request)

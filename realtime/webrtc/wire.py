@@ -32,6 +32,7 @@ class Message:
     values: dict[str, Any]
     body: bytes = b""
     fds: tuple[int, ...] = ()
+    """Fewer than were sent where this process has too many files open."""
 
 
 def encode(values: dict[str, Any], body: bytes = b"", fds: int = 0) -> bytes:
@@ -60,12 +61,10 @@ class Parser:
             end = _HEAD.size + text + body
             if len(self._data) < end:
                 return
-            if len(self._fds) < count:
-                raise ValueError(f"a message with {count} descriptors, of which {len(self._fds)} came")
             values = json.loads(bytes(self._data[_HEAD.size : _HEAD.size + text]))
             content = bytes(self._data[_HEAD.size + text : end])
             del self._data[:end]
-            yield Message(values, content, tuple(self._fds.popleft() for _ in range(count)))
+            yield Message(values, content, tuple(self._fds.popleft() for _ in range(min(count, len(self._fds)))))
 
     def close(self) -> None:
         """Close the descriptors that nobody has taken."""
