@@ -19,6 +19,7 @@ from realtime.lobby import Lobby
 from realtime.media import Media
 from realtime.stages import Limits
 from realtime.webrtc import link as links
+from realtime.webrtc.desk import ApiReply, ApiRequest, MediaDesk
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
 from tests.media import EchoDesk
@@ -34,6 +35,18 @@ BEGIN = """
 DIES = BEGIN + "    sys.exit(3)"
 HANGS = BEGIN + "    time.sleep(100)"
 SPEAKS_NONSENSE = BEGIN + "    wire._connection.sendall(bytes([255] * 100)); time.sleep(100)"
+
+ASKS = (
+    BEGIN
+    + """
+    values = {"say": "ask", "what": "request", "method": "GET", "query": {}, "type": "", "session": None}
+    for number in range(20):
+        wire.send(values | {"id": number, "path": "/api/slow"})
+    wire.send(values | {"id": 100, "path": "/healthz"})
+    wire.send({"say": "note", "text": f"answered: {next(messages).values['id']}"})
+    time.sleep(100)
+"""
+)
 
 
 class Told:
@@ -60,11 +73,13 @@ class Told:
 
 
 @contextmanager
-def started(monkeypatch: pytest.MonkeyPatch, script: str) -> Iterator[tuple[MediaLink, Told]]:
+def started(
+    monkeypatch: pytest.MonkeyPatch, script: str, desk: MediaDesk | None = None
+) -> Iterator[tuple[MediaLink, Told]]:
     """A link whose media process runs this."""
     monkeypatch.setattr(links, "_COMMAND", (sys.executable, "-c", textwrap.dedent(script)))
     told = Told()
-    link = MediaLink(ServerSettings(port=0), EchoDesk(), told.notice, told.end)
+    link = MediaLink(ServerSettings(port=0), desk or EchoDesk(), told.notice, told.end)
     link.start()
     try:
         yield link, told
@@ -112,6 +127,21 @@ def test_closing_does_not_wait_for_the_next_start(monkeypatch: pytest.MonkeyPatc
         link.close()
         assert not receiver.is_alive()
         assert not told.lost
+
+
+def test_health_is_told_however_many_requests_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    class BusyDesk(EchoDesk):
+        def request(self, request: ApiRequest) -> ApiReply:
+            if request.path == "/api/slow":
+                answered.wait(20)
+            return super().request(request)
+
+    with started(monkeypatch, ASKS, BusyDesk()) as (_, told):
+        told.wait(lambda: told.notices)
+        assert told.notices == ["answered: 100"]
+        answered.set()
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from realtime.webrtc import gathering, hub
-from realtime.webrtc.hub import DeskError, Hub
+from realtime.webrtc.hub import DeskError, FullError, Hub
 from realtime.webrtc.peers import MAX_MESSAGE
+from realtime.webrtc.places import Places
 from realtime.webrtc.sdp import MOST_CANDIDATES
 from realtime.webrtc.security import HEADERS
 from realtime.webrtc.server import LINGER_S, MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
@@ -546,6 +547,42 @@ def test_a_body_that_cannot_be_read_is_the_senders_mistake(page: Path, lines: by
         assert is_problem(json.loads(answer.partition(b"\r\n\r\n")[2]))
 
     run(page, check, token="t")
+
+
+def test_one_client_leaves_room_for_others_and_for_health(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(server: Fixture) -> None:
+        gate, answer = asyncio.Event(), server.line.ask
+
+        async def slowly(what: str, values: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> Message:
+            if what == "control":
+                await gate.wait()
+            return await answer(what, values, body, timeout_s=timeout_s)
+
+        monkeypatch.setattr(server.line, "ask", slowly)
+        asking = {asyncio.ensure_future(server.ask("POST", "/api/control")) for _ in range(20)}
+        async with asyncio.timeout(10):
+            while len(refused := [task for task in asking if task.done()]) < 20 - 6:
+                await asyncio.wait(asking.difference(refused), return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result()[0] for task in refused} == {503}
+        for path in ("/healthz", "/metrics"):
+            assert (await server.ask("GET", path))[0] == 200
+        gate.set()
+        assert {answer[0] for answer in await asyncio.gather(*asking.difference(refused))} == {200}
+
+    run(page, check)
+
+
+def test_a_place_is_given_back_and_one_client_has_its_share() -> None:
+    places = Places(3, 2, "requests")
+    with places.take("a"), places.take("a"):
+        with pytest.raises(FullError, match="requests"), places.take("a"):
+            pass
+        with places.take("b"), pytest.raises(FullError), places.take("c"):
+            pass
+        with places.take("c"):
+            pass
+    with places.take("a"):
+        pass
 
 
 def test_control_tells_whether_it_was_obeyed(page: Path) -> None:

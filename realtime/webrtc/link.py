@@ -25,7 +25,7 @@ from realtime.children import command, environment
 from realtime.nativelog import standard_error
 from realtime.sinks import Sink
 from realtime.webrtc.address import listen, shown
-from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, MediaDesk, Refused
+from realtime.webrtc.desk import WATCHES, ApiReply, ApiRequest, Granted, MediaDesk, Refused
 from realtime.webrtc.ends import LinkSink, LinkSource
 from realtime.webrtc.pictures import MAX_PIXELS
 from realtime.webrtc.ring import RingReader, RingWriter, create_ring
@@ -79,6 +79,7 @@ class MediaLink:
         self._failure: str | None = None
         self._receiver: threading.Thread | None = None
         self._answerers = ThreadPoolExecutor(ANSWERERS, "media desk")
+        self._watchman = ThreadPoolExecutor(1, "media health")
         self._sessions: dict[str, bool] = {}
         """Whether each is granted; False while the desk is asked."""
         self._left: set[str] = set()
@@ -216,7 +217,8 @@ class MediaLink:
             _end(process, timeout)
         if self._receiver is not None and self._receiver is not threading.current_thread():
             self._receiver.join(timeout)
-        self._answerers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._answerers, self._watchman):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _tell(self, values: _Json) -> None:
         with self._lock:
@@ -280,14 +282,15 @@ class MediaLink:
             case "note":
                 self._notice(values["text"])
             case "closed":
-                self._submit(self._close_session, values["session"])
+                self._submit(self._answerers, self._close_session, values["session"])
             case "ask":
-                self._submit(self._answer, values, message.body, wire)
+                pool = self._watchman if values.get("path") in WATCHES else self._answerers
+                self._submit(pool, self._answer, values, message.body, wire)
 
-    def _submit(self, work: Callable[..., None], *arguments: object) -> None:
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):
             # shut down meanwhile: nobody waits for the answer
-            self._answerers.submit(work, *arguments)
+            pool.submit(work, *arguments)
 
     def _answer(self, values: _Json, body: bytes, wire: Wire) -> None:
         reply: _Json = {"do": "reply", "id": values["id"]}

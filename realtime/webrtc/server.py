@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 from aiohttp import web
 from yarl import URL
 
+from realtime.webrtc.desk import WATCHES
 from realtime.webrtc.door import Door
 from realtime.webrtc.hub import DeskError, FullError, Hub
 from realtime.webrtc.peers import MAX_MESSAGE, Peer
@@ -35,8 +36,10 @@ LINGER_S = 1.0
 _BODY_S = 20.0
 _DESK_S = 15.0
 _HEALTH_S = 2.0
-_MOST_REQUESTS = 16
-"""Requests to the daemon at the same time; more are sent away."""
+_MOST_REQUESTS, _SHARE = 16, 6
+"""Requests to the daemon at the same time, and those of one client, by which not all its threads are kept busy."""
+_MOST_WATCHES, _WATCH_SHARE = 8, 4
+"""The same for /healthz and /metrics, which are answered beside them."""
 _MOST_UPLOADS = 2
 """Bodies of uploads that are read at the same time: each may take 16 MB here, and again on its way."""
 _SDP, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
@@ -76,7 +79,8 @@ class MediaServer:
         self.hub = hub
         self.gate = Gate(settings)
         self._page = page
-        self._asking = 0
+        self._requests = Places(_MOST_REQUESTS, _SHARE, "requests")
+        self._watches = Places(_MOST_WATCHES, _WATCH_SHARE, "requests")
         self._uploads = Places(_MOST_UPLOADS, _MOST_UPLOADS, "pictures sent")
         self._door = Door()
         self._runner: web.AppRunner | None = None
@@ -263,7 +267,9 @@ class MediaServer:
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request, MAX_MESSAGE)
-        reply = await self._ask("control", {"session": request.query.get("session")}, body, _DESK_S)
+        values = {"session": request.query.get("session")}
+        with self._requests.take(request.remote or ""):
+            reply = await self.hub.line.ask("control", values, body, timeout_s=_DESK_S)
         return web.Response(status=200 if _is_ok(reply.body) else 400, body=reply.body, content_type="application/json")
 
     async def _desk(self, request: web.Request) -> web.StreamResponse:
@@ -278,19 +284,13 @@ class MediaServer:
         values: dict[str, Any] = {"method": request.method, "path": request.path, "type": request.content_type}
         values["session"] = query.pop("session") if "session" in query else None
         values["query"] = query
-        reply = await self._ask("request", values, body, _HEALTH_S if request.path == "/healthz" else _DESK_S)
+        places = self._watches if request.path in WATCHES else self._requests
+        timeout_s = _HEALTH_S if request.path == "/healthz" else _DESK_S
+        with places.take(request.remote or ""):
+            reply = await self.hub.line.ask("request", values, body, timeout_s=timeout_s)
         return web.Response(
             status=reply.values["status"], body=reply.body, headers={"Content-Type": reply.values["type"]}
         )
-
-    async def _ask(self, what: str, values: dict[str, Any], body: bytes, timeout_s: float) -> Any:
-        if self._asking >= _MOST_REQUESTS:
-            raise FullError(1, "too many requests at a time")
-        self._asking += 1
-        try:
-            return await self.hub.line.ask(what, values, body, timeout_s=timeout_s)
-        finally:
-            self._asking -= 1
 
 
 _WRONG = Denied(401, "a wrong token", "the token the server was started with", "look at how the program was started")
