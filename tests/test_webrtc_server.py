@@ -443,6 +443,33 @@ def test_a_peer_lets_go_of_everything_though_closing_fails(page: Path, monkeypat
     run(page, check)
 
 
+def test_a_place_to_watch_is_kept_for_every_session(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        async def publish() -> str:
+            _, headers, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+            return str(headers["Link"].partition("<")[2].partition(">")[0])
+
+        async def watch(path: str) -> tuple[int, str]:
+            offer = OFFER.replace(b"sendonly", b"recvonly")
+            status, headers, _ = await server.ask("POST", path, data=offer, headers=SDP)
+            return status, headers.get("Location", "")
+
+        one, other = await publish(), await publish()
+        assert sorted([(await watch(one))[0] for _ in range(3)]) == [201, 201, 503]
+        status, location = await watch(other)
+        assert status == 201
+        assert (await watch(other))[0] == 503
+        assert (await server.ask("DELETE", location))[0] == 200
+        while server.hub.viewers.keys() & {location.rpartition("/")[2]}:
+            await asyncio.sleep(0)
+        assert [(await watch(other))[0] for _ in range(2)] == [201, 503]
+        paths = [await publish() for _ in range(2)]
+        at_once = await asyncio.gather(*(watch(path) for path in paths))
+        assert [status for status, _ in at_once] == [201, 201]
+
+    run(page, check, max_viewers=1)
+
+
 def test_nothing_to_watch_is_not_found(page: Path) -> None:
     async def check(server: Fixture) -> None:
         offer = OFFER.replace(b"sendonly", b"recvonly")

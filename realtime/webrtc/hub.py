@@ -64,6 +64,8 @@ class Hub:
         self.viewers: dict[str, Viewer] = {}
         self.streams: dict[str, Stream] = {MAIN: Stream(MAIN)}
         """By session, and the main run's."""
+        self._first: set[str] = set()
+        """The sessions whose first viewer is being opened."""
         self.notes: list[str] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._opening = 0
@@ -94,10 +96,16 @@ class Hub:
         Raises KeyError where there is nothing to watch, FullError, SdpError.
         """
         stream = self._stream(watch)
-        if len(self.viewers) + self._opening >= self.settings.max_viewers:
+        watched = {viewer.stream.name for viewer in self.viewers.values()} - {MAIN}
+        # a place is kept for whoever drives to see the result, and the first to watch a session has it
+        first = stream.name not in watched | self._first | {MAIN}
+        if not first and len(self.viewers) - len(watched) + self._opening >= self.settings.max_viewers:
             raise FullError(_RETRY_S, f"{self.settings.max_viewers} viewers are watching already")
         identity = secrets.token_urlsafe(16)
-        self._opening += 1
+        if first:
+            self._first.add(stream.name)
+        else:
+            self._opening += 1
         viewer = Viewer(stream, self.codecs, self.settings, lambda: self.end(identity))
         try:
             answer = await viewer.answer(offer)
@@ -105,7 +113,10 @@ class Hub:
             await viewer.close()
             raise
         finally:
-            self._opening -= 1
+            if first:
+                self._first.discard(stream.name)
+            else:
+                self._opening -= 1
         self.viewers[identity] = viewer
         return identity, viewer, answer
 

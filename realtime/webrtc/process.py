@@ -22,7 +22,7 @@ from typing import Any
 from engines.errors import ReenactError
 from realtime.webrtc import gathering, jitter
 from realtime.webrtc.codecs import Codecs
-from realtime.webrtc.hub import DeskError, Hub
+from realtime.webrtc.hub import MOST_PUBLISHERS, DeskError, Hub
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.wire import Message, Parser, encode, receive
 
@@ -128,7 +128,7 @@ async def serve(wire: socket.socket, listener: socket.socket) -> None:
     first = (await line.orders.get()).values
     settings = ServerSettings.from_json(first["settings"])
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(settings.max_viewers + _THREADS_BESIDE, "encode"))
+    loop.set_default_executor(ThreadPoolExecutor(MOST_PUBLISHERS + settings.max_viewers + _THREADS_BESIDE, "encode"))
     loop.set_exception_handler(_exception)
     try:
         codecs, notes = prepare(settings)

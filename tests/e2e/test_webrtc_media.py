@@ -195,7 +195,7 @@ def test_the_control_channel_reaches_the_desk_in_order_and_back(link: MediaLink,
 
 def test_a_full_house_and_full_benches_say_so(desk: EchoDesk) -> None:
     desk.limit = 1
-    link = serve(desk, max_viewers=1)
+    link = serve(desk, max_viewers=0)
 
     async def check() -> None:
         async with Client(link.address) as first, Client(link.address) as second:
