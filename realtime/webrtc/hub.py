@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -209,13 +208,13 @@ class Hub:
             if len(fds) != 2:
                 for each in fds:
                     os.close(each)
-                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                raise OSError("too many files are open")
             if values["do"] == "source":
                 self._attach_source(values["session"], *fds)
             else:
                 self._attach_sink(values["stream"], *fds)
         except OSError as error:
-            logger.error("pictures cannot pass between the two processes: %s", error.strerror)
+            logger.error("pictures cannot pass between the two processes: %s", error)
 
     def _attach_source(self, session: str, memory: int, wake: int) -> None:
         publisher = self.publishers.get(session)
