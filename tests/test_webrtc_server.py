@@ -357,6 +357,8 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         for data, more, expected in (
             (fragment.replace("abcd", "efgh"), FRAGMENT, 422),
             ("a=candidate:broken\r\n", FRAGMENT, 400),
+            (fragment.replace(" 9 ", " 99999 "), FRAGMENT, 400),
+            (fragment.replace(" 9 ", " -1 "), FRAGMENT, 400),
             ("\xff", FRAGMENT, 400),
             (fragment, SDP, 415),
         ):

@@ -107,6 +107,9 @@ class Peer(ABC):
                 candidate = candidate_from_sdp(each.text)
             except (AssertionError, ValueError, IndexError):
                 raise SdpError(f"found a candidate that cannot be read: {each.text[:80]!r}") from None
+            if not 0 <= candidate.port <= 65535:
+                # to send there is an error that ends the socket
+                raise SdpError(f"found a candidate at port {candidate.port}, expected 0 to 65535")
             if candidate.component != 1 or candidate.protocol.lower() != "udp":
                 continue
             if self._candidates == MOST_CANDIDATES:
