@@ -40,6 +40,8 @@ _MOST_REQUESTS, _SHARE = 16, 6
 """Requests to the daemon at the same time, and those of one client, by which not all its threads are kept busy."""
 _MOST_WATCHES, _WATCH_SHARE = 8, 4
 """The same for /healthz and /metrics, which are answered beside them."""
+_WAIT_S = 2.0
+"""For how long they wait for their turn."""
 _MOST_UPLOADS = 2
 """Bodies of uploads that are read at the same time: each may take 16 MB here, and again on its way."""
 _SDP, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
@@ -79,8 +81,8 @@ class MediaServer:
         self.hub = hub
         self.gate = Gate(settings)
         self._page = page
-        self._requests = Places(_MOST_REQUESTS, _SHARE, "requests")
-        self._watches = Places(_MOST_WATCHES, _WATCH_SHARE, "requests")
+        self._requests = Places(_MOST_REQUESTS, _SHARE, "requests", _WAIT_S)
+        self._watches = Places(_MOST_WATCHES, _WATCH_SHARE, "requests", _WAIT_S)
         self._uploads = Places(_MOST_UPLOADS, _MOST_UPLOADS, "pictures sent")
         self._door = Door()
         self._runner: web.AppRunner | None = None
@@ -268,7 +270,7 @@ class MediaServer:
     async def _control(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request, MAX_MESSAGE)
         values = {"session": request.query.get("session")}
-        with self._requests.take(request.remote or ""):
+        async with self._requests.take(request.remote or ""):
             reply = await self.hub.line.ask("control", values, body, timeout_s=_DESK_S)
         return web.Response(status=200 if _is_ok(reply.body) else 400, body=reply.body, content_type="application/json")
 
@@ -276,7 +278,7 @@ class MediaServer:
         return await self._pass_on(request, await read_body(request, MAX_BODY))
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
-        with self._uploads.take(request.remote or ""):
+        async with self._uploads.take(request.remote or ""):
             return await self._pass_on(request, await read_body(request, MAX_UPLOAD))
 
     async def _pass_on(self, request: web.Request, body: bytes) -> web.Response:
@@ -286,7 +288,7 @@ class MediaServer:
         values["query"] = query
         places = self._watches if request.path in WATCHES else self._requests
         timeout_s = _HEALTH_S if request.path == "/healthz" else _DESK_S
-        with places.take(request.remote or ""):
+        async with places.take(request.remote or ""):
             reply = await self.hub.line.ask("request", values, body, timeout_s=timeout_s)
         return web.Response(
             status=reply.values["status"], body=reply.body, headers={"Content-Type": reply.values["type"]}
