@@ -55,7 +55,9 @@ def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinde
     return _cut(source, read_picture(source), size, finder)
 
 
-def receive_portrait(data: bytes, name: str, size: tuple[int, int], largest: int, within_s: float) -> PortraitPicture:
+def receive_portrait(
+    data: bytes, name: str, size: tuple[int, int], largest: int, within_s: float = 5.0
+) -> PortraitPicture:
     """The same for a picture that was sent, of ``largest`` pixels at most; nothing is written to disk.
 
     Raises TimeoutError besides, for one that takes longer than ``within_s`` to decode.
