@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image as Pillow
 
-from engines.errors import ReenactError, SinkMissing
+from engines.errors import ReenactError, SinkLost, SinkMissing
 from engines.types import Image
 from realtime import control
 from realtime.commands import BusyError, Commands, Setting, UnknownError
@@ -44,6 +44,8 @@ LARGEST_UPLOAD = 40_000_000
 """Pixels of a portrait that is sent."""
 UPLOAD_S = 5.0
 """How long it may take to read and find the face in one."""
+READERS = 2
+"""Portraits that are read at the same time."""
 
 
 class Server(Link, Protocol):
@@ -108,14 +110,15 @@ class Media:
         self.main: Daemon | None = None
         self.version = metadata.version("reenact")
         self._lobby: Lobby | None = None
+        self._gone: SinkLost | None = None
         self._previews: list[tuple[str, Image]] = []
         self._measure = measure
         self._notice = notice
         self._began = time.monotonic()
         self._closing = threading.Event()
         self._metrics = Metrics(self, self.version)
-        self._readers = ThreadPoolExecutor(1, "portrait upload")
-        self._reading = threading.BoundedSemaphore(2)
+        self._readers = ThreadPoolExecutor(READERS, "portrait upload")
+        self._reading = threading.BoundedSemaphore(READERS)
         self.link = serve(self)
         self.sessions.link = self.link
         self.started: Task[str] = Task("media server", self.link.start)
@@ -136,6 +139,14 @@ class Media:
     def house(self, lobby: Lobby) -> None:
         """Let the pictures of sessions go to the program's own sinks as well. Before the run begins."""
         self._lobby = lobby
+        if self._gone is not None:
+            lobby.ending.fail(self._gone)
+
+    def lost(self, error: SinkLost) -> None:
+        """There is no media process any more: where browsers drive, nobody can. On any thread."""
+        self._gone = error
+        if self._lobby is not None:
+            self._lobby.ending.fail(error)
 
     def preview(
         self, loaders: Sequence[Callable[[], PortraitPicture]], failed: Callable[[BaseException], None]
@@ -355,7 +366,7 @@ class Media:
         name = "".join(c for c in request.query.get("name", "") if c.isprintable())[:80] or "sent picture"
         if not self._reading.acquire(blocking=False):
             return _json(_busy("two pictures are being read already"), 503)
-        work = self._readers.submit(receive_portrait, request.body, name, self.config.size, LARGEST_UPLOAD)
+        work = self._readers.submit(receive_portrait, request.body, name, self.config.size, LARGEST_UPLOAD, UPLOAD_S)
         work.add_done_callback(lambda _: self._reading.release())
         try:
             picture = work.result(UPLOAD_S)

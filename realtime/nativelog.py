@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -18,6 +19,27 @@ CHATTER = re.compile(
 """What the libraries below MediaPipe say on every start: information and warnings, never their errors."""
 
 _turn = threading.Lock()
+_switch = threading.Lock()
+_outside: list[int] = []
+"""While a block runs: standard error as it is outside of it."""
+
+
+@contextmanager
+def standard_error() -> Iterator[int]:
+    """What a process that is started writes its errors to: standard error itself, never what holds it back meanwhile.
+
+    A descriptor that is good within the block, or ``subprocess.DEVNULL`` where standard error is closed.
+    """
+    with _switch:
+        try:
+            error = os.dup(_outside[0] if _outside else 2)
+        except OSError:
+            error = subprocess.DEVNULL
+    try:
+        yield error
+    finally:
+        if error >= 0:
+            os.close(error)
 
 
 @contextmanager
@@ -35,13 +57,16 @@ def quiet_libraries() -> Iterator[None]:
             yield
             return
         _flush()
-        os.dup2(held.fileno(), 2)
+        with _switch:
+            _outside.append(saved)
+            os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
             _flush()
-            os.dup2(saved, 2)
-            os.close(saved)
+            with _switch:
+                os.dup2(saved, 2)
+                os.close(_outside.pop())
             held.seek(0)
             for line in held:
                 if not CHATTER.fullmatch(line.rstrip()):

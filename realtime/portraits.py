@@ -12,8 +12,9 @@ import numpy as np
 from engines.errors import PortraitError
 from engines.types import FaceState, Image
 from realtime.framing import Window, choose_window, cut_window
-from realtime.pictures import Picture, read_picture, read_upload
+from realtime.pictures import Picture, read_picture
 from realtime.stills import FaceFinder
+from realtime.uploads import decode
 
 DEFAULT_PORTRAIT = Path(__file__).parents[1] / "engines" / "assets" / "portrait.png"
 
@@ -54,9 +55,14 @@ def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinde
     return _cut(source, read_picture(source), size, finder)
 
 
-def receive_portrait(data: bytes, name: str, size: tuple[int, int], largest: int) -> PortraitPicture:
-    """The same for a picture that was sent, of ``largest`` pixels at most; nothing is written to disk."""
-    return _cut(Path(name), read_upload(data, name, largest), size, None)
+def receive_portrait(
+    data: bytes, name: str, size: tuple[int, int], largest: int, within_s: float = 5.0
+) -> PortraitPicture:
+    """The same for a picture that was sent, of ``largest`` pixels at most; nothing is written to disk.
+
+    Raises TimeoutError besides, for one that takes longer than ``within_s`` to decode.
+    """
+    return _cut(Path(name), decode(data, name, largest, within_s), size, None)
 
 
 def _cut(source: Path, read: Picture, size: tuple[int, int], finder: FaceFinder | None) -> PortraitPicture:

@@ -198,7 +198,7 @@ def _open_media(config: Config, say: Say, stack: ExitStack) -> Media | None:
     def open_at(chosen: ServerSettings) -> Media:
         return Media(
             config,
-            lambda media: MediaLink(chosen, media, notice),
+            lambda media: MediaLink(chosen, media, notice, media.lost),
             lambda its, ending, tell: backstage(its, ending, lambda text, _: tell(text)),
             partial(_measure, config),
             notice=notice,

@@ -20,7 +20,7 @@ from engines.types import LANDMARKS, Image
 from realtime import facemesh, modelfiles
 from realtime.facemesh import FaceMesh, Seen, parse_landmarks
 from realtime.frames import Frame, PixelFormat, Stamps
-from realtime.nativelog import quiet_libraries
+from realtime.nativelog import quiet_libraries, standard_error
 from realtime.portraits import load_portrait
 from realtime.tracking import FaceMeshTracker, LandmarkerTracker, Tracker, open_tracker
 
@@ -279,3 +279,12 @@ def test_what_others_say_on_standard_error_is_passed_on(capfd: pytest.CaptureFix
         os.write(2, b"I0000 00:00:1.2  3 task_runner.cc:85] GPU is not there\nours\nWARNING: ours too\n")
         assert capfd.readouterr().err == ""
     assert capfd.readouterr().err == "ours\nWARNING: ours too\n"
+
+
+def test_standard_error_can_be_had_while_it_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_libraries(), standard_error() as error:
+        os.write(error, b"within\n")
+        assert capfd.readouterr().err == "within\n"
+    with standard_error() as error:
+        os.write(error, b"outside\n")
+    assert capfd.readouterr().err == "outside\n"

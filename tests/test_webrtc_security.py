@@ -165,6 +165,27 @@ def test_names_of_a_proxy_can_be_allowed() -> None:
     assert status(gate.place("127.0.0.1:80", None, None, visit=False)) == 200
 
 
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("https://portrait.example", 200),
+        ("https://Portrait.example:443", 200),
+        ("http://portrait.example", 200),
+        ("https://other.example:8443", 200),
+        ("https://portrait.example:8443", 403),
+        ("https://other.example", 403),
+        ("https://evil.example", 403),
+        ("https://portrait.example.evil.example", 403),
+        ("ftp://portrait.example", 403),
+        ("https://evil@portrait.example", 403),
+        ("null", 403),
+    ],
+)
+def test_a_page_of_an_allowed_name_asks_through_a_proxy_with_a_host_of_its_own(origin: str, expected: int) -> None:
+    gate = Gate(ServerSettings(names=("portrait.example", "other.example:8443"), token="t"))
+    assert status(gate.place("127.0.0.1:18088", origin, "same-origin", visit=False)) == expected
+
+
 def test_elsewhere_any_name_serves_unless_some_are_given() -> None:
     assert status(OPEN.place("whatever.example", None, None, visit=False)) == 200
     gate = Gate(ServerSettings(host="0.0.0.0", token="t", names=("a.example",)))

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from aiortc import rtcicetransport
+from aiortc import RTCRtpReceiver, rtcicetransport
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from realtime.webrtc import gathering, hub
-from realtime.webrtc.hub import DeskError, Hub
+from realtime.webrtc import server as servers
+from realtime.webrtc.hub import DeskError, FullError, Hub
+from realtime.webrtc.peers import MAX_MESSAGE
+from realtime.webrtc.places import Places
+from realtime.webrtc.sdp import MOST_CANDIDATES
 from realtime.webrtc.security import HEADERS, WRONG_TOKENS
-from realtime.webrtc.server import MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
+from realtime.webrtc.server import LINGER_S, MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
 from realtime.webrtc.settings import IceServer, ServerSettings
 from realtime.webrtc.wire import Message
 from tests.waiting import soon
@@ -76,7 +80,7 @@ def run(page: Path, check: Callable[[Fixture], Awaitable[None]], **options: Any)
     async def serve() -> None:
         chosen, line = ServerSettings(**{"port": 0, **options}), FakeLine()
         house = Hub(chosen, line)
-        runner = web.AppRunner(MediaServer(chosen, house, page).app(), access_log=None)
+        runner = web.AppRunner(MediaServer(chosen, house, page).app(), access_log=None, lingering_time=LINGER_S)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -400,6 +404,8 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         for data, more, expected in (
             (fragment.replace("abcd", "efgh"), FRAGMENT, 422),
             ("a=candidate:broken\r\n", FRAGMENT, 400),
+            (fragment.replace(" 9 ", " 99999 "), FRAGMENT, 400),
+            (fragment.replace(" 9 ", " -1 "), FRAGMENT, 400),
             ("\xff", FRAGMENT, 400),
             (fragment, SDP, 415),
         ):
@@ -416,6 +422,19 @@ def test_a_session_is_created_patched_and_deleted(page: Path) -> None:
         assert server.line.told[0] == {"say": "closed", "session": session}
 
     run(page, check, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.1)
+
+
+def test_there_is_an_end_to_the_candidates_of_a_session(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        _, headers, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+        match = FRAGMENT | {"If-Match": headers["ETag"]}
+        for count, expected in ((MOST_CANDIDATES - 1, 204), (1, 204), (1, 422)):
+            lines = [f"a=candidate:{at} 1 udp 1 127.0.0.1 {9 + at} typ host\r\n" for at in range(count)]
+            status, _, body = await server.ask("PATCH", headers["Location"], data="".join(lines), headers=match)
+            assert status == expected
+        assert is_problem(body)
+
+    run(page, check)
 
 
 def test_no_server_outside_is_contacted_by_default(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,6 +472,52 @@ def test_codecs_nobody_has_are_said(page: Path) -> None:
     run(page, check)
 
 
+def test_a_peer_lets_go_of_everything_though_closing_fails(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: object) -> None:
+        raise AttributeError("a bug")
+
+    async def check(server: Fixture) -> None:
+        status, headers, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+        assert status == 201
+        (publisher,) = server.hub.publishers.values()
+        ice = publisher._transceiver.receiver.transport.transport
+        assert ice.state != "closed"
+        monkeypatch.setattr(RTCRtpReceiver, "stop", fail)
+        await server.ask("DELETE", headers["Location"])
+        while not server.line.told:
+            await asyncio.sleep(0)
+        assert ice.state == "closed"
+
+    run(page, check)
+
+
+def test_a_place_to_watch_is_kept_for_every_session(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        async def publish() -> str:
+            _, headers, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
+            return str(headers["Link"].partition("<")[2].partition(">")[0])
+
+        async def watch(path: str) -> tuple[int, str]:
+            offer = OFFER.replace(b"sendonly", b"recvonly")
+            status, headers, _ = await server.ask("POST", path, data=offer, headers=SDP)
+            return status, headers.get("Location", "")
+
+        one, other = await publish(), await publish()
+        assert sorted([(await watch(one))[0] for _ in range(3)]) == [201, 201, 503]
+        status, location = await watch(other)
+        assert status == 201
+        assert (await watch(other))[0] == 503
+        assert (await server.ask("DELETE", location))[0] == 200
+        while server.hub.viewers.keys() & {location.rpartition("/")[2]}:
+            await asyncio.sleep(0)
+        assert [(await watch(other))[0] for _ in range(2)] == [201, 503]
+        paths = [await publish() for _ in range(2)]
+        at_once = await asyncio.gather(*(watch(path) for path in paths))
+        assert [status for status, _ in at_once] == [201, 201]
+
+    run(page, check, max_viewers=1)
+
+
 def test_nothing_to_watch_is_not_found(page: Path) -> None:
     async def check(server: Fixture) -> None:
         offer = OFFER.replace(b"sendonly", b"recvonly")
@@ -487,6 +552,121 @@ def test_the_rest_is_passed_on_within_bounds(page: Path) -> None:
         assert status == 414
 
     run(page, check)
+
+
+def test_more_pictures_at_a_time_than_memory_is_there_for_are_sent_away_unread(page: Path) -> None:
+    async def check(server: Fixture) -> None:
+        gate, began = asyncio.Event(), asyncio.Semaphore(0)
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b"a"
+            began.release()
+            await gate.wait()
+            yield b"b"
+
+        sending = [asyncio.ensure_future(server.ask("POST", "/api/portraits", data=slowly())) for _ in range(2)]
+        for _ in sending:
+            await began.acquire()
+        status = 0
+        async with asyncio.timeout(10):
+            while status != 503:  # until the first two have got as far as the server
+                status, headers, body = await server.ask("POST", "/api/portraits", data=b"picture")
+        assert headers["Retry-After"] == "1"
+        assert is_problem(body)
+        gate.set()
+        assert [answer[0] for answer in await asyncio.gather(*sending)] == [200, 200]
+        assert (await server.ask("POST", "/api/portraits", data=b"picture"))[0] == 200
+
+    run(page, check)
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [("/sign-in", MAX_MESSAGE), ("/api/control", MAX_MESSAGE), ("/api/x", MAX_BODY), ("/whip", MAX_SDP)],
+)
+def test_a_body_without_a_length_is_read_no_further_than_its_limit(page: Path, path: str, limit: int) -> None:
+    async def check(server: Fixture) -> None:
+        sent = 0
+
+        async def endless() -> AsyncIterator[bytes]:
+            nonlocal sent
+            while True:
+                sent += 4096
+                yield bytes(4096)
+
+        async with asyncio.timeout(10):
+            reply = await server.http.post(server.address + path, data=endless(), headers=SDP)
+            assert reply.status == 413
+            reply.close()
+        # what is on its way between the two is not ours to bound
+        assert sent < limit + (8 << 20)
+
+    run(page, check)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"Content-Length: 50\r\n\r\n" + b"a=1&b" * 10,
+    ],
+)
+def test_a_body_that_cannot_be_read_is_the_senders_mistake(page: Path, lines: bytes) -> None:
+    async def check(server: Fixture) -> None:
+        host = server.address.removeprefix("http://")
+        reader, writer = await asyncio.open_connection(*host.split(":"))
+        writer.write(b"POST /sign-in HTTP/1.1\r\nConnection: close\r\nHost: " + host.encode() + b"\r\n" + lines)
+        answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert is_problem(json.loads(answer.partition(b"\r\n\r\n")[2]))
+
+    run(page, check, token="t")
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_one_client_leaves_room_for_others_and_for_health(
+    page: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
+) -> None:
+    monkeypatch.setattr(servers, "_WAIT_S", 10.0 if patient else 0.01)
+
+    async def check(server: Fixture) -> None:
+        gate, answer = asyncio.Event(), server.line.ask
+
+        async def slowly(what: str, values: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> Message:
+            if values.get("path") == "/api/control":
+                await gate.wait()
+            return await answer(what, values, body, timeout_s=timeout_s)
+
+        monkeypatch.setattr(server.line, "ask", slowly)
+        asking = {asyncio.ensure_future(server.ask("POST", "/api/control")) for _ in range(20)}
+        async with asyncio.timeout(10):
+            while len(refused := [task for task in asking if task.done()]) < (0 if patient else 20 - 6):
+                await asyncio.wait(asking.difference(refused), return_when=asyncio.FIRST_COMPLETED)
+        assert all(task.result()[0] == 503 for task in refused)
+        for path in ("/healthz", "/metrics"):
+            assert (await server.ask("GET", path))[0] == 200
+        gate.set()
+        assert {answer[0] for answer in await asyncio.gather(*asking.difference(refused))} == {200}
+
+    run(page, check)
+
+
+def test_a_place_is_given_back_and_one_client_has_its_share() -> None:
+    async def check() -> None:
+        places = Places(3, 2, "requests")
+        async with places.take("a"), places.take("a"):
+            with pytest.raises(FullError, match="requests"):
+                await places.take("a").__aenter__()
+            async with places.take("b"):
+                with pytest.raises(FullError):
+                    await places.take("c").__aenter__()
+            async with places.take("c"):
+                pass
+        async with places.take("a"):
+            pass
+
+    asyncio.run(check())
 
 
 def test_commands_are_passed_on_and_answered_as_the_daemon_does(page: Path) -> None:

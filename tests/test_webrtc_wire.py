@@ -89,6 +89,16 @@ def test_a_peer_that_is_gone_ends_it(wires: tuple[Wire, Wire]) -> None:
     assert not other.send({})
 
 
+def test_a_message_whose_descriptors_did_not_fit_comes_without_them() -> None:
+    read, write = os.pipe()
+    parser = Parser()
+    (message,) = parser.feed(encode({"n": 1}, fds=2), [write])
+    assert (message.values, message.fds) == ({"n": 1}, (write,))
+    assert [each.values for each in parser.feed(encode({"n": 2}))] == [{"n": 2}]
+    os.close(read)
+    os.close(write)
+
+
 def test_descriptors_nobody_took_are_closed() -> None:
     read, write = os.pipe()
     parser = Parser()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+WATCHES = ("/healthz", "/metrics")
+"""What is asked to see how the program is: answered whatever else there is to answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Granted:

@@ -64,6 +64,8 @@ class Hub:
         self.viewers: dict[str, Viewer] = {}
         self.streams: dict[str, Stream] = {MAIN: Stream(MAIN)}
         """By session, and the main run's."""
+        self._first: set[str] = set()
+        """The sessions whose first viewer is being opened."""
         self.notes: list[str] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._failing: set[str] = set()
@@ -96,10 +98,16 @@ class Hub:
         Raises KeyError where there is nothing to watch, FullError, SdpError.
         """
         stream = self._stream(watch)
-        if len(self.viewers) + self._opening >= self.settings.max_viewers:
+        watched = {viewer.stream.name for viewer in self.viewers.values()} - {MAIN}
+        # a place is kept for whoever drives to see the result, and the first to watch a session has it
+        first = stream.name not in watched | self._first | {MAIN}
+        if not first and len(self.viewers) - len(watched) + self._opening >= self.settings.max_viewers:
             raise FullError(_RETRY_S, f"{self.settings.max_viewers} viewers are watching already")
         identity = secrets.token_urlsafe(16)
-        self._opening += 1
+        if first:
+            self._first.add(stream.name)
+        else:
+            self._opening += 1
         viewer = Viewer(stream, self.codecs, self.settings, lambda: self.end(identity))
         try:
             answer = await viewer.answer(offer)
@@ -107,7 +115,10 @@ class Hub:
             await viewer.close()
             raise
         finally:
-            self._opening -= 1
+            if first:
+                self._first.discard(stream.name)
+            else:
+                self._opening -= 1
         self.viewers[identity] = viewer
         return identity, viewer, answer
 
@@ -130,10 +141,8 @@ class Hub:
         """Do what the daemon says; takes over the descriptors."""
         values = message.values
         match values["do"]:
-            case "source":
-                self._attach_source(values["session"], *message.fds)
-            case "sink":
-                self._attach_sink(values["stream"], *message.fds)
+            case "source" | "sink":
+                self._attach(values, message.fds)
             case "push":
                 publisher = self.publishers.get(values["session"])
                 if publisher is not None:
@@ -199,6 +208,20 @@ class Hub:
             if secrets.compare_digest(publisher.watch.encode(), watch.encode("utf-8", "surrogatepass")):
                 return self.streams[session]
         raise KeyError(watch)
+
+    def _attach(self, values: dict[str, Any], fds: tuple[int, ...]) -> None:
+        """Join a ring. Where that fails the daemon finds that nobody has its other end."""
+        try:
+            if len(fds) != 2:
+                for each in fds:
+                    os.close(each)
+                raise OSError("too many files are open")
+            if values["do"] == "source":
+                self._attach_source(values["session"], *fds)
+            else:
+                self._attach_sink(values["stream"], *fds)
+        except OSError as error:
+            logger.error("pictures cannot pass between the two processes: %s", error)
 
     def _attach_source(self, session: str, memory: int, wake: int) -> None:
         publisher = self.publishers.get(session)

@@ -10,23 +10,23 @@ link.close()
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from engines.errors import SinkMissing, SourceEnded
+from engines.errors import SinkLost, SinkMissing, SourceEnded
 from engines.extras import install
 from realtime.capture import Source
+from realtime.children import command, environment
+from realtime.nativelog import standard_error
 from realtime.sinks import Sink
-from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, MediaDesk, Refused
+from realtime.webrtc.address import listen, shown
+from realtime.webrtc.desk import WATCHES, ApiReply, ApiRequest, Granted, MediaDesk, Refused
 from realtime.webrtc.ends import LinkSink, LinkSource
 from realtime.webrtc.pictures import MAX_PIXELS
 from realtime.webrtc.ring import RingReader, RingWriter, create_ring
@@ -35,9 +35,14 @@ from realtime.webrtc.wire import Message, Wire
 
 __all__ = ["ApiReply", "ApiRequest", "Granted", "MediaDesk", "MediaLink", "Refused", "ServerSettings"]
 
+_COMMAND = command("realtime.webrtc.process")
 _START_S = 30.0
-_RESTART_AFTER_S = 60.0
-"""A media process that dies sooner after the last one did is not started again."""
+_SILENCE_S = 10.0
+"""A media process that says nothing for so long hangs: its figures come every second."""
+_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""Before each new start of a media process that has died; after the last one it is not started again."""
+_STEADY_S = 60.0
+"""One that has lived for so long is started again as if it were the first to die."""
 ANSWERERS = 8
 """Threads on which the desk answers, each started when it is first needed."""
 _Json = dict[str, Any]
@@ -46,27 +51,36 @@ _Json = dict[str, Any]
 class MediaLink:
     """Owns the media process. Any thread may call anything; ``start`` comes first and ``close`` last.
 
-    ``notice`` gets one line for the person: that the media process died, that it is back.
+    ``notice`` gets one line for the person: that the media process died and is started again. ``lost`` is called when
+    it is not: there is no media server any more, and nobody listens at its address.
     """
 
     def __init__(
-        self, settings: ServerSettings, desk: MediaDesk, notice: Callable[[str], None] = lambda _: None
+        self,
+        settings: ServerSettings,
+        desk: MediaDesk,
+        notice: Callable[[str], None] = lambda _: None,
+        lost: Callable[[SinkLost], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.address = ""
         """Where the page is, once started."""
         self._desk = desk
         self._notice = notice
+        self._tell_lost = lost
         self._lock = threading.RLock()
         self._listener: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: Wire | None = None
         self._ready = threading.Event()
-        self._closing = False
-        self._died_s = -_RESTART_AFTER_S
+        self._closing = threading.Event()
+        self._spawned_s = 0.0
+        self._restarts = 0
+        """Of media processes in succession none of which lived for long."""
         self._failure: str | None = None
         self._receiver: threading.Thread | None = None
         self._answerers = ThreadPoolExecutor(ANSWERERS, "media desk")
+        self._watchman = ThreadPoolExecutor(1, "media health")
         self._sessions: dict[str, bool] = {}
         """Whether each is granted; False while the desk is asked."""
         self._left: set[str] = set()
@@ -91,9 +105,9 @@ class MediaLink:
         """
         if not hasattr(socket, "send_fds"):
             raise SinkMissing("WebRTC needs Linux or macOS", cure="run it under WSL, or leave WebRTC out")
-        self._listener = _listen(self.settings.host, self.settings.port)
+        self._listener = listen(self.settings.host, self.settings.port)
         port = self._listener.getsockname()[1]
-        self.address = f"http://{_shown(self.settings.host)}:{port}/"
+        self.address = f"http://{shown(self.settings.host)}:{port}/"
         self._spawn()
         deadline = time.monotonic() + _START_S
         while not self._ready.wait(0.1):
@@ -197,7 +211,7 @@ class MediaLink:
         """End the media process, within ``timeout`` seconds, and tell the desk; may be called twice."""
         deadline = time.monotonic() + timeout
         with self._lock:
-            self._closing = True
+            self._closing.set()
             process, wire = self._process, self._wire
             if self._listener is not None:
                 self._listener.close()
@@ -207,7 +221,8 @@ class MediaLink:
             _end(process, timeout)
         if self._receiver is not None and self._receiver is not threading.current_thread():
             self._receiver.join(max(0.0, deadline - time.monotonic()))
-        self._answerers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._answerers, self._watchman):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _tell(self, values: _Json) -> None:
         with self._lock:
@@ -219,18 +234,19 @@ class MediaLink:
         assert self._listener is not None
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), self._listener.fileno())
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
-        with theirs:
+        with theirs, standard_error() as errors:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "realtime.webrtc.process", *map(str, fds)],
+                [*_COMMAND, *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": path},
+                stderr=errors,
+                env=environment(),
                 pass_fds=fds,
                 start_new_session=True,  # a terminal's Ctrl-C is for the program, which then ends this
             )
+        self._spawned_s = time.monotonic()
         wire = Wire(ours)
+        wire.expect(_START_S)
         wire.send({"do": "start", "settings": self.settings.to_json(), "address": self.address})
         with self._lock:
             self._process, self._wire = process, wire
@@ -238,23 +254,31 @@ class MediaLink:
         self._receiver.start()
 
     def _receive(self, process: subprocess.Popen[bytes], wire: Wire) -> None:
+        why = None
         try:
             for message in wire.messages():
                 self._hear(message, wire)
+        except TimeoutError:
+            why = f"the media process hangs: it has said nothing for {_SILENCE_S:g} s"
+            process.kill()
+        except ValueError as error:
+            why = f"the media process has sent no message but {error}"
+            process.kill()
         finally:
             with self._lock:
                 self._wire = None
             wire.close()
             _end(process, 1.0)
             self._forget_sessions()
-        if not self._closing:
-            self._lost(process)
+        if not self._closing.is_set():
+            self._lost(why or self._failure or f"the media process has ended (exit code {process.returncode})")
 
     def _hear(self, message: Message, wire: Wire) -> None:
         values = message.values
         match values.get("say"):
             case "ready":
                 self._ready.set()
+                wire.expect(_SILENCE_S)
             case "failed":
                 self._failure = values["why"]
             case "stats":
@@ -262,14 +286,15 @@ class MediaLink:
             case "note":
                 self._notice(values["text"])
             case "closed":
-                self._submit(self._close_session, values["session"])
+                self._submit(self._answerers, self._close_session, values["session"])
             case "ask":
-                self._submit(self._answer, values, message.body, wire)
+                pool = self._watchman if values.get("path") in WATCHES else self._answerers
+                self._submit(pool, self._answer, values, message.body, wire)
 
-    def _submit(self, work: Callable[..., None], *arguments: object) -> None:
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):
             # shut down meanwhile: nobody waits for the answer
-            self._answerers.submit(work, *arguments)
+            pool.submit(work, *arguments)
 
     def _answer(self, values: _Json, body: bytes, wire: Wire) -> None:
         reply: _Json = {"do": "reply", "id": values["id"]}
@@ -341,27 +366,41 @@ class MediaLink:
             self._close_session(session)
         self._stats = {}
 
-    def _lost(self, process: subprocess.Popen[bytes]) -> None:
-        """The media process has died by itself: start it once more, unless that was tried a moment ago."""
-        code = process.returncode
-        if self._failure is None:
-            self._failure = f"the media process has ended (exit code {code})"
-        now = time.monotonic()
-        again = self._ready.is_set() and now - self._died_s >= _RESTART_AFTER_S
-        self._died_s = now
+    def _lost(self, why: str) -> None:
+        """The media process has died by itself: start it again, later each time, until that is of no use."""
+        if time.monotonic() - self._spawned_s >= _STEADY_S:
+            self._restarts = 0
+        if not self._ready.is_set() or self._restarts == len(_DELAYS_S):
+            self._give_up(why)
+            return
+        delay = _DELAYS_S[self._restarts]
+        self._restarts += 1
+        self._failure = None
+        self._notice(f"{why}; it is started again, and publishers and viewers have to come back")
+        self._closing.wait(delay)
+        try:
+            with self._lock:
+                if self._closing.is_set():
+                    return
+                self._spawn()
+                sinks = list(self._sinks.values())
+        except OSError as error:
+            self._lost(f"the media process cannot be started: {error.strerror}")
+            return
+        for sink in sinks:
+            sink.attach_again()
+
+    def _give_up(self, why: str) -> None:
+        """Let nobody wait for what does not come any more."""
+        self._failure = why
         with self._lock:
             sinks = list(self._sinks.values())
-        if again:
-            self._notice(f"{self._failure}; it is started again, and publishers and viewers have to come back")
-            self._failure = None
-            self._spawn()
-            for sink in sinks:
-                sink.attach_again()
-            return
-        if self._ready.is_set():
-            self._notice(f"{self._failure} again; there is no WebRTC any more")
+            if self._listener is not None:
+                self._listener.close()
         for sink in sinks:
-            sink.error = self._failure
+            sink.error = why
+        if self._ready.is_set():
+            self._tell_lost(SinkLost(f"{why}, as it has again and again; there is no WebRTC any more"))
 
 
 def _request(values: _Json, body: bytes) -> ApiRequest:
@@ -373,35 +412,6 @@ def _request(values: _Json, body: bytes) -> ApiRequest:
         content_type=values["type"],
         session=values["session"],
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    cure = "choose another address: --sink webrtc:HOST:PORT"
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as error:
-        raise SinkMissing(f"{host} is no address: {error.strerror or error}", cure=cure) from None
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise SinkMissing(f"port {port} of {host} is taken by another program", cure=cure) from None
-        raise SinkMissing(f"cannot serve on {host}:{port}: {error.strerror}", cure=cure) from None
-    return listener
-
-
-def _shown(host: str) -> str:
-    """The host as it is written in an address; a machine that listens everywhere is named."""
-    if host in ("", "0.0.0.0", "::"):
-        return socket.gethostname()
-    bare = host.strip("[]")
-    return f"[{bare}]" if ":" in bare else bare
 
 
 def _end(process: subprocess.Popen[bytes], timeout: float) -> None:

@@ -16,7 +16,7 @@ from realtime.webrtc.codecs import Codecs
 from realtime.webrtc.gathering import heard_s
 from realtime.webrtc.pictures import PictureTimes, planes_of
 from realtime.webrtc.ring import RingWriter
-from realtime.webrtc.sdp import Candidate, Offer, SdpError, with_rates
+from realtime.webrtc.sdp import MOST_CANDIDATES, Candidate, Offer, SdpError, with_rates
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.streams import Stream, StreamTrack, step_of
 
@@ -54,6 +54,8 @@ class Peer(ABC):
         self.ufrags: frozenset[str] = frozenset()
         self.figures: dict[str, Any] = {}
         """What the last ``measure`` found."""
+        self._candidates = 0
+        """How many ICE was told of."""
         self._settings = settings
         self._gone = gone
         self._begun_s = time.monotonic()
@@ -105,8 +107,15 @@ class Peer(ABC):
                 candidate = candidate_from_sdp(each.text)
             except (AssertionError, ValueError, IndexError):
                 raise SdpError(f"found a candidate that cannot be read: {each.text[:80]!r}") from None
+            if not 0 <= candidate.port <= 65535:
+                # to send there is an error that ends the socket
+                raise SdpError(f"found a candidate at port {candidate.port}, expected 0 to 65535")
             if candidate.component != 1 or candidate.protocol.lower() != "udp":
                 continue
+            if self._candidates == MOST_CANDIDATES:
+                # ICE looks at every pair again for each that comes
+                raise SdpError(f"found more candidates, expected {MOST_CANDIDATES} at most in all", 422)
+            self._candidates += 1
             candidate.sdpMid, candidate.sdpMLineIndex = each.mid, each.section
             self._spawn(self._add(candidate))
 
@@ -128,17 +137,39 @@ class Peer(ABC):
         return now_s - max(heard, self._begun_s) > self._settings.vanish_s - _MARGIN_S
 
     async def close(self) -> None:
-        """End it and let go of everything; may be called twice."""
+        """End it and let go of everything, whatever a part of it raises; may be called twice."""
         if self._closed:
             return
         self._closed = True
         self._released()
         for task in self._tasks:
             task.cancel()
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(_CLOSE_S):
-                await self.connection.close()
+        if not await self._closes(self.connection.close):
+            # aiortc stops at what fails first: what comes after that is closed one by one
+            for transceiver in self.connection.getTransceivers():
+                await self._closes(transceiver.stop)
+                await self._close_transport(transceiver.receiver.transport)
+            if self.connection.sctp is not None:
+                await self._closes(self.connection.sctp.stop)
+                await self._close_transport(self.connection.sctp.transport)
         self.connection.remove_all_listeners()
+
+    async def _close_transport(self, transport: Any) -> None:
+        if transport is not None:
+            await self._closes(transport.stop)
+            await self._closes(transport.transport.stop)
+
+    async def _closes(self, close: Callable[[], Awaitable[None]]) -> bool:
+        """Close one part, or log why it cannot be; whether that is done."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await close()
+        except (TimeoutError, ConnectionError):
+            return False
+        except Exception:
+            logger.exception("while closing a peer")
+            return False
+        return True
 
     @abstractmethod
     async def measure(self) -> None:

@@ -22,14 +22,16 @@ from typing import Any
 from engines.errors import ReenactError
 from realtime.webrtc import gathering, jitter
 from realtime.webrtc.codecs import Codecs
-from realtime.webrtc.hub import DeskError, Hub
+from realtime.webrtc.hub import MOST_PUBLISHERS, DeskError, Hub
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.wire import Message, Parser, encode, receive
 
 _ORPHAN_S = 1.0
 _CLOSE_S = 1.2
 _MOST_UNSENT = 64 << 20
+"""With this much waiting for the daemon nothing more is asked of it."""
 _THREADS_BESIDE = 4
+_FILES = 1 << 16
 logger = logging.getLogger(__name__)
 
 
@@ -54,7 +56,10 @@ class DaemonLine:
         future: asyncio.Future[Message] = self._loop.create_future()
         self._waiting[number] = future
         try:
-            self._send(encode({"say": "ask", "id": number, "what": what, **values}, body))
+            question = encode({"say": "ask", "id": number, "what": what, **values}, body)
+            if len(self._unsent) + len(question) > _MOST_UNSENT:
+                raise DeskError("the program takes no more requests at the moment")
+            self._send(question)
             async with asyncio.timeout(timeout_s):
                 reply = await future
         except TimeoutError:
@@ -68,8 +73,9 @@ class DaemonLine:
         return reply
 
     def tell(self, values: dict[str, Any]) -> None:
-        """Say something that wants no answer."""
-        self._send(encode(values))
+        """Say something that wants no answer. Figures are left out while the daemon does not read."""
+        if values.get("say") != "stats" or len(self._unsent) < _MOST_UNSENT:
+            self._send(encode(values))
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -80,8 +86,7 @@ class DaemonLine:
         self._parser.close()
 
     def _send(self, data: bytes) -> None:
-        if self.over.is_set() or len(self._unsent) > _MOST_UNSENT:
-            self.over.set()
+        if self.over.is_set():
             return
         self._unsent += data
         self._writable()
@@ -123,7 +128,7 @@ async def serve(wire: socket.socket, listener: socket.socket) -> None:
     first = (await line.orders.get()).values
     settings = ServerSettings.from_json(first["settings"])
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(settings.max_viewers + _THREADS_BESIDE, "encode"))
+    loop.set_default_executor(ThreadPoolExecutor(MOST_PUBLISHERS + settings.max_viewers + _THREADS_BESIDE, "encode"))
     loop.set_exception_handler(_exception)
     try:
         codecs, notes = prepare(settings)
@@ -201,12 +206,25 @@ def _watch_parent(connection: int) -> None:
     os._exit(1)
 
 
+def _raise_file_limit() -> None:
+    """Let this process open more files than the usual 1024: connections, and a few for every peer."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def main() -> None:
     """``python -m realtime.webrtc.process WIRE LISTENER``: the descriptors of two open sockets."""
     wire_fd, listener_fd = (int(each) for each in sys.argv[1:3])
     # Ctrl-C reaches every process of a terminal: the daemon ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _raise_file_limit()
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.ERROR)
+    # it shows what is no HTTP, with a traceback; what goes wrong in answers of ours is logged as they are given
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     threading.Thread(target=_watch_parent, args=(os.dup(wire_fd),), name="parent", daemon=True).start()
     asyncio.run(serve(socket.socket(fileno=wire_fd), socket.socket(fileno=listener_fd)))
     # threads of codecs and look-ups may still be at work: nothing of theirs is wanted

@@ -79,12 +79,15 @@ def create_ring(capacity: int) -> RingEnds:
 
 
 class _Ring:
-    """What both ends share: the mapped memory. Takes over the descriptors."""
+    """What both ends share: the mapped memory. Takes over the descriptors, also where it raises OSError."""
 
     def __init__(self, memory: int, wake: int) -> None:
         try:
             size = os.fstat(memory).st_size
             self._map = mmap.mmap(memory, size)
+        except BaseException:
+            os.close(wake)
+            raise
         finally:
             os.close(memory)
         self._wake = wake

@@ -70,6 +70,19 @@ def _check_sections(lines: list[str], direction: str) -> None:
     others = {"sendonly": ("a=recvonly", "a=inactive"), "recvonly": ("a=sendonly", "a=inactive")}[direction]
     if all(any(line in others for line in section) for section in videos):
         raise SdpError(f"found video of another direction, expected a video section that is {direction}")
+    _check_mids(lines, sections)
+
+
+def _check_mids(lines: list[str], sections: list[list[str]]) -> None:
+    """aiortc joins what BUNDLE names without looking whether it is there."""
+    each = [[line[6:] for line in section if line.startswith("a=mid:")] for section in sections]
+    mids = [mid for of_section in each for mid in of_section]
+    if any(len(of_section) > 1 for of_section in each) or len(set(mids)) < len(mids):
+        raise SdpError("found a section with several a=mid, or one that another has too, expected a name for each")
+    bundled = {mid for line in lines if line.startswith("a=group:BUNDLE") for mid in line.split()[1:]}
+    strange = bundled.difference(mids)
+    if strange:
+        raise SdpError(f"found a BUNDLE of {min(strange)[:80]!r}, expected the a=mid of sections that are there")
 
 
 def read_fragment(body: bytes) -> tuple[tuple[Candidate, ...], frozenset[str]]:

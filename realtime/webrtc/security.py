@@ -97,7 +97,7 @@ class Gate:
                 "one of the names of this server",
                 "open the address that the program prints, or allow the name of the proxy before it",
             )
-        if origin is not None and not _same_place(origin, host):
+        if origin is not None and not _same_place(origin, host) and not self._named(origin):
             return Denied(
                 403, f"a request from a page of {origin[:80]!r}", "the server's own page", "open its own page"
             )
@@ -163,6 +163,15 @@ class Gate:
         if len(self._signed_in) > _MOST_SIGNED_IN:
             del self._signed_in[next(iter(self._signed_in))]
         return cookie
+
+    def _named(self, origin: str) -> bool:
+        """Whether a page is of an allowed name: proxies may pass on another ``Host`` than they are asked for."""
+        scheme, _, rest = origin.partition("://")
+        name, port = _split(rest)
+        default = _DEFAULT_PORTS.get(scheme)
+        if default is None or name is None:
+            return False
+        return f"{name}:{port or default}" in self._names or (port in (None, default) and name in self._names)
 
     def _serves(self, host: str) -> bool:
         """Names are checked on loopback, against pages whose name comes to mean 127.0.0.1 (DNS rebinding)."""

@@ -17,8 +17,11 @@ from urllib.parse import parse_qs
 from aiohttp import web
 from yarl import URL
 
+from realtime.webrtc.desk import WATCHES
+from realtime.webrtc.door import Door
 from realtime.webrtc.hub import DeskError, FullError, Hub
 from realtime.webrtc.peers import MAX_MESSAGE, Peer
+from realtime.webrtc.places import Places
 from realtime.webrtc.sdp import Offer, SdpError, ice_links, read_fragment, read_offer
 from realtime.webrtc.security import COOKIE, HEADERS, UNKNOWN, WRONG, Denied, Gate
 from realtime.webrtc.settings import ServerSettings
@@ -28,11 +31,19 @@ MAX_SDP = 128 << 10
 MAX_UPLOAD = 16 << 20
 MAX_BODY = 64 << 10
 MAX_QUERY = 2048
+LINGER_S = 1.0
+"""For how long the rest of a body that was refused is still taken in, so that its sender reads the answer."""
 _BODY_S = 20.0
 _DESK_S = 15.0
 _HEALTH_S = 2.0
-_MOST_REQUESTS = 16
-"""Requests to the daemon at the same time; more are sent away."""
+_MOST_REQUESTS, _SHARE = 16, 6
+"""Requests to the daemon at the same time, and those of one client, by which not all its threads are kept busy."""
+_MOST_WATCHES, _WATCH_SHARE = 8, 4
+"""The same for /healthz and /metrics, which are answered beside them."""
+_WAIT_S = 2.0
+"""For how long they wait for their turn."""
+_MOST_UPLOADS = 2
+"""Bodies of uploads that are read at the same time: each may take 16 MB here, and again on its way."""
 _SDP, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SIGN_IN = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>reenact: sign in</title>
@@ -70,7 +81,10 @@ class MediaServer:
         self.hub = hub
         self.gate = Gate(settings)
         self._page = page
-        self._asking = 0
+        self._requests = Places(_MOST_REQUESTS, _SHARE, "requests", _WAIT_S)
+        self._watches = Places(_MOST_WATCHES, _WATCH_SHARE, "requests", _WAIT_S)
+        self._uploads = Places(_MOST_UPLOADS, _MOST_UPLOADS, "pictures sent")
+        self._door = Door()
         self._runner: web.AppRunner | None = None
 
     def app(self) -> web.Application:
@@ -94,6 +108,7 @@ class MediaServer:
         for path in ("/whip/{id}", "/whep/peer/{id}"):
             add("OPTIONS", path, _options("DELETE, OPTIONS, PATCH", {"Accept-Patch": _FRAGMENT}))
         add("POST", "/api/control", self._control)
+        add("POST", "/api/portraits", self._upload)
         for path in ("/api/{rest:.+}", "/healthz", "/metrics"):
             add("GET", path, self._desk)
             add("HEAD", path, self._desk)
@@ -103,21 +118,28 @@ class MediaServer:
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on a socket that listens."""
-        self._runner = web.AppRunner(self.app(), access_log=None, keepalive_timeout=30, shutdown_timeout=0.5)
+        self._runner = web.AppRunner(
+            self.app(), access_log=None, keepalive_timeout=30, shutdown_timeout=0.5, lingering_time=LINGER_S
+        )
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        assert self._runner.server is not None
+        self._door.open(listener, self._runner.server)
 
     async def close(self) -> None:
         """Serve no more."""
+        await self._door.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        self._door.heard(request.transport)
         try:
             denied = self._denied(request)
             if denied is not None:
-                return _refusal(request, denied)
+                refusal = _refusal(request, denied)
+                refusal.force_close()  # or whoever may not ask could hold connections that others need
+                return refusal
             if len(request.query_string) > MAX_QUERY:
                 raise ProblemError(414, "a query of great length", f"{MAX_QUERY} characters at most", "shorten it")
             return await handler(request)
@@ -161,7 +183,10 @@ class MediaServer:
 
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request, MAX_MESSAGE)
-        form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
+        try:
+            form = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
+        except ValueError:
+            raise ProblemError(400, "a form of many fields", "the field token", "send that alone") from None
         watch = request.query.get("watch")
         there = "/" if watch is None else str(URL("/").with_query(watch=watch))
         return self._enter(request, form.get("token", [""])[0], there)
@@ -266,8 +291,11 @@ class MediaServer:
         return await self._pass_on(request, await read_body(request, MAX_MESSAGE))
 
     async def _desk(self, request: web.Request) -> web.StreamResponse:
-        upload = request.method == "POST" and request.path == "/api/portraits"
-        return await self._pass_on(request, await read_body(request, MAX_UPLOAD if upload else MAX_BODY))
+        return await self._pass_on(request, await read_body(request, MAX_BODY))
+
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        async with self._uploads.take(request.remote or ""):
+            return await self._pass_on(request, await read_body(request, MAX_UPLOAD))
 
     async def _pass_on(self, request: web.Request, body: bytes) -> web.Response:
         query = dict(request.query)
@@ -275,19 +303,13 @@ class MediaServer:
         values: dict[str, Any] = {"method": method, "path": request.path, "type": request.content_type}
         values["session"] = query.pop("session") if "session" in query else None
         values["query"] = query
-        reply = await self._ask("request", values, body, _HEALTH_S if request.path == "/healthz" else _DESK_S)
+        places = self._watches if request.path in WATCHES else self._requests
+        timeout_s = _HEALTH_S if request.path == "/healthz" else _DESK_S
+        async with places.take(request.remote or ""):
+            reply = await self.hub.line.ask("request", values, body, timeout_s=timeout_s)
         return web.Response(
             status=reply.values["status"], body=reply.body, headers={"Content-Type": reply.values["type"]}
         )
-
-    async def _ask(self, what: str, values: dict[str, Any], body: bytes, timeout_s: float) -> Any:
-        if self._asking >= _MOST_REQUESTS:
-            raise FullError(1, "too many requests at a time")
-        self._asking += 1
-        try:
-            return await self.hub.line.ask(what, values, body, timeout_s=timeout_s)
-        finally:
-            self._asking -= 1
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
@@ -295,14 +317,20 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     problem = ProblemError(413, "a body of too many bytes", f"{limit} at most", "send less")
     if (request.content_length or 0) > limit:
         raise problem
+    body = bytearray()
     try:
         async with asyncio.timeout(_BODY_S):
-            body = await request.read()
+            # in pieces: request.read() would take up to the limit of uploads, whoever sends it
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > limit:
+                    raise problem
     except TimeoutError:
         raise ProblemError(408, "a body that does not come", f"all of it in {_BODY_S:g} s", "send it again") from None
-    if len(body) > limit:
-        raise problem
-    return body
+    except (web.RequestPayloadError, ValueError) as error:
+        logger.debug("body refused", exc_info=error)
+        raise ProblemError(400, "a body that cannot be read", "one as its headers say", "send it again") from None
+    return bytes(body)
 
 
 async def _read_offer(request: web.Request, direction: str) -> Offer:

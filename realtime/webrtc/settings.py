@@ -84,7 +84,7 @@ class ServerSettings:
     gather_timeout_s: float = 2.0
     """For how long an answer waits for STUN and TURN servers."""
     max_viewers: int = 8
-    """Of all streams together: each has an encoder of its own."""
+    """Of all streams together, besides one of each session: each has an encoder of its own."""
     vanish_s: float = 15.0
     """A peer from which nothing was heard for this long is gone."""
 

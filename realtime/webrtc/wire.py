@@ -32,6 +32,7 @@ class Message:
     values: dict[str, Any]
     body: bytes = b""
     fds: tuple[int, ...] = ()
+    """Fewer than were sent where this process has too many files open."""
 
 
 def encode(values: dict[str, Any], body: bytes = b"", fds: int = 0) -> bytes:
@@ -60,12 +61,10 @@ class Parser:
             end = _HEAD.size + text + body
             if len(self._data) < end:
                 return
-            if len(self._fds) < count:
-                raise ValueError(f"a message with {count} descriptors, of which {len(self._fds)} came")
             values = json.loads(bytes(self._data[_HEAD.size : _HEAD.size + text]))
             content = bytes(self._data[_HEAD.size + text : end])
             del self._data[:end]
-            yield Message(values, content, tuple(self._fds.popleft() for _ in range(count)))
+            yield Message(values, content, tuple(self._fds.popleft() for _ in range(min(count, len(self._fds)))))
 
     def close(self) -> None:
         """Close the descriptors that nobody has taken."""
@@ -110,11 +109,19 @@ class Wire:
                 return False
         return True
 
+    def expect(self, within_s: float) -> None:
+        """How long the peer may be silent from now on; for ever at first."""
+        whole, part = divmod(within_s, 1)
+        timeout = struct.pack("ll", int(whole), int(1e6 * part))
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+
     def messages(self) -> Iterator[Message]:
-        """What arrives, until the peer is gone."""
+        """What arrives, until the peer is gone. Raises TimeoutError when it is silent for too long."""
         while True:
             try:
                 data, fds = receive(self._connection)
+            except BlockingIOError:
+                raise TimeoutError from None
             except OSError:
                 return
             if not data:

@@ -20,7 +20,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from engines.errors import SinkMissing, SourceEnded
+from engines.errors import SinkLost, SinkMissing, SourceEnded
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc.desk import Granted
 from realtime.webrtc.link import MediaLink
@@ -195,7 +195,7 @@ def test_the_control_channel_reaches_the_desk_in_order_and_back(link: MediaLink,
 
 def test_a_full_house_and_full_benches_say_so(desk: EchoDesk) -> None:
     desk.limit = 1
-    link = serve(desk, max_viewers=1)
+    link = serve(desk, max_viewers=0)
 
     async def check() -> None:
         async with Client(link.address) as first, Client(link.address) as second:
@@ -427,9 +427,11 @@ def test_a_viewer_that_hangs_costs_the_others_nothing(link: MediaLink) -> None:
         pattern.close()
 
 
-def test_a_media_process_that_dies_is_started_once_more(desk: EchoDesk) -> None:
+def test_a_media_process_that_dies_is_started_once_more(desk: EchoDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realtime.webrtc.link._DELAYS_S", (0.0,))
     notices: list[str] = []
-    link = MediaLink(ServerSettings(port=0), desk, notices.append)
+    ends: list[SinkLost] = []
+    link = MediaLink(ServerSettings(port=0), desk, notices.append, ends.append)
     desk.link = link
     address = link.start()
     pattern = Pattern(link)
@@ -453,8 +455,8 @@ def test_a_media_process_that_dies_is_started_once_more(desk: EchoDesk) -> None:
         assert ["started again" in notice for notice in notices] == [True]
         asyncio.run(watch())
         os.kill(link.process_id, signal.SIGKILL)
-        wait(lambda: len(notices) == 2)
-        assert "no WebRTC any more" in notices[1]
+        wait(lambda: ends)
+        assert "no WebRTC any more" in str(ends[0])
         wait(lambda: pattern.failed)
         with pytest.raises(SinkMissing):
             link.sink("main", SIZE, 30)

@@ -1,0 +1,84 @@
+"""Pictures that were sent, decoded in a process of its own: what they do to a decoder ends with that process.
+
+There are small files that keep a decoder busy for hours or make it ask for all memory there is, and a thread can
+neither be ended nor bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from engines.errors import PortraitError
+from realtime.children import command, environment
+from realtime.pictures import CONVERT, Picture, read_upload
+
+_COMMAND = command("realtime.uploads")
+_MEMORY = 2 << 30
+"""Bytes that decoding may take, which is enough for the largest picture that may be sent in any format."""
+_THREADS = 4
+"""On which a decoder may work at the same time, by which its processor time is bounded as well."""
+
+
+def decode(data: bytes, name: str, largest: int, within_s: float) -> Picture:
+    """What ``pictures.read_upload`` gives, at the price of a start of Python: some tenths of a second.
+
+    Raises PortraitError for what cannot be read, TimeoutError for what takes longer than ``within_s``.
+    """
+    limits = {"name": name, "largest": largest, "memory": _MEMORY, "cpu_s": math.ceil(_THREADS * within_s)}
+    try:
+        done = subprocess.run(
+            _COMMAND,
+            input=json.dumps(limits).encode() + b"\n" + data,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment() | {"OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
+            timeout=within_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    end = done.stdout.find(b"\n")
+    if done.returncode != 0 or end < 0:
+        raise PortraitError(f"{name} is damaged: its decoder has failed on it", cure=CONVERT)
+    values = json.loads(done.stdout[:end])
+    if "error" in values:
+        raise PortraitError(values["error"], cure=values["cure"])
+    pixels = np.frombuffer(done.stdout, np.uint8, offset=end + 1)
+    return Picture(pixels.reshape(values["shape"]).copy(), tuple(values["notes"]))
+
+
+def main() -> None:
+    """The process itself: limits and picture on standard input, a line of JSON and the pixels on standard output."""
+    limits = json.loads(sys.stdin.buffer.readline())
+    _bound(limits)
+    values: dict[str, Any]
+    pixels: bytes | memoryview = b""
+    try:
+        picture = read_upload(sys.stdin.buffer.read(), limits["name"], limits["largest"])
+        values = {"shape": picture.image.shape, "notes": picture.notes}
+        pixels = picture.image.data
+    except PortraitError as error:
+        values = {"error": str(error), "cure": error.cure}
+    sys.stdout.buffer.write(json.dumps(values).encode() + b"\n")
+    sys.stdout.buffer.write(pixels)
+
+
+def _bound(limits: dict[str, Any]) -> None:
+    """Bound memory and processor time, where the system can."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        for what, most in ((resource.RLIMIT_CPU, limits["cpu_s"]), (resource.RLIMIT_AS, limits["memory"])):
+            resource.setrlimit(what, (most, most))
+
+
+if __name__ == "__main__":
+    main()

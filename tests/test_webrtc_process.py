@@ -1,0 +1,55 @@
+"""The media process, from within: its line to the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+
+import pytest
+
+from realtime.webrtc import process
+from realtime.webrtc.hub import DeskError
+from realtime.webrtc.process import DaemonLine
+from realtime.webrtc.wire import Wire
+
+
+def with_line(check: Callable[[DaemonLine, Wire], Awaitable[None]]) -> None:
+    """Run ``check`` with a line and the daemon's end of it."""
+
+    async def work() -> None:
+        ours, theirs = socket.socketpair()
+        with closing(Wire(theirs)) as daemon:
+            line = DaemonLine(ours)
+            try:
+                async with asyncio.timeout(10):
+                    await check(line, daemon)
+            finally:
+                line.close()
+
+    asyncio.run(work())
+
+
+def test_a_daemon_that_does_not_read_is_asked_no_more_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_MOST_UNSENT", 1 << 21)
+
+    async def check(line: DaemonLine, daemon: Wire) -> None:
+        asked = [asyncio.ensure_future(line.ask("request", {}, bytes(1 << 20), timeout_s=10)) for _ in range(8)]
+        refused, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert refused
+        assert waiting
+        for task in refused:
+            with pytest.raises(DeskError, match="no more requests"):
+                task.result()
+        line.tell({"say": "closed", "session": "s"})
+        assert not line.over.is_set(), "the process would end"
+        received = daemon.messages()
+        for _ in waiting:
+            message = await asyncio.to_thread(next, received)
+            daemon.send({"do": "reply", "id": message.values["id"]})
+        await asyncio.gather(*waiting)
+        assert (await asyncio.to_thread(next, received)).values == {"say": "closed", "session": "s"}
+        assert not line.over.is_set()
+
+    with_line(check)
