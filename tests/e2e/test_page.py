@@ -158,8 +158,10 @@ def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, desk: Pag
     viewer = page.context.new_page()
     viewer.goto(f"/?watch={desk.opened[desk.session]}")
     wait_live(viewer)
+    assert viewer.locator("#result").is_visible()
     link.end(desk.session)
     says(viewer, "Nothing to see right now", QUICK_S)
+    assert viewer.locator("#result").is_hidden()
 
 
 def test_a_browser_that_keeps_no_data_for_the_site(page: Page) -> None:
@@ -181,6 +183,7 @@ def test_whose_a_picture_is_that_is_added(page: Page, desk: PageDesk) -> None:
     mine: Any = {"name": "mine.png", "mimeType": "image/png", "buffer": b"a picture"}
     page.set_input_files("#upload", mine)
     says(page, "Mine is on, for everybody")
+    assert "yours alone" not in page.inner_text("body")
 
 
 def test_credentials_of_ice_servers_are_new_for_every_connection(page: Page, link: MediaLink, desk: PageDesk) -> None:
@@ -227,3 +230,4 @@ def test_a_proxy_that_does_not_pass_on_options(page: Page) -> None:
     page.route("**/whep/*", refuse)
     page.goto("/")
     go_live(page)
+    assert page.locator("#result").is_visible()
