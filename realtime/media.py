@@ -373,7 +373,10 @@ class Media:
         except TimeoutError:
             return _json(_busy(f"a picture that takes longer than {UPLOAD_S:g} s to read"), 503)
         index = wardrobe.add(picture)
-        commands.post("portrait", index)
+        try:
+            commands.ask("portrait", index, timeout_s=1.0)  # this answer tells of it: no notice beside it
+        except BusyError:
+            commands.post("portrait", index)  # a network on a CPU takes seconds a frame
         return _json({"v": control.VERSION, "index": index, "name": picture.name, "notes": list(picture.notes)}, 201)
 
 

@@ -71,6 +71,8 @@ def test_portraits_are_listed_shown_and_sent(house: House, monkeypatch: pytest.M
     sent = house.ask("POST", "/api/portraits", "a", b"a picture", name="mine\n")
     assert sent.status == 201
     assert json.loads(sent.body) | {"notes": []} == {"v": 1, "index": 2, "name": "mine", "notes": []}
+    assert house.get("/api/state", "a")["portrait"]["index"] == 2
+    assert not [message for message in house.link.pushed["a"] if "3 of 3" in message.get("notice", "")]
 
 
 def test_portraits_can_be_seen_before_going_live(house: House) -> None:
