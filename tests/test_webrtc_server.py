@@ -481,12 +481,13 @@ def test_a_peer_lets_go_of_everything_though_closing_fails(page: Path, monkeypat
         assert status == 201
         (publisher,) = server.hub.publishers.values()
         ice = publisher._transceiver.receiver.transport.transport
-        assert ice.state != "closed"
+        assert ice.state not in ("closed", "failed")
         monkeypatch.setattr(RTCRtpReceiver, "stop", fail)
         await server.ask("DELETE", headers["Location"])
         while not server.line.told:
             await asyncio.sleep(0)
-        assert ice.state == "closed"
+        # a look for a way that is under way fails of being closed, and may say so last
+        assert ice.state in ("closed", "failed")
 
     run(page, check)
 
