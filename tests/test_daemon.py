@@ -92,6 +92,17 @@ class Run:
         assert self.ending.over.wait(timeout), "the run did not end"
 
 
+class Held:
+    """What a tracker does for a frame that takes as long as the test says."""
+
+    def __init__(self) -> None:
+        self.busy, self.let_go = threading.Event(), threading.Event()
+
+    def __call__(self, _: Frame) -> None:
+        self.busy.set()
+        self.let_go.wait(5)
+
+
 @contextmanager
 def running(*args: object, **kwargs: object) -> Iterator[Run]:
     run = Run(*args, **kwargs)  # type: ignore[arg-type]
@@ -423,20 +434,15 @@ def test_a_run_without_a_sink_left_ends() -> None:
 
 
 def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
-    busy, let_go = threading.Event(), threading.Event()
-
-    def slow(_: Frame) -> None:
-        busy.set()
-        let_go.wait(5)
-
+    held = Held()
     source, sink = FakeSource(), FakeSink()
-    with running(source, [sink], tracker=FakeTracker(during=slow)) as run:
+    with running(source, [sink], tracker=FakeTracker(during=held)) as run:
         source.feed(1)
-        assert busy.wait(5)
+        assert held.busy.wait(5)
         source.feed(4, start=1)
         source.end()
         run.daemon.capture.join(5)
-        let_go.set()
+        held.let_go.set()
         run.over()
     assert run.daemon.dropped["capture"] == 3
     assert [frame.seq for frame in sink.frames if is_generated(frame)][-1] == 4
@@ -524,20 +530,15 @@ def test_freeze_and_slate() -> None:
 
 
 def test_a_command_that_nobody_waits_for_any_more_is_not_carried_out() -> None:
-    busy, let_go = threading.Event(), threading.Event()
-
-    def slow(_: Frame) -> None:
-        busy.set()
-        let_go.wait(5)
-
+    held = Held()
     source, sink = FakeSource(), FakeSink()
-    with running(source, [sink], tracker=FakeTracker(during=slow)) as run:
+    with running(source, [sink], tracker=FakeTracker(during=held)) as run:
         source.feed(1)
-        assert busy.wait(5)
+        assert held.busy.wait(5)
         with pytest.raises(CommandError, match="busy"):
             run.daemon.commands.ask("freeze", timeout_s=0.01)
         assert run.daemon.commands.post("mirror")
-        let_go.set()
+        held.let_go.set()
         source.feed(2, start=1)
         sink.wait_for(lambda frame: frame.seq == 2)
         assert run.daemon.crew is not None

@@ -82,7 +82,7 @@ def named_tests(name: str) -> list[str]:
 
 
 def pytest_inside(script: Path, name: str, *, seconds: int, only: str = "", **environment: str) -> str:
-    """Run one of the ``inside_*.py`` in the guest, or one test of it, where all of it must pass; what it said.
+    """Run one of the ``inside_*.py`` in the guest, or one test of it; what it said, see ``all_passed``.
 
     Where the guest's memory gives out, which needs a map for every page of which machines allow a process 65530, it
     is tried once more in a new guest, and skipped if that does not help: what is tried is the program, not the guest.
@@ -100,5 +100,10 @@ def pytest_inside(script: Path, name: str, *, seconds: int, only: str = "", **en
     else:
         pytest.skip("the guest ran out of memory maps: sysctl vm.max_map_count=262144 gives it more")
     assert ended.returncode == 0, said
-    assert " passed" in said
     return said
+
+
+def all_passed(said: str) -> bool:
+    """Whether what pytest said ends with tests that ran, and none that failed or was in error."""
+    counts = said.rstrip().splitlines()[-1]
+    return " passed" in counts and not any(word in counts for word in (" failed", " error"))

@@ -12,7 +12,7 @@ import pytest
 
 from engines.types import Image
 from tests.clips import write_video
-from tests.e2e.v4l2.guest import boot_script, home_of_somebody, named_tests, pytest_inside
+from tests.e2e.v4l2.guest import all_passed, boot_script, home_of_somebody, named_tests, pytest_inside
 from tools.judge import frames_of
 
 SIZE = (640, 480)
@@ -49,7 +49,9 @@ def _fitted(image: Image) -> Image:
 
 @pytest.mark.parametrize("name", list(FEATURES))
 def test_on_real_drivers(guest: Path, clip: Path, name: str) -> None:
-    print(pytest_inside(guest, name, seconds=FEATURES[name], REENACT_CLIP=str(clip)))
+    said = pytest_inside(guest, name, seconds=FEATURES[name], REENACT_CLIP=str(clip))
+    print(said)
+    assert all_passed(said)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +67,16 @@ def somebody(guest: Path) -> Iterator[Path]:
 def test_what_becomes_of_a_fault(guest: Path, clip: Path, somebody: Path, fault: str) -> None:
     """Each in a guest of its own, whose memory nobody has cut to pieces."""
     environment = {"REENACT_CLIP": str(clip), "REENACT_SOMEBODY": str(somebody)}
-    print(pytest_inside(guest, "faults", only=fault, seconds=300, **environment))
+    said = pytest_inside(guest, "faults", only=fault, seconds=300, **environment)
+    print(said)
+    assert all_passed(said)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_in_a_video_call(guest: Path, clip: Path) -> None:
-    print(pytest_inside(guest, "browser", seconds=400, REENACT_CLIP=str(clip)))
+    said = pytest_inside(guest, "browser", seconds=400, REENACT_CLIP=str(clip))
+    print(said)
+    assert all_passed(said)
 
 
 def test_soak(guest: Path, clip: Path) -> None:
@@ -78,3 +84,4 @@ def test_soak(guest: Path, clip: Path) -> None:
     seconds = int(os.environ.get("REENACT_SOAK_S") or 40)
     said = pytest_inside(guest, "soak", seconds=seconds + 200, REENACT_CLIP=str(clip), REENACT_SOAK_S=str(seconds))
     print(said)
+    assert all_passed(said)
