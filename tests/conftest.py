@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ ROOT = Path(__file__).parents[1]
 # how long an example takes says more about the machine than about the program
 settings.register_profile("reenact", deadline=None)
 settings.load_profile("reenact")
+
+# a shell that runs the tests in the background has them, and every program they start, ignore Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
