@@ -13,6 +13,8 @@ EXIT_CODE = 130
 class Interrupts:
     """Counts SIGINT, SIGTERM and SIGHUP between ``__enter__`` and ``__exit__``, on the main thread.
 
+    A SIGHUP that is ignored stays so: under nohup the program outlives its terminal.
+
     The handler sets a number that the main thread looks at, and nothing that takes a lock: the main thread may hold
     that very lock. At the second signal it calls ``last_words`` and ends the process with code 130.
     """
@@ -25,7 +27,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
             number = getattr(signal, name, None)
-            if number is not None:
+            if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

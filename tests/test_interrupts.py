@@ -42,3 +42,19 @@ def test_the_handlers_are_given_back() -> None:
     with Interrupts(lambda: None):
         assert signal.getsignal(signal.SIGINT) != before
     assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+def test_a_lost_terminal_ends_it_but_under_nohup() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with Interrupts(lambda: None) as interrupts:
+        signal.raise_signal(signal.SIGHUP)
+        assert interrupts.count == 1
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts(lambda: None) as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupts.count == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
