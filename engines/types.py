@@ -38,6 +38,8 @@ class FaceState:
     blendshapes: NDArray[np.float32] | None = None
     """(52,) float32 in [0, 1], in MediaPipe's order (Tasks tracker only)."""
     confidence: float = 1.0
+    steady: bool = False
+    """Whether the tracker has smoothed it over time already."""
 
     def pixels(self) -> Points:
         """The landmarks in pixels, (478, 3) float32, a new array."""

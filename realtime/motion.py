@@ -436,8 +436,10 @@ class MotionTransfer:
         turn = seen_turn(pixels, face.size) - rest.turn
         moved = (pose.origin[:2] - rest.origin) / rest.scale
         place = np.array([moved[0], moved[1], np.log(pose.scale / rest.scale)], np.float32)
-        # what is smoothed is the change against the neutral: easing over to another one stays smooth as well
-        turn, place, change = self._smoother(turn, place, shape - neutral.shape, face.time_ns)
+        # the change against the neutral is what is smoothed: easing over to another one stays smooth as well
+        change = shape - neutral.shape
+        if not face.steady:  # smoothed a second time, it would only be late
+            turn, place, change = self._smoother(turn, place, change, face.time_ns)
         return Motion(
             rotation=from_turn_angles(turn),
             translation=place[:2],

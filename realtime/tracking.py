@@ -36,6 +36,8 @@ class _MeshTracker:
     """What both trackers do around their model."""
 
     name: str
+    steady = False
+    """Whether the model smooths its landmarks over time."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
@@ -54,6 +56,7 @@ class _MeshTracker:
             head=face.head,
             blendshapes=face.blendshapes,
             confidence=face.presence,
+            steady=self.steady,
         )
 
     def reset(self) -> None:
@@ -76,6 +79,7 @@ class LandmarkerTracker(_MeshTracker):
     """The Tasks face landmarker: its states carry head matrix and blendshapes. Raises TrackerError."""
 
     name = "MediaPipe Face Landmarker"
+    steady = True
 
     def __init__(self, path: Path) -> None:
         super().__init__(Landmarker(path))

@@ -561,6 +561,19 @@ def test_a_quick_turn_lags_little(calm: Points) -> None:
     assert np.ptp(yaw[30:]) > 35
 
 
+def test_what_the_tracker_has_smoothed_comes_at_once(calm: Points) -> None:
+    driver = Driver(calm, face=lambda now: {"shut": 0.7 * (now >= 1)}, turn=lambda now: (0, 10 * (now >= 1), 0))
+    motions = {}
+    for steady in (False, True):
+        transfer = MotionTransfer("first")
+        faces = [replace(face, steady=steady) for face in map(driver.at, seconds(0, 2)) if face is not None]
+        motions[steady] = [transfer.update(face, face.time_ns) for face in faces]
+    at_once, late = motions[True][30], motions[False][30]
+    np.testing.assert_allclose(at_once.expression, motions[True][-1].expression, atol=1e-5)
+    np.testing.assert_allclose(turn(at_once), turn(motions[True][-1]), atol=1e-3)
+    assert np.abs(late.expression - motions[False][-1].expression).max() > 1e-3
+
+
 def test_dropped_frames_hardly_change_the_motion(calm: Points) -> None:
     """Filters and easing go by time, not by frames."""
     driver = Driver(

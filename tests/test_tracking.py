@@ -195,6 +195,20 @@ def test_the_landmarker_adds_head_and_blendshapes(face_landmarker: Path, picture
 
 
 @legacy
+def test_what_is_called_steady_is(face_landmarker: Path, pictures: list[Image]) -> None:
+    """The same picture under a camera's noise: how far landmarks step from frame to frame, in pixels."""
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(pictures[0] + rng.normal(0, 3, pictures[0].shape), 0, 255).astype(np.uint8) for _ in range(20)]
+    steps = {}
+    for tracker in (FaceMeshTracker(), LandmarkerTracker(face_landmarker)):
+        faces = [tracker.track(frame(picture, seq)) for seq, picture in enumerate(noisy)]
+        tracker.close()
+        shown = np.array([face.pixels()[:, :2] for face in faces if face is not None][10:])
+        steps[faces[-1] is not None and faces[-1].steady] = float(np.abs(np.diff(shown, axis=0)).mean())
+    assert steps[True] < 0.25 * steps[False]
+
+
+@legacy
 def test_face_mesh_is_the_default(own_cache: Path) -> None:
     assert not own_cache.exists()
     tracker = open_tracker(None)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,9 @@ from rich.table import Table
 from engines.errors import SourceMissing, UsageError
 from engines.generator import Generator
 from engines.types import Image
+from realtime.facemesh import available as facemesh_available
 from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.tracking import FaceMeshTracker, LandmarkerTracker, Tracker
 from tools.fidelity import SIX, Background, Fidelity, compare, default_model, jitter, plot
 from tools.judge import Judge, Track, frames_of, judge_clip
 from tools.sheet import Sheet, moments, write
@@ -39,6 +42,18 @@ PAIRS = (
     ("lp__d6.mp4", "vhuman__stock-emotions-b-2.jpg"),
 )
 """Driver and portrait, as files under ``clips`` and ``portraits``."""
+
+
+class Tracking(StrEnum):
+    """What follows the driver's face."""
+
+    FACEMESH = "facemesh"
+    LANDMARKER = "landmarker"
+
+    def open(self, model: Path) -> Tracker:
+        """A new tracker; ``model`` is the landmarker's bundle. Raises TrackerError."""
+        return FaceMeshTracker() if self is Tracking.FACEMESH else LandmarkerTracker(model)
+
 
 FRAME_NS = 33_333_333
 STILL_FRAMES = 150
@@ -75,16 +90,15 @@ def reenact(
     frames: Iterator[Image],
     picture: Any,
     generator: Generator,
+    tracker: Tracker,
     spent: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Image]:
     """Drive a portrait (a ``PortraitPicture``) with frames taken at 30 fps.
 
-    Yields the generator's own picture: copy it before asking for the next. ``spent`` gets seconds.
+    Yields the generator's own picture: copy it before asking for the next. Closes the tracker. ``spent`` gets seconds.
     """
     from realtime.motion import MotionTransfer
-    from realtime.tracking import open_tracker
 
-    tracker = open_tracker(None)
     motion = MotionTransfer()
     portrait = generator.prepare(picture.name, picture.image, picture.face)
     try:
@@ -108,7 +122,7 @@ def still_frames(image: Image, count: int) -> Iterator[Image]:
 
 
 def run_pair(
-    clip: Path, portrait: Path, model: Path, size: tuple[int, int], limit: int | None
+    clip: Path, portrait: Path, model: Path, size: tuple[int, int], limit: int | None, tracking: Tracking
 ) -> tuple[PairResult, Sheet]:
     """Drive one portrait with one clip and judge it, without a codec between."""
     from engines.generator import create
@@ -122,14 +136,14 @@ def run_pair(
     generator = create("mesh")
     try:
         with Judge(model) as judge:
-            made = reenact(frames_of(clip, limit), picture, generator, times.append)
+            made = reenact(frames_of(clip, limit), picture, generator, tracking.open(model), times.append)
             for index, (driving, image) in enumerate(zip(frames_of(clip, limit), made, strict=True)):
                 _, landmarks = judge.look(image)
                 background.add(image, landmarks)
                 sheet.add(index, driving, image)
             output = judge.track()
         calm = _calm_frame(clip, driver)
-        moved = _judge_still(calm, picture, generator, model)
+        moved = _judge_still(calm, picture, generator, tracking.open(model), model)
     finally:
         generator.close()
     found = compare(driver, output)
@@ -142,20 +156,23 @@ def _calm_frame(clip: Path, driver: Track) -> Image:
     return list(frames_of(clip, index + 1))[-1]
 
 
-def _judge_still(image: Image, picture: Any, generator: Generator, model: Path) -> float:
+def _judge_still(image: Image, picture: Any, generator: Generator, tracker: Tracker, model: Path) -> float:
     """The jitter once the filters have settled: the second half of the frames."""
     with Judge(model) as judge:
-        for made in reenact(still_frames(image, STILL_FRAMES), picture, generator):
+        for made in reenact(still_frames(image, STILL_FRAMES), picture, generator, tracker):
             judge.look(made)
         seen = judge.track()
     half = STILL_FRAMES // 2
     return jitter(Track(seen.values[half:], seen.landmarks[half:], seen.size))
 
 
-def pair_table(results: list[PairResult]) -> Table:
+def pair_table(results: list[PairResult], tracking: Tracking) -> Table:
     """One line a pair: r and gain of the six channels, faces, background and jitter; the averages last."""
     table = Table(
-        title="r / gain by pair (still channels in brackets, left out of means; background: the worst pair)",
+        title=(
+            f"r / gain by pair, tracked by the {tracking}"
+            " (still channels in brackets, left out of means; background: the worst pair)"
+        ),
         title_justify="left",
     )
     table.box = box.SIMPLE
@@ -223,10 +240,16 @@ def suite_command(
     frames: Annotated[int, typer.Option(min=2, help="At most so many frames of each driver.")] = 300,
     size: Annotated[str, typer.Option(help="The output's size.")] = "512x512",
     model: Annotated[Path | None, typer.Option(help="The bundle face_landmarker.task.")] = None,
+    tracker: Annotated[
+        Tracking | None, typer.Option(help="What follows the driver; Face Mesh where MediaPipe has it.")
+    ] = None,
 ) -> None:
     """Run the pairs and print the table."""
     console = Console()
     shape = parse_size(size)
+    # never by whether the bundle happens to be cached: figures would not compare
+    tracking = tracker or (Tracking.FACEMESH if facemesh_available() else Tracking.LANDMARKER)
+    bundle = model or default_model()
     chosen = [pair for pair in PAIRS[:pairs] if only in " ".join(pair)]
     if not chosen:
         raise UsageError(f"no pair has {only!r} in its names", cure="leave --only out to see them all")
@@ -240,17 +263,18 @@ def suite_command(
     results = []
     for clip, portrait in progress(chosen, description="pairs", console=console, transient=True):
         result, sheet = run_pair(
-            faces / "clips" / clip, faces / "portraits" / portrait, model or default_model(), shape, frames
+            faces / "clips" / clip, faces / "portraits" / portrait, bundle, shape, frames, tracking
         )
         results.append(result)
         if out:
             name = f"{Path(clip).stem}-{Path(portrait).stem}"
             plot(result.fidelity, out / f"{name}-plot.png", f"{clip} -> {portrait}")
             write(sheet, out / f"{name}-sheet.png")
-    Console(width=max(console.width, 190)).print(pair_table(results))
+    Console(width=max(console.width, 190)).print(pair_table(results, tracking))
     if out:
         figures = {
             "size": size,
+            "tracker": tracking,
             "pairs": [result.summary() for result in results],
             "channels": {name: {"r": r, "gain": gain} for name, (r, gain) in channel_means(results).items()},
         }

@@ -7,17 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from realtime.facemesh import available
 from tools.fidelity import SIX, main
 
 
-def test_portraits_follow_their_drivers(shared_dir: Path, face_landmarker: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tracker", ["facemesh", "landmarker"])
+def test_portraits_follow_their_drivers(
+    shared_dir: Path, face_landmarker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tracker: str
+) -> None:
+    if tracker == "facemesh" and not available():
+        pytest.skip("the installed mediapipe has no Face Mesh")
     with pytest.raises(SystemExit) as left:
         main(
             f"suite --faces {shared_dir / 'faces'} --model {face_landmarker} --out {tmp_path} "
-            "--pairs 3 --frames 120".split()
+            f"--pairs 3 --frames 120 --tracker {tracker}".split()
         )
     assert left.value.code == 0
     report = json.loads((tmp_path / "suite.json").read_text())
+    assert f"tracked by the {tracker}" in capsys.readouterr().out
+    assert report["tracker"] == tracker
     assert len(report["pairs"]) == 3
     for pair in report["pairs"]:
         assert pair["output_found"] == pair["frames"]
