@@ -261,14 +261,14 @@ class MeshGenerator:
         stretch = 1 - min(closure, 0.0)
         feather = max(1.2, 0.004 * features.image.shape[0])
         raster.draw_eye(
-            self._out, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends, eye.lens.upper,
+            self._out, features.box, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends, eye.lens.upper,
             eye.lens.lower, to_own, eye.iris, move.astype(np.float32), stretch, max(closure, 0.0), feather,
         )  # fmt: skip
         shut = float(np.clip((closure - 0.6) / 0.3, 0, 1))
         if shut > 0:
             raster.draw_lashes(
-                self._out, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends, eye.lens.upper, shut,
-                1.25 * STEP,
+                self._out, features.box, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends,
+                eye.lens.upper, shut, 1.25 * STEP,
             )  # fmt: skip
 
     def _seen_mouth(self, motion: Motion, driving: Image | None) -> Points | None:
@@ -299,11 +299,11 @@ class MeshGenerator:
             tint = np.clip(features.skin / np.maximum(skin, 8), 0.4, 1.8).astype(np.float32)
             self._tint = tint if self._tint is None else self._tint + np.float32(0.1) * (tint - self._tint)
             raster.draw_mouth_from(
-                self._out, lens.ends, lens.upper, lens.lower, driving, its.ends, its.upper, its.lower,
+                self._out, features.box, lens.ends, lens.upper, lens.lower, driving, its.ends, its.upper, its.lower,
                 self._tint, opacity, feather,
             )  # fmt: skip
             return
-        raster.paint_mouth(self._out, lens.ends, lens.upper, lens.lower, *self._paints, opacity, feather)
+        raster.paint_mouth(self._out, features.box, lens.ends, lens.upper, lens.lower, *self._paints, opacity, feather)
 
 
 def _paints(skin: Floats) -> tuple[Floats, Floats, Floats]:

@@ -146,8 +146,8 @@ def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) 
 
 
 @compiled(fastmath=True)
-def lens_box(lens: Any, upper: Any, lower: Any, width: int, height: int, margin: float) -> tuple[int, int, int, int]:
-    """The pixels that a lens may touch: left, top, right, bottom, the last two exclusive.
+def lens_box(lens: Any, upper: Any, lower: Any, box: Any, margin: float) -> tuple[int, int, int, int]:
+    """The pixels that a lens may touch: left, top, right, bottom, the last two exclusive, within ``box``, given alike.
 
     A lens is the opening between two lids or lips. lens: (4,) float32, its two corners (x0, y0, x1, y1) in pixels;
     upper and lower: (K,) float32, how far below the line between the corners each edge is, over its length, in
@@ -163,26 +163,27 @@ def lens_box(lens: Any, upper: Any, lower: Any, width: int, height: int, margin:
             x, y = lens[0] + ux * along - uy * table[k], lens[1] + uy * along + ux * table[k]
             left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
     return (
-        int(max(left - margin, 0)),
-        int(max(top - margin, 0)),
-        int(min(right + margin + 2, width)),
-        int(min(bottom + margin + 2, height)),
+        int(max(left - margin, box[0])),
+        int(max(top - margin, box[1])),
+        int(min(right + margin + 2, box[2])),
+        int(min(bottom + margin + 2, box[3])),
     )
 
 
 @compiled(fastmath=True)
 def draw_eye(
-    out: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, own_lower: Any,
+    out: Any, box: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, own_lower: Any,
     to_own: Any, iris: Any, gaze: Any, stretch: float, closure: float, feather: float,
 ) -> None:  # fmt: skip
     """Draw the eyeball between the lids, blended over what the mesh put there.
 
-    out: (H, W, 3) uint8, written to; image: (H, W, 3) uint8, the portrait. lens, upper, lower: the opening now, as in
+    out: (H, W, 3) uint8, written to within box: left, top, right, bottom, which lies in it, the last two exclusive.
+    image: (H, W, 3) uint8, the portrait. lens, upper, lower: the opening now, as in
     ``lens_box``; own_*: the one painted. to_own: (2, 3) float32, output pixel to portrait pixel with the head's motion
     alone. iris: (3,) float32, centre and radius in the portrait; gaze: (2,) float32, how far it moves there, pixels.
     stretch: how much taller than painted the eye is open, 1 or more. closure: 0 as painted to 1 shut.
     """
-    left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], feather)
+    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
     own_length = max(np.hypot(own_lens[2] - own_lens[0], own_lens[3] - own_lens[1]), 1e-3)
@@ -232,14 +233,15 @@ def draw_eye(
 
 @compiled(fastmath=True)
 def draw_lashes(
-    out: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, opacity: float, reach: float
-) -> None:
+    out: Any, box: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, opacity: float,
+    reach: float,
+) -> None:  # fmt: skip
     """Draw the edge of the upper lid over the line where shut lids meet.
 
     Arguments as in ``draw_eye``. There the picture jumps from one side of the eye to the other, and a coarse map that
     is interpolated shows what lies between: the eye. reach: how far from the line that goes, pixels.
     """
-    left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], reach + 1)
+    left, top, right, bottom = lens_box(lens, upper, lower, box, reach + 1)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
     own_length = max(np.hypot(own_lens[2] - own_lens[0], own_lens[3] - own_lens[1]), 1e-3)
@@ -266,14 +268,14 @@ def draw_lashes(
 
 @compiled(fastmath=True)
 def draw_mouth_from(
-    out: Any, lens: Any, upper: Any, lower: Any, driving: Any, its_lens: Any, its_upper: Any, its_lower: Any,
+    out: Any, box: Any, lens: Any, upper: Any, lower: Any, driving: Any, its_lens: Any, its_upper: Any, its_lower: Any,
     tint: Any, opacity: float, feather: float,
 ) -> None:  # fmt: skip
     """Fill the opened lips with the inside of the driver's mouth, and with nothing else of that picture.
 
     Arguments as in ``draw_eye``; driving: (h, w, 3) uint8 with its own lens; tint: (3,) float32, factor per channel.
     """
-    left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], feather)
+    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
     its_length = max(np.hypot(its_lens[2] - its_lens[0], its_lens[3] - its_lens[1]), 1e-3)
@@ -302,18 +304,11 @@ def draw_mouth_from(
 
 @compiled(fastmath=True)
 def paint_mouth(
-    out: Any,
-    lens: Any,
-    upper: Any,
-    lower: Any,
-    teeth: Any,
-    gum: Any,
-    cavity: Any,
-    opacity: float,
+    out: Any, box: Any, lens: Any, upper: Any, lower: Any, teeth: Any, gum: Any, cavity: Any, opacity: float,
     feather: float,
-) -> None:
+) -> None:  # fmt: skip
     """Fill the opened lips with teeth, tongue and shadow, drawn from three colours, (3,) float32 each."""
-    left, top, right, bottom = lens_box(lens, upper, lower, out.shape[1], out.shape[0], feather)
+    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
     for y in range(top, bottom):
@@ -361,10 +356,11 @@ def load() -> None:
     trace_edge(points, 0, 1, np.zeros(1, np.intp), edge)
     lay_over(picture, picture, np.zeros((2, 2), np.uint8), 0, 0)
     to_own = np.zeros((2, 3), np.float32)
-    draw_eye(picture, picture, ends, edge, edge, ends, edge, edge, to_own, three, two, 1.0, 0.0, 1.0)
-    draw_lashes(picture, picture, ends, edge, edge, ends, edge, 0.0, 1.0)
+    box = (0, 0, 2, 2)
+    draw_eye(picture, box, picture, ends, edge, edge, ends, edge, edge, to_own, three, two, 1.0, 0.0, 1.0)
+    draw_lashes(picture, box, picture, ends, edge, edge, ends, edge, 0.0, 1.0)
     for writeable in (True, False):  # numba tells them apart, and pictures that were published are read-only
         driving = picture.copy()
         driving.flags.writeable = writeable
-        draw_mouth_from(picture, ends, edge, edge, driving, ends, edge, edge, three, 0.0, 1.0)
-    paint_mouth(picture, ends, edge, edge, three, three, three, 0.0, 1.0)
+        draw_mouth_from(picture, box, ends, edge, edge, driving, ends, edge, edge, three, 0.0, 1.0)
+    paint_mouth(picture, box, ends, edge, edge, three, three, three, 0.0, 1.0)

@@ -79,7 +79,7 @@ class Expression:
     closure: NDArray[np.float32]
     """(2,) float32: 0 as painted, 1 shut, under 0 wider open than painted."""
     lips: float
-    """Gap between the lips over the width of the mouth."""
+    """Gap between the lips over the width of the mouth, as far as it is the driver's."""
 
 
 def _width(shape: Points, ends: NDArray[np.intp]) -> float:
@@ -147,16 +147,20 @@ def _close_lids(shape: Any, own: Any, gaps: Any, closure: Any) -> None:
 
 
 @compiled()
-def _part_lips(shape: Any, driver: Any, rest: float, scale: float, drop: float) -> float:
-    """Part the lips in ``shape`` by the driver's gaps, both (478, 3); returns the mean gap in the middle.
+def _part_lips(
+    shape: Any, own: Any, driver: Any, neutral: Any, resting: float, shut: float, scale: float, drop: float
+) -> float:
+    """Part the lips in ``shape`` by the driver's gaps, all (478, 3); returns the mean gap in the middle.
 
-    rest: the gap that shut lips still show; scale: of the driver's gaps; drop: added to the gap in the middle.
+    resting: how far the gap of ``neutral`` gives way to that of ``own``, 0 to 1; shut: the gap that shut lips still
+    show; scale: of the driver's gaps; drop: added to the gap in the middle.
     """
     middle, moved = 0.0, 0.0
     for i in range(9):
         upper, lower = INNER_UPPER_LIP[i], INNER_LOWER_LIP[i]
-        gap = max(driver[lower, 1] - driver[upper, 1] - rest, 0.0) * scale + drop * MOUTH_BOW[i]
-        error = gap - (shape[lower, 1] - shape[upper, 1])
+        rest = resting * max(neutral[lower, 1] - neutral[upper, 1] - shut, 0.0) * scale
+        gap = max(driver[lower, 1] - driver[upper, 1] - shut, 0.0) * scale + drop * MOUTH_BOW[i] - rest
+        error = gap + resting * (own[lower, 1] - own[upper, 1]) - (shape[lower, 1] - shape[upper, 1])
         shape[upper, 1] -= 0.3 * error
         shape[lower, 1] += 0.7 * error
         for row in range(3):
@@ -168,6 +172,20 @@ def _part_lips(shape: Any, driver: Any, rest: float, scale: float, drop: float) 
     for i in range(CHIN.shape[0]):
         shape[CHIN[i], 1] += 0.7 * 0.7 * moved
     return middle
+
+
+def _closure(openings: NDArray[np.float32], neutral: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far lids with these openings are shut, by the driver's at rest; all (2,), see ``Expression``."""
+    ratio = np.where(neutral > 0.02, openings / np.maximum(neutral, OPEN_EYE), 1.0)
+    return np.clip(VIVID_LIDS * (1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
+
+
+def _resting(motion: Motion) -> float:
+    """How much of the portrait's face rests as it was painted, whatever the driver's neutral: 0 to 1.
+
+    Lids and lips do as the driver's do, also in the driver's neutral. Where the driver has no say, they rest.
+    """
+    return 1.0 if motion.region == "pose" else 1 - motion.presence * min(motion.gain, 1.0)
 
 
 def _near(shape: Points, points: Indices, reach: float) -> NDArray[np.float32]:
@@ -215,7 +233,7 @@ class ExpressionTransfer:
         self._drop = 0.0
         self._neutral: Points | None = None
         self._rest_marks = self._marks
-        self._rest_openings = np.zeros(2, np.float32)
+        self._rest_openings = self._rest_closure = np.zeros(2, np.float32)
         self._rest_gaze = np.zeros((2, 2), np.float32)
         self._rest_mouth = self._mouth_width
         self._scale = np.ones((LANDMARKS, 3), np.float32)
@@ -236,6 +254,7 @@ class ExpressionTransfer:
         self._neutral = neutral
         self._scale = self._proportions(neutral)
         self._rest_marks, self._rest_openings, self._rest_gaze = _marks(neutral), _openings(neutral), _gaze(neutral)
+        self._rest_closure = _closure(self._rest_openings, self._rest_openings)
         self._rest_mouth = _width(neutral, MOUTH_CORNERS)
 
     def _proportions(self, neutral: Points) -> NDArray[np.float32]:
@@ -268,9 +287,8 @@ class ExpressionTransfer:
 
     def _shut_eyes(self, shape: Points, motion: Motion) -> NDArray[np.float32]:
         """Set the lids in ``shape`` as far shut as the driver's are."""
-        neutral, now = self._rest_openings, _openings(motion.expression)
-        ratio = np.where(neutral > 0.02, now / np.maximum(neutral, OPEN_EYE), 1.0)
-        closure = np.clip(VIVID_LIDS * (1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
+        closure = _closure(_openings(motion.expression), self._rest_openings)
+        closure -= np.float32(_resting(motion)) * self._rest_closure
         # one eye's lids are often seen less well than the other's; a wink is still a wink
         closure = closure.mean() + np.float32(0.5) * (closure - closure.mean())
         # lids that nearly meet do meet: a rim of white under the lashes looks like a faint
@@ -282,7 +300,10 @@ class ExpressionTransfer:
     def _meet_lips(self, shape: Points, motion: Motion) -> float:
         """Part the lips in ``shape`` by the driver's gap; returns it over the mouth's width."""
         scale = float(self._scale[14, 1]) * VIVID_JAW
-        gap = _part_lips(shape, motion.expression, LIPS_MEET * self._rest_mouth, scale, self._drop)
+        gap = _part_lips(
+            shape, self._shape, motion.expression, motion.neutral, _resting(motion), LIPS_MEET * self._rest_mouth,
+            scale, self._drop,
+        )  # fmt: skip
         return float(gap) / self._mouth_width
 
     def _turn_eyes(self, motion: Motion, closure: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -280,37 +280,39 @@ def traced(points: Floats) -> Lens:
 
 IDENTITY = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
 ONES = np.ones(3, np.float32)
-Draw = Callable[[np.random.Generator, Image, Lens, float], None]
+BOX = (0, 0, WIDTH, HEIGHT)
+Box = tuple[int, int, int, int]
+Draw = Callable[[np.random.Generator, Image, Box, Lens, float], None]
 
 
-def draw_eye(rng: np.random.Generator, out: Image, opening: Lens, feather: float) -> None:
+def draw_eye(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
     own = lens(rng, inside=True)
     image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    eye(rng, out, image, opening, own, feather)
+    eye(rng, out, box, image, opening, own, feather)
 
 
-def eye(rng: np.random.Generator, out: Image, image: Image, opening: Lens, own: Lens, feather: float) -> None:
+def eye(rng: np.random.Generator, out: Image, box: Box, image: Image, opening: Lens, own: Lens, feather: float) -> None:
     iris = np.array([*(own.ends[:2] + own.ends[2:]) / 2, rng.uniform(1, 8)], np.float32)
     gaze = rng.uniform(-8, 8, 2).astype(np.float32)
     to_own = (IDENTITY + rng.uniform(-0.2, 0.2, (2, 3)) * (1, 1, 20)).astype(np.float32)
     raster.draw_eye(
-        out, image, *opening, *own, to_own, iris, gaze, rng.uniform(1, 1.5), rng.uniform(0, 1), feather
+        out, box, image, *opening, *own, to_own, iris, gaze, rng.uniform(1, 1.5), rng.uniform(0, 1), feather
     )  # fmt: skip
 
 
-def draw_lashes(rng: np.random.Generator, out: Image, opening: Lens, feather: float) -> None:
+def draw_lashes(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
     own = lens(rng)
     image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    raster.draw_lashes(out, image, *opening, own.ends, own.upper, rng.uniform(0, 1), feather)
+    raster.draw_lashes(out, box, image, *opening, own.ends, own.upper, rng.uniform(0, 1), feather)
 
 
-def draw_mouth_from(rng: np.random.Generator, out: Image, opening: Lens, feather: float) -> None:
+def draw_mouth_from(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
     driving = rng.integers(0, 256, (50, 60, 3), np.uint8)
-    raster.draw_mouth_from(out, *opening, driving, *lens(rng), 1.5 * ONES, rng.uniform(0, 1), feather)
+    raster.draw_mouth_from(out, box, *opening, driving, *lens(rng), 1.5 * ONES, rng.uniform(0, 1), feather)
 
 
-def paint_mouth(rng: np.random.Generator, out: Image, opening: Lens, feather: float) -> None:
-    raster.paint_mouth(out, *opening, 230 * ONES, 120 * ONES, 40 * ONES, rng.uniform(0, 1), feather)
+def paint_mouth(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
+    raster.paint_mouth(out, box, *opening, 230 * ONES, 120 * ONES, 40 * ONES, rng.uniform(0, 1), feather)
 
 
 @pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, paint_mouth])
@@ -319,11 +321,11 @@ def test_what_fills_an_opening_stays_inside_it(draw: Draw, rng: np.random.Genera
     opening = lens(rng)
     before = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     out = guarded(before)
-    draw(rng, np.asarray(out.array, np.uint8), opening, feather)
+    draw(rng, np.asarray(out.array, np.uint8), BOX, opening, feather)
     assert out.guards_hold()
     written = (out.array != before).any(axis=-1)
     margin = feather + 1 if draw is draw_lashes else feather
-    left, top, right, bottom = raster.lens_box(*opening, WIDTH, HEIGHT, margin)
+    left, top, right, bottom = raster.lens_box(*opening, BOX, margin)
     boxed = np.zeros_like(written)
     boxed[top:bottom, left:right] = True
     assert not (written & ~boxed).any()
@@ -331,10 +333,21 @@ def test_what_fills_an_opening_stays_inside_it(draw: Draw, rng: np.random.Genera
     assert not (written & ~opening.mask(2 + math.ceil(feather) if draw is draw_lashes else 1)).any()
 
 
+@pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, paint_mouth])
+@given(rng=seeds, corners=st.tuples(*[st.integers(0, WIDTH)] * 2, *[st.integers(0, HEIGHT)] * 2))
+def test_nothing_is_drawn_outside_the_box(draw: Draw, rng: np.random.Generator, corners: Box) -> None:
+    (left, right), (top, bottom) = sorted(corners[:2]), sorted(corners[2:])
+    before = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    out = before.copy()
+    draw(rng, out, (left, top, right, bottom), lens(rng), 2.0)
+    out[top:bottom, left:right] = before[top:bottom, left:right]
+    np.testing.assert_array_equal(out, before)
+
+
 @given(seeds, st.floats(0, 6))
 def test_the_box_of_a_lens_holds_it_and_lies_in_the_picture(rng: np.random.Generator, margin: float) -> None:
     opening = lens(rng)
-    left, top, right, bottom = raster.lens_box(*opening, WIDTH, HEIGHT, margin)
+    left, top, right, bottom = raster.lens_box(*opening, BOX, margin)
     assert left >= 0
     assert top >= 0
     assert right <= WIDTH
@@ -356,7 +369,7 @@ def test_a_lens_far_outside_draws_nothing(rng: np.random.Generator, distance: in
         there = Lens(opening.ends + np.tile(np.array(direction, np.float32), 2) * away, opening.upper, opening.lower)
         for draw in (draw_eye, draw_lashes, draw_mouth_from, paint_mouth):
             out = guarded(before)
-            draw(rng, np.asarray(out.array, np.uint8), there, 2.0)
+            draw(rng, np.asarray(out.array, np.uint8), BOX, there, 2.0)
             assert out.guards_hold()
             np.testing.assert_array_equal(out.array, before)
 
@@ -366,7 +379,7 @@ def test_a_lens_without_length_draws_next_to_nothing(draw: Draw) -> None:
     point = Lens(np.array([40, 30, 40, 30], np.float32), np.zeros(33, np.float32), np.zeros(33, np.float32))
     before = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     out = before.copy()
-    draw(np.random.default_rng(0), out, point, 1.5)
+    draw(np.random.default_rng(0), out, BOX, point, 1.5)
     assert (out != before).any(axis=-1).sum() <= 9
 
 
@@ -384,7 +397,7 @@ def test_of_the_driving_picture_only_the_inside_of_the_mouth_is_read(rng: np.ran
     its, opening = lens(rng, inside=True), lens(rng, inside=True)
     driving = hidden(its.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    raster.draw_mouth_from(out, *opening, driving, *its, ONES, 1.0, feather)
+    raster.draw_mouth_from(out, BOX, *opening, driving, *its, ONES, 1.0, feather)
     assert not out[..., [0, 2]].any()
 
 
@@ -395,7 +408,7 @@ def test_a_wide_mouth_takes_its_colour_from_the_driver(rng: np.random.Generator)
     its = lens(rng, inside=True)
     driving = hidden(its.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    raster.draw_mouth_from(out, *opening, driving, *its, np.array([1, 0.5, 1], np.float32), 1.0, 2.0)
+    raster.draw_mouth_from(out, BOX, *opening, driving, *its, np.array([1, 0.5, 1], np.float32), 1.0, 2.0)
     assert 95 <= out[35, 45, 1] <= 101
 
 
@@ -404,7 +417,7 @@ def test_an_eyeball_is_read_from_between_the_painted_lids_only(rng: np.random.Ge
     own, opening = lens(rng, inside=True), lens(rng, inside=True)
     image = hidden(own.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    eye(rng, out, image, opening, own, feather)
+    eye(rng, out, BOX, image, opening, own, feather)
     assert not out[..., [0, 2]].any()
 
 
@@ -453,5 +466,7 @@ def test_crossed_lids_show_no_eye() -> None:
     image = np.full((70, 90, 3), 200, np.uint8)
     to_own = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
     iris, gaze = np.array([45, 35, 6], np.float32), np.zeros(2, np.float32)
-    raster.draw_eye(out, image, ends, 2 * bow, -2 * bow, ends, -8 * bow, 8 * bow, to_own, iris, gaze, 1.0, 0.0, 2.0)
+    raster.draw_eye(
+        out, BOX, image, ends, 2 * bow, -2 * bow, ends, -8 * bow, 8 * bow, to_own, iris, gaze, 1.0, 0.0, 2.0
+    )
     assert not out.any()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,6 +87,33 @@ def test_what_moves_on_the_bones_of_a_face_is_no_expression(own: Points, neutral
     moved = np.abs(carried(own, neutral, expression).shape - carried(own, neutral).shape)
     assert moved[bones].max() < 0.6 * 0.05
     assert moved[bones].mean() < 0.3 * 0.04
+
+
+@pytest.mark.parametrize("said", [{"presence": 0.0}, {"gain": 0.0}, {"region": "pose"}])
+@pytest.mark.parametrize("painted", ["own", "agape"])
+def test_where_the_driver_has_no_say_a_portrait_is_as_it_was_painted(
+    request: pytest.FixtureRequest, painted: str, neutral: Points, said: dict[str, Any]
+) -> None:
+    """Also where the neutral was taken in the middle of a word or of a blink."""
+    face: Points = request.getfixturevalue(painted)
+    caught = doing(neutral, jaw=0.3, shut=0.5)
+    rest = ExpressionTransfer(face)(replace(relative(caught), **said))
+    np.testing.assert_allclose(rest.shape, face, atol=2e-3)
+    np.testing.assert_allclose(rest.closure, 0, atol=1e-6)
+    assert rest.lips == pytest.approx(0, abs=1e-6)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_driver_who_leaves_lets_go_of_lids_and_lips_by_and_by(
+    own: Points, neutral: Points, presence: float, more: float
+) -> None:
+    caught = doing(neutral, jaw=0.3, shut=0.5)
+    transfer = ExpressionTransfer(own)
+    less, here = sorted((presence, more))
+    left, there = (transfer(replace(relative(caught), presence=part)) for part in (less, here))
+    assert lips(left.shape) <= lips(there.shape) + 1e-6
+    assert (left.closure <= there.closure + 1e-6).all()
+    assert abs(left.lips - there.lips) <= 1.5 * (here - less) + 1e-6
 
 
 def test_before_any_face_a_portrait_rests(own: Points) -> None:
