@@ -28,8 +28,8 @@ from engines.mesh_features import (
     RING_UP,
     Lens,
     MeshFeatures,
-    skin_colour,
 )
+from engines.mouth import SeenMouth
 from engines.topology import (
     EYE_CORNERS,
     INNER_LOWER_LIP,
@@ -64,7 +64,6 @@ SHIFT_LIMIT = 0.4
 """How far the head may move in the picture, in face scales."""
 SCALE_LIMIT = 0.12
 """How much larger or smaller (natural logarithm) the head may become."""
-_INNER_LIPS = np.concatenate([MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP])
 _LOWER_LIDS = np.concatenate(LOWER_LIDS)
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _NO_MAP = np.empty(0, np.int16)
@@ -141,6 +140,7 @@ class MeshGenerator:
         self._source: Floats = np.zeros((0, 2), np.float32)
         self._paints = _paints(np.ones(3, np.float32))
         self._tint: Floats | None = None
+        self._seen = SeenMouth()
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         """See ``Generator.prepare``."""
@@ -160,8 +160,7 @@ class MeshGenerator:
         self._turn_rim(features, pose)
         self._warp(features)
         target = self._target
-        if wanted.lips > 0:
-            self._fill_mouth(features, motion, driving, wanted.lips)
+        self._fill_mouth(features, motion, driving, wanted.lips)
         for eye in range(2):
             ends = EYE_CORNERS[eye]
             # how far expression alone moved the corners of the eye
@@ -271,39 +270,30 @@ class MeshGenerator:
                 eye.lens.upper, shut, 1.25 * STEP,
             )  # fmt: skip
 
-    def _seen_mouth(self, motion: Motion, driving: Image | None) -> Points | None:
-        """The driver's landmarks in pixels where the inside of that mouth may be shown, else None.
-
-        Lips that lie beyond the edge of the picture are only guessed, and what would be read there is no mouth.
-        """
-        if self.mouth != "driver" or driving is None or motion.face is None:
-            return None
-        pixels = motion.face.pixels()
-        lips = pixels[_INNER_LIPS, :2]
-        inside = (lips >= 0).all() and (lips <= np.array([driving.shape[1] - 1, driving.shape[0] - 1])).all()
-        return pixels if inside else None
-
     def _fill_mouth(self, features: MeshFeatures, motion: Motion, driving: Image | None, lips: float) -> None:
-        lens = Lens.of(self._target, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
-        opacity = float(np.clip((lips - 0.01) / 0.03, 0, 1))
+        opacity = min(max((lips - 0.01) / 0.03, 0.0), 1.0)
         if features.own_lips > 0.06:
             # a portrait that shows its teeth keeps them until it is asked to open wider
-            opacity *= float(np.clip((lips / features.own_lips - 1.15) / 0.5, 0, 1))
+            opacity *= min(max((lips / features.own_lips - 1.15) / 0.5, 0.0), 1.0)
+        if opacity <= 0 or self.mouth != "driver":
+            self._seen.forget()
         if opacity <= 0:
             return
+        lens = Lens.of(self._target, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         feather = max(1.5, 0.006 * features.image.shape[0])
-        pixels = self._seen_mouth(motion, driving)
-        if pixels is not None and driving is not None:
-            its = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
-            skin = skin_colour(driving, pixels)
-            tint = np.clip(features.skin / np.maximum(skin, 8), 0.4, 1.8).astype(np.float32)
+        shown = self._seen.look(motion, driving) if self.mouth == "driver" else 0.0
+        if shown < 1:
+            raster.paint_mouth(
+                self._out, features.box, lens.ends, lens.upper, lens.lower, *self._paints, opacity, feather
+            )
+        if shown > 0:
+            seen = self._seen
+            tint = np.clip(features.skin / np.maximum(seen.skin, 8), 0.4, 1.8).astype(np.float32)
             self._tint = tint if self._tint is None else self._tint + np.float32(0.1) * (tint - self._tint)
             raster.draw_mouth_from(
-                self._out, features.box, lens.ends, lens.upper, lens.lower, driving, its.ends, its.upper, its.lower,
-                self._tint, opacity, feather,
+                self._out, features.box, lens.ends, lens.upper, lens.lower, seen.picture, seen.lens.ends,
+                seen.lens.upper, seen.lens.lower, self._tint, opacity * shown, feather,
             )  # fmt: skip
-            return
-        raster.paint_mouth(self._out, features.box, lens.ends, lens.upper, lens.lower, *self._paints, opacity, feather)
 
 
 def _paints(skin: Floats) -> tuple[Floats, Floats, Floats]:

@@ -357,10 +357,8 @@ def load() -> None:
     lay_over(picture, picture, np.zeros((2, 2), np.uint8), 0, 0)
     to_own = np.zeros((2, 3), np.float32)
     box = (0, 0, 2, 2)
+    lens_box(ends, edge, edge, box, 1.0)
     draw_eye(picture, box, picture, ends, edge, edge, ends, edge, edge, to_own, three, two, 1.0, 0.0, 1.0)
     draw_lashes(picture, box, picture, ends, edge, edge, ends, edge, 0.0, 1.0)
-    for writeable in (True, False):  # numba tells them apart, and pictures that were published are read-only
-        driving = picture.copy()
-        driving.flags.writeable = writeable
-        draw_mouth_from(picture, box, ends, edge, edge, driving, ends, edge, edge, three, 0.0, 1.0)
+    draw_mouth_from(picture, box, ends, edge, edge, picture, ends, edge, edge, three, 0.0, 1.0)
     paint_mouth(picture, box, ends, edge, edge, three, three, three, 0.0, 1.0)

@@ -1,9 +1,10 @@
-"""Faces at a test's command: shapes that do something, and faces somewhere in a picture. NumPy only."""
+"""Faces at a test's command: shapes that do something, and faces somewhere in a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,6 +95,21 @@ def seen(shape: Points, pose: Pose | None = None, *, time_ns: int = 0, size: tup
 def at_pixels(pixels: Points, *, time_ns: int = 0, size: tuple[int, int] = SIZE) -> FaceState:
     """The face with its landmarks at these pixels, (478, 3)."""
     return FaceState(0, time_ns, pixels / np.array([size[0], size[1], size[0]], np.float32), size)
+
+
+def polygon(points: Points, size: tuple[int, int], grow: int = 0) -> NDArray[np.bool_]:
+    """The pixels (H, W) inside of an outline (N, 2 or more), and ``grow`` more all around."""
+    mask = np.zeros(size[::-1], np.uint8)
+    cv2.fillPoly(mask, [np.rint(points[:, :2]).astype(np.int32)], (1,))
+    return cv2.dilate(mask, np.ones((2 * grow + 1, 2 * grow + 1), np.uint8)).astype(bool)
+
+
+def inner_lips(face: FaceState) -> Points:
+    """The outline of the opening between the lips, in pixels."""
+    outline = np.concatenate(
+        [MOUTH_CORNERS[:1], INNER_UPPER_LIP, MOUTH_CORNERS[1:], INNER_LOWER_LIP[::-1]]
+    )  # fmt: skip
+    return np.asarray(face.pixels()[outline], np.float32)
 
 
 def relative(

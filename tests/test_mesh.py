@@ -16,12 +16,12 @@ from engines.errors import GeneratorError
 from engines.generator import create
 from engines.head import own_pose, pose_against, rotation_matrix, rotation_vector
 from engines.mesh import MeshGenerator
-from engines.topology import BROWS, INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS, OVAL
+from engines.topology import BROWS, INNER_LOWER_LIP, MOUTH_CORNERS, OVAL
 from engines.types import FaceState, Image, Motion, Points, Portrait
 from realtime.motion import MotionTransfer
 from realtime.portraits import PortraitPicture, load_portrait
 from realtime.stills import FaceFinder
-from tests.faces import doing, lids, lips, relative, shape_of
+from tests.faces import doing, inner_lips, lids, lips, polygon, relative, shape_of
 
 Bools = NDArray[np.bool_]
 
@@ -75,19 +75,6 @@ def found(finder: FaceFinder, image: Image) -> FaceState:
 def psnr(one: Image, other: Image) -> float:
     error = (one.astype(np.float32) - other.astype(np.float32)) ** 2
     return 10 * float(np.log10(255**2 / max(float(error.mean()), 1e-9)))
-
-
-def polygon(points: Points, size: tuple[int, int], grow: int = 0) -> Bools:
-    mask = np.zeros(size[::-1], np.uint8)
-    cv2.fillPoly(mask, [np.rint(points[:, :2]).astype(np.int32)], (1,))
-    return cv2.dilate(mask, np.ones((2 * grow + 1, 2 * grow + 1), np.uint8)).astype(bool)
-
-
-def inner_lips(face: FaceState) -> Points:
-    outline = np.concatenate(
-        [MOUTH_CORNERS[:1], INNER_UPPER_LIP, MOUTH_CORNERS[1:], INNER_LOWER_LIP[::-1]]
-    )  # fmt: skip
-    return np.asarray(face.pixels()[outline], np.float32)
 
 
 # --- at rest
@@ -430,6 +417,41 @@ def test_shut_lips_show_nothing_of_the_driving_picture(
     np.testing.assert_array_equal(
         stage.show(motion, driver_with(SECRET, driver_face)), stage.show(motion, driver_with(OTHER, driver_face))
     )
+
+
+@pytest.mark.parametrize("mouth", ["driver", "painted"])
+def test_the_widest_mouth_leaves_no_stain(
+    portrait_picture: PortraitPicture, neutral: Points, speaking: Motion, mouth: str
+) -> None:
+    """Also one that a high gain opens beyond what is drawn anew."""
+    assert speaking.face is not None
+    stage = Stage(portrait_picture, neutral, mouth)
+    left, top, right, bottom = stage.portrait.features.box
+    untouched = np.ones(portrait_picture.image.shape[:2], np.bool_)
+    untouched[top:bottom, left:right] = False
+    assert untouched.any()
+    for jaw in (1, 2, 4):
+        wide = replace(speaking, expression=doing(neutral, jaw=jaw))
+        shown = stage.show(wide, driver_with(SECRET, speaking.face))
+        np.testing.assert_array_equal(shown[untouched], portrait_picture.image[untouched])
+    left_alone = replace(speaking, expression=neutral, face=None, presence=0.0)
+    np.testing.assert_array_equal(stage.show(left_alone), Stage(portrait_picture, neutral, mouth).show(left_alone))
+
+
+def test_a_face_that_is_lost_for_a_frame_keeps_its_mouth(
+    portrait_picture: PortraitPicture, neutral: Points, speaking: Motion
+) -> None:
+    assert speaking.face is not None
+    stage = Stage(portrait_picture, neutral, "driver")
+    driving = driver_with((200, 160, 140), speaking.face, mouth=(0, 250, 0))
+    seen = stage.show(speaking, driving)
+    secret = driver_with(SECRET, speaking.face, mouth=SECRET)
+    np.testing.assert_array_equal(stage.show(replace(speaking, face=None), secret), seen)
+    stage.generator.mouth = "painted"
+    painted = stage.show(replace(speaking, face=None), None)
+    assert (painted != seen).any()
+    stage.generator.mouth = "driver"
+    np.testing.assert_array_equal(stage.show(replace(speaking, face=None), None), painted)
 
 
 def test_a_mouth_must_be_known() -> None:
