@@ -337,9 +337,9 @@ class Delivery(threading.Thread):
                 shown.release()
             self.sent += 1
             now = self._clock()
-            self.sending.record(now - started)
+            self.sending.record(now - started, now)
             if shown.face and shown.kind is Kind.GENERATED:
-                self.age.record(now - shown.stamps.captured)
+                self.age.record(now - shown.stamps.captured, now)
 
     def _send(self, shown: Shown) -> None:
         if isinstance(self.sink, Relay):

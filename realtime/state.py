@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from realtime.latency import Durations
@@ -49,7 +50,7 @@ def describe(
     p50, p99 = daemon.recent_age
     values |= {
         "source": daemon.capture.source.name,
-        "fps": round(ledger.fps_now, 1),
+        "fps": round(ledger.fps_now(time.monotonic_ns()), 1),
         "frames": ledger.frames,
         "faces": ledger.faces,
         "age_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},

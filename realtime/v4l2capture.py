@@ -280,10 +280,11 @@ class Stream:
             image = np.ascontiguousarray(image[:, : self.size[0]])
         if stamped:
             self._last_ns = stamped
-            self.waited.record(max(0, now - stamped))
+            self.waited.record(max(0, now - stamped), now)
             start = flags & _POINT == _START_OF_EXPOSURE
             self.stamping = f"the driver's, at the {'start of the exposure' if start else 'end of a picture'}"
-        self.converted.record(time.monotonic_ns() - now)
+        done = time.monotonic_ns()
+        self.converted.record(done - now, done)
         return image, stamped, now
 
 
