@@ -154,7 +154,7 @@ class Daemon:
         network = {} if self.missed is None else {"network": self.missed}
         places = network | {"starting": self.ledger.starting, "capture": self.capture.inbox.dropped}
         for delivery in self.deliveries:
-            places[delivery.label] = places.get(delivery.label, 0) + delivery.inbox.dropped
+            places[delivery.label] = places.get(delivery.label, 0) + delivery.dropped
         return places
 
     def _delivery(self, outgoing: Outgoing, notice: Callable[[str], None], clock: Callable[[], int]) -> Delivery:

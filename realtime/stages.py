@@ -305,6 +305,12 @@ class Delivery(threading.Thread):
         self._notice = notice
         self._failed = failed
         self._clock = clock
+        self._lost = 0
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that a newer one pushed out before they were sent, and those on which the sink was lost."""
+        return self.inbox.dropped + self._lost
 
     def run(self) -> None:
         """Deliver until the outlet closes or the sink fails for good, then close the sink."""
@@ -330,6 +336,7 @@ class Delivery(threading.Thread):
             try:
                 self._send(shown)
             except SinkLost as error:
+                self._lost += 1
                 if not self._open_again(error):
                     return
                 continue

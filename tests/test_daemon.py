@@ -431,6 +431,7 @@ def test_a_run_without_a_sink_left_ends() -> None:
         source.feed(1)
         run.over()
     assert str(run.ending.error) == "the disk is full"
+    assert sum(run.daemon.dropped.values()) >= 2, "what each sink was lost on"
 
 
 def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
