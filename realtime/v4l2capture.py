@@ -181,6 +181,11 @@ class Stream:
             raise
         self._last_ns = 0
 
+    @property
+    def passed_over(self) -> int:
+        """Pictures that the driver gave and ``grab`` did not."""
+        return self.broken + self.stale
+
     def grab(self) -> tuple[Image, int, int] | None:
         """The newest picture as a new RGB array, the driver's time (0 for none) and when it was had.
 
