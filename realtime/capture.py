@@ -24,7 +24,10 @@ _LIKE_A_FILE = re.compile(r"[/\\]|\.\w{2,4}$")
 
 
 class Source(Protocol):
-    """Gives the driving pictures. One thread owns it and calls everything on it, ``close`` included."""
+    """Gives the driving pictures. One thread owns it and calls everything on it, ``close`` included.
+
+    One that passes over pictures, as a webcam does, counts them in an attribute ``passed_over``.
+    """
 
     @property
     def name(self) -> str:

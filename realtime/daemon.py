@@ -152,9 +152,9 @@ class Daemon:
     def dropped(self) -> dict[str, int]:
         """How many frames were dropped: on arrival, before everything was ready, before compute, before each sink."""
         network = {} if self.missed is None else {"network": self.missed}
-        places = network | {"starting": self.ledger.starting, "capture": self.capture.inbox.dropped}
+        places = network | {"starting": self.ledger.starting, "capture": self.capture.dropped}
         for delivery in self.deliveries:
-            places[delivery.label] = places.get(delivery.label, 0) + delivery.inbox.dropped
+            places[delivery.label] = places.get(delivery.label, 0) + delivery.dropped
         return places
 
     def _delivery(self, outgoing: Outgoing, notice: Callable[[str], None], clock: Callable[[], int]) -> Delivery:

@@ -120,7 +120,7 @@ class Lobby:
     @property
     def dropped(self) -> dict[str, int]:
         """How many frames were dropped before each sink."""
-        return {each.label: each.inbox.dropped for each in self.deliveries}
+        return {each.label: each.dropped for each in self.deliveries}
 
     def enter(self, session: Session) -> Feed:
         """A session has come: where its pictures go."""

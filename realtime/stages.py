@@ -60,6 +60,13 @@ class Capture(threading.Thread):
         self._ending = ending
         self._notice = notice
         self._lossless = lossless
+        self._reading = False
+        self._passed_over = 0
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one pushed out before anybody took them, and those that the source passed over."""
+        return self.inbox.dropped + self._passed_over
 
     def run(self) -> None:
         """Read until the source ends, fails for good, or the run is over."""
@@ -67,7 +74,7 @@ class Capture(threading.Thread):
             self.go.wait()
             while not self._ending.over.is_set():
                 try:
-                    frame = self.source.read()
+                    frame = self._read()
                 except SourceLost as error:
                     self._open_again(error)
                     continue
@@ -82,6 +89,17 @@ class Capture(threading.Thread):
         finally:
             self.inbox.close()
             self.source.close()
+
+    def _read(self) -> Frame:
+        """The next frame. What the source passes over meanwhile counts, but not what waited for the run to begin."""
+        source = self.source
+        before: int = getattr(source, "passed_over", 0)
+        try:
+            return source.read()
+        finally:
+            if self._reading:
+                self._passed_over += getattr(source, "passed_over", 0) - before
+            self._reading = True
 
     def _open_again(self, lost: SourceLost) -> None:
         if self._reopen is None:
@@ -305,6 +323,12 @@ class Delivery(threading.Thread):
         self._notice = notice
         self._failed = failed
         self._clock = clock
+        self._lost = 0
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that a newer one pushed out before they were sent, and those on which the sink was lost."""
+        return self.inbox.dropped + self._lost
 
     def run(self) -> None:
         """Deliver until the outlet closes or the sink fails for good, then close the sink."""
@@ -330,6 +354,7 @@ class Delivery(threading.Thread):
             try:
                 self._send(shown)
             except SinkLost as error:
+                self._lost += 1
                 if not self._open_again(error):
                     return
                 continue
@@ -337,9 +362,9 @@ class Delivery(threading.Thread):
                 shown.release()
             self.sent += 1
             now = self._clock()
-            self.sending.record(now - started)
+            self.sending.record(now - started, now)
             if shown.face and shown.kind is Kind.GENERATED:
-                self.age.record(now - shown.stamps.captured)
+                self.age.record(now - shown.stamps.captured, now)
 
     def _send(self, shown: Shown) -> None:
         if isinstance(self.sink, Relay):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from realtime.latency import Durations
@@ -49,11 +50,11 @@ def describe(
     p50, p99 = daemon.recent_age
     values |= {
         "source": daemon.capture.source.name,
-        "fps": round(ledger.fps_now, 1),
+        "fps": round(ledger.fps_now(time.monotonic_ns()), 1),
         "frames": ledger.frames,
         "faces": ledger.faces,
         "age_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
-        "stages_ms": {name: _recent(durations) for name, durations in stages(daemon).items()},
+        "stages_ms": _lately(daemon),
         "dropped": {**daemon.dropped, **values["dropped"]},
     }
     crew = daemon.compute.crew
@@ -76,13 +77,19 @@ def describe(
 
 
 def stages(daemon: Running) -> dict[str, Durations]:
-    """How long each stage takes, by name."""
+    """How long each stage takes, by name, over the whole run."""
     send = Durations()
     for delivery in daemon.deliveries:
         send.add(delivery.sending)
     return {"track": daemon.ledger.track, "generate": daemon.ledger.generate, "send": send}
 
 
-def _recent(durations: Durations) -> dict[str, float]:
-    recent = durations.recent_ms if durations.recent_ms(50) else durations.percentile_ms
-    return {"p50": round(recent(50), 2), "p99": round(recent(99), 2)}
+def _lately(daemon: Running) -> dict[str, dict[str, float]]:
+    """How long each stage took lately; sending where it took longest."""
+    ledger = daemon.ledger
+    sending = [delivery.sending for delivery in daemon.deliveries]
+    return {"track": _worst(ledger.track), "generate": _worst(ledger.generate), "send": _worst(*sending)}
+
+
+def _worst(*each: Durations) -> dict[str, float]:
+    return {f"p{q}": round(max((one.recent_ms(q) for one in each), default=0.0), 2) for q in (50, 99)}

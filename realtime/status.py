@@ -38,7 +38,7 @@ def line(run: Running, aside: str = "") -> str:
     noise = " | random weights: the picture is noise" if ", random:" in crew.animator.generator.name else ""
     held = "slate | " if crew.animator.slated else "frozen | " if crew.animator.frozen else ""
     return (
-        f"{held}{ledger.fps_now:4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
+        f"{held}{ledger.fps_now(time.monotonic_ns()):4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
         f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{noise}{end}"
     )
 

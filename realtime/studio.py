@@ -126,7 +126,7 @@ class Animator:
         self._last = (frame.seq, frame.time_ns, self._clock())
         if face is not None:
             self._ledger.faces += 1
-            self._ledger.track.record(seen.tracking_ns)
+            self._ledger.track.record(seen.tracking_ns, frame.stamps.tracked)
         self._publish(frame.seq, frame.time_ns, frame.stamps, face, frame.pixels if face is not None else None)
 
     def idle(self) -> None:
@@ -152,7 +152,7 @@ class Animator:
             image = self.generator.drive(self._portrait, motion, driving)
             stamps = self._outlet.show(image, driving, seq=seq, time_ns=time_ns, stamps=stamps, face=face is not None)
             if face is not None:
-                self._ledger.generate.record(stamps.generated - started)
+                self._ledger.generate.record(stamps.generated - started, stamps.generated)
         self._ledger.published(self._clock())
 
     def _change_portrait(self) -> None:

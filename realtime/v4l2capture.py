@@ -181,6 +181,11 @@ class Stream:
             raise
         self._last_ns = 0
 
+    @property
+    def passed_over(self) -> int:
+        """Pictures that the driver gave and ``grab`` did not."""
+        return self.broken + self.stale
+
     def grab(self) -> tuple[Image, int, int] | None:
         """The newest picture as a new RGB array, the driver's time (0 for none) and when it was had.
 
@@ -280,10 +285,11 @@ class Stream:
             image = np.ascontiguousarray(image[:, : self.size[0]])
         if stamped:
             self._last_ns = stamped
-            self.waited.record(max(0, now - stamped))
+            self.waited.record(max(0, now - stamped), now)
             start = flags & _POINT == _START_OF_EXPOSURE
             self.stamping = f"the driver's, at the {'start of the exposure' if start else 'end of a picture'}"
-        self.converted.record(time.monotonic_ns() - now)
+        done = time.monotonic_ns()
+        self.converted.record(done - now, done)
         return image, stamped, now
 
 

@@ -22,6 +22,8 @@ _FIRST_FRAME_NS = 3 * _NS
 _OTHER_CLOCK_NS = 60 * _NS
 """A driver's timestamp older than this is not on our clock."""
 _OLD_NS = _NS // 4
+_AT_ONCE_NS = _NS // 500
+"""A picture that is had sooner than this after it was asked for has waited in the driver."""
 _DEFAULT_SIZE = (1280, 720)
 _DEFAULT_FPS = 30.0
 _BUFFERS = 2
@@ -39,6 +41,10 @@ class Stream(Protocol):
     @property
     def stamping(self) -> str:
         """Whose time a picture carries, and what moment it names."""
+
+    @property
+    def passed_over(self) -> int:
+        """Pictures that came and were not given: broken ones, and those for which a newer one was there."""
 
     def grab(self) -> tuple[Image, int, int] | None:
         """A new RGB picture, the driver's time (0 for none) and when it was had; None where none came in a second."""
@@ -64,6 +70,8 @@ class Webcam:
         self._closed = False
         self._seq = 0
         self._last_ns = 0
+        self._had_ns = 0
+        self._passed_over = 0
         try:
             self.stream = _open(self._device, size or _DEFAULT_SIZE, fps or _DEFAULT_FPS)
         except OSError as error:
@@ -82,19 +90,20 @@ class Webcam:
         self.name = f"{self._label}, {width}x{height} {self.stream.fourcc} at {self.fps:g} fps"
         self.notes = _other_than_wished(self.size, self.fps, size, fps)
 
+    @property
+    def passed_over(self) -> int:
+        """Pictures that the camera gave and ``read`` did not: they were broken, or a newer one was there."""
+        return self._passed_over + self.stream.passed_over
+
     def read(self) -> Frame:
         """Return the newest frame, its pixels a new array; blocks about a second at most.
 
         Raises SourceLost when the camera was unplugged or stopped sending.
         """
-        got, self._first = self._first or self._grab(), None
-        for _ in range(_BUFFERS):
-            # Whoever reads after a pause wants a new picture, not those that have waited in the driver.
-            if got is not None and time.monotonic_ns() - got[1] > _OLD_NS:
-                got = self._grab()
+        got = self._newest()
         if got is None:
             raise self._lost()
-        image, captured = got
+        image, captured, _ = got
         # strictly increasing, whatever the driver says
         self._last_ns = captured = max(captured, self._last_ns + 1)
         frame = Frame(image, PixelFormat.RGB, self._seq, Stamps(captured), captured)
@@ -119,7 +128,23 @@ class Webcam:
         self._closed = True
         self.stream.close()
 
-    def _wait_for_first(self) -> tuple[Image, int] | None:
+    def _newest(self) -> tuple[Image, int, int] | None:
+        """What ``_grab`` gives: after a pause a new picture, not those that have waited in the driver.
+
+        Age alone does not tell them apart: with some cameras every picture is old when it comes.
+        """
+        asked = time.monotonic_ns()
+        paused = asked - self._had_ns > _OLD_NS
+        got, self._first = self._first or self._grab(), None
+        for _ in range(_BUFFERS if paused else 0):
+            if got is None or got[2] - asked > _AT_ONCE_NS or time.monotonic_ns() - got[1] <= _OLD_NS:
+                break
+            self._passed_over += 1
+            asked = time.monotonic_ns()
+            got = self._grab()
+        return got
+
+    def _wait_for_first(self) -> tuple[Image, int, int] | None:
         until = time.monotonic_ns() + _FIRST_FRAME_NS
         while True:
             began = time.monotonic_ns()
@@ -128,13 +153,14 @@ class Webcam:
             if got is not None or time.monotonic_ns() > until or time.monotonic_ns() - began < _NS // 10:
                 return got
 
-    def _grab(self) -> tuple[Image, int] | None:
-        """The next picture and when it was captured: the driver's own time where it is on the monotonic clock."""
+    def _grab(self) -> tuple[Image, int, int] | None:
+        """The next picture, when it was captured (the driver's own time where it is on our clock), when it was had."""
         got = None if self._closed else self.stream.grab()
         if got is None:
             return None
         image, stamped, now = got
-        return image, stamped if max(0, now - _OTHER_CLOCK_NS) < stamped <= now else now
+        self._had_ns = now
+        return image, stamped if max(0, now - _OTHER_CLOCK_NS) < stamped <= now else now, now
 
     def _lost(self) -> SourceLost:
         if isinstance(self._device, str) and v4l2.inspect(self._device) is None:

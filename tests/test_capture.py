@@ -524,6 +524,42 @@ def test_webcam_passes_over_what_waited_in_the_driver(monkeypatch: pytest.Monkey
     now[0] += 5 * NS
     source.read()
     assert len(camera.script) == 3, "the picture from opening and two from the driver's buffers"
+    assert source.passed_over == 2
+    source.close()
+
+
+class LateCapture(FakeCapture):
+    """A camera whose every picture is 300 ms old when it comes. Waiting for one and converting it take their time."""
+
+    def __init__(self, count: int, waiting_ms: int, converting_ms: int) -> None:
+        super().__init__(*["frame"] * count)
+        self.now = 100 * NS
+        self._times_ns = waiting_ms * NS // 1000, converting_ms * NS // 1000
+
+    def grab(self) -> bool:
+        self.now += self._times_ns[0]
+        return super().grab()
+
+    def get(self, key: int) -> float:
+        return self.now / 1e6 - 300 if key == cv2.CAP_PROP_POS_MSEC else super().get(key)
+
+    def retrieve(self) -> tuple[bool, np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None]:
+        self.now += self._times_ns[1]
+        return super().retrieve()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only V4L2 stamps frames on the monotonic clock")
+@pytest.mark.parametrize(("waiting_ms", "converting_ms"), [(33, 5), (0, 40)])
+def test_a_webcam_that_is_always_late_keeps_its_rate(
+    monkeypatch: pytest.MonkeyPatch, waiting_ms: int, converting_ms: int
+) -> None:
+    camera = LateCapture(11, waiting_ms, converting_ms)
+    plug(monkeypatch, camera)
+    monkeypatch.setattr("time.monotonic_ns", lambda: camera.now)
+    source = webcam.Webcam(0)
+    times = [source.read().time_ns for _ in range(10)]
+    assert [late - early for early, late in pairwise(times)] == [(waiting_ms + converting_ms) * NS // 1000] * 9
+    assert source.passed_over == 0
     source.close()
 
 
@@ -531,6 +567,7 @@ def test_webcam_passes_over_a_broken_picture(monkeypatch: pytest.MonkeyPatch) ->
     plug(monkeypatch, FakeCapture("broken", "frame", "broken", "broken", "frame"))
     source = webcam.Webcam(0)
     assert [source.read().seq, source.read().seq] == [0, 1]
+    assert source.passed_over == 3
     source.close()
 
 

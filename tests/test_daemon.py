@@ -431,6 +431,7 @@ def test_a_run_without_a_sink_left_ends() -> None:
         source.feed(1)
         run.over()
     assert str(run.ending.error) == "the disk is full"
+    assert sum(run.daemon.dropped.values()) >= 2, "what each sink was lost on"
 
 
 def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
@@ -446,6 +447,29 @@ def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
         run.over()
     assert run.daemon.dropped["capture"] == 3
     assert [frame.seq for frame in sink.frames if is_generated(frame)][-1] == 4
+
+
+class PickySource(FakeSource):
+    """Passes over two pictures before each that it gives."""
+
+    passed_over = 0
+
+    def read(self) -> Frame:
+        frame = super().read()
+        self.passed_over += 2
+        return frame
+
+
+def test_what_a_source_passes_over_is_counted_once_it_is_read() -> None:
+    source, again, sink = PickySource(), PickySource(), FakeSink()
+    with running(source, [sink], reopen_source=lambda: again, lossless=True) as run:
+        run.sources.append(again)
+        source.feed(3)
+        source.lose()
+        again.feed(2)
+        again.end()
+        run.over()
+    assert run.daemon.dropped["capture"] == 4 + 4, "the first time it is what waited for the run to begin"
 
 
 def test_at_the_highest_pace_nothing_is_dropped_and_the_order_is_kept() -> None:

@@ -79,6 +79,27 @@ def test_a_run_that_stops_while_a_sink_is_away_leaves_it_closed() -> None:
     assert desk.outlet.plates.made <= 3
 
 
+def test_a_picture_on_which_a_sink_is_lost_is_dropped() -> None:
+    back = threading.Event()
+
+    def gone(_: Frame) -> None:
+        raise SinkLost("the device is gone")
+
+    again = FakeSink()
+
+    def reopen() -> Sink:
+        back.set()
+        return again
+
+    desk = Desk(FakeSink(during=gone), reopen)
+    desk.show(1)
+    assert back.wait(5)
+    desk.show(2)
+    again.wait_for(1)
+    desk.close()
+    assert (desk.delivery.sent, desk.delivery.dropped) == (1, 1)
+
+
 def test_age_is_that_of_generated_pictures_of_a_face() -> None:
     sink = FakeSink()
     desk = Desk(sink)

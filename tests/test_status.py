@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from engines.errors import ConfigError, SinkLost
+from realtime.latency import Ledger
 from realtime.status import EVERY_S, Display, line, summary, tell
 from tests.fakes import FakeSink, FakeSource, is_generated
 from tests.test_daemon import running
@@ -18,7 +19,8 @@ def test_an_error_is_one_line_with_its_cure() -> None:
     assert tell(SinkLost("gone")) == "reenact: gone"
 
 
-def test_status_and_summary(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_and_summary(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "fps_now", lambda *_: 29.97)
     now = [0.0]
     display = Display(quiet=False, lossless=False, clock=lambda: now[0])
     source, sink = FakeSource(), FakeSink()
@@ -32,7 +34,7 @@ def test_status_and_summary(capsys: pytest.CaptureFixture[str]) -> None:
         run.over()
         run.daemon.compute.join(5)
         text = line(run.daemon)
-        assert "fps | age p50 " in text
+        assert text.startswith("30.0 fps | age p50 ")
         assert "dropped none | face found | one, gain 1" in text
         assert run.daemon.crew is not None
         for held in ("frozen", "slated"):
