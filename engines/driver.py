@@ -1,7 +1,7 @@
 """The driver as a motion network sees one: what it answers now, and the neutral that this is relative to.
 
-The neutral is the network's own answer for the very frames that ``realtime.motion`` chose. Their crops are kept: nobody
-but the network can tell what it would have answered for their flips, once the driving picture is flipped.
+The neutral is the network's own answer for the very frames that ``realtime.neutral`` chose. Their crops are kept:
+nobody but the network can tell what it would have answered for their flips, once the driving picture is flipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engines.crop import Lock, feed
 from engines.types import FaceState, Image, Motion
 
 EASE_S = 0.35
-"""Time constant with which a new neutral takes over from the last, as in ``realtime.motion``."""
+"""Time constant with which a new neutral takes over from the last, as in ``realtime.neutral``."""
 LONGEST_S = 0.5
 """No more time than this is taken to pass between two frames: a driver who comes back is no reason to jump."""
 ARRIVED = 1e-4

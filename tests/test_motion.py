@@ -17,12 +17,9 @@ from engines.camera import seen_turn
 from engines.head import rotation_matrix, rotation_vector, turn_angles
 from engines.topology import MIRROR
 from engines.types import FaceState, Motion, Points
-from realtime.motion import (
+from realtime.motion import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
+from realtime.neutral import (
     CALIBRATION_NS,
-    HOLD_NS,
-    REST_NS,
-    RETURN_NS,
-    MotionTransfer,
     Neutral,
     NeutralMode,
     Rest,
