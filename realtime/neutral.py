@@ -68,6 +68,22 @@ def corner_drop(shape: Points) -> float:
     return float(shape[MOUTH_CORNERS, 1].mean() - shape[_LIP_MIDDLE, 1].mean())
 
 
+def _middle(size: tuple[int, int]) -> NDArray[np.float32]:
+    return np.array([size[0] / 2, size[1] / 2, 0], np.float32)
+
+
+def in_sides(pose: Pose, size: tuple[int, int]) -> Pose:
+    """A pose in pixels as one in shorter sides of the picture, from its middle; ``size`` is its width and height.
+
+    Cameras that change their resolution mostly keep the middle of what they see and, in turning or in taking off the
+    sides, how much of it the shorter side holds.
+    """
+    side = float(min(size))
+    return Pose(
+        pose.rotation, np.asarray((pose.origin - _middle(size)) / np.float32(side), np.float32), pose.scale / side
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Neutral:
     """The driver at rest: the shape of the face, and the pose from which head motion counts."""
@@ -75,15 +91,14 @@ class Neutral:
     shape: Points
     """(478, 3) float32 in the head frame."""
     pose: Pose
-    width: int
-    """Of the picture the pose is in, pixels."""
+    """In shorter sides of the picture, from its middle: pictures of another size change nothing."""
 
     @staticmethod
     def of(face: FaceState) -> Neutral:
         """The face as it is."""
         pixels = face.pixels()
         pose = own_pose(pixels)
-        return Neutral(pose.unproject(pixels), pose, face.size[0])
+        return Neutral(pose.unproject(pixels), in_sides(pose, face.size))
 
     def facing(self) -> Neutral:
         """The same, with the head's turn counted from the camera's axis where the head is turned away from it."""
@@ -101,7 +116,7 @@ class Neutral:
             float(self.pose.scale * (other.pose.scale / self.pose.scale) ** weight),
         )
         shape = np.asarray(self.shape + np.float32(weight) * (other.shape - self.shape), np.float32)
-        return Neutral(shape, pose, other.width)
+        return Neutral(shape, pose)
 
     def distance(self, other: Neutral) -> float:
         """The furthest that anything is from the other: points and head in face scales, turn in radians."""
@@ -115,8 +130,7 @@ class Neutral:
         """The same neutral in the flipped picture."""
         flip = np.array([-1, 1, 1], np.float32)
         rotation = self.pose.rotation * flip[:, None] * flip[None, :]
-        origin = self.pose.origin * flip + np.array([self.width, 0, 0], np.float32)
-        return Neutral(self.shape[MIRROR] * flip, Pose(rotation, origin, self.pose.scale), self.width)
+        return Neutral(self.shape[MIRROR] * flip, Pose(rotation, self.pose.origin * flip, self.pose.scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +140,16 @@ class Rest:
     turn: NDArray[np.float32]
     """(3,) float32 radians: the angles at which the camera sees it, see ``engines.camera``."""
     origin: NDArray[np.float32]
-    """(2,) float32, pixels: between the eyes."""
+    """(2,) float32: between the eyes, in shorter sides of the picture from its middle."""
     scale: float
-    """Pixels a face scale."""
+    """Shorter sides a face scale."""
 
     @staticmethod
     def of(neutral: Neutral, size: tuple[int, int]) -> Rest:
         """That of a neutral in a picture of that width and height."""
         pose = neutral.pose
-        return Rest(seen_turn(pose.project(neutral.shape), size), pose.origin[:2], pose.scale)
+        pixels = pose.project(neutral.shape) * np.float32(min(size)) + _middle(size)
+        return Rest(seen_turn(pixels, size), pose.origin[:2], pose.scale)
 
     def towards(self, other: Rest, weights: NDArray[np.float32]) -> Rest:
         """Part of the way to another: (3,) float32 in [0, 1] for turn, origin and scale."""
@@ -156,10 +171,10 @@ class Rest:
         grown = abs(np.log(other.scale / self.scale))
         return np.array([np.abs(other.turn - self.turn).max(), moved, grown], np.float32)
 
-    def mirrored(self, width: int) -> Rest:
-        """The same in the flipped picture of that width."""
-        origin = np.array([width - self.origin[0], self.origin[1]], np.float32)
-        return Rest(self.turn * np.array([1, -1, -1], np.float32), origin, self.scale)
+    def mirrored(self) -> Rest:
+        """The same in the flipped picture."""
+        turn, origin = self.turn * np.array([1, -1, -1], np.float32), self.origin * np.array([-1, 1], np.float32)
+        return Rest(turn, origin, self.scale)
 
 
 @dataclass(slots=True)
@@ -223,17 +238,16 @@ class NeutralKeeper:
         """Go on in the flipped picture."""
         if self._current is not None:
             self._current = self._current.mirrored()
-            self._rest = self.rest.mirrored(self._current.width)
+            self._rest = self.rest.mirrored()
         if self._best is not None:
-            neutral = self._best.neutral
-            self._best = replace(self._best, neutral=neutral.mirrored(), rest=self._best.rest.mirrored(neutral.width))
+            self._best = replace(self._best, neutral=self._best.neutral.mirrored(), rest=self._best.rest.mirrored())
         self._usual = self._last_shape = self._collected = None
         self._open_eyes = self._open_eyes[::-1].copy()
 
     def update(self, face: FaceState, pixels: Points) -> tuple[Neutral, Pose, Points]:
         """Take in a frame; return the neutral in use, and the face's pose and shape (478, 3) against it.
 
-        ``pixels`` are the face's own.
+        ``pixels`` are the face's own; the pose is in shorter sides of the picture, as the neutral's.
         """
         self._share = 0.0
         if self._current is None or self._best is None:
@@ -252,12 +266,12 @@ class NeutralKeeper:
         weight = 1 - float(np.exp(-elapsed / EASE_S))
         self._settle(float(elapsed), weight)
         if self._current is self._best.neutral:
-            return self._current, pose, shape
+            return self._current, in_sides(pose, face.size), shape
         self._current = self._current.towards(self._best.neutral, weight)
         if self._current.distance(self._best.neutral) < ARRIVED:
             self._current = self._best.neutral
         pose = pose_against(pixels, self._current.shape)
-        return self._current, pose, pose.unproject(pixels)
+        return self._current, in_sides(pose, face.size), pose.unproject(pixels)
 
     def _settle(self, elapsed: float, weight: float) -> None:
         """Bring the pose at rest nearer to the best neutral's: at once if the person chose it, otherwise unseen."""

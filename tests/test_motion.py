@@ -473,6 +473,40 @@ def test_a_face_that_flickers_never_makes_a_jump(calm: Points) -> None:
     assert np.abs(np.diff(sizes[15:])).max() < 0.35 * max(sizes)
 
 
+# --- another picture
+
+
+@pytest.mark.parametrize("mode", ["auto", "first"])
+@pytest.mark.parametrize("size", [(320, 240), (1280, 960), (1280, 720), (240, 320)], ids=str)
+def test_a_picture_of_another_size_changes_nothing(calm: Points, mode: NeutralMode, size: tuple[int, int]) -> None:
+    """The camera is found again, or a browser sends smaller pictures: the driver has not moved."""
+    driver = Driver(
+        calm,
+        face=lambda now: {"jaw": 0.1 * (now > 0.5)},
+        turn=lambda now: (0, 10 * (now > 0.5), 0),
+        place=lambda now: (320 + 30 * (now > 0.5), 250, 70),
+    )
+    transfer = MotionTransfer(mode)
+    before = driver.drive(transfer, seconds(0, 3))[-1]
+    times = 3 + seconds(0, 3)
+    for now in times:
+        face = driver.at(now)
+        assert face is not None
+        motion = transfer.update(at_size(face, size), face.time_ns)
+        np.testing.assert_allclose(motion.translation, before.translation, atol=0.02)
+        assert motion.scale == pytest.approx(before.scale, rel=0.02)
+        np.testing.assert_allclose(change(motion), change(before), atol=0.02)
+        if min(size) == size[1]:
+            np.testing.assert_allclose(turn(motion), turn(before), atol=0.2)
+
+
+def at_size(face: FaceState, size: tuple[int, int]) -> FaceState:
+    """The face as a camera sees it whose picture holds as much in its shorter side, about the same middle."""
+    pixels = face.pixels() - np.array([SIZE[0] / 2, SIZE[1] / 2, 0], np.float32)
+    pixels = pixels * np.float32(min(size) / min(SIZE)) + np.array([size[0] / 2, size[1] / 2, 0], np.float32)
+    return at_pixels(pixels, time_ns=face.time_ns, size=size)
+
+
 # --- mirroring
 
 
