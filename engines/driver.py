@@ -40,7 +40,7 @@ class Driver:
         self._wanted: Answer = {}
         self._neutral: Answer = {}
         self._time_ns = 0
-        self._width = 0
+        self._size = (0, 0)
         self._flipped = False
 
     def follow(self, motion: Motion, picture: Image | None) -> None:
@@ -60,7 +60,9 @@ class Driver:
         return feeds | {f"neutral_{key}": value for key, value in self._neutral.items()}
 
     def _look(self, motion: Motion, face: FaceState, picture: Image) -> None:
-        self._width = face.size[0]
+        if face.size != self._size:
+            self._lock.resize(self._size, face.size)
+            self._size = face.size
         window = self._lock.update(face.pixels(), face.time_ns)
         self._now = self._ask(window.cut(picture, self._crop))
         if not self._neutral:
@@ -83,7 +85,7 @@ class Driver:
         """Go on in the flipped picture: with the neutral and the motion that would have been seen in it."""
         if not self._neutral:
             return
-        self._lock.mirror(self._width)
+        self._lock.mirror(self._size[0])
         for crop, share in self._taken.copy():
             flip = np.ascontiguousarray(crop[:, ::-1])
             self._now = self._ask(flip)
