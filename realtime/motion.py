@@ -65,9 +65,12 @@ class MotionTransfer:
         self._keeper = NeutralKeeper(neutral)
         self._smoother = _Smoother()
         self._live = _REST
+        self._whole = 1.0  # the presence at which it was shown as it is
+        self._left = _REST  # what was shown when the face was found again, and how far from it that has come
+        self._back = 1.0
         self._flipped = False
         self._presence = 0.0
-        self._seen_ns = 0
+        self._seen_ns: int | None = None
         self._time_ns = 0
 
     @property
@@ -84,14 +87,7 @@ class MotionTransfer:
         self._flipped = not self._flipped
         self._keeper.mirror()
         self._smoother.reset()
-        flip = np.array([-1, 1, 1], np.float32)
-        self._live = replace(
-            self._live,
-            rotation=self._live.rotation * flip[:, None] * flip[None, :],
-            translation=self._live.translation * flip[:2],
-            neutral=self._live.neutral[MIRROR] * flip,
-            expression=self._live.expression[MIRROR] * flip,
-        )
+        self._live, self._left = _mirrored(self._live), _mirrored(self._left)
 
     def update(self, face: FaceState | None, time_ns: int) -> Motion:
         """The motion for the frame shown at ``time_ns`` (the frame's own time).
@@ -99,20 +95,12 @@ class MotionTransfer:
         Without a face the last motion is held for a moment and then eased to rest; a face that comes back is eased in.
         """
         elapsed = max(0, time_ns - self._time_ns)
-        self._time_ns = time_ns
         if face is not None:
-            if self._presence == 0:
-                self._smoother.reset()
-            first = self._seen_ns == 0
-            self._seen_ns = time_ns
-            self._live = self._observe(face)
-            self._presence = 1.0 if first else min(1.0, self._presence + elapsed / RETURN_NS)
-        elif time_ns - self._seen_ns > HOLD_NS:
+            self._take_up(face, time_ns, elapsed)
+        elif self._seen_ns is not None and time_ns - self._seen_ns > HOLD_NS:
             self._presence = max(0.0, self._presence - elapsed / REST_NS)
-        motion = self._limit(self._live)
-        weight = self._presence * self._presence * (3 - 2 * self._presence)
-        if weight < 1:
-            motion = _scaled(motion, weight, weight)
+        self._time_ns = time_ns
+        motion = self._limit(self._shown())
         share = self._keeper.rest_share if face is not None else 0.0
         return replace(
             motion,
@@ -120,9 +108,28 @@ class MotionTransfer:
             gain=self.gain,
             region=self.region,
             rest_share=share,
-            presence=weight,
+            presence=_smooth(self._presence),
             flipped=self._flipped,
         )
+
+    def _take_up(self, face: FaceState, time_ns: int, elapsed: int) -> None:
+        """Go on with a face; one that was lost for more than a moment is come to from what is shown by now."""
+        if self._seen_ns is None:
+            self._presence = 1.0
+        elif self._time_ns != self._seen_ns and (self._presence == 0 or time_ns - self._seen_ns > HOLD_NS):
+            self._left, self._back = self._shown(), 0.0
+            self._smoother.reset()
+        self._seen_ns = time_ns
+        self._presence = min(1.0, self._presence + elapsed / RETURN_NS)
+        self._back = min(1.0, self._back + elapsed / RETURN_NS)
+        self._whole = _smooth(self._presence)
+        live = self._observe(face)
+        self._live = live if self._back == 1 else _between(self._left, live, _smooth(self._back))
+
+    def _shown(self) -> Motion:
+        """The motion of the last face, as much of it as is left."""
+        left = _smooth(self._presence) / max(self._whole, 1e-6)
+        return _scaled(self._live, left, left)
 
     def _observe(self, face: FaceState) -> Motion:
         pixels = face.pixels()
@@ -149,6 +156,37 @@ class MotionTransfer:
             0.0 if self.region == "expression" else 1.0,
             0.0 if self.region == "pose" else self.gain,
         )
+
+
+def _smooth(share: float) -> float:
+    """The share in [0, 1] of a way that begins and ends gently."""
+    return share * share * (3 - 2 * share)
+
+
+def _mirrored(motion: Motion) -> Motion:
+    """The motion of the same driver in the flipped picture."""
+    flip = np.array([-1, 1, 1], np.float32)
+    return replace(
+        motion,
+        rotation=motion.rotation * flip[:, None] * flip[None, :],
+        translation=motion.translation * flip[:2],
+        neutral=motion.neutral[MIRROR] * flip,
+        expression=motion.expression[MIRROR] * flip,
+    )
+
+
+def _between(start: Motion, end: Motion, share: float) -> Motion:
+    """Part of the way from one motion to another, whose neutral it has; 0 is the first, 1 the other."""
+    weight = np.float32(share)
+    turn = rotation_vector(end.rotation @ start.rotation.T)
+    change, to = start.expression - start.neutral, end.expression - end.neutral
+    return replace(
+        end,
+        rotation=rotation_matrix(turn * weight) @ start.rotation,
+        translation=np.asarray(start.translation + weight * (end.translation - start.translation), np.float32),
+        scale=float(start.scale * (end.scale / start.scale) ** share),
+        expression=np.asarray(end.neutral + change + weight * (to - change), np.float32),
+    )
 
 
 def _scaled(motion: Motion, pose: float, expression: float) -> Motion:

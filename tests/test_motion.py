@@ -473,6 +473,65 @@ def test_a_face_that_flickers_never_makes_a_jump(calm: Points) -> None:
     assert np.abs(np.diff(sizes[15:])).max() < 0.35 * max(sizes)
 
 
+def other_side(calm: Points, back: float) -> Driver:
+    """Looks one way with the mouth open, is lost at 1 s, and looks the other way with it shut from then on."""
+    return Driver(
+        calm,
+        face=lambda now: {"jaw": 0.3 * (0 < now < 1)},
+        turn=lambda now: (0, (18 if now < 1 else -18) * (now > 0), 0),
+        place=lambda now: (320 + (20 if now < 1 else -20) * (now > 0), 210, 70),
+        present=lambda now: not 1 <= now < back,
+    )
+
+
+def steps(motions: list[Motion]) -> NDArray[np.float64]:
+    """How far each motion is from the one before, (n - 1, 3): degrees, expression, translation."""
+    return np.array(
+        [
+            (
+                np.abs(np.degrees(rotation_vector(after.rotation @ before.rotation.T))).max(),
+                np.abs(change(after) - change(before)).max(),
+                np.abs(after.translation - before.translation).max(),
+            )
+            for before, after in pairwise(motions)
+        ]
+    )
+
+
+@pytest.mark.parametrize("back", [1.25, 1.4, 1.7, 2.5])
+def test_a_face_found_again_in_another_pose_is_come_to_without_a_jump(calm: Points, back: float) -> None:
+    """However little the portrait had eased to rest by then."""
+    transfer = MotionTransfer("first")
+    motions = other_side(calm, back).drive(transfer, seconds(0, 3.5))
+    whole = steps([motions[29], motions[-1]])[0]
+    assert whole[0] > 30
+    assert (steps(motions[29:]).max(axis=0) < 0.25 * whole).all()
+    there = motions[round((back + RETURN_NS / 1e9) * 30) + 1]
+    assert (steps([there, motions[-1]])[0] < 0.02 * whole).all()
+
+
+def test_a_face_lost_again_on_the_way_back_makes_no_jump_either(calm: Points) -> None:
+    driver = other_side(calm, 1.5)
+    flickering = replace(driver, present=lambda now: now < 1 or 1.5 <= now < 1.6 or 1.7 <= now < 1.75 or now >= 2.2)
+    motions = flickering.drive(MotionTransfer("first"), seconds(0, 3.5))
+    whole = steps([motions[29], motions[-1]])[0]
+    assert (steps(motions[29:]).max(axis=0) < 0.25 * whole).all()
+
+
+def test_a_picture_mirrored_on_the_way_back_makes_no_jump_in_its_mirror(calm: Points) -> None:
+    driver = other_side(calm, 1.5)
+    straight, flipped = MotionTransfer("first"), MotionTransfer("first")
+    driver.drive(straight, seconds(0, 1.6))
+    driver.drive(flipped, seconds(0, 1.6))
+    flipped.mirror()
+    for now in 1.6 + seconds(0, 0.5):
+        face = driver.at(now)
+        assert face is not None
+        one, other = straight.update(face, face.time_ns), flipped.update(mirrored(face), face.time_ns)
+        np.testing.assert_allclose(turn(other), turn(one) * (1, -1, -1), atol=0.5)
+        np.testing.assert_allclose(change(other), change(one)[MIRROR] * (-1, 1, 1), atol=0.02)
+
+
 # --- another picture
 
 
