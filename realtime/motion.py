@@ -119,6 +119,7 @@ class MotionTransfer:
         elif self._time_ns != self._seen_ns and (self._presence == 0 or time_ns - self._seen_ns > HOLD_NS):
             self._left, self._back = self._shown(), 0.0
             self._smoother.reset()
+            self._keeper.found_again(time_ns, away=self._presence == 0)
         self._seen_ns = time_ns
         self._presence = min(1.0, self._presence + elapsed / RETURN_NS)
         self._back = min(1.0, self._back + elapsed / RETURN_NS)

@@ -25,6 +25,8 @@ NeutralMode = Literal["auto", "first"]
 
 CALIBRATION_NS = 500_000_000
 """``calibrate`` takes the mean of the faces seen in this time as the neutral."""
+SEAT_NS = 1_500_000_000
+"""Who was away sits again after this time: until then, to be elsewhere is no motion of the face."""
 EASE_S = 0.35
 """Time constant with which a new neutral takes over from the last."""
 
@@ -211,6 +213,7 @@ class NeutralKeeper:
         self._time_ns = 0
         self._judged_ns = -JUDGE_NS
         self._share = 0.0
+        self._back_ns: int | None = None
         self._collected: list[Neutral] | None = None
         self._collect_until = 0
 
@@ -233,6 +236,14 @@ class NeutralKeeper:
     def calibrate(self) -> None:
         """Take the faces of the next half second as the neutral."""
         self._collected, self._collect_until = [], 0
+
+    def found_again(self, time_ns: int, *, away: bool) -> None:
+        """The face was lost for more than a moment until ``time_ns``.
+
+        ``away``: for so long that it may have come back to another seat, which is where it is at rest from now on.
+        """
+        if away and self._mode == "auto":
+            self._back_ns = time_ns
 
     def mirror(self) -> None:
         """Go on in the flipped picture."""
@@ -264,6 +275,8 @@ class NeutralKeeper:
         elif self._mode == "auto" and not 0 <= face.time_ns - self._judged_ns < JUDGE_NS:
             self._judge(face, pose, shape)
         weight = 1 - float(np.exp(-elapsed / EASE_S))
+        if self._back_ns is not None:
+            self._sit(in_sides(pose, face.size), face.time_ns, weight)
         self._settle(float(elapsed), weight)
         if self._current is self._best.neutral:
             return self._current, in_sides(pose, face.size), shape
@@ -284,6 +297,17 @@ class NeutralKeeper:
                 self._rest = self._best.rest
         else:
             self._rest = self.rest.follow(self._best.rest, elapsed)
+
+    def _sit(self, pose: Pose, time_ns: int, weight: float) -> None:
+        """Have the head be at rest where it is, turned as before, until it sits."""
+        assert self._best is not None
+        assert self._back_ns is not None
+        if not 0 <= time_ns - self._back_ns < SEAT_NS:
+            self._back_ns = None
+            return
+        here = replace(self.rest, origin=pose.origin[:2], scale=pose.scale)
+        self._rest = self.rest.towards(here, np.array([0, weight, weight], np.float32))
+        self._best.rest = replace(self._best.rest, origin=self._rest.origin, scale=self._rest.scale)
 
     def _collect(self, face: FaceState) -> None:
         assert self._collected is not None

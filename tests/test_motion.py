@@ -532,6 +532,64 @@ def test_a_picture_mirrored_on_the_way_back_makes_no_jump_in_its_mirror(calm: Po
         np.testing.assert_allclose(change(other), change(one)[MIRROR] * (-1, 1, 1), atol=0.02)
 
 
+# --- a driver who was away
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_new_seat_is_where_the_head_is_at_rest(calm: Points, calibrated: bool) -> None:
+    """The face at rest stays, and so does how the head is turned there; what moves after sitting down counts."""
+
+    def place(now: float) -> tuple[float, float, float]:
+        if now < 3:
+            return 320, 210, 70
+        landing = ramp(5, 0.8)(now)  # comes in from the side
+        return 480 + 100 * landing + 20 * (now >= 8), 260 - 40 * landing, 50
+
+    driver = Driver(
+        calm,
+        turn=lambda now: (0, 8.0 * (now >= 5), 0),
+        place=place,
+        present=lambda now: not 3 <= now < 5,
+    )
+    transfer = MotionTransfer("auto")
+    if calibrated:
+        driver.drive(transfer, seconds(0, 1))
+        transfer.calibrate()
+        driver.drive(transfer, seconds(1, 3))
+    else:
+        driver.drive(transfer, seconds(0, 3))
+    sitting_down = driver.drive(transfer, seconds(3, 6.5))[-45:]
+    assert max(np.abs(motion.translation).max() for motion in sitting_down) < 1
+    faces = driver.at(0), driver.at(7)
+    turned_by = np.subtract(*(seen_turn(face.pixels(), face.size) for face in reversed(faces) if face is not None))
+    for motion in driver.drive(transfer, seconds(6.5, 8)):
+        np.testing.assert_allclose(motion.translation, 0, atol=0.1)
+        assert motion.scale == pytest.approx(1, rel=0.03)
+        np.testing.assert_allclose(turn_angles(motion.rotation), turned_by, atol=0.02)
+    moved = driver.drive(transfer, seconds(8, 9))[-1]
+    np.testing.assert_allclose(moved.translation, (0.4, 0), atol=0.1)
+
+
+def test_a_short_loss_is_no_new_seat(calm: Points) -> None:
+    driver = Driver(
+        calm,
+        place=lambda now: (320 + 40 * (now >= 2), 210, 70),
+        present=lambda now: not 2 <= now < 2.5,
+    )
+    motion = driver.drive(MotionTransfer("auto"), seconds(0, 4))[-1]
+    assert motion.translation[0] == pytest.approx(40 / 70, abs=0.05)
+
+
+def test_in_mode_first_a_new_seat_is_motion(calm: Points) -> None:
+    driver = Driver(
+        calm,
+        place=lambda now: (320 + 40 * (now >= 2), 210, 70),
+        present=lambda now: not 2 <= now < 4,
+    )
+    motion = driver.drive(MotionTransfer("first"), seconds(0, 8))[-1]
+    assert motion.translation[0] == pytest.approx(40 / 70, abs=0.05)
+
+
 # --- another picture
 
 
