@@ -235,15 +235,17 @@ class NeutralKeeper:
 
     def calibrate(self) -> None:
         """Take the faces of the next half second as the neutral."""
-        self._collected, self._collect_until = [], 0
+        self._collected = []
 
     def found_again(self, time_ns: int, *, away: bool) -> None:
-        """The face was lost for more than a moment until ``time_ns``.
+        """The face was lost for more than a moment until ``time_ns``: a calibration begins anew.
 
         ``away``: for so long that it may have come back to another seat, which is where it is at rest from now on.
         """
         if away and self._mode == "auto":
             self._back_ns = time_ns
+        if self.calibrating:
+            self.calibrate()
 
     def mirror(self) -> None:
         """Go on in the flipped picture."""
@@ -268,10 +270,11 @@ class NeutralKeeper:
             self._open_eyes = eye_openings(neutral.shape)
         pose = pose_against(pixels, self._current.shape)
         shape = pose.unproject(pixels)
-        elapsed = np.clip((face.time_ns - self._time_ns) / 1e9, 1e-3, 0.5)
+        passed = face.time_ns - self._time_ns
+        elapsed = np.clip(passed / 1e9, 1e-3, 0.5)
         self._time_ns = face.time_ns
         if self._collected is not None:
-            self._collect(face)
+            self._collect(self._collected, face, passed)
         elif self._mode == "auto" and not 0 <= face.time_ns - self._judged_ns < JUDGE_NS:
             self._judge(face, pose, shape)
         weight = 1 - float(np.exp(-elapsed / EASE_S))
@@ -309,17 +312,19 @@ class NeutralKeeper:
         self._rest = self.rest.towards(here, np.array([0, weight, weight], np.float32))
         self._best.rest = replace(self._best.rest, origin=self._rest.origin, scale=self._rest.scale)
 
-    def _collect(self, face: FaceState) -> None:
-        assert self._collected is not None
-        assert self._best is not None
-        if not self._collect_until:
+    def _collect(self, collected: list[Neutral], face: FaceState, passed: int) -> None:
+        """Have the face, seen that many nanoseconds after the last one, be part of the neutral."""
+        # at a frame a second two have to do; after several, such a pause is not between one frame and the next
+        if passed < 0 or (passed > CALIBRATION_NS and len(collected) > 1):
+            collected.clear()
+        if not collected:
             self._collect_until = face.time_ns + CALIBRATION_NS
-        self._collected.append(Neutral.of(face))
-        self._share = 1 / len(self._collected)
+        collected.append(Neutral.of(face))
+        self._share = 1 / len(collected)
         if face.time_ns < self._collect_until:
             return
-        mean, count = self._collected[0], 1
-        for neutral in self._collected[1:]:
+        mean, count = collected[0], 1
+        for neutral in collected[1:]:
             count += 1
             mean = mean.towards(neutral, 1 / count)
         self._best, self._collected = _Best(mean, Rest.of(mean, face.size), chosen=True), None

@@ -303,6 +303,55 @@ def test_calibration_waits_for_a_face(calm: Points) -> None:
     assert np.abs(motions[-1].neutral - calm).max() < 6 * NOISE
 
 
+def test_calibration_begins_anew_with_a_face_that_comes_back(calm: Points) -> None:
+    """Three frames of before and one of the way back to the chair are no neutral."""
+    transfer = MotionTransfer()
+    driver = Driver(calm, face=lambda now: {"smile": 0.1 * (now < 3)}, present=lambda now: not 2.1 <= now < 12)
+    driver.drive(transfer, seconds(0, 2))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(2, 12.4))
+    assert transfer.calibrating
+    motions = driver.drive(transfer, seconds(12.4, 15))
+    assert not transfer.calibrating
+    assert np.abs(motions[-1].neutral - calm).max() < 0.01
+
+
+@pytest.mark.parametrize("pause", [0.6, 10.0])
+def test_calibration_begins_anew_after_a_pause_without_pictures(calm: Points, pause: float) -> None:
+    transfer = MotionTransfer()
+    driver = Driver(calm, face=lambda now: {"smile": 0.1 * (now < 2.2)})
+    driver.drive(transfer, seconds(0, 2))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(2, 2.1))
+    driver.drive(transfer, 2.1 + pause + seconds(0, 0.4))
+    assert transfer.calibrating
+    motions = driver.drive(transfer, 2.1 + pause + seconds(0.4, 3))
+    assert not transfer.calibrating
+    assert np.abs(motions[-1].neutral - calm).max() < 0.01
+
+
+def test_calibration_ends_where_the_clock_goes_back(calm: Points) -> None:
+    """A file that begins again, or a camera with a clock of its own in the place of another."""
+    transfer = MotionTransfer()
+    driver = Driver(calm)
+    driver.drive(transfer, seconds(100, 101))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(101, 101.2))
+    driver.drive(transfer, seconds(0, 0.4))
+    assert transfer.calibrating
+    driver.drive(transfer, seconds(0.4, 0.6))
+    assert not transfer.calibrating
+
+
+def test_calibration_ends_at_a_frame_a_second(calm: Points) -> None:
+    transfer = MotionTransfer()
+    driver = Driver(calm)
+    driver.drive(transfer, seconds(0, 3, fps=1))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(3, 5, fps=1))
+    assert not transfer.calibrating
+
+
 # --- relative motion
 
 
