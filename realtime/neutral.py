@@ -254,7 +254,9 @@ class NeutralKeeper:
             self._rest = self.rest.mirrored()
         if self._best is not None:
             self._best = replace(self._best, neutral=self._best.neutral.mirrored(), rest=self._best.rest.mirrored())
-        self._usual = self._last_shape = self._collected = None
+        if self._collected is not None:
+            self._collected = [neutral.mirrored() for neutral in self._collected]
+        self._usual = self._last_shape = None
         self._open_eyes = self._open_eyes[::-1].copy()
 
     def update(self, face: FaceState, pixels: Points) -> tuple[Neutral, Pose, Points]:

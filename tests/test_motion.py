@@ -718,6 +718,26 @@ def test_mirroring_before_any_face_is_no_trouble(calm: Points) -> None:
     assert_at_rest(transfer.update(seen(calm, time_ns=START_NS), START_NS), atol=1e-3)
 
 
+def test_a_calibration_goes_on_when_the_picture_is_mirrored(calm: Points) -> None:
+    """With what it has seen, as it is in the flipped picture."""
+    driver = Driver(calm, face=lambda now: {"smile": 0.1 * (now > 1)}, turn=lambda now: (0, 10 * (now > 1), 0))
+    transfer = MotionTransfer()
+    driver.drive(transfer, seconds(0, 2))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(2, 2.3))
+    transfer.mirror()
+    motions = []
+    for now in 2.3 + seconds(0, 3):
+        assert transfer.calibrating or now > 2.45
+        face = driver.at(now)
+        assert face is not None
+        motions.append(transfer.update(mirrored(face), face.time_ns))
+    assert not transfer.calibrating
+    flip = np.array([-1, 1, 1], np.float32)
+    np.testing.assert_allclose(motions[-1].neutral, doing(calm, smile=0.1)[MIRROR] * flip, atol=0.02)
+    assert_at_rest(motions[-1], atol=5e-3)
+
+
 def test_a_neutral_mirrored_twice_is_the_same(calm: Points) -> None:
     neutral = Neutral.of(seen(calm, turned((0.1, 0.2, 0.3), (200, 150))))
     twice = neutral.mirrored().mirrored()
