@@ -62,6 +62,12 @@ class Window:
         """The same square in the flipped picture of that width."""
         return Window(width - self.x, self.y, self.side, -self.angle)
 
+    def resized(self, old: tuple[int, int], new: tuple[int, int]) -> Window:
+        """The same square in a picture of another width and height: as large in its shorter side, about the middle."""
+        factor = min(new) / min(old)
+        x, y = (to / 2 + factor * (at - of / 2) for at, of, to in zip((self.x, self.y), old, new, strict=True))
+        return Window(x, y, factor * self.side, self.angle)
+
     def apart(self, other: Window) -> tuple[float, float, float]:
         """How far another one is from it: place over side, size, angle."""
         turn = math.remainder(other.angle - self.angle, 2 * math.pi)
@@ -129,6 +135,11 @@ class Lock:
         """Go on in the flipped picture of that width."""
         if self._window is not None:
             self._window = self._window.mirrored(width)
+
+    def resize(self, old: tuple[int, int], new: tuple[int, int]) -> None:
+        """Go on in a picture of another width and height."""
+        if self._window is not None:
+            self._window = self._window.resized(old, new)
 
     def reset(self) -> None:
         """Take the next face as it is."""

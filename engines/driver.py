@@ -1,7 +1,7 @@
 """The driver as a motion network sees one: what it answers now, and the neutral that this is relative to.
 
-The neutral is the network's own answer for the very frames that ``realtime.motion`` chose. Their crops are kept: nobody
-but the network can tell what it would have answered for their flips, once the driving picture is flipped.
+The neutral is the network's own answer for the very frames that ``realtime.neutral`` chose. Their crops are kept:
+nobody but the network can tell what it would have answered for their flips, once the driving picture is flipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engines.crop import Lock, feed
 from engines.types import FaceState, Image, Motion
 
 EASE_S = 0.35
-"""Time constant with which a new neutral takes over from the last, as in ``realtime.motion``."""
+"""Time constant with which a new neutral takes over from the last, as in ``realtime.neutral``."""
 LONGEST_S = 0.5
 """No more time than this is taken to pass between two frames: a driver who comes back is no reason to jump."""
 ARRIVED = 1e-4
@@ -40,7 +40,7 @@ class Driver:
         self._wanted: Answer = {}
         self._neutral: Answer = {}
         self._time_ns = 0
-        self._width = 0
+        self._size = (0, 0)
         self._flipped = False
 
     def follow(self, motion: Motion, picture: Image | None) -> None:
@@ -60,7 +60,9 @@ class Driver:
         return feeds | {f"neutral_{key}": value for key, value in self._neutral.items()}
 
     def _look(self, motion: Motion, face: FaceState, picture: Image) -> None:
-        self._width = face.size[0]
+        if face.size != self._size:
+            self._lock.resize(self._size, face.size)
+            self._size = face.size
         window = self._lock.update(face.pixels(), face.time_ns)
         self._now = self._ask(window.cut(picture, self._crop))
         if not self._neutral:
@@ -83,7 +85,7 @@ class Driver:
         """Go on in the flipped picture: with the neutral and the motion that would have been seen in it."""
         if not self._neutral:
             return
-        self._lock.mirror(self._width)
+        self._lock.mirror(self._size[0])
         for crop, share in self._taken.copy():
             flip = np.ascontiguousarray(crop[:, ::-1])
             self._now = self._ask(flip)

@@ -1,4 +1,4 @@
-"""From the driver's face to what the portrait shall do: smoothing, the neutral, and motion relative to it.
+"""From the driver's face to what the portrait shall do: smoothing, and motion relative to the driver's neutral.
 
 Reenactment is relative: the portrait moves as the driver moves away from the driver's own neutral face, so the driver's
 looks stay the driver's (Zakharov et al. 2019 call the alternative identity leakage). Everything here is geometry on 478
@@ -7,28 +7,19 @@ points and takes well under a millisecond.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.camera import seen_turn
-from engines.head import Pose, from_turn_angles, own_pose, pose_against, rotation_matrix, rotation_vector
-from engines.topology import (
-    EYE_CORNERS,
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
-    IRISES,
-    LOWER_LIDS,
-    MIRROR,
-    MOUTH_CORNERS,
-    UPPER_LIDS,
-)
+from engines.head import from_turn_angles, rotation_matrix, rotation_vector
+from engines.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
+from realtime.neutral import NeutralKeeper, NeutralMode
 from realtime.smoothing import OneEuro
 
-NeutralMode = Literal["auto", "first"]
 Region = Literal["all", "expression", "pose", "lips", "eyes"]
 
 HOLD_NS = 200_000_000
@@ -37,304 +28,8 @@ REST_NS = 700_000_000
 """Then it eases to rest in this time."""
 RETURN_NS = 250_000_000
 """A face that is found again is taken up in this time."""
-CALIBRATION_NS = 500_000_000
-"""``calibrate`` takes the mean of the faces seen in this time as the neutral."""
-EASE_S = 0.35
-"""Time constant with which a new neutral takes over from the last."""
 
-DRIFT = np.array([0.0015, 0.003, 0.003], np.float32)
-"""How fast the pose at rest follows a better neutral: radians, face scales and a logarithm of size, a second.
-
-A face at rest may change in a moment, and nobody sees it. A head that turns while its driver does not is seen at once.
-"""
-ARRIVED = 2e-4
-"""When nothing of a neutral or of its pose is further than this from where it goes, in face scales or radians, it has
-arrived."""
-JUDGE_NS = 60_000_000
-"""How often a face is judged as a neutral."""
-EYES_UP, EYES_DOWN = np.float32(0.1), np.float32(0.033)
-"""How fast what counts as open eyes follows eyes that are wider or narrower, in openings a second."""
-USUAL_S = 10.0
-"""Over what time a driver's usual face is averaged."""
-FACING, FACING_END = np.radians(5.0), np.radians(15.0)
-"""A head that is turned by more than the first is hardly at rest, and by more than the second surely not."""
-
-_LIP_MIDDLE = np.array([INNER_UPPER_LIP[4], INNER_LOWER_LIP[4]])
 _QUICK = np.concatenate([*UPPER_LIDS, *LOWER_LIDS, *IRISES, INNER_UPPER_LIP, INNER_LOWER_LIP])
-
-
-def eye_openings(shape: Points) -> NDArray[np.float32]:
-    """How far each eye is open, (2,) float32: mean gap between the lids over the width of the eye."""
-    openings = []
-    for corners, upper, lower in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True):
-        gap = np.linalg.norm((shape[lower] - shape[upper])[2:5, :2], axis=1).mean()
-        openings.append(gap / max(float(np.linalg.norm(shape[corners[0]] - shape[corners[1]])), 1e-6))
-    return np.array(openings, np.float32)
-
-
-def mouth_opening(shape: Points) -> float:
-    """How far the lips are apart over the width of the mouth."""
-    gap = float(np.abs(shape[INNER_LOWER_LIP[3:6], 1] - shape[INNER_UPPER_LIP[3:6], 1]).mean())
-    return gap / max(float(np.linalg.norm(shape[MOUTH_CORNERS[0]] - shape[MOUTH_CORNERS[1]])), 1e-6)
-
-
-def corner_drop(shape: Points) -> float:
-    """How far the corners of the mouth lie below the middle of the lips; under 0 in a smile."""
-    return float(shape[MOUTH_CORNERS, 1].mean() - shape[_LIP_MIDDLE, 1].mean())
-
-
-@dataclass(frozen=True, slots=True)
-class Neutral:
-    """The driver at rest: the shape of the face, and the pose from which head motion counts."""
-
-    shape: Points
-    """(478, 3) float32 in the head frame."""
-    pose: Pose
-    width: int
-    """Of the picture the pose is in, pixels."""
-
-    @staticmethod
-    def of(face: FaceState) -> Neutral:
-        """The face as it is."""
-        pixels = face.pixels()
-        pose = own_pose(pixels)
-        return Neutral(pose.unproject(pixels), pose, face.size[0])
-
-    def facing(self) -> Neutral:
-        """The same, with the head's turn counted from the camera's axis where the head is turned away from it."""
-        turn = rotation_vector(self.pose.rotation)
-        tilt = float(np.linalg.norm(turn))
-        share = float(np.clip((FACING_END - tilt) / (FACING_END - FACING), 0, 1))
-        return replace(self, pose=replace(self.pose, rotation=rotation_matrix(turn * np.float32(share))))
-
-    def towards(self, other: Neutral, weight: float) -> Neutral:
-        """Part of the way to another neutral; ``weight`` 0 is this one, 1 the other."""
-        turn = rotation_vector(other.pose.rotation @ self.pose.rotation.T)
-        pose = Pose(
-            rotation_matrix(turn * np.float32(weight)) @ self.pose.rotation,
-            np.asarray(self.pose.origin + weight * (other.pose.origin - self.pose.origin), np.float32),
-            float(self.pose.scale * (other.pose.scale / self.pose.scale) ** weight),
-        )
-        shape = np.asarray(self.shape + np.float32(weight) * (other.shape - self.shape), np.float32)
-        return Neutral(shape, pose, other.width)
-
-    def distance(self, other: Neutral) -> float:
-        """The furthest that anything is from the other: points and head in face scales, turn in radians."""
-        turn = rotation_vector(other.pose.rotation @ self.pose.rotation.T)
-        moved = (other.pose.origin - self.pose.origin) / self.pose.scale
-        grown = np.log(other.pose.scale / self.pose.scale)
-        shape = other.shape - self.shape
-        return float(max(np.abs(part).max() for part in (turn, moved, grown, shape)))
-
-    def mirrored(self) -> Neutral:
-        """The same neutral in the flipped picture."""
-        flip = np.array([-1, 1, 1], np.float32)
-        rotation = self.pose.rotation * flip[:, None] * flip[None, :]
-        origin = self.pose.origin * flip + np.array([self.width, 0, 0], np.float32)
-        return Neutral(self.shape[MIRROR] * flip, Pose(rotation, origin, self.pose.scale), self.width)
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """The pose of the driver's head from which its motion counts."""
-
-    turn: NDArray[np.float32]
-    """(3,) float32 radians: the angles at which the camera sees it, see ``engines.camera``."""
-    origin: NDArray[np.float32]
-    """(2,) float32, pixels: between the eyes."""
-    scale: float
-    """Pixels a face scale."""
-
-    @staticmethod
-    def of(neutral: Neutral, size: tuple[int, int]) -> Rest:
-        """That of a neutral in a picture of that width and height."""
-        pose = neutral.pose
-        return Rest(seen_turn(pose.project(neutral.shape), size), pose.origin[:2], pose.scale)
-
-    def towards(self, other: Rest, weights: NDArray[np.float32]) -> Rest:
-        """Part of the way to another: (3,) float32 in [0, 1] for turn, origin and scale."""
-        turn, origin, scale = weights
-        return Rest(
-            np.asarray(self.turn + turn * (other.turn - self.turn), np.float32),
-            np.asarray(self.origin + origin * (other.origin - self.origin), np.float32),
-            float(self.scale * (other.scale / self.scale) ** scale),
-        )
-
-    def follow(self, other: Rest, seconds: float) -> Rest:
-        """As far towards another as may be gone in that time without being seen; the other itself once there."""
-        weights = np.minimum(DRIFT * np.float32(seconds) / np.maximum(self.distance(other), 1e-9), 1)
-        return other if weights.min() == 1 else self.towards(other, weights)
-
-    def distance(self, other: Rest) -> NDArray[np.float32]:
-        """How far another is, (3,) float32: radians, face scales and a logarithm of size."""
-        moved = np.linalg.norm(other.origin - self.origin) / self.scale
-        grown = abs(np.log(other.scale / self.scale))
-        return np.array([np.abs(other.turn - self.turn).max(), moved, grown], np.float32)
-
-    def mirrored(self, width: int) -> Rest:
-        """The same in the flipped picture of that width."""
-        origin = np.array([width - self.origin[0], self.origin[1]], np.float32)
-        return Rest(self.turn * np.array([1, -1, -1], np.float32), origin, self.scale)
-
-
-@dataclass(slots=True)
-class _Best:
-    """The best neutral seen so far, how far it was turned away, and how fast the face was moving."""
-
-    neutral: Neutral
-    rest: Rest
-    tilt: float = 0.0
-    speed: float = 0.0
-    chosen: bool = False
-    """By the person: not to be improved upon."""
-
-
-class NeutralKeeper:
-    """Keeps the driver's neutral, and improves it by itself in the mode ``auto``.
-
-    The first good frame is a guess, and a bad one where somebody starts in the middle of a word. So each frame is
-    judged for how calm, frontal, shut-mouthed and open-eyed it is; a clearly better one becomes the target, to
-    which the neutral in use eases over.
-    """
-
-    MARGIN, STEP = 0.8, 0.03
-    """A neutral is replaced only by one that costs less than this share of it, less this much: noise is no better."""
-
-    def __init__(self, mode: NeutralMode) -> None:
-        self._mode = mode
-        self._best: _Best | None = None
-        self._current: Neutral | None = None
-        self._rest: Rest | None = None
-        self._usual: Points | None = None
-        self._open_eyes = np.zeros(2, np.float32)
-        self._last_shape: Points | None = None
-        self._time_ns = 0
-        self._judged_ns = -JUDGE_NS
-        self._share = 0.0
-        self._collected: list[Neutral] | None = None
-        self._collect_until = 0
-
-    @property
-    def rest_share(self) -> float:
-        """How much of the neutral the last frame became; see ``Motion.rest_share``."""
-        return self._share
-
-    @property
-    def rest(self) -> Rest:
-        """The pose from which head motion counts. There is one after the first ``update``."""
-        assert self._rest is not None
-        return self._rest
-
-    @property
-    def calibrating(self) -> bool:
-        """Whether frames are being collected for a new neutral."""
-        return self._collected is not None
-
-    def calibrate(self) -> None:
-        """Take the faces of the next half second as the neutral."""
-        self._collected, self._collect_until = [], 0
-
-    def mirror(self) -> None:
-        """Go on in the flipped picture."""
-        if self._current is not None:
-            self._current = self._current.mirrored()
-            self._rest = self.rest.mirrored(self._current.width)
-        if self._best is not None:
-            neutral = self._best.neutral
-            self._best = replace(self._best, neutral=neutral.mirrored(), rest=self._best.rest.mirrored(neutral.width))
-        self._usual = self._last_shape = self._collected = None
-        self._open_eyes = self._open_eyes[::-1].copy()
-
-    def update(self, face: FaceState, pixels: Points) -> tuple[Neutral, Pose, Points]:
-        """Take in a frame; return the neutral in use, and the face's pose and shape (478, 3) against it.
-
-        ``pixels`` are the face's own.
-        """
-        self._share = 0.0
-        if self._current is None or self._best is None:
-            neutral = Neutral.of(face) if self._mode == "first" else Neutral.of(face).facing()
-            self._rest = Rest.of(neutral, face.size)
-            self._current, self._best, self._share = neutral, _Best(neutral, self._rest), 1.0
-            self._open_eyes = eye_openings(neutral.shape)
-        pose = pose_against(pixels, self._current.shape)
-        shape = pose.unproject(pixels)
-        elapsed = np.clip((face.time_ns - self._time_ns) / 1e9, 1e-3, 0.5)
-        self._time_ns = face.time_ns
-        if self._collected is not None:
-            self._collect(face)
-        elif self._mode == "auto" and not 0 <= face.time_ns - self._judged_ns < JUDGE_NS:
-            self._judge(face, pose, shape)
-        weight = 1 - float(np.exp(-elapsed / EASE_S))
-        self._settle(float(elapsed), weight)
-        if self._current is self._best.neutral:
-            return self._current, pose, shape
-        self._current = self._current.towards(self._best.neutral, weight)
-        if self._current.distance(self._best.neutral) < ARRIVED:
-            self._current = self._best.neutral
-        pose = pose_against(pixels, self._current.shape)
-        return self._current, pose, pose.unproject(pixels)
-
-    def _settle(self, elapsed: float, weight: float) -> None:
-        """Bring the pose at rest nearer to the best neutral's: at once if the person chose it, otherwise unseen."""
-        assert self._best is not None
-        if self._rest is self._best.rest:
-            return
-        if self._best.chosen:
-            self._rest = self.rest.towards(self._best.rest, np.full(3, weight, np.float32))
-            if self._rest.distance(self._best.rest).max() < ARRIVED:
-                self._rest = self._best.rest
-        else:
-            self._rest = self.rest.follow(self._best.rest, elapsed)
-
-    def _collect(self, face: FaceState) -> None:
-        assert self._collected is not None
-        assert self._best is not None
-        if not self._collect_until:
-            self._collect_until = face.time_ns + CALIBRATION_NS
-        self._collected.append(Neutral.of(face))
-        self._share = 1 / len(self._collected)
-        if face.time_ns < self._collect_until:
-            return
-        mean, count = self._collected[0], 1
-        for neutral in self._collected[1:]:
-            count += 1
-            mean = mean.towards(neutral, 1 / count)
-        self._best, self._collected = _Best(mean, Rest.of(mean, face.size), chosen=True), None
-
-    def _judge(self, face: FaceState, pose: Pose, shape: Points) -> None:
-        assert self._best is not None
-        if self._best.chosen:
-            return
-        elapsed = float(np.clip((face.time_ns - self._judged_ns) / 1e9, 1e-3, 0.5))
-        self._judged_ns = face.time_ns
-        # three quarters of what is seen lie under it in the end: a startled look does not set the mark
-        openings = eye_openings(shape)
-        self._open_eyes = np.clip(openings, self._open_eyes - EYES_DOWN * elapsed, self._open_eyes + EYES_UP * elapsed)
-        tilt, speed = float(np.linalg.norm(rotation_vector(pose.rotation))), 0.0
-        if self._usual is None or self._last_shape is None:
-            self._usual, self._best.tilt = shape, tilt
-        else:
-            self._usual = self._usual + np.float32(1 - np.exp(-elapsed / USUAL_S)) * (shape - self._usual)
-            speed = float(np.abs(shape - self._last_shape).mean()) / elapsed
-        self._last_shape = shape
-        # the best one is judged again too, by what has been learnt of the driver since
-        best = self._cost(self._best.neutral.shape, self._best.tilt, self._best.speed)
-        if self._cost(shape, tilt, speed) < best * self.MARGIN - self.STEP:
-            neutral, self._share = Neutral.of(face).facing(), 1.0
-            self._best = _Best(neutral, Rest.of(neutral, face.size), tilt, speed)
-
-    def _cost(self, shape: Points, tilt: float, speed: float) -> float:
-        """How far a face is from calm, frontal, shut-mouthed, open-eyed and usual."""
-        assert self._usual is not None
-        eyes = eye_openings(shape)
-        closed = float(1 - (eyes / np.maximum(self._open_eyes, 1e-6)).min())
-        change = shape - self._usual
-        # brows and gaze are few of the points: squares let them count
-        unusual = float(np.sqrt((change * change).mean()))
-        smiling = max(-corner_drop(shape), 0.0)
-        # a driver may pull faces for as long as it takes to become usual: it counts for no more than a slight turn
-        still = tilt + 0.3 * speed + min(3.0 * unusual, 0.2)
-        return still + 2.0 * mouth_opening(shape) + 1.5 * max(closed - 0.15, 0.0) + 2.0 * smiling
 
 
 class _Smoother:
@@ -370,9 +65,12 @@ class MotionTransfer:
         self._keeper = NeutralKeeper(neutral)
         self._smoother = _Smoother()
         self._live = _REST
+        self._whole = 1.0  # the presence at which it was shown as it is
+        self._left = _REST  # what was shown when the face was found again, and how far from it that has come
+        self._back = 1.0
         self._flipped = False
         self._presence = 0.0
-        self._seen_ns = 0
+        self._seen_ns: int | None = None
         self._time_ns = 0
 
     @property
@@ -389,14 +87,7 @@ class MotionTransfer:
         self._flipped = not self._flipped
         self._keeper.mirror()
         self._smoother.reset()
-        flip = np.array([-1, 1, 1], np.float32)
-        self._live = replace(
-            self._live,
-            rotation=self._live.rotation * flip[:, None] * flip[None, :],
-            translation=self._live.translation * flip[:2],
-            neutral=self._live.neutral[MIRROR] * flip,
-            expression=self._live.expression[MIRROR] * flip,
-        )
+        self._live, self._left = _mirrored(self._live), _mirrored(self._left)
 
     def update(self, face: FaceState | None, time_ns: int) -> Motion:
         """The motion for the frame shown at ``time_ns`` (the frame's own time).
@@ -404,20 +95,12 @@ class MotionTransfer:
         Without a face the last motion is held for a moment and then eased to rest; a face that comes back is eased in.
         """
         elapsed = max(0, time_ns - self._time_ns)
-        self._time_ns = time_ns
         if face is not None:
-            if self._presence == 0:
-                self._smoother.reset()
-            first = self._seen_ns == 0
-            self._seen_ns = time_ns
-            self._live = self._observe(face)
-            self._presence = 1.0 if first else min(1.0, self._presence + elapsed / RETURN_NS)
-        elif time_ns - self._seen_ns > HOLD_NS:
+            self._take_up(face, time_ns, elapsed)
+        elif self._seen_ns is not None and time_ns - self._seen_ns > HOLD_NS:
             self._presence = max(0.0, self._presence - elapsed / REST_NS)
-        motion = self._limit(self._live)
-        weight = self._presence * self._presence * (3 - 2 * self._presence)
-        if weight < 1:
-            motion = _scaled(motion, weight, weight)
+        self._time_ns = time_ns
+        motion = self._limit(self._shown())
         share = self._keeper.rest_share if face is not None else 0.0
         return replace(
             motion,
@@ -425,9 +108,29 @@ class MotionTransfer:
             gain=self.gain,
             region=self.region,
             rest_share=share,
-            presence=weight,
+            presence=_smooth(self._presence),
             flipped=self._flipped,
         )
+
+    def _take_up(self, face: FaceState, time_ns: int, elapsed: int) -> None:
+        """Go on with a face; one that was lost for more than a moment is come to from what is shown by now."""
+        if self._seen_ns is None:
+            self._presence = 1.0
+        elif self._time_ns != self._seen_ns and (self._presence == 0 or time_ns - self._seen_ns > HOLD_NS):
+            self._left, self._back = self._shown(), 0.0
+            self._smoother.reset()
+            self._keeper.found_again(time_ns, away=self._presence == 0)
+        self._seen_ns = time_ns
+        self._presence = min(1.0, self._presence + elapsed / RETURN_NS)
+        self._back = min(1.0, self._back + elapsed / RETURN_NS)
+        self._whole = _smooth(self._presence)
+        live = self._observe(face)
+        self._live = live if self._back == 1 else _between(self._left, live, _smooth(self._back))
+
+    def _shown(self) -> Motion:
+        """The motion of the last face, as much of it as is left."""
+        left = _smooth(self._presence) / max(self._whole, 1e-6)
+        return _scaled(self._live, left, left)
 
     def _observe(self, face: FaceState) -> Motion:
         pixels = face.pixels()
@@ -454,6 +157,37 @@ class MotionTransfer:
             0.0 if self.region == "expression" else 1.0,
             0.0 if self.region == "pose" else self.gain,
         )
+
+
+def _smooth(share: float) -> float:
+    """The share in [0, 1] of a way that begins and ends gently."""
+    return share * share * (3 - 2 * share)
+
+
+def _mirrored(motion: Motion) -> Motion:
+    """The motion of the same driver in the flipped picture."""
+    flip = np.array([-1, 1, 1], np.float32)
+    return replace(
+        motion,
+        rotation=motion.rotation * flip[:, None] * flip[None, :],
+        translation=motion.translation * flip[:2],
+        neutral=motion.neutral[MIRROR] * flip,
+        expression=motion.expression[MIRROR] * flip,
+    )
+
+
+def _between(start: Motion, end: Motion, share: float) -> Motion:
+    """Part of the way from one motion to another, whose neutral it has; 0 is the first, 1 the other."""
+    weight = np.float32(share)
+    turn = rotation_vector(end.rotation @ start.rotation.T)
+    change, to = start.expression - start.neutral, end.expression - end.neutral
+    return replace(
+        end,
+        rotation=rotation_matrix(turn * weight) @ start.rotation,
+        translation=np.asarray(start.translation + weight * (end.translation - start.translation), np.float32),
+        scale=float(start.scale * (end.scale / start.scale) ** share),
+        expression=np.asarray(end.neutral + change + weight * (to - change), np.float32),
+    )
 
 
 def _scaled(motion: Motion, pose: float, expression: float) -> Motion:

@@ -109,6 +109,21 @@ def test_a_locked_crop_goes_on_in_the_flipped_picture(face: Points) -> None:
             assert max(other.apart(one.mirrored(width))) < 1e-3
 
 
+@pytest.mark.parametrize("size", [(320, 240), (1280, 960), (1280, 720)], ids=str)
+def test_a_locked_crop_goes_on_in_a_picture_of_another_size(face: Points, size: tuple[int, int]) -> None:
+    """Where it lies off the face, it lies off it by as much."""
+    lock, old = Lock(), (640, 480)
+    kept = lock.update(face, 0)
+    there = moved(face, x=0.05 * kept.side)
+    off = kept.apart(around(there))
+    factor = size[1] / old[1]
+    smaller = (there[:, :2] - np.array(old) / 2) * factor + np.array(size) / 2
+    lock.resize(old, size)
+    after = lock.update(np.asarray(np.c_[smaller, there[:, 2] * factor], np.float32), 33_000_000)
+    assert after.side == pytest.approx(factor * kept.side)
+    assert after.apart(around(np.asarray(smaller, np.float32))) == pytest.approx(off, abs=1e-4)
+
+
 # --- putting it back
 
 

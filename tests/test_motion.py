@@ -17,12 +17,9 @@ from engines.camera import seen_turn
 from engines.head import rotation_matrix, rotation_vector, turn_angles
 from engines.topology import MIRROR
 from engines.types import FaceState, Motion, Points
-from realtime.motion import (
+from realtime.motion import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
+from realtime.neutral import (
     CALIBRATION_NS,
-    HOLD_NS,
-    REST_NS,
-    RETURN_NS,
-    MotionTransfer,
     Neutral,
     NeutralMode,
     Rest,
@@ -306,6 +303,55 @@ def test_calibration_waits_for_a_face(calm: Points) -> None:
     assert np.abs(motions[-1].neutral - calm).max() < 6 * NOISE
 
 
+def test_calibration_begins_anew_with_a_face_that_comes_back(calm: Points) -> None:
+    """Three frames of before and one of the way back to the chair are no neutral."""
+    transfer = MotionTransfer()
+    driver = Driver(calm, face=lambda now: {"smile": 0.1 * (now < 3)}, present=lambda now: not 2.1 <= now < 12)
+    driver.drive(transfer, seconds(0, 2))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(2, 12.4))
+    assert transfer.calibrating
+    motions = driver.drive(transfer, seconds(12.4, 15))
+    assert not transfer.calibrating
+    assert np.abs(motions[-1].neutral - calm).max() < 0.01
+
+
+@pytest.mark.parametrize("pause", [0.6, 10.0])
+def test_calibration_begins_anew_after_a_pause_without_pictures(calm: Points, pause: float) -> None:
+    transfer = MotionTransfer()
+    driver = Driver(calm, face=lambda now: {"smile": 0.1 * (now < 2.2)})
+    driver.drive(transfer, seconds(0, 2))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(2, 2.1))
+    driver.drive(transfer, 2.1 + pause + seconds(0, 0.4))
+    assert transfer.calibrating
+    motions = driver.drive(transfer, 2.1 + pause + seconds(0.4, 3))
+    assert not transfer.calibrating
+    assert np.abs(motions[-1].neutral - calm).max() < 0.01
+
+
+def test_calibration_ends_where_the_clock_goes_back(calm: Points) -> None:
+    """A file that begins again, or a camera with a clock of its own in the place of another."""
+    transfer = MotionTransfer()
+    driver = Driver(calm)
+    driver.drive(transfer, seconds(100, 101))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(101, 101.2))
+    driver.drive(transfer, seconds(0, 0.4))
+    assert transfer.calibrating
+    driver.drive(transfer, seconds(0.4, 0.6))
+    assert not transfer.calibrating
+
+
+def test_calibration_ends_at_a_frame_a_second(calm: Points) -> None:
+    transfer = MotionTransfer()
+    driver = Driver(calm)
+    driver.drive(transfer, seconds(0, 3, fps=1))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(3, 5, fps=1))
+    assert not transfer.calibrating
+
+
 # --- relative motion
 
 
@@ -476,6 +522,157 @@ def test_a_face_that_flickers_never_makes_a_jump(calm: Points) -> None:
     assert np.abs(np.diff(sizes[15:])).max() < 0.35 * max(sizes)
 
 
+def other_side(calm: Points, back: float) -> Driver:
+    """Looks one way with the mouth open, is lost at 1 s, and looks the other way with it shut from then on."""
+    return Driver(
+        calm,
+        face=lambda now: {"jaw": 0.3 * (0 < now < 1)},
+        turn=lambda now: (0, (18 if now < 1 else -18) * (now > 0), 0),
+        place=lambda now: (320 + (20 if now < 1 else -20) * (now > 0), 210, 70),
+        present=lambda now: not 1 <= now < back,
+    )
+
+
+def steps(motions: list[Motion]) -> NDArray[np.float64]:
+    """How far each motion is from the one before, (n - 1, 3): degrees, expression, translation."""
+    return np.array(
+        [
+            (
+                np.abs(np.degrees(rotation_vector(after.rotation @ before.rotation.T))).max(),
+                np.abs(change(after) - change(before)).max(),
+                np.abs(after.translation - before.translation).max(),
+            )
+            for before, after in pairwise(motions)
+        ]
+    )
+
+
+@pytest.mark.parametrize("back", [1.25, 1.4, 1.7, 2.5])
+def test_a_face_found_again_in_another_pose_is_come_to_without_a_jump(calm: Points, back: float) -> None:
+    """However little the portrait had eased to rest by then."""
+    transfer = MotionTransfer("first")
+    motions = other_side(calm, back).drive(transfer, seconds(0, 3.5))
+    whole = steps([motions[29], motions[-1]])[0]
+    assert whole[0] > 30
+    assert (steps(motions[29:]).max(axis=0) < 0.25 * whole).all()
+    there = motions[round((back + RETURN_NS / 1e9) * 30) + 1]
+    assert (steps([there, motions[-1]])[0] < 0.02 * whole).all()
+
+
+def test_a_face_lost_again_on_the_way_back_makes_no_jump_either(calm: Points) -> None:
+    driver = other_side(calm, 1.5)
+    flickering = replace(driver, present=lambda now: now < 1 or 1.5 <= now < 1.6 or 1.7 <= now < 1.75 or now >= 2.2)
+    motions = flickering.drive(MotionTransfer("first"), seconds(0, 3.5))
+    whole = steps([motions[29], motions[-1]])[0]
+    assert (steps(motions[29:]).max(axis=0) < 0.25 * whole).all()
+
+
+def test_a_picture_mirrored_on_the_way_back_makes_no_jump_in_its_mirror(calm: Points) -> None:
+    driver = other_side(calm, 1.5)
+    straight, flipped = MotionTransfer("first"), MotionTransfer("first")
+    driver.drive(straight, seconds(0, 1.6))
+    driver.drive(flipped, seconds(0, 1.6))
+    flipped.mirror()
+    for now in 1.6 + seconds(0, 0.5):
+        face = driver.at(now)
+        assert face is not None
+        one, other = straight.update(face, face.time_ns), flipped.update(mirrored(face), face.time_ns)
+        np.testing.assert_allclose(turn(other), turn(one) * (1, -1, -1), atol=0.5)
+        np.testing.assert_allclose(change(other), change(one)[MIRROR] * (-1, 1, 1), atol=0.02)
+
+
+# --- a driver who was away
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_new_seat_is_where_the_head_is_at_rest(calm: Points, calibrated: bool) -> None:
+    """The face at rest stays, and so does how the head is turned there; what moves after sitting down counts."""
+
+    def place(now: float) -> tuple[float, float, float]:
+        if now < 3:
+            return 320, 210, 70
+        landing = ramp(5, 0.8)(now)  # comes in from the side
+        return 480 + 100 * landing + 20 * (now >= 8), 260 - 40 * landing, 50
+
+    driver = Driver(
+        calm,
+        turn=lambda now: (0, 8.0 * (now >= 5), 0),
+        place=place,
+        present=lambda now: not 3 <= now < 5,
+    )
+    transfer = MotionTransfer("auto")
+    if calibrated:
+        driver.drive(transfer, seconds(0, 1))
+        transfer.calibrate()
+        driver.drive(transfer, seconds(1, 3))
+    else:
+        driver.drive(transfer, seconds(0, 3))
+    sitting_down = driver.drive(transfer, seconds(3, 6.5))[-45:]
+    assert max(np.abs(motion.translation).max() for motion in sitting_down) < 1
+    faces = driver.at(0), driver.at(7)
+    turned_by = np.subtract(*(seen_turn(face.pixels(), face.size) for face in reversed(faces) if face is not None))
+    for motion in driver.drive(transfer, seconds(6.5, 8)):
+        np.testing.assert_allclose(motion.translation, 0, atol=0.1)
+        assert motion.scale == pytest.approx(1, rel=0.03)
+        np.testing.assert_allclose(turn_angles(motion.rotation), turned_by, atol=0.02)
+    moved = driver.drive(transfer, seconds(8, 9))[-1]
+    np.testing.assert_allclose(moved.translation, (0.4, 0), atol=0.1)
+
+
+def test_a_short_loss_is_no_new_seat(calm: Points) -> None:
+    driver = Driver(
+        calm,
+        place=lambda now: (320 + 40 * (now >= 2), 210, 70),
+        present=lambda now: not 2 <= now < 2.5,
+    )
+    motion = driver.drive(MotionTransfer("auto"), seconds(0, 4))[-1]
+    assert motion.translation[0] == pytest.approx(40 / 70, abs=0.05)
+
+
+def test_in_mode_first_a_new_seat_is_motion(calm: Points) -> None:
+    driver = Driver(
+        calm,
+        place=lambda now: (320 + 40 * (now >= 2), 210, 70),
+        present=lambda now: not 2 <= now < 4,
+    )
+    motion = driver.drive(MotionTransfer("first"), seconds(0, 8))[-1]
+    assert motion.translation[0] == pytest.approx(40 / 70, abs=0.05)
+
+
+# --- another picture
+
+
+@pytest.mark.parametrize("mode", ["auto", "first"])
+@pytest.mark.parametrize("size", [(320, 240), (1280, 960), (1280, 720), (240, 320)], ids=str)
+def test_a_picture_of_another_size_changes_nothing(calm: Points, mode: NeutralMode, size: tuple[int, int]) -> None:
+    """The camera is found again, or a browser sends smaller pictures: the driver has not moved."""
+    driver = Driver(
+        calm,
+        face=lambda now: {"jaw": 0.1 * (now > 0.5)},
+        turn=lambda now: (0, 10 * (now > 0.5), 0),
+        place=lambda now: (320 + 30 * (now > 0.5), 250, 70),
+    )
+    transfer = MotionTransfer(mode)
+    before = driver.drive(transfer, seconds(0, 3))[-1]
+    times = 3 + seconds(0, 3)
+    for now in times:
+        face = driver.at(now)
+        assert face is not None
+        motion = transfer.update(at_size(face, size), face.time_ns)
+        np.testing.assert_allclose(motion.translation, before.translation, atol=0.02)
+        assert motion.scale == pytest.approx(before.scale, rel=0.02)
+        np.testing.assert_allclose(change(motion), change(before), atol=0.02)
+        if min(size) == size[1]:
+            np.testing.assert_allclose(turn(motion), turn(before), atol=0.2)
+
+
+def at_size(face: FaceState, size: tuple[int, int]) -> FaceState:
+    """The face as a camera sees it whose picture holds as much in its shorter side, about the same middle."""
+    pixels = face.pixels() - np.array([SIZE[0] / 2, SIZE[1] / 2, 0], np.float32)
+    pixels = pixels * np.float32(min(size) / min(SIZE)) + np.array([size[0] / 2, size[1] / 2, 0], np.float32)
+    return at_pixels(pixels, time_ns=face.time_ns, size=size)
+
+
 # --- mirroring
 
 
@@ -519,6 +716,26 @@ def test_mirroring_before_any_face_is_no_trouble(calm: Points) -> None:
     transfer = MotionTransfer()
     transfer.mirror()
     assert_at_rest(transfer.update(seen(calm, time_ns=START_NS), START_NS), atol=1e-3)
+
+
+def test_a_calibration_goes_on_when_the_picture_is_mirrored(calm: Points) -> None:
+    """With what it has seen, as it is in the flipped picture."""
+    driver = Driver(calm, face=lambda now: {"smile": 0.1 * (now > 1)}, turn=lambda now: (0, 10 * (now > 1), 0))
+    transfer = MotionTransfer()
+    driver.drive(transfer, seconds(0, 2))
+    transfer.calibrate()
+    driver.drive(transfer, seconds(2, 2.3))
+    transfer.mirror()
+    motions = []
+    for now in 2.3 + seconds(0, 3):
+        assert transfer.calibrating or now > 2.45
+        face = driver.at(now)
+        assert face is not None
+        motions.append(transfer.update(mirrored(face), face.time_ns))
+    assert not transfer.calibrating
+    flip = np.array([-1, 1, 1], np.float32)
+    np.testing.assert_allclose(motions[-1].neutral, doing(calm, smile=0.1)[MIRROR] * flip, atol=0.02)
+    assert_at_rest(motions[-1], atol=5e-3)
 
 
 def test_a_neutral_mirrored_twice_is_the_same(calm: Points) -> None:

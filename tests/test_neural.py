@@ -318,6 +318,20 @@ def test_a_face_that_is_held_is_mirrored_too_and_back(aside: Stage) -> None:
         np.testing.assert_allclose(aside.last[f"driving_{key}"], sign * before, atol=0.005)
 
 
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_driver_in_a_smaller_or_larger_picture_is_seen_as_before(aside: Stage, factor: float) -> None:
+    """The crop that is kept from the last picture has the size of the new one at once."""
+    aside.show(0.0)
+    width, height = aside.face.size
+    size = (round(width * factor), round(height * factor))
+    aside.driving = np.zeros((size[1], size[0], 3), np.uint8)
+    light(aside, 1.0)
+    aside.face = replace(aside.face, size=size)
+    aside.show(0.5)
+    before, after = (fed["crop"] for fed in (aside.motion_net.fed[0], aside.motion_net.fed[-1]))
+    np.testing.assert_allclose(after, before, atol=0.02)
+
+
 def test_mirroring_before_any_face_is_no_trouble(aside: Stage) -> None:
     flip(aside)
     aside.show(0.0, present=False)
