@@ -79,7 +79,7 @@ class VideoFile:
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
             # One for all pictures: a new one for each costs as much again as the conversion.
             self._reformatter = VideoReformatter()
-            self._damaged = 0
+            self._damaged = self._flawed = 0
             self._decoded = 0
             self._shots = self._decode(stream)
             self._next = next(self._shots, None)
@@ -182,6 +182,8 @@ class VideoFile:
             self._notes.append(f"{name} is damaged: {self._damaged} pieces of it could not be decoded")
         elif held < 0.9 * said and not (self._counted and self._decoded >= 0.9 * self._counted):
             self._notes.append(f"{name} is cut short: it announces {said / _NS:.1f} s and holds {held / _NS:.1f} s")
+        elif self._flawed:
+            self._notes.append(f"{name} is damaged: {self._flawed} pictures of it could be decoded in part only")
         if self._decoded == 1:
             self._notes.append(f"{name} holds a single picture; to show a picture, give it as the --portrait")
 
@@ -215,7 +217,9 @@ class VideoFile:
                 if self._damaged > MAX_DAMAGE:
                     return
                 continue
-            yield from pictures
+            for picture in pictures:
+                self._flawed += picture.is_corrupt  # what a decoder has papered over
+                yield picture
 
     def _count(self, shown_ns: int, length_ns: int) -> None:
         """Note a picture and how much of the file has been read, in the file's own time."""
