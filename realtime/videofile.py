@@ -191,10 +191,11 @@ class VideoFile:
         """Yield every picture that can be decoded, with times that start at 0 and strictly increase."""
         period = round(_NS / self.fps)
         tick = float(stream.time_base or 0) * _NS
-        timeline = Timeline(Joins(self._container), leads=True)
+        joins = Joins(self._container)
+        timeline = Timeline(joins, leads=True)
         start: int | None = None
         last = -1
-        for picture in self._pictures(stream):
+        for picture in self._pictures(stream, joins):
             shown = None if picture.time is None else round(picture.time * _NS)
             at = timeline.place(shown, period)
             start = at if start is None else start
@@ -202,16 +203,21 @@ class VideoFile:
             self._count(at if shown is None else shown, round(picture.duration * tick) or period)
             yield last, picture
 
-    def _pictures(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    def _pictures(self, stream: av.VideoStream, joins: Joins) -> Iterator[av.VideoFrame]:
         import av
 
-        packets = self._container.demux(stream)
+        sound = sound_stream(self._container)
+        packets = self._container.demux([each for each in (stream, sound) if each is not None])
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                pictures = packet.decode()
+                if packet.stream.index != stream.index:  # a last, empty packet has no other index
+                    if packet.pts is not None:
+                        joins.hear(round(packet.pts * packet.time_base * _NS))
+                    continue
+                pictures = stream.decode(packet)
             except av.FFmpegError:
                 self._damaged += 1
                 if self._damaged > MAX_DAMAGE:
@@ -278,6 +284,11 @@ def picture_stream(container: av.container.InputContainer) -> av.VideoStream | N
 
     cover = av.stream.Disposition.attached_pic
     return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
+
+
+def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """The first sound that can be decoded."""
+    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
 def frame_rate(stream: av.VideoStream) -> float:

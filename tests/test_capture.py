@@ -334,6 +334,15 @@ def test_no_video_at_all(tmp_path: Path, content: bytes, says: str) -> None:
     assert caught.value.cure
 
 
+@pytest.mark.parametrize("sound_first", [False, True])
+def test_nothing_is_said_of_a_whole_file_with_sound(tmp_path: Path, sound_first: bool) -> None:
+    path = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, sound_first=sound_first)
+    source = open_file(path)
+    assert len(list(remaining(source))) == 30
+    assert source.notes == ()
+    source.close()
+
+
 def test_a_broken_off_file_is_told_where_sound_goes_with_it(tmp_path: Path) -> None:
     whole = clips.write_with_sound(tmp_path / "whole.mkv", seconds=20, beep_at=1.0)
     path = tmp_path / "cut.mkv"
