@@ -107,7 +107,7 @@ class Soundtrack:
         picture = picture_stream(source)
         period_ns = round(_NS / frame_rate(picture)) if picture is not None else 0
         for packet in source.demux([stream for stream in (sound, picture) if stream is not None]):
-            if packet.stream_index != sound.index:
+            if packet.stream.index != sound.index:
                 if packet.pts is not None and not packet.is_discard:
                     seen.place(_time_ns(packet), period_ns)
                 continue

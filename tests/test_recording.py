@@ -487,6 +487,11 @@ def test_a_still_picture_keeps_its_length_and_its_sound(tmp_path: Path, name: st
     assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(clips.beep_in(driver), abs=0.03)
 
 
+def test_whole_sound_is_not_called_damaged_where_it_is_the_first_stream(tmp_path: Path) -> None:
+    driver = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, codec="flac", sound_first=True)
+    assert record(driver, tmp_path / "out.mp4") == ()
+
+
 def test_a_recording_that_is_over_before_the_sound_begins(tmp_path: Path) -> None:
     driver = clips.write_with_sound(tmp_path / "a.mp4", seconds=1, beep_at=0.5)
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)
