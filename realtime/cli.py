@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,7 @@ from realtime.config import Config
 from realtime.ending import Ending
 from realtime.interrupts import Interrupts
 from realtime.keys import Keys
-from realtime.status import Display, summary, tell
+from realtime.status import LAST_S, Display, summary, tell
 
 if TYPE_CHECKING:
     from realtime.media import Media
@@ -205,8 +206,12 @@ def run(config: Config) -> int:
     if config.report is not None:
         report.check(config.report)
     sys.setswitchinterval(SWITCH_S)
+    with contextlib.closing(Display(quiet=config.quiet, lossless=config.pace == "max")) as display:
+        return _run(config, display)
+
+
+def _run(config: Config, display: Display) -> int:
     ending = Ending()
-    display = Display(quiet=config.quiet, lossless=config.pace == "max")
     opened: Opened | None = None
 
     def pressed(key: str) -> None:
@@ -320,32 +325,33 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
         errors += unfinished(run)
         display.say(summary(run), "done" if ending.error is None else "stopped")
         code = code or exit_code(errors[0] if errors else None)
+    display.close()  # before what else is written, perhaps to the same place
     if config.report is not None:
         try:
             report.write(config.report, report.build(run, config, media))
         except OSError as failure:
             errors.append(SinkLost(f"--report: {config.report} cannot be written: {failure.strerror}"))
             code = code or 1
-    for error in errors:
-        _complain(error)
+    if errors:
+        complaint = threading.Thread(target=_complain, args=(errors,), name="complaint", daemon=True)
+        complaint.start()
+        complaint.join(LAST_S)  # a terminal that is held keeps nobody here
     return code
 
 
-def _complain(error: BaseException) -> None:
+def _complain(errors: Sequence[BaseException]) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
-        if isinstance(error, ReenactError):
-            print(tell(error), file=sys.stderr)
-        else:
-            traceback.print_exception(error, file=sys.stderr)
+        for error in errors:
+            if isinstance(error, ReenactError):
+                print(tell(error), file=sys.stderr)
+            else:
+                traceback.print_exception(error, file=sys.stderr)
 
 
 def _leave(code: int) -> None:
     """End the process although a thread is at work, or hangs, say in a camera's driver.
 
     Waiting for it could take for ever, and the interpreter's own way out kills threads inside native code, which C++
-    answers with an abort.
+    answers with an abort. Nothing is left to flush, and it could hang on a terminal that is held.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
     os._exit(code)

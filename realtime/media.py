@@ -28,6 +28,7 @@ from realtime.sessions import Link, Notice, Session, Sessions
 from realtime.sinks import Sink
 from realtime.state import describe
 from realtime.tasks import Task
+from realtime.uploads import Decoders
 from realtime.wardrobe import small_picture
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 
@@ -117,6 +118,7 @@ class Media:
         self._began = time.monotonic()
         self._closing = threading.Event()
         self._metrics = Metrics(self, self.version)
+        self._decoders = Decoders()
         self._readers = ThreadPoolExecutor(READERS, "portrait upload")
         self._reading = threading.BoundedSemaphore(READERS)
         self.link = serve(self)
@@ -186,6 +188,7 @@ class Media:
         """End every session and the media process, within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         self._closing.set()
+        self._decoders.close()
         self.sessions.close(timeout / 2)
         self.link.close(max(0.0, deadline - time.monotonic()))
         self._readers.shutdown(wait=False, cancel_futures=True)
@@ -366,7 +369,9 @@ class Media:
         name = "".join(c for c in request.query.get("name", "") if c.isprintable())[:80] or "sent picture"
         if not self._reading.acquire(blocking=False):
             return _json(_busy("two pictures are being read already"), 503)
-        work = self._readers.submit(receive_portrait, request.body, name, self.config.size, LARGEST_UPLOAD, UPLOAD_S)
+        work = self._readers.submit(
+            receive_portrait, request.body, name, self.config.size, LARGEST_UPLOAD, self._decoders, UPLOAD_S
+        )
         work.add_done_callback(lambda _: self._reading.release())
         try:
             picture = work.result(UPLOAD_S)

@@ -14,7 +14,7 @@ from engines.types import FaceState, Image
 from realtime.framing import Window, choose_window, cut_window
 from realtime.pictures import Picture, read_picture
 from realtime.stills import FaceFinder
-from realtime.uploads import decode
+from realtime.uploads import Decoders
 
 DEFAULT_PORTRAIT = Path(__file__).parents[1] / "engines" / "assets" / "portrait.png"
 
@@ -56,13 +56,13 @@ def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinde
 
 
 def receive_portrait(
-    data: bytes, name: str, size: tuple[int, int], largest: int, within_s: float = 5.0
+    data: bytes, name: str, size: tuple[int, int], largest: int, decoders: Decoders, within_s: float = 5.0
 ) -> PortraitPicture:
     """The same for a picture that was sent, of ``largest`` pixels at most; nothing is written to disk.
 
     Raises TimeoutError besides, for one that takes longer than ``within_s`` to decode.
     """
-    return _cut(Path(name), decode(data, name, largest, within_s), size, None)
+    return _cut(Path(name), decoders.decode(data, name, largest, within_s), size, None)
 
 
 def _cut(source: Path, read: Picture, size: tuple[int, int], finder: FaceFinder | None) -> PortraitPicture:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from realtime.timeline import Joins, Timeline
-from realtime.videofile import MAX_DAMAGE, frame_rate, picture_stream
+from realtime.videofile import MAX_DAMAGE, frame_rate, picture_stream, sound_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,7 +93,7 @@ class Soundtrack:
 
     def _choose(self, source: av.container.InputContainer) -> av.AudioStream | None:
         tracks = source.streams.audio
-        sound = next((track for track in tracks if track.codec_context is not None), None)
+        sound = sound_stream(source)
         if tracks and sound is None:
             self.notes.append(f"the sound of {self._path.name} cannot be decoded here, so the recording has none")
         elif tracks and sound is not tracks[0]:
@@ -107,7 +107,7 @@ class Soundtrack:
         picture = picture_stream(source)
         period_ns = round(_NS / frame_rate(picture)) if picture is not None else 0
         for packet in source.demux([stream for stream in (sound, picture) if stream is not None]):
-            if packet.stream_index != sound.index:
+            if packet.stream.index != sound.index:
                 if packet.pts is not None and not packet.is_discard:
                     seen.place(_time_ns(packet), period_ns)
                 continue

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from engines.errors import ReenactError
 from realtime.commands import KEYS
+from realtime.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 EVERY_S = 5.0
 """How often the status is said where it cannot stand in one place."""
+LAST_S = 1.0
+"""How long what was said last may take to be printed."""
 
 
 def line(run: Running, aside: str = "") -> str:
@@ -63,49 +64,12 @@ def tell(error: ReenactError) -> str:
     return f"reenact: {text}; {error.cure}" if error.cure else f"reenact: {text}"
 
 
-class _Lasting:
-    """Standard output that a run can do without: once a write fails, as on a full disk, nothing more is tried.
-
-    That is said on standard error; a closed pipe is given up quietly. All else is the stream's own.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._lost = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write it, or lose it."""
-        self._try(lambda: self._stream.write(text))
-        return len(text)
-
-    def flush(self) -> None:
-        """As of any file."""
-        self._try(self._stream.flush)
-
-    def _try(self, action: Callable[[], object]) -> None:
-        if self._lost:
-            return
-        try:
-            action()
-        except (OSError, ValueError) as error:
-            self._lost = True
-            with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-                text = f"reenact: standard output fails ({error.strerror}); the run goes on without it"
-                with contextlib.suppress(OSError, ValueError):
-                    print(text, file=sys.stderr)
-
-
 class Display:
     """Lines of text, and under them one that changes: a status when live, a progress bar through a file.
 
     In a terminal that line stands in one place; elsewhere it is printed every five seconds. With ``quiet`` there is
-    neither. Any thread may call ``say``; the rest belongs to the main thread. Where standard output fails, nothing more
-    is said.
+    neither. Any thread may call ``say``; the rest belongs to the main thread. Nothing waits for standard output, and
+    where it fails, nothing more is said.
     """
 
     def __init__(self, *, quiet: bool, lossless: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,14 +82,14 @@ class Display:
         self._progress: Progress | None = None
         self._last = clock()
         self._task: TaskID
-        self._output = cast("TextIO", _Lasting(sys.stdout))
+        self._output = Output(sys.stdout)
         if not quiet and sys.stdout.isatty():
             from rich.console import Console
 
-            self._console = Console(file=self._output, highlight=False, markup=False, soft_wrap=True)
+            self._console = Console(file=cast("TextIO", self._output), highlight=False, markup=False, soft_wrap=True)
 
     def say(self, text: str, label: str = "") -> None:
-        """Print a line, with a label in front where one is given."""
+        """Print a line, with a label in front where one is given; nothing after ``close``."""
         if self._quiet:
             return
         text = f"{label:<10}{text}" if label else text
@@ -133,7 +97,7 @@ class Display:
             if self._console is not None:
                 self._console.print(text)
             else:
-                print(text, file=self._output, flush=True)
+                self._output.write(f"{text}\n")
 
     def keys(self) -> None:
         """Say which keys do what."""
@@ -180,3 +144,8 @@ class Display:
             if moving is not None:
                 moving.stop()
         self._live = self._progress = None
+
+    def close(self) -> None:
+        """End, and see that all is printed, where standard output takes it. May be called twice."""
+        self.end()
+        self._output.close(LAST_S)

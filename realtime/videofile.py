@@ -79,7 +79,7 @@ class VideoFile:
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
             # One for all pictures: a new one for each costs as much again as the conversion.
             self._reformatter = VideoReformatter()
-            self._damaged = 0
+            self._damaged = self._flawed = 0
             self._decoded = 0
             self._shots = self._decode(stream)
             self._next = next(self._shots, None)
@@ -182,6 +182,8 @@ class VideoFile:
             self._notes.append(f"{name} is damaged: {self._damaged} pieces of it could not be decoded")
         elif held < 0.9 * said and not (self._counted and self._decoded >= 0.9 * self._counted):
             self._notes.append(f"{name} is cut short: it announces {said / _NS:.1f} s and holds {held / _NS:.1f} s")
+        elif self._flawed:
+            self._notes.append(f"{name} is damaged: {self._flawed} pictures of it could be decoded in part only")
         if self._decoded == 1:
             self._notes.append(f"{name} holds a single picture; to show a picture, give it as the --portrait")
 
@@ -189,10 +191,11 @@ class VideoFile:
         """Yield every picture that can be decoded, with times that start at 0 and strictly increase."""
         period = round(_NS / self.fps)
         tick = float(stream.time_base or 0) * _NS
-        timeline = Timeline(Joins(self._container), leads=True)
+        joins = Joins(self._container)
+        timeline = Timeline(joins, leads=True)
         start: int | None = None
         last = -1
-        for picture in self._pictures(stream):
+        for picture in self._pictures(stream, joins):
             shown = None if picture.time is None else round(picture.time * _NS)
             at = timeline.place(shown, period)
             start = at if start is None else start
@@ -200,22 +203,29 @@ class VideoFile:
             self._count(at if shown is None else shown, round(picture.duration * tick) or period)
             yield last, picture
 
-    def _pictures(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    def _pictures(self, stream: av.VideoStream, joins: Joins) -> Iterator[av.VideoFrame]:
         import av
 
-        packets = self._container.demux(stream)
+        sound = sound_stream(self._container)
+        packets = self._container.demux([each for each in (stream, sound) if each is not None])
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                pictures = packet.decode()
+                if packet.stream.index != stream.index:  # a last, empty packet has no other index
+                    if packet.pts is not None:
+                        joins.hear(round(packet.pts * packet.time_base * _NS))
+                    continue
+                pictures = stream.decode(packet)
             except av.FFmpegError:
                 self._damaged += 1
                 if self._damaged > MAX_DAMAGE:
                     return
                 continue
-            yield from pictures
+            for picture in pictures:
+                self._flawed += picture.is_corrupt  # what a decoder has papered over
+                yield picture
 
     def _count(self, shown_ns: int, length_ns: int) -> None:
         """Note a picture and how much of the file has been read, in the file's own time."""
@@ -274,6 +284,11 @@ def picture_stream(container: av.container.InputContainer) -> av.VideoStream | N
 
     cover = av.stream.Disposition.attached_pic
     return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
+
+
+def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """The first sound that can be decoded."""
+    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
 def frame_rate(stream: av.VideoStream) -> float:

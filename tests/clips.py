@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -98,20 +99,29 @@ def write_with_sound(
     size: tuple[int, int] = (64, 48),
     pictures_from: float = 0.0,
     tracks: int = 1,
+    still: tuple[float, float] = (0.0, 0.0),
+    sound_first: bool = False,
 ) -> Path:
-    """A video at 30 fps with a beep of 0.2 s; its pictures begin ``pictures_from`` seconds after its sound."""
+    """A video at 30 fps with a beep of 0.2 s; its pictures begin ``pictures_from`` seconds after its sound.
+
+    There are no pictures between the two times that are ``still``. ``sound_first`` is about the order of the streams.
+    """
+    packets: list[av.Packet[Any]] = []
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=30)
-        assert isinstance(video, av.VideoStream)
-        audios = [container.add_stream(codec, rate=rate, layout="mono") for _ in range(tracks)]
+        kinds = ["libx264", *[codec] * tracks]
+        streams = [_add(container, kind, rate) for kind in (reversed(kinds) if sound_first else kinds)]
+        (video,) = (each for each in streams if isinstance(each, av.VideoStream))
+        audios = [each for each in streams if each is not video]
         video.width, video.height = size
         video.pix_fmt = "yuv420p"
         video.codec_context.time_base = Fraction(1, 30)
         for index in range(round(seconds * 30)):
+            if still[0] <= index / 30 < still[1]:
+                continue
             frame = av.VideoFrame.from_ndarray(grey(index, size), format="rgb24")
             frame.pts, frame.time_base = index + round(pictures_from * 30), Fraction(1, 30)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
+            packets += video.encode(frame)
+        packets += video.encode(None)
         time = np.arange(round((seconds + pictures_from) * rate)) / rate
         heard = (time >= beep_at) & (time < beep_at + 0.2)
         wave = np.where(heard, 0.5 * np.sin(2 * np.pi * 1000 * time), 0).astype(np.float32)
@@ -120,9 +130,20 @@ def write_with_sound(
             for start in range(0, len(wave), 1024):
                 piece = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")
                 piece.pts, piece.sample_rate, piece.time_base = start, rate, Fraction(1, rate)
-                container.mux(audio.encode(piece))
-            container.mux(audio.encode(None))
+                packets += audio.encode(piece)
+            packets += audio.encode(None)
+        for packet in sorted(packets, key=lambda each: (each.dts or 0) * (each.time_base or 0)):
+            container.mux(packet)
     return path
+
+
+def _add(container: av.container.OutputContainer, codec: str, rate: int) -> av.VideoStream | av.AudioStream:
+    """A video stream at 30 fps, or a mono sound stream at ``rate``."""
+    if codec == "libx264":
+        return container.add_stream("libx264", rate=30)
+    stream = container.add_stream(codec, rate=rate, layout="mono")
+    assert isinstance(stream, av.AudioStream)
+    return stream
 
 
 def spoil_sound(path: Path, spoilt: Path, pieces: range) -> Path:

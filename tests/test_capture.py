@@ -306,6 +306,21 @@ def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
     assert len(play(path)) > 40
 
 
+def test_damage_that_the_decoder_papers_over_is_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    noise = (rng.integers(0, 255, (96, 128, 3), dtype=np.uint8) for _ in range(60))
+    path = clips.write_video(tmp_path / "hit.mkv", noise, codec="mpeg4")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 50] = bytes(50)
+    path.write_bytes(data)
+    source = open_file(path)
+    assert len(list(remaining(source))) == 60
+    assert len(source.notes) == 1
+    assert "hit.mkv is damaged: 1 pictures" in source.notes[0]
+    source.close()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [(b"", "empty"), (b"rubbish " * 500, "not a video"), (bytes(range(256)) * 64, "not a video")],
@@ -317,6 +332,15 @@ def test_no_video_at_all(tmp_path: Path, content: bytes, says: str) -> None:
         open_file(path)
     assert str(path) in str(caught.value)
     assert caught.value.cure
+
+
+@pytest.mark.parametrize("sound_first", [False, True])
+def test_nothing_is_said_of_a_whole_file_with_sound(tmp_path: Path, sound_first: bool) -> None:
+    path = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, sound_first=sound_first)
+    source = open_file(path)
+    assert len(list(remaining(source))) == 30
+    assert source.notes == ()
+    source.close()
 
 
 def test_a_broken_off_file_is_told_where_sound_goes_with_it(tmp_path: Path) -> None:

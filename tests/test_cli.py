@@ -61,7 +61,10 @@ class OneSink:
 def supervised(run: OneSink) -> None:
     opened = Opened(cast("Running", run), None)
     display = Display(quiet=False, lossless=False)
-    cli._supervise(opened, display, Interrupts(lambda: None), with_keys=False)
+    try:
+        cli._supervise(opened, display, Interrupts(lambda: None), with_keys=False)
+    finally:
+        display.close()
 
 
 def test_a_recording_is_finished_although_the_run_was_ended(

@@ -14,6 +14,7 @@ from engines.errors import PortraitError
 from realtime import facemesh
 from realtime.portraits import DEFAULT_PORTRAIT, PortraitPicture, load_portrait, receive_portrait, yaw
 from realtime.stills import FaceFinder
+from realtime.uploads import Decoders
 
 pytestmark = pytest.mark.skipif(not facemesh.available(), reason="this mediapipe has no Face Mesh")
 
@@ -137,13 +138,13 @@ def test_no_face_is_told(finder: FaceFinder, tmp_path: Path) -> None:
 @pytest.mark.skipif(not DEFAULT_PORTRAIT.is_file(), reason="the default portrait has not been rendered")
 def test_a_picture_that_was_sent_becomes_the_same_as_its_file(finder: FaceFinder) -> None:
     data = DEFAULT_PORTRAIT.read_bytes()
-    sent = receive_portrait(data, "me.png", (320, 240), 40_000_000)
+    sent = receive_portrait(data, "me.png", (320, 240), 40_000_000, Decoders())
     read = load_portrait(None, (320, 240), finder=finder)
     assert sent.name == "me"
     assert np.array_equal(sent.image, read.image)
     assert sent.face.size == (320, 240)
     with pytest.raises(PortraitError, match=r"me\.png is too large"):
-        receive_portrait(data, "me.png", (320, 240), 10_000)
+        receive_portrait(data, "me.png", (320, 240), 10_000, Decoders())
 
 
 @pytest.mark.skipif(not DEFAULT_PORTRAIT.is_file(), reason="the default portrait has not been rendered")

@@ -478,6 +478,20 @@ def test_the_sound_of_joined_files_stays_with_their_pictures(tmp_path: Path, cod
     assert clips.beeps_in(tmp_path / "out.mp4") == pytest.approx([first, first + 3], abs=0.03)
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts"])
+def test_a_still_picture_keeps_its_length_and_its_sound(tmp_path: Path, name: str) -> None:
+    driver = clips.write_with_sound(tmp_path / name, seconds=16, beep_at=15.0, still=(2.0, 14.0))
+    assert record(driver, tmp_path / "out.mp4") == ()
+    times = clips.times_in(tmp_path / "out.mp4")
+    assert times[-1] - times[0] == pytest.approx(16 - 1 / 30, abs=0.05)
+    assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(clips.beep_in(driver), abs=0.03)
+
+
+def test_whole_sound_is_not_called_damaged_where_it_is_the_first_stream(tmp_path: Path) -> None:
+    driver = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, codec="flac", sound_first=True)
+    assert record(driver, tmp_path / "out.mp4") == ()
+
+
 def test_a_recording_that_is_over_before_the_sound_begins(tmp_path: Path) -> None:
     driver = clips.write_with_sound(tmp_path / "a.mp4", seconds=1, beep_at=0.5)
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)

@@ -41,11 +41,11 @@ def test_status_and_summary(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
             setattr(run.daemon.crew.animator, held, True)
         assert line(run.daemon) == f"slate | {text}", "first, where a narrow terminal does not cut it off"
         run.daemon.crew.animator.frozen = run.daemon.crew.animator.slated = False
-        display.update(run.daemon)
-        assert capsys.readouterr().out == "", "not before its time"
+        display.update(run.daemon)  # not before its time
         now[0] = EVERY_S
         display.update(run.daemon)
         display.update(run.daemon)
+        display.close()
         assert capsys.readouterr().out == text + "\n"
     assert summary(run.daemon).startswith(f"{run.daemon.ledger.frames} frames, 3 with a face, ")
 
@@ -54,12 +54,15 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display(quiet=True, lossless=False)
     display.say("words", "label")
     display.begin(None)
-    display.end()
+    display.close()
     assert capsys.readouterr().out == ""
 
 
 def test_labels_stand_in_a_column(capsys: pytest.CaptureFixture[str]) -> None:
-    Display(quiet=False, lossless=True).say("a file", "source")
+    display = Display(quiet=False, lossless=True)
+    display.say("a file", "source")
+    display.close()
+    display.say("too late")
     assert capsys.readouterr().out == "source    a file\n"
 
 
@@ -112,6 +115,6 @@ def test_output_that_fails_ends_nothing(
     display.begin(10)
     display.say("nobody reads this")
     display.say("nor this")
-    display.end()
+    display.close()
     assert broken.tried == 1
     assert capsys.readouterr().err == told

@@ -60,14 +60,32 @@ def test_sound_that_pauses_comes_back_with_its_picture() -> None:
     assert sound.place(60 * NS, SOUND) == 60 * NS
 
 
-def test_sound_that_goes_on_while_the_picture_pauses_comes_back_to_it() -> None:
+def test_a_picture_that_stays_long_comes_back_to_the_sound_that_goes_on() -> None:
     picture, sound = timelines()
     fill(picture, 3, PICTURE)
     fill(sound, 30, SOUND)
+    assert picture.place(30 * NS, PICTURE) == 30 * NS
+    assert sound.place(30 * NS, SOUND) == 30 * NS
+
+
+def test_a_clock_that_leaps_for_picture_and_sound_is_a_join() -> None:
+    picture, sound = timelines()
+    fill(picture, 3, PICTURE)
+    fill(sound, 3, SOUND)
+    assert sound.place(30 * NS, SOUND) == 3 * NS
     assert picture.place(30 * NS, PICTURE) == 3 * NS
-    for at in range(30 * NS + PICTURE, 33 * NS, PICTURE):
-        picture.place(at, PICTURE)
-    assert sound.place(33 * NS, SOUND) == 6 * NS
+    assert picture.place(30 * NS + PICTURE, PICTURE) == 3 * NS + PICTURE
+    assert sound.place(30 * NS + SOUND, SOUND) == 3 * NS + SOUND
+
+
+def test_sound_of_the_part_before_does_not_make_a_pause_of_a_join() -> None:
+    picture, sound = timelines()
+    fill(picture, 30, PICTURE)
+    fill(sound, 30, SOUND)
+    assert picture.place(0, PICTURE) == 30 * NS
+    for at_ns in (0, NS, 2 * NS, 20 * NS):
+        sound.place(at_ns, SOUND)
+    assert picture.place(20 * NS, PICTURE) == 30 * NS + PICTURE
 
 
 def test_one_wrong_time_moves_nothing_for_good() -> None:

@@ -34,6 +34,8 @@ MAX_QUERY = 2048
 LINGER_S = 1.0
 """For how long the rest of a body that was refused is still taken in, so that its sender reads the answer."""
 _BODY_S = 20.0
+_UPLOAD_S, _SILENCE_S = 120.0, 10.0
+"""For how long an upload may take, and come to nothing in between: over a slow line 16 MB are minutes."""
 _DESK_S = 15.0
 _HEALTH_S = 2.0
 _MOST_REQUESTS, _SHARE = 16, 6
@@ -42,8 +44,12 @@ _MOST_WATCHES, _WATCH_SHARE = 8, 4
 """The same for /healthz and /metrics, which are answered beside them."""
 _WAIT_S = 2.0
 """For how long they wait for their turn."""
-_MOST_UPLOADS = 2
-"""Bodies of uploads that are read at the same time: each may take 16 MB here, and again on its way."""
+_MOST_UPLOADS, _UPLOAD_SHARE = 4, 3
+"""Bodies of uploads that are held at the same time, each of 16 MB at most, and those of one client."""
+_MOST_PASSED, _PASS_SHARE = 2, 1
+"""Those of them that are passed on and decoded at the same time, which takes as much again."""
+_PASS_WAIT_S = 10.0
+"""For how long they wait for their turn: what took minutes to come is not sent again for the sake of seconds."""
 _SDP, _FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SIGN_IN = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>reenact: sign in</title>
@@ -83,7 +89,8 @@ class MediaServer:
         self._page = page
         self._requests = Places(_MOST_REQUESTS, _SHARE, "requests", _WAIT_S)
         self._watches = Places(_MOST_WATCHES, _WATCH_SHARE, "requests", _WAIT_S)
-        self._uploads = Places(_MOST_UPLOADS, _MOST_UPLOADS, "pictures sent")
+        self._uploads = Places(_MOST_UPLOADS, _UPLOAD_SHARE, "pictures sent", _WAIT_S)
+        self._passed = Places(_MOST_PASSED, _PASS_SHARE, "pictures sent", _PASS_WAIT_S)
         self._door = Door()
         self._runner: web.AppRunner | None = None
 
@@ -294,8 +301,11 @@ class MediaServer:
         return await self._pass_on(request, await read_body(request, MAX_BODY))
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
-        async with self._uploads.take(request.remote or ""):
-            return await self._pass_on(request, await read_body(request, MAX_UPLOAD))
+        client = request.remote or ""
+        async with self._uploads.take(client):
+            body = await read_body(request, MAX_UPLOAD, _UPLOAD_S, _SILENCE_S)
+            async with self._passed.take(client):
+                return await self._pass_on(request, body)
 
     async def _pass_on(self, request: web.Request, body: bytes) -> web.Response:
         query = dict(request.query)
@@ -312,21 +322,25 @@ class MediaServer:
         )
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """The body, within ``limit`` bytes and some seconds. Raises ProblemError."""
+async def read_body(request: web.Request, limit: int, within_s: float = _BODY_S, silence_s: float = _BODY_S) -> bytes:
+    """The body: ``limit`` bytes within ``within_s``, never ``silence_s`` without one. Raises ProblemError."""
     problem = ProblemError(413, "a body of too many bytes", f"{limit} at most", "send less")
     if (request.content_length or 0) > limit:
         raise problem
     body = bytearray()
+    now = asyncio.get_running_loop().time
+    until = now() + within_s
     try:
-        async with asyncio.timeout(_BODY_S):
+        async with asyncio.timeout_at(min(until, now() + silence_s)) as patience:
             # in pieces: request.read() would take up to the limit of uploads, whoever sends it
             async for piece in request.content.iter_any():
+                patience.reschedule(min(until, now() + silence_s))
                 body += piece
                 if len(body) > limit:
                     raise problem
     except TimeoutError:
-        raise ProblemError(408, "a body that does not come", f"all of it in {_BODY_S:g} s", "send it again") from None
+        expected = f"all of it in {within_s:g} s" + (f", more every {silence_s:g} s" if silence_s < within_s else "")
+        raise ProblemError(408, "a body that does not come", expected, "send it again") from None
     except (web.RequestPayloadError, ValueError) as error:
         logger.debug("body refused", exc_info=error)
         raise ProblemError(400, "a body that cannot be read", "one as its headers say", "send it again") from None

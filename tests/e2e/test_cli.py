@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -225,6 +226,40 @@ runpy.run_path(sys.argv[1], run_name="__main__")
     command = [sys.executable, "-c", code, str(ROOT / "run.py")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
+def test_one_interrupt_ends_it_in_a_terminal_that_takes_no_output(tmp_path: Path) -> None:
+    import pty
+    import termios
+
+    terminal, theirs = pty.openpty()
+    options = ["--camera", "performer", "--sink", "null", "--report", "report.json", *SMALL]
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *options],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    try:
+        printed = b""
+        while b"running" not in printed:
+            ready, _, _ = select.select([terminal], [], [], 60)
+            assert ready, printed
+            printed += os.read(terminal, 4096)
+        termios.tcflow(theirs, termios.TCOOFF)
+        with pytest.raises(subprocess.TimeoutExpired):  # until its status line is held
+            child.wait(1)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(10) == 0
+        assert json.loads((tmp_path / "report.json").read_text())["frames"]
+    finally:
+        child.kill()
+        child.wait()
+        for end in (terminal, theirs):
+            os.close(end)
 
 
 def test_options_come_from_a_file_too(clip: Path, tmp_path: Path) -> None:

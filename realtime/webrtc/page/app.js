@@ -205,9 +205,11 @@ function paused(error, waitMs, doing) {
   const sooner = new Promise((resolve) => { page.retry = resolve; });
   const again = ["Try now", () => page.retry()];
   if (error instanceof Refusal && error.status === 503) {
-    view.pill("warn", "Full");
+    const full = error.problem.expected === "room for one more";
+    const taken = doing === "publish" ? "All places are taken" : "Too many are watching";
+    view.pill("warn", full ? "Full" : "Busy");
     view.veil({
-      title: doing === "publish" ? "All places are taken" : "Too many are watching",
+      title: full ? taken : "The program does not answer",
       text: problemText({ ...error.problem, expected: "", cure: "" }) || "Someone else has to leave first.",
       actions: [again, ...cancel],
       waitMs,
