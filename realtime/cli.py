@@ -16,7 +16,7 @@ import typer
 
 from engines.errors import ReenactError, SinkLost, UsageError
 from realtime import config as configs
-from realtime import report
+from realtime import report, streams
 from realtime.commands import KEYS
 from realtime.config import Config
 from realtime.ending import Ending
@@ -55,8 +55,13 @@ def main() -> None:
     except ReenactError as error:
         print(tell(error), file=sys.stderr)
         code = exit_code(error)
+    except OSError:  # the text of --help, for one
+        code = streams.settle(last="\n")
+        if not code:
+            raise
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    code = streams.settle(code)
     if threading.active_count() > 1:
         _leave(code)
     sys.exit(code)
@@ -69,12 +74,10 @@ def _open_streams() -> None:
     of ours go around that, because the process may end meanwhile.
     """
     _occupy()
-    with contextlib.suppress(OSError):  # a program without a console on Windows has none at all
-        sys.stderr = os.fdopen(os.dup(2), "w", 1, getattr(sys.stderr, "encoding", None))
+    streams.open_error()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - stands in for one that was closed
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _occupy() -> None:
@@ -332,11 +335,10 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
 
 
 def _complain(error: BaseException) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
-        if isinstance(error, ReenactError):
-            print(tell(error), file=sys.stderr)
-        else:
-            traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, ReenactError):
+        print(tell(error), file=sys.stderr)
+    else:
+        traceback.print_exception(error, file=sys.stderr)
 
 
 def _leave(code: int) -> None:
@@ -345,7 +347,4 @@ def _leave(code: int) -> None:
     Waiting for it could take for ever, and the interpreter's own way out kills threads inside native code, which C++
     answers with an abort.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
     os._exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -68,11 +69,13 @@ def quiet_libraries() -> Iterator[None]:
                 os.dup2(saved, 2)
                 os.close(_outside.pop())
             held.seek(0)
-            for line in held:
-                if not CHATTER.fullmatch(line.rstrip()):
-                    os.write(2, line)
+            with contextlib.suppress(OSError):  # nobody may be there to read it
+                for line in held:
+                    if not CHATTER.fullmatch(line.rstrip()):
+                        os.write(2, line)
 
 
 def _flush() -> None:
     if sys.stderr is not None:  # None in a Windows program without a console
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()

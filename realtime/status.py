@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from engines.errors import ReenactError
+from realtime import streams
 from realtime.commands import KEYS
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class _Lasting:
             action()
         except (OSError, ValueError) as error:
             self._lost = True
-            with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            streams.give_up(self._stream)
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 text = f"reenact: standard output fails ({error.strerror}); the run goes on without it"
                 with contextlib.suppress(OSError, ValueError):
