@@ -20,7 +20,7 @@ from realtime import report, streams
 from realtime.commands import KEYS
 from realtime.config import Config
 from realtime.ending import Ending
-from realtime.interrupts import Interrupts
+from realtime.interrupts import Interrupts, Suspensions
 from realtime.keys import Keys
 from realtime.status import Display, summary, tell
 
@@ -219,7 +219,15 @@ def run(config: Config) -> int:
         elif opened is not None and command is not None:
             opened.run.commands.post(command)
 
-    with Keys(pressed) as keys, Interrupts(keys.restore) as interrupts:
+    def leave() -> None:
+        keys.restore()
+        streams.show_cursor()
+
+    def pause() -> None:
+        keys.pause()
+        streams.show_cursor()
+
+    with Keys(pressed) as keys, Interrupts(leave) as interrupts, Suspensions(pause, keys.resume):
         from realtime import wiring  # takes most of a second, in which a signal is heard already
         from realtime.tasks import Task
 

@@ -1,9 +1,10 @@
-"""Signals: the first asks the program to end, the second ends it."""
+"""Signals: the first asks the program to end, the second ends it; Ctrl-Z stops it for a while."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -51,3 +52,40 @@ class Interrupts:
         elif number != getattr(signal, "SIGHUP", None) and now - self._first >= APART_S:
             self._last_words()
             os._exit(EXIT_CODE)
+
+
+class Suspensions:
+    """Hears Ctrl-Z between ``__enter__`` and ``__exit__``, on the main thread.
+
+    ``pause`` is called before the program stops, and ``resume`` when it goes on, in the foreground or not, even where
+    it was stopped unheard; it may be called twice. A SIGTSTP that is ignored stays so.
+    """
+
+    def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        self._pause = pause
+        self._resume = resume
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Suspensions:
+        if sys.platform != "win32" and signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
+            for number, handler in ((signal.SIGTSTP, self._stop), (signal.SIGCONT, self._continue)):
+                self._previous[number] = signal.signal(number, handler)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._pause()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)  # comes back when the program goes on, at once where nobody could continue it
+        signal.signal(number, self._stop)
+        self._resume()
+
+    def _continue(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._resume()

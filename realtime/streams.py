@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -58,3 +59,13 @@ def settle(code: int = 0, *, last: str = "") -> int:
     except ValueError:  # it was closed
         pass
     return code
+
+
+def show_cursor() -> None:
+    """Show the cursor again where standard output is a terminal. May be called from a signal handler.
+
+    One that takes no text at the moment, after Ctrl-S, is left as it is: there one would wait.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stdout.isatty() and (sys.platform == "win32" or select.select([], [sys.stdout], [], 0)[1]):
+            os.write(sys.stdout.fileno(), b"\x1b[?25h")

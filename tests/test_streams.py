@@ -36,6 +36,21 @@ def test_output_that_works_changes_no_exit_code() -> None:
     assert [streams.settle(code) for code in (0, 1, 130)] == [0, 1, 130]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
+def test_the_cursor_is_shown_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pty
+
+    streams.show_cursor()
+    assert capsys.readouterr().out == ""
+    terminal, theirs = pty.openpty()
+    with open(theirs, "w") as output, open(terminal, "rb", buffering=0) as shown:
+        monkeypatch.setattr(sys, "stdout", output)
+        streams.show_cursor()
+        assert shown.read(100) == b"\x1b[?25h"
+
+
 def left_with(code: str) -> tuple[int, str]:
     """The exit code and the output of a program whose standard error is a device that is always full."""
     with open("/dev/full", "w") as full:
