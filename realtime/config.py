@@ -159,7 +159,9 @@ class Config(BaseModel):
         default=False, description="true or false: have torch.compile work on the networks first, for minutes"
     )
     weights: str | None = Field(
-        default=None, min_length=1, description="the networks' weights: a folder or file, or random:SEED for trying out"
+        default=None,
+        pattern=r"^[^\x00]+$",
+        description="the networks' weights: a folder or file, or random:SEED for trying out",
     )
     region: Literal["all", "expression", "pose", "lips", "eyes"] = Field(
         default="all", description="all, expression or pose; with liveportrait also lips or eyes"
@@ -261,9 +263,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"--config: {path} cannot be read: {error.strerror}", cure="give the path of a TOML file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        told = isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError)
+        why = error if told else "a number in it is too long, or it is nested too deeply"
         raise ConfigError(
-            f"--config: {path} is not TOML: {error}", cure='write one key a line, such as size = "1280x720"'
+            f"--config: {path} is not TOML: {why}", cure='write one key a line, such as size = "1280x720"'
         ) from None
 
 

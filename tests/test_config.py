@@ -138,6 +138,8 @@ def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
         ("camera", True),
         ("camera", "a\0b"),
         ("portrait", ["a\0b"]),
+        ("weights", "a\0b"),
+        ("weights", ""),
         ("sink", ["file:a\0b.mp4"]),
         ("generator", "magic"),
         ("sink", ["vircam"]),
@@ -214,7 +216,11 @@ def test_a_wrong_value_in_a_file_names_the_file(tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"size = ", b"\xff\xfe\x00", b"[[[", b"size = 1280x720"])
+@pytest.mark.parametrize(
+    "content",
+    [b"size = ", b"\xff\xfe\x00", b"[[[", b"size = 1280x720", b"frames = " + b"9" * 5000, b"sink = " + b"[" * 3000],
+    ids=lambda content: content[:12],
+)
 def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
