@@ -155,9 +155,9 @@ def _command(
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE.toml", help="read options from a TOML file")
     ] = None,
-    relay_code: Annotated[bool | None, _option("relay_code", "", "--relay-code")] = None,
+    relay_code: Annotated[bool | None, _option("relay_code", "", "--relay-code/--no-relay-code")] = None,
     report: Annotated[str | None, _option("report", "OUT.json")] = None,
-    quiet: Annotated[bool | None, _option("quiet", "", "--quiet")] = None,
+    quiet: Annotated[bool | None, _option("quiet", "", "--quiet/--no-quiet")] = None,
     version: Annotated[
         bool | None, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = None,

@@ -21,6 +21,8 @@ from realtime.webrtc.settings import IceServer
 MAX_GAIN = 4.0
 SECRETS = ("token", "ice_server")
 """What is never printed."""
+_EITHER = (("token", "token_file"), ("token_file", "token"))
+"""Options that say the same in two ways: one on the command line wins over the other in a file."""
 TOKEN_VARIABLE = "REENACT_TOKEN"
 DEFAULT_ADDRESS = ("127.0.0.1", 8080)
 """Where the page is served."""
@@ -225,6 +227,9 @@ def load(options: Mapping[str, object], path: Path | None = None) -> Config:
     for key in written:
         if key not in Config.model_fields:
             raise _unknown(key, path)
+    for key, other in _EITHER:
+        if key in given:
+            written.pop(other, None)
     try:
         config = Config.model_validate(written | given)
     except ValidationError as error:

@@ -125,6 +125,18 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     assert (config.gain, config.size, config.sink, config.mirror) == (0.5, (640, 480), ("null",), False)
 
 
+def test_a_token_on_the_command_line_wins_over_the_file_however_it_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("from a file")
+    named, written = toml(tmp_path, f'token_file = "{file.as_posix()}"'), tmp_path / "other.toml"
+    written.write_text('token = "written"')
+    assert load({"token": "given"}, named).token == "given"
+    assert load({"token_file": str(file)}, written).token == "from a file"
+    written.write_text(f'token = "written"\ntoken_file = "{file.as_posix()}"')
+    with pytest.raises(ConfigError, match="both given"):
+        load({}, written)
+
+
 def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
     config = load({}, toml(tmp_path, 'sink = "null"\nportrait = "a.png"\ncamera = 2\n'))
     assert (config.sink, config.portrait, config.camera) == (("null",), (Path("a.png"),), "2")
