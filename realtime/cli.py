@@ -334,8 +334,8 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
     if config.report is not None:
         try:
             report.write(config.report, report.build(run, config, media))
-        except OSError as failure:
-            errors.append(SinkLost(f"--report: {config.report} cannot be written: {failure.strerror}"))
+        except SinkLost as failure:
+            errors.append(failure)
             code = code or 1
     for error in errors:
         _complain(error)

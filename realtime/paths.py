@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from engines.errors import ConfigError
@@ -26,3 +28,15 @@ def real(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):
         return path
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """An ``opener`` for ``open`` that does not wait until somebody opens the other end of a pipe.
+
+    Where nobody reads, opening for writing raises OSError (ENXIO); where nobody writes, what is read ends at once.
+    Otherwise reading and writing wait as ever.
+    """
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if sys.platform != "win32":
+        os.set_blocking(handle, True)
+    return handle
