@@ -246,7 +246,7 @@ def _with_token(config: Config) -> Config:
     token = config.token
     if config.token_file is not None:
         try:
-            token = config.token_file.read_text("utf-8-sig").strip()
+            token = paths.text_of(config.token_file).strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(
@@ -261,7 +261,7 @@ def _with_token(config: Config) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return tomllib.loads(paths.text_of(path))
     except FileNotFoundError:
         raise ConfigError(f"--config: there is no file {path}", cure="give the path of a TOML file") from None
     except OSError as error:

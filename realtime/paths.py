@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -40,3 +42,15 @@ def without_waiting(path: str, flags: int) -> int:
     if sys.platform != "win32":
         os.set_blocking(handle, True)
     return handle
+
+
+def text_of(path: Path) -> str:
+    """The text of a file or of a pipe, without a byte order mark. Raises OSError, UnicodeDecodeError.
+
+    A pipe that nobody writes into is an OSError (ENXIO).
+    """
+    with open(path, encoding="utf-8-sig", opener=without_waiting) as file:
+        text = file.read()
+        if not text and stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.ENXIO, "nobody writes into this pipe")
+    return text

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -245,6 +248,35 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load({}, tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load({}, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("option", ["--config", "--token-file"])
+def test_a_pipe_that_nobody_writes_into_is_told_and_not_waited_for(tmp_path: Path, option: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    rescue = threading.Timer(10, lambda: os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)))
+    rescue.start()
+    try:
+        with pytest.raises(ConfigError, match=f"{option}: {pipe} cannot be read: nobody writes into this pipe"):
+            load({"token_file": str(pipe)}) if option == "--token-file" else load({}, pipe)
+    finally:
+        rescue.cancel()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no process substitution")
+@pytest.mark.parametrize("early", [True, False])
+def test_the_output_of_another_program_is_read_as_a_file(early: bool) -> None:
+    reader, writer = os.pipe()
+    with ThreadPoolExecutor(1) as pool, open(reader), open(writer, "wb", buffering=0) as program:
+        if early:
+            program.write(b"gain = 2.0")
+            program.close()
+        loading = pool.submit(load, {}, Path(f"/dev/fd/{reader}"))
+        if not early:
+            program.write(b"gain = 2.0")
+            program.close()
+        assert loading.result(10).gain == 2
 
 
 @pytest.mark.parametrize("camera", ["auto", "0", "/dev/video2", "/dev/v4l/by-id/usb-cam-index0", "webrtc"])
