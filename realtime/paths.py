@@ -32,6 +32,11 @@ def real(path: Path) -> Path:
         return path
 
 
+def write_protected(path: Path) -> bool:
+    """Whether something is there, links followed, that may not be written: its folder might let us replace it."""
+    return os.path.exists(path) and not os.access(path, os.W_OK)
+
+
 def without_waiting(path: str, flags: int) -> int:
     """An ``opener`` for ``open`` that does not wait until somebody opens the other end of a pipe.
 

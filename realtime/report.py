@@ -33,6 +33,10 @@ def check(path: Path) -> None:
     try:
         if path.is_dir():
             raise ConfigError(f"--report: {path} is a folder, expected a file", cure=cure)
+        if paths.write_protected(path):
+            raise ConfigError(
+                f"--report: {path} is write-protected", cure=f"chmod u+w {path}, or write to another file"
+            )
         if not _written_into(path):
             with tempfile.TemporaryFile(dir=paths.real(path).parent):
                 pass

@@ -46,6 +46,16 @@ def test_a_path_that_cannot_be_written_is_found_before_the_run(tmp_path: Path, n
         report.check(tmp_path / name)
 
 
+def test_a_report_that_is_write_protected_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    path.touch(0o444)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(ConfigError, match="is write-protected") as caught:
+        report.check(path)
+    assert f"chmod u+w {path}" in caught.value.cure
+    report.check(tmp_path / "new.json")
+
+
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="no device to write to")
 def test_a_device_is_written_to_and_not_replaced() -> None:
     report.check(Path("/dev/null"))
