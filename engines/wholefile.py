@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_KEPT = 50
+"""Characters of the name that the temporary one begins with: a name may be as long as a file system takes any."""
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -17,7 +20,7 @@ def whole(path: Path) -> Iterator[Path]:
     Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_KEPT]}.")
     os.close(handle)
     partial = Path(name)
     try:

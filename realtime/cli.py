@@ -17,11 +17,11 @@ import typer
 
 from engines.errors import ReenactError, SinkLost, UsageError
 from realtime import config as configs
-from realtime import report
+from realtime import report, streams
 from realtime.commands import KEYS
 from realtime.config import Config
 from realtime.ending import Ending
-from realtime.interrupts import Interrupts
+from realtime.interrupts import Interrupts, Suspensions
 from realtime.keys import Keys
 from realtime.status import LAST_S, Display, summary, tell
 
@@ -56,11 +56,15 @@ def main() -> None:
     except ReenactError as error:
         print(tell(error), file=sys.stderr)
         code = exit_code(error)
+    except OSError:  # the text of --help, for one
+        code = streams.settle(last="\n")
+        if not code:
+            raise
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if threading.active_count() > 1:
         _leave(code)
-    sys.exit(code)
+    sys.exit(streams.settle(code))
 
 
 def _open_streams() -> None:
@@ -70,12 +74,10 @@ def _open_streams() -> None:
     of ours go around that, because the process may end meanwhile.
     """
     _occupy()
-    with contextlib.suppress(OSError):  # a program without a console on Windows has none at all
-        sys.stderr = os.fdopen(os.dup(2), "w", 1, getattr(sys.stderr, "encoding", None))
+    streams.open_error()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - stands in for one that was closed
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _occupy() -> None:
@@ -153,9 +155,9 @@ def _command(
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE.toml", help="read options from a TOML file")
     ] = None,
-    relay_code: Annotated[bool | None, _option("relay_code", "", "--relay-code")] = None,
+    relay_code: Annotated[bool | None, _option("relay_code", "", "--relay-code/--no-relay-code")] = None,
     report: Annotated[str | None, _option("report", "OUT.json")] = None,
-    quiet: Annotated[bool | None, _option("quiet", "", "--quiet")] = None,
+    quiet: Annotated[bool | None, _option("quiet", "", "--quiet/--no-quiet")] = None,
     version: Annotated[
         bool | None, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = None,
@@ -221,7 +223,15 @@ def _run(config: Config, display: Display) -> int:
         elif opened is not None and command is not None:
             opened.run.commands.post(command)
 
-    with Keys(pressed) as keys, Interrupts(keys.restore) as interrupts:
+    def leave() -> None:
+        keys.restore()
+        streams.show_cursor()
+
+    def pause() -> None:
+        keys.pause()
+        streams.show_cursor()
+
+    with Keys(pressed) as keys, Interrupts(leave) as interrupts, Suspensions(pause, keys.resume):
         from realtime import wiring  # takes most of a second, in which a signal is heard already
         from realtime.tasks import Task
 
@@ -329,8 +339,8 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
     if config.report is not None:
         try:
             report.write(config.report, report.build(run, config, media))
-        except OSError as failure:
-            errors.append(SinkLost(f"--report: {config.report} cannot be written: {failure.strerror}"))
+        except SinkLost as failure:
+            errors.append(failure)
             code = code or 1
     if errors:
         complaint = threading.Thread(target=_complain, args=(errors,), name="complaint", daemon=True)
@@ -340,12 +350,11 @@ def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Di
 
 
 def _complain(errors: Sequence[BaseException]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
-        for error in errors:
-            if isinstance(error, ReenactError):
-                print(tell(error), file=sys.stderr)
-            else:
-                traceback.print_exception(error, file=sys.stderr)
+    for error in errors:
+        if isinstance(error, ReenactError):
+            print(tell(error), file=sys.stderr)
+        else:
+            traceback.print_exception(error, file=sys.stderr)
 
 
 def _leave(code: int) -> None:

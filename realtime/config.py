@@ -21,6 +21,8 @@ from realtime.webrtc.settings import IceServer
 MAX_GAIN = 4.0
 SECRETS = ("token", "ice_server")
 """What is never printed."""
+_EITHER = (("token", "token_file"), ("token_file", "token"))
+"""Options that say the same in two ways: one on the command line wins over the other in a file."""
 TOKEN_VARIABLE = "REENACT_TOKEN"
 DEFAULT_ADDRESS = ("127.0.0.1", 8080)
 """Where the page is served."""
@@ -159,7 +161,9 @@ class Config(BaseModel):
         default=False, description="true or false: have torch.compile work on the networks first, for minutes"
     )
     weights: str | None = Field(
-        default=None, min_length=1, description="the networks' weights: a folder or file, or random:SEED for trying out"
+        default=None,
+        pattern=r"^[^\x00]+$",
+        description="the networks' weights: a folder or file, or random:SEED for trying out",
     )
     region: Literal["all", "expression", "pose", "lips", "eyes"] = Field(
         default="all", description="all, expression or pose; with liveportrait also lips or eyes"
@@ -223,6 +227,9 @@ def load(options: Mapping[str, object], path: Path | None = None) -> Config:
     for key in written:
         if key not in Config.model_fields:
             raise _unknown(key, path)
+    for key, other in _EITHER:
+        if key in given:
+            written.pop(other, None)
     try:
         config = Config.model_validate(written | given)
     except ValidationError as error:
@@ -239,7 +246,7 @@ def _with_token(config: Config) -> Config:
     token = config.token
     if config.token_file is not None:
         try:
-            token = config.token_file.read_text("utf-8-sig").strip()
+            token = paths.text_of(config.token_file).strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(
@@ -254,16 +261,18 @@ def _with_token(config: Config) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return tomllib.loads(paths.text_of(path))
     except FileNotFoundError:
         raise ConfigError(f"--config: there is no file {path}", cure="give the path of a TOML file") from None
     except OSError as error:
         raise ConfigError(
             f"--config: {path} cannot be read: {error.strerror}", cure="give the path of a TOML file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        told = isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError)
+        why = error if told else "a number in it is too long, or it is nested too deeply"
         raise ConfigError(
-            f"--config: {path} is not TOML: {error}", cure='write one key a line, such as size = "1280x720"'
+            f"--config: {path} is not TOML: {why}", cure='write one key a line, such as size = "1280x720"'
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 CHATTER = re.compile(
     rb"[IW]\d{4} \S+ .*"
@@ -48,12 +50,13 @@ def quiet_libraries() -> Iterator[None]:
 
     The libraries write to file descriptor 2 from threads of their own and heed no setting. What anybody else
     writes there meanwhile is held too, and passed on when the block ends. Threads that want this at once take
-    turns.
+    turns. Where standard error is closed, or there is no place to hold anything, nothing is held back.
     """
-    with _turn, tempfile.TemporaryFile() as held:
+    with _turn, contextlib.ExitStack() as stack:
         try:
+            held = stack.enter_context(_place())
             saved = os.dup(2)
-        except OSError:  # standard error is closed: there is nothing to keep clean
+        except OSError:
             yield
             return
         _flush()
@@ -68,11 +71,21 @@ def quiet_libraries() -> Iterator[None]:
                 os.dup2(saved, 2)
                 os.close(_outside.pop())
             held.seek(0)
-            for line in held:
-                if not CHATTER.fullmatch(line.rstrip()):
-                    os.write(2, line)
+            with contextlib.suppress(OSError):  # nobody may be there to read it
+                for line in held:
+                    if not CHATTER.fullmatch(line.rstrip()):
+                        os.write(2, line)
+
+
+def _place() -> IO[bytes]:
+    """A file of nobody else's, in memory where the system has such files. Raises OSError."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return os.fdopen(os.memfd_create("held"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _flush() -> None:
     if sys.stderr is not None:  # None in a Windows program without a console
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()

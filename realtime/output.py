@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import threading
 from collections import deque
 from typing import Any, TextIO
+
+from realtime import streams
 
 MOST = 1000
 """Pieces of text that may wait to be printed; of more, the oldest are dropped."""
@@ -71,9 +71,7 @@ class Output:
             self._stream.flush()
         except (OSError, ValueError) as error:
             self._lost = True
-            with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            streams.give_up(self._stream)
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 found = f"reenact: standard output fails ({error.strerror}); the run goes on without it"
-                with contextlib.suppress(OSError, ValueError):
-                    print(found, file=self._errors)
+                print(found, file=self._errors)

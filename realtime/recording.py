@@ -326,6 +326,8 @@ def _check(path: Path, size: tuple[int, int]) -> None:
             raise SinkMissing(f"there is no folder {path.parent} to record into", cure=f"mkdir -p {path.parent}")
         if path.exists() and not path.is_file():
             raise SinkMissing(f"{path} is a pipe or a device, expected a file to record to", cure="give another name")
+        if paths.write_protected(path):
+            raise SinkMissing(f"{path} is write-protected", cure=f"chmod u+w {path}, or write to another file")
     except OSError as error:
         raise _not_writable(path, error) from None
 

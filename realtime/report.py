@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.errors import ConfigError
+from engines.errors import ConfigError, SinkLost
 from engines.wholefile import whole
 from realtime import paths
 from realtime.config import Config
@@ -32,6 +33,10 @@ def check(path: Path) -> None:
     try:
         if path.is_dir():
             raise ConfigError(f"--report: {path} is a folder, expected a file", cure=cure)
+        if paths.write_protected(path):
+            raise ConfigError(
+                f"--report: {path} is write-protected", cure=f"chmod u+w {path}, or write to another file"
+            )
         if not _written_into(path):
             with tempfile.TemporaryFile(dir=paths.real(path).parent):
                 pass
@@ -80,15 +85,23 @@ def machine() -> dict[str, Any]:
 
 
 def write(path: Path, figures: dict[str, Any]) -> None:
-    """Write the figures; an older report gives way to a whole one only, where a link leads to. Raises OSError."""
+    """Write the figures; an older report gives way to a whole one only, where a link leads to. Raises SinkLost."""
     text = json.dumps(figures, indent=2) + "\n"
-    if _written_into(path):
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
-        return
-    with whole(paths.real(path)) as partial:
-        partial.write_text(text, "utf-8")
-        partial.chmod(0o644)
+    try:
+        if _written_into(path):
+            with open(path, "a", encoding="utf-8", opener=paths.without_waiting) as file:
+                file.write(text)
+            return
+        with whole(paths.real(path)) as partial:
+            partial.write_text(text, "utf-8")
+            partial.chmod(0o644)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise SinkLost(f"--report: nobody reads {path}", cure="start what reads it before the run ends") from None
+        raise SinkLost(
+            f"--report: {path} cannot be written: {error.strerror}",
+            cure="give --report a file in a folder that is there and has room when the run ends",
+        ) from None
 
 
 def _written_into(path: Path) -> bool:

@@ -67,9 +67,9 @@ def tell(error: ReenactError) -> str:
 class Display:
     """Lines of text, and under them one that changes: a status when live, a progress bar through a file.
 
-    In a terminal that line stands in one place; elsewhere it is printed every five seconds. With ``quiet`` there is
-    neither. Any thread may call ``say``; the rest belongs to the main thread. Nothing waits for standard output, and
-    where it fails, nothing more is said.
+    In a terminal that line stands in one place; elsewhere, and where TERM is dumb, it is printed every five seconds.
+    With ``quiet`` there is neither. Any thread may call ``say``; the rest belongs to the main thread. Nothing waits for
+    standard output, and where it fails, nothing more is said.
     """
 
     def __init__(self, *, quiet: bool, lossless: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -105,7 +105,7 @@ class Display:
 
     def begin(self, total: int | None) -> None:
         """Begin the line that changes; ``total`` is how many frames there will be, if anybody knows."""
-        if self._quiet or self._console is None:
+        if self._quiet or self._console is None or self._console.is_dumb_terminal:
             return
         if self._lossless:
             from rich import progress

@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import av
 import pytest
+import typer
 
 from realtime import cli
+from realtime.config import Config
 from realtime.ending import Ending
 from realtime.interrupts import Interrupts
 from realtime.mailbox import Mailbox
@@ -123,3 +125,16 @@ def test_a_run_is_closed_whatever_goes_wrong_with_showing_it(monkeypatch: pytest
     with pytest.raises(ZeroDivisionError):
         supervised(run)
     assert run.closed
+
+
+def test_every_switch_of_a_file_can_be_turned_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Config] = []
+    monkeypatch.setattr(cli, "run", seen.append)
+    switches = [key for key, field in Config.model_fields.items() if field.annotation is bool]
+    path = tmp_path / "reenact.toml"
+    for value, prefix in (("true", "--no-"), ("false", "--")):
+        path.write_text("".join(f"{key} = {value}\n" for key in switches))
+        options = [prefix + key.replace("_", "-") for key in switches]
+        typer.main.get_command(cli._app()).main([*options, "--config", str(path)], standalone_mode=False)
+        assert [getattr(seen[-1], key) for key in switches] == [value == "false"] * len(switches)
+    assert {"quiet", "relay_code", "mirror"} <= set(switches)

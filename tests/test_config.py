@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,18 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     assert (config.gain, config.size, config.sink, config.mirror) == (0.5, (640, 480), ("null",), False)
 
 
+def test_a_token_on_the_command_line_wins_over_the_file_however_it_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("from a file")
+    named, written = toml(tmp_path, f'token_file = "{file.as_posix()}"'), tmp_path / "other.toml"
+    written.write_text('token = "written"')
+    assert load({"token": "given"}, named).token == "given"
+    assert load({"token_file": str(file)}, written).token == "from a file"
+    written.write_text(f'token = "written"\ntoken_file = "{file.as_posix()}"')
+    with pytest.raises(ConfigError, match="both given"):
+        load({}, written)
+
+
 def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
     config = load({}, toml(tmp_path, 'sink = "null"\nportrait = "a.png"\ncamera = 2\n'))
     assert (config.sink, config.portrait, config.camera) == (("null",), (Path("a.png"),), "2")
@@ -138,6 +153,8 @@ def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
         ("camera", True),
         ("camera", "a\0b"),
         ("portrait", ["a\0b"]),
+        ("weights", "a\0b"),
+        ("weights", ""),
         ("sink", ["file:a\0b.mp4"]),
         ("generator", "magic"),
         ("sink", ["vircam"]),
@@ -214,7 +231,11 @@ def test_a_wrong_value_in_a_file_names_the_file(tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"size = ", b"\xff\xfe\x00", b"[[[", b"size = 1280x720"])
+@pytest.mark.parametrize(
+    "content",
+    [b"size = ", b"\xff\xfe\x00", b"[[[", b"size = 1280x720", b"frames = " + b"9" * 5000, b"sink = " + b"[" * 3000],
+    ids=lambda content: content[:12],
+)
 def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
@@ -227,6 +248,35 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load({}, tmp_path / "none.toml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load({}, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("option", ["--config", "--token-file"])
+def test_a_pipe_that_nobody_writes_into_is_told_and_not_waited_for(tmp_path: Path, option: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    rescue = threading.Timer(10, lambda: os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)))
+    rescue.start()
+    try:
+        with pytest.raises(ConfigError, match=f"{option}: {pipe} cannot be read: nobody writes into this pipe"):
+            load({"token_file": str(pipe)}) if option == "--token-file" else load({}, pipe)
+    finally:
+        rescue.cancel()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no process substitution")
+@pytest.mark.parametrize("early", [True, False])
+def test_the_output_of_another_program_is_read_as_a_file(early: bool) -> None:
+    reader, writer = os.pipe()
+    with ThreadPoolExecutor(1) as pool, open(reader), open(writer, "wb", buffering=0) as program:
+        if early:
+            program.write(b"gain = 2.0")
+            program.close()
+        loading = pool.submit(load, {}, Path(f"/dev/fd/{reader}"))
+        if not early:
+            program.write(b"gain = 2.0")
+            program.close()
+        assert loading.result(10).gain == 2
 
 
 @pytest.mark.parametrize("camera", ["auto", "0", "/dev/video2", "/dev/v4l/by-id/usb-cam-index0", "webrtc"])

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from realtime.interrupts import EXIT_CODE, Interrupts
+from realtime.interrupts import APART_S, EXIT_CODE, Interrupts
 
 CHILD = """
-import threading, time
+import itertools, threading, time
 from realtime.interrupts import Interrupts
-with Interrupts(lambda: print("last words", flush=True)) as interrupts:
+seconds = itertools.count()
+with Interrupts(lambda: print("last words", flush=True), clock=lambda: next(seconds)) as interrupts:
     print("ready", flush=True)
     while not interrupts.count:
         time.sleep(0.01)
@@ -35,6 +36,21 @@ def test_the_first_signal_asks_and_the_second_ends(number: signal.Signals) -> No
         child.send_signal(number)
         assert child.stdout.readline() == "last words\n"
         assert child.wait(5) == EXIT_CODE
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+def test_signals_that_mean_one_request_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [7.0]
+    ended: list[object] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    with Interrupts(lambda: ended.append("last words"), clock=lambda: now[0]) as interrupts:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+        now[0] += APART_S
+        signal.raise_signal(signal.SIGHUP)
+        assert (interrupts.count, ended) == (1, [])
+        signal.raise_signal(signal.SIGINT)
+        assert ended == ["last words", EXIT_CODE]
 
 
 def test_the_handlers_are_given_back() -> None:

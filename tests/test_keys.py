@@ -23,8 +23,8 @@ def echoes(): return bool(termios.tcgetattr(0)[3] & termios.ECHO)
 """
 
 
-def in_terminal(lines: str, typed: bytes = b"") -> str:
-    """Run Python lines in a pseudo-terminal of their own; what they print. Keys are typed at the line 'ready'."""
+def in_terminal(lines: str, **typed: bytes) -> str:
+    """Run Python lines in a pseudo-terminal of their own; what they print. Keys are typed when they print a word."""
     import pty
 
     terminal, theirs = pty.openpty()
@@ -46,9 +46,8 @@ def in_terminal(lines: str, typed: bytes = b"") -> str:
         if not chunk:
             break
         printed += chunk
-        if typed and b"ready" in printed:
-            os.write(terminal, typed)
-            typed = b""
+        for word in [word for word in typed if word.encode() in printed]:
+            os.write(terminal, typed.pop(word))
     os.close(terminal)
     child.wait(10)
     return printed.decode()
@@ -64,7 +63,7 @@ with Keys(got.put) as keys:
     print("keys", got.get(timeout=5), got.get(timeout=5), got.get(timeout=5), flush=True)
 print("after", echoes())
 """,
-        typed=b"c+q",
+        ready=b"c+q",
     )
     assert "ready True False" in printed
     assert "keys c + q" in printed
@@ -127,15 +126,88 @@ def test_an_unknown_command_is_refused() -> None:
         Commands().post("dance")
 
 
-def test_a_terminal_that_is_gone_is_not_given_back() -> None:
+def test_a_terminal_that_is_gone_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     import pty
 
+    monkeypatch.setattr("realtime.keys._is_ours", lambda _: True)
     terminal, theirs = pty.openpty()
     try:
-        keys = Keys(lambda _: None, theirs)
-        keys._quieten(theirs)
-        os.close(terminal)
-        assert not os.isatty(theirs)
-        keys.restore()  # raises nothing
+        with Keys(lambda _: None, theirs) as keys:
+            assert keys.active
+            os.close(terminal)
+            assert not os.isatty(theirs)
     finally:
         os.close(theirs)
+
+
+# What a program does that is stopped and goes on in a terminal, and the shell that has started it.
+JOB = """
+import os, queue, sys
+from realtime.interrupts import Suspensions
+from realtime.keys import Keys
+os.read(int(sys.argv[1]), 1)
+got = queue.Queue()
+with Keys(got.put) as keys, Suspensions(keys.pause, keys.resume):
+    print("listening", flush=True)
+    if sys.argv[2]:
+        assert got.get(timeout=20) == sys.argv[2]
+    else:
+        os.read(int(sys.argv[1]), 1)
+"""
+SHELL = """
+import signal, subprocess
+signal.alarm(40)
+far, near = os.pipe()
+command = [sys.executable, "-c", {job!r}, str(far)]
+def start(key):
+    job = subprocess.Popen([*command, key], process_group=0, pass_fds=[far], cwd={root!r})
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(0, job.pid)
+    os.write(near, b"b")
+    return job.pid
+def waited(job):
+    _, status = os.waitpid(job, os.WUNTRACED)
+    os.tcsetpgrp(0, os.getpid())
+    return signal.Signals(os.WSTOPSIG(status)).name if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
+"""
+
+
+def in_shell(lines: str, **typed: bytes) -> str:
+    """As ``in_terminal``, for lines of a shell with ``start``, ``waited`` and ``echoes``."""
+    root = str(Path(__file__).parents[1])
+    return in_terminal(SHELL.format(job=JOB, root=root) + lines, **typed)
+
+
+def test_a_program_that_is_stopped_gives_the_terminal_back_and_takes_it_again() -> None:
+    printed = in_shell(
+        """
+job = start("q")
+print(f"state {waited(job)} {echoes()}", flush=True)
+os.kill(job, signal.SIGCONT)
+print(f"aside {os.read(0, 10)}", flush=True)
+os.tcsetpgrp(0, job)
+print("front", flush=True)
+print(f"end {waited(job)} {echoes()}", flush=True)
+""",
+        listening=b"\x1a",
+        state=b"q\n",
+        front=b"q",
+    )
+    assert "state SIGTSTP True" in printed
+    assert r"aside b'q\n'" in printed, "what is typed is for the shell meanwhile"
+    assert "end 0 True" in printed
+
+
+def test_a_program_that_ends_in_the_background_leaves_the_terminal_alone() -> None:
+    printed = in_shell(
+        """
+job = start("")
+print(f"state {waited(job)} {echoes()}", flush=True)
+os.kill(job, signal.SIGCONT)
+os.write(near, b"e")
+print(f"end {waited(job)} {echoes()}", flush=True)
+""",
+        listening=b"\x1a",
+    )
+    assert "state SIGTSTP True" in printed
+    assert "end 0 True" in printed

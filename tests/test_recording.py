@@ -332,6 +332,16 @@ def test_paths_that_cannot_be_recorded_to(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["dir.mp4"]
 
 
+def test_a_file_that_is_write_protected_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kept.mp4"
+    path.touch(0o444)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(SinkMissing, match="is write-protected") as caught:
+        Recording(path, size=SIZE, fps=30)
+    assert f"chmod u+w {path}" in caught.value.cure
+    assert os.listdir(tmp_path) == ["kept.mp4"]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 def test_a_pipe_is_no_place_for_a_recording(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")

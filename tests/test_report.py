@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from engines.errors import ConfigError
+from engines.errors import ConfigError, SinkLost
 from realtime import report
 from realtime.config import load
 
@@ -45,6 +46,16 @@ def test_a_path_that_cannot_be_written_is_found_before_the_run(tmp_path: Path, n
         report.check(tmp_path / name)
 
 
+def test_a_report_that_is_write_protected_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    path.touch(0o444)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(ConfigError, match="is write-protected") as caught:
+        report.check(path)
+    assert f"chmod u+w {path}" in caught.value.cure
+    report.check(tmp_path / "new.json")
+
+
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="no device to write to")
 def test_a_device_is_written_to_and_not_replaced() -> None:
     report.check(Path("/dev/null"))
@@ -74,6 +85,27 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
         assert json.loads(os.read(reader, 1000)) == {"frames": 1}
     finally:
         os.close(reader)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_that_nobody_reads_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    rescue = threading.Timer(10, lambda: os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    rescue.start()
+    try:
+        with pytest.raises(SinkLost, match=f"nobody reads {path}") as caught:
+            report.write(path, {"frames": 1})
+        assert caught.value.cure
+    finally:
+        rescue.cancel()
+
+
+def test_a_folder_that_went_away_is_told_with_a_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkLost, match="cannot be written") as caught:
+        report.write(tmp_path / "file" / "report.json", {"frames": 1})
+    assert caught.value.cure
 
 
 INTO_ITS_OWN_OUTPUT = """

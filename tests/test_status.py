@@ -3,11 +3,14 @@ from __future__ import annotations
 import errno
 import io
 import sys
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from engines.errors import ConfigError, SinkLost
 from realtime.latency import Ledger
+from realtime.running import Running
 from realtime.status import EVERY_S, Display, line, summary, tell
 from tests.fakes import FakeSink, FakeSource, is_generated
 from tests.test_daemon import running
@@ -64,6 +67,29 @@ def test_labels_stand_in_a_column(capsys: pytest.CaptureFixture[str]) -> None:
     display.close()
     display.say("too late")
     assert capsys.readouterr().out == "source    a file\n"
+
+
+class Terminal(io.StringIO):
+    """Takes text as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_terminal_that_can_only_add_lines_has_one_now_and_then(
+    lossless: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    now = [0.0]
+    run = cast("Running", SimpleNamespace(crew=None, ledger=Ledger(), waiting="starting", total=None))
+    display = Display(quiet=False, lossless=lossless, clock=lambda: now[0])
+    display.begin(None)
+    for now[0] in (0.1, EVERY_S, EVERY_S + 0.1):
+        display.update(run)
+    display.end()
+    assert terminal.getvalue() == "starting\n"
 
 
 class Broken(io.StringIO):

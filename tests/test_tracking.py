@@ -302,3 +302,16 @@ def test_standard_error_can_be_had_while_it_is_held_back(capfd: pytest.CaptureFi
     with standard_error() as error:
         os.write(error, b"outside\n")
     assert capfd.readouterr().err == "outside\n"
+
+
+def test_without_a_place_to_hold_it_nothing_is_held_back(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere(*_: object) -> None:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr("os.memfd_create", nowhere, raising=False)
+    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
+    with quiet_libraries():
+        os.write(2, b"I0000 00:00:1.2  3 task_runner.cc:85] GPU is not there\n")
+        assert "GPU is not there" in capfd.readouterr().err

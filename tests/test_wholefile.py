@@ -19,6 +19,13 @@ def test_it_appears_when_all_of_it_is_written(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["n" * 250, "\N{GRINNING FACE}" * 62], ids=["letters", "faces"])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, name: str) -> None:
+    with whole(tmp_path / name) as partial:
+        partial.write_text("all of it")
+    assert (tmp_path / name).read_text() == "all of it"
+
+
 @pytest.mark.parametrize("failure", [EOFError, KeyboardInterrupt])
 def test_when_writing_fails_what_was_there_stays(tmp_path: Path, failure: type[BaseException]) -> None:
     path = tmp_path / "file"

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from engines.errors import ReenactError, UsageError
+from realtime import streams
 
 
 def new_app() -> typer.Typer:
@@ -17,9 +18,22 @@ def new_app() -> typer.Typer:
 
 
 def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = None) -> None:
-    """Run a command line and leave: 0 done, 1 failure, 2 wrong use. A ReenactError shows no traceback."""
+    """Run a command line and leave: 0 done, 1 failure, 2 wrong use. A ReenactError shows no traceback.
+
+    Nor does standard output that fails, which is a failure; standard error that fails is done without.
+    """
+    if sys.stderr is sys.__stderr__:
+        streams.open_error()
+    code: Any = 0
     try:
         app(args=arguments, prog_name=prog)
     except ReenactError as error:
         print(f"{error}" + (f"\n  {error.cure}" if error.cure else ""), file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        code = 2 if isinstance(error, UsageError) else 1
+    except SystemExit as left:
+        code = left.code
+    except OSError:
+        code = streams.settle(last="\n")
+        if not code:
+            raise
+    sys.exit(streams.settle(code))

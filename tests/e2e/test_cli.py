@@ -194,6 +194,40 @@ def test_output_that_fails_loses_no_recording(clip: Path, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "report.json"}
 
 
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+
+
+@FULL
+def test_both_outputs_that_fail_lose_no_recording(clip: Path, tmp_path: Path) -> None:
+    options = ["--camera", str(clip), "--sink", "file:out.mp4", *SMALL]
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, str(ROOT / "run.py"), *options]
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=full, timeout=120, check=False)
+    assert done.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@FULL
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["run.py --help", "run.py --version", "-m tools.doctor --help"])
+def test_text_that_cannot_be_printed(words: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, *words.split()]
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert ended(done) == (1, "reenact: standard output fails (No space left on device)\n")
+
+
+@FULL
+@pytest.mark.parametrize("words", ["run.py --size 3", "run.py --bogus", "-m tools.doctor --bogus"])
+def test_an_error_that_cannot_be_told_keeps_its_exit_code(words: str) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, *words.split()]
+        assert subprocess.run(command, cwd=ROOT, stderr=full, timeout=60, check=False).returncode == 2
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="closes streams as a POSIX shell does")
 def test_streams_that_are_closed(tmp_path: Path) -> None:
     command = f"exec '{sys.executable}' '{ROOT / 'run.py'}' --camera none.mp4 --sink null"
