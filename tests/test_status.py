@@ -88,7 +88,7 @@ def test_a_terminal_that_can_only_add_lines_has_one_now_and_then(
     display.begin(None)
     for now[0] in (0.1, EVERY_S, EVERY_S + 0.1):
         display.update(run)
-    display.end()
+    display.close()
     assert terminal.getvalue() == "starting\n"
 
 
