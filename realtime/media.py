@@ -264,16 +264,19 @@ class Media:
             self.sessions.sustain(capacity.sessions)
             self._notice(f"browsers may drive, {capacity}")
 
-    def _daemon(self, key: str | None) -> Daemon | None:
-        if key is None:
-            return self.main
+    def _session(self, key: str) -> Session:
         session = self.sessions.get(key)
         if session is None:
             raise UnknownError("no session of that name", "one that is open", "open a new one")
-        return session.daemon
+        return session
+
+    def _daemon(self, key: str | None) -> Daemon | None:
+        return self.main if key is None else self._session(key).daemon
 
     def _obey(self, key: str | None, command: str, value: Setting) -> str:
-        return self._commands(key).ask(command, value)
+        if key is None:
+            return self._commands(key).ask(command, value)
+        return self._session(key).ask(command, value)
 
     def _commands(self, key: str | None) -> Commands:
         daemon = self._daemon(key)
@@ -319,10 +322,7 @@ class Media:
 
     def _state(self, key: str | None) -> dict[str, Any]:
         if key is not None:
-            session = self.sessions.get(key)
-            if session is None:
-                raise UnknownError("no session of that name", "one that is open", "open a new one")
-            return session.state()
+            return self._session(key).state()
         main = None
         if self.main is not None:
             viewers = self.link.stats().get("streams", {}).get(MAIN, {}).get("viewers", [])
