@@ -214,6 +214,31 @@ def test_a_session_that_the_server_does_not_know_is_over(page: Page, desk: PageD
     wait_live(page)
 
 
+def test_a_camera_that_opens_after_the_person_has_left_is_let_go(page: Page) -> None:
+    page.add_init_script(
+        """
+        window.tracks = [];
+        window.gate = Promise.resolve();
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+          await window.gate;
+          const stream = await open(wanted);
+          window.tracks.push(...stream.getTracks());
+          return stream;
+        };
+        """
+    )
+    page.goto("/")
+    go_live(page)
+    page.evaluate("() => { window.gate = new Promise((resolve) => { window.allow = resolve; }); }")
+    page.locator("#camera").dispatch_event("change")
+    page.get_by_role("button", name="Stop").click()
+    says(page, "Become this portrait")
+    page.evaluate("window.allow()")
+    assert wait_until(page, "tracks.length === 2 && tracks.every((each) => each.readyState === 'ended')", 5)
+    says(page, "Your camera is off")
+
+
 def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, desk: PageDesk) -> None:
     page.goto("/")
     go_live(page)

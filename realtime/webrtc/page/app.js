@@ -111,13 +111,9 @@ async function goLive() {
   view.pill("calm", "Asking for the camera");
   view.veil({ title: "Allow the camera", text: `The browser asks you now. The picture goes to reenact at ${location.host} and to nobody else.`, actions: [["Cancel", leaveLive]] });
   try {
-    await camera.open();
+    if ((await camera.open()) === null) return;
   } catch (error) {
     if (!signal.aborted) cameraFailed(error);
-    return;
-  }
-  if (signal.aborted) {
-    camera.close();
     return;
   }
   view.own(camera.stream, "");
@@ -281,18 +277,20 @@ async function cameraLost() {
   const { signal } = page.run;
   while (page.mode === "live" && !signal.aborted) {
     await rest(2000, signal);
-    if (signal.aborted || (await reopenCamera())) return;
+    if (signal.aborted || camera.stream || (await reopenCamera())) return;
   }
 }
 
 async function reopenCamera() {
   try {
     const track = await camera.open();
+    if (track === null) return false;
     track.contentHint = "motion";
     if (page.peers.out && !page.peers.out.held) await page.peers.out.sender.replaceTrack(track);
     view.own(camera.stream, "");
     return true;
   } catch (error) {
+    if (page.mode !== "live") return false;
     const { title, text } = cameraTrouble(error);
     view.own(null, `${title}. ${text}`);
     return false;
