@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from engines.errors import ReenactError, SinkLost, SinkMissing
 from engines.types import Image
 from realtime import control
-from realtime.commands import BusyError, Commands, Setting, UnknownError
+from realtime.commands import BusyError, CommandError, Commands, Setting, UnknownError
 from realtime.config import Config
 from realtime.daemon import Daemon
 from realtime.ending import Ending
@@ -267,7 +267,7 @@ class Media:
     def _session(self, key: str) -> Session:
         session = self.sessions.get(key)
         if session is None:
-            raise UnknownError("no session of that name", "one that is open", "open a new one")
+            raise _unknown()
         return session
 
     def _daemon(self, key: str | None) -> Daemon | None:
@@ -372,12 +372,22 @@ class Media:
             picture = work.result(UPLOAD_S)
         except TimeoutError:
             return _json(_busy(f"a picture that takes longer than {UPLOAD_S:g} s to read"), 503)
-        index = wardrobe.add(picture)
+        try:
+            index = wardrobe.add(picture)
+        except CommandError:
+            # with its session the wardrobe is closed as well
+            if request.session is not None and self._session(request.session).ending.over.is_set():
+                raise _unknown() from None
+            raise
         try:
             commands.ask("portrait", index, timeout_s=1.0)  # this answer tells of it: no notice beside it
         except BusyError:
             commands.post("portrait", index)  # a network on a CPU takes seconds a frame
         return _json({"v": control.VERSION, "index": index, "name": picture.name, "notes": list(picture.notes)}, 201)
+
+
+def _unknown() -> UnknownError:
+    return UnknownError("no session of that name", "one that is open", "open a new one")
 
 
 def _starting() -> BusyError:
