@@ -34,7 +34,8 @@ class Outgoing:
 class Daemon:
     """One run. The thread that makes it starts it, waits for its end and closes it.
 
-    Takes over the open source and sinks: its threads close them. ``settled`` is called once everything is ready.
+    Takes over the open source and sinks: its threads close them. ``settled`` is called once everything is ready. What
+    waits in ``commands`` is carried out before the first picture.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class Daemon:
         ending: Ending,
         notice: Callable[[str], None],
         relay_code: bool = False,
+        commands: Commands | None = None,
         settled: Callable[[], object] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.commands = Commands()
+        self.commands = Commands() if commands is None else commands
         self._backstage = backstage
         self._notice = notice
         self._limits = limits

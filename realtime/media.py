@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from engines.errors import ReenactError, SinkLost, SinkMissing
 from engines.types import Image
 from realtime import control
-from realtime.commands import BusyError, Commands, Setting, UnknownError
+from realtime.commands import BusyError, CommandError, Commands, Setting, UnknownError
 from realtime.config import Config
 from realtime.daemon import Daemon
 from realtime.ending import Ending
@@ -267,16 +267,19 @@ class Media:
             self.sessions.sustain(capacity.sessions)
             self._notice(f"browsers may drive, {capacity}")
 
-    def _daemon(self, key: str | None) -> Daemon | None:
-        if key is None:
-            return self.main
+    def _session(self, key: str) -> Session:
         session = self.sessions.get(key)
         if session is None:
-            raise UnknownError("no session of that name", "one that is open", "open a new one")
-        return session.daemon
+            raise _unknown()
+        return session
+
+    def _daemon(self, key: str | None) -> Daemon | None:
+        return self.main if key is None else self._session(key).daemon
 
     def _obey(self, key: str | None, command: str, value: Setting) -> str:
-        return self._commands(key).ask(command, value)
+        if key is None:
+            return self._commands(key).ask(command, value)
+        return self._session(key).ask(command, value)
 
     def _commands(self, key: str | None) -> Commands:
         daemon = self._daemon(key)
@@ -322,10 +325,7 @@ class Media:
 
     def _state(self, key: str | None) -> dict[str, Any]:
         if key is not None:
-            session = self.sessions.get(key)
-            if session is None:
-                raise UnknownError("no session of that name", "one that is open", "open a new one")
-            return session.state()
+            return self._session(key).state()
         main = None
         if self.main is not None:
             viewers = self.link.stats().get("streams", {}).get(MAIN, {}).get("viewers", [])
@@ -377,12 +377,22 @@ class Media:
             picture = work.result(UPLOAD_S)
         except TimeoutError:
             return _json(_busy(f"a picture that takes longer than {UPLOAD_S:g} s to read"), 503)
-        index = wardrobe.add(picture)
+        try:
+            index = wardrobe.add(picture)
+        except CommandError:
+            # with its session the wardrobe is closed as well
+            if request.session is not None and self._session(request.session).ending.over.is_set():
+                raise _unknown() from None
+            raise
         try:
             commands.ask("portrait", index, timeout_s=1.0)  # this answer tells of it: no notice beside it
         except BusyError:
             commands.post("portrait", index)  # a network on a CPU takes seconds a frame
         return _json({"v": control.VERSION, "index": index, "name": picture.name, "notes": list(picture.notes)}, 201)
+
+
+def _unknown() -> UnknownError:
+    return UnknownError("no session of that name", "one that is open", "open a new one")
 
 
 def _starting() -> BusyError:

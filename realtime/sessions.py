@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engines.errors import ReenactError, SourceEnded
 from realtime import control
 from realtime.capture import Source
+from realtime.commands import BusyError, Commands, Setting
 from realtime.config import Config
 from realtime.daemon import Daemon, Outgoing
 from realtime.ending import Ending
@@ -66,6 +67,7 @@ class Session:
         self.watch = watch
         self.ending = Ending()
         self.daemon: Daemon | None = None
+        self._commands = Commands()
         self._config = config
         self._link = link
         self._prepare = prepare
@@ -88,6 +90,17 @@ class Session:
         """Wait for its end; whether it has come."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def ask(self, command: str, value: Setting) -> str:
+        """Have a command carried out: at once, or before the first picture where none has come yet.
+
+        What it came to, in a few words. Raises CommandError.
+        """
+        if self.daemon is not None:
+            return self._commands.ask(command, value)
+        if not self._commands.post(command, value):
+            raise BusyError("a session that is starting", "its first picture", "try again in a moment")
+        return f"{command}: with the first picture"
 
     def state(self) -> dict[str, Any]:
         """What its page shows."""
@@ -135,6 +148,7 @@ class Session:
             ending=self.ending,
             notice=tell,
             relay_code=config.relay_code,
+            commands=self._commands,
         )
         self.daemon.start()
         due = time.monotonic()

@@ -127,6 +127,22 @@ def test_a_third_picture_at_a_time_is_sent_away(house: House, monkeypatch: pytes
     assert house.ask("POST", "/api/portraits", "a", b"a picture").status == 201, "there is room again"
 
 
+def test_a_picture_for_a_session_that_ends_meanwhile_is_for_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.open("a")
+    house.drive("a")
+
+    def receive(_: bytes, name: str, *__: object) -> PortraitPicture:
+        house.send_away("a")
+        return portrait(name)
+
+    monkeypatch.setattr("realtime.media.receive_portrait", receive)
+    reply = house.ask("POST", "/api/portraits", "a", b"a picture")
+    assert reply.status == 404
+    assert json.loads(reply.body)["error"]["found"] == "no session of that name"
+
+
 # --- the media process
 
 

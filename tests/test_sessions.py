@@ -12,14 +12,27 @@ import numpy as np
 import pytest
 
 from engines.types import Motion
+from realtime.commands import MOST_WAITING
 from realtime.daemon import Daemon
 from realtime.metrics import Tally
 from realtime.sessions import Session, Sessions
 from realtime.tasks import Task
 from realtime.webrtc.desk import Granted, Refused
-from tests.fakes import CAMERA
-from tests.house import CONFIG, House, living
+from tests.fakes import CAMERA, FakeSource
+from tests.house import CONFIG, FakeLink, House, is_generated, living
 from tests.waiting import until
+
+
+class WaitingLink(FakeLink):
+    """Gives no source before a publisher has ``sent`` its first picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = threading.Event()
+
+    def source(self, session: str, _fps: float, _timeout_s: float = 15.0) -> FakeSource:
+        assert self.sent.wait(5)
+        return super().source(session, _fps, _timeout_s)
 
 
 @pytest.fixture
@@ -54,6 +67,33 @@ def test_one_too_many_is_refused_and_let_in_when_somebody_leaves(house: House) -
     house.send_away("a")
     assert "a" in house.link.ended
     assert isinstance(house.open("c"), Granted)
+
+
+def test_what_is_set_before_the_first_picture_holds_from_it_on() -> None:
+    link = WaitingLink()
+    with living(House(link=link)) as house:
+        house.open("a")
+        for command, value in (("slate", True), ("mouth", "painted"), ("gain", 2.5), ("portrait", 1)):
+            assert house.control("a", command, value)["ok"]
+        assert house.control("a", "gain", 99)["error"]["found"] == "the value '99' for gain"
+        link.sent.set()
+        source, sink = link.sources["a"], link.sinks["a"]
+        assert source.reading.wait(5)
+        source.feed(5)
+        until(lambda: house.get("/api/state", "a")["frames"] > 3)
+        assert not any(is_generated(frame.pixels) for frame in sink.frames)
+        state = house.get("/api/state", "a")
+        assert (state["slate"], state["gain"], state["portrait"]["index"]) == (True, 2.5, 1)
+        link.wait_for(lambda: {"notice": "slate", "v": 1} in link.pushed["a"])
+
+
+def test_only_so_many_commands_wait_for_the_first_picture() -> None:
+    link = WaitingLink()
+    with living(House(link=link)) as house:
+        house.open("a")
+        replies = [house.control("a", "next") for _ in range(MOST_WAITING + 1)]
+        assert [reply["ok"] for reply in replies] == [True] * MOST_WAITING + [False]
+        link.sent.set()
 
 
 def test_settings_and_portraits_do_not_cross(house: House) -> None:

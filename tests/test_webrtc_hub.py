@@ -11,6 +11,7 @@ import pytest
 from realtime.webrtc import hub as hub_module
 from realtime.webrtc import process
 from realtime.webrtc.hub import Hub
+from realtime.webrtc.sdp import Offer
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.streams import Stream
 from realtime.webrtc.wire import Message
@@ -119,6 +120,35 @@ def test_figures_that_cannot_be_told_do_not_end_the_sweep(
         assert sweeping.line.told
 
     sweep(monkeypatch, check)
+
+
+def test_a_viewer_whose_stream_ends_while_it_is_answered_is_not_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    async def run() -> None:
+        codecs: Any = FakeCodecs()
+        hub = Hub(ServerSettings(), FakeLine(), codecs)
+        main = hub.streams[hub_module.MAIN]
+        monkeypatch.setattr(Stream, "live", True)
+
+        class EndingViewer:
+            def __init__(self, stream: Stream, *_: object) -> None:
+                self.stream = stream
+
+            async def answer(self, _: object) -> str:
+                assert hub.streams.pop(self.stream.name) is main
+                return "an answer"
+
+            async def close(self) -> None:
+                closed.append(self.stream.name)
+
+        monkeypatch.setattr(hub_module, "Viewer", EndingViewer)
+        with pytest.raises(KeyError):
+            await hub.watch(None, Offer("", (), frozenset()))
+        assert not hub.viewers
+
+    asyncio.run(run())
+    assert closed == [hub_module.MAIN]
 
 
 def test_the_end_of_the_sweep_is_told(caplog: pytest.LogCaptureFixture) -> None:

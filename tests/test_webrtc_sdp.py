@@ -68,6 +68,12 @@ def test_candidates_are_taken_out_and_know_their_section() -> None:
     assert candidate.text == CANDIDATE.removeprefix("a=candidate:")
 
 
+def test_an_offer_of_all_codecs_there_can_be_is_taken() -> None:
+    codecs = "".join(f"a=rtpmap:{each} X/90000\r\na=rtcp-fb:{each} nack\r\n" for each in range(128) if each != 96)
+    text = OBS + codecs + "a=rtcp-fb:* ccm fir\r\n"
+    assert read_offer(text.encode(), "sendonly").text == text
+
+
 def test_line_ends_of_unix_are_read_too() -> None:
     assert read_offer(OBS.replace("\r\n", "\n").encode(), "sendonly").text == OBS
 
@@ -89,6 +95,15 @@ def test_line_ends_of_unix_are_read_too() -> None:
         (OBS.replace("a=mid:1", "a=mid:0").encode(), "several a=mid"),
         (OBS.replace("a=mid:1", "a=mid:1\r\na=mid:2").encode(), "several a=mid"),
         ((OBS + "m=audio 9 X 1\r\n" * 9).encode(), "11 media sections"),
+        (OBS.replace("s=-", "s=-\u2028a=x").encode(), "control characters"),
+        ((OBS + "a=rtpmap:96 VP8/90000\r\n").encode(), "a=rtpmap:96"),
+        ((OBS + "a=rtpmap:096 VP8/90000\r\n").encode(), "a=rtpmap:096"),
+        ((OBS + "a=rtpmap:128 VP8/90000\r\n").encode(), "a=rtpmap:128"),
+        ((OBS + "a=rtpmap:x VP8/90000\r\n").encode(), "a=rtpmap:x"),
+        ((OBS + "a=rtcp-fb:96 nack\r\n" * 512).encode(), "515 lines of a=rtcp-fb:"),
+        ((OBS + "a=rtcp-fb:* nack\r\n" * 33).encode(), "33 lines"),
+        ((OBS + "a=fmtp:96 x\r\n" * 256).encode(), "257 lines of a=fmtp:"),
+        ((OBS + "a=ssrc:2 cname:x\r\n" * 256).encode(), "257 lines of a=ssrc:"),
         ((OBS + f"{CANDIDATE}\r\n" * (MOST_CANDIDATES + 1)).encode(), "candidates"),
     ],
 )

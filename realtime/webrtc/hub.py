@@ -111,6 +111,9 @@ class Hub:
         viewer = Viewer(stream, self.codecs, self.settings, lambda: self.end(identity))
         try:
             answer = await viewer.answer(offer)
+            if self.streams.get(stream.name) is not stream:
+                # it has ended meanwhile, and closed the viewers it knew of
+                raise KeyError(watch)
         except BaseException:
             await viewer.close()
             raise

@@ -9,6 +9,9 @@ from realtime.webrtc.settings import IceServer
 
 MOST_CANDIDATES = 40
 _MOST_SECTIONS = 8
+_MOST_LINES = {"a=rtcp-fb:": 512, "a=rtcp-fb:*": 32, "a=fmtp:": 256, "a=ssrc:": 256}
+"""In a section; browsers send less than a hundred. aiortc goes through all codecs for each, or all that came before."""
+_PAYLOAD_TYPES = range(128)
 
 
 class SdpError(ValueError):
@@ -50,7 +53,8 @@ def read_offer(body: bytes, direction: str) -> Offer:
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
     if not lines or lines[0] != "v=0":
         raise SdpError("found no SDP, expected an offer that begins with v=0")
-    if "\0" in text or "\r" in "".join(lines):
+    if "\0" in text or "\n".join(lines).splitlines() != lines:
+        # aiortc ends a line at any of these, so that what is counted here would not be what it reads
         raise SdpError("found control characters, expected SDP")
     _check_sections(lines, direction)
     kept = [line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
@@ -71,6 +75,25 @@ def _check_sections(lines: list[str], direction: str) -> None:
     if all(any(line in others for line in section) for section in videos):
         raise SdpError(f"found video of another direction, expected a video section that is {direction}")
     _check_mids(lines, sections)
+    for section in sections:
+        _check_codecs(section)
+
+
+def _check_codecs(section: list[str]) -> None:
+    """What aiortc would spend seconds and gigabytes on, while everything else waits."""
+    for start, most in _MOST_LINES.items():
+        count = sum(line.startswith(start) for line in section)
+        if count > most:
+            raise SdpError(f"found {count} lines of {start} in a section, expected {most} at most")
+    mapped: set[int] = set()
+    for line in section:
+        if not line.startswith("a=rtpmap:"):
+            continue
+        written = line[9:].partition(" ")[0]
+        number = int(written) if re.fullmatch("[0-9]{1,3}", written) else -1
+        if number not in _PAYLOAD_TYPES or number in mapped:
+            raise SdpError(f"found a=rtpmap:{written[:20]}, expected each payload type from 0 to 127 once at most")
+        mapped.add(number)
 
 
 def _check_mids(lines: list[str], sections: list[list[str]]) -> None:

@@ -37,13 +37,17 @@ STATE = {
 class PageDesk(EchoDesk):
     """Sends pictures back, and answers what the page asks for. Sessions in ``forgotten`` are no longer known.
 
-    ``main`` is the state of a run of the program's own, if there is to be one.
+    ``main`` is the state of a run of the program's own, if there is to be one. Whoever asks for the slate waits for
+    ``patience_s``; ``early`` tells whether a picture came meanwhile. With ``deaf`` commands are refused.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.forgotten: set[str] = set()
         self.main: dict[str, Any] | None = None
+        self.patience_s = 0.0
+        self.early = False
+        self.deaf = False
 
     @property
     def session(self) -> str:
@@ -55,7 +59,33 @@ class PageDesk(EchoDesk):
         assert self.link is not None
         self.link.push(self.session, {"v": 1, **message})
 
+    def control(self, session: str | None, message: bytes) -> bytes:
+        reply = super().control(session, message)
+        if self.patience_s and json.loads(message)["command"] == "slate":
+            self.early |= self.read.wait(self.patience_s)
+        if self.deaf:
+            error = {"found": "a session that does not listen", "expected": "", "cure": "try again"}
+            return json.dumps({"v": 1, "id": json.loads(message)["id"], "ok": False, "error": error}).encode()
+        return reply
+
+    def asked(self, session: str) -> list[tuple[str, Any]]:
+        """The commands for a session, and their values."""
+        messages = [json.loads(message) for key, message in self.messages if key == session]
+        return [(message["command"], message.get("value")) for message in messages]
+
+    def close_session(self, link: MediaLink) -> str:
+        """End the session there is, to the last of its pictures; its name."""
+        session = self.session
+        thread = self._threads[session]
+        link.end(session)
+        thread.join(5)
+        assert not thread.is_alive()
+        self.read.clear()
+        return session
+
     def request(self, request: ApiRequest) -> ApiReply:
+        if request.path == "/api/control":
+            return ApiReply(200, "application/json", self.control(request.session, request.body))
         status = 200
         values: dict[str, Any] = {"v": 1, "main": self.main}
         if request.path == "/api/portraits":
@@ -143,6 +173,38 @@ def test_the_end_of_a_session_is_noticed_at_once(page: Page, link: MediaLink, de
     wait_live(page)
 
 
+def test_what_was_chosen_holds_before_a_new_session_gets_a_picture(page: Page, link: MediaLink, desk: PageDesk) -> None:
+    page.goto("/")
+    go_live(page)
+    desk.push(state=STATE | {"slate": False, "frozen": False, "mirror": True, "mouth": "painted"})
+    says(page, "30 pictures a second")
+    page.get_by_role("button", name="Slate").click()
+    desk.patience_s = 0.5
+    for _ in range(2):  # the second time before the new session has said anything of itself
+        before = desk.close_session(link)
+        assert _opens_again(page, desk, before, QUICK_S)
+        wait_live(page)
+        slate, mouth, *others = desk.asked(desk.session)
+        assert (slate, mouth) == (("slate", True), ("mouth", "painted"))
+        assert others == [("freeze", False), ("mirror", True), ("gain", 1.0), ("region", "all")]
+        assert not desk.early
+
+
+def test_settings_that_cannot_be_brought_back_keep_the_camera_back(page: Page, link: MediaLink, desk: PageDesk) -> None:
+    page.goto("/")
+    go_live(page)
+    desk.push(state=STATE | {"slate": True})
+    says(page, "Slate is on")
+    desk.deaf = True
+    desk.close_session(link)
+    says(page, "A session that does not listen. Try again.")
+    assert not desk.read.is_set()
+    desk.deaf = False
+    page.get_by_role("button", name="Try now").click()
+    wait_live(page)
+    assert ("slate", True) in desk.asked(desk.session)
+
+
 def test_a_session_that_the_server_does_not_know_is_over(page: Page, desk: PageDesk) -> None:
     page.goto("/")
     go_live(page)
@@ -150,6 +212,31 @@ def test_a_session_that_the_server_does_not_know_is_over(page: Page, desk: PageD
     desk.forgotten.add(before)
     assert _opens_again(page, desk, before, 2 * QUICK_S)
     wait_live(page)
+
+
+def test_a_camera_that_opens_after_the_person_has_left_is_let_go(page: Page) -> None:
+    page.add_init_script(
+        """
+        window.tracks = [];
+        window.gate = Promise.resolve();
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+          await window.gate;
+          const stream = await open(wanted);
+          window.tracks.push(...stream.getTracks());
+          return stream;
+        };
+        """
+    )
+    page.goto("/")
+    go_live(page)
+    page.evaluate("() => { window.gate = new Promise((resolve) => { window.allow = resolve; }); }")
+    page.locator("#camera").dispatch_event("change")
+    page.get_by_role("button", name="Stop").click()
+    says(page, "Become this portrait")
+    page.evaluate("window.allow()")
+    assert wait_until(page, "tracks.length === 2 && tracks.every((each) => each.readyState === 'ended')", 5)
+    says(page, "Your camera is off")
 
 
 def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, desk: PageDesk) -> None:

@@ -6,6 +6,7 @@
 
 import { Camera } from "./camera.js";
 import { Chart, sum } from "./chart.js";
+import { change, chosen, holds, orders } from "./choices.js";
 import { ask, Desk } from "./desk.js";
 import { Figures } from "./figures.js";
 import { acceptDrops, Gallery, upload } from "./gallery.js";
@@ -31,7 +32,7 @@ const page = {
   dropped: null,
   wish: { portrait: null, file: null }, // chosen before there was a session
   sent: null, // the picture of one's own that is on
-  settings: null, // what to bring back after the connection broke
+  settings: null, // the state to bring back after the connection broke, until it is known to hold
   awaitingCamera: false, // go live as soon as a camera is plugged in
   retry: null, // cuts a wait short
 };
@@ -110,24 +111,21 @@ async function goLive() {
   view.pill("calm", "Asking for the camera");
   view.veil({ title: "Allow the camera", text: `The browser asks you now. The picture goes to reenact at ${location.host} and to nobody else.`, actions: [["Cancel", leaveLive]] });
   try {
-    await camera.open();
+    if ((await camera.open()) === null) return;
   } catch (error) {
     if (!signal.aborted) cameraFailed(error);
-    return;
-  }
-  if (signal.aborted) {
-    camera.close();
     return;
   }
   view.own(camera.stream, "");
   view.pill("calm", "Connecting");
   view.veil({ title: "Connecting", text: "Your camera is on. The portrait follows in a moment.", actions: [["Cancel", leaveLive]] });
   await keep({
-    open: (within) => publish(camera.track, within),
+    open: (within) => publish(camera.track, page.settings !== null, within),
     up: (peer) => published(peer, signal),
     down: () => {
       // of a session that came to nothing there is nothing to keep
       page.settings ??= page.state;
+      if (page.sent) page.wish.file ??= page.sent;
       page.peers.out = null;
       view.pill("warn", "Connection lost");
     },
@@ -147,6 +145,23 @@ function published(peer, signal) {
   peer.broken.then(() => own.abort());
   shareable(peer.watch ? peer.watch.split("/").pop() : null);
   watchFor(own.signal, peer.watch);
+  if (peer.held) restore(peer);
+}
+
+/** Have a new session be as the last one was, and send it pictures only then: nobody sees what was not to be seen. */
+async function restore(peer) {
+  try {
+    for (const [command, value] of orders(page.settings)) {
+      // a picture of one's own is sent once more, and has another number then
+      if (command !== "portrait" || !page.sent) await desk.send(command, value);
+      // the desk belongs to another session by now
+      if (page.peers.out !== peer) return;
+    }
+    peer.held = false;
+    await peer.sender.replaceTrack(camera.track);
+  } catch (error) {
+    peer.fail(new Failure((error instanceof Refusal && error.problem) || { found: "reenact is not reached" }));
+  }
 }
 
 /** Show a stream on the stage until the signal aborts. */
@@ -264,18 +279,20 @@ async function cameraLost() {
   const { signal } = page.run;
   while (page.mode === "live" && !signal.aborted) {
     await rest(2000, signal);
-    if (signal.aborted || (await reopenCamera())) return;
+    if (signal.aborted || camera.stream || (await reopenCamera())) return;
   }
 }
 
 async function reopenCamera() {
   try {
     const track = await camera.open();
+    if (track === null) return false;
     track.contentHint = "motion";
-    if (page.peers.out) await page.peers.out.sender.replaceTrack(track);
+    if (page.peers.out && !page.peers.out.held) await page.peers.out.sender.replaceTrack(track);
     view.own(camera.stream, "");
     return true;
   } catch (error) {
+    if (page.mode !== "live") return false;
     const { title, text } = cameraTrouble(error);
     view.own(null, `${title}. ${text}`);
     return false;
@@ -289,7 +306,8 @@ function onState(state) {
   page.state = state;
   if (page.mode !== "live" && page.mode !== "main") return;
   view.enable({ controls: page.mode === "main" || page.peers.out !== null });
-  view.showState(state);
+  if (state.frames > 0 && page.settings && holds(page.settings, state)) page.settings = null;
+  view.showState(state.frames > 0 ? state : { ...state, ...chosen(page.settings) });
   gallery.mark(state.portrait ? state.portrait.index : null);
   // portraits become ready one after the other
   if (state.frames > 0) gallery.refresh(desk.query, state.portraits).catch(refused);
@@ -303,25 +321,19 @@ function onState(state) {
   if (state.frames > 0) fulfil();
 }
 
-/** What was chosen before there was a session, and what was set before the connection broke. */
+/** What was chosen before there was a session, and a picture of one's own. */
 async function fulfil() {
-  const { wish, settings } = page;
-  if (page.mode !== "live" || (!settings && !wish.file && wish.portrait === null)) return;
-  [page.wish, page.settings] = [{ portrait: null, file: null }, null];
-  if (settings) {
-    for (const [command, value] of [["slate", settings.slate], ["freeze", settings.frozen], ["mirror", settings.mirror], ["gain", settings.gain], ["region", settings.region], ["mouth", settings.mouth]]) {
-      if (value !== undefined && value !== null) await order(command, value);
-    }
-  }
-  if (page.sent) await addPortrait(page.sent);
-  else if (wish.file) await addPortrait(wish.file);
-  else if (wish.portrait !== null) await order("portrait", wish.portrait);
-  else if (settings && settings.portrait && settings.portrait.index) await order("portrait", settings.portrait.index);
+  const { wish } = page;
+  if (page.mode !== "live" || (!wish.file && wish.portrait === null)) return;
+  page.wish = { portrait: null, file: null };
+  if (wish.file) await addPortrait(wish.file);
+  else await order("portrait", wish.portrait);
 }
 
 /** Send a command and say what came of it. */
 async function order(command, value) {
   view.hold(command);
+  remember(command, value);
   try {
     view.say(await desk.send(command, value));
   } catch (error) {
@@ -330,9 +342,16 @@ async function order(command, value) {
   }
 }
 
+/** If the connection breaks before the next state, this is to come back as well. */
+function remember(command, value) {
+  for (const state of [page.state, page.settings]) {
+    if (state) Object.assign(state, change(command, value));
+  }
+}
+
 function choosePortrait(portrait) {
   if (page.mode === "live" || page.mode === "main") {
-    page.sent = null;
+    [page.sent, page.wish.file] = [null, null];
     gallery.mark(portrait.index);
     order("portrait", portrait.index);
     return;

@@ -5,19 +5,21 @@ export class Camera {
     this.select = select;
     this.lost = lost;
     this.stream = null;
+    this.turn = 0; // counts what was opened and closed
   }
 
   get track() {
     return this.stream ? this.stream.getVideoTracks()[0] : null;
   }
 
-  /** Open the chosen camera; throws what getUserMedia throws. */
+  /** Open the chosen camera; null where it was closed or opened anew meanwhile. Throws what getUserMedia throws. */
   async open() {
     if (!navigator.mediaDevices) throw new DOMException("no camera on an insecure page", "SecurityError");
     const wanted = this.select.value;
     const video = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
     // many systems give a camera to one taker only: let go of the old one first
     this.close();
+    const { turn } = this;
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: wanted ? { ...video, deviceId: { exact: wanted } } : video });
@@ -25,13 +27,17 @@ export class Camera {
       if (error.name !== "OverconstrainedError") throw error;
       stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: true });
     }
+    if (turn !== this.turn) {
+      stop(stream);
+      return null;
+    }
     this.stream = stream;
     const { track } = this;
     track.addEventListener("ended", () => {
       if (this.track === track) this.lost();
     });
     await this.list();
-    return track;
+    return turn === this.turn ? track : null;
   }
 
   /** Fill the picker; names are known only once a camera was allowed. */
@@ -50,6 +56,11 @@ export class Camera {
   close() {
     const old = this.stream;
     this.stream = null;
-    if (old) for (const track of old.getTracks()) track.stop();
+    this.turn += 1;
+    if (old) stop(old);
   }
+}
+
+function stop(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }

@@ -72,12 +72,16 @@ export class Peer {
   }
 }
 
-/** Publish a camera's track. The control channel is ``peer.control``. */
-export function publish(track, signal) {
+/**
+ * Publish a camera's track; ``held``: no picture goes out before the sender is given the track.
+ * The control channel is ``peer.control``.
+ */
+export function publish(track, held, signal) {
   return connect("/whip", signal, (peer) => {
     const { pc } = peer;
+    peer.held = held;
     track.contentHint = "motion";
-    const sender = pc.addTransceiver(track, {
+    const sender = pc.addTransceiver(held ? "video" : track, {
       direction: "sendonly",
       sendEncodings: [{ maxBitrate: 2500000, maxFramerate: 30 }],
     }).sender;
