@@ -318,3 +318,48 @@ def test_a_proxy_that_does_not_pass_on_options(page: Page) -> None:
     page.goto("/")
     go_live(page)
     assert page.locator("#result").is_visible()
+
+
+def _bad_gateway(route: Route) -> None:
+    route.fulfill(status=502, body="Bad Gateway")
+
+
+def test_behind_a_proxy_the_page_comes_back_by_itself(page: Page, link: MediaLink, desk: PageDesk) -> None:
+    page.goto("/")
+    go_live(page)
+    viewer = page.context.new_page()
+    viewer.goto(f"/?watch={desk.opened[desk.session]}")
+    wait_live(viewer)
+    for each in (page, viewer):
+        each.route("**/whip", _bad_gateway)
+        each.route("**/whep/*", _bad_gateway)
+        each.route("**/api/*", _bad_gateway)
+    before = desk.session
+    link.end(before)
+    for each in (page, viewer):
+        says(each, "The connection broke", QUICK_S)
+        each.unroute_all()
+    assert _opens_again(page, desk, before, 30)
+    wait_live(page)
+    says(viewer, "Nothing to see right now", 30)
+
+
+def test_a_page_of_a_run_waits_for_it_behind_a_proxy(page: Page, desk: PageDesk) -> None:
+    desk.main = STATE
+    page.goto("/")
+    says(page, "It is put on for everybody who sees this portrait, and stays until reenact ends")
+    page.route("**/api/*", _bad_gateway)
+    says(page, "reenact is not reached")
+    page.unroute_all()
+    says(page, "It is put on for everybody who sees this portrait, and stays until reenact ends")
+
+
+def test_a_page_for_watching_remains_one(page: Page) -> None:
+    problem = {"found": "an offer in another language", "expected": "SDP", "cure": "update"}
+    page.route("**/whep/*", lambda route: route.fulfill(status=400, json={"v": 1, "error": problem}))
+    page.goto("/?watch=one")
+    says(page, "an offer in another language")
+    page.unroute_all()
+    page.get_by_role("button", name="Try again").click()
+    says(page, "Nothing to see right now")
+    assert "watch=one" in page.url

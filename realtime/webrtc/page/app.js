@@ -219,20 +219,21 @@ function paused(error, waitMs, doing) {
   const cancel = doing === "publish" || page.mode === "live" ? [["Cancel", leaveLive]] : [];
   const sooner = new Promise((resolve) => { page.retry = resolve; });
   const again = ["Try now", () => page.retry()];
-  if (error instanceof Refusal && error.status === 503) {
-    const full = error.problem.expected === "room for one more";
+  const refusal = error instanceof Refusal && !error.passing ? error : null;
+  if (refusal && refusal.status === 503) {
+    const full = refusal.problem.expected === "room for one more";
     const taken = doing === "publish" ? "All places are taken" : "Too many are watching";
     view.pill("warn", full ? "Full" : "Busy");
     view.veil({
       title: full ? taken : "The program does not answer",
-      text: problemText({ ...error.problem, expected: "", cure: "" }) || "Someone else has to leave first.",
+      text: problemText({ ...refusal.problem, expected: "", cure: "" }) || "Someone else has to leave first.",
       actions: [again, ...cancel],
       waitMs,
       urgent: true,
     });
     return sooner;
   }
-  if (error instanceof Refusal && error.status === 404 && doing === "watch") {
+  if (refusal && refusal.status === 404 && doing === "watch") {
     if (page.mode === "watch") {
       view.pill("warn", "Not live");
       el("result").hidden = true;
@@ -240,8 +241,8 @@ function paused(error, waitMs, doing) {
     }
     return sooner;
   }
-  if (error instanceof Refusal) {
-    refused(error);
+  if (refusal) {
+    refused(refusal);
     return false;
   }
   if (error instanceof Failure) {
@@ -256,10 +257,12 @@ function paused(error, waitMs, doing) {
 
 /** The server refuses for good: say so. */
 function refused(error) {
-  if (!(error instanceof Refusal)) return;
+  if (!(error instanceof Refusal) || error.passing) return;
   const { kind, title, text } = serverTrouble(error);
   view.pill("warn", kind === "token" ? "Sign in" : "Refused");
-  const actions = kind === "token" ? [["Sign in", () => location.reload()]] : [["Try again", leaveLive]];
+  // a page for watching remains one
+  const again = page.mode === "watch" ? () => location.reload() : leaveLive;
+  const actions = kind === "token" ? [["Sign in", () => location.reload()]] : [["Try again", again]];
   view.veil({ title, text, actions, urgent: true });
 }
 
@@ -414,7 +417,7 @@ async function pollOnce(signal) {
       if (out && error instanceof Refusal && error.status === 404) out.fail("ended");
       return;
     }
-    if (error instanceof Refusal) {
+    if (error instanceof Refusal && !error.passing) {
       if (page.mode === "loading") refused(error);
       return;
     }

@@ -15,6 +15,11 @@ export class Refusal extends Error {
     this.retryAfterS = retryAfterS;
   }
 
+  /** Whether this is not the program's own word: a proxy before it says that it is away for the moment. */
+  get passing() {
+    return this.problem === null && (this.status >= 500 || this.status === 408 || this.status === 429);
+  }
+
   static async of(response) {
     let problem = null;
     try {
