@@ -13,7 +13,7 @@ from tests.house import House
 @pytest.mark.parametrize(
     ("session", "message", "status"),
     [
-        ("starting", {"v": 1, "id": 7, "command": "next"}, 503),
+        ("starting", {"v": 1, "id": 7, "command": "slate", "value": True}, 200),
         ("nobody", {"v": 1, "id": 7, "command": "next"}, 404),
         (None, {"v": 1, "id": 7, "command": "next"}, 404),
         ("starting", {"v": 1, "id": 7, "command": "dance"}, 400),
@@ -27,6 +27,6 @@ def test_a_command_over_http_is_answered_in_its_own_words(
     house.open("starting")
     reply = house.ask("POST", "/api/control", session, json.dumps(message).encode())
     assert reply.status == status
-    assert json.loads(reply.body).keys() == {"v", "id", "ok", "error"}
+    assert json.loads(reply.body).keys() == {"v", "id", "ok", "said" if status == 200 else "error"}
     house.media.closed("starting")
     house.media.close(3)

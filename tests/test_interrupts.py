@@ -62,12 +62,12 @@ def test_the_handlers_are_given_back() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 def test_a_lost_terminal_ends_it_but_under_nohup() -> None:
-    before = signal.getsignal(signal.SIGHUP)
-    with Interrupts(lambda: None) as interrupts:
-        signal.raise_signal(signal.SIGHUP)
-        assert interrupts.count == 1
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
+        with Interrupts(lambda: None) as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupts.count == 1
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with Interrupts(lambda: None) as interrupts:
             signal.raise_signal(signal.SIGHUP)
             assert interrupts.count == 0
