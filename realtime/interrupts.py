@@ -14,7 +14,23 @@ APART_S = 0.5
 """Signals that follow the first sooner mean the same request: ``timeout`` sends to the program and to its group."""
 
 
-class Interrupts:
+class _Handlers:
+    """Signal handlers that are given back at ``__exit__``, all on the main thread."""
+
+    def __init__(self) -> None:
+        self._previous: dict[int, object] = {}
+
+    def _set(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+        self._previous[number] = signal.signal(number, handler)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+class Interrupts(_Handlers):
     """Counts SIGINT, SIGTERM and SIGHUP between ``__enter__`` and ``__exit__``, on the main thread.
 
     A SIGHUP that is ignored stays so: under nohup the program outlives its terminal.
@@ -25,24 +41,18 @@ class Interrupts:
     """
 
     def __init__(self, last_words: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
         self.count = 0
         self._last_words = last_words
         self._clock = clock
         self._first = 0.0
-        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Interrupts:
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
             number = getattr(signal, name, None)
             if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
-                self._previous[number] = signal.signal(number, self._handle)
+                self._set(number, self._handle)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -54,7 +64,7 @@ class Interrupts:
             os._exit(EXIT_CODE)
 
 
-class Suspensions:
+class Suspensions(_Handlers):
     """Hears Ctrl-Z between ``__enter__`` and ``__exit__``, on the main thread.
 
     ``pause`` is called before the program stops, and ``resume`` when it goes on, in the foreground or not, even where
@@ -62,21 +72,15 @@ class Suspensions:
     """
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+        super().__init__()
         self._pause = pause
         self._resume = resume
-        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Suspensions:
         if sys.platform != "win32" and signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
-            for number, handler in ((signal.SIGTSTP, self._stop), (signal.SIGCONT, self._continue)):
-                self._previous[number] = signal.signal(number, handler)
+            self._set(signal.SIGTSTP, self._stop)
+            self._set(signal.SIGCONT, self._continue)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -619,23 +619,14 @@ def test_a_new_seat_is_where_the_head_is_at_rest(calm: Points, calibrated: bool)
     np.testing.assert_allclose(moved.translation, (0.4, 0), atol=0.1)
 
 
-def test_a_short_loss_is_no_new_seat(calm: Points) -> None:
+@pytest.mark.parametrize(("mode", "back"), [("auto", 2.5), ("first", 4)])
+def test_a_short_loss_is_no_new_seat_and_in_mode_first_no_loss_is(calm: Points, mode: NeutralMode, back: float) -> None:
     driver = Driver(
         calm,
         place=lambda now: (320 + 40 * (now >= 2), 210, 70),
-        present=lambda now: not 2 <= now < 2.5,
+        present=lambda now: not 2 <= now < back,
     )
-    motion = driver.drive(MotionTransfer("auto"), seconds(0, 4))[-1]
-    assert motion.translation[0] == pytest.approx(40 / 70, abs=0.05)
-
-
-def test_in_mode_first_a_new_seat_is_motion(calm: Points) -> None:
-    driver = Driver(
-        calm,
-        place=lambda now: (320 + 40 * (now >= 2), 210, 70),
-        present=lambda now: not 2 <= now < 4,
-    )
-    motion = driver.drive(MotionTransfer("first"), seconds(0, 8))[-1]
+    motion = driver.drive(MotionTransfer(mode), seconds(0, 8))[-1]
     assert motion.translation[0] == pytest.approx(40 / 70, abs=0.05)
 
 

@@ -239,12 +239,18 @@ def test_a_camera_that_opens_after_the_person_has_left_is_let_go(page: Page) -> 
     says(page, "Your camera is off")
 
 
-def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, desk: PageDesk) -> None:
-    page.goto("/")
-    go_live(page)
+def _viewer(page: Page, desk: PageDesk) -> Page:
+    """Another page, which watches the session that is open."""
     viewer = page.context.new_page()
     viewer.goto(f"/?watch={desk.opened[desk.session]}")
     wait_live(viewer)
+    return viewer
+
+
+def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, desk: PageDesk) -> None:
+    page.goto("/")
+    go_live(page)
+    viewer = _viewer(page, desk)
     assert viewer.locator("#result").is_visible()
     link.end(desk.session)
     says(viewer, "Nothing to see right now", QUICK_S)
@@ -327,9 +333,7 @@ def _bad_gateway(route: Route) -> None:
 def test_behind_a_proxy_the_page_comes_back_by_itself(page: Page, link: MediaLink, desk: PageDesk) -> None:
     page.goto("/")
     go_live(page)
-    viewer = page.context.new_page()
-    viewer.goto(f"/?watch={desk.opened[desk.session]}")
-    wait_live(viewer)
+    viewer = _viewer(page, desk)
     for each in (page, viewer):
         each.route("**/whip", _bad_gateway)
         each.route("**/whep/*", _bad_gateway)
@@ -352,6 +356,7 @@ def test_a_page_of_a_run_waits_for_it_behind_a_proxy(page: Page, desk: PageDesk)
     says(page, "reenact is not reached")
     page.unroute_all()
     says(page, "It is put on for everybody who sees this portrait, and stays until reenact ends")
+    assert "not reached" not in page.inner_text("body")
 
 
 def test_a_page_for_watching_remains_one(page: Page) -> None:
