@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -104,6 +105,6 @@ def pytest_inside(script: Path, name: str, *, seconds: int, only: str = "", **en
 
 
 def all_passed(said: str) -> bool:
-    """Whether what pytest said ends with tests that ran, and none that failed or was in error."""
-    counts = said.rstrip().splitlines()[-1]
-    return " passed" in counts and not any(word in counts for word in (" failed", " error"))
+    """Whether pytest, among all else that was said, counts tests that ran, and none that failed or was in error."""
+    counts = re.findall(r"^=+ (\d+ .+) in [\d.]+s.* =+\s*$", said, re.MULTILINE)
+    return len(counts) == 1 and " passed" in counts[0] and not re.search("failed|error", counts[0])
