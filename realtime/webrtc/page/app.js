@@ -98,6 +98,8 @@ function toMain(state) {
   const signal = begin("main");
   camera.close();
   view.own(null, `The portrait is moved by ${sourceName(state.source)}`);
+  view.pill("calm", "Connecting");
+  view.veil({ title: "One moment", text: "The portrait appears as soon as it is live." });
   desk.attach(null);
   watchFor(signal, "/whep");
   shareable("main");
@@ -282,7 +284,7 @@ async function cameraLost() {
   const { signal } = page.run;
   while (page.mode === "live" && !signal.aborted) {
     await rest(2000, signal);
-    if (signal.aborted || camera.stream || (await reopenCamera())) return;
+    if (signal.aborted || camera.live || (await reopenCamera())) return;
   }
 }
 

@@ -12,6 +12,11 @@ export class Camera {
     return this.stream ? this.stream.getVideoTracks()[0] : null;
   }
 
+  /** Whether pictures come: one that was unplugged is kept until another is opened. */
+  get live() {
+    return this.track !== null && this.track.readyState === "live";
+  }
+
   /** Open the chosen camera; null where it was closed or opened anew meanwhile. Throws what getUserMedia throws. */
   async open() {
     if (!navigator.mediaDevices) throw new DOMException("no camera on an insecure page", "SecurityError");
