@@ -25,10 +25,16 @@ def fill(line: Timeline, seconds: float, length_ns: int) -> None:
         assert line.place(at_ns, length_ns) == at_ns
 
 
-def test_sound_of_the_part_before_stays_there() -> None:
+def filled(picture_s: float, sound_s: float) -> tuple[Timeline, Timeline]:
+    """Picture and sound of a file whose clock has run evenly so far, for so many seconds each."""
     picture, sound = timelines()
-    fill(picture, 3, PICTURE)
-    fill(sound, 2.9, SOUND)
+    fill(picture, picture_s, PICTURE)
+    fill(sound, sound_s, SOUND)
+    return picture, sound
+
+
+def test_sound_of_the_part_before_stays_there() -> None:
+    picture, sound = filled(3, 2.9)
     assert picture.place(0, PICTURE) == 3 * NS
     assert sound.place(2900 * MS, SOUND) == 2900 * MS
     assert sound.place(100 * MS, SOUND) == 3100 * MS
@@ -36,42 +42,32 @@ def test_sound_of_the_part_before_stays_there() -> None:
 
 
 def test_sound_that_is_ahead_of_its_picture_falls_in_with_it() -> None:
-    picture, sound = timelines()
-    fill(picture, 3, PICTURE)
-    fill(sound, 2.8, SOUND)
+    picture, sound = filled(3, 2.8)
     assert sound.place(0, SOUND) == 2800 * MS
     assert picture.place(0, PICTURE) == 3 * NS
     assert sound.place(20 * MS, SOUND) == 3020 * MS
 
 
 def test_sound_that_begins_late_in_its_part() -> None:
-    picture, sound = timelines()
-    fill(picture, 3, PICTURE)
-    fill(sound, 3, SOUND)
+    picture, sound = filled(3, 3)
     fill_after = [picture.place(at, PICTURE) for at in range(0, 5 * NS, PICTURE)]
     assert fill_after[-1] == 8 * NS - PICTURE
     assert sound.place(5 * NS, SOUND) == 8 * NS
 
 
 def test_sound_that_pauses_comes_back_with_its_picture() -> None:
-    picture, sound = timelines()
-    fill(picture, 60, PICTURE)
-    fill(sound, 3, SOUND)
+    _, sound = filled(60, 3)
     assert sound.place(60 * NS, SOUND) == 60 * NS
 
 
 def test_a_picture_that_stays_long_comes_back_to_the_sound_that_goes_on() -> None:
-    picture, sound = timelines()
-    fill(picture, 3, PICTURE)
-    fill(sound, 30, SOUND)
+    picture, sound = filled(3, 30)
     assert picture.place(30 * NS, PICTURE) == 30 * NS
     assert sound.place(30 * NS, SOUND) == 30 * NS
 
 
 def test_a_clock_that_leaps_for_picture_and_sound_is_a_join() -> None:
-    picture, sound = timelines()
-    fill(picture, 3, PICTURE)
-    fill(sound, 3, SOUND)
+    picture, sound = filled(3, 3)
     assert sound.place(30 * NS, SOUND) == 3 * NS
     assert picture.place(30 * NS, PICTURE) == 3 * NS
     assert picture.place(30 * NS + PICTURE, PICTURE) == 3 * NS + PICTURE
@@ -79,9 +75,7 @@ def test_a_clock_that_leaps_for_picture_and_sound_is_a_join() -> None:
 
 
 def test_sound_of_the_part_before_does_not_make_a_pause_of_a_join() -> None:
-    picture, sound = timelines()
-    fill(picture, 30, PICTURE)
-    fill(sound, 30, SOUND)
+    picture, sound = filled(30, 30)
     assert picture.place(0, PICTURE) == 30 * NS
     for at_ns in (0, NS, 2 * NS, 20 * NS):
         sound.place(at_ns, SOUND)
