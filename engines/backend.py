@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.atomic_write import whole
 from engines.errors import BackendError, UsageError
-from engines.extras import install
+from engines.install_hint import install
 from engines.types import TensorSpec
-from engines.wholefile import whole
 
 if TYPE_CHECKING:
     from engines.stage import Stage

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.compiled import compiled
 from engines.head import turn_angles
+from engines.jit import compiled
 from engines.procrustes import similarity
 from engines.topology import RIGID, RIGID_CANONICAL, RIGID_WEIGHTS
 from engines.types import Points

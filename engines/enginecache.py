@@ -19,8 +19,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engines.cache_dirs import cache_home
 from engines.errors import BackendError
-from engines.places import cache_home
 from engines.types import TensorSpec
 
 _LARGEST_SIDECAR = 1 << 20

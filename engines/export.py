@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from engines.atomic_write import whole
 from engines.backend import sample
 from engines.errors import BackendError, UsageError
-from engines.extras import install
+from engines.install_hint import install
 from engines.torch_backend import import_torch
-from engines.wholefile import whole
 
 if TYPE_CHECKING:
     from torch import nn

@@ -68,7 +68,7 @@ def create(
         return MeshGenerator(mouth=mouth)
     if name in GENERATORS:
         from engines import neural
-        from engines.places import cache_home
+        from engines.cache_dirs import cache_home
 
         return neural.create(
             name,

@@ -15,7 +15,7 @@ import numpy as np
 from engines.backend import Array, Feeds, put
 from engines.errors import BackendError
 from engines.export import export
-from engines.extras import install
+from engines.install_hint import install
 
 if TYPE_CHECKING:
     from engines.stage import Stage

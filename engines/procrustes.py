@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.compiled import compiled
+from engines.jit import compiled
 
 _SWEEPS = 12
 """Jacobi sweeps over a 4x4 matrix; six reach the precision of a double, whatever the points."""

@@ -21,7 +21,7 @@ from engines.backend import CAPTURING, Array, Feeds, put
 from engines.enginecache import Machine, engines_home, load
 from engines.errors import BackendError
 from engines.export import identity
-from engines.extras import install
+from engines.install_hint import install
 from engines.types import TensorSpec
 
 if TYPE_CHECKING:

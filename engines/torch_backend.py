@@ -16,7 +16,7 @@ import numpy as np
 
 from engines.backend import CAPTURING, Array, Feeds, put
 from engines.errors import BackendError
-from engines.extras import install
+from engines.install_hint import install
 from engines.types import TensorSpec
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.compiled import compiled
+from engines.jit import compiled
 from engines.topology import (
     BROWS,
     CHIN,

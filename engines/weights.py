@@ -25,10 +25,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from engines.atomic_write import whole
+from engines.cache_dirs import models_home
 from engines.errors import GeneratorError, UsageError
-from engines.extras import install
-from engines.places import models_home
-from engines.wholefile import whole
+from engines.install_hint import install
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

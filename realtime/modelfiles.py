@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.cache_dirs import cache_home, models_home
 from engines.errors import UsageError
-from engines.places import cache_home, models_home
 
 __all__ = ["MODELS", "ModelFile", "cache_home", "find", "model", "target"]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.atomic_write import whole
 from engines.errors import ConfigError, SinkLost
-from engines.wholefile import whole
 from realtime import paths
 from realtime.config import Config
 from realtime.latency import Durations, Ledger

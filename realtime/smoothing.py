@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engines.compiled import compiled
+from engines.jit import compiled
 
 GAP_NS = 500_000_000
 """A longer silence than this says nothing about where the signal is now: the filter starts afresh."""

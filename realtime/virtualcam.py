@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import SinkLost, SinkMissing
-from engines.extras import install
+from engines.install_hint import install
 from realtime import v4l2
 from realtime.frames import PixelFormat
 

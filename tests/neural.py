@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engines.extras import install
+from engines.install_hint import install
 
 ROOT = Path(__file__).parents[1]
 

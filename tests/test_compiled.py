@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULE = """
 import numpy as np
-from engines.compiled import compiled
+from engines.jit import compiled
 
 @compiled()
 def total(values):

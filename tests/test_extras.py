@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from engines.extras import install
+from engines.install_hint import install
 from tests.test_imports import modules
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engines.cache_dirs import models_home
 from engines.errors import GeneratorError, ReenactError, UsageError
-from engines.places import models_home
 from engines.weights import PUBLISHED, convert, intact, load, published_home
 from tests.neural import needs
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.wholefile import whole
+from engines.atomic_write import whole
 
 
 def test_it_appears_when_all_of_it_is_written(tmp_path: Path) -> None:

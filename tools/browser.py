@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import SourceLost, UsageError
-from engines.extras import install
+from engines.install_hint import install
 from engines.types import Image
 
 if TYPE_CHECKING:

@@ -26,12 +26,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from engines.atomic_write import whole
 from engines.backend import TOLERANCE, Feeds, has_cuda, reference, sample
 from engines.enginecache import Machine, Sidecar, Tensor, Tolerance, engines_home, sha256_of, write
 from engines.errors import BackendError, UsageError
 from engines.export import DTYPES, OPSET, OPSET_BF16, OPSETS, PRECISIONS, Precision, Recipe, export, identity
 from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, this_machine
-from engines.wholefile import whole
 from tools import engine_list, engine_trt
 from tools.command import new_app, run_app
 from tools.engine_onnx import Compared, compare_stage, describe, farthest, noise, run, simplify

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.cache_dirs import models_home
 from engines.errors import ReenactError, UsageError
-from engines.extras import install
-from engines.places import models_home
+from engines.install_hint import install
 from engines.weights import FETCH, PUBLISHED, PublishedFile, convert, intact, published_home
 
 Say = Callable[[str], None]

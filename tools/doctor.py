@@ -27,7 +27,7 @@ from rich.console import Console
 
 from engines.enginecache import engines_home, entries, misfit
 from engines.errors import ReenactError, SinkError, SourceError
-from engines.extras import install
+from engines.install_hint import install
 from engines.tensorrt_backend import this_machine
 from realtime.modelfiles import MODELS, find, model
 from tools.command import new_app, run_app

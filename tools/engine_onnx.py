@@ -14,7 +14,7 @@ import numpy as np
 from engines.backend import Array, Feeds, distance
 from engines.errors import BackendError
 from engines.export import Precision, import_onnx
-from engines.extras import install
+from engines.install_hint import install
 from engines.onnx_backend import import_onnxruntime
 from engines.stage import Stage
 from engines.torch_backend import import_torch

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from engines.backend import Array, Backend, Feeds, open_one
+from engines.cache_dirs import cache_home
 from engines.errors import ReenactError
-from engines.places import cache_home
 from engines.topology import EYE_CORNERS, MOUTH_CORNERS
 from tools.engine_networks import CUTS, Cut, Driven, Networks, count, single, zeros
 from tools.engine_timing import Call, Clock, Subject, one_line, wall

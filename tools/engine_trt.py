@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from engines.atomic_write import whole
 from engines.errors import BackendError
 from engines.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
-from engines.wholefile import whole
 from realtime.interrupts import Interrupts
 from realtime.tasks import Task
 

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.atomic_write import whole
 from engines.errors import SourceMissing, TrackerError
 from engines.types import LANDMARKS, Image
-from engines.wholefile import whole
 from realtime.modelfiles import cache_home
 from realtime.nativelog import quiet_libraries
 

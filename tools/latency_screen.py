@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from engines.errors import ReenactError, SourceMissing
-from engines.extras import install
+from engines.install_hint import install
 from engines.types import Image
 from realtime import pixelcode
 from realtime.capture import Source

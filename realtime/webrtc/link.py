@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engines.errors import SinkLost, SinkMissing, SourceEnded
-from engines.extras import install
+from engines.install_hint import install
 from realtime.capture import Source
 from realtime.children import command, environment
 from realtime.nativelog import standard_error

@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         out = arrays(given.family, given.weights, given.seed)
     except ModuleNotFoundError as error:
-        from engines.extras import install
+        from engines.install_hint import install
 
         parser.error(f"{error.name} is not installed; {install('neural')}")
     given.out.parent.mkdir(parents=True, exist_ok=True)
