@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.topology import EYE_CORNERS, MOUTH_CORNERS
+from engines.face.topology import EYE_CORNERS, MOUTH_CORNERS
 from engines.types import Image, Points
 
 SCALE = 2.3

@@ -15,10 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import raster
-from engines.camera import seen_turn
 from engines.errors import GeneratorError
+from engines.face.head import Pose, from_turn_angles, turn_angles
+from engines.face.perspective import seen_turn
+from engines.face.topology import (
+    EYE_CORNERS,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    LOWER_LID_FOLDS,
+    LOWER_LIDS,
+    MOUTH_CORNERS,
+    OVAL,
+)
 from engines.generator import REGIONS_OF
-from engines.head import Pose, from_turn_angles, turn_angles
 from engines.mesh_features import (
     EYES,
     FACE_TRIANGLES,
@@ -30,15 +39,6 @@ from engines.mesh_features import (
     MeshFeatures,
 )
 from engines.mouth import SeenMouth
-from engines.topology import (
-    EYE_CORNERS,
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
-    LOWER_LID_FOLDS,
-    LOWER_LIDS,
-    MOUTH_CORNERS,
-    OVAL,
-)
 from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
 
 Floats = NDArray[np.float32]

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import raster
-from engines.camera import seen_turn
-from engines.head import Pose, own_pose
-from engines.rim import shifts
-from engines.topology import (
+from engines.face.head import Pose, own_pose
+from engines.face.perspective import seen_turn
+from engines.face.topology import (
     EYE_CORNERS,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
@@ -26,6 +25,7 @@ from engines.topology import (
     UPPER_LIDS,
     Indices,
 )
+from engines.rim import shifts
 from engines.transfer import ExpressionTransfer
 from engines.types import LANDMARKS, FaceState, Image, Points
 
@@ -113,7 +113,7 @@ class MeshFeatures:
     source: Floats
     """(478 + 14 + rings, 2) pixels: landmarks, linings of the lids, rings."""
     seen: Floats
-    """(3,) the angles at which a camera sees the head, radians; see ``engines.camera``."""
+    """(3,) the angles at which a camera sees the head, radians; see ``engines.face.perspective``."""
     rings: Points
     """(rings, 3) in the head frame."""
     follows: Floats

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from engines.topology import (
+from engines.face.topology import (
     EYE_CORNERS,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.topology import EYE_CORNERS, LOWER_LIDS, OVAL, UPPER_LIDS
+from engines.face.topology import EYE_CORNERS, LOWER_LIDS, OVAL, UPPER_LIDS
 from engines.types import LANDMARKS, Image, Points
 
 Floats = NDArray[np.float32]

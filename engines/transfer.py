@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.jit import compiled
-from engines.topology import (
+from engines.face.topology import (
     BROWS,
     CHIN,
     EYE_CORNERS,
@@ -32,6 +31,7 @@ from engines.topology import (
     UPPER_LIP_ROWS,
     Indices,
 )
+from engines.jit import compiled
 from engines.types import LANDMARKS, Motion, Points
 
 SHUT = 0.30

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.camera import seen_turn
-from engines.head import from_turn_angles, rotation_matrix, rotation_vector
-from engines.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
+from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
+from engines.face.perspective import seen_turn
+from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
 from realtime.neutral import NeutralKeeper, NeutralMode
 from realtime.smoothing import OneEuro

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.camera import seen_turn
-from engines.head import Pose, own_pose, pose_against, rotation_matrix, rotation_vector
-from engines.topology import (
+from engines.face.head import Pose, own_pose, pose_against, rotation_matrix, rotation_vector
+from engines.face.perspective import seen_turn
+from engines.face.topology import (
     EYE_CORNERS,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
@@ -140,7 +140,7 @@ class Rest:
     """The pose of the driver's head from which its motion counts."""
 
     turn: NDArray[np.float32]
-    """(3,) float32 radians: the angles at which the camera sees it, see ``engines.camera``."""
+    """(3,) float32 radians: the angles at which the camera sees it, see ``engines.face.perspective``."""
     origin: NDArray[np.float32]
     """(2,) float32: between the eyes, in shorter sides of the picture from its middle."""
     scale: float

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import engines
-from engines.head import own_pose, rotation_matrix
-from engines.mesh import MeshGenerator
-from engines.topology import (
+from engines.face.head import own_pose, rotation_matrix
+from engines.face.topology import (
     BROWS,
     EYE_CORNERS,
     INNER_LOWER_LIP,
@@ -28,6 +27,7 @@ from engines.topology import (
     UPPER_LIDS,
     UPPER_LIP_ROWS,
 )
+from engines.mesh import MeshGenerator
 from engines.types import Motion, Points
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.portraits import load_portrait

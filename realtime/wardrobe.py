@@ -11,8 +11,8 @@ from functools import partial
 import cv2
 import numpy as np
 
+from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import Generator
-from engines.topology import INNER_LOWER_LIP
 from engines.types import Image, Portrait
 from realtime.commands import CommandError
 from realtime.motion import MotionTransfer

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.head import Pose, own_pose, rotation_matrix
-from engines.topology import (
+from engines.face.head import Pose, own_pose, rotation_matrix
+from engines.face.topology import (
     BROWS,
     CHIN,
     EYE_CORNERS,

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.camera import FIELD, seen_turn
-from engines.head import from_turn_angles
-from engines.topology import MIRROR, RIGID, RIGID_CANONICAL
+from engines.face.head import from_turn_angles
+from engines.face.perspective import FIELD, seen_turn
+from engines.face.topology import MIRROR, RIGID, RIGID_CANONICAL
 from engines.types import LANDMARKS, Points
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.portraits import load_portrait

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from engines.errors import GeneratorError, SinkLost, SourceMissing, TrackerError
+from engines.face.topology import MIRROR
 from engines.generator import Generator
-from engines.topology import MIRROR
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime import stages
 from realtime.backstage import Backstage

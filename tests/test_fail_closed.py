@@ -11,10 +11,10 @@ import pytest
 
 from engines.backend import Array, Running
 from engines.errors import BackendError
+from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import create
 from engines.neural import FOMM, NetworkGenerator
 from engines.tensorrt_backend import Asked, TensorrtBackend
-from engines.topology import INNER_LOWER_LIP
 from engines.types import FaceState, TensorSpec
 from realtime import cli, slate, wiring
 from realtime.config import load

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engines.head import (
+from engines.face.head import (
     Pose,
     from_turn_angles,
     own_pose,
@@ -17,7 +17,7 @@ from engines.head import (
     rotation_vector,
     turn_angles,
 )
-from engines.topology import MIRROR, RIGID
+from engines.face.topology import MIRROR, RIGID
 from engines.types import FaceState
 from tests.faces import doing, shape_of
 

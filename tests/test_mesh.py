@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engines.errors import GeneratorError
+from engines.face.head import own_pose, pose_against, rotation_matrix, rotation_vector
+from engines.face.topology import BROWS, INNER_LOWER_LIP, MOUTH_CORNERS, OVAL
 from engines.generator import create
-from engines.head import own_pose, pose_against, rotation_matrix, rotation_vector
 from engines.mesh import MeshGenerator
-from engines.topology import BROWS, INNER_LOWER_LIP, MOUTH_CORNERS, OVAL
 from engines.types import FaceState, Image, Motion, Points, Portrait
 from realtime.motion import MotionTransfer
 from realtime.portraits import PortraitPicture, load_portrait

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engines.camera import seen_turn
-from engines.head import rotation_matrix, rotation_vector, turn_angles
-from engines.topology import MIRROR
+from engines.face.head import rotation_matrix, rotation_vector, turn_angles
+from engines.face.perspective import seen_turn
+from engines.face.topology import MIRROR
 from engines.types import FaceState, Motion, Points
 from realtime.motion import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
 from realtime.neutral import (

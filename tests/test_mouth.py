@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.head import own_pose
+from engines.face.head import own_pose
 from engines.mouth import MARGIN, SeenMouth
 from engines.types import FaceState, Image, Motion, Points
 from tests.faces import at_pixels, doing, inner_lips, polygon, relative, shape_of

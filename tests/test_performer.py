@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engines.errors import TrackerError
-from engines.head import own_pose, pose_against, rotation_vector
-from engines.topology import BROWS, CHIN, EYE_CORNERS, INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
+from engines.face.head import own_pose, pose_against, rotation_vector
+from engines.face.topology import BROWS, CHIN, EYE_CORNERS, INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
 from engines.types import FaceState, Image, Points
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.performer import Act, Performer, PerformerSource, script

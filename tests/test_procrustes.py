@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engines.head import rotation_matrix
-from engines.procrustes import similarity
+from engines.face.head import rotation_matrix
+from engines.face.procrustes import similarity
 
 POINTS = np.random.default_rng(3).normal(size=(12, 3))
 WEIGHTS = np.random.default_rng(4).uniform(0.1, 2, 12)

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from engines import topology
-from engines.topology import (
+from engines.face import topology
+from engines.face.topology import (
     BROWS,
     CHIN,
     EYE_CORNERS,

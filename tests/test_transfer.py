@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from engines.topology import (
+from engines.face.topology import (
     BROWS,
     CHIN,
     EYE_CORNERS,

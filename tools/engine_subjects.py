@@ -14,7 +14,7 @@ import numpy as np
 from engines.backend import Array, Backend, Feeds, open_one
 from engines.cache_dirs import cache_home
 from engines.errors import ReenactError
-from engines.topology import EYE_CORNERS, MOUTH_CORNERS
+from engines.face.topology import EYE_CORNERS, MOUTH_CORNERS
 from tools.engine_networks import CUTS, Cut, Driven, Networks, count, single, zeros
 from tools.engine_timing import Call, Clock, Subject, one_line, wall
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.procrustes import similarity
-from engines.topology import EYE_CORNERS, MIRROR, OVAL, RIGID, RIGID_WEIGHTS
+from engines.face.procrustes import similarity
+from engines.face.topology import EYE_CORNERS, MIRROR, OVAL, RIGID, RIGID_WEIGHTS
 from engines.types import Points
 
 Rotation = NDArray[np.float32]
@@ -64,7 +64,7 @@ def own_pose(pixels: Points) -> Pose:
 def pose_against(pixels: Points, shape: Points) -> Pose:
     """The similarity that carries ``shape`` (478, 3; head frame) onto a face in pixels, by its rigid points.
 
-    See ``engines.procrustes``.
+    See ``engines.face.procrustes``.
     """
     rotation, scale, origin = similarity(pixels[RIGID], shape[RIGID], RIGID_WEIGHTS)
     return Pose(rotation.astype(np.float32), origin.astype(np.float32), float(scale))

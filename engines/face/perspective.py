@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.head import turn_angles
+from engines.face.head import turn_angles
+from engines.face.procrustes import similarity
+from engines.face.topology import RIGID, RIGID_CANONICAL, RIGID_WEIGHTS
 from engines.jit import compiled
-from engines.procrustes import similarity
-from engines.topology import RIGID, RIGID_CANONICAL, RIGID_WEIGHTS
 from engines.types import Points
 
 FIELD = math.radians(63)
