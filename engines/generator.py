@@ -63,7 +63,7 @@ def create(
     cannot be had.
     """
     if name == "mesh":
-        from engines.mesh import MeshGenerator
+        from engines.mesh.generator import MeshGenerator
 
         return MeshGenerator(mouth=mouth)
     if name in GENERATORS:

@@ -27,7 +27,7 @@ from engines.face.topology import (
     UPPER_LIDS,
     UPPER_LIP_ROWS,
 )
-from engines.mesh import MeshGenerator
+from engines.mesh.generator import MeshGenerator
 from engines.types import Motion, Points
 from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.portraits import load_portrait

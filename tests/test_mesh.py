@@ -16,7 +16,7 @@ from engines.errors import GeneratorError
 from engines.face.head import own_pose, pose_against, rotation_matrix, rotation_vector
 from engines.face.topology import BROWS, INNER_LOWER_LIP, MOUTH_CORNERS, OVAL
 from engines.generator import create
-from engines.mesh import MeshGenerator
+from engines.mesh.generator import MeshGenerator
 from engines.types import FaceState, Image, Motion, Points, Portrait
 from realtime.motion import MotionTransfer
 from realtime.portraits import PortraitPicture, load_portrait

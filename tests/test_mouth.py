@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.face.head import own_pose
-from engines.mouth import MARGIN, SeenMouth
+from engines.mesh.mouth import MARGIN, SeenMouth
 from engines.types import FaceState, Image, Motion, Points
 from tests.faces import at_pixels, doing, inner_lips, polygon, relative, shape_of
 

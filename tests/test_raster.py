@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engines import raster
+from engines.mesh import raster
 from engines.types import Image
 
 Floats = NDArray[np.float32]

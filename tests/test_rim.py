@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.face.topology import EYE_CORNERS, LOWER_LIDS, OVAL, UPPER_LIDS
-from engines.rim import MOST, shifts
+from engines.mesh.hairline import MOST, shifts
 from engines.types import FaceState, Image, Points
 from realtime.portraits import PortraitPicture
 

@@ -26,7 +26,7 @@ from engines.face.topology import (
     UPPER_LIDS,
     UPPER_LIP_ROWS,
 )
-from engines.transfer import GAZE_LIMIT, LIPS_MEET, SHUT, Expression, ExpressionTransfer
+from engines.mesh.expression import GAZE_LIMIT, LIPS_MEET, SHUT, Expression, ExpressionTransfer
 from engines.types import LANDMARKS, FaceState, Points
 from tests.faces import doing, lids, lips, relative, shape_of, width
 

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import raster
 from engines.face.head import Pose, own_pose
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
@@ -25,8 +24,9 @@ from engines.face.topology import (
     UPPER_LIDS,
     Indices,
 )
-from engines.rim import shifts
-from engines.transfer import ExpressionTransfer
+from engines.mesh import raster
+from engines.mesh.expression import ExpressionTransfer
+from engines.mesh.hairline import shifts
 from engines.types import LANDMARKS, FaceState, Image, Points
 
 Floats = NDArray[np.float32]
@@ -63,7 +63,7 @@ SKIN = np.array([50, 280, 205, 425, 117, 346, 101, 330, 36, 266], np.intp)
 
 @dataclass(frozen=True, slots=True)
 class Lens:
-    """An opening between two lids or lips, as ``engines.raster`` takes it."""
+    """An opening between two lids or lips, as ``engines.mesh.raster`` takes it."""
 
     ends: Floats
     upper: Floats
@@ -139,7 +139,7 @@ class MeshFeatures:
     fetch: Floats
     """``source`` from the box's corner."""
     rim: Indices
-    """The landmarks that hair hangs over; see ``engines.rim``."""
+    """The landmarks that hair hangs over; see ``engines.mesh.hairline``."""
     rim_turned: Floats
     """(rim, 2): where a turned face fetches them, from the box's corner."""
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines import raster
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
-from engines.mesh_features import Lens, skin_colour
+from engines.mesh import raster
+from engines.mesh.features import Lens, skin_colour
 from engines.types import Image, Motion, Points
 
 MARGIN = 2.0

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import raster
 from engines.errors import GeneratorError
 from engines.face.head import Pose, from_turn_angles, turn_angles
 from engines.face.perspective import seen_turn
@@ -28,7 +27,8 @@ from engines.face.topology import (
     OVAL,
 )
 from engines.generator import REGIONS_OF
-from engines.mesh_features import (
+from engines.mesh import raster
+from engines.mesh.features import (
     EYES,
     FACE_TRIANGLES,
     FIRST_RING,
@@ -38,7 +38,7 @@ from engines.mesh_features import (
     Lens,
     MeshFeatures,
 )
-from engines.mouth import SeenMouth
+from engines.mesh.mouth import SeenMouth
 from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
 
 Floats = NDArray[np.float32]
