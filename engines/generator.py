@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from engines.errors import UsageError
 
 if TYPE_CHECKING:
-    from engines.retarget import Retarget
+    from engines.networks.retarget import Retarget
     from engines.types import FaceState, Image, Motion, Portrait
 
 GENERATORS = ("mesh", "liveportrait", "fomm")
@@ -57,7 +57,7 @@ def create(
 
     ``mouth`` (``driver`` or ``painted``) is the mesh's. The networks' are ``backend``, ``device`` and ``compiled`` as
     in ``engines.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``. ``retarget`` is
-    LivePortrait's, see ``engines.retarget``; the mesh shuts eyes and lips by itself.
+    LivePortrait's, see ``engines.networks.retarget``; the mesh shuts eyes and lips by itself.
 
     Raises UsageError for a name that is not in the table, or a network that cannot retarget, GeneratorError where it
     cannot be had.
@@ -67,10 +67,10 @@ def create(
 
         return MeshGenerator(mouth=mouth)
     if name in GENERATORS:
-        from engines import neural
         from engines.cache_dirs import cache_home
+        from engines.networks import generator
 
-        return neural.create(
+        return generator.create(
             name,
             backend=backend,
             device=device,

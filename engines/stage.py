@@ -1,6 +1,6 @@
 """A stage: one network with static shapes, as the backends run it and the engine builder exports it.
 
-A family (``engines.liveportrait``, ``engines.fomm``) offers three of them:
+A family (``engines.networks.liveportrait``, ``engines.networks.fomm``) offers three of them:
 
     portrait    once a portrait     everything that depends on the portrait alone
     motion      once a frame        the driving crop -> its motion

@@ -356,7 +356,7 @@ def test_a_crop_is_what_the_networks_take(monkeypatch: pytest.MonkeyPatch) -> No
     assert fed.dtype == np.float32
     assert 0 <= fed.min() < fed.max() <= 1
     assert not told
-    monkeypatch.setitem(__import__("sys").modules, "engines.crop", None)
+    monkeypatch.setitem(__import__("sys").modules, "engines.networks.crop", None)
     assert cropping(32, told.append)().shape == (1, 3, 32, 32)
     assert len(told) == 1
 

@@ -102,8 +102,8 @@ def fomm(monkeypatch: pytest.MonkeyPatch) -> None:
         label: str
         parts: Mapping[str, Any]
 
-    monkeypatch.setattr("engines.weights.load", lambda *_: Loaded("random weights of seed 1", {}))
-    monkeypatch.setattr("engines.fomm.stages", lambda _, **__: {"small": small()})
+    monkeypatch.setattr("engines.networks.weights.load", lambda *_: Loaded("random weights of seed 1", {}))
+    monkeypatch.setattr("engines.networks.fomm.stages", lambda _, **__: {"small": small()})
 
 
 # ---- wrong use -------------------------------------------------------------------------------------------------------

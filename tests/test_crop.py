@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.crop import CATCH_UP_S, GROWN, MOVED, SCALE, UP, Lock, Window, around
 from engines.face.topology import MIRROR
-from engines.paste import EDGE, Paste
+from engines.networks.crop import CATCH_UP_S, GROWN, MOVED, SCALE, UP, Lock, Window, around
+from engines.networks.paste import EDGE, Paste
 from engines.types import FaceState, Image, Points
 
 windows = st.builds(Window, st.floats(100, 500), st.floats(100, 400), st.floats(50, 800), st.floats(-math.pi, math.pi))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines import fomm, liveportrait
 from engines.errors import BackendError
+from engines.networks import fomm, liveportrait
 from engines.types import TensorSpec
 from tests.neural import needs
 from tools.engine_networks import CUTS, count, single, trace

@@ -13,7 +13,7 @@ from engines.backend import Array, Running
 from engines.errors import BackendError
 from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import create
-from engines.neural import FOMM, NetworkGenerator
+from engines.networks.generator import FOMM, NetworkGenerator
 from engines.tensorrt_backend import Asked, TensorrtBackend
 from engines.types import FaceState, TensorSpec
 from realtime import cli, slate, wiring

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import engines.fomm as fo
-from engines.weights import load
+import engines.networks.fomm as fo
+from engines.networks.weights import load
 from tests.neural import needs, parity_dir
 
 if TYPE_CHECKING:

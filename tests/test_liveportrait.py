@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import engines.liveportrait as lp
-from engines.weights import load
+import engines.networks.liveportrait as lp
+from engines.networks.weights import load
 from tests.neural import needs, parity_dir
 
 if TYPE_CHECKING:

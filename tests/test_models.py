@@ -256,7 +256,7 @@ def extractor() -> bytes:
     """A checkpoint with the names and shapes of the smallest of LivePortrait's large files."""
     import torch
 
-    from engines.weights import load
+    from engines.networks.weights import load
 
     whole = io.BytesIO()
     torch.save(load("liveportrait", "random:1").parts["appearance_feature_extractor"].state_dict(), whole)
@@ -315,7 +315,7 @@ def test_fomm_is_brought_from_a_path(own_cache: Path, tmp_path: Path, capsys: py
     assert "--from" in capsys.readouterr().err
     assert run("fetch", "fomm", "--from", str(tmp_path / "none.tar")) == 2
     assert "there is no" in capsys.readouterr().err
-    from engines.weights import load
+    from engines.networks.weights import load
 
     states = {name: part.state_dict() for name, part in load("fomm", "random:1").parts.items()}
     path = tmp_path / "vox-cpk.pth.tar"

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from engines.backend import Array, Feeds, Running
-from engines.driver import EASE_S
 from engines.errors import BackendError, UsageError
 from engines.face.topology import MIRROR
-from engines.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
-from engines.neural import FOMM, LIVEPORTRAIT, Family, NetworkGenerator, create
-from engines.retarget import Retarget, ratios
+from engines.networks.driver_motion import EASE_S
+from engines.networks.generator import FOMM, LIVEPORTRAIT, Family, NetworkGenerator, create
+from engines.networks.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
+from engines.networks.retarget import Retarget, ratios
 from engines.types import FaceState, Image, Motion, Portrait, TensorSpec
 from realtime.motion import MotionTransfer
 from tests.faces import at_pixels, doing, shape_of

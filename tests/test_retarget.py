@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, LOWER_LIDS, MIRROR, UPPER_LIDS
-from engines.retarget import NOTHING, PARTED, SHUT, TOUCHING, Ratios, eyes, lips, ratios
+from engines.networks.retarget import NOTHING, PARTED, SHUT, TOUCHING, Ratios, eyes, lips, ratios
 from engines.types import FaceState, Points
 from tests.faces import doing, shape_of
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines import fomm, liveportrait
 from engines.backend import sample
 from engines.errors import BackendError
+from engines.networks import fomm, liveportrait
 from engines.stage import Stage
 from engines.types import TensorSpec
 from tests.cuda import Elsewhere, Recorder, pretended

@@ -17,7 +17,7 @@ import pytest
 
 from engines.cache_dirs import models_home
 from engines.errors import GeneratorError, ReenactError, UsageError
-from engines.weights import PUBLISHED, convert, intact, load, published_home
+from engines.networks.weights import PUBLISHED, convert, intact, load, published_home
 from tests.neural import needs
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Nested = dict[str, dict[str, Any]]
 @pytest.fixture(scope="session")
 def published_state() -> Nested:
     """What the published file of the MLPs holds: names prefixed ``module.``."""
-    from engines.liveportrait import MODULES
+    from engines.networks.liveportrait import MODULES
 
     return {
         part: {f"module.{name}": value for name, value in MODULES[part]().state_dict().items()}

@@ -167,8 +167,8 @@ def _family_jobs(
     onnx_only: bool,
 ) -> list[Job]:
     """The engines of one of reenact's families: one for the portrait, two for each frame."""
-    from engines import fomm, liveportrait
-    from engines import weights as checkpoints
+    from engines.networks import fomm, liveportrait
+    from engines.networks import weights as checkpoints
 
     least = OPSET_BF16 if precision == "bf16" else OPSET
     opset = opset or least

@@ -15,7 +15,7 @@ from pathlib import Path
 from engines.cache_dirs import models_home
 from engines.errors import ReenactError, UsageError
 from engines.install_hint import install
-from engines.weights import FETCH, PUBLISHED, PublishedFile, convert, intact, published_home
+from engines.networks.weights import FETCH, PUBLISHED, PublishedFile, convert, intact, published_home
 
 Say = Callable[[str], None]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from engines import fomm, liveportrait, weights
 from engines.backend import BUILD, Array, Feeds, sample
+from engines.networks import fomm, liveportrait, weights
 from engines.stage import GridSample, Stage
 from engines.types import TensorSpec
 
@@ -155,7 +155,7 @@ class Networks:
 
 
 def load(family: str, where: str, grid_sample: GridSample = "planar") -> Networks:
-    """Load a family's weights, and put its stages together. Raises as ``engines.weights.load`` does."""
+    """Load a family's weights, and put its stages together. Raises as ``engines.networks.weights.load`` does."""
     found = weights.load(family, None if where == "published" else where)
     if family == "fomm":
         parts: Any = (found.parts["kp_detector"], found.parts["generator"])

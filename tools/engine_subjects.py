@@ -281,7 +281,7 @@ def cropping(size: int, refuse: Say) -> Callable[[], Array]:
         return fed
 
     try:
-        from engines.crop import Lock
+        from engines.networks.crop import Lock
     except ImportError as error:
         refuse(f"the host's work is measured without cutting out the crop: {error.name} is not installed")
         return scale

@@ -50,8 +50,8 @@ def tensors(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
     ],
 )
 def test_a_family_is_built(env: dict[str, str], tmp_path: Path, family: str, options: list[str]) -> None:
-    from engines import fomm, liveportrait, weights
     from engines.export import identity
+    from engines.networks import fomm, liveportrait, weights
 
     done = build(env, family, "--weights", "random:1", "--out", str(tmp_path), "--json", *options)
     assert done.returncode == 0, done.stderr

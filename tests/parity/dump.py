@@ -70,7 +70,7 @@ def liveportrait(parts: dict[str, Any], weights: ModuleType, seed: int) -> dict[
     """LivePortrait's arrays."""
     import torch
 
-    import engines.liveportrait as lp
+    import engines.networks.liveportrait as lp
 
     out: dict[str, Tensor] = {}
     images = {name: torch.from_numpy(weights.image(seed, name)) for name in ("source", "driving0", "driving1")}
@@ -114,7 +114,7 @@ def fomm(parts: dict[str, Any], weights: ModuleType, seed: int) -> dict[str, Ten
     """The First Order Motion Model's arrays."""
     import torch
 
-    import engines.fomm as fo
+    import engines.networks.fomm as fo
 
     out: dict[str, Tensor] = {
         f"{part}.{name}": value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from engines.crop import Window
+from engines.networks.crop import Window
 from engines.types import Image
 
 EDGE = 0.12

@@ -1,8 +1,8 @@
 """The generators that are published networks: LivePortrait and the First Order Motion Model, in the live loop.
 
 What depends on the portrait is computed once, by ``prepare``. A frame then takes two networks: the driver's motion out
-of a locked crop, relative to the driver's neutral (``engines.driver``), and the picture, which is pasted back into the
-portrait. LivePortrait can be asked to shut eyes and lips where that falls short: ``engines.retarget`` says how.
+of a locked crop, relative to the driver's neutral (``engines.networks.driver_motion``), and the picture, which is pasted back into the
+portrait. LivePortrait can be asked to shut eyes and lips where that falls short: ``engines.networks.retarget`` says how.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 
 from engines.backend import BUILD, Array, Running, open_stages
-from engines.crop import around, feed
-from engines.driver import Driver
 from engines.errors import UsageError
 from engines.generator import REGIONS_OF
-from engines.paste import Paste
-from engines.retarget import NOTHING, Ratios, Retarget, Wish, eyes, lips, ratios
+from engines.networks.crop import around, feed
+from engines.networks.driver_motion import Driver
+from engines.networks.paste import Paste
+from engines.networks.retarget import NOTHING, Ratios, Retarget, Wish, eyes, lips, ratios
 from engines.types import FaceState, Image, Motion, Portrait
 
 RETARGETED = {"eyes": "eyes", "lips": "lips", "both": "eyes and lips"}
@@ -136,7 +136,7 @@ class _Controls:
         self._family = family
         self._retarget = retarget
         if family is LIVEPORTRAIT:
-            from engines.liveportrait import EYE_KEYPOINTS, KEYPOINTS, LIP_KEYPOINTS
+            from engines.networks.liveportrait import EYE_KEYPOINTS, KEYPOINTS, LIP_KEYPOINTS
 
             self._lips, self._eyes = list(LIP_KEYPOINTS), list(EYE_KEYPOINTS)
             self._values |= {
@@ -208,7 +208,7 @@ def create(
     Raises GeneratorError (BackendError among them) for weights, packages or devices that are not there, and UsageError
     where a family without networks for it is to ``retarget``.
     """
-    from engines import weights as checkpoints
+    from engines.networks import weights as checkpoints
     from engines.torch_backend import import_torch
 
     family = FAMILIES[name]
@@ -227,10 +227,10 @@ def create(
 
 def _stages(name: str, parts: Any) -> Any:
     if name == "liveportrait":
-        from engines import liveportrait
+        from engines.networks import liveportrait
 
         # in the plane: exact, and twice as fast where it is not a GPU that samples
         return liveportrait.stages(parts, grid_sample="planar")
-    from engines import fomm
+    from engines.networks import fomm
 
     return fomm.stages(parts)

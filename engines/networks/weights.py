@@ -456,8 +456,8 @@ def _offset(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def _blur(shape: tuple[int, ...]) -> Tensor:
-    """The fixed Gaussian of ``engines.fomm``, which no checkpoint of ours may change."""
-    from engines.fomm import AntiAliasDown
+    """The fixed Gaussian of ``engines.networks.fomm``, which no checkpoint of ours may change."""
+    from engines.networks.fomm import AntiAliasDown
 
     kernel = AntiAliasDown().get_buffer("weight")
     assert tuple(kernel.shape) == shape

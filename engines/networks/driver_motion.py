@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engines.backend import Array, Backend
-from engines.crop import Lock, feed
+from engines.networks.crop import Lock, feed
 from engines.types import FaceState, Image, Motion
 
 EASE_S = 0.35
