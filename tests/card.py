@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backend import Array
+from engines.backends.backend import Array
 from engines.types import TensorSpec
 
 NAME, CAPABILITY, VERSION = "NVIDIA In Memory", (9, 0), "11.4.0.106"
@@ -88,7 +88,7 @@ class Card:
         package.__dict__["driver"] = self.driver
         for name, module in (("tensorrt", self.tensorrt), ("pycuda", package), ("pycuda.driver", self.driver)):
             patch.setitem(sys.modules, name, module)
-        patch.setattr("engines.cudagraph.open_driver", lambda: Library(self))
+        patch.setattr("engines.backends.cuda_graph.open_driver", lambda: Library(self))
 
 
 class Library:

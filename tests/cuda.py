@@ -16,7 +16,7 @@ from tests.neural import needs
 
 torch = needs("torch")
 
-from engines import torch_backend  # noqa: E402 - after the skip
+from engines.backends import torch_backend  # noqa: E402 - after the skip
 
 
 class Elsewhere(torch.overrides.TorchFunctionMode):  # type: ignore[misc,name-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engines.stage import Stage
+from engines.backends.network_stage import Stage
 from engines.types import TensorSpec
 from tests.neural import needs
 

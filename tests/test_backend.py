@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from engines import backend as backends
-from engines.backend import Backend, check, open_one, open_stages, sample
+from engines.backends import backend as backends
+from engines.backends.backend import Backend, check, open_one, open_stages, sample
+from engines.backends.network_stage import Stage
 from engines.errors import BackendError, UsageError
-from engines.stage import Stage
 from engines.types import TensorSpec
 from tests.neural import needs
 
 if TYPE_CHECKING:
-    from engines.export import Precision
+    from engines.backends.onnx_export import Precision
 
 torch = needs("torch")
 
@@ -163,7 +163,7 @@ def test_what_was_asked_for_and_cannot_be_had_is_an_error(monkeypatch: pytest.Mo
 def test_a_backend_whose_packages_are_missing_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("engines.tensorrt_backend", "engines.enginecache"):
+    for name in ("engines.backends.tensorrt_backend", "engines.backends.engine_cache"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "pydantic", None)
     monkeypatch.setattr(backends, "has_cuda", lambda: True)
@@ -187,7 +187,7 @@ def test_auto_says_what_it_chose_and_why_not_the_others(monkeypatch: pytest.Monk
 
 def test_an_exported_network_is_kept_and_found_again(tmp_path: Path) -> None:
     needs("onnx")
-    from engines.export import export
+    from engines.backends.onnx_export import export
 
     first = export(stage(), tmp_path)
     written = first.stat().st_mtime_ns
@@ -203,7 +203,7 @@ def test_an_exported_network_is_kept_and_found_again(tmp_path: Path) -> None:
 def test_what_pytorch_answers_is_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     feeds = sample(stage().inputs, {"gain": (1.0,)})
     first = backends.reference(stage(), feeds, tmp_path)
-    monkeypatch.setattr("engines.torch_backend.TorchBackend", None)  # it must not be asked again
+    monkeypatch.setattr("engines.backends.torch_backend.TorchBackend", None)  # it must not be asked again
     again = backends.reference(stage(), feeds, tmp_path)
     for name, array in first.items():
         np.testing.assert_array_equal(again[name], array)
@@ -222,7 +222,7 @@ def test_a_kept_answer_that_is_damaged_is_computed_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_is_exported_as_such_but_for_what_is_kept(tmp_path: Path, precision: Precision) -> None:
     onnx = needs("onnx")
-    from engines.export import Recipe, export
+    from engines.backends.onnx_export import Recipe, export
 
     half = replace(stage(), module=Twice().eval(), halves=("first", "second"))
     opset = 22 if precision == "bf16" else 20
@@ -238,7 +238,7 @@ def test_half_precision_is_exported_as_such_but_for_what_is_kept(tmp_path: Path,
 
 def test_a_module_to_keep_that_is_not_there_is_told(tmp_path: Path) -> None:
     needs("onnx")
-    from engines.export import Recipe, export
+    from engines.backends.onnx_export import Recipe, export
 
     with pytest.raises(UsageError, match="has no module 'third'") as caught:
         export(stage(), tmp_path, Recipe(precision="fp16", kept=("third",)))
@@ -247,7 +247,7 @@ def test_a_module_to_keep_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_no_room_for_the_exported_network_is_told(tmp_path: Path) -> None:
     needs("onnx")
-    from engines.export import export
+    from engines.backends.onnx_export import export
 
     taken = tmp_path / "file"
     taken.write_text("in the way")
@@ -265,7 +265,7 @@ def test_no_room_for_the_exported_network_is_told(tmp_path: Path) -> None:
 def test_a_gpu_that_fails_onnx_runtime_is_told_in_one_line(tmp_path: Path, message: str, cure: str) -> None:
     needs("onnx")
     needs("onnxruntime")
-    from engines.onnx_backend import OnnxBackend
+    from engines.backends.onnx_backend import OnnxBackend
 
     class Gone:
         """The session, and what it was fed with, on a GPU that is gone."""
@@ -339,14 +339,14 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     pytest.importorskip("onnx", reason="onnx is not installed: pip install 'reenact[neural]'")
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
     made = Runtime()
-    monkeypatch.setattr("engines.onnx_backend.import_onnxruntime", lambda: made)
+    monkeypatch.setattr("engines.backends.onnx_backend.import_onnxruntime", lambda: made)
     return made
 
 
 def test_onnx_runtime_on_a_gpu_multiplies_float32_as_such_and_prints_nothing(
     runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from engines.onnx_backend import OnnxBackend
+    from engines.backends.onnx_backend import OnnxBackend
 
     backend = OnnxBackend(stage(), "cuda", tmp_path)
     assert backend.name == "onnx on CUDA, float32"
@@ -360,7 +360,7 @@ def test_onnx_runtime_on_a_gpu_multiplies_float32_as_such_and_prints_nothing(
 def test_a_plug_in_s_memory_goes_by_the_cards_maker(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engines import onnx_backend
+    from engines.backends import onnx_backend
 
     monkeypatch.setattr(onnx_backend, "_add_rtx", lambda *_: None)
     backend = onnx_backend.OnnxBackend(stage(), "rtx", tmp_path)
@@ -369,7 +369,7 @@ def test_a_plug_in_s_memory_goes_by_the_cards_maker(
 
 
 def test_what_a_gpu_leaves_to_the_cpu_is_said(runtime: Runtime, tmp_path: Path) -> None:
-    from engines.onnx_backend import OnnxBackend
+    from engines.backends.onnx_backend import OnnxBackend
 
     runtime.lacks = "kernels"
     assert OnnxBackend(stage(), "cuda", tmp_path).name == "onnx on CUDA, some of it on the CPU, float32"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines import backend
+from engines.backends import backend
+from engines.backends.network_stage import Stage
 from engines.errors import BackendError, UsageError
-from engines.stage import Stage
 from engines.types import TensorSpec
 from tests.neural import needs
 from tools import bench_engines, engine_subjects, engine_table, engine_timing
@@ -179,7 +179,7 @@ def test_every_way_is_timed_and_every_figure_written(tmp_path: Path, capsys: pyt
 def test_what_does_not_open_is_told_once_and_in_its_own_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from engines.backend import open_one
+    from engines.backends.backend import open_one
 
     def refuse(stage: Stage, **asked: Any) -> Any:
         if asked["backend"] == "onnx":
@@ -205,7 +205,7 @@ def test_what_opens_and_then_fails_is_told_too(
     def fail(*_: Any) -> Any:
         raise BackendError("torch.compile fails: no compiler", cure="leave --compile out")
 
-    from engines.torch_backend import TorchBackend
+    from engines.backends.torch_backend import TorchBackend
 
     real = TorchBackend.run
     monkeypatch.setattr(torch, "compile", lambda module: module)
@@ -254,7 +254,7 @@ def test_a_gpu_that_only_another_backend_sees_is_named_and_held_against_what_sho
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
-    from engines.backend import open_one
+    from engines.backends.backend import open_one
 
     monkeypatch.setattr(bench_engines, "sees_gpu", lambda: (False, True))
     answers = {"name": "A Card", "compute_cap": "9.0", "driver_version": "1.2"}

@@ -23,10 +23,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from engines.backend import Array
-from engines.enginecache import read
+from engines.backends.backend import Array
+from engines.backends.engine_cache import read
+from engines.backends.tensorrt_backend import Asked
 from engines.errors import BackendError
-from engines.tensorrt_backend import Asked
 from realtime.interrupts import Interrupts
 from tests.card import CAPABILITY, NAME, VERSION, Card, Plan
 from tests.networks import file, small

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engines import cudagraph
-from engines.cudagraph import GraphError
+from engines.backends import cuda_graph
+from engines.backends.cuda_graph import GraphError
 from tests.card import NON_BLOCKING, Card, Library, Stream
 
 
@@ -23,9 +23,9 @@ def stream(card: Card) -> Stream:
 
 def test_what_is_recorded_is_done_at_each_launch(card: Card, stream: Stream) -> None:
     done: list[int] = []
-    cudagraph.begin(Library(card), stream.handle)
+    cuda_graph.begin(Library(card), stream.handle)
     stream.put(lambda: done.append(len(done)))
-    graph = cudagraph.end(Library(card), stream.handle)
+    graph = cuda_graph.end(Library(card), stream.handle)
     stream.synchronize()
     assert done == []
     for _ in range(3):
@@ -35,8 +35,8 @@ def test_what_is_recorded_is_done_at_each_launch(card: Card, stream: Stream) -> 
 
 
 def test_nothing_is_left_of_a_graph_that_is_closed(card: Card, stream: Stream) -> None:
-    cudagraph.begin(Library(card), stream.handle)
-    graph = cudagraph.end(Library(card), stream.handle)
+    cuda_graph.begin(Library(card), stream.handle)
+    graph = cuda_graph.end(Library(card), stream.handle)
     assert not card.graphs  # the executable is all that is needed
     assert len(card.executables) == 1
     graph.close()
@@ -48,15 +48,15 @@ def test_nothing_is_left_of_a_graph_that_is_closed(card: Card, stream: Stream) -
 def test_a_recording_that_fails_says_which_call_and_leaves_nothing(card: Card, stream: Stream, call: str) -> None:
     card.codes[call] = 900
     with pytest.raises(GraphError, match=f"{call} answers 900"):  # noqa: PT012 - either may be the one
-        cudagraph.begin(Library(card), stream.handle)
-        cudagraph.end(Library(card), stream.handle)
+        cuda_graph.begin(Library(card), stream.handle)
+        cuda_graph.end(Library(card), stream.handle)
     assert not card.graphs
     assert not card.executables
 
 
 def test_a_launch_that_fails_is_told(card: Card, stream: Stream) -> None:
-    cudagraph.begin(Library(card), stream.handle)
-    graph = cudagraph.end(Library(card), stream.handle)
+    cuda_graph.begin(Library(card), stream.handle)
+    graph = cuda_graph.end(Library(card), stream.handle)
     card.codes["cuGraphLaunch"] = 719
     with pytest.raises(GraphError, match="cuGraphLaunch answers 719"):
         graph.launch(stream.handle)
@@ -68,10 +68,10 @@ def test_a_driver_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("ctypes.CDLL", missing)
     with pytest.raises(GraphError, match=r"no (libcuda\.so\.1|nvcuda\.dll)"):
-        cudagraph.open_driver()
+        cuda_graph.open_driver()
 
 
 def test_a_driver_that_is_too_old_for_graphs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     with pytest.raises(GraphError, match="has no cuStreamBeginCapture_v2"):
-        cudagraph.open_driver()
+        cuda_graph.open_driver()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engines.backends.onnx_export import Recipe
 from engines.errors import BackendError
-from engines.export import Recipe
 from engines.types import TensorSpec
 from tests.networks import file, small
 from tests.neural import needs
@@ -35,8 +35,8 @@ def test_what_is_no_number_is_infinitely_far() -> None:
 
 @pytest.mark.parametrize(("precision", "opset"), [("fp32", 20), ("fp16", 20), ("bf16", 22)])
 def test_the_worst_layer_is_the_one_that_was_changed(tmp_path: Path, precision: Any, opset: int) -> None:
-    from engines.backend import sample
-    from engines.export import export
+    from engines.backends.backend import sample
+    from engines.backends.onnx_export import export
 
     stage = small()
     path = export(stage, tmp_path, Recipe(opset, precision))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engines.enginecache import Machine, Sidecar, Tensor, Tolerance, entries, load, misfit, read, write
+from engines.backends.engine_cache import Machine, Sidecar, Tensor, Tolerance, entries, load, misfit, read, write
 from engines.errors import BackendError
 from engines.types import TensorSpec
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.backend import Array, Running
+from engines.backends.backend import Array, Running
+from engines.backends.tensorrt_backend import Asked, TensorrtBackend
 from engines.errors import BackendError
 from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import create
 from engines.networks.generator import FOMM, NetworkGenerator
-from engines.tensorrt_backend import Asked, TensorrtBackend
 from engines.types import FaceState, TensorSpec
 from realtime import cli, slate, wiring
 from realtime.config import load

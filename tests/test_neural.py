@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.backend import Array, Feeds, Running
+from engines.backends.backend import Array, Feeds, Running
 from engines.errors import BackendError, UsageError
 from engines.face.topology import MIRROR
 from engines.networks.driver_motion import EASE_S

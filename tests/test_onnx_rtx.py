@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from engines.backends.network_stage import Stage
+from engines.backends.onnx_backend import OnnxBackend
 from engines.errors import BackendError
-from engines.onnx_backend import OnnxBackend
-from engines.stage import Stage
 from engines.types import TensorSpec
 
 STAGE = Stage("small", None, (TensorSpec("picture", (1,)),), (TensorSpec("out", (1,)),))

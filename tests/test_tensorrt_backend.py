@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines import backend as backends
-from engines.backend import CAPTURING, Array, open_stages
-from engines.enginecache import Machine, Sidecar, Tensor, write
+from engines.backends import backend as backends
+from engines.backends.backend import CAPTURING, Array, open_stages
+from engines.backends.engine_cache import Machine, Sidecar, Tensor, write
+from engines.backends.tensorrt_backend import Asked, TensorrtBackend, import_driver, import_tensorrt, this_machine
 from engines.errors import BackendError
-from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, import_tensorrt, this_machine
 from engines.types import TensorSpec
 from tests.card import CAPABILITY, NAME, VERSION, Card, Plan
 from tests.neural import needs
@@ -178,7 +178,7 @@ def test_work_that_cannot_be_recorded_is_put_on_the_stream_each_time(
     if call == "no driver":
         monkeypatch.undo()
         card.install(monkeypatch)
-        monkeypatch.setattr("engines.cudagraph.open_driver", _no_driver)
+        monkeypatch.setattr("engines.backends.cuda_graph.open_driver", _no_driver)
     elif call == "recorded":
         card.refuse = call
     else:
@@ -194,7 +194,7 @@ def test_work_that_cannot_be_recorded_is_put_on_the_stream_each_time(
 
 
 def _no_driver() -> None:
-    from engines.cudagraph import GraphError
+    from engines.backends.cuda_graph import GraphError
 
     raise GraphError("no libcuda.so.1")
 
@@ -394,7 +394,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(backends, "has_cuda", lambda: True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    from engines.enginecache import engines_home
+    from engines.backends.engine_cache import engines_home
 
     return engines_home()
 
@@ -403,7 +403,7 @@ def keep_engine(home: Path, card: Card, stage: Any, **changes: Any) -> None:
     """An engine of the stage, as the builder leaves it."""
     import torch
 
-    from engines.export import identity
+    from engines.backends.onnx_export import identity
 
     def as_torch(**fed: Array) -> Mapping[str, Array]:
         with torch.inference_mode():

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.backend import sample
+from engines.backends.backend import sample
+from engines.backends.network_stage import Stage
 from engines.errors import BackendError
 from engines.networks import fomm, liveportrait
-from engines.stage import Stage
 from engines.types import TensorSpec
 from tests.cuda import Elsewhere, Recorder, pretended
 from tests.neural import needs
 
 torch = needs("torch")
 
-from engines.torch_backend import TorchBackend, channels_last, on_card, packed  # noqa: E402 - after the skip
+from engines.backends.torch_backend import TorchBackend, channels_last, on_card, packed  # noqa: E402 - after the skip
 
 
 class Layers(torch.nn.Module):  # type: ignore[misc,name-defined]

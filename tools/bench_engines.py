@@ -29,7 +29,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from engines.backend import BACKENDS, DEVICES, has_cuda
+from engines.backends.backend import BACKENDS, DEVICES, has_cuda
 from engines.errors import ReenactError, UsageError
 from tools import engine_table
 from tools.command import new_app, run_app
@@ -67,7 +67,7 @@ def several(text: str, known: tuple[str, ...], option: str) -> list[str]:
 
 def sees_gpu() -> tuple[bool, bool]:
     """Whether PyTorch sees a GPU, and whether ONNX Runtime does. Raises ReenactError where there is no PyTorch."""
-    from engines.torch_backend import import_torch
+    from engines.backends.torch_backend import import_torch
 
     torch = import_torch()
     try:

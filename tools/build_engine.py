@@ -27,17 +27,27 @@ import typer
 from rich.console import Console
 
 from engines.atomic_write import whole
-from engines.backend import TOLERANCE, Feeds, has_cuda, reference, sample
-from engines.enginecache import Machine, Sidecar, Tensor, Tolerance, engines_home, sha256_of, write
+from engines.backends.backend import TOLERANCE, Feeds, has_cuda, reference, sample
+from engines.backends.engine_cache import Machine, Sidecar, Tensor, Tolerance, engines_home, sha256_of, write
+from engines.backends.onnx_export import (
+    DTYPES,
+    OPSET,
+    OPSET_BF16,
+    OPSETS,
+    PRECISIONS,
+    Precision,
+    Recipe,
+    export,
+    identity,
+)
+from engines.backends.tensorrt_backend import Asked, TensorrtBackend, import_driver, this_machine
 from engines.errors import BackendError, UsageError
-from engines.export import DTYPES, OPSET, OPSET_BF16, OPSETS, PRECISIONS, Precision, Recipe, export, identity
-from engines.tensorrt_backend import Asked, TensorrtBackend, import_driver, this_machine
 from tools import engine_list, engine_trt
 from tools.command import new_app, run_app
 from tools.engine_onnx import Compared, compare_stage, describe, farthest, noise, run, simplify
 
 if TYPE_CHECKING:
-    from engines.stage import Stage
+    from engines.backends.network_stage import Stage
 
 FAMILIES = ("liveportrait", "fomm")
 WARM_UP, REPEATS = 20, 200
@@ -54,7 +64,7 @@ class Job:
     model: str
     asked: Asked
     network: str
-    """``engines.export.identity``, or empty."""
+    """``engines.backends.onnx_export.identity``, or empty."""
     weights: str
     recipe: Recipe
     grid_sample: str | None

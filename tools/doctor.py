@@ -25,10 +25,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from engines.enginecache import engines_home, entries, misfit
+from engines.backends.engine_cache import engines_home, entries, misfit
+from engines.backends.tensorrt_backend import this_machine
 from engines.errors import ReenactError, SinkError, SourceError
 from engines.install_hint import install
-from engines.tensorrt_backend import this_machine
 from realtime.modelfiles import MODELS, find, model
 from tools.command import new_app, run_app
 

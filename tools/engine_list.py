@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engines.enginecache import Entry, Machine, entries, misfit, sha256_of
-from engines.tensorrt_backend import this_machine
+from engines.backends.engine_cache import Entry, Machine, entries, misfit, sha256_of
+from engines.backends.tensorrt_backend import this_machine
 
 
 def show(folder: Path, *, as_json: bool) -> None:

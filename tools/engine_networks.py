@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from engines.backend import BUILD, Array, Feeds, sample
+from engines.backends.backend import BUILD, Array, Feeds, sample
+from engines.backends.network_stage import GridSample, Stage
 from engines.networks import fomm, liveportrait, weights
-from engines.stage import GridSample, Stage
 from engines.types import TensorSpec
 
 FAMILIES = ("liveportrait", "fomm")

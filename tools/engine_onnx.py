@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from engines.backend import Array, Feeds, distance
+from engines.backends.backend import Array, Feeds, distance
+from engines.backends.network_stage import Stage
+from engines.backends.onnx_backend import import_onnxruntime
+from engines.backends.onnx_export import Precision, import_onnx
+from engines.backends.torch_backend import import_torch
 from engines.errors import BackendError
-from engines.export import Precision, import_onnx
 from engines.install_hint import install
-from engines.onnx_backend import import_onnxruntime
-from engines.stage import Stage
-from engines.torch_backend import import_torch
 from engines.types import TensorSpec
 
 _LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization"))

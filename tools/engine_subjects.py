@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.backend import Array, Backend, Feeds, open_one
+from engines.backends.backend import Array, Backend, Feeds, open_one
 from engines.cache_dirs import cache_home
 from engines.errors import ReenactError
 from engines.face.topology import EYE_CORNERS, MOUTH_CORNERS
@@ -79,7 +79,7 @@ class Bench:
 
     def reference(self) -> Array:
         """The picture as PyTorch on the CPU computes it in float32, which takes its time."""
-        from engines.torch_backend import TorchBackend
+        from engines.backends.torch_backend import TorchBackend
 
         stages = {name: TorchBackend(stage, "cpu") for name, stage in self.networks.stages.items()}
         return answer(stages, self._driven).copy()

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from engines.atomic_write import whole
+from engines.backends.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
 from engines.errors import BackendError
-from engines.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
 from realtime.interrupts import Interrupts
 from realtime.tasks import Task
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engines.backend import Array, Backend
+from engines.backends.backend import Array, Backend
 from engines.networks.crop import Lock, feed
 from engines.types import FaceState, Image, Motion
 

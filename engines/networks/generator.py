@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.backend import BUILD, Array, Running, open_stages
+from engines.backends.backend import BUILD, Array, Running, open_stages
 from engines.errors import UsageError
 from engines.generator import REGIONS_OF
 from engines.networks.crop import around, feed
@@ -208,8 +208,8 @@ def create(
     Raises GeneratorError (BackendError among them) for weights, packages or devices that are not there, and UsageError
     where a family without networks for it is to ``retarget``.
     """
+    from engines.backends.torch_backend import import_torch
     from engines.networks import weights as checkpoints
-    from engines.torch_backend import import_torch
 
     family = FAMILIES[name]
     if retarget != "none" and family is not LIVEPORTRAIT:

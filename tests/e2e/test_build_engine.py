@@ -50,7 +50,7 @@ def tensors(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
     ],
 )
 def test_a_family_is_built(env: dict[str, str], tmp_path: Path, family: str, options: list[str]) -> None:
-    from engines.export import identity
+    from engines.backends.onnx_export import identity
     from engines.networks import fomm, liveportrait, weights
 
     done = build(env, family, "--weights", "random:1", "--out", str(tmp_path), "--json", *options)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.stage import GridSample
+from engines.backends.network_stage import GridSample
 from tests.neural import ROOT, parity_dir
 from tests.parity import dump as parity
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines import cudagraph
-from engines.backend import CAPTURING, Array, Feeds, put
-from engines.enginecache import Machine, engines_home, load
+from engines.backends import cuda_graph
+from engines.backends.backend import CAPTURING, Array, Feeds, put
+from engines.backends.engine_cache import Machine, engines_home, load
+from engines.backends.onnx_export import identity
 from engines.errors import BackendError
-from engines.export import identity
 from engines.install_hint import install
 from engines.types import TensorSpec
 
 if TYPE_CHECKING:
-    from engines.stage import Stage
+    from engines.backends.network_stage import Stage
 
 _log = logging.getLogger(__name__)
 _NON_BLOCKING = 1
@@ -95,7 +95,7 @@ def _primary_context(driver: Any) -> Any:
 
 
 class TensorrtBackend:
-    """See ``engines.backend.Backend``. The context is made current for each call, so that any thread may call."""
+    """See ``engines.backends.backend.Backend``. The context is made current for each call, so that any thread may call."""
 
     def __init__(self, stage: Stage, folder: Path | None = None, rebuild: str = "python -m tools.build_engine") -> None:
         """Load the engine that was built for the stage and this machine, from ``folder`` or the cache.
@@ -119,7 +119,7 @@ class TensorrtBackend:
     def _start(self, tensorrt: Any, driver: Any, asked: Asked, content: bytes, precision: str, rebuild: str) -> None:
         self.inputs, self.outputs = asked.inputs, asked.outputs
         self._driver = driver
-        self._graphs: dict[frozenset[str], cudagraph.Graph] = {}
+        self._graphs: dict[frozenset[str], cuda_graph.Graph] = {}
         """A recording for each set of inputs that were kept: those are not sent in it."""
         self._capturable = True
         self._host: dict[str, Array] = {}
@@ -243,30 +243,30 @@ class TensorrtBackend:
         for spec in self.outputs:
             driver.memcpy_dtoh_async(self._host[spec.name], self._memory[spec.name], self._stream)
 
-    def _capture(self) -> cudagraph.Graph | None:
+    def _capture(self) -> cuda_graph.Graph | None:
         """Record a frame's work. TensorRT wants to have run once before, outside of a recording."""
         self._enqueue()
         self._stream.synchronize()
         try:
             with CAPTURING:
-                graph = self._record(cudagraph.open_driver())
-        except (cudagraph.GraphError, BackendError, self._driver.Error) as error:
+                graph = self._record(cuda_graph.open_driver())
+        except (cuda_graph.GraphError, BackendError, self._driver.Error) as error:
             self._capturable = False
             _log.info("no CUDA graph for this engine (%s): its work is put on the stream each time", error)
             return None
         self._graphs[self._keep] = graph
         return graph
 
-    def _record(self, library: Any) -> cudagraph.Graph:
+    def _record(self, library: Any) -> cuda_graph.Graph:
         """A frame's work as one graph. Raises what the driver's library, TensorRT and PyCUDA refuse it with."""
-        cudagraph.begin(library, self._stream.handle)
+        cuda_graph.begin(library, self._stream.handle)
         try:
             self._enqueue()
         except BaseException:
-            with contextlib.suppress(cudagraph.GraphError):
-                cudagraph.end(library, self._stream.handle).close()
+            with contextlib.suppress(cuda_graph.GraphError):
+                cuda_graph.end(library, self._stream.handle).close()
             raise
-        return cudagraph.end(library, self._stream.handle)
+        return cuda_graph.end(library, self._stream.handle)
 
 
 @contextlib.contextmanager
@@ -276,7 +276,7 @@ def _failures(driver: Any) -> Iterator[None]:
         yield
     except driver.MemoryError as error:
         raise BackendError("the GPU is out of memory", cure="close what else uses it: see nvidia-smi") from error
-    except (driver.Error, cudagraph.GraphError) as error:
+    except (driver.Error, cuda_graph.GraphError) as error:
         raise BackendError(f"the GPU fails: {_line(error)}", cure="see nvidia-smi, then start again") from error
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backend import CAPTURING, Array, Feeds, put
+from engines.backends.backend import CAPTURING, Array, Feeds, put
 from engines.errors import BackendError
 from engines.install_hint import install
 from engines.types import TensorSpec
 
 if TYPE_CHECKING:
-    from engines.stage import Stage
+    from engines.backends.network_stage import Stage
 
 _WARM_UP = 3
 _SMALL = 16384
@@ -44,7 +44,7 @@ def import_torch() -> Any:
 
 
 class TorchBackend:
-    """See ``engines.backend.Backend``."""
+    """See ``engines.backends.backend.Backend``."""
 
     def __init__(self, stage: Stage, device: str = "cpu", *, compiled: bool = False) -> None:
         """``device`` is ``cpu`` or ``cuda``; ``compiled`` has torch.compile work on it in the first call, for minutes.

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.backend import Array, Feeds, put
+from engines.backends.backend import Array, Feeds, put
+from engines.backends.onnx_export import export
 from engines.errors import BackendError
-from engines.export import export
 from engines.install_hint import install
 
 if TYPE_CHECKING:
-    from engines.stage import Stage
+    from engines.backends.network_stage import Stage
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "rtx": "NvTensorRTRTXExecutionProvider"}
 PRECISE = {"CUDAExecutionProvider": {"use_tf32": "0"}}
@@ -39,7 +39,7 @@ def import_onnxruntime() -> Any:
 
 
 class OnnxBackend:
-    """See ``engines.backend.Backend``."""
+    """See ``engines.backends.backend.Backend``."""
 
     def __init__(self, stage: Stage, device: str = "cpu", cache: Path | None = None) -> None:
         """``device`` is ``cpu``, ``cuda`` or ``rtx``; the exported network is kept under ``cache``.

@@ -29,7 +29,7 @@ from engines.install_hint import install
 from engines.types import TensorSpec
 
 if TYPE_CHECKING:
-    from engines.stage import Stage
+    from engines.backends.network_stage import Stage
 
 BACKENDS = ("auto", "torch", "onnx", "tensorrt")
 """What ``--backend`` takes."""
@@ -198,19 +198,19 @@ def _open(
 
 def _maker(name: str, device: str, cache: Path | None, compiled: bool, rebuild: str) -> Callable[[Stage], Backend]:
     if name == "torch":
-        from engines.torch_backend import TorchBackend
+        from engines.backends.torch_backend import TorchBackend
 
         return lambda stage: TorchBackend(stage, device, compiled=compiled)
     if name == "tensorrt":
         try:
-            from engines.tensorrt_backend import TensorrtBackend
+            from engines.backends.tensorrt_backend import TensorrtBackend
         except ModuleNotFoundError as error:
             raise BackendError(
                 f"the backend tensorrt needs {error.name}, which is not installed",
                 cure="python -m pip install -c constraints.txt -e '.[tensorrt]'",
             ) from None
         return lambda stage: TensorrtBackend(stage, rebuild=rebuild)
-    from engines.onnx_backend import OnnxBackend
+    from engines.backends.onnx_backend import OnnxBackend
 
     return lambda stage: OnnxBackend(stage, device, cache)
 
@@ -263,7 +263,7 @@ def check(backend: Backend, stage: Stage, cache: Path | None = None) -> None:
                 f"{backend.name} answers with a picture of one colour",
                 cure="choose --backend torch --device cpu, or update the driver",
             )
-    from engines.torch_backend import TorchBackend
+    from engines.backends.torch_backend import TorchBackend
 
     if isinstance(backend, TorchBackend) and backend.name.endswith("on the CPU, float32"):
         return
@@ -285,8 +285,8 @@ def distance(answer: Array, expected: Array) -> tuple[float, float]:
 
 def reference(stage: Stage, feeds: Feeds, cache: Path | None = None) -> Mapping[str, Array]:
     """What PyTorch answers to the stored input on the CPU in float32: out of ``cache``, or computed and put there."""
-    from engines.export import fingerprint
-    from engines.torch_backend import TorchBackend
+    from engines.backends.onnx_export import fingerprint
+    from engines.backends.torch_backend import TorchBackend
 
     path = None if cache is None else cache / f"{stage.name}-{fingerprint(stage)}.npz"
     if path is not None and path.is_file():

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from engines.atomic_write import whole
-from engines.backend import sample
+from engines.backends.backend import sample
+from engines.backends.torch_backend import import_torch
 from engines.errors import BackendError, UsageError
 from engines.install_hint import install
-from engines.torch_backend import import_torch
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from engines.stage import Stage
+    from engines.backends.network_stage import Stage
 
 OPSET = 20
 """The first in which GridSample takes volumes, and the last that PyTorch's tracing exporter writes."""

@@ -66,7 +66,7 @@ class Sidecar(BaseModel):
     """The family, or the name of the ONNX file."""
     stage: str
     network: str
-    """``engines.export.identity`` of the stage; empty for a network that is not one of reenact's."""
+    """``engines.backends.onnx_export.identity`` of the stage; empty for a network that is not one of reenact's."""
     weights: str
     onnx_sha256: str
     engine_sha256: str
@@ -222,7 +222,7 @@ def read(path: Path) -> Sidecar:
 def load(folder: Path, network: str, stage: str, machine: Machine, rebuild: str) -> tuple[bytes, Sidecar]:
     """The engine of a network that fits this machine, whole; where there are several, the one built last.
 
-    ``network`` is ``engines.export.identity`` of the stage, and ``rebuild`` the command that builds its engine. Raises
+    ``network`` is ``engines.backends.onnx_export.identity`` of the stage, and ``rebuild`` the command that builds its engine. Raises
     BackendError where there is none, none fits, or the file is not what was built.
     """
     found = [entry for entry in entries(folder) if entry.sidecar is None or entry.sidecar.network == network]
