@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engines.generator import Generator
-from realtime.latency import Ledger
+from realtime.core.background_task import Task
+from realtime.core.latency import Ledger
 from realtime.motion import MotionTransfer
 from realtime.outlet import Outlet
 from realtime.portraits import PortraitPicture
 from realtime.studio import Animator, Crew, Desk, Observer
-from realtime.tasks import Task
 from realtime.tracking import Tracker
 from realtime.wardrobe import Wardrobe
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.generator import Generator
 from engines.types import Image
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion import MotionTransfer
 from realtime.portraits import load_portrait
 from realtime.tracking import Tracker

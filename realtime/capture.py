@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from engines.errors import SourceMissing
 
 if TYPE_CHECKING:
-    from realtime.frames import Frame
+    from realtime.core.frames import Frame
 
 Pace = Literal["live", "max"]
 

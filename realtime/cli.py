@@ -20,7 +20,7 @@ from realtime import config as configs
 from realtime import report, streams
 from realtime.commands import KEYS
 from realtime.config import Config
-from realtime.ending import Ending
+from realtime.core.stop_signal import Ending
 from realtime.interrupts import Interrupts, Suspensions
 from realtime.keys import Keys
 from realtime.status import LAST_S, Display, summary, tell
@@ -70,7 +70,7 @@ def main() -> None:
 def _open_streams() -> None:
     """Let any text be printed, and what is said on standard error arrive at once.
 
-    Native libraries chatter on file descriptor 2, which ``realtime.nativelog`` holds back while they load; the lines
+    Native libraries chatter on file descriptor 2, which ``realtime.core.quiet_libraries`` holds back while they load; the lines
     of ours go around that, because the process may end meanwhile.
     """
     _occupy()
@@ -233,7 +233,7 @@ def _run(config: Config, display: Display) -> int:
 
     with Keys(pressed) as keys, Interrupts(leave) as interrupts, Suspensions(pause, keys.resume):
         from realtime import wiring  # takes most of a second, in which a signal is heard already
-        from realtime.tasks import Task
+        from realtime.core.background_task import Task
 
         parts = wiring.backstage(config, ending, display.say) if config.camera != "webrtc" else None
         if parts is not None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from realtime.backstage import Backstage
 from realtime.capture import Source
 from realtime.commands import Commands
-from realtime.ending import Ending
-from realtime.latency import Durations, Ledger
+from realtime.core.latency import Durations, Ledger
+from realtime.core.stop_signal import Ending
 from realtime.outlet import Outlet, Relay
 from realtime.sinks import Sink
 from realtime.stages import Capture, Compute, Delivery, Limits

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from engines.errors import TrackerError
 from engines.types import LANDMARKS, Image, Points
-from realtime.nativelog import quiet_libraries
+from realtime.core.quiet_libraries import quiet_libraries
 
 MODEL = "modules/face_landmark/face_landmark_with_attention.tflite"
 PRESENCE_STREAM = "mesh__face_presence_score"

@@ -13,9 +13,9 @@ import numpy as np
 
 from engines.errors import TrackerError
 from engines.types import Image
+from realtime.core.quiet_libraries import quiet_libraries
 from realtime.facemesh import BLANK, Seen, around
 from realtime.modelfiles import model
-from realtime.nativelog import quiet_libraries
 
 NAME = "face_landmarker"
 FETCH = f"python -m tools.models fetch {NAME}"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from engines.errors import SinkError
 from realtime.commands import Commands
+from realtime.core.latency import Durations, Ledger
+from realtime.core.stop_signal import Ending
 from realtime.daemon import STOP_S, Outgoing
-from realtime.ending import Ending
-from realtime.latency import Durations, Ledger
 from realtime.outlet import Kind, Outlet, Relay, Shown
 from realtime.stages import Delivery, Limits
 

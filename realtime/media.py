@@ -19,15 +19,15 @@ from engines.types import Image
 from realtime import control
 from realtime.commands import BusyError, CommandError, Commands, Setting, UnknownError
 from realtime.config import Config
+from realtime.core.background_task import Task
+from realtime.core.frames import Frame, PixelFormat
+from realtime.core.stop_signal import Ending
 from realtime.daemon import Daemon
-from realtime.ending import Ending
-from realtime.frames import Frame, PixelFormat
 from realtime.metrics import CONTENT_TYPE, Metrics, Tally
 from realtime.portraits import PortraitPicture, receive_portrait
 from realtime.sessions import Link, Notice, Session, Sessions
 from realtime.sinks import Sink
 from realtime.state import describe
-from realtime.tasks import Task
 from realtime.uploads import Decoders
 from realtime.wardrobe import small_picture
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused

@@ -16,7 +16,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from realtime.latency import Durations
+from realtime.core.latency import Durations
 from realtime.state import stages
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from engines.errors import GeneratorError
 from engines.types import Image
-from realtime import pixelcode, slate
-from realtime.frames import Frame, PixelFormat, Stamps
-from realtime.mailbox import Mailbox
+from realtime import slate
+from realtime.core import pixelcode
+from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.mailbox import Mailbox
 
 
 class Kind(enum.Enum):
@@ -150,7 +151,7 @@ class Outlet:
     """Publishes pictures to every attached mailbox. One thread publishes; ``attach`` comes before that.
 
     With ``lossless`` it waits for each mailbox to have room; otherwise the newest picture wins in each. With
-    ``relay_code`` the number that ``realtime.pixelcode`` reads in a driving picture is drawn anew on the generated
+    ``relay_code`` the number that ``realtime.core.pixelcode`` reads in a driving picture is drawn anew on the generated
     one, to measure delays from outside.
     """
 

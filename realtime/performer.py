@@ -29,7 +29,7 @@ from engines.face.topology import (
 )
 from engines.mesh.generator import MeshGenerator
 from engines.types import Motion, Points
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits import load_portrait
 
 PERFORMER = Path(engines.__file__).parent / "assets" / "performer.png"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import av
 
 from engines.errors import SinkLost, SinkMissing, UsageError
-from realtime import paths
-from realtime.frames import PixelFormat
+from realtime.core import paths
+from realtime.core.frames import PixelFormat
 from realtime.soundtrack import Soundtrack
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from av.container import OutputContainer
 
-    from realtime.frames import Frame
+    from realtime.core.frames import Frame
 
 _NS = 1_000_000_000
 _TICKS = 60_000

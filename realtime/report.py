@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from engines.atomic_write import whole
 from engines.errors import ConfigError, SinkLost
-from realtime import paths
 from realtime.config import Config
-from realtime.latency import Durations, Ledger
+from realtime.core import paths
+from realtime.core.latency import Durations, Ledger
 
 if TYPE_CHECKING:
     from realtime.media import Media

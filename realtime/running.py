@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from realtime.commands import Commands
-    from realtime.ending import Ending
-    from realtime.latency import Durations, Ledger
+    from realtime.core.latency import Durations, Ledger
+    from realtime.core.stop_signal import Ending
     from realtime.stages import Delivery
     from realtime.studio import Crew
 

@@ -13,8 +13,8 @@ from realtime import control
 from realtime.capture import Source
 from realtime.commands import BusyError, Commands, Setting
 from realtime.config import Config
+from realtime.core.stop_signal import Ending
 from realtime.daemon import Daemon, Outgoing
-from realtime.ending import Ending
 from realtime.metrics import Tally
 from realtime.sinks import Sink
 from realtime.stages import Limits

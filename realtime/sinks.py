@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engines.errors import UsageError
-from realtime import paths
-from realtime.frames import PixelFormat
+from realtime.core import paths
+from realtime.core.frames import PixelFormat
 
 if TYPE_CHECKING:
-    from realtime.frames import Frame
+    from realtime.core.frames import Frame
 
 AUTO_RECORDING = Path("reenact.mp4")
 """What ``auto`` writes where a file is worked through."""

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from engines.errors import ReenactError, SinkError, SinkLost, SourceEnded, SourceError, SourceLost
 from realtime.capture import Source
 from realtime.commands import Commands, answer, begin
-from realtime.ending import Ending
-from realtime.frames import Frame
-from realtime.latency import Durations, Ledger
-from realtime.mailbox import Mailbox
+from realtime.core.frames import Frame
+from realtime.core.latency import Durations, Ledger
+from realtime.core.mailbox import Mailbox
+from realtime.core.stop_signal import Ending
 from realtime.outlet import Kind, Outlet, Relay, Shown
 from realtime.sinks import Sink
 from realtime.studio import Crew, Observer, Seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from realtime.latency import Durations
+from realtime.core.latency import Durations
 
 if TYPE_CHECKING:
     from realtime.config import Config

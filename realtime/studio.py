@@ -18,11 +18,11 @@ from engines.generator import REGIONS_OF, Generator
 from engines.types import FaceState, Image
 from realtime.commands import CommandError, Setting
 from realtime.config import MAX_GAIN
-from realtime.frames import Frame, Stamps
-from realtime.latency import Ledger
+from realtime.core.background_task import Task
+from realtime.core.frames import Frame, Stamps
+from realtime.core.latency import Ledger
 from realtime.motion import MotionTransfer, Region
 from realtime.outlet import Outlet
-from realtime.tasks import Task
 from realtime.tracking import Tracker
 from realtime.wardrobe import Wardrobe
 

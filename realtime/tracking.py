@@ -8,8 +8,8 @@ from typing import Protocol
 from engines.errors import TrackerError
 from engines.types import FaceState
 from realtime import facemesh, modelfiles
+from realtime.core.frames import Frame
 from realtime.facemesh import FaceMesh, Mesh
-from realtime.frames import Frame
 from realtime.landmarker import FETCH, NAME, Landmarker
 from realtime.stills import FaceFinder, find_faces
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from engines.errors import PortraitError
-from realtime.children import command, environment
+from realtime.core.child_process import command, environment
 from realtime.pictures import CONVERT, Picture, read_upload
 
 _COMMAND = command("realtime.uploads")

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.types import Image
-from realtime.latency import Durations
+from realtime.core.latency import Durations
 
 _ENUM_FMT = 0xC0405602
 _S_FMT = 0xC0D05605

@@ -13,7 +13,7 @@ import numpy as np
 
 from engines.errors import SourceEnded, SourceMissing
 from engines.types import Image
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.timeline import Joins, Timeline
 
 if TYPE_CHECKING:

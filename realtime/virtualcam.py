@@ -17,12 +17,12 @@ import numpy as np
 from engines.errors import SinkLost, SinkMissing
 from engines.install_hint import install
 from realtime import v4l2
-from realtime.frames import PixelFormat
+from realtime.core.frames import PixelFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from realtime.frames import Frame
+    from realtime.core.frames import Frame
 
 _NS = 1_000_000_000
 _CHECK_NS = _NS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engines.errors import SourceLost, SourceMissing
 from realtime import v4l2
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 
 if TYPE_CHECKING:
     from engines.types import Image

@@ -17,8 +17,8 @@ from realtime import modelfiles, tracking
 from realtime.backstage import Backstage
 from realtime.capture import Source, open_source
 from realtime.config import Config, address, no_file
+from realtime.core.stop_signal import Ending
 from realtime.daemon import STOP_S, Daemon, Outgoing
-from realtime.ending import Ending
 from realtime.motion import MotionTransfer
 from realtime.portraits import load_portrait
 from realtime.sinks import AUTO_RECORDING, Sink, open_sink

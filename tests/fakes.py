@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.errors import SourceEnded, SourceLost
 from engines.types import FaceState, Image, Motion, Portrait
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits import PortraitPicture
 
 CAMERA = (255, 0, 255)

@@ -18,8 +18,8 @@ from engines.types import Image, Motion
 from realtime.backstage import Backstage
 from realtime.capacity import Capacity
 from realtime.config import load
-from realtime.ending import Ending
-from realtime.frames import PixelFormat
+from realtime.core.frames import PixelFormat
+from realtime.core.stop_signal import Ending
 from realtime.lobby import Lobby
 from realtime.media import Media
 from realtime.motion import MotionTransfer

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from engines.errors import SinkLost, SourceError, SourceLost
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings

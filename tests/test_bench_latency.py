@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from engines.errors import ConfigError, ReenactError, UsageError
-from realtime import pixelcode
+from realtime.core import pixelcode
 from tools import bench_latency, latency_page, latency_screen, latency_table, latency_trace
 from tools.browser import stats_between
 from tools.latency_device import blocks, codes_to_round

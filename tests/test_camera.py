@@ -13,7 +13,7 @@ from engines.face.head import from_turn_angles
 from engines.face.perspective import FIELD, seen_turn
 from engines.face.topology import MIRROR, RIGID, RIGID_CANONICAL
 from engines.types import LANDMARKS, Points
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits import load_portrait
 from realtime.tracking import open_tracker
 from tools.judge import head_angles

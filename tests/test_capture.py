@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from engines.errors import SourceEnded, SourceLost, SourceMissing
 from realtime import v4l2, webcam
 from realtime.capture import Source, open_source
-from realtime.frames import Frame, PixelFormat
+from realtime.core.frames import Frame, PixelFormat
 from realtime.opencvcapture import OpenCvStream
 from realtime.videofile import VideoFile, fit
 from tests import clips

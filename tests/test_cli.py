@@ -13,9 +13,9 @@ import typer
 
 from realtime import cli
 from realtime.config import Config
-from realtime.ending import Ending
+from realtime.core.mailbox import Mailbox
+from realtime.core.stop_signal import Ending
 from realtime.interrupts import Interrupts
-from realtime.mailbox import Mailbox
 from realtime.outlet import Shown
 from realtime.recording import Recording
 from realtime.running import Running

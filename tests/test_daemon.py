@@ -17,9 +17,9 @@ from realtime import stages
 from realtime.backstage import Backstage
 from realtime.capture import Source
 from realtime.commands import CommandError
+from realtime.core.frames import Frame, PixelFormat
+from realtime.core.stop_signal import Ending
 from realtime.daemon import Daemon, Outgoing
-from realtime.ending import Ending
-from realtime.frames import Frame, PixelFormat
 from realtime.motion import MotionTransfer
 from realtime.portraits import PortraitPicture
 from realtime.sinks import Sink

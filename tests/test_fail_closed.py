@@ -18,7 +18,7 @@ from engines.networks.generator import FOMM, NetworkGenerator
 from engines.types import FaceState, TensorSpec
 from realtime import cli, slate, wiring
 from realtime.config import load
-from realtime.frames import Frame
+from realtime.core.frames import Frame
 from realtime.portraits import PortraitPicture, load_portrait
 from tests.card import Card, Plan
 from tests.clips import grey, write_video

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.latency import Durations, Ledger
+from realtime.core.latency import Durations, Ledger
 
 NS = 1_000_000_000
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from realtime.core.stop_signal import Ending
 from realtime.daemon import Outgoing
-from realtime.ending import Ending
 from realtime.lobby import Lobby
 from realtime.stages import Limits
 from tests.fakes import SIZE, FakeSink

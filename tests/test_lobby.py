@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engines.types import Motion
+from realtime.core.stop_signal import Ending
 from realtime.daemon import Outgoing
-from realtime.ending import Ending
 from realtime.lobby import Lobby
 from realtime.stages import Limits
 from tests.fakes import CAMERA, PORTRAIT, SIZE, FakeSink, is_generated

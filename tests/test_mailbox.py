@@ -6,7 +6,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.mailbox import Mailbox
+from realtime.core.mailbox import Mailbox
 
 
 def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:

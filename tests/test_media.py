@@ -11,9 +11,9 @@ import pytest
 from PIL import Image as Pillow
 
 from engines.errors import PortraitError, SinkMissing
+from realtime.core.background_task import Task
 from realtime.media import MAIN
 from realtime.portraits import PortraitPicture
-from realtime.tasks import Task
 from tests.fakes import driving, portrait
 from tests.house import FakeLink, House, living
 from tests.waiting import until

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from engines.errors import SinkLost
+from realtime.core.frames import Frame
+from realtime.core.stop_signal import Ending
 from realtime.daemon import Outgoing
-from realtime.ending import Ending
-from realtime.frames import Frame
 from realtime.lobby import Lobby
 from realtime.stages import Limits
 from tests.fakes import SIZE, FakeSink

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from engines.errors import GeneratorError
 from engines.types import Image
-from realtime import pixelcode, slate
-from realtime.frames import PixelFormat, Stamps
-from realtime.mailbox import Mailbox
+from realtime import slate
+from realtime.core import pixelcode
+from realtime.core.frames import PixelFormat, Stamps
+from realtime.core.mailbox import Mailbox
 from realtime.outlet import Kind, Outlet, Shown
 from tests.fakes import CAMERA, PORTRAIT, SIZE, picture
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from realtime import pixelcode
-from realtime.pixelcode import Code, Place, draw, draw_i420, place_in, read
+from realtime.core import pixelcode
+from realtime.core.pixelcode import Code, Place, draw, draw_i420, place_in, read
 
 codes = st.builds(Code, st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF))
 sizes = st.sampled_from([(640, 480), (1280, 720), (480, 640), (512, 512), (640, 360)])

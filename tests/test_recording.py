@@ -20,7 +20,7 @@ import pytest
 from engines.errors import SinkLost, SinkMissing, SourceEnded, UsageError
 from engines.types import Image
 from realtime import recording
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.recording import FragmentFile, Recording
 from realtime.videofile import VideoFile
 from tests import clips

@@ -13,10 +13,10 @@ import pytest
 
 from engines.types import Motion
 from realtime.commands import MOST_WAITING
+from realtime.core.background_task import Task
 from realtime.daemon import Daemon
 from realtime.metrics import Tally
 from realtime.sessions import Session, Sessions
-from realtime.tasks import Task
 from realtime.webrtc.desk import Granted, Refused
 from tests.fakes import CAMERA, FakeSource
 from tests.house import CONFIG, FakeLink, House, is_generated, living

@@ -9,7 +9,7 @@ import pytest
 
 from engines.errors import SinkMissing, UsageError
 from realtime import virtualcam
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.sinks import Sink, open_sink
 
 SIZE = (64, 48)

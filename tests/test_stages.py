@@ -14,9 +14,9 @@ from engines.errors import SinkLost, SinkMissing, SourceMissing
 from realtime import stages
 from realtime.capture import Source
 from realtime.commands import Commands
-from realtime.ending import Ending
-from realtime.frames import Frame, Stamps
-from realtime.latency import Ledger
+from realtime.core.frames import Frame, Stamps
+from realtime.core.latency import Ledger
+from realtime.core.stop_signal import Ending
 from realtime.outlet import Outlet
 from realtime.sinks import Sink
 from realtime.stages import Compute, Delivery, Limits

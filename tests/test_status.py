@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from engines.errors import ConfigError, SinkLost
-from realtime.latency import Ledger
+from realtime.core.latency import Ledger
 from realtime.running import Running
 from realtime.status import EVERY_S, Display, line, summary, tell
 from tests.fakes import FakeSink, FakeSource, is_generated

@@ -79,7 +79,7 @@ def test_errors_that_cannot_be_told_are_lost() -> None:
 def test_libraries_are_kept_quiet_where_standard_error_fails() -> None:
     code = """
 import contextlib, os, sys
-from realtime.nativelog import quiet_libraries
+from realtime.core.quiet_libraries import quiet_libraries
 with contextlib.suppress(OSError):
     print("lost", file=sys.stderr)
 with quiet_libraries():

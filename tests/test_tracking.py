@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from engines.errors import TrackerError
 from engines.types import LANDMARKS, Image
 from realtime import facemesh, modelfiles
+from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.quiet_libraries import quiet_libraries, standard_error
 from realtime.facemesh import FaceMesh, Seen, parse_landmarks
-from realtime.frames import Frame, PixelFormat, Stamps
-from realtime.nativelog import quiet_libraries, standard_error
 from realtime.portraits import load_portrait
 from realtime.tracking import FaceMeshTracker, LandmarkerTracker, Tracker, open_tracker
 

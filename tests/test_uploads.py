@@ -16,9 +16,9 @@ from PIL import Image as Pillow
 
 from engines.errors import PortraitError
 from realtime import uploads
-from realtime.children import environment
+from realtime.core.background_task import Task
+from realtime.core.child_process import environment
 from realtime.pictures import read_upload
-from realtime.tasks import Task
 from tests.waiting import until
 
 LARGEST = 1_000_000

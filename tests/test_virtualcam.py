@@ -14,7 +14,7 @@ import pytest
 
 from engines.errors import SinkLost, SinkMissing
 from realtime import v4l2, virtualcam
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.virtualcam import VirtualCamera, WriteWatch, choose
 
 SIZE = (64, 48)

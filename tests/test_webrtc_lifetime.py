@@ -14,7 +14,7 @@ import pytest
 from engines.errors import SinkLost, SinkMissing
 from realtime.backstage import Backstage
 from realtime.config import Config
-from realtime.ending import Ending
+from realtime.core.stop_signal import Ending
 from realtime.lobby import Lobby
 from realtime.media import Media
 from realtime.stages import Limits

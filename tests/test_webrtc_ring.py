@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from realtime.tasks import Task
+from realtime.core.background_task import Task
 from realtime.webrtc.ring import SLOTS, RingReader, RingWriter, create_ring
 from tests.waiting import until
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import SinkLost, SourceEnded, SourceLost, SourceMissing
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc import codecs, streams
 from realtime.webrtc import ends as ends_module
 from realtime.webrtc.decoding import Decoder

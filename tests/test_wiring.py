@@ -17,8 +17,8 @@ from realtime import v4l2, webcam, wiring
 from realtime.backstage import Backstage
 from realtime.capture import open_source
 from realtime.config import load
+from realtime.core.stop_signal import Ending
 from realtime.daemon import STOP_S, Daemon
-from realtime.ending import Ending
 from tests.clips import grey, write_video
 
 

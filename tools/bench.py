@@ -29,8 +29,8 @@ from rich.console import Console
 from engines.errors import ReenactError, SourceEnded
 from engines.types import Image
 from realtime import report
-from realtime.frames import Frame, PixelFormat, Stamps
-from realtime.nativelog import quiet_libraries
+from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.quiet_libraries import quiet_libraries
 from tools.command import new_app, run_app
 from tools.judge import frames_of
 

@@ -1,6 +1,6 @@
 // Measures the way browser -> reenact -> browser with a code in the pixels; put into the page before its own scripts run.
 //
-// The camera that the page gets is a canvas: the real camera's picture with the code of realtime/pixelcode.py over it,
+// The camera that the page gets is a canvas: the real camera's picture with the code of realtime/core/pixelcode.py over it,
 // drawn anew for each of its frames. The daemon carries the number over (--relay-code), and each picture that comes
 // back is read. Both times are of this page's performance.now(), so no clocks have to be compared.
 

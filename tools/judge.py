@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from engines.atomic_write import whole
 from engines.errors import SourceMissing, TrackerError
 from engines.types import LANDMARKS, Image
+from realtime.core.quiet_libraries import quiet_libraries
 from realtime.modelfiles import cache_home
-from realtime.nativelog import quiet_libraries
 
 Floats = NDArray[np.float32]
 

@@ -28,9 +28,10 @@ import numpy as np
 import typer
 
 from engines.errors import ReenactError, SourceMissing
-from realtime import pixelcode, v4l2
+from realtime import v4l2
 from realtime.config import Config
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core import pixelcode
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from tools.command import new_app, run_app
 from tools.latency_figures import Part, Round, summary
 from tools.latency_rounds import ROOT, Say, record

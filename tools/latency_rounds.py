@@ -17,7 +17,7 @@ import numpy as np
 
 from engines.errors import ConfigError, ReenactError
 from realtime.config import Config
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from tools.latency_figures import Part, Round, disturbance, rounds_of
 from tools.latency_stages import WARM_S, clock_figures, start_round, words_for
 

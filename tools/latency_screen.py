@@ -24,10 +24,10 @@ import numpy as np
 from engines.errors import ReenactError, SourceMissing
 from engines.install_hint import install
 from engines.types import Image
-from realtime import pixelcode
 from realtime.capture import Source
 from realtime.config import Config
-from realtime.frames import Frame, PixelFormat
+from realtime.core import pixelcode
+from realtime.core.frames import Frame, PixelFormat
 from tools.bench import driving_frames, fitted
 from tools.latency_device import blocks
 from tools.latency_figures import Part, Round
@@ -254,8 +254,8 @@ def _part(watch: Watch, stage: Stage, first: int, fps: float) -> Part:
 
 def _daemon(config: Config, source: Source, sink: WatchingSink) -> tuple[Any, Any]:
     from realtime import wiring
+    from realtime.core.stop_signal import Ending
     from realtime.daemon import Daemon, Outgoing
-    from realtime.ending import Ending
     from realtime.stages import Limits
 
     ending = Ending()

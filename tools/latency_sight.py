@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.types import Image
-from realtime import pixelcode
-from realtime.pixelcode import Code
+from realtime.core import pixelcode
+from realtime.core.pixelcode import Code
 
 Corners = NDArray[np.float32]
 

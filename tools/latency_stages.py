@@ -29,7 +29,7 @@ from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.capture import Source
 from realtime.config import Config, load
-from realtime.frames import Frame, PixelFormat
+from realtime.core.frames import Frame, PixelFormat
 from realtime.motion import MotionTransfer
 from realtime.sinks import NullSink
 from realtime.tracking import Tracker
@@ -162,8 +162,8 @@ class MarkedSink:
 def run_round(clip: Path, seconds: float, config: Config) -> Round:
     """Play the clip through a run of the program in this process. Raises ReenactError."""
     from realtime import wiring
+    from realtime.core.stop_signal import Ending
     from realtime.daemon import Daemon, Outgoing
-    from realtime.ending import Ending
     from realtime.stages import Limits
     from realtime.videofile import VideoFile
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import ReenactError, SourceMissing, UsageError
-from realtime import pixelcode
 from realtime.config import Config
+from realtime.core import pixelcode
 from tools.bench import driving_frames
 from tools.latency_device import blocks, codes_to_round
 from tools.latency_figures import Part, Round, summary

@@ -17,7 +17,7 @@ from PIL import Image as Pictures
 
 from engines.generator import create
 from engines.types import Image
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion import MotionTransfer
 from realtime.performer import Act, Performer, script
 from realtime.portraits import load_portrait

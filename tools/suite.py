@@ -20,8 +20,8 @@ from rich.table import Table
 from engines.errors import SourceMissing, UsageError
 from engines.generator import Generator
 from engines.types import Image
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.facemesh import available as facemesh_available
-from realtime.frames import Frame, PixelFormat, Stamps
 from realtime.tracking import FaceMeshTracker, LandmarkerTracker, Tracker
 from tools.fidelity import SIX, Background, Fidelity, compare, default_model, jitter, plot
 from tools.judge import Judge, Track, frames_of, judge_clip

@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.errors import SinkLost, SourceEnded, SourceLost, SourceMissing
 from engines.types import Image
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc.ring import Picture, RingReader, RingWriter
 
 READ_S = 1.0

@@ -22,8 +22,8 @@ from typing import Any
 from engines.errors import SinkLost, SinkMissing, SourceEnded
 from engines.install_hint import install
 from realtime.capture import Source
-from realtime.children import command, environment
-from realtime.nativelog import standard_error
+from realtime.core.child_process import command, environment
+from realtime.core.quiet_libraries import standard_error
 from realtime.sinks import Sink
 from realtime.webrtc.address import listen, shown
 from realtime.webrtc.desk import WATCHES, ApiReply, ApiRequest, Granted, MediaDesk, Refused

@@ -18,7 +18,7 @@ import pytest
 
 from engines.types import Image
 from realtime.config import load
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from tests.e2e.v4l2.guest import work_folder
 from tools import latency_screen
 from tools.latency_figures import summary

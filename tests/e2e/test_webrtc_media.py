@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from engines.errors import SinkLost, SinkMissing, SourceEnded
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc.desk import Granted
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import IceServer, ServerSettings

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from engines.types import FaceState, Image
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.tracking import open_tracker
 from tests.e2e.v4l2 import parts
 from tools.judge import frames_of

@@ -16,7 +16,7 @@ import pytest
 from engines.errors import SinkLost, SinkMissing, SourceMissing
 from realtime import v4l2
 from realtime.capture import open_source
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.sinks import Sink, open_sink
 from realtime.webcam import Webcam
 from tests.e2e.v4l2.inside_webcam import elsewhere, unplugged

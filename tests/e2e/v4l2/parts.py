@@ -24,8 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from realtime import pixelcode
-from realtime.frames import Frame, PixelFormat, Stamps
+from realtime.core import pixelcode
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.v4l2capture import Stream
 from tools.judge import frames_of
 

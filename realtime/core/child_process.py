@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = str(Path(__file__).parents[1])
+ROOT = str(Path(__file__).parents[2])
 
 
 def command(module: str) -> list[str]:
