@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from realtime.backstage import Backstage
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.commands import Commands
 from realtime.core.latency import Durations, Ledger
 from realtime.core.stop_signal import Ending

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from engines.errors import ReenactError, SourceEnded
 from realtime import control
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.commands import BusyError, Commands, Setting
 from realtime.config import Config
 from realtime.core.stop_signal import Ending

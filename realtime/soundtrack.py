@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
-from realtime.timeline import Joins, Timeline
-from realtime.videofile import MAX_DAMAGE, frame_rate, picture_stream, sound_stream
+from realtime.capture.file_clock import Joins, Timeline
+from realtime.capture.video_file import MAX_DAMAGE, frame_rate, picture_stream, sound_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engines.errors import ReenactError, SinkError, SinkLost, SourceEnded, SourceError, SourceLost
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.commands import Commands, answer, begin
 from realtime.core.frames import Frame
 from realtime.core.latency import Durations, Ledger

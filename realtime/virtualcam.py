@@ -16,7 +16,7 @@ import numpy as np
 
 from engines.errors import SinkLost, SinkMissing
 from engines.install_hint import install
-from realtime import v4l2
+from realtime.capture import v4l2_devices
 from realtime.core.frames import PixelFormat
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ class VirtualCamera:
     def __init__(
         self, device: str | None = None, *, size: tuple[int, int], fps: float, backend: str | None = None
     ) -> None:
-        self._node = choose(_usable(v4l2.nodes()), device) if sys.platform == "linux" and backend is None else None
+        self._node = (
+            choose(_usable(v4l2_devices.nodes()), device) if sys.platform == "linux" and backend is None else None
+        )
         self.notes = _resized(self._node, size) if self._node else ()
         self._camera = _open(self._node.path if self._node else device, size, fps, backend)
         self._device: str = self._camera.device
@@ -85,9 +87,9 @@ class VirtualCamera:
         if self._writes is not None:
             self._writes.close()
         if self._node is not None:
-            node = v4l2.inspect(self._node.path)
+            node = v4l2_devices.inspect(self._node.path)
             if node is not None and not node.outputs:
-                v4l2.free_output(self._node.path)
+                v4l2_devices.free_output(self._node.path)
 
     def _check_present(self) -> None:
         try:
@@ -152,7 +154,7 @@ class WriteWatch:
         return int(found[1]) if found else 0
 
 
-def choose(nodes: Sequence[v4l2.Node], wanted: str | None) -> v4l2.Node:
+def choose(nodes: Sequence[v4l2_devices.Node], wanted: str | None) -> v4l2_devices.Node:
     """Pick the v4l2loopback device to feed among all video devices.
 
     ``wanted`` is a path, a number or (part of) a label. Without it, a device labelled for reenact comes first, then
@@ -171,15 +173,17 @@ def choose(nodes: Sequence[v4l2.Node], wanted: str | None) -> v4l2.Node:
     free = [node for node in virtual if not node.refused and not _in_use(node)]
     if not free:
         raise _refusal(virtual[0])
-    return min(free, key=lambda node: ("reenact" not in node.label.lower(), bool(v4l2.users(node.path)), node.index))
+    return min(
+        free, key=lambda node: ("reenact" not in node.label.lower(), bool(v4l2_devices.users(node.path)), node.index)
+    )
 
 
-def _in_use(node: v4l2.Node) -> bool:
+def _in_use(node: v4l2_devices.Node) -> bool:
     """Whether another program feeds it, or has it open where the driver does not tell what for."""
-    return bool(v4l2.users(node.path)) if node.fed is None else node.fed
+    return bool(v4l2_devices.users(node.path)) if node.fed is None else node.fed
 
 
-def _named(nodes: Sequence[v4l2.Node], wanted: str) -> v4l2.Node:
+def _named(nodes: Sequence[v4l2_devices.Node], wanted: str) -> v4l2_devices.Node:
     path = f"/dev/video{wanted}" if wanted.isdecimal() else wanted
     virtual = [node for node in nodes if node.loopback]
     exact = [node for node in nodes if path in (node.path, node.label)]
@@ -194,7 +198,7 @@ def _named(nodes: Sequence[v4l2.Node], wanted: str) -> v4l2.Node:
     return alike[0]
 
 
-def _refusal(node: v4l2.Node) -> SinkMissing:
+def _refusal(node: v4l2_devices.Node) -> SinkMissing:
     """Why a virtual camera cannot be fed."""
     if node.refused:
         return SinkMissing(f"the virtual camera {node} may not be opened by this user", cure=_VIDEO_GROUP)
@@ -203,33 +207,33 @@ def _refusal(node: v4l2.Node) -> SinkMissing:
 
 
 def _busy(path: str, label: str, anyway: str = "") -> SinkMissing:
-    holders = ", ".join(v4l2.users(path)) or "another program"
+    holders = ", ".join(v4l2_devices.users(path)) or "another program"
     return SinkMissing(
         f"the virtual camera {label} is in use by another program; it is open in {holders}",
         cure=f"close the program that feeds it, choose another --sink{anyway}",
     )
 
 
-def _usable(nodes: Sequence[v4l2.Node]) -> list[v4l2.Node]:
+def _usable(nodes: Sequence[v4l2_devices.Node]) -> list[v4l2_devices.Node]:
     """The same devices, those freed that an earlier producer left neither camera nor output."""
     usable = []
     for node in nodes:
-        now: v4l2.Node | None = node
+        now: v4l2_devices.Node | None = node
         if node.loopback and not node.refused:
-            now = v4l2.inspect(node.path)
+            now = v4l2_devices.inspect(node.path)
             if now is not None and not now.captures and not now.outputs:
-                v4l2.free_output(node.path)
-                now = v4l2.inspect(node.path)
+                v4l2_devices.free_output(node.path)
+                now = v4l2_devices.inspect(node.path)
         usable.append(now or node)
     return usable
 
 
-def _resized(node: v4l2.Node, size: tuple[int, int]) -> tuple[str, ...]:
+def _resized(node: v4l2_devices.Node, size: tuple[int, int]) -> tuple[str, ...]:
     """A warning where a program already reads the device and expects another size."""
-    before = v4l2.size_of(node.path)
+    before = v4l2_devices.size_of(node.path)
     if before is None or before == size:
         return ()
-    readers = v4l2.users(node.path)
+    readers = v4l2_devices.users(node.path)
     if not readers:
         return ()
     now = f"it was {before[0]}x{before[1]} and is {size[0]}x{size[1]} now"

@@ -15,7 +15,7 @@ from engines import generator as generators
 from engines.errors import SinkMissing, TrackerError
 from realtime import modelfiles, tracking
 from realtime.backstage import Backstage
-from realtime.capture import Source, open_source
+from realtime.capture.source import Source, open_source
 from realtime.config import Config, address, no_file
 from realtime.core.stop_signal import Ending
 from realtime.daemon import STOP_S, Daemon, Outgoing
@@ -143,7 +143,7 @@ def _open_daemon(
 
 def _tell_what_is_idle(config: Config, source: Source, say: Say) -> None:
     """Say which options mean nothing to what was chosen."""
-    from realtime.videofile import VideoFile
+    from realtime.capture.video_file import VideoFile
 
     if config.fps not in (None, source.fps) and isinstance(source, VideoFile):
         say(f"a file is read at its own {source.fps:g} fps, whatever --fps says", "")
@@ -301,7 +301,7 @@ def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Out
 
 def _reopen_source(config: Config, before: Source) -> Source:
     """The same camera again, where it was found by itself too: no other one and no performer step in for it."""
-    from realtime.webcam import Webcam
+    from realtime.capture.webcam import Webcam
 
     if isinstance(before, Webcam):
         return before.again()

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import SourceEnded, SourceLost, SourceMissing
-from realtime import v4l2, webcam
-from realtime.capture import Source, open_source
+from realtime.capture import v4l2_devices, webcam
+from realtime.capture.opencv_stream import OpenCvStream
+from realtime.capture.source import Source, open_source
+from realtime.capture.video_file import VideoFile, fit
 from realtime.core.frames import Frame, PixelFormat
-from realtime.opencvcapture import OpenCvStream
-from realtime.videofile import VideoFile, fit
 from tests import clips
 
 SIZE = (64, 48)
@@ -503,7 +503,7 @@ class FakeCapture:
 
 def plug(monkeypatch: pytest.MonkeyPatch, camera: FakeCapture) -> FakeCapture:
     """Make ``camera`` what opening any device gives."""
-    node = v4l2.Node("/dev/video0", "Fake Cam", "uvcvideo", captures=True)
+    node = v4l2_devices.Node("/dev/video0", "Fake Cam", "uvcvideo", captures=True)
     monkeypatch.setattr(webcam, "_checked", lambda _path: node)
     monkeypatch.setattr(webcam, "_open", lambda *_wishes: OpenCvStream(cast(Any, camera), 30))
     return camera
@@ -625,8 +625,8 @@ def test_webcam_that_sends_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names devices as Linux does")
 def test_no_such_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = [v4l2.Node("/dev/video7", "Integrated Camera", "uvcvideo", captures=True)]
-    monkeypatch.setattr(v4l2, "nodes", lambda: there)
+    there = [v4l2_devices.Node("/dev/video7", "Integrated Camera", "uvcvideo", captures=True)]
+    monkeypatch.setattr(v4l2_devices, "nodes", lambda: there)
     for name in ("60", "/dev/video60"):
         with pytest.raises(SourceMissing, match=r"no camera /dev/video60.*/dev/video7 \(Integrated Camera\)"):
             open_source(name, size=None, fps=None, pace="live")
@@ -637,12 +637,12 @@ def test_no_such_camera(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="chooses among /dev/videoN")
 def test_auto_passes_over_what_does_not_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
-        v4l2.Node("/dev/video0", "Camera's metadata", "uvcvideo"),
-        v4l2.Node("/dev/video1", "OBS", v4l2.LOOPBACK_DRIVER, captures=True, fed=True),
-        v4l2.Node("/dev/video2", "A display", "vivid", outputs=True),
-        v4l2.Node("/dev/video3", "Camera", "uvcvideo", captures=True),
+        v4l2_devices.Node("/dev/video0", "Camera's metadata", "uvcvideo"),
+        v4l2_devices.Node("/dev/video1", "OBS", v4l2_devices.LOOPBACK_DRIVER, captures=True, fed=True),
+        v4l2_devices.Node("/dev/video2", "A display", "vivid", outputs=True),
+        v4l2_devices.Node("/dev/video3", "Camera", "uvcvideo", captures=True),
     ]
-    monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
+    monkeypatch.setattr(v4l2_devices, "nodes", lambda: nodes)
     monkeypatch.setattr(webcam, "_checked", lambda path: next(node for node in nodes if node.path == path))
     monkeypatch.setattr(webcam, "_open", lambda *_wishes: OpenCvStream(cast(Any, FakeCapture("frame")), 30))
     source = open_source("auto", size=None, fps=None, pace="live")
@@ -652,7 +652,7 @@ def test_auto_passes_over_what_does_not_capture(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="chooses among /dev/videoN")
 def test_auto_plays_the_performer_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(v4l2, "nodes", list)
+    monkeypatch.setattr(v4l2_devices, "nodes", list)
     source = open_source("auto", size=(320, 240), fps=30, pace="live")
     assert source.notes == ("no webcam found, so the performer, a scripted face, plays the driver",)
     assert source.size == (320, 240)

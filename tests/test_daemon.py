@@ -15,7 +15,7 @@ from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime import stages
 from realtime.backstage import Backstage
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.commands import CommandError
 from realtime.core.frames import Frame, PixelFormat
 from realtime.core.stop_signal import Ending

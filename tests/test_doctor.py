@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from realtime import v4l2
+from realtime.capture import v4l2_devices
 from realtime.modelfiles import target
 from tools import doctor
 from tools.command import run_app
@@ -49,8 +49,11 @@ def test_the_checkout_names_every_direct_dependency_once() -> None:
 
 
 def test_virtual_cameras_are_told_by_what_is_known_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [v4l2.Node(f"/dev/video{i}", "reenact", v4l2.LOOPBACK_DRIVER, fed=fed) for i, fed in enumerate(FED)]
-    monkeypatch.setattr(v4l2, "nodes", lambda: nodes)
+    nodes = [
+        v4l2_devices.Node(f"/dev/video{i}", "reenact", v4l2_devices.LOOPBACK_DRIVER, fed=fed)
+        for i, fed in enumerate(FED)
+    ]
+    monkeypatch.setattr(v4l2_devices, "nodes", lambda: nodes)
     said = [finding.text for finding in doctor.every_camera()]
     assert [text.partition(": ")[2] for text in said] == list(FED.values())
 
@@ -61,9 +64,12 @@ def test_a_camera_that_goes_away_meanwhile_is_a_note(monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         yield 0
 
-    there = [v4l2.Node("/dev/video0", "Cam", captures=True), v4l2.Node("/dev/video1", "v", v4l2.LOOPBACK_DRIVER)]
-    monkeypatch.setattr(v4l2, "nodes", lambda: there)
-    monkeypatch.setattr(v4l2, "opened", unplugged)
+    there = [
+        v4l2_devices.Node("/dev/video0", "Cam", captures=True),
+        v4l2_devices.Node("/dev/video1", "v", v4l2_devices.LOOPBACK_DRIVER),
+    ]
+    monkeypatch.setattr(v4l2_devices, "nodes", lambda: there)
+    monkeypatch.setattr(v4l2_devices, "opened", unplugged)
     gone, other = doctor.every_camera()
     assert gone.state is State.NOTE
     assert gone.text == "/dev/video0 (Cam) cannot be asked: No such device"

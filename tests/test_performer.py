@@ -17,8 +17,8 @@ from engines.errors import TrackerError
 from engines.face.head import own_pose, pose_against, rotation_vector
 from engines.face.topology import BROWS, CHIN, EYE_CORNERS, INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
 from engines.types import FaceState, Image, Points
+from realtime.capture.performer import Act, Performer, PerformerSource, script
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.performer import Act, Performer, PerformerSource, script
 from realtime.tracking import Tracker, open_tracker
 from tests.faces import lids, shape_of
 

@@ -20,9 +20,9 @@ import pytest
 from engines.errors import SinkLost, SinkMissing, SourceEnded, UsageError
 from engines.types import Image
 from realtime import recording
+from realtime.capture.video_file import VideoFile
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.recording import FragmentFile, Recording
-from realtime.videofile import VideoFile
 from tests import clips
 
 SIZE = (96, 64)

@@ -12,7 +12,7 @@ import pytest
 
 from engines.errors import SinkLost, SinkMissing, SourceMissing
 from realtime import stages
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.commands import Commands
 from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from realtime.timeline import Joins, Timeline
+from realtime.capture.file_clock import Joins, Timeline
 
 NS = 1_000_000_000
 MS = NS // 1000

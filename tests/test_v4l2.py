@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from realtime import v4l2
+from realtime.capture import v4l2_devices
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="V4L2 is Linux's")
 
@@ -18,22 +18,24 @@ def test_nodes_are_in_the_order_of_their_numbers(monkeypatch: pytest.MonkeyPatch
     """By number, not by name; what is no video device after all is left out."""
     there = ["/dev/video10", "/dev/video2", "/dev/video0", "/dev/video7"]
     monkeypatch.setattr(Path, "glob", lambda *_: map(Path, there))
-    monkeypatch.setattr(v4l2, "inspect", lambda path: None if path == "/dev/video7" else v4l2.Node(path, "Cam"))
-    assert [node.path for node in v4l2.nodes()] == ["/dev/video0", "/dev/video2", "/dev/video10"]
+    monkeypatch.setattr(
+        v4l2_devices, "inspect", lambda path: None if path == "/dev/video7" else v4l2_devices.Node(path, "Cam")
+    )
+    assert [node.path for node in v4l2_devices.nodes()] == ["/dev/video0", "/dev/video2", "/dev/video10"]
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/video9999", "/tmp", __file__])
 def test_what_is_no_video_device(path: str) -> None:
-    assert v4l2.inspect(path) is None
-    assert not v4l2.busy(path)
-    v4l2.free_output(path)
+    assert v4l2_devices.inspect(path) is None
+    assert not v4l2_devices.busy(path)
+    v4l2_devices.free_output(path)
 
 
 def test_nodes_are_named_by_path_and_label() -> None:
-    node = v4l2.Node("/dev/video12", "reenact", v4l2.LOOPBACK_DRIVER)
+    node = v4l2_devices.Node("/dev/video12", "reenact", v4l2_devices.LOOPBACK_DRIVER)
     assert str(node) == "/dev/video12 (reenact)"
     assert (node.index, node.loopback) == (12, True)
-    assert v4l2.Node("/dev/v4l/by-id/usb-cam", "Cam").index == -1
+    assert v4l2_devices.Node("/dev/v4l/by-id/usb-cam", "Cam").index == -1
 
 
 def test_a_device_that_may_not_be_opened_is_known_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,10 +46,12 @@ def test_a_device_that_may_not_be_opened_is_known_by_name(tmp_path: Path, monkey
         (tmp_path / device).mkdir()
         (tmp_path / device / "name").write_text("Some Cam\n")
     (tmp_path / "video11" / "max_openers").write_text("10\n")
-    monkeypatch.setattr(v4l2, "_SYSFS", tmp_path)
+    monkeypatch.setattr(v4l2_devices, "_SYSFS", tmp_path)
     monkeypatch.setattr(os, "open", refuse)
-    assert v4l2.inspect("/dev/video10") == v4l2.Node("/dev/video10", "Some Cam", refused=True)
-    assert v4l2.inspect("/dev/video11") == v4l2.Node("/dev/video11", "Some Cam", v4l2.LOOPBACK_DRIVER, refused=True)
+    assert v4l2_devices.inspect("/dev/video10") == v4l2_devices.Node("/dev/video10", "Some Cam", refused=True)
+    assert v4l2_devices.inspect("/dev/video11") == v4l2_devices.Node(
+        "/dev/video11", "Some Cam", v4l2_devices.LOOPBACK_DRIVER, refused=True
+    )
 
 
 @pytest.mark.parametrize(("said", "size"), [("YU12:640x360@30/1", (640, 360)), ("", None), ("nothing yet", None)])
@@ -56,9 +60,9 @@ def test_the_size_of_a_virtual_camera(
 ) -> None:
     (tmp_path / "video10").mkdir()
     (tmp_path / "video10" / "format").write_text(said)
-    monkeypatch.setattr(v4l2, "_SYSFS", tmp_path)
-    assert v4l2.size_of("/dev/video10") == size
-    assert v4l2.size_of("/dev/video11") is None
+    monkeypatch.setattr(v4l2_devices, "_SYSFS", tmp_path)
+    assert v4l2_devices.size_of("/dev/video10") == size
+    assert v4l2_devices.size_of("/dev/video11") is None
 
 
 def test_the_programs_that_have_a_device_open() -> None:
@@ -69,8 +73,8 @@ def test_the_programs_that_have_a_device_open() -> None:
     ):
         assert other.stdout is not None
         other.stdout.readline()
-        found = v4l2.users("/dev/full")
+        found = v4l2_devices.users("/dev/full")
         assert [user for user in found if user.endswith(f"(process {other.pid})")]
         assert not [user for user in found if user.endswith(f"(process {os.getpid()})")]
         other.communicate()
-    assert v4l2.users("/dev/there-is-no-such-device") == []
+    assert v4l2_devices.users("/dev/there-is-no-such-device") == []

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import SourceMissing
-from realtime import v4l2, v4l2capture, webcam
-from realtime.v4l2capture import Offer, pick
+from realtime.capture import v4l2_devices, v4l2_stream, webcam
+from realtime.capture.v4l2_stream import Offer, pick
 
 HD, VGA = (1280, 720), (640, 480)
 FORMATS = ["YUYV", "UYVY", "NV12", "YU12", "RGB3", "BGR3", "MJPG", "H264", "pRAA"]
@@ -77,7 +77,7 @@ def test_every_format_shows_the_same_colours(padding: int) -> None:
     }
     for fourcc, (pixels, row) in raw.items():
         flat = np.ascontiguousarray(pixels, np.uint8).reshape(-1)
-        found = v4l2capture._CONVERT[fourcc](flat, row, height)
+        found = v4l2_stream._CONVERT[fourcc](flat, row, height)
         assert found.dtype == np.uint8
         assert found.shape == (height, stride, 3)
         np.testing.assert_allclose(found[20, 20], (200, 60, 40), atol=4, err_msg=fourcc)
@@ -86,7 +86,7 @@ def test_every_format_shows_the_same_colours(padding: int) -> None:
 @pytest.mark.parametrize("rubbish", [b"", b"rubbish" * 100])
 def test_a_broken_jpeg_is_told(rubbish: bytes) -> None:
     with pytest.raises((ValueError, cv2.error)):
-        v4l2capture._CONVERT["MJPG"](np.frombuffer(rubbish, np.uint8), 0, 48)
+        v4l2_stream._CONVERT["MJPG"](np.frombuffer(rubbish, np.uint8), 0, 48)
 
 
 def test_an_offer_says_what_it_is() -> None:
@@ -94,8 +94,8 @@ def test_an_offer_says_what_it_is() -> None:
     assert pick([Offer("YUYV", VGA, math.inf)], VGA, 30) is not None
 
 
-def camera(number: int, label: str, bus: str = "usb-1", **more: bool) -> v4l2.Node:
-    return v4l2.Node(f"/dev/video{number}", label, "uvcvideo", captures=True, bus=bus, **more)
+def camera(number: int, label: str, bus: str = "usb-1", **more: bool) -> v4l2_devices.Node:
+    return v4l2_devices.Node(f"/dev/video{number}", label, "uvcvideo", captures=True, bus=bus, **more)
 
 
 CAMERAS = [camera(0, "USB Camera: HD"), camera(2, "USB Camera: Infrared"), camera(4, "Elgato")]

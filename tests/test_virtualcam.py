@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from engines.errors import SinkLost, SinkMissing
-from realtime import v4l2, virtualcam
+from realtime import virtualcam
+from realtime.capture import v4l2_devices
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.virtualcam import VirtualCamera, WriteWatch, choose
 
@@ -62,13 +63,15 @@ def frame(level: int) -> Frame:
     return Frame(pixels, PixelFormat.I420, level, Stamps(0), 0)
 
 
-def node(number: int, label: str = "Cam", *, fed: bool = False, refused: bool = False) -> v4l2.Node:
+def node(number: int, label: str = "Cam", *, fed: bool = False, refused: bool = False) -> v4l2_devices.Node:
     """A v4l2loopback device with exclusive_caps=1. The numbers in use here belong to no real one."""
-    path, driver = f"/dev/video{number}", v4l2.LOOPBACK_DRIVER
-    return v4l2.Node(path, label, driver, captures=fed, outputs=not fed and not refused, refused=refused, fed=fed)
+    path, driver = f"/dev/video{number}", v4l2_devices.LOOPBACK_DRIVER
+    return v4l2_devices.Node(
+        path, label, driver, captures=fed, outputs=not fed and not refused, refused=refused, fed=fed
+    )
 
 
-WEBCAM = v4l2.Node("/dev/video900", "Integrated Camera", "uvcvideo", captures=True)
+WEBCAM = v4l2_devices.Node("/dev/video900", "Integrated Camera", "uvcvideo", captures=True)
 
 
 # What reaches the device
@@ -122,7 +125,7 @@ def test_a_device_that_goes_away_is_lost(
 ) -> None:
     device = os.path.join(tmp_path, "video10")
     os.mknod(device)
-    fake = v4l2.Node(device, "reenact", v4l2.LOOPBACK_DRIVER, outputs=True)
+    fake = v4l2_devices.Node(device, "reenact", v4l2_devices.LOOPBACK_DRIVER, outputs=True)
     now = [0]
     monkeypatch.setattr(virtualcam, "choose", lambda *_: fake)
     monkeypatch.setattr("time.monotonic_ns", lambda: now[0])
@@ -217,7 +220,7 @@ def test_one_that_somebody_has_open_where_the_driver_does_not_tell_what_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old = [replace(node(number), captures=True, outputs=True, fed=None) for number in (901, 902)]
-    monkeypatch.setattr(v4l2, "users", lambda path: ["obs (process 7)"] if path == "/dev/video901" else [])
+    monkeypatch.setattr(v4l2_devices, "users", lambda path: ["obs (process 7)"] if path == "/dev/video901" else [])
     assert choose(old, None).path == "/dev/video902"
     with pytest.raises(SinkMissing, match=r"open in obs \(process 7\)") as caught:
         choose(old[:1], None)

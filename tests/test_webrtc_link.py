@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.ring import RingWriter
 from realtime.webrtc.settings import ServerSettings

@@ -13,9 +13,10 @@ import pytest
 
 from engines.errors import ConfigError, SourceMissing, TrackerError
 from engines.types import Image
-from realtime import v4l2, webcam, wiring
+from realtime import wiring
 from realtime.backstage import Backstage
-from realtime.capture import open_source
+from realtime.capture import v4l2_devices, webcam
+from realtime.capture.source import open_source
 from realtime.config import load
 from realtime.core.stop_signal import Ending
 from realtime.daemon import STOP_S, Daemon
@@ -107,20 +108,20 @@ class Lens:
 
 
 @pytest.fixture
-def cameras(monkeypatch: pytest.MonkeyPatch) -> list[v4l2.Node]:
+def cameras(monkeypatch: pytest.MonkeyPatch) -> list[v4l2_devices.Node]:
     """The cameras that are plugged in: two, and whatever the test makes of that."""
     there = [
-        v4l2.Node("/dev/video0", "Built-in", "uvcvideo", captures=True, bus="usb-1"),
-        v4l2.Node("/dev/video1", "Living room", "uvcvideo", captures=True, bus="usb-2"),
+        v4l2_devices.Node("/dev/video0", "Built-in", "uvcvideo", captures=True, bus="usb-1"),
+        v4l2_devices.Node("/dev/video1", "Living room", "uvcvideo", captures=True, bus="usb-2"),
     ]
-    monkeypatch.setattr(v4l2, "nodes", lambda: list(there))
+    monkeypatch.setattr(v4l2_devices, "nodes", lambda: list(there))
     monkeypatch.setattr(webcam, "_checked", lambda path: next(node for node in there if node.path == path))
     monkeypatch.setattr(webcam, "_open", lambda *_: Lens())
     return there
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cameras apart")
-def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2.Node]) -> None:
+def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2_devices.Node]) -> None:
     """Neither another camera nor the performer, also where the camera was found by itself."""
     config = load({"camera": "auto"})
     before = open_source("auto", size=None, fps=None, pace="live")
@@ -137,7 +138,7 @@ def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2.Node]) -
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cameras have names on Linux")
 def test_the_highest_pace_is_not_for_a_camera_whatever_names_it(
-    cameras: list[v4l2.Node], monkeypatch: pytest.MonkeyPatch
+    cameras: list[v4l2_devices.Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del cameras
     lens = Lens()

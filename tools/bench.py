@@ -145,7 +145,7 @@ class Work:
 def driving_frames(driver: Path | None, size: tuple[int, int]) -> Iterator[Image]:
     """Frames of that size without end: the performer's, or a clip's with bars where its shape differs."""
     if driver is None:
-        from realtime.performer import PerformerSource
+        from realtime.capture.performer import PerformerSource
 
         source = PerformerSource(size, FPS, paced=False)
         try:

@@ -144,8 +144,8 @@ def model_files() -> Iterable[Finding]:
 
 def camera() -> Finding:
     """The webcam that ``--camera auto`` would take; it is opened for a moment and what capture adds is measured."""
-    from realtime.v4l2capture import Stream
-    from realtime.webcam import first_webcam
+    from realtime.capture.v4l2_stream import Stream
+    from realtime.capture.webcam import first_webcam
 
     try:
         webcam = first_webcam()
@@ -171,20 +171,20 @@ def camera() -> Finding:
 
 def every_camera() -> Iterable[Finding]:
     """All cameras with the formats and sizes they offer, and all virtual cameras; on Linux."""
-    from realtime import v4l2, v4l2capture
+    from realtime.capture import v4l2_devices, v4l2_stream
 
     fed = {True: "a program feeds it", False: "free", None: "the driver does not tell whether a program feeds it"}
-    for node in v4l2.nodes():
+    for node in v4l2_devices.nodes():
         if node.loopback:
             yield Finding("virtual", State.OK, f"{node}: {'may not be opened' if node.refused else fed[node.fed]}")
         elif node.captures:
             try:
-                with v4l2.opened(node.path) as handle:
-                    sizes = v4l2capture.sizes(handle)
+                with v4l2_devices.opened(node.path) as handle:
+                    sizes = v4l2_stream.sizes(handle)
             except OSError as error:
                 yield Finding("offers", State.NOTE, f"{node} cannot be asked: {error.strerror}", "plug it in again")
                 continue
-            readable = {code: found for code, found in sizes.items() if code in v4l2capture.READABLE}
+            readable = {code: found for code, found in sizes.items() if code in v4l2_stream.READABLE}
             listed = [f"{code} {_listed(found)}" for code, found in readable.items()]
             left = len(sizes) - len(readable)
             more = f"; {left} more formats that cannot be read here" if left else ""

@@ -28,7 +28,7 @@ import numpy as np
 import typer
 
 from engines.errors import ReenactError, SourceMissing
-from realtime import v4l2
+from realtime.capture import v4l2_devices
 from realtime.config import Config
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat, Stamps
@@ -49,9 +49,9 @@ _ALONE_S = 3.0
 _START_S = 60.0
 
 
-def pair() -> tuple[v4l2.Node, v4l2.Node]:
+def pair() -> tuple[v4l2_devices.Node, v4l2_devices.Node]:
     """Two virtual cameras that nobody feeds. Raises SourceMissing."""
-    free = [node for node in v4l2.nodes() if node.loopback and not node.refused and not node.fed]
+    free = [node for node in v4l2_devices.nodes() if node.loopback and not node.refused and not node.fed]
     if len(free) < 2:
         found = "one" if free else "none"
         raise SourceMissing(f"two v4l2loopback cameras that no program feeds are needed, found {found}", cure=MODPROBE)

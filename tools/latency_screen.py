@@ -24,7 +24,7 @@ import numpy as np
 from engines.errors import ReenactError, SourceMissing
 from engines.install_hint import install
 from engines.types import Image
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.config import Config
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat
@@ -137,7 +137,7 @@ class WatchingSink:
 
 def measure(config: Config, seconds: float, say: Say) -> list[Part]:
     """Open the window and the camera and measure. Raises SourceMissing, ReenactError."""
-    from realtime.capture import open_source
+    from realtime.capture.source import open_source
 
     window = ScreenWindow()
     try:

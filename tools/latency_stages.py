@@ -27,7 +27,7 @@ import typer
 from engines.errors import ReenactError
 from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.config import Config, load
 from realtime.core.frames import Frame, PixelFormat
 from realtime.motion import MotionTransfer
@@ -162,10 +162,10 @@ class MarkedSink:
 def run_round(clip: Path, seconds: float, config: Config) -> Round:
     """Play the clip through a run of the program in this process. Raises ReenactError."""
     from realtime import wiring
+    from realtime.capture.video_file import VideoFile
     from realtime.core.stop_signal import Ending
     from realtime.daemon import Daemon, Outgoing
     from realtime.stages import Limits
-    from realtime.videofile import VideoFile
 
     sys.setswitchinterval(0.001)
     marks, ending = Marks(), Ending()

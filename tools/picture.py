@@ -17,9 +17,9 @@ from PIL import Image as Pictures
 
 from engines.generator import create
 from engines.types import Image
+from realtime.capture.performer import Act, Performer, script
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion import MotionTransfer
-from realtime.performer import Act, Performer, script
 from realtime.portraits import load_portrait
 from realtime.tracking import open_tracker
 

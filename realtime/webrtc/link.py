@@ -21,7 +21,7 @@ from typing import Any
 
 from engines.errors import SinkLost, SinkMissing, SourceEnded
 from engines.install_hint import install
-from realtime.capture import Source
+from realtime.capture.source import Source
 from realtime.core.child_process import command, environment
 from realtime.core.quiet_libraries import standard_error
 from realtime.sinks import Sink

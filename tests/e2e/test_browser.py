@@ -15,8 +15,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from engines.errors import UsageError
-from realtime.capture import open_source
-from realtime.performer import PERFORMER, Performer, script
+from realtime.capture.performer import PERFORMER, Performer, script
+from realtime.capture.source import open_source
 from realtime.portraits import PortraitPicture, load_portrait
 from realtime.stills import FaceFinder
 from tests.browser import apart, follows, go_live, says, shows_a_face, take, wait_live

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from realtime.performer import PERFORMER, Performer, script
+from realtime.capture.performer import PERFORMER, Performer, script
 from realtime.portraits import load_portrait
 from realtime.stills import FaceFinder
 from tests.browser import follows, go_live, says

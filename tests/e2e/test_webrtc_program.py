@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from engines.types import Image
-from realtime.performer import PerformerSource
+from realtime.capture.performer import PerformerSource
 from realtime.stills import FaceFinder
 from tools.webrtc_client import Client
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from engines.errors import SourceLost, SourceMissing
-from realtime import v4l2
-from realtime.capture import Source, open_source
+from realtime.capture import v4l2_devices
+from realtime.capture.source import Source, open_source
 
 DRIVER = Path("/sys/bus/platform/drivers/vivid")
 SIZE = (640, 360)
@@ -42,7 +42,7 @@ def unplugged() -> Iterator[None]:
 def elsewhere(statements: str, *, user: int | None = None) -> str:
     """What another process, perhaps another user's, prints after the imports that it needs."""
     program = (
-        "from engines.errors import *; from realtime.capture import open_source\n"
+        "from engines.errors import *; from realtime.capture.source import open_source\n"
         "def opened(name):\n"
         "    try: source = open_source(name, size=None, fps=None, pace='live')\n"
         "    except ReenactError as error: return f'{error} | {error.cure}'\n"
@@ -53,7 +53,7 @@ def elsewhere(statements: str, *, user: int | None = None) -> str:
 
 
 def test_the_nodes_are_told_apart() -> None:
-    camera, *virtual = v4l2.nodes()
+    camera, *virtual = v4l2_devices.nodes()
     assert (camera.path, camera.label, camera.captures, camera.loopback) == ("/dev/video0", "vivid", True, False)
     assert [node.path for node in virtual] == ["/dev/video10", "/dev/video11"]
     assert all(node.loopback and node.outputs and not node.captures and not node.fed for node in virtual)
@@ -152,7 +152,7 @@ def test_motion_jpeg_with_and_without_broken_pictures(broken: Sequence[int]) -> 
     camera = threading.Thread(target=send_jpegs, args=(stop, broken))
     camera.start()
     try:
-        while not (node := v4l2.inspect("/dev/video11")) or not node.fed:
+        while not (node := v4l2_devices.inspect("/dev/video11")) or not node.fed:
             assert camera.is_alive()
         source = open_camera("/dev/video11", (1280, 720))
         assert source.name.startswith("/dev/video11 (FaceCam), 1280x720 MJPG")
@@ -201,7 +201,7 @@ def test_what_is_no_camera() -> None:
 
 @pytest.mark.parametrize("size", [(640, 360), (1280, 720)])
 def test_what_capture_adds(size: tuple[int, int]) -> None:
-    from realtime.v4l2capture import Stream
+    from realtime.capture.v4l2_stream import Stream
 
     stream = Stream("/dev/video0", size, 30)
     for _ in range(60):

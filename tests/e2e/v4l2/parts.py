@@ -24,9 +24,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from realtime.capture.v4l2_stream import Stream
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.v4l2capture import Stream
 from tools.judge import frames_of
 
 ROOT = Path(__file__).parents[3]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from engines.errors import SourceLost, SourceMissing
-from realtime import v4l2
+from realtime.capture import v4l2_devices
 from realtime.core.frames import Frame, PixelFormat, Stamps
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _VIDEO_GROUP = "sudo usermod -aG video $USER, then log out and in again"
 
 
 class Stream(Protocol):
-    """A camera that streams, one thread's. See ``realtime.v4l2capture`` and ``realtime.opencvcapture``."""
+    """A camera that streams, one thread's. See ``realtime.capture.v4l2_stream`` and ``realtime.capture.opencv_stream``."""
 
     size: tuple[int, int]
     fps: float
@@ -118,7 +118,7 @@ class Webcam:
         size, fps = self._wishes
         if self.node is None:
             return Webcam(self._device, size=size, fps=fps)
-        found = same_camera(v4l2.nodes(), self.node)
+        found = same_camera(v4l2_devices.nodes(), self.node)
         if found is None:
             raise SourceMissing(f"{self._label} is not there; {_what_there_is()}", cure="plug it in again")
         return Webcam(found.path, size=size, fps=fps)
@@ -163,7 +163,7 @@ class Webcam:
         return image, stamped if max(0, now - _OTHER_CLOCK_NS) < stamped <= now else now, now
 
     def _lost(self) -> SourceLost:
-        if isinstance(self._device, str) and v4l2.inspect(self._device) is None:
+        if isinstance(self._device, str) and v4l2_devices.inspect(self._device) is None:
             return SourceLost(f"{self._label} was unplugged", cure="plug it in again")
         return SourceLost(f"{self._label} stopped sending frames", cure="unplug it and plug it in again")
 
@@ -180,7 +180,7 @@ def first_webcam(*, size: tuple[int, int] | None = None, fps: float | None = Non
         except SourceMissing:
             return None
     reason: SourceMissing | None = None
-    for node in v4l2.nodes():
+    for node in v4l2_devices.nodes():
         if (node.refused or node.captures) and not node.loopback:
             try:
                 return Webcam(node.path, size=size, fps=fps)
@@ -191,7 +191,7 @@ def first_webcam(*, size: tuple[int, int] | None = None, fps: float | None = Non
     return None
 
 
-def named(nodes: Sequence[v4l2.Node], wanted: str) -> v4l2.Node:
+def named(nodes: Sequence[v4l2_devices.Node], wanted: str) -> v4l2_devices.Node:
     """The camera whose name is or contains ``wanted``, in any case. Raises SourceMissing, saying what there is."""
     cameras = [node for node in nodes if node.captures or (node.refused and not node.loopback)]
     exact = [node for node in cameras if node.label == wanted]
@@ -204,7 +204,7 @@ def named(nodes: Sequence[v4l2.Node], wanted: str) -> v4l2.Node:
     return alike[0]
 
 
-def same_camera(nodes: Sequence[v4l2.Node], before: v4l2.Node) -> v4l2.Node | None:
+def same_camera(nodes: Sequence[v4l2_devices.Node], before: v4l2_devices.Node) -> v4l2_devices.Node | None:
     """The camera that ``before`` was: of its name and at its place of the bus, or else the only one of its name."""
     alike = [node for node in nodes if node.label == before.label and node.captures]
     placed = [node for node in alike if node.bus == before.bus]
@@ -220,15 +220,15 @@ def _path(device: int | str) -> int | str:
         return device
     if isinstance(device, int):
         return f"/dev/video{device}"
-    return device if device.startswith("/") else named(v4l2.nodes(), device).path
+    return device if device.startswith("/") else named(v4l2_devices.nodes(), device).path
 
 
-def _checked(path: int | str) -> v4l2.Node:
+def _checked(path: int | str) -> v4l2_devices.Node:
     """Describe a camera before it is opened, which tells why it cannot be."""
     assert isinstance(path, str)
     if not os.path.exists(path):
         raise SourceMissing(f"there is no camera {path}; {_what_there_is()}", cure=_CHOOSE)
-    node = v4l2.inspect(path)
+    node = v4l2_devices.inspect(path)
     if node is None:
         raise SourceMissing(f"{path} is not a camera; {_what_there_is()}", cure=_CHOOSE)
     if node.refused:
@@ -239,20 +239,20 @@ def _checked(path: int | str) -> v4l2.Node:
     return node
 
 
-def _what_there_is(nodes: Sequence[v4l2.Node] | None = None) -> str:
-    there = v4l2.nodes() if nodes is None else nodes
+def _what_there_is(nodes: Sequence[v4l2_devices.Node] | None = None) -> str:
+    there = v4l2_devices.nodes() if nodes is None else nodes
     cameras = [str(node) for node in there if node.captures or (node.refused and not node.loopback)]
     return f"this machine has {', '.join(cameras)}" if cameras else "this machine has no camera"
 
 
 def _open(device: int | str, size: tuple[int, int], fps: float) -> Stream:
     if sys.platform == "linux":
-        from realtime import v4l2capture
+        from realtime.capture import v4l2_stream
 
-        return v4l2capture.Stream(str(device), size, fps)
-    from realtime import opencvcapture
+        return v4l2_stream.Stream(str(device), size, fps)
+    from realtime.capture import opencv_stream
 
-    return opencvcapture.open_stream(int(device), size, fps)
+    return opencv_stream.open_stream(int(device), size, fps)
 
 
 def _other_than_wished(
@@ -270,8 +270,8 @@ def _other_than_wished(
 def _why_not(device: int | str, label: str, error: OSError | None = None) -> SourceMissing:
     if error is not None and error.errno == errno.EINVAL and (error.strerror or "").startswith("only"):
         return SourceMissing(f"{label} sends {error.strerror}, none of which can be read here", cure=_CHOOSE)
-    if isinstance(device, str) and ((error is not None and error.errno == errno.EBUSY) or v4l2.busy(device)):
-        holders = v4l2.users(device)
+    if isinstance(device, str) and ((error is not None and error.errno == errno.EBUSY) or v4l2_devices.busy(device)):
+        holders = v4l2_devices.users(device)
         by = ", ".join(holders) if holders else "another program"
         return SourceMissing(f"{label} is in use by {by}", cure=f"close that program, or {_CHOOSE}")
     if sys.platform == "darwin":

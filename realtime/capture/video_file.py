@@ -13,8 +13,8 @@ import numpy as np
 
 from engines.errors import SourceEnded, SourceMissing
 from engines.types import Image
+from realtime.capture.file_clock import Joins, Timeline
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.timeline import Joins, Timeline
 
 if TYPE_CHECKING:
     import av

@@ -77,7 +77,7 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
     if camera == "auto":
         return _auto(size, fps)
     if camera.isdecimal():
-        from realtime.webcam import Webcam
+        from realtime.capture.webcam import Webcam
 
         return Webcam(int(camera), size=size, fps=fps)
     if "://" in camera:
@@ -85,14 +85,14 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
     path = Path(camera)
     mode = _mode(path)
     if not stat.S_ISREG(mode) and (camera.startswith("/dev/") or stat.S_ISCHR(mode)):
-        from realtime.webcam import Webcam
+        from realtime.capture.webcam import Webcam
 
         return Webcam(camera, size=size, fps=fps)
     if sys.platform == "linux" and not mode and not _LIKE_A_FILE.search(camera):
-        from realtime.webcam import Webcam
+        from realtime.capture.webcam import Webcam
 
         return Webcam(camera, size=size, fps=fps)
-    from realtime.videofile import VideoFile
+    from realtime.capture.video_file import VideoFile
 
     return VideoFile(path, pace=pace)
 
@@ -110,7 +110,7 @@ def _mode(path: Path) -> int:
 
 
 def _auto(size: tuple[int, int] | None, fps: float | None) -> Source:
-    from realtime.webcam import first_webcam
+    from realtime.capture.webcam import first_webcam
 
     why = "no webcam found"
     try:
@@ -123,7 +123,7 @@ def _auto(size: tuple[int, int] | None, fps: float | None) -> Source:
 
 
 def _performer(size: tuple[int, int] | None, fps: float | None, notes: tuple[str, ...], *, paced: bool) -> Source:
-    from realtime.performer import PerformerSource
+    from realtime.capture.performer import PerformerSource
 
     source = PerformerSource(size or PERFORMER_SIZE, fps or PERFORMER_FPS, paced=paced)
     source.notes = notes
