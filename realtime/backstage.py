@@ -11,7 +11,7 @@ from realtime.motion import MotionTransfer
 from realtime.outlet import Outlet
 from realtime.portraits import PortraitPicture
 from realtime.studio import Animator, Crew, Desk, Observer
-from realtime.tracking import Tracker
+from realtime.tracking.tracker import Tracker
 from realtime.wardrobe import Wardrobe
 
 

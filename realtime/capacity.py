@@ -14,7 +14,7 @@ from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion import MotionTransfer
 from realtime.portraits import load_portrait
-from realtime.tracking import Tracker
+from realtime.tracking.tracker import Tracker
 
 FPS = 30.0
 SHARE = 0.8

@@ -13,7 +13,7 @@ from engines.errors import PortraitError
 from engines.types import FaceState, Image
 from realtime.framing import Window, choose_window, cut_window
 from realtime.pictures import Picture, read_picture
-from realtime.stills import FaceFinder
+from realtime.tracking.still_faces import FaceFinder
 from realtime.uploads import Decoders
 
 DEFAULT_PORTRAIT = Path(__file__).parents[1] / "engines" / "assets" / "portrait.png"

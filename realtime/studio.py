@@ -23,7 +23,7 @@ from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
 from realtime.motion import MotionTransfer, Region
 from realtime.outlet import Outlet
-from realtime.tracking import Tracker
+from realtime.tracking.tracker import Tracker
 from realtime.wardrobe import Wardrobe
 
 GAIN_STEP = 0.1

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from engines import generator as generators
 from engines.errors import SinkMissing, TrackerError
-from realtime import modelfiles, tracking
 from realtime.backstage import Backstage
 from realtime.capture.source import Source, open_source
 from realtime.config import Config, address, no_file
@@ -23,6 +22,7 @@ from realtime.motion import MotionTransfer
 from realtime.portraits import load_portrait
 from realtime.sinks import AUTO_RECORDING, Sink, open_sink
 from realtime.stages import Limits
+from realtime.tracking import model_files, tracker
 from realtime.webrtc.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ Say = Callable[[str, str], None]
 def backstage(config: Config, ending: Ending, say: Say) -> Backstage:
     """What is made ready next to the opening of source and sinks."""
 
-    def tracker() -> tracking.Tracker:
+    def tracker() -> tracker.Tracker:
         opened = _open_tracker(config)
         say(opened.name, "tracker")
         return opened
@@ -278,15 +278,15 @@ def _create_generator(config: Config, name: str | None = None) -> generators.Gen
     )
 
 
-def _open_tracker(config: Config) -> tracking.Tracker:
+def _open_tracker(config: Config) -> tracker.Tracker:
     if config.tracker == "facemesh":
-        return tracking.FaceMeshTracker()
-    if config.tracker == "landmarker" and not (config.model or modelfiles.find("face_landmarker")):
+        return tracker.FaceMeshTracker()
+    if config.tracker == "landmarker" and not (config.model or model_files.find("face_landmarker")):
         raise TrackerError(
-            f"the landmarker's file is not at {modelfiles.target('face_landmarker')}",
+            f"the landmarker's file is not at {model_files.target('face_landmarker')}",
             cure="python -m tools.models fetch face_landmarker, or give --model FILE",
         )
-    return tracking.open_tracker(config.model)
+    return tracker.open_tracker(config.model)
 
 
 def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Outgoing:

@@ -13,7 +13,7 @@ from PIL import Image as Pictures
 
 from engines.types import FaceState, Image
 from realtime.portraits import PortraitPicture, yaw
-from realtime.stills import FaceFinder
+from realtime.tracking.still_faces import FaceFinder
 from tests.faces import lips, shape_of
 from tools.browser import Tab, wait_until
 

@@ -15,7 +15,7 @@ from engines.face.topology import MIRROR, RIGID, RIGID_CANONICAL
 from engines.types import LANDMARKS, Points
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits import load_portrait
-from realtime.tracking import open_tracker
+from realtime.tracking.tracker import open_tracker
 from tools.judge import head_angles
 
 SIZE = (640, 480)

@@ -24,7 +24,7 @@ from realtime.motion import MotionTransfer
 from realtime.portraits import PortraitPicture
 from realtime.sinks import Sink
 from realtime.stages import Limits
-from realtime.tracking import Tracker
+from realtime.tracking.tracker import Tracker
 from tests.fakes import (
     CAMERA,
     SIZE,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from realtime.capture import v4l2_devices
-from realtime.modelfiles import target
+from realtime.tracking.model_files import target
 from tools import doctor
 from tools.command import run_app
 from tools.doctor import State

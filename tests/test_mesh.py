@@ -20,7 +20,7 @@ from engines.mesh.generator import MeshGenerator
 from engines.types import FaceState, Image, Motion, Points, Portrait
 from realtime.motion import MotionTransfer
 from realtime.portraits import PortraitPicture, load_portrait
-from realtime.stills import FaceFinder
+from realtime.tracking.still_faces import FaceFinder
 from tests.faces import doing, inner_lips, lids, lips, polygon, relative, shape_of
 
 Bools = NDArray[np.bool_]

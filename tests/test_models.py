@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from engines.errors import ReenactError
-from realtime.modelfiles import MODELS, ModelFile, find, target
+from realtime.tracking.model_files import MODELS, ModelFile, find, target
 from tests.neural import needs
 from tools.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub
 from tools.command import run_app

@@ -19,7 +19,7 @@ from engines.face.topology import BROWS, CHIN, EYE_CORNERS, INNER_LOWER_LIP, INN
 from engines.types import FaceState, Image, Points
 from realtime.capture.performer import Act, Performer, PerformerSource, script
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.tracking import Tracker, open_tracker
+from realtime.tracking.tracker import Tracker, open_tracker
 from tests.faces import lids, shape_of
 
 NS = 1_000_000_000

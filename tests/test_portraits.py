@@ -11,12 +11,12 @@ import pytest
 from PIL import Image as Pillow
 
 from engines.errors import PortraitError
-from realtime import facemesh
 from realtime.portraits import DEFAULT_PORTRAIT, PortraitPicture, load_portrait, receive_portrait, yaw
-from realtime.stills import FaceFinder
+from realtime.tracking import face_mesh
+from realtime.tracking.still_faces import FaceFinder
 from realtime.uploads import Decoders
 
-pytestmark = pytest.mark.skipif(not facemesh.available(), reason="this mediapipe has no Face Mesh")
+pytestmark = pytest.mark.skipif(not face_mesh.available(), reason="this mediapipe has no Face Mesh")
 
 EYES = [33, 133, 263, 362]
 

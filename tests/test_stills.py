@@ -11,12 +11,12 @@ import pytest
 
 from engines.errors import TrackerError
 from engines.types import Image
-from realtime import facemesh, stills
 from realtime.pictures import read_picture
-from realtime.stills import FaceFinder
-from realtime.tracking import find_faces
+from realtime.tracking import face_mesh, still_faces
+from realtime.tracking.still_faces import FaceFinder
+from realtime.tracking.tracker import find_faces
 
-pytestmark = pytest.mark.skipif(not facemesh.available(), reason="this mediapipe has no Face Mesh")
+pytestmark = pytest.mark.skipif(not face_mesh.available(), reason="this mediapipe has no Face Mesh")
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,8 @@ def test_landmarks_hardly_depend_on_how_the_face_lies(finder: FaceFinder, portra
 
 
 def test_without_models_the_cure_is_named(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facemesh, "available", lambda: False)
+    monkeypatch.setattr(face_mesh, "available", lambda: False)
     with pytest.raises(TrackerError, match="brings no models") as caught:
-        stills.FaceFinder()
+        still_faces.FaceFinder()
     assert "fetch face_landmarker" in caught.value.cure
     assert not own_cache.exists()

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from engines.errors import TrackerError
 from engines.types import LANDMARKS, Image
-from realtime import facemesh, modelfiles
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.quiet_libraries import quiet_libraries, standard_error
-from realtime.facemesh import FaceMesh, Seen, parse_landmarks
 from realtime.portraits import load_portrait
-from realtime.tracking import FaceMeshTracker, LandmarkerTracker, Tracker, open_tracker
+from realtime.tracking import face_mesh, model_files
+from realtime.tracking.face_mesh import FaceMesh, Seen, parse_landmarks
+from realtime.tracking.tracker import FaceMeshTracker, LandmarkerTracker, Tracker, open_tracker
 
-legacy = pytest.mark.skipif(not facemesh.available(), reason="this mediapipe has no Face Mesh")
+legacy = pytest.mark.skipif(not face_mesh.available(), reason="this mediapipe has no Face Mesh")
 
 FRAME_NS = 40_000_000
 
@@ -47,7 +47,7 @@ def tracker(request: pytest.FixtureRequest) -> Iterator[Tracker]:
     """Either tracker."""
     opened: Tracker
     if request.param == "Face Mesh":
-        if not facemesh.available():
+        if not face_mesh.available():
             pytest.skip("this mediapipe has no Face Mesh")
         opened = FaceMeshTracker()
     else:
@@ -217,9 +217,9 @@ def test_face_mesh_is_the_default(own_cache: Path) -> None:
 
 
 def test_a_cached_landmarker_is_used(own_cache: Path, face_landmarker: Path) -> None:
-    assert own_cache in modelfiles.target("face_landmarker").parents
-    modelfiles.target("face_landmarker").parent.mkdir(parents=True)
-    shutil.copyfile(face_landmarker, modelfiles.target("face_landmarker"))
+    assert own_cache in model_files.target("face_landmarker").parents
+    model_files.target("face_landmarker").parent.mkdir(parents=True)
+    shutil.copyfile(face_landmarker, model_files.target("face_landmarker"))
     tracker = open_tracker(None)
     assert isinstance(tracker, LandmarkerTracker)
     tracker.close()
@@ -227,7 +227,7 @@ def test_a_cached_landmarker_is_used(own_cache: Path, face_landmarker: Path) -> 
 
 @pytest.mark.usefixtures("own_cache")
 def test_without_models_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facemesh, "available", lambda: False)
+    monkeypatch.setattr(face_mesh, "available", lambda: False)
     with pytest.raises(TrackerError, match="brings no models") as caught:
         open_tracker(None)
     assert caught.value.cure == "python -m tools.models fetch face_landmarker"

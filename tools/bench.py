@@ -117,7 +117,7 @@ class Work:
         from engines.generator import create
         from realtime.motion import MotionTransfer
         from realtime.portraits import load_portrait
-        from realtime.tracking import open_tracker
+        from realtime.tracking.tracker import open_tracker
 
         picture = load_portrait(None, size)
         self._tracker = open_tracker(None)

@@ -29,7 +29,7 @@ from engines.backends.engine_cache import engines_home, entries, misfit
 from engines.backends.tensorrt_backend import this_machine
 from engines.errors import ReenactError, SinkError, SourceError
 from engines.install_hint import install
-from realtime.modelfiles import MODELS, find, model
+from realtime.tracking.model_files import MODELS, find, model
 from tools.command import new_app, run_app
 
 ROOT = Path(__file__).parents[1]

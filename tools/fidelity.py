@@ -186,7 +186,7 @@ def background_of(output: Path, track: Track, rest: Path | None, portrait: Path 
     Raises PortraitError for a picture that cannot be used.
     """
     from realtime.portraits import load_portrait
-    from realtime.tracking import find_faces
+    from realtime.tracking.tracker import find_faces
 
     if portrait is not None:
         cropped = load_portrait(portrait, track.size)
@@ -256,7 +256,7 @@ def plot(found: Fidelity, path: Path, title: str) -> None:
 
 def default_model() -> Path:
     """Where the bundle lies: the cache, or the place it would be fetched to."""
-    from realtime.modelfiles import find, target
+    from realtime.tracking.model_files import find, target
 
     return find("face_landmarker") or target("face_landmarker")
 

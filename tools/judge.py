@@ -23,7 +23,7 @@ from engines.atomic_write import whole
 from engines.errors import SourceMissing, TrackerError
 from engines.types import LANDMARKS, Image
 from realtime.core.quiet_libraries import quiet_libraries
-from realtime.modelfiles import cache_home
+from realtime.tracking.model_files import cache_home
 
 Floats = NDArray[np.float32]
 

@@ -32,7 +32,7 @@ from realtime.config import Config, load
 from realtime.core.frames import Frame, PixelFormat
 from realtime.motion import MotionTransfer
 from realtime.sinks import NullSink
-from realtime.tracking import Tracker
+from realtime.tracking.tracker import Tracker
 from tools.command import new_app, run_app
 from tools.latency_figures import Round
 
@@ -199,7 +199,7 @@ def _backstage(config: Config, ending: Any, marks: Marks) -> Any:
     from engines import generator as generators
     from realtime.backstage import Backstage
     from realtime.portraits import load_portrait
-    from realtime.tracking import open_tracker
+    from realtime.tracking.tracker import open_tracker
 
     parts = Backstage(
         lambda: MarkedTracker(open_tracker(config.model), marks),

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from engines.atomic_write import whole
 from engines.errors import ReenactError, UsageError
 from engines.networks.weights import FETCH, PUBLISHED
-from realtime.modelfiles import MODELS, ModelFile, find, model, target
+from realtime.tracking.model_files import MODELS, ModelFile, find, model, target
 from tools.checkpoints import CHECKPOINTS, Checkpoint, bring, fetch_from_hub, place
 from tools.command import new_app, run_app
 

@@ -21,7 +21,7 @@ from realtime.capture.performer import Act, Performer, script
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion import MotionTransfer
 from realtime.portraits import load_portrait
-from realtime.tracking import open_tracker
+from realtime.tracking.tracker import open_tracker
 
 SECONDS, FPS = 12.0, 30
 TILE = (360, 300)

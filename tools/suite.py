@@ -21,8 +21,8 @@ from engines.errors import SourceMissing, UsageError
 from engines.generator import Generator
 from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.facemesh import available as facemesh_available
-from realtime.tracking import FaceMeshTracker, LandmarkerTracker, Tracker
+from realtime.tracking.face_mesh import available as facemesh_available
+from realtime.tracking.tracker import FaceMeshTracker, LandmarkerTracker, Tracker
 from tools.fidelity import SIX, Background, Fidelity, compare, default_model, jitter, plot
 from tools.judge import Judge, Track, frames_of, judge_clip
 from tools.sheet import Sheet, moments, write

@@ -18,7 +18,7 @@ from engines.errors import UsageError
 from realtime.capture.performer import PERFORMER, Performer, script
 from realtime.capture.source import open_source
 from realtime.portraits import PortraitPicture, load_portrait
-from realtime.stills import FaceFinder
+from realtime.tracking.still_faces import FaceFinder
 from tests.browser import apart, follows, go_live, says, shows_a_face, take, wait_live
 from tests.e2e.test_webrtc_program import program
 from tools.browser import find_chromium, launch, wait_until, write_camera

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from realtime.facemesh import available
+from realtime.tracking.face_mesh import available
 from tools.fidelity import SIX, main
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from realtime.capture.performer import PERFORMER, Performer, script
 from realtime.portraits import load_portrait
-from realtime.stills import FaceFinder
+from realtime.tracking.still_faces import FaceFinder
 from tests.browser import follows, go_live, says
 from tests.e2e.test_webrtc_program import program
 from tests.firefox import Firefox, find_firefox, firefox

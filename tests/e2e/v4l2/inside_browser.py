@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.tracking import open_tracker
+from realtime.tracking.tracker import open_tracker
 from tests.e2e.v4l2 import parts
 
 LIMIT_S = 240.0

@@ -13,7 +13,7 @@ import numpy as np
 
 from engines.types import FaceState, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.tracking import open_tracker
+from realtime.tracking.tracker import open_tracker
 from tests.e2e.v4l2 import parts
 from tools.judge import frames_of
 

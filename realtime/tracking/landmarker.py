@@ -1,6 +1,6 @@
 """MediaPipe's Tasks face landmarker: landmarks, 52 blendshapes and the head's matrix, from a bundle of models.
 
-Works with mediapipe 0.10 and 1.x. The bundle is fetched once, see ``realtime.modelfiles``.
+Works with mediapipe 0.10 and 1.x. The bundle is fetched once, see ``realtime.tracking.model_files``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from engines.errors import TrackerError
 from engines.types import Image
 from realtime.core.quiet_libraries import quiet_libraries
-from realtime.facemesh import BLANK, Seen, around
-from realtime.modelfiles import model
+from realtime.tracking.face_mesh import BLANK, Seen, around
+from realtime.tracking.model_files import model
 
 NAME = "face_landmarker"
 FETCH = f"python -m tools.models fetch {NAME}"

@@ -10,9 +10,9 @@ import numpy as np
 
 from engines.errors import TrackerError
 from engines.types import FaceState, Image, Points
-from realtime import facemesh, modelfiles
-from realtime.facemesh import Box, Detector, FaceMesh, Mesh, Seen, around
-from realtime.landmarker import FETCH, NAME, Landmarker
+from realtime.tracking import face_mesh, model_files
+from realtime.tracking.face_mesh import Box, Detector, FaceMesh, Mesh, Seen, around
+from realtime.tracking.landmarker import FETCH, NAME, Landmarker
 
 MOST = 8
 """How many faces are looked for in one picture."""
@@ -46,15 +46,15 @@ class FaceFinder:
         self._several: Mesh | None = None
         self._near: Detector | None = None
         self._distant: Detector | None = None
-        if facemesh.available():
+        if face_mesh.available():
             self._one = FaceMesh()
             self._near, self._distant = Detector(distant=False), Detector(distant=True)
-        elif (path := modelfiles.find(NAME)) is not None:
+        elif (path := model_files.find(NAME)) is not None:
             self._one, self._several = Landmarker(path), Landmarker(path, faces=MOST)
         else:
             raise TrackerError(
                 "the installed mediapipe brings no models, and the face landmarker's file is not there: "
-                f"{modelfiles.target(NAME)}",
+                f"{model_files.target(NAME)}",
                 cure=FETCH,
             )
 

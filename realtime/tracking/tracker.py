@@ -7,11 +7,11 @@ from typing import Protocol
 
 from engines.errors import TrackerError
 from engines.types import FaceState
-from realtime import facemesh, modelfiles
 from realtime.core.frames import Frame
-from realtime.facemesh import FaceMesh, Mesh
-from realtime.landmarker import FETCH, NAME, Landmarker
-from realtime.stills import FaceFinder, find_faces
+from realtime.tracking import face_mesh, model_files
+from realtime.tracking.face_mesh import FaceMesh, Mesh
+from realtime.tracking.landmarker import FETCH, NAME, Landmarker
+from realtime.tracking.still_faces import FaceFinder, find_faces
 
 __all__ = ["FaceFinder", "FaceMeshTracker", "LandmarkerTracker", "Tracker", "find_faces", "open_tracker"]
 
@@ -91,13 +91,13 @@ def open_tracker(model: Path | None = None) -> Tracker:
     Raises TrackerError when the file is not the right one, and when there is none but the installed mediapipe
     (1.x) has no Face Mesh.
     """
-    path = model or modelfiles.find(NAME)
+    path = model or model_files.find(NAME)
     if path is not None:
         return LandmarkerTracker(path)
-    if facemesh.available():
+    if face_mesh.available():
         return FaceMeshTracker()
     raise TrackerError(
         "the installed mediapipe brings no models, and the face landmarker's file is not there: "
-        f"{modelfiles.target(NAME)}",
+        f"{model_files.target(NAME)}",
         cure=FETCH,
     )
