@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from engines.generator import Generator
 from realtime.core.background_task import Task
 from realtime.core.latency import Ledger
-from realtime.motion import MotionTransfer
+from realtime.motion.relative import MotionTransfer
 from realtime.outlet import Outlet
 from realtime.portraits import PortraitPicture
 from realtime.studio import Animator, Crew, Desk, Observer

@@ -12,7 +12,7 @@ import numpy as np
 from engines.generator import Generator
 from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.motion import MotionTransfer
+from realtime.motion.relative import MotionTransfer
 from realtime.portraits import load_portrait
 from realtime.tracking.tracker import Tracker
 

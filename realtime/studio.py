@@ -21,7 +21,7 @@ from realtime.config import MAX_GAIN
 from realtime.core.background_task import Task
 from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
-from realtime.motion import MotionTransfer, Region
+from realtime.motion.relative import MotionTransfer, Region
 from realtime.outlet import Outlet
 from realtime.tracking.tracker import Tracker
 from realtime.wardrobe import Wardrobe

@@ -15,7 +15,7 @@ from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import Generator
 from engines.types import Image, Portrait
 from realtime.commands import CommandError
-from realtime.motion import MotionTransfer
+from realtime.motion.relative import MotionTransfer
 from realtime.portraits import PortraitPicture
 
 _NS = 1_000_000_000

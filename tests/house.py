@@ -22,7 +22,7 @@ from realtime.core.frames import PixelFormat
 from realtime.core.stop_signal import Ending
 from realtime.lobby import Lobby
 from realtime.media import Media
-from realtime.motion import MotionTransfer
+from realtime.motion.relative import MotionTransfer
 from realtime.sinks import Sink
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 from tests.fakes import PORTRAIT, FakeGenerator, FakeSink, FakeSource, FakeTracker, portrait

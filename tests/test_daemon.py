@@ -20,7 +20,7 @@ from realtime.commands import CommandError
 from realtime.core.frames import Frame, PixelFormat
 from realtime.core.stop_signal import Ending
 from realtime.daemon import Daemon, Outgoing
-from realtime.motion import MotionTransfer
+from realtime.motion.relative import MotionTransfer
 from realtime.portraits import PortraitPicture
 from realtime.sinks import Sink
 from realtime.stages import Limits

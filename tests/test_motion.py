@@ -17,8 +17,7 @@ from engines.face.head import rotation_matrix, rotation_vector, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import MIRROR
 from engines.types import FaceState, Motion, Points
-from realtime.motion import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
-from realtime.neutral import (
+from realtime.motion.neutral import (
     CALIBRATION_NS,
     Neutral,
     NeutralMode,
@@ -27,6 +26,7 @@ from realtime.neutral import (
     eye_openings,
     mouth_opening,
 )
+from realtime.motion.relative import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
 from tests.faces import FRAME_NS, SIZE, at_pixels, doing, lids, lips, seen, shape_of, turned
 
 START_NS = 5_000_000_000

@@ -16,7 +16,7 @@ from engines.networks.generator import FOMM, LIVEPORTRAIT, Family, NetworkGenera
 from engines.networks.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
 from engines.networks.retarget import Retarget, ratios
 from engines.types import FaceState, Image, Motion, Portrait, TensorSpec
-from realtime.motion import MotionTransfer
+from realtime.motion.relative import MotionTransfer
 from tests.faces import at_pixels, doing, shape_of
 
 SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {

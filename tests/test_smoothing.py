@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from realtime.smoothing import GAP_NS, OneEuro
+from realtime.motion.one_euro import GAP_NS, OneEuro
 
 FRAME_NS = 33_000_000
 

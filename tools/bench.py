@@ -115,7 +115,7 @@ class Work:
 
     def __init__(self, size: tuple[int, int]) -> None:
         from engines.generator import create
-        from realtime.motion import MotionTransfer
+        from realtime.motion.relative import MotionTransfer
         from realtime.portraits import load_portrait
         from realtime.tracking.tracker import open_tracker
 

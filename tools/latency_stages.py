@@ -30,7 +30,7 @@ from engines.types import FaceState, Image, Motion, Portrait
 from realtime.capture.source import Source
 from realtime.config import Config, load
 from realtime.core.frames import Frame, PixelFormat
-from realtime.motion import MotionTransfer
+from realtime.motion.relative import MotionTransfer
 from realtime.sinks import NullSink
 from realtime.tracking.tracker import Tracker
 from tools.command import new_app, run_app

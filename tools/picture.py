@@ -19,7 +19,7 @@ from engines.generator import create
 from engines.types import Image
 from realtime.capture.performer import Act, Performer, script
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.motion import MotionTransfer
+from realtime.motion.relative import MotionTransfer
 from realtime.portraits import load_portrait
 from realtime.tracking.tracker import open_tracker
 

@@ -97,7 +97,7 @@ def reenact(
 
     Yields the generator's own picture: copy it before asking for the next. Closes the tracker. ``spent`` gets seconds.
     """
-    from realtime.motion import MotionTransfer
+    from realtime.motion.relative import MotionTransfer
 
     motion = MotionTransfer()
     portrait = generator.prepare(picture.name, picture.image, picture.face)

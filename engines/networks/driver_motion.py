@@ -1,6 +1,6 @@
 """The driver as a motion network sees one: what it answers now, and the neutral that this is relative to.
 
-The neutral is the network's own answer for the very frames that ``realtime.neutral`` chose. Their crops are kept:
+The neutral is the network's own answer for the very frames that ``realtime.motion.neutral`` chose. Their crops are kept:
 nobody but the network can tell what it would have answered for their flips, once the driving picture is flipped.
 """
 
@@ -16,7 +16,7 @@ from engines.networks.crop import Lock, feed
 from engines.types import FaceState, Image, Motion
 
 EASE_S = 0.35
-"""Time constant with which a new neutral takes over from the last, as in ``realtime.neutral``."""
+"""Time constant with which a new neutral takes over from the last, as in ``realtime.motion.neutral``."""
 LONGEST_S = 0.5
 """No more time than this is taken to pass between two frames: a driver who comes back is no reason to jump."""
 ARRIVED = 1e-4

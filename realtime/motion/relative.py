@@ -17,8 +17,8 @@ from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
 from engines.face.perspective import seen_turn
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
-from realtime.neutral import NeutralKeeper, NeutralMode
-from realtime.smoothing import OneEuro
+from realtime.motion.neutral import NeutralKeeper, NeutralMode
+from realtime.motion.one_euro import OneEuro
 
 Region = Literal["all", "expression", "pose", "lips", "eyes"]
 
