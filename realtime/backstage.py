@@ -9,7 +9,7 @@ from realtime.core.background_task import Task
 from realtime.core.latency import Ledger
 from realtime.motion.relative import MotionTransfer
 from realtime.outlet import Outlet
-from realtime.portraits import PortraitPicture
+from realtime.portraits.portrait import PortraitPicture
 from realtime.studio import Animator, Crew, Desk, Observer
 from realtime.tracking.tracker import Tracker
 from realtime.wardrobe import Wardrobe

@@ -13,7 +13,7 @@ from engines.generator import Generator
 from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion.relative import MotionTransfer
-from realtime.portraits import load_portrait
+from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import Tracker
 
 FPS = 30.0

@@ -24,11 +24,11 @@ from realtime.core.frames import Frame, PixelFormat
 from realtime.core.stop_signal import Ending
 from realtime.daemon import Daemon
 from realtime.metrics import CONTENT_TYPE, Metrics, Tally
-from realtime.portraits import PortraitPicture, receive_portrait
+from realtime.portraits.decoder_process import Decoders
+from realtime.portraits.portrait import PortraitPicture, receive_portrait
 from realtime.sessions import Link, Notice, Session, Sessions
 from realtime.sinks import Sink
 from realtime.state import describe
-from realtime.uploads import Decoders
 from realtime.wardrobe import small_picture
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 

@@ -16,7 +16,7 @@ from engines.generator import Generator
 from engines.types import Image, Portrait
 from realtime.commands import CommandError
 from realtime.motion.relative import MotionTransfer
-from realtime.portraits import PortraitPicture
+from realtime.portraits.portrait import PortraitPicture
 
 _NS = 1_000_000_000
 MOST = 24

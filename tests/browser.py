@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from engines.types import FaceState, Image
-from realtime.portraits import PortraitPicture, yaw
+from realtime.portraits.portrait import PortraitPicture, yaw
 from realtime.tracking.still_faces import FaceFinder
 from tests.faces import lips, shape_of
 from tools.browser import Tab, wait_until

@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from engines.errors import TrackerError
 from engines.types import FaceState
-from realtime.portraits import PortraitPicture, load_portrait
+from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 
 ROOT = Path(__file__).parents[1]

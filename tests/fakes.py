@@ -12,7 +12,7 @@ import numpy as np
 from engines.errors import SourceEnded, SourceLost
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.portraits import PortraitPicture
+from realtime.portraits.portrait import PortraitPicture
 
 CAMERA = (255, 0, 255)
 """The colour of every driving picture: it must never be seen in what leaves."""

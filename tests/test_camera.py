@@ -14,7 +14,7 @@ from engines.face.perspective import FIELD, seen_turn
 from engines.face.topology import MIRROR, RIGID, RIGID_CANONICAL
 from engines.types import LANDMARKS, Points
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.portraits import load_portrait
+from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import open_tracker
 from tools.judge import head_angles
 

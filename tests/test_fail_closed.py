@@ -19,7 +19,7 @@ from engines.types import FaceState, TensorSpec
 from realtime import cli, slate, wiring
 from realtime.config import load
 from realtime.core.frames import Frame
-from realtime.portraits import PortraitPicture, load_portrait
+from realtime.portraits.portrait import PortraitPicture, load_portrait
 from tests.card import Card, Plan
 from tests.clips import grey, write_video
 from tests.fakes import CAMERA, FakeSink, FakeSource, picture

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.types import Image, Points
-from realtime.framing import FACE_SHARE, Window, choose_window, cut_window
+from realtime.portraits.head_crop import FACE_SHARE, Window, choose_window, cut_window
 
 EYES = [33, 133, 263, 362]
 

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from engines.errors import PortraitError, SinkMissing
 from realtime.core.background_task import Task
 from realtime.media import MAIN
-from realtime.portraits import PortraitPicture
+from realtime.portraits.portrait import PortraitPicture
 from tests.fakes import driving, portrait
 from tests.house import FakeLink, House, living
 from tests.waiting import until

@@ -19,7 +19,7 @@ from engines.generator import create
 from engines.mesh.generator import MeshGenerator
 from engines.types import FaceState, Image, Motion, Points, Portrait
 from realtime.motion.relative import MotionTransfer
-from realtime.portraits import PortraitPicture, load_portrait
+from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.faces import doing, inner_lips, lids, lips, polygon, relative, shape_of
 

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from engines.errors import PortraitError
-from realtime.pictures import BACKDROP, read_picture, read_upload
+from realtime.portraits.image_file import BACKDROP, read_picture, read_upload
 
 WIDTH, HEIGHT = 60, 40
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image as Pillow
 
 from engines.errors import PortraitError
-from realtime.portraits import DEFAULT_PORTRAIT, PortraitPicture, load_portrait, receive_portrait, yaw
+from realtime.portraits.decoder_process import Decoders
+from realtime.portraits.portrait import DEFAULT_PORTRAIT, PortraitPicture, load_portrait, receive_portrait, yaw
 from realtime.tracking import face_mesh
 from realtime.tracking.still_faces import FaceFinder
-from realtime.uploads import Decoders
 
 pytestmark = pytest.mark.skipif(not face_mesh.available(), reason="this mediapipe has no Face Mesh")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engines.face.topology import EYE_CORNERS, LOWER_LIDS, OVAL, UPPER_LIDS
 from engines.mesh.hairline import MOST, shifts
 from engines.types import FaceState, Image, Points
-from realtime.portraits import PortraitPicture
+from realtime.portraits.portrait import PortraitPicture
 
 SKIN, HAIR = (214, 170, 150), (45, 28, 22)
 

@@ -11,7 +11,7 @@ import pytest
 
 from engines.errors import TrackerError
 from engines.types import Image
-from realtime.pictures import read_picture
+from realtime.portraits.image_file import read_picture
 from realtime.tracking import face_mesh, still_faces
 from realtime.tracking.still_faces import FaceFinder
 from realtime.tracking.tracker import find_faces

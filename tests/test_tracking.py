@@ -19,7 +19,7 @@ from engines.errors import TrackerError
 from engines.types import LANDMARKS, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.quiet_libraries import quiet_libraries, standard_error
-from realtime.portraits import load_portrait
+from realtime.portraits.portrait import load_portrait
 from realtime.tracking import face_mesh, model_files
 from realtime.tracking.face_mesh import FaceMesh, Seen, parse_landmarks
 from realtime.tracking.tracker import FaceMeshTracker, LandmarkerTracker, Tracker, open_tracker

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image as Pillow
 
 from engines.errors import PortraitError
-from realtime import uploads
 from realtime.core.background_task import Task
 from realtime.core.child_process import environment
-from realtime.pictures import read_upload
+from realtime.portraits import decoder_process
+from realtime.portraits.image_file import read_upload
 from tests.waiting import until
 
 LARGEST = 1_000_000
@@ -33,7 +33,7 @@ def png(size: tuple[int, int] = (40, 30)) -> bytes:
 
 
 def test_a_picture_is_read_as_it_would_be_here() -> None:
-    apart = uploads.Decoders().decode(png(), "é\n.png", LARGEST, 20.0)
+    apart = decoder_process.Decoders().decode(png(), "é\n.png", LARGEST, 20.0)
     here = read_upload(png(), "é\n.png", LARGEST)
     assert (apart.image == here.image).all()
     assert apart.notes == here.notes != ()
@@ -44,22 +44,22 @@ def test_what_cannot_be_read_is_refused_in_the_same_words(data: bytes) -> None:
     with pytest.raises(PortraitError) as here:
         read_upload(data, "x.png", LARGEST)
     with pytest.raises(PortraitError) as apart:
-        uploads.Decoders().decode(data, "x.png", LARGEST, 20.0)
+        decoder_process.Decoders().decode(data, "x.png", LARGEST, 20.0)
     assert (str(apart.value), apart.value.cure) == (str(here.value), here.value.cure)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
 def test_a_picture_gets_no_more_memory_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "_MEMORY", 1 << 20)
+    monkeypatch.setattr(decoder_process, "_MEMORY", 1 << 20)
     with pytest.raises(PortraitError):
-        uploads.Decoders().decode(png((600, 600)), "x.png", LARGEST, 20.0)
+        decoder_process.Decoders().decode(png((600, 600)), "x.png", LARGEST, 20.0)
 
 
 def test_a_decoder_that_takes_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "_COMMAND", [sys.executable, "-c", "import time; time.sleep(100)"])
+    monkeypatch.setattr(decoder_process, "_COMMAND", [sys.executable, "-c", "import time; time.sleep(100)"])
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        uploads.Decoders().decode(png(), "x.png", LARGEST, 0.1)
+        decoder_process.Decoders().decode(png(), "x.png", LARGEST, 0.1)
     assert time.monotonic() - began < 10
 
 
@@ -80,8 +80,8 @@ def test_a_decoder_whose_program_is_gone_ends_by_itself() -> None:
 def test_decoders_at_work_end_with_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     script = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(100)"
-    monkeypatch.setattr(uploads, "_COMMAND", [sys.executable, "-c", script, str(begun)])
-    decoders = uploads.Decoders()
+    monkeypatch.setattr(decoder_process, "_COMMAND", [sys.executable, "-c", script, str(begun)])
+    decoders = decoder_process.Decoders()
     work = Task("decode", lambda: decoders.decode(png(), "x.png", LARGEST, 20.0))
     work.start()
     until(begun.exists, "the decoder does not begin")
@@ -94,6 +94,6 @@ def test_decoders_at_work_end_with_the_program(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("script", ["import os; os.abort()", "pass", "print('{}'); raise SystemExit(1)"])
 def test_a_decoder_that_crashes_is_the_pictures_fault(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    monkeypatch.setattr(uploads, "_COMMAND", [sys.executable, "-c", script])
+    monkeypatch.setattr(decoder_process, "_COMMAND", [sys.executable, "-c", script])
     with pytest.raises(PortraitError, match="decoder has failed"):
-        uploads.Decoders().decode(png(), "x.png", LARGEST, 20.0)
+        decoder_process.Decoders().decode(png(), "x.png", LARGEST, 20.0)

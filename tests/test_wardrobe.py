@@ -8,7 +8,7 @@ import pytest
 from engines.types import FaceState, Image, Portrait
 from realtime.commands import CommandError
 from realtime.motion.relative import MotionTransfer
-from realtime.portraits import PortraitPicture
+from realtime.portraits.portrait import PortraitPicture
 from realtime.wardrobe import Wardrobe
 from tests.fakes import FakeGenerator, portrait
 

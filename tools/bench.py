@@ -116,7 +116,7 @@ class Work:
     def __init__(self, size: tuple[int, int]) -> None:
         from engines.generator import create
         from realtime.motion.relative import MotionTransfer
-        from realtime.portraits import load_portrait
+        from realtime.portraits.portrait import load_portrait
         from realtime.tracking.tracker import open_tracker
 
         picture = load_portrait(None, size)

@@ -119,7 +119,7 @@ def opencv(version: Callable[[str], str | None] | None = None) -> Finding:
 def tracker() -> Finding:
     """Whether tracking works: it has to find the face of the default portrait."""
     try:
-        from realtime.portraits import load_portrait
+        from realtime.portraits.portrait import load_portrait
 
         load_portrait(None, (512, 512))
     except ReenactError as error:

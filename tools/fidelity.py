@@ -185,7 +185,7 @@ def background_of(output: Path, track: Track, rest: Path | None, portrait: Path 
 
     Raises PortraitError for a picture that cannot be used.
     """
-    from realtime.portraits import load_portrait
+    from realtime.portraits.portrait import load_portrait
     from realtime.tracking.tracker import find_faces
 
     if portrait is not None:

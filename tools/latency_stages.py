@@ -198,7 +198,7 @@ def _backstage(config: Config, ending: Any, marks: Marks) -> Any:
 
     from engines import generator as generators
     from realtime.backstage import Backstage
-    from realtime.portraits import load_portrait
+    from realtime.portraits.portrait import load_portrait
     from realtime.tracking.tracker import open_tracker
 
     parts = Backstage(

@@ -20,7 +20,7 @@ from engines.types import Image
 from realtime.capture.performer import Act, Performer, script
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion.relative import MotionTransfer
-from realtime.portraits import load_portrait
+from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import open_tracker
 
 SECONDS, FPS = 12.0, 30

@@ -126,7 +126,7 @@ def run_pair(
 ) -> tuple[PairResult, Sheet]:
     """Drive one portrait with one clip and judge it, without a codec between."""
     from engines.generator import create
-    from realtime.portraits import load_portrait
+    from realtime.portraits.portrait import load_portrait
 
     driver = judge_clip(clip, model).first(limit)
     picture = load_portrait(portrait, size)

@@ -30,7 +30,7 @@ from engines.face.topology import (
 from engines.mesh.generator import MeshGenerator
 from engines.types import Motion, Points
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.portraits import load_portrait
+from realtime.portraits.portrait import load_portrait
 
 PERFORMER = Path(engines.__file__).parent / "assets" / "performer.png"
 SENTENCE_S, PAUSE_S = 4.2, 1.6

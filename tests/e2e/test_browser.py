@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 from engines.errors import UsageError
 from realtime.capture.performer import PERFORMER, Performer, script
 from realtime.capture.source import open_source
-from realtime.portraits import PortraitPicture, load_portrait
+from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.browser import apart, follows, go_live, says, shows_a_face, take, wait_live
 from tests.e2e.test_webrtc_program import program

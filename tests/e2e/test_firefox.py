@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from realtime.capture.performer import PERFORMER, Performer, script
-from realtime.portraits import load_portrait
+from realtime.portraits.portrait import load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.browser import follows, go_live, says
 from tests.e2e.test_webrtc_program import program

@@ -19,9 +19,9 @@ import numpy as np
 
 from engines.errors import PortraitError
 from realtime.core.child_process import command, environment
-from realtime.pictures import CONVERT, Picture, read_upload
+from realtime.portraits.image_file import CONVERT, Picture, read_upload
 
-_COMMAND = command("realtime.uploads")
+_COMMAND = command("realtime.portraits.decoder_process")
 _MEMORY = 2 << 30
 """Bytes that decoding may take, which is enough for the largest picture that may be sent in any format."""
 _THREADS = 4

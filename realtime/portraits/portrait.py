@@ -11,12 +11,12 @@ import numpy as np
 
 from engines.errors import PortraitError
 from engines.types import FaceState, Image
-from realtime.framing import Window, choose_window, cut_window
-from realtime.pictures import Picture, read_picture
+from realtime.portraits.decoder_process import Decoders
+from realtime.portraits.head_crop import Window, choose_window, cut_window
+from realtime.portraits.image_file import Picture, read_picture
 from realtime.tracking.still_faces import FaceFinder
-from realtime.uploads import Decoders
 
-DEFAULT_PORTRAIT = Path(__file__).parents[1] / "engines" / "assets" / "portrait.png"
+DEFAULT_PORTRAIT = Path(__file__).parents[2] / "engines" / "assets" / "portrait.png"
 
 SMALLEST = 60
 """Pixels from the eyes to the chin: a face with fewer has too little detail to be brought to life."""
