@@ -309,7 +309,7 @@ def unfinished(run: Running) -> list[SinkLost]:
     writing = [each.sink for each in run.deliveries if each.is_alive()]
     if not writing:
         return []
-    from realtime.recording import Recording
+    from realtime.sinks.recording import Recording
 
     return [
         SinkLost(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from engines.errors import ConfigError, UsageError
 from engines.generator import GENERATORS, REGIONS_OF
 from realtime.core import paths
-from realtime.sinks import AUTO_RECORDING
+from realtime.sinks.sink import AUTO_RECORDING
 from realtime.webrtc.settings import IceServer
 
 MAX_GAIN = 4.0

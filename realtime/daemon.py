@@ -12,7 +12,7 @@ from realtime.commands import Commands
 from realtime.core.latency import Durations, Ledger
 from realtime.core.stop_signal import Ending
 from realtime.outlet import Outlet, Relay
-from realtime.sinks import Sink
+from realtime.sinks.sink import Sink
 from realtime.stages import Capture, Compute, Delivery, Limits
 from realtime.studio import Crew
 

@@ -27,7 +27,7 @@ from realtime.metrics import CONTENT_TYPE, Metrics, Tally
 from realtime.portraits.decoder_process import Decoders
 from realtime.portraits.portrait import PortraitPicture, receive_portrait
 from realtime.sessions import Link, Notice, Session, Sessions
-from realtime.sinks import Sink
+from realtime.sinks.sink import Sink
 from realtime.state import describe
 from realtime.wardrobe import small_picture
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused

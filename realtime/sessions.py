@@ -16,7 +16,7 @@ from realtime.config import Config
 from realtime.core.stop_signal import Ending
 from realtime.daemon import Daemon, Outgoing
 from realtime.metrics import Tally
-from realtime.sinks import Sink
+from realtime.sinks.sink import Sink
 from realtime.stages import Limits
 from realtime.state import describe
 from realtime.webrtc.desk import Granted, Refused

@@ -20,7 +20,7 @@ from realtime.core.latency import Durations, Ledger
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import Ending
 from realtime.outlet import Kind, Outlet, Relay, Shown
-from realtime.sinks import Sink
+from realtime.sinks.sink import Sink
 from realtime.studio import Crew, Observer, Seen
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 0.5

@@ -20,7 +20,7 @@ from realtime.core.stop_signal import Ending
 from realtime.daemon import STOP_S, Daemon, Outgoing
 from realtime.motion.relative import MotionTransfer
 from realtime.portraits.portrait import load_portrait
-from realtime.sinks import AUTO_RECORDING, Sink, open_sink
+from realtime.sinks.sink import AUTO_RECORDING, Sink, open_sink
 from realtime.stages import Limits
 from realtime.tracking import model_files, tracker
 from realtime.webrtc.settings import ServerSettings

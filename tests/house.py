@@ -23,7 +23,7 @@ from realtime.core.stop_signal import Ending
 from realtime.lobby import Lobby
 from realtime.media import Media
 from realtime.motion.relative import MotionTransfer
-from realtime.sinks import Sink
+from realtime.sinks.sink import Sink
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 from tests.fakes import PORTRAIT, FakeGenerator, FakeSink, FakeSource, FakeTracker, portrait
 from tests.waiting import until

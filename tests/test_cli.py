@@ -17,9 +17,9 @@ from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import Ending
 from realtime.interrupts import Interrupts
 from realtime.outlet import Shown
-from realtime.recording import Recording
 from realtime.running import Running
-from realtime.sinks import Sink
+from realtime.sinks.recording import Recording
+from realtime.sinks.sink import Sink
 from realtime.stages import Delivery
 from realtime.status import Display
 from realtime.wiring import Opened

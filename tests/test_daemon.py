@@ -22,7 +22,7 @@ from realtime.core.stop_signal import Ending
 from realtime.daemon import Daemon, Outgoing
 from realtime.motion.relative import MotionTransfer
 from realtime.portraits.portrait import PortraitPicture
-from realtime.sinks import Sink
+from realtime.sinks.sink import Sink
 from realtime.stages import Limits
 from realtime.tracking.tracker import Tracker
 from tests.fakes import (

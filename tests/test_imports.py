@@ -18,7 +18,7 @@ OPTIONAL = {"torch", "tensorrt", "pycuda", "onnx", "onnxruntime", "huggingface_h
 OWNERS = {
     "mediapipe": set(),
     "pyvirtualcam": set(),
-    "av": {"realtime/recording.py", "realtime/soundtrack.py", "tools/browser.py"},
+    "av": {"realtime/sinks/recording.py", "realtime/sinks/soundtrack.py", "tools/browser.py"},
 }
 """What may be imported on use only, but for the files that are nothing without it."""
 
@@ -115,7 +115,7 @@ def test_one_file_knows_the_virtual_camera_library() -> None:
     users = [
         path for path in modules() if any(name == "pyvirtualcam" for name in imported(ast.parse(path.read_text())))
     ]
-    assert {path.relative_to(ROOT).as_posix() for path in users} <= {"realtime/virtualcam.py"}
+    assert {path.relative_to(ROOT).as_posix() for path in users} <= {"realtime/sinks/virtual_camera.py"}
 
 
 def test_the_command_line_starts_without_anything_heavy() -> None:

@@ -19,10 +19,10 @@ import pytest
 
 from engines.errors import SinkLost, SinkMissing, SourceEnded, UsageError
 from engines.types import Image
-from realtime import recording
 from realtime.capture.video_file import VideoFile
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.recording import FragmentFile, Recording
+from realtime.sinks import recording
+from realtime.sinks.recording import FragmentFile, Recording
 from tests import clips
 
 SIZE = (96, 64)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from engines.errors import SinkMissing, UsageError
-from realtime import virtualcam
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.sinks import Sink, open_sink
+from realtime.sinks import virtual_camera
+from realtime.sinks.sink import Sink, open_sink
 
 SIZE = (64, 48)
 
@@ -28,7 +28,7 @@ def no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object, **__: object) -> None:
         raise SinkMissing("this machine has no virtual camera", cure="sudo modprobe v4l2loopback")
 
-    monkeypatch.setattr(virtualcam, "VirtualCamera", missing)
+    monkeypatch.setattr(virtual_camera, "VirtualCamera", missing)
 
 
 def test_null_takes_frames() -> None:

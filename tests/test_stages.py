@@ -18,7 +18,7 @@ from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
 from realtime.core.stop_signal import Ending
 from realtime.outlet import Outlet
-from realtime.sinks import Sink
+from realtime.sinks.sink import Sink
 from realtime.stages import Compute, Delivery, Limits
 from tests.fakes import PORTRAIT, SIZE, FakeSink, FakeSource, driving, is_generated, picture
 from tests.test_daemon import running

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from engines.errors import SinkLost, SinkMissing
-from realtime import virtualcam
 from realtime.capture import v4l2_devices
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.virtualcam import VirtualCamera, WriteWatch, choose
+from realtime.sinks import virtual_camera
+from realtime.sinks.virtual_camera import VirtualCamera, WriteWatch, choose
 
 SIZE = (64, 48)
 
@@ -127,7 +127,7 @@ def test_a_device_that_goes_away_is_lost(
     os.mknod(device)
     fake = v4l2_devices.Node(device, "reenact", v4l2_devices.LOOPBACK_DRIVER, outputs=True)
     now = [0]
-    monkeypatch.setattr(virtualcam, "choose", lambda *_: fake)
+    monkeypatch.setattr(virtual_camera, "choose", lambda *_: fake)
     monkeypatch.setattr("time.monotonic_ns", lambda: now[0])
     monkeypatch.setattr(WriteWatch, "refused", lambda *_: 0)
     library = pytest.importorskip("pyvirtualcam").camera

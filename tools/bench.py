@@ -218,7 +218,7 @@ def cost(driver: Path | None, size: tuple[int, int], count: int) -> Figure:
 
 def record_driver(driver: Path | None, path: Path, count: int) -> None:
     """Write a driving video of 512x512 at 30 fps, so that the performer's own work is not measured."""
-    from realtime.sinks import open_sink
+    from realtime.sinks.sink import open_sink
 
     sink = open_sink(f"file:{path}", size=SMALL, fps=FPS)
     try:

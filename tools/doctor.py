@@ -199,7 +199,7 @@ def _listed(sizes: list[tuple[int, int]]) -> str:
 
 def virtual_camera() -> Finding:
     """The virtual camera that ``--sink auto`` would feed; it is opened for a moment."""
-    from realtime.virtualcam import VirtualCamera
+    from realtime.sinks.virtual_camera import VirtualCamera
 
     try:
         device = VirtualCamera(None, size=(640, 360), fps=30)

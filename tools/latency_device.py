@@ -234,7 +234,7 @@ def codes_to_round(seen: Sequence[tuple[int, int, int]], blank: int) -> Round:
 
 def feed(device: str, clip: Path, size: tuple[int, int], fps: float) -> None:
     """Send the clip to and fro without end, the time in each picture, until a signal ends it."""
-    from realtime.sinks import open_sink
+    from realtime.sinks.sink import open_sink
     from tools.judge import frames_of
 
     planes = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8) for image in frames_of(clip)]

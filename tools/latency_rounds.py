@@ -123,7 +123,7 @@ def _instrument(rounds: list[Round]) -> dict[str, float | str]:
 def record(path: Path, size: tuple[int, int], fps: float, seconds: float) -> None:
     """Render the performer into a video, so that no other work of this tool is measured."""
     from realtime.capture.performer import PerformerSource
-    from realtime.sinks import open_sink
+    from realtime.sinks.sink import open_sink
 
     source = PerformerSource(size, fps, paced=False)
     sink = open_sink(f"file:{path}", size=size, fps=fps)

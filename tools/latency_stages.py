@@ -31,7 +31,7 @@ from realtime.capture.source import Source
 from realtime.config import Config, load
 from realtime.core.frames import Frame, PixelFormat
 from realtime.motion.relative import MotionTransfer
-from realtime.sinks import NullSink
+from realtime.sinks.sink import NullSink
 from realtime.tracking.tracker import Tracker
 from tools.command import new_app, run_app
 from tools.latency_figures import Round

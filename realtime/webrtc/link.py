@@ -24,7 +24,7 @@ from engines.install_hint import install
 from realtime.capture.source import Source
 from realtime.core.child_process import command, environment
 from realtime.core.quiet_libraries import standard_error
-from realtime.sinks import Sink
+from realtime.sinks.sink import Sink
 from realtime.webrtc.address import listen, shown
 from realtime.webrtc.desk import WATCHES, ApiReply, ApiRequest, Granted, MediaDesk, Refused
 from realtime.webrtc.ends import LinkSink, LinkSource

@@ -18,14 +18,14 @@ from realtime.capture import v4l2_devices
 from realtime.capture.source import open_source
 from realtime.capture.webcam import Webcam
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.sinks import Sink, open_sink
+from realtime.sinks.sink import Sink, open_sink
 from tests.e2e.v4l2.inside_webcam import elsewhere, unplugged
 
 SIZE = (640, 360)
 OPEN: list[Sink] = []
 """What a test fed, closed after it: the driver cannot be loaded anew before."""
 SINK = (
-    "from realtime.sinks import open_sink\n"
+    "from realtime.sinks.sink import open_sink\n"
     "def fed(spec):\n"
     "    try: sink = open_sink(spec, size=(640, 360), fps=30)\n"
     "    except ReenactError as error: return f'{error} | {error.cure}'\n"

@@ -51,7 +51,7 @@ def to_and_fro(number: int, length: int) -> int:
 
 def feed(device: str, path: Path) -> None:
     """Feed a virtual camera until a signal ends it."""
-    from realtime.sinks import open_sink
+    from realtime.sinks.sink import open_sink
 
     planes = []
     for image in frames_of(path):

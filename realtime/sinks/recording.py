@@ -14,7 +14,7 @@ import av
 from engines.errors import SinkLost, SinkMissing, UsageError
 from realtime.core import paths
 from realtime.core.frames import PixelFormat
-from realtime.soundtrack import Soundtrack
+from realtime.sinks.soundtrack import Soundtrack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

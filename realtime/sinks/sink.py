@@ -70,11 +70,11 @@ def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path 
     if spec == "null":
         return NullSink()
     if kind == "virtualcam" and (detail or spec == kind):
-        from realtime.virtualcam import VirtualCamera
+        from realtime.sinks.virtual_camera import VirtualCamera
 
         return VirtualCamera(detail or None, size=size, fps=fps)
     if kind == "file" and detail:
-        from realtime.recording import Recording
+        from realtime.sinks.recording import Recording
 
         return Recording(paths.given(detail), size=size, fps=fps, sound_from=sound_from)
     raise UsageError(f"there is no sink {spec!r}", cure=f"--sink takes {_SPECS}")
