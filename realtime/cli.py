@@ -17,13 +17,14 @@ import typer
 
 from engines.errors import ReenactError, SinkLost, UsageError
 from realtime import config as configs
-from realtime import report, streams
+from realtime import report
 from realtime.commands import KEYS
 from realtime.config import Config
 from realtime.core.stop_signal import Ending
-from realtime.interrupts import Interrupts, Suspensions
-from realtime.keys import Keys
-from realtime.status import LAST_S, Display, summary, tell
+from realtime.terminal import std_streams
+from realtime.terminal.display import LAST_S, Display, summary, tell
+from realtime.terminal.keys import Keys
+from realtime.terminal.signals import Interrupts, Suspensions
 
 if TYPE_CHECKING:
     from realtime.media import Media
@@ -57,14 +58,14 @@ def main() -> None:
         print(tell(error), file=sys.stderr)
         code = exit_code(error)
     except OSError:  # the text of --help, for one
-        code = streams.settle(last="\n")
+        code = std_streams.settle(last="\n")
         if not code:
             raise
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if threading.active_count() > 1:
         _leave(code)
-    sys.exit(streams.settle(code))
+    sys.exit(std_streams.settle(code))
 
 
 def _open_streams() -> None:
@@ -74,7 +75,7 @@ def _open_streams() -> None:
     of ours go around that, because the process may end meanwhile.
     """
     _occupy()
-    streams.open_error()
+    std_streams.open_error()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - stands in for one that was closed
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -225,11 +226,11 @@ def _run(config: Config, display: Display) -> int:
 
     def leave() -> None:
         keys.restore()
-        streams.show_cursor()
+        std_streams.show_cursor()
 
     def pause() -> None:
         keys.pause()
-        streams.show_cursor()
+        std_streams.show_cursor()
 
     with Keys(pressed) as keys, Interrupts(leave) as interrupts, Suspensions(pause, keys.resume):
         from realtime import wiring  # takes most of a second, in which a signal is heard already

@@ -27,7 +27,7 @@ from engines.backends.backend import Array
 from engines.backends.engine_cache import read
 from engines.backends.tensorrt_backend import Asked
 from engines.errors import BackendError
-from realtime.interrupts import Interrupts
+from realtime.terminal.signals import Interrupts
 from tests.card import CAPABILITY, NAME, VERSION, Card, Plan
 from tests.networks import file, small
 from tests.neural import needs

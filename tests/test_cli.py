@@ -15,13 +15,13 @@ from realtime import cli
 from realtime.config import Config
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import Ending
-from realtime.interrupts import Interrupts
 from realtime.outlet import Shown
 from realtime.running import Running
 from realtime.sinks.recording import Recording
 from realtime.sinks.sink import Sink
 from realtime.stages import Delivery
-from realtime.status import Display
+from realtime.terminal.display import Display
+from realtime.terminal.signals import Interrupts
 from realtime.wiring import Opened
 from tests.fakes import FakeSink
 from tests.test_recording import SIZE, greys, send_all

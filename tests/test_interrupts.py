@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from realtime.interrupts import APART_S, EXIT_CODE, Interrupts
+from realtime.terminal.signals import APART_S, EXIT_CODE, Interrupts
 
 CHILD = """
 import itertools, threading, time
-from realtime.interrupts import Interrupts
+from realtime.terminal.signals import Interrupts
 seconds = itertools.count()
 with Interrupts(lambda: print("last words", flush=True), clock=lambda: next(seconds)) as interrupts:
     print("ready", flush=True)

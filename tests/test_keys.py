@@ -9,7 +9,7 @@ import pytest
 
 from engines.errors import UsageError
 from realtime.commands import COMMANDS, KEYS, Commands
-from realtime.keys import Keys
+from realtime.terminal.keys import Keys
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
 
@@ -18,7 +18,7 @@ CHILD = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 sys.path.insert(0, {root!r})
-from realtime.keys import Keys
+from realtime.terminal.keys import Keys
 def echoes(): return bool(termios.tcgetattr(0)[3] & termios.ECHO)
 """
 
@@ -129,7 +129,7 @@ def test_an_unknown_command_is_refused() -> None:
 def test_a_terminal_that_is_gone_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     import pty
 
-    monkeypatch.setattr("realtime.keys._is_ours", lambda _: True)
+    monkeypatch.setattr("realtime.terminal.keys._is_ours", lambda _: True)
     terminal, theirs = pty.openpty()
     try:
         with Keys(lambda _: None, theirs) as keys:
@@ -143,8 +143,8 @@ def test_a_terminal_that_is_gone_is_not_given_back(monkeypatch: pytest.MonkeyPat
 # What a program does that is stopped and goes on in a terminal, and the shell that has started it.
 JOB = """
 import os, queue, sys
-from realtime.interrupts import Suspensions
-from realtime.keys import Keys
+from realtime.terminal.signals import Suspensions
+from realtime.terminal.keys import Keys
 os.read(int(sys.argv[1]), 1)
 got = queue.Queue()
 with Keys(got.put) as keys, Suspensions(keys.pause, keys.resume):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from realtime.output import MOST, Output
+from realtime.terminal.output_thread import MOST, Output
 
 
 class Held(io.StringIO):

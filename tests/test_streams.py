@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from realtime import streams
+from realtime.terminal import std_streams
 from tests.test_status import Broken
 
 ROOT = Path(__file__).parents[1]
@@ -26,14 +26,14 @@ def test_output_that_fails_is_a_failure(
     error: OSError, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Broken(error, terminal=False))
-    assert streams.settle() == 0, "nothing is held back"
-    assert streams.settle(last="\n") == 1
-    assert streams.settle(2, last="\n") == 2
+    assert std_streams.settle() == 0, "nothing is held back"
+    assert std_streams.settle(last="\n") == 1
+    assert std_streams.settle(2, last="\n") == 2
     assert capsys.readouterr().err == 2 * told
 
 
 def test_output_that_works_changes_no_exit_code() -> None:
-    assert [streams.settle(code) for code in (0, 1, 130)] == [0, 1, 130]
+    assert [std_streams.settle(code) for code in (0, 1, 130)] == [0, 1, 130]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
@@ -42,12 +42,12 @@ def test_the_cursor_is_shown_where_there_is_one(
 ) -> None:
     import pty
 
-    streams.show_cursor()
+    std_streams.show_cursor()
     assert capsys.readouterr().out == ""
     terminal, theirs = pty.openpty()
     with open(theirs, "w") as output, open(terminal, "rb", buffering=0) as shown:
         monkeypatch.setattr(sys, "stdout", output)
-        streams.show_cursor()
+        std_streams.show_cursor()
         assert shown.read(100) == b"\x1b[?25h"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from engines.errors import ReenactError, UsageError
-from realtime import streams
+from realtime.terminal import std_streams
 
 
 def new_app() -> typer.Typer:
@@ -23,7 +23,7 @@ def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = No
     Nor does standard output that fails, which is a failure; standard error that fails is done without.
     """
     if sys.stderr is sys.__stderr__:
-        streams.open_error()
+        std_streams.open_error()
     code: Any = 0
     try:
         app(args=arguments, prog_name=prog)
@@ -33,7 +33,7 @@ def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = No
     except SystemExit as left:
         code = left.code
     except OSError:
-        code = streams.settle(last="\n")
+        code = std_streams.settle(last="\n")
         if not code:
             raise
-    sys.exit(streams.settle(code))
+    sys.exit(std_streams.settle(code))

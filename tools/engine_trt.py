@@ -17,7 +17,7 @@ from engines.atomic_write import whole
 from engines.backends.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
 from engines.errors import BackendError
 from realtime.core.background_task import Task
-from realtime.interrupts import Interrupts
+from realtime.terminal.signals import Interrupts
 
 VOLUMES_SINCE = (11, 2)
 """The first TensorRT whose GridSample takes volumes."""

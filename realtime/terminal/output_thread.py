@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from typing import Any, TextIO
 
-from realtime import streams
+from realtime.terminal import std_streams
 
 MOST = 1000
 """Pieces of text that may wait to be printed; of more, the oldest are dropped."""
@@ -71,7 +71,7 @@ class Output:
             self._stream.flush()
         except (OSError, ValueError) as error:
             self._lost = True
-            streams.give_up(self._stream)
+            std_streams.give_up(self._stream)
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 found = f"reenact: standard output fails ({error.strerror}); the run goes on without it"
                 print(found, file=self._errors)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from engines.errors import ReenactError
 from realtime.commands import KEYS
-from realtime.output import Output
+from realtime.terminal.output_thread import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
