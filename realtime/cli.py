@@ -18,9 +18,9 @@ import typer
 from engines.errors import ReenactError, SinkLost, UsageError
 from realtime import config as configs
 from realtime import report
-from realtime.commands import KEYS
 from realtime.config import Config
 from realtime.core.stop_signal import Ending
+from realtime.pipeline.commands import KEYS
 from realtime.terminal import std_streams
 from realtime.terminal.display import LAST_S, Display, summary, tell
 from realtime.terminal.keys import Keys
@@ -28,7 +28,7 @@ from realtime.terminal.signals import Interrupts, Suspensions
 
 if TYPE_CHECKING:
     from realtime.media import Media
-    from realtime.running import Running
+    from realtime.pipeline.run import Running
     from realtime.wiring import Opened
 
 FINISH_S = 60.0

@@ -5,7 +5,7 @@
               {"v": 1, "id": 7, "ok": false, "error": {"found": "...", "expected": "...", "cure": "..."}}
 
 ``id`` may be left out, and null is as good as left out. What commands there are, and what each takes, is in
-``realtime.commands``.
+``realtime.pipeline.commands``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from engines.errors import ReenactError
-from realtime.commands import COMMANDS, LARGEST, CommandError, Setting, check, whole
+from realtime.pipeline.commands import COMMANDS, LARGEST, CommandError, Setting, check, whole
 
 VERSION = 1
 _EXPECTED = '{"v": 1, "command": NAME, "value": ...}'

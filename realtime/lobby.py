@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engines.errors import SinkError
-from realtime.commands import Commands
 from realtime.core.latency import Durations, Ledger
 from realtime.core.stop_signal import Ending
-from realtime.daemon import STOP_S, Outgoing
-from realtime.outlet import Kind, Outlet, Relay, Shown
-from realtime.stages import Delivery, Limits
+from realtime.pipeline.commands import Commands
+from realtime.pipeline.pipeline import STOP_S, Outgoing
+from realtime.pipeline.publisher import Kind, Outlet, Relay, Shown
+from realtime.pipeline.threads import Delivery, Limits
 
 if TYPE_CHECKING:
+    from realtime.pipeline.animator import Crew
     from realtime.sessions import Session
-    from realtime.studio import Crew
 
 WAITING = "reenact: waiting for a browser"
 CARD_S = 0.2

@@ -20,7 +20,7 @@ from realtime.core.latency import Durations
 from realtime.state import stages
 
 if TYPE_CHECKING:
-    from realtime.running import Running
+    from realtime.pipeline.run import Running
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 25, 33.3, 50, 75, 100, 150, 250, 500, 1000, 2500)

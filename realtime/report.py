@@ -22,7 +22,7 @@ from realtime.core.latency import Durations, Ledger
 
 if TYPE_CHECKING:
     from realtime.media import Media
-    from realtime.running import Running
+    from realtime.pipeline.run import Running
 
 _PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam")
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engines.errors import ReenactError, SourceEnded
 from realtime import control
 from realtime.capture.source import Source
-from realtime.commands import BusyError, Commands, Setting
 from realtime.config import Config
 from realtime.core.stop_signal import Ending
-from realtime.daemon import Daemon, Outgoing
 from realtime.metrics import Tally
+from realtime.pipeline.commands import BusyError, Commands, Setting
+from realtime.pipeline.pipeline import Daemon, Outgoing
+from realtime.pipeline.threads import Limits
 from realtime.sinks.sink import Sink
-from realtime.stages import Limits
 from realtime.state import describe
 from realtime.webrtc.desk import Granted, Refused
 
 if TYPE_CHECKING:
-    from realtime.backstage import Backstage
-    from realtime.outlet import Relay
+    from realtime.pipeline.loader import Backstage
+    from realtime.pipeline.publisher import Relay
 
 FPS = 30.0
 """What is announced for a browser; its pictures are taken as they come."""

@@ -9,8 +9,8 @@ from realtime.core.latency import Durations
 
 if TYPE_CHECKING:
     from realtime.config import Config
-    from realtime.daemon import Daemon
-    from realtime.running import Running
+    from realtime.pipeline.pipeline import Daemon
+    from realtime.pipeline.run import Running
 
 
 def describe(

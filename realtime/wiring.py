@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from engines import generator as generators
 from engines.errors import SinkMissing, TrackerError
-from realtime.backstage import Backstage
 from realtime.capture.source import Source, open_source
 from realtime.config import Config, address, no_file
 from realtime.core.stop_signal import Ending
-from realtime.daemon import STOP_S, Daemon, Outgoing
 from realtime.motion.relative import MotionTransfer
+from realtime.pipeline.loader import Backstage
+from realtime.pipeline.pipeline import STOP_S, Daemon, Outgoing
+from realtime.pipeline.threads import Limits
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import AUTO_RECORDING, Sink, open_sink
-from realtime.stages import Limits
 from realtime.tracking import model_files, tracker
 from realtime.webrtc.settings import ServerSettings
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from realtime.capacity import Capacity
     from realtime.lobby import Lobby
     from realtime.media import Media
-    from realtime.outlet import Relay
-    from realtime.running import Running
+    from realtime.pipeline.publisher import Relay
+    from realtime.pipeline.run import Running
 
 MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
 """Of a viewer's video, in bits a second; the most is the person's choice."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from engines.errors import SourceMissing
 from engines.types import Image, Motion
-from realtime.backstage import Backstage
 from realtime.capacity import Capacity
 from realtime.config import load
 from realtime.core.frames import PixelFormat
@@ -23,6 +22,7 @@ from realtime.core.stop_signal import Ending
 from realtime.lobby import Lobby
 from realtime.media import Media
 from realtime.motion.relative import MotionTransfer
+from realtime.pipeline.loader import Backstage
 from realtime.sinks.sink import Sink
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 from tests.fakes import PORTRAIT, FakeGenerator, FakeSink, FakeSource, FakeTracker, portrait

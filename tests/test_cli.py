@@ -15,11 +15,11 @@ from realtime import cli
 from realtime.config import Config
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import Ending
-from realtime.outlet import Shown
-from realtime.running import Running
+from realtime.pipeline.publisher import Shown
+from realtime.pipeline.run import Running
+from realtime.pipeline.threads import Delivery
 from realtime.sinks.recording import Recording
 from realtime.sinks.sink import Sink
-from realtime.stages import Delivery
 from realtime.terminal.display import Display
 from realtime.terminal.signals import Interrupts
 from realtime.wiring import Opened

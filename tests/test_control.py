@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from engines.errors import GeneratorError
 from realtime import control
-from realtime.commands import COMMANDS, MOST_WAITING, CommandError, Commands, Order, Setting, answer, begin, check
+from realtime.pipeline.commands import (
+    COMMANDS,
+    MOST_WAITING,
+    CommandError,
+    Commands,
+    Order,
+    Setting,
+    answer,
+    begin,
+    check,
+)
 from tests.waiting import until
 
 GOOD: dict[str, list[Setting]] = {

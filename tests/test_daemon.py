@@ -13,17 +13,17 @@ from engines.errors import GeneratorError, SinkLost, SourceMissing, TrackerError
 from engines.face.topology import MIRROR
 from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
-from realtime import stages
-from realtime.backstage import Backstage
 from realtime.capture.source import Source
-from realtime.commands import CommandError
 from realtime.core.frames import Frame, PixelFormat
 from realtime.core.stop_signal import Ending
-from realtime.daemon import Daemon, Outgoing
 from realtime.motion.relative import MotionTransfer
+from realtime.pipeline import threads
+from realtime.pipeline.commands import CommandError
+from realtime.pipeline.loader import Backstage
+from realtime.pipeline.pipeline import Daemon, Outgoing
+from realtime.pipeline.threads import Limits
 from realtime.portraits.portrait import PortraitPicture
 from realtime.sinks.sink import Sink
-from realtime.stages import Limits
 from realtime.tracking.tracker import Tracker
 from tests.fakes import (
     CAMERA,
@@ -117,8 +117,8 @@ def running(*args: object, **kwargs: object) -> Iterator[Run]:
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "FIRST_DELAY_S", 0.001)
-    monkeypatch.setattr(stages, "LAST_DELAY_S", 0.002)
+    monkeypatch.setattr(threads, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(threads, "LAST_DELAY_S", 0.002)
 
 
 def test_a_frame_comes_out_as_a_generated_picture() -> None:

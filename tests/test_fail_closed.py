@@ -16,9 +16,10 @@ from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import create
 from engines.networks.generator import FOMM, NetworkGenerator
 from engines.types import FaceState, TensorSpec
-from realtime import cli, slate, wiring
+from realtime import cli, wiring
 from realtime.config import load
 from realtime.core.frames import Frame
+from realtime.pipeline import slate
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from tests.card import Card, Plan
 from tests.clips import grey, write_video

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines.errors import UsageError
-from realtime.commands import COMMANDS, KEYS, Commands
+from realtime.pipeline.commands import COMMANDS, KEYS, Commands
 from realtime.terminal.keys import Keys
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")

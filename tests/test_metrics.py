@@ -7,9 +7,9 @@ import json
 from engines.errors import SinkLost
 from realtime.core.frames import Frame
 from realtime.core.stop_signal import Ending
-from realtime.daemon import Outgoing
 from realtime.lobby import Lobby
-from realtime.stages import Limits
+from realtime.pipeline.pipeline import Outgoing
+from realtime.pipeline.threads import Limits
 from tests.fakes import SIZE, FakeSink
 from tests.house import House
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from engines.errors import GeneratorError
 from engines.types import Image
-from realtime import slate
 from realtime.core import pixelcode
 from realtime.core.frames import PixelFormat, Stamps
 from realtime.core.mailbox import Mailbox
-from realtime.outlet import Kind, Outlet, Shown
+from realtime.pipeline import slate
+from realtime.pipeline.publisher import Kind, Outlet, Shown
 from tests.fakes import CAMERA, PORTRAIT, SIZE, picture
 
 

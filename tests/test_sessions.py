@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from engines.types import Motion
-from realtime.commands import MOST_WAITING
 from realtime.core.background_task import Task
-from realtime.daemon import Daemon
 from realtime.metrics import Tally
+from realtime.pipeline.commands import MOST_WAITING
+from realtime.pipeline.pipeline import Daemon
 from realtime.sessions import Session, Sessions
 from realtime.webrtc.desk import Granted, Refused
 from tests.fakes import CAMERA, FakeSource

@@ -11,23 +11,23 @@ from typing import Any, cast
 import pytest
 
 from engines.errors import SinkLost, SinkMissing, SourceMissing
-from realtime import stages
 from realtime.capture.source import Source
-from realtime.commands import Commands
 from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
 from realtime.core.stop_signal import Ending
-from realtime.outlet import Outlet
+from realtime.pipeline import threads
+from realtime.pipeline.commands import Commands
+from realtime.pipeline.publisher import Outlet
+from realtime.pipeline.threads import Compute, Delivery, Limits
 from realtime.sinks.sink import Sink
-from realtime.stages import Compute, Delivery, Limits
 from tests.fakes import PORTRAIT, SIZE, FakeSink, FakeSource, driving, is_generated, picture
 from tests.test_daemon import running
 
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "FIRST_DELAY_S", 0.001)
-    monkeypatch.setattr(stages, "LAST_DELAY_S", 0.002)
+    monkeypatch.setattr(threads, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(threads, "LAST_DELAY_S", 0.002)
 
 
 class Desk:

@@ -10,7 +10,7 @@ import pytest
 
 from engines.errors import ConfigError, SinkLost
 from realtime.core.latency import Ledger
-from realtime.running import Running
+from realtime.pipeline.run import Running
 from realtime.terminal.display import EVERY_S, Display, line, summary, tell
 from tests.fakes import FakeSink, FakeSource, is_generated
 from tests.test_daemon import running

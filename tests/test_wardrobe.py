@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from engines.types import FaceState, Image, Portrait
-from realtime.commands import CommandError
 from realtime.motion.relative import MotionTransfer
+from realtime.pipeline.commands import CommandError
+from realtime.pipeline.portrait_library import Wardrobe
 from realtime.portraits.portrait import PortraitPicture
-from realtime.wardrobe import Wardrobe
 from tests.fakes import FakeGenerator, portrait
 
 

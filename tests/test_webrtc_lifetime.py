@@ -12,12 +12,12 @@ from contextlib import closing, contextmanager
 import pytest
 
 from engines.errors import SinkLost, SinkMissing
-from realtime.backstage import Backstage
 from realtime.config import Config
 from realtime.core.stop_signal import Ending
 from realtime.lobby import Lobby
 from realtime.media import Media
-from realtime.stages import Limits
+from realtime.pipeline.loader import Backstage
+from realtime.pipeline.threads import Limits
 from realtime.webrtc import link as links
 from realtime.webrtc.desk import ApiReply, ApiRequest, MediaDesk
 from realtime.webrtc.link import MediaLink

@@ -14,12 +14,12 @@ import pytest
 from engines.errors import ConfigError, SourceMissing, TrackerError
 from engines.types import Image
 from realtime import wiring
-from realtime.backstage import Backstage
 from realtime.capture import v4l2_devices, webcam
 from realtime.capture.source import open_source
 from realtime.config import load
 from realtime.core.stop_signal import Ending
-from realtime.daemon import STOP_S, Daemon
+from realtime.pipeline.loader import Backstage
+from realtime.pipeline.pipeline import STOP_S, Daemon
 from tests.clips import grey, write_video
 
 

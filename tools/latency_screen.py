@@ -255,8 +255,8 @@ def _part(watch: Watch, stage: Stage, first: int, fps: float) -> Part:
 def _daemon(config: Config, source: Source, sink: WatchingSink) -> tuple[Any, Any]:
     from realtime import wiring
     from realtime.core.stop_signal import Ending
-    from realtime.daemon import Daemon, Outgoing
-    from realtime.stages import Limits
+    from realtime.pipeline.pipeline import Daemon, Outgoing
+    from realtime.pipeline.threads import Limits
 
     ending = Ending()
     parts = wiring.backstage(config, ending, lambda *_: None)

@@ -164,8 +164,8 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
     from realtime import wiring
     from realtime.capture.video_file import VideoFile
     from realtime.core.stop_signal import Ending
-    from realtime.daemon import Daemon, Outgoing
-    from realtime.stages import Limits
+    from realtime.pipeline.pipeline import Daemon, Outgoing
+    from realtime.pipeline.threads import Limits
 
     sys.setswitchinterval(0.001)
     marks, ending = Marks(), Ending()
@@ -197,7 +197,7 @@ def _backstage(config: Config, ending: Any, marks: Marks) -> Any:
     from functools import partial
 
     from engines import generator as generators
-    from realtime.backstage import Backstage
+    from realtime.pipeline.loader import Backstage
     from realtime.portraits.portrait import load_portrait
     from realtime.tracking.tracker import open_tracker
 

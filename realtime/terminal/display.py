@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO, cast
 
 from engines.errors import ReenactError
-from realtime.commands import KEYS
+from realtime.pipeline.commands import KEYS
 from realtime.terminal.output_thread import Output
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress, TaskID
 
-    from realtime.running import Running
+    from realtime.pipeline.run import Running
 
 EVERY_S = 5.0
 """How often the status is said where it cannot stand in one place."""

@@ -16,15 +16,15 @@ import numpy as np
 from engines.errors import ReenactError
 from engines.generator import REGIONS_OF, Generator
 from engines.types import FaceState, Image
-from realtime.commands import CommandError, Setting
 from realtime.config import MAX_GAIN
 from realtime.core.background_task import Task
 from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
 from realtime.motion.relative import MotionTransfer, Region
-from realtime.outlet import Outlet
+from realtime.pipeline.commands import CommandError, Setting
+from realtime.pipeline.portrait_library import Wardrobe
+from realtime.pipeline.publisher import Outlet
 from realtime.tracking.tracker import Tracker
-from realtime.wardrobe import Wardrobe
 
 GAIN_STEP = 0.1
 
@@ -263,7 +263,7 @@ class Animator:
 
 
 class Desk:
-    """The commands of ``realtime.commands`` and what each does. Called by the thread that owns the animator."""
+    """The commands of ``realtime.pipeline.commands`` and what each does. Called by the thread that owns the animator."""
 
     def __init__(self, observer: Observer, animator: Animator, quit_: Callable[[], None]) -> None:
         self._observer = observer

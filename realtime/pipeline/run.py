@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from realtime.commands import Commands
     from realtime.core.latency import Durations, Ledger
     from realtime.core.stop_signal import Ending
-    from realtime.stages import Delivery
-    from realtime.studio import Crew
+    from realtime.pipeline.animator import Crew
+    from realtime.pipeline.commands import Commands
+    from realtime.pipeline.threads import Delivery
 
 
 class Running(Protocol):

@@ -14,8 +14,8 @@ import numpy as np
 from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import Generator
 from engines.types import Image, Portrait
-from realtime.commands import CommandError
 from realtime.motion.relative import MotionTransfer
+from realtime.pipeline.commands import CommandError
 from realtime.portraits.portrait import PortraitPicture
 
 _NS = 1_000_000_000

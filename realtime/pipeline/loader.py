@@ -8,11 +8,11 @@ from engines.generator import Generator
 from realtime.core.background_task import Task
 from realtime.core.latency import Ledger
 from realtime.motion.relative import MotionTransfer
-from realtime.outlet import Outlet
+from realtime.pipeline.animator import Animator, Crew, Desk, Observer
+from realtime.pipeline.portrait_library import Wardrobe
+from realtime.pipeline.publisher import Outlet
 from realtime.portraits.portrait import PortraitPicture
-from realtime.studio import Animator, Crew, Desk, Observer
 from realtime.tracking.tracker import Tracker
-from realtime.wardrobe import Wardrobe
 
 
 class Backstage:

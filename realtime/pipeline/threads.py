@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from engines.errors import ReenactError, SinkError, SinkLost, SourceEnded, SourceError, SourceLost
 from realtime.capture.source import Source
-from realtime.commands import Commands, answer, begin
 from realtime.core.frames import Frame
 from realtime.core.latency import Durations, Ledger
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import Ending
-from realtime.outlet import Kind, Outlet, Relay, Shown
+from realtime.pipeline.animator import Crew, Observer, Seen
+from realtime.pipeline.commands import Commands, answer, begin
+from realtime.pipeline.publisher import Kind, Outlet, Relay, Shown
 from realtime.sinks.sink import Sink
-from realtime.studio import Crew, Observer, Seen
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 0.5
 """Waiting times between attempts to open again what was lost: doubled from the first up to the last."""

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from engines.errors import GeneratorError
 from engines.types import Image
-from realtime import slate
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.mailbox import Mailbox
+from realtime.pipeline import slate
 
 
 class Kind(enum.Enum):

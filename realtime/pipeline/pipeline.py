@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from realtime.backstage import Backstage
 from realtime.capture.source import Source
-from realtime.commands import Commands
 from realtime.core.latency import Durations, Ledger
 from realtime.core.stop_signal import Ending
-from realtime.outlet import Outlet, Relay
+from realtime.pipeline.animator import Crew
+from realtime.pipeline.commands import Commands
+from realtime.pipeline.loader import Backstage
+from realtime.pipeline.publisher import Outlet, Relay
+from realtime.pipeline.threads import Capture, Compute, Delivery, Limits
 from realtime.sinks.sink import Sink
-from realtime.stages import Capture, Compute, Delivery, Limits
-from realtime.studio import Crew
 
 STOP_S = 2.0
 """A run that is told to stop has ended after this long, whatever hangs."""
