@@ -27,9 +27,9 @@ from realtime.terminal.keys import Keys
 from realtime.terminal.signals import Interrupts, Suspensions
 
 if TYPE_CHECKING:
-    from realtime.media import Media
+    from realtime.assemble import Opened
     from realtime.pipeline.run import Running
-    from realtime.wiring import Opened
+    from realtime.server.service import Media
 
 FINISH_S = 60.0
 """A run that ended by itself may take this long to finish its recordings."""
@@ -233,13 +233,13 @@ def _run(config: Config, display: Display) -> int:
         std_streams.show_cursor()
 
     with Keys(pressed) as keys, Interrupts(leave) as interrupts, Suspensions(pause, keys.resume):
-        from realtime import wiring  # takes most of a second, in which a signal is heard already
+        from realtime import assemble  # takes most of a second, in which a signal is heard already
         from realtime.core.background_task import Task
 
-        parts = wiring.backstage(config, ending, display.say) if config.camera != "webrtc" else None
+        parts = assemble.backstage(config, ending, display.say) if config.camera != "webrtc" else None
         if parts is not None:
             parts.start()
-        opening = Task("open", lambda: wiring.open_run(config, parts, ending, display.say))
+        opening = Task("open", lambda: assemble.open_run(config, parts, ending, display.say))
         opening.start()
         try:
             while not opening.wait(TICK_S) and not _ended(interrupts, ending):

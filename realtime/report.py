@@ -21,8 +21,8 @@ from realtime.core import paths
 from realtime.core.latency import Durations, Ledger
 
 if TYPE_CHECKING:
-    from realtime.media import Media
     from realtime.pipeline.run import Running
+    from realtime.server.service import Media
 
 _PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam")
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from engines.errors import SourceMissing
 from engines.types import Image, Motion
-from realtime.capacity import Capacity
 from realtime.config import load
 from realtime.core.frames import PixelFormat
 from realtime.core.stop_signal import Ending
-from realtime.lobby import Lobby
-from realtime.media import Media
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.loader import Backstage
+from realtime.server.capacity import Capacity
+from realtime.server.service import Media
+from realtime.server.shared_sinks import Lobby
 from realtime.sinks.sink import Sink
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 from tests.fakes import PORTRAIT, FakeGenerator, FakeSink, FakeSource, FakeTracker, portrait

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engines.types import Motion
-from realtime.capacity import MOST, Capacity, measure
+from realtime.server.capacity import MOST, Capacity, measure
 from tests.fakes import SIZE, FakeGenerator, FakeTracker
 
 

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from realtime import cli
+from realtime.assemble import Opened
 from realtime.config import Config
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import Ending
@@ -22,7 +23,6 @@ from realtime.sinks.recording import Recording
 from realtime.sinks.sink import Sink
 from realtime.terminal.display import Display
 from realtime.terminal.signals import Interrupts
-from realtime.wiring import Opened
 from tests.fakes import FakeSink
 from tests.test_recording import SIZE, greys, send_all
 

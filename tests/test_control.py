@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import GeneratorError
-from realtime import control
 from realtime.pipeline.commands import (
     COMMANDS,
     MOST_WAITING,
@@ -24,6 +23,7 @@ from realtime.pipeline.commands import (
     begin,
     check,
 )
+from realtime.server import control
 from tests.waiting import until
 
 GOOD: dict[str, list[Setting]] = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from realtime.core.stop_signal import Ending
-from realtime.lobby import Lobby
 from realtime.pipeline.pipeline import Outgoing
 from realtime.pipeline.threads import Limits
+from realtime.server.shared_sinks import Lobby
 from tests.fakes import SIZE, FakeSink
 
 

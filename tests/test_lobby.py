@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from engines.types import Motion
 from realtime.core.stop_signal import Ending
-from realtime.lobby import Lobby
 from realtime.pipeline.pipeline import Outgoing
 from realtime.pipeline.threads import Limits
+from realtime.server.shared_sinks import Lobby
 from tests.fakes import CAMERA, PORTRAIT, SIZE, FakeSink, is_generated
 from tests.house import House, living
 from tests.waiting import until

@@ -12,8 +12,8 @@ from PIL import Image as Pillow
 
 from engines.errors import PortraitError, SinkMissing
 from realtime.core.background_task import Task
-from realtime.media import MAIN
 from realtime.portraits.portrait import PortraitPicture
+from realtime.server.service import MAIN
 from tests.fakes import driving, portrait
 from tests.house import FakeLink, House, living
 from tests.waiting import until
@@ -67,7 +67,7 @@ def test_portraits_are_listed_shown_and_sent(house: House, monkeypatch: pytest.M
     bad = house.ask("POST", "/api/portraits", "a", b"no picture")
     assert bad.status == 400
     assert "not a picture" in json.loads(bad.body)["error"]["found"]
-    monkeypatch.setattr("realtime.media.receive_portrait", lambda _, name, *__: portrait(name))
+    monkeypatch.setattr("realtime.server.service.receive_portrait", lambda _, name, *__: portrait(name))
     sent = house.ask("POST", "/api/portraits", "a", b"a picture", name="mine\n")
     assert sent.status == 201
     assert json.loads(sent.body) | {"notes": []} == {"v": 1, "index": 2, "name": "mine", "notes": []}
@@ -113,7 +113,7 @@ def test_a_third_picture_at_a_time_is_sent_away(house: House, monkeypatch: pytes
         assert let_go.wait(5)
         return portrait(name)
 
-    monkeypatch.setattr("realtime.media.receive_portrait", receive)
+    monkeypatch.setattr("realtime.server.service.receive_portrait", receive)
     house.open("a")
     house.drive("a")
     sending = [Task("send", lambda: house.ask("POST", "/api/portraits", "a", b"a picture")) for _ in range(3)]
@@ -137,7 +137,7 @@ def test_a_picture_for_a_session_that_ends_meanwhile_is_for_nobody(
         house.send_away("a")
         return portrait(name)
 
-    monkeypatch.setattr("realtime.media.receive_portrait", receive)
+    monkeypatch.setattr("realtime.server.service.receive_portrait", receive)
     reply = house.ask("POST", "/api/portraits", "a", b"a picture")
     assert reply.status == 404
     assert json.loads(reply.body)["error"]["found"] == "no session of that name"

@@ -7,9 +7,9 @@ import json
 from engines.errors import SinkLost
 from realtime.core.frames import Frame
 from realtime.core.stop_signal import Ending
-from realtime.lobby import Lobby
 from realtime.pipeline.pipeline import Outgoing
 from realtime.pipeline.threads import Limits
+from realtime.server.shared_sinks import Lobby
 from tests.fakes import SIZE, FakeSink
 from tests.house import House
 

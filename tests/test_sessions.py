@@ -13,10 +13,10 @@ import pytest
 
 from engines.types import Motion
 from realtime.core.background_task import Task
-from realtime.metrics import Tally
 from realtime.pipeline.commands import MOST_WAITING
 from realtime.pipeline.pipeline import Daemon
-from realtime.sessions import Session, Sessions
+from realtime.server.metrics import Tally
+from realtime.server.sessions import Session, Sessions
 from realtime.webrtc.desk import Granted, Refused
 from tests.fakes import CAMERA, FakeSource
 from tests.house import CONFIG, FakeLink, House, is_generated, living

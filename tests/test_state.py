@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realtime.config import Config
-from realtime.state import describe
+from realtime.server.state import describe
 from tests.fakes import FakeSink, FakeSource
 from tests.test_daemon import running
 

@@ -14,10 +14,10 @@ import pytest
 from engines.errors import SinkLost, SinkMissing
 from realtime.config import Config
 from realtime.core.stop_signal import Ending
-from realtime.lobby import Lobby
-from realtime.media import Media
 from realtime.pipeline.loader import Backstage
 from realtime.pipeline.threads import Limits
+from realtime.server.service import Media
+from realtime.server.shared_sinks import Lobby
 from realtime.webrtc import link as links
 from realtime.webrtc.desk import ApiReply, ApiRequest, MediaDesk
 from realtime.webrtc.link import MediaLink

@@ -13,7 +13,7 @@ import pytest
 
 from engines.errors import ConfigError, SourceMissing, TrackerError
 from engines.types import Image
-from realtime import wiring
+from realtime import assemble
 from realtime.capture import v4l2_devices, webcam
 from realtime.capture.source import open_source
 from realtime.config import load
@@ -39,9 +39,9 @@ def opened(**options: object) -> tuple[Daemon, list[tuple[str, str]]]:
 
     config = load(options)
     ending = Ending()
-    parts = wiring.backstage(config, ending, say)
+    parts = assemble.backstage(config, ending, say)
     assert isinstance(parts, Backstage)
-    daemon = wiring.open_run(config, parts, ending, say).run
+    daemon = assemble.open_run(config, parts, ending, say).run
     assert isinstance(daemon, Daemon)
     daemon.capture.source.close()
     for delivery in daemon.deliveries:
@@ -128,12 +128,12 @@ def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2_devices.
     assert before.name.startswith("/dev/video0 (Built-in)")
     ours = cameras.pop(0)
     with pytest.raises(SourceMissing, match="Built-in"):
-        wiring._reopen_source(config, before)
+        assemble._reopen_source(config, before)
     cameras.clear()
     with pytest.raises(SourceMissing, match="Built-in"):
-        wiring._reopen_source(config, before)
+        assemble._reopen_source(config, before)
     cameras.append(replace(ours, path="/dev/video2"))
-    assert wiring._reopen_source(config, before).name.startswith("/dev/video2 (Built-in)")
+    assert assemble._reopen_source(config, before).name.startswith("/dev/video2 (Built-in)")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cameras have names on Linux")
@@ -171,21 +171,21 @@ class Slow:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock = SimpleNamespace(now=100.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(wiring, "time", clock)
+    monkeypatch.setattr(assemble, "time", clock)
     return clock
 
 
 @pytest.mark.parametrize(("run", "page"), [(math.inf, 0.2), (0.1, math.inf), (math.inf, math.inf)])
 def test_it_stops_in_time_whatever_hangs(clock: SimpleNamespace, run: float, page: float) -> None:
     began, running, media = clock.now, Slow(run, clock), Slow(page, clock)
-    wiring.Opened(cast(Any, running), cast(Any, media)).close()
+    assemble.Opened(cast(Any, running), cast(Any, media)).close()
     assert clock.now - began == pytest.approx(STOP_S)
-    assert media.given >= wiring.PAGE_STOP_S - 1e-6
+    assert media.given >= assemble.PAGE_STOP_S - 1e-6
 
 
 def test_a_recording_is_finished_in_the_time_that_the_page_leaves(clock: SimpleNamespace) -> None:
     running, media = Slow(1.7, clock), Slow(0.2, clock)
-    wiring.Opened(cast(Any, running), cast(Any, media)).close()
+    assemble.Opened(cast(Any, running), cast(Any, media)).close()
     assert running.ended
     assert media.ended
 
@@ -193,5 +193,5 @@ def test_a_recording_is_finished_in_the_time_that_the_page_leaves(clock: SimpleN
 def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> None:
     del own_cache
     with pytest.raises(TrackerError) as caught:
-        wiring._open_tracker(load({"tracker": "landmarker"}))
+        assemble._open_tracker(load({"tracker": "landmarker"}))
     assert "tools.models fetch" in caught.value.cure

@@ -253,13 +253,13 @@ def _part(watch: Watch, stage: Stage, first: int, fps: float) -> Part:
 
 
 def _daemon(config: Config, source: Source, sink: WatchingSink) -> tuple[Any, Any]:
-    from realtime import wiring
+    from realtime import assemble
     from realtime.core.stop_signal import Ending
     from realtime.pipeline.pipeline import Daemon, Outgoing
     from realtime.pipeline.threads import Limits
 
     ending = Ending()
-    parts = wiring.backstage(config, ending, lambda *_: None)
+    parts = assemble.backstage(config, ending, lambda *_: None)
     parts.start()
     outgoing = [Outgoing("window", sink, None, False)]
     make = partial(Daemon, parts, source, None, outgoing, size=config.size, fps=source.fps or 30.0, lossless=False)

@@ -161,7 +161,7 @@ class MarkedSink:
 
 def run_round(clip: Path, seconds: float, config: Config) -> Round:
     """Play the clip through a run of the program in this process. Raises ReenactError."""
-    from realtime import wiring
+    from realtime import assemble
     from realtime.capture.video_file import VideoFile
     from realtime.core.stop_signal import Ending
     from realtime.pipeline.pipeline import Daemon, Outgoing
@@ -176,7 +176,7 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
         None,
         [Outgoing("null", MarkedSink(NullSink(), marks), None, False)],
         size=config.size,
-        fps=source.fps or wiring.FPS,
+        fps=source.fps or assemble.FPS,
         lossless=False,
         limits=Limits(None, round((WARM_S + seconds) * 1e9)),
         ending=ending,

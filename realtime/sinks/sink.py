@@ -59,7 +59,7 @@ class NullSink:
 def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path | None = None) -> Sink:
     """Open what ``--sink`` names: ``virtualcam[:DEVICE]``, ``file:OUT.mp4`` or ``null``.
 
-    What ``auto`` stands for, and the page, are a matter of ``realtime.wiring``.
+    What ``auto`` stands for, and the page, are a matter of ``realtime.assemble``.
 
     ``size`` is the width and height of every frame, both even. ``sound_from`` is a driving video whose sound a
     recording takes over.

@@ -17,7 +17,7 @@ from realtime.pipeline.threads import Delivery, Limits
 
 if TYPE_CHECKING:
     from realtime.pipeline.animator import Crew
-    from realtime.sessions import Session
+    from realtime.server.sessions import Session
 
 WAITING = "reenact: waiting for a browser"
 CARD_S = 0.2

@@ -17,7 +17,7 @@ from prometheus_client.core import (
 )
 
 from realtime.core.latency import Durations
-from realtime.state import stages
+from realtime.server.state import stages
 
 if TYPE_CHECKING:
     from realtime.pipeline.run import Running

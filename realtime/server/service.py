@@ -16,29 +16,29 @@ from PIL import Image as Pillow
 
 from engines.errors import ReenactError, SinkLost, SinkMissing
 from engines.types import Image
-from realtime import control
 from realtime.config import Config
 from realtime.core.background_task import Task
 from realtime.core.frames import Frame, PixelFormat
 from realtime.core.stop_signal import Ending
-from realtime.metrics import CONTENT_TYPE, Metrics, Tally
 from realtime.pipeline.commands import BusyError, CommandError, Commands, Setting, UnknownError
 from realtime.pipeline.pipeline import Daemon
 from realtime.pipeline.portrait_library import small_picture
 from realtime.portraits.decoder_process import Decoders
 from realtime.portraits.portrait import PortraitPicture, receive_portrait
-from realtime.sessions import Link, Notice, Session, Sessions
+from realtime.server import control
+from realtime.server.metrics import CONTENT_TYPE, Metrics, Tally
+from realtime.server.sessions import Link, Notice, Session, Sessions
+from realtime.server.state import describe
 from realtime.sinks.sink import Sink
-from realtime.state import describe
 from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
 
 if TYPE_CHECKING:
-    from realtime.capacity import Capacity
-    from realtime.lobby import Lobby
     from realtime.pipeline.loader import Backstage
     from realtime.pipeline.portrait_library import Wardrobe
     from realtime.pipeline.publisher import Relay
     from realtime.pipeline.run import Running
+    from realtime.server.capacity import Capacity
+    from realtime.server.shared_sinks import Lobby
 
 MAIN = "main"
 LARGEST_UPLOAD = 40_000_000

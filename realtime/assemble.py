@@ -26,11 +26,11 @@ from realtime.tracking import model_files, tracker
 from realtime.webrtc.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from realtime.capacity import Capacity
-    from realtime.lobby import Lobby
-    from realtime.media import Media
     from realtime.pipeline.publisher import Relay
     from realtime.pipeline.run import Running
+    from realtime.server.capacity import Capacity
+    from realtime.server.service import Media
+    from realtime.server.shared_sinks import Lobby
 
 MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
 """Of a viewer's video, in bits a second; the most is the person's choice."""
@@ -153,7 +153,7 @@ def _tell_what_is_idle(config: Config, source: Source, say: Say) -> None:
 
 
 def _open_lobby(config: Config, media: Media | None, ending: Ending, say: Say, stack: ExitStack) -> Lobby:
-    from realtime.lobby import Lobby
+    from realtime.server.shared_sinks import Lobby
 
     assert media is not None
     say(f"whoever opens {media.address}", "source")
@@ -176,7 +176,7 @@ def _open_media(config: Config, say: Say, stack: ExitStack) -> Media | None:
     offered = "auto" in config.sink and config.pace == "live"
     if asked is None and not offered and config.camera != "webrtc":
         return None
-    from realtime.media import Media
+    from realtime.server.service import Media
     from realtime.webrtc.link import MediaLink
 
     host, port = address(asked or "webrtc")
@@ -220,7 +220,7 @@ def _open_media(config: Config, say: Say, stack: ExitStack) -> Media | None:
 
 
 def _measure(config: Config, busy: int) -> Capacity:
-    from realtime import capacity
+    from realtime.server import capacity
 
     tracker = _open_tracker(config)
     generator = _create_generator(config)

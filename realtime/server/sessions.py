@@ -9,16 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engines.errors import ReenactError, SourceEnded
-from realtime import control
 from realtime.capture.source import Source
 from realtime.config import Config
 from realtime.core.stop_signal import Ending
-from realtime.metrics import Tally
 from realtime.pipeline.commands import BusyError, Commands, Setting
 from realtime.pipeline.pipeline import Daemon, Outgoing
 from realtime.pipeline.threads import Limits
+from realtime.server import control
+from realtime.server.metrics import Tally
+from realtime.server.state import describe
 from realtime.sinks.sink import Sink
-from realtime.state import describe
 from realtime.webrtc.desk import Granted, Refused
 
 if TYPE_CHECKING:
