@@ -24,7 +24,7 @@ from realtime.server.capacity import Capacity
 from realtime.server.service import Media
 from realtime.server.shared_sinks import Lobby
 from realtime.sinks.sink import Sink
-from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
+from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
 from tests.fakes import PORTRAIT, FakeGenerator, FakeSink, FakeSource, FakeTracker, portrait
 from tests.waiting import until
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from engines.errors import SinkLost, SourceError, SourceLost
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
+from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
 from tools.webrtc_client import SIZE, Client, PatternTrack, numbered

@@ -17,7 +17,7 @@ from realtime.pipeline.commands import MOST_WAITING
 from realtime.pipeline.pipeline import Daemon
 from realtime.server.metrics import Tally
 from realtime.server.sessions import Session, Sessions
-from realtime.webrtc.desk import Granted, Refused
+from realtime.webrtc.callbacks import Granted, Refused
 from tests.fakes import CAMERA, FakeSource
 from tests.house import CONFIG, FakeLink, House, is_generated, living
 from tests.waiting import until

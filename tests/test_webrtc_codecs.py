@@ -10,10 +10,10 @@ import pytest
 from aiortc.codecs import depayload, get_capabilities
 
 from engines.errors import UsageError
-from realtime.webrtc.codecs import Codecs, Encoder, Rate, Rates, h264_works
-from realtime.webrtc.decoding import ASK_AGAIN_S, LATE_S, TIME_BASE, Decoder
-from realtime.webrtc.jitter import Encoded
 from realtime.webrtc.settings import ServerSettings
+from realtime.webrtc.video.codecs import Codecs, Encoder, Rate, Rates, h264_works
+from realtime.webrtc.video.decoder import ASK_AGAIN_S, LATE_S, TIME_BASE, Decoder
+from realtime.webrtc.video.jitter_buffer import Encoded
 from tools.webrtc_client import numbered, read_number
 
 SIZE = (320, 240)
@@ -225,14 +225,14 @@ def test_auto_says_what_encodes_and_it_works() -> None:
 
 
 def test_an_encoder_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("realtime.webrtc.codecs.h264_works", lambda _: False)
+    monkeypatch.setattr("realtime.webrtc.video.codecs.h264_works", lambda _: False)
     with pytest.raises(UsageError, match="h264_nvenc does not work") as raised:
         Codecs(ServerSettings(h264_encoder="h264_nvenc")).h264()
     assert raised.value.cure
 
 
 def test_auto_falls_back_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("realtime.webrtc.codecs.h264_works", lambda name: name == "libx264")
+    monkeypatch.setattr("realtime.webrtc.video.codecs.h264_works", lambda name: name == "libx264")
     codecs = Codecs(ServerSettings())
     assert codecs.encoder(capability("libx264")).name == "libx264"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from realtime.webrtc import door
-from realtime.webrtc.hub import MAIN, Hub
-from realtime.webrtc.ring import create_ring
-from realtime.webrtc.server import MediaServer
+from realtime.webrtc.ipc.frame_ring import create_ring
+from realtime.webrtc.ipc.messages import Message
+from realtime.webrtc.process import connection_limit
+from realtime.webrtc.process.http_server import MediaServer
+from realtime.webrtc.process.hub import MAIN, Hub
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.wire import Message
 from tests.test_webrtc_server import FakeLine
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -73,7 +73,7 @@ def serve(page: Path, check: Callable[[Visitors], Awaitable[None]], token: str |
 
 
 def test_connections_have_an_end_and_make_room_when_they_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "MOST", 2)
+    monkeypatch.setattr(connection_limit, "MOST", 2)
 
     async def check(visitors: Visitors) -> None:
         first, second = await visitors.come(), await visitors.come()
@@ -91,8 +91,8 @@ def test_connections_have_an_end_and_make_room_when_they_go(tmp_path: Path, monk
 def test_one_address_takes_not_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, served: bytes
 ) -> None:
-    monkeypatch.setattr(door, "MOST_OF_ONE", 1)
-    monkeypatch.setattr(door, "is_loopback", lambda _: own)
+    monkeypatch.setattr(connection_limit, "MOST_OF_ONE", 1)
+    monkeypatch.setattr(connection_limit, "is_loopback", lambda _: own)
 
     async def check(visitors: Visitors) -> None:
         assert await visitors.status(await visitors.come()) == b"HTTP/1.1 200 OK"
@@ -102,7 +102,7 @@ def test_one_address_takes_not_all_of_them(
 
 
 def test_whoever_says_nothing_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "FIRST_S", 0.1)
+    monkeypatch.setattr(connection_limit, "FIRST_S", 0.1)
 
     async def check(visitors: Visitors) -> None:
         silent, slow, asking = [await visitors.come() for _ in range(3)]
@@ -138,7 +138,7 @@ def test_a_ring_that_cannot_be_joined_is_no_end(
     ends = create_ring(100)
     order = {"do": "sink", "stream": MAIN}
     hub.obey(Message(order, b"", (ends.wake_write,)))
-    monkeypatch.setattr("realtime.webrtc.ring.mmap.mmap", fail)
+    monkeypatch.setattr("realtime.webrtc.ipc.frame_ring.mmap.mmap", fail)
     hub.obey(Message(order, b"", (ends.memory, ends.wake_read)))
     for record in caplog.records:
         assert re.match("pictures cannot pass between the two processes: .*[Tt]oo many", record.getMessage())

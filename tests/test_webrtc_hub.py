@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from realtime.webrtc import hub as hub_module
-from realtime.webrtc import process
-from realtime.webrtc.hub import Hub
-from realtime.webrtc.sdp import Offer
+from realtime.webrtc.ipc.messages import Message
+from realtime.webrtc.process import hub as hub_module
+from realtime.webrtc.process import main
+from realtime.webrtc.process.hub import Hub
+from realtime.webrtc.process.sdp import Offer
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.streams import Stream
-from realtime.webrtc.wire import Message
+from realtime.webrtc.video.shared_encoding import Stream
 from tests.waiting import soon
 
 
@@ -158,7 +158,7 @@ def test_the_end_of_the_sweep_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
         for work in (fail(), asyncio.sleep(100)):
             task = asyncio.ensure_future(work)
-            task.add_done_callback(process._ended)
+            task.add_done_callback(main._ended)
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])

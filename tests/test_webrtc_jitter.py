@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.webrtc.jitter import GIVE_UP_S, KNOWN_VERSIONS, Encoded, MarkerJitterBuffer, mend, unmend
+from realtime.webrtc.video.jitter_buffer import GIVE_UP_S, KNOWN_VERSIONS, Encoded, MarkerJitterBuffer, mend, unmend
 
 PERIOD = 3000
 

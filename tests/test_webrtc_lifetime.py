@@ -19,14 +19,14 @@ from realtime.pipeline.threads import Limits
 from realtime.server.service import Media
 from realtime.server.shared_sinks import Lobby
 from realtime.webrtc import link as links
-from realtime.webrtc.desk import ApiReply, ApiRequest, MediaDesk
+from realtime.webrtc.callbacks import ApiReply, ApiRequest, MediaDesk
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
 from tests.media import EchoDesk
 
 BEGIN = """
     import socket, sys, time
-    from realtime.webrtc.wire import Wire
+    from realtime.webrtc.ipc.messages import Wire
     wire = Wire(socket.socket(fileno=int(sys.argv[1])))
     messages = wire.messages()
     next(messages)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from realtime.capture.source import Source
+from realtime.webrtc.ipc.frame_ring import RingWriter
 from realtime.webrtc.link import MediaLink
-from realtime.webrtc.ring import RingWriter
 from realtime.webrtc.settings import ServerSettings
 from tests.media import EchoDesk
 

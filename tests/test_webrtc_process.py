@@ -9,10 +9,10 @@ from contextlib import closing
 
 import pytest
 
-from realtime.webrtc import process
-from realtime.webrtc.hub import DeskError
-from realtime.webrtc.process import DaemonLine
-from realtime.webrtc.wire import Wire
+from realtime.webrtc.ipc.messages import Wire
+from realtime.webrtc.process import main
+from realtime.webrtc.process.hub import DeskError
+from realtime.webrtc.process.main import DaemonLine
 
 
 def with_line(check: Callable[[DaemonLine, Wire], Awaitable[None]]) -> None:
@@ -32,7 +32,7 @@ def with_line(check: Callable[[DaemonLine, Wire], Awaitable[None]]) -> None:
 
 
 def test_a_daemon_that_does_not_read_is_asked_no_more_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_MOST_UNSENT", 1 << 21)
+    monkeypatch.setattr(main, "_MOST_UNSENT", 1 << 21)
 
     async def check(line: DaemonLine, daemon: Wire) -> None:
         asked = [asyncio.ensure_future(line.ask("request", {}, bytes(1 << 20), timeout_s=10)) for _ in range(8)]

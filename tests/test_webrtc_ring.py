@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from realtime.core.background_task import Task
-from realtime.webrtc.ring import SLOTS, RingReader, RingWriter, create_ring
+from realtime.webrtc.ipc.frame_ring import SLOTS, RingReader, RingWriter, create_ring
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
@@ -168,7 +168,7 @@ def test_what_was_taken_already_does_not_end_the_waiting(ring: tuple[RingWriter,
 WRITE = """
     import itertools, sys
     import numpy as np
-    from realtime.webrtc.ring import RingWriter
+    from realtime.webrtc.ipc.frame_ring import RingWriter
 
     writer = RingWriter(int(sys.argv[1]), int(sys.argv[2]))
     largest = np.empty((300, 400), np.uint8)
@@ -180,7 +180,7 @@ WRITE = """
 """
 READ = """
     import sys
-    from realtime.webrtc.ring import RingReader
+    from realtime.webrtc.ipc.frame_ring import RingReader
 
     reader = RingReader(int(sys.argv[1]), int(sys.argv[2]))
     print("ready", flush=True)

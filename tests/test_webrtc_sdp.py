@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.webrtc.sdp import MOST_CANDIDATES, SdpError, ice_links, read_fragment, read_offer, with_rates
+from realtime.webrtc.process.sdp import MOST_CANDIDATES, SdpError, ice_links, read_fragment, read_offer, with_rates
 from realtime.webrtc.settings import IceServer
 
 CANDIDATE = "a=candidate:1 1 udp 2130706431 192.0.2.7 5000 typ host"

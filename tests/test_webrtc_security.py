@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.webrtc.security import CONTENT_POLICY, HEADERS, WRONG_TOKENS, Denied, Gate
+from realtime.webrtc.process.auth import CONTENT_POLICY, HEADERS, WRONG_TOKENS, Denied, Gate
 from realtime.webrtc.settings import ServerSettings
 
 LOCAL = Gate(ServerSettings())

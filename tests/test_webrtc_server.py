@@ -19,16 +19,16 @@ from aiortc import RTCRtpReceiver, rtcicetransport
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from realtime.webrtc import gathering, hub
-from realtime.webrtc import server as servers
-from realtime.webrtc.hub import DeskError, FullError, Hub
-from realtime.webrtc.peers import MAX_MESSAGE
-from realtime.webrtc.places import Places
-from realtime.webrtc.sdp import MOST_CANDIDATES
-from realtime.webrtc.security import HEADERS, WRONG_TOKENS
-from realtime.webrtc.server import LINGER_S, MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
+from realtime.webrtc.ipc.messages import Message
+from realtime.webrtc.process import http_server as servers
+from realtime.webrtc.process import hub, ice
+from realtime.webrtc.process.auth import HEADERS, WRONG_TOKENS
+from realtime.webrtc.process.http_server import LINGER_S, MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
+from realtime.webrtc.process.hub import DeskError, FullError, Hub
+from realtime.webrtc.process.peers import MAX_MESSAGE
+from realtime.webrtc.process.request_limit import Places
+from realtime.webrtc.process.sdp import MOST_CANDIDATES
 from realtime.webrtc.settings import IceServer, ServerSettings
-from realtime.webrtc.wire import Message
 from tests.waiting import soon
 
 SDP = {"Content-Type": "application/sdp"}
@@ -103,7 +103,7 @@ def run(page: Path, check: Callable[[Fixture], Awaitable[None]], **options: Any)
 def quick_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the media process has it, but for this file only."""
     monkeypatch.setattr(rtcicetransport, "Connection", vars(rtcicetransport)["Connection"])
-    gathering.install(ServerSettings(gather_timeout_s=0.1))
+    ice.install(ServerSettings(gather_timeout_s=0.1))
 
 
 @pytest.fixture

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from engines.errors import SinkLost, SourceEnded, SourceLost, SourceMissing
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.webrtc import codecs, streams
-from realtime.webrtc import ends as ends_module
-from realtime.webrtc.decoding import Decoder
-from realtime.webrtc.ends import LinkSink, LinkSource, to_rgb
-from realtime.webrtc.gathering import addresses_for
-from realtime.webrtc.jitter import Encoded
-from realtime.webrtc.pictures import MAX_PIXELS, PictureTimes, planes_of
-from realtime.webrtc.ring import Picture, RingReader, RingWriter, create_ring
+from realtime.webrtc import endpoints as ends_module
+from realtime.webrtc.endpoints import LinkSink, LinkSource, to_rgb
+from realtime.webrtc.ipc.frame_ring import Picture, RingReader, RingWriter, create_ring
+from realtime.webrtc.process.ice import addresses_for
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.streams import MOST_KEYS, MOST_WAITING, Stream, StreamTrack, Timeline, step_of
+from realtime.webrtc.video import codecs, shared_encoding
+from realtime.webrtc.video.decoded_frames import MAX_PIXELS, PictureTimes, planes_of
+from realtime.webrtc.video.decoder import Decoder
+from realtime.webrtc.video.jitter_buffer import Encoded
+from realtime.webrtc.video.shared_encoding import MOST_KEYS, MOST_WAITING, Stream, StreamTrack, Timeline, step_of
 from tests.waiting import soon
 from tools.webrtc_client import numbered, read_number
 
@@ -127,11 +127,11 @@ def test_a_viewer_gets_the_newest_picture_and_its_time(codec: str) -> None:
 @pytest.fixture
 def keys_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Key frames come as soon as they are asked for."""
-    monkeypatch.setattr(streams, "KEY_GAP_S", 0.0)
+    monkeypatch.setattr(shared_encoding, "KEY_GAP_S", 0.0)
 
 
 def test_viewers_at_one_rate_share_an_encoder_and_each_begins_with_a_key_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "KEY_GAP_S", 3600.0)
+    monkeypatch.setattr(shared_encoding, "KEY_GAP_S", 3600.0)
 
     async def check(watching: Watching) -> None:
         first, second = watching.viewer(), watching.viewer()
@@ -141,7 +141,7 @@ def test_viewers_at_one_rate_share_an_encoder_and_each_begins_with_a_key_frame(m
         await asyncio.sleep(0)
         watching.send(2)
         assert await seen(first) == (2, 66 * 90, False)
-        monkeypatch.setattr(streams, "KEY_GAP_S", 0.0)
+        monkeypatch.setattr(shared_encoding, "KEY_GAP_S", 0.0)
         watching.send(3)
         assert await until_seen(first, 3)
         assert (await waiting)[::2] == (3, True)
@@ -151,7 +151,7 @@ def test_viewers_at_one_rate_share_an_encoder_and_each_begins_with_a_key_frame(m
 
 
 def test_key_frames_of_a_shared_encoder_keep_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "KEY_GAP_S", 3600.0)
+    monkeypatch.setattr(shared_encoding, "KEY_GAP_S", 3600.0)
 
     async def check(watching: Watching) -> None:
         viewer = watching.viewer()

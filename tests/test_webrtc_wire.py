@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.webrtc.wire import MAX_BODY, Parser, Wire, encode
+from realtime.webrtc.ipc.messages import MAX_BODY, Parser, Wire, encode
 
 VALUES = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(-9, 9), st.text(max_size=9)), max_size=4)
 MESSAGES = st.lists(st.tuples(VALUES, st.binary(max_size=50)), max_size=6)

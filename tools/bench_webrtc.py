@@ -33,11 +33,11 @@ import numpy as np
 import typer
 
 from engines.errors import SourceError, SourceLost
-from realtime.webrtc.codecs import Codecs
-from realtime.webrtc.desk import ApiReply, ApiRequest, Granted
-from realtime.webrtc.jitter import mend, unmend
+from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted
 from realtime.webrtc.link import ANSWERERS, MediaLink
 from realtime.webrtc.settings import ServerSettings
+from realtime.webrtc.video.codecs import Codecs
+from realtime.webrtc.video.jitter_buffer import mend, unmend
 from tools.command import new_app, run_app
 from tools.webrtc_client import Client, PatternTrack, read_number
 

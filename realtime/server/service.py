@@ -30,7 +30,7 @@ from realtime.server.metrics import CONTENT_TYPE, Metrics, Tally
 from realtime.server.sessions import Link, Notice, Session, Sessions
 from realtime.server.state import describe
 from realtime.sinks.sink import Sink
-from realtime.webrtc.desk import ApiReply, ApiRequest, Granted, Refused
+from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
 
 if TYPE_CHECKING:
     from realtime.pipeline.loader import Backstage

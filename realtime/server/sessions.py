@@ -19,7 +19,7 @@ from realtime.server import control
 from realtime.server.metrics import Tally
 from realtime.server.state import describe
 from realtime.sinks.sink import Sink
-from realtime.webrtc.desk import Granted, Refused
+from realtime.webrtc.callbacks import Granted, Refused
 
 if TYPE_CHECKING:
     from realtime.pipeline.loader import Backstage

@@ -25,17 +25,17 @@ from realtime.capture.source import Source
 from realtime.core.child_process import command, environment
 from realtime.core.quiet_libraries import standard_error
 from realtime.sinks.sink import Sink
-from realtime.webrtc.address import listen, shown
-from realtime.webrtc.desk import WATCHES, ApiReply, ApiRequest, Granted, MediaDesk, Refused
-from realtime.webrtc.ends import LinkSink, LinkSource
-from realtime.webrtc.pictures import MAX_PIXELS
-from realtime.webrtc.ring import RingReader, RingWriter, create_ring
+from realtime.webrtc.callbacks import WATCHES, ApiReply, ApiRequest, Granted, MediaDesk, Refused
+from realtime.webrtc.endpoints import LinkSink, LinkSource
+from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter, create_ring
+from realtime.webrtc.ipc.messages import Message, Wire
+from realtime.webrtc.listen import listen, shown
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.wire import Message, Wire
+from realtime.webrtc.video.decoded_frames import MAX_PIXELS
 
 __all__ = ["ApiReply", "ApiRequest", "Granted", "MediaDesk", "MediaLink", "Refused", "ServerSettings"]
 
-_COMMAND = command("realtime.webrtc.process")
+_COMMAND = command("realtime.webrtc.process.main")
 _START_S = 30.0
 _SILENCE_S = 10.0
 """A media process that says nothing for so long hangs: its figures come every second."""

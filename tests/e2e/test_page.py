@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from engines.errors import UsageError
-from realtime.webrtc.desk import ApiReply, ApiRequest
+from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
 from tests.browser import go_live, says, wait_live
 from tests.media import EchoDesk, serve

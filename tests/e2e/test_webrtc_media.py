@@ -22,7 +22,7 @@ import pytest
 
 from engines.errors import SinkLost, SinkMissing, SourceEnded
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.webrtc.desk import Granted
+from realtime.webrtc.callbacks import Granted
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import IceServer, ServerSettings
 from tests.media import SIZE, Client, EchoDesk, Pattern, PatternTrack, serve

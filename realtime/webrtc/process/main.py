@@ -20,11 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engines.errors import ReenactError
-from realtime.webrtc import gathering, jitter
-from realtime.webrtc.codecs import Codecs
-from realtime.webrtc.hub import MOST_PUBLISHERS, DeskError, Hub
+from realtime.webrtc.ipc.messages import Message, Parser, encode, receive
+from realtime.webrtc.process import ice
+from realtime.webrtc.process.hub import MOST_PUBLISHERS, DeskError, Hub
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.wire import Message, Parser, encode, receive
+from realtime.webrtc.video import jitter_buffer
+from realtime.webrtc.video.codecs import Codecs
 
 _ORPHAN_S = 1.0
 _CLOSE_S = 1.2
@@ -132,7 +133,7 @@ async def serve(wire: socket.socket, listener: socket.socket) -> None:
     loop.set_exception_handler(_exception)
     try:
         codecs, notes = prepare(settings)
-        from realtime.webrtc.server import MediaServer
+        from realtime.webrtc.process.http_server import MediaServer
     except (ImportError, ReenactError) as error:
         line.tell({"say": "failed", "why": f"the media server cannot start: {error}"})
         return
@@ -161,10 +162,10 @@ def prepare(settings: ServerSettings) -> tuple[Codecs, list[str]]:
 
     Raises UsageError where an encoder that was asked for does not work, ImportError without aiortc.
     """
-    gathering.install(settings)
+    ice.install(settings)
     codecs = Codecs(settings)
     codecs.install()
-    note = jitter.mend() if settings.jitter_mend else None
+    note = jitter_buffer.mend() if settings.jitter_mend else None
     return codecs, [] if note is None else [note]
 
 
@@ -217,7 +218,7 @@ def _raise_file_limit() -> None:
 
 
 def main() -> None:
-    """``python -m realtime.webrtc.process WIRE LISTENER``: the descriptors of two open sockets."""
+    """``python -m realtime.webrtc.process.main WIRE LISTENER``: the descriptors of two open sockets."""
     wire_fd, listener_fd = (int(each) for each in sys.argv[1:3])
     # Ctrl-C reaches every process of a terminal: the daemon ends this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,7 +12,7 @@ import numpy as np
 from engines.errors import SinkLost, SourceEnded, SourceLost, SourceMissing
 from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.webrtc.ring import Picture, RingReader, RingWriter
+from realtime.webrtc.ipc.frame_ring import Picture, RingReader, RingWriter
 
 READ_S = 1.0
 """A read waits this long for a picture."""

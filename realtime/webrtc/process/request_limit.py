@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from realtime.webrtc.hub import FullError
+from realtime.webrtc.process.hub import FullError
 
 RETRY_S = 1.0
 

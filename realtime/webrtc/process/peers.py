@@ -12,13 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from realtime.webrtc.codecs import Codecs
-from realtime.webrtc.gathering import heard_s
-from realtime.webrtc.pictures import PictureTimes, planes_of
-from realtime.webrtc.ring import RingWriter
-from realtime.webrtc.sdp import MOST_CANDIDATES, Candidate, Offer, SdpError, with_rates
+from realtime.webrtc.ipc.frame_ring import RingWriter
+from realtime.webrtc.process.ice import heard_s
+from realtime.webrtc.process.sdp import MOST_CANDIDATES, Candidate, Offer, SdpError, with_rates
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.streams import Stream, StreamTrack, step_of
+from realtime.webrtc.video.codecs import Codecs
+from realtime.webrtc.video.decoded_frames import PictureTimes, planes_of
+from realtime.webrtc.video.shared_encoding import Stream, StreamTrack, step_of
 
 if TYPE_CHECKING:
     from aiortc import RTCDataChannel, RTCPeerConnection

@@ -17,13 +17,13 @@ from urllib.parse import parse_qs
 from aiohttp import web
 from yarl import URL
 
-from realtime.webrtc.desk import WATCHES
-from realtime.webrtc.door import Door
-from realtime.webrtc.hub import DeskError, FullError, Hub
-from realtime.webrtc.peers import MAX_MESSAGE, Peer
-from realtime.webrtc.places import Places
-from realtime.webrtc.sdp import Offer, SdpError, ice_links, read_fragment, read_offer
-from realtime.webrtc.security import COOKIE, HEADERS, UNKNOWN, WRONG, Denied, Gate
+from realtime.webrtc.callbacks import WATCHES
+from realtime.webrtc.process.auth import COOKIE, HEADERS, UNKNOWN, WRONG, Denied, Gate
+from realtime.webrtc.process.connection_limit import Door
+from realtime.webrtc.process.hub import DeskError, FullError, Hub
+from realtime.webrtc.process.peers import MAX_MESSAGE, Peer
+from realtime.webrtc.process.request_limit import Places
+from realtime.webrtc.process.sdp import Offer, SdpError, ice_links, read_fragment, read_offer
 from realtime.webrtc.settings import ServerSettings
 
 PAGE = Path(__file__).parent / "page"

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from realtime.webrtc.codecs import Codecs
-from realtime.webrtc.peers import Publisher, Viewer
-from realtime.webrtc.ring import RingReader, RingWriter
-from realtime.webrtc.sdp import Offer
+from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter
+from realtime.webrtc.ipc.messages import Message
+from realtime.webrtc.process.peers import Publisher, Viewer
+from realtime.webrtc.process.sdp import Offer
 from realtime.webrtc.settings import ServerSettings
-from realtime.webrtc.streams import Stream
-from realtime.webrtc.wire import Message
+from realtime.webrtc.video.codecs import Codecs
+from realtime.webrtc.video.shared_encoding import Stream
 
 MAIN = "main"
 SWEEP_S = 1.0

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import UsageError
-from realtime.webrtc.decoding import CLOCK, TIME_BASE, Decoder
+from realtime.webrtc.video.decoder import CLOCK, TIME_BASE, Decoder
 
 if TYPE_CHECKING:
     from av import VideoFrame

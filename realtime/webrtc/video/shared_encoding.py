@@ -16,9 +16,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from realtime.webrtc.codecs import Compressed, Encoder, Rates
-from realtime.webrtc.decoding import CLOCK, TIME_BASE
-from realtime.webrtc.ring import Picture, RingReader
+from realtime.webrtc.ipc.frame_ring import Picture, RingReader
+from realtime.webrtc.video.codecs import Compressed, Encoder, Rates
+from realtime.webrtc.video.decoder import CLOCK, TIME_BASE
 
 if TYPE_CHECKING:
     from av import VideoFrame
