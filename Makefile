@@ -38,7 +38,7 @@ bench: $(VENV)/base.stamp
 	@$(bin)/python -m tools.bench_latency stages --markdown $(ARGS)
 
 costs: $(VENV)/base.stamp
-	@$(bin)/python -m tools.bench $(ARGS)
+	@$(bin)/python -m tools.bench_costs $(ARGS)
 
 doctor: $(VENV)/base.stamp
 	@$(bin)/python -m tools.doctor $(ARGS)

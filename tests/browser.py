@@ -15,7 +15,7 @@ from engines.types import FaceState, Image
 from realtime.portraits.portrait import PortraitPicture, yaw
 from realtime.tracking.still_faces import FaceFinder
 from tests.faces import lips, shape_of
-from tools.browser import Tab, wait_until
+from tools.latency.chromium import Tab, wait_until
 
 _TAKE = """
 async ({id, most, every}) => {

@@ -15,7 +15,7 @@ from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
-from tools.webrtc_client import SIZE, Client, PatternTrack, numbered
+from tools.support.webrtc_client import SIZE, Client, PatternTrack, numbered
 
 __all__ = ["SIZE", "Client", "EchoDesk", "Pattern", "PatternTrack", "serve"]
 

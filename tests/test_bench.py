@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.errors import ReenactError, SourceMissing
-from tools.bench import Figure, cost, driving_frames, fitted, markdown, memory, record_driver, run_daemon
+from tools.bench_costs import Figure, cost, driving_frames, fitted, markdown, memory, record_driver, run_daemon
 
 
 @given(

@@ -16,12 +16,13 @@ from engines.backends.network_stage import Stage
 from engines.errors import BackendError, UsageError
 from engines.types import TensorSpec
 from tests.neural import needs
-from tools import bench_engines, engine_subjects, engine_table, engine_timing
+from tools import bench_engines
 from tools.bench_engines import app, rows, several, ways_of
-from tools.command import run_app
-from tools.engine_networks import Cut, Networks, smooth
-from tools.engine_subjects import FRAME, HOST, PLAIN, apart, cropping
-from tools.engine_timing import Clock, Rates, Subject, rates, wall
+from tools.network_bench import subjects, table, timing
+from tools.network_bench.networks import Cut, Networks, smooth
+from tools.network_bench.subjects import FRAME, HOST, PLAIN, apart, cropping
+from tools.network_bench.timing import Clock, Rates, Subject, rates, wall
+from tools.support.command import run_app
 
 torch = needs("torch")
 
@@ -145,8 +146,8 @@ def small_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         Cut("generator", "frame", "conv", (FEATURE,), lambda net, x: net(x)),
     )
     monkeypatch.setattr(bench_engines, "load", small)
-    monkeypatch.setattr(engine_subjects, "CUTS", {"liveportrait": cuts, "fomm": cuts})
-    monkeypatch.setattr(engine_timing, "MOST", 8)
+    monkeypatch.setattr(subjects, "CUTS", {"liveportrait": cuts, "fomm": cuts})
+    monkeypatch.setattr(timing, "MOST", 8)
     monkeypatch.setattr(bench_engines, "rates", lambda *_: Rates(1e9, 1e9))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
@@ -186,7 +187,7 @@ def test_what_does_not_open_is_told_once_and_in_its_own_words(
             raise BackendError("this ONNX Runtime has no CUDAExecutionProvider", cure="install another")
         return open_one(stage, **asked)
 
-    monkeypatch.setattr(engine_subjects, "open_one", refuse)
+    monkeypatch.setattr(subjects, "open_one", refuse)
     words = ["--device", "cpu", "--generators", "fomm", "--seconds", "60"]
     assert run(*words, "--backends", "torch,onnx") == 0
     said = capsys.readouterr()
@@ -259,9 +260,7 @@ def test_a_gpu_that_only_another_backend_sees_is_named_and_held_against_what_sho
     monkeypatch.setattr(bench_engines, "sees_gpu", lambda: (False, True))
     answers = {"name": "A Card", "compute_cap": "9.0", "driver_version": "1.2"}
     monkeypatch.setattr(bench_engines, "asked_of_the_driver", answers.get)
-    monkeypatch.setattr(
-        engine_subjects, "open_one", lambda stage, **asked: open_one(stage, **(asked | {"device": "cpu"}))
-    )
+    monkeypatch.setattr(subjects, "open_one", lambda stage, **asked: open_one(stage, **(asked | {"device": "cpu"})))
     assert run("--device", "cuda", "--generators", "liveportrait", "--backends", "onnx", "--markdown") == 0
     said = capsys.readouterr().out
     assert "A Card, compute capability 9.0, driver 1.2" in said
@@ -321,21 +320,21 @@ def found_on_a_gpu() -> dict[str, Any]:
 
 def test_a_gpu_s_figures_are_held_against_what_should_be_reached() -> None:
     found = found_on_a_gpu()
-    assert [(row[2], row[3]) for row in engine_table.reach(found)] == [
+    assert [(row[2], row[3]) for row in table.reach(found)] == [
         ("1.27x", "torch"),
         ("6.00x", "torch"),
         ("0.4 ms", "torch"),
         ("mean 1.0e-03, 0 NaN", "torch"),
     ]
-    text = engine_table.markdown(found)
+    text = table.markdown(found)
     assert "A Card, compute capability 9.0, driver 1.2" in text
     assert "- onnx rtx: it takes no such card" in text
     found["machine"]["gpu"] = None
-    assert engine_table.reach(found) == []
+    assert table.reach(found) == []
 
 
 def test_the_terminal_has_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    engine_table.show(found_on_a_gpu())
+    table.show(found_on_a_gpu())
     said = capsys.readouterr().out
     for word in ("liveportrait crop and upload", "1.27x", "A Card", "1.0e-03"):
         assert word in said

@@ -19,10 +19,11 @@ from rich.console import Console
 
 from engines.errors import ConfigError, ReenactError, UsageError
 from realtime.core import pixelcode
-from tools import bench_latency, latency_page, latency_screen, latency_table, latency_trace
-from tools.browser import stats_between
-from tools.latency_device import blocks, codes_to_round
-from tools.latency_figures import (
+from tools import bench_latency
+from tools.latency import page, screen, table, trace
+from tools.latency.chromium import stats_between
+from tools.latency.device import blocks, codes_to_round
+from tools.latency.figures import (
     WHOLE,
     Budget,
     Part,
@@ -35,9 +36,9 @@ from tools.latency_figures import (
     summary,
     to_json,
 )
-from tools.latency_rounds import Older
-from tools.latency_sight import Finder, Sight, advice
-from tools.latency_stages import MEANING, STAGES, THREADS, Marks, bare, clock_figures, to_round
+from tools.latency.rounds import Older
+from tools.latency.sight import Finder, Sight, advice
+from tools.latency.stages import MEANING, STAGES, THREADS, Marks, bare, clock_figures, to_round
 
 USUAL = dict(zip(STAGES, (0.2, 0.15, 4.5, 0.5, 2.9, 0.15, 0.15, 0.01), strict=True))
 MACHINE = {"processor": "a processor <&>", "cores": 2, "python": "3.11", "packages": {"numpy": "1.26"}}
@@ -235,7 +236,7 @@ def test_the_page_is_whole_and_needs_no_network() -> None:
         ),
     ]
     changes = compare("stages", rounds(2, slower={"track": 5.0}), rounds(1))
-    text = latency_page.build(parts, to_json(parts, HEAD), changes, "in turn")
+    text = page.build(parts, to_json(parts, HEAD), changes, "in turn")
     page = Strict()
     page.feed(text)
     assert page.open == []
@@ -254,17 +255,17 @@ def test_the_page_is_whole_and_needs_no_network() -> None:
 def test_the_table_fits_a_terminal_and_names_what_got_worse() -> None:
     out = io.StringIO()
     console = Console(file=out, width=110)
-    latency_table.show(console, [part()])
-    latency_table.show_changes(console, compare("stages", rounds(2, slower={"publish": 5.0}), rounds(1)), "in turn")
+    table.show(console, [part()])
+    table.show_changes(console, compare("stages", rounds(2, slower={"publish": 5.0}), rounds(1)), "in turn")
     said = out.getvalue()
     assert max(map(len, said.splitlines())) <= 110
     assert re.search(r"^WORSE stages, publish: .* \(\+\d\.\d\d ms, noise", said, re.MULTILINE)
     assert "dropped: capture 12" in said
-    assert latency_table.markdown(part()).count("\n") == len(STAGES) + 2
+    assert table.markdown(part()).count("\n") == len(STAGES) + 2
 
 
 def test_the_trace_follows_every_frame() -> None:
-    trace = latency_trace.build([part()], THREADS)
+    trace = trace.build([part()], THREADS)
     json.dumps(trace)
     events = trace["traceEvents"]
     assert {"b", "e", "X", "s", "t", "f", "M"} == {event["ph"] for event in events}
@@ -354,7 +355,7 @@ def test_no_screen_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(ReenactError, match="no screen"):
-        latency_screen.ScreenWindow()
+        screen.ScreenWindow()
 
 
 def test_what_a_browser_counts_is_told_for_a_frame() -> None:

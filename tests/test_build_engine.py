@@ -32,10 +32,11 @@ from tests.card import CAPABILITY, NAME, VERSION, Card, Plan
 from tests.networks import file, small
 from tests.neural import needs
 from tests.test_enginecache import put
-from tools import build_engine, engine_trt
+from tools import build_engine
 from tools.build_engine import STOPPED, app
-from tools.command import run_app
-from tools.engine_onnx import Compared
+from tools.engine_builder import trt
+from tools.engine_builder.onnx import Compared
+from tools.support.command import run_app
 
 torch = needs("torch")
 onnx = needs("onnx")
@@ -354,12 +355,12 @@ def card(build: Builder, monkeypatch: pytest.MonkeyPatch) -> Card:
             out, mean = module(torch.from_numpy(fed["picture"].copy()), torch.from_numpy(fed["gain"].copy()))
         return {"out": out.numpy(), "mean": mean.numpy()}
 
-    def built(path: Path, asked: Any, *_: Any) -> engine_trt.Built:
+    def built(path: Path, asked: Any, *_: Any) -> trt.Built:
         assert path.is_file()
         card.plans.setdefault(b"an engine", Plan(asked.inputs, asked.outputs, answer))
-        return engine_trt.Built(b"an engine", 0.1)
+        return trt.Built(b"an engine", 0.1)
 
-    monkeypatch.setattr(engine_trt, "build", built)
+    monkeypatch.setattr(trt, "build", built)
     return card
 
 
@@ -418,7 +419,7 @@ def test_ctrl_c_while_it_is_built_or_timed_leaves_nothing(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine_trt, "build", stop)
+    monkeypatch.setattr(trt, "build", stop)
     assert build("fomm").code == STOPPED
     assert build.files == []
 
@@ -438,10 +439,10 @@ def test_what_is_float32_in_the_network_stays_so(tmp_path: Path, monkeypatch: py
     builder.create_network.return_value, builder.create_builder_config.return_value = network, config
     builder.build_serialized_network.return_value = b"an engine"
     config.get_timing_cache.return_value = None
-    monkeypatch.setattr(engine_trt, "import_tensorrt", lambda: tensorrt)
+    monkeypatch.setattr(trt, "import_tensorrt", lambda: tensorrt)
     asked, console = Asked("none", (), ()), Console(file=io.StringIO())
     path = tmp_path / "none.onnx"
-    built = engine_trt.build(path, asked, engine_trt.Options(None, 3), tmp_path / "t", console, lambda: None)
+    built = trt.build(path, asked, trt.Options(None, 3), tmp_path / "t", console, lambda: None)
     assert built.engine == b"an engine"
     config.clear_flag.assert_called_once_with(tensorrt.BuilderFlag.TF32)
 
@@ -454,18 +455,18 @@ def test_ctrl_c_is_heard_while_tensorrt_is_at_work(tmp_path: Path, monkeypatch: 
             super()._handle(number, frame)
             heard.set()
 
-    def work(bar: engine_trt.Bar, interrupts: Interrupts) -> str:
+    def work(bar: trt.Bar, interrupts: Interrupts) -> str:
         bar.start("timing", None, 1000)
         signal.raise_signal(signal.SIGINT)  # arrives on the main thread
         heard.wait(5)
         bar.step("timing", 1)
         return "stopped" if interrupts.count else "never told"
 
-    monkeypatch.setattr(engine_trt, "Interrupts", Heard)
+    monkeypatch.setattr(trt, "Interrupts", Heard)
 
     stopped: list[str] = []
     with (tmp_path / "console").open("w") as console, pytest.raises(KeyboardInterrupt):
-        engine_trt.attended(lambda *with_: stopped.append(work(*with_)), "frame", Console(file=console), lambda: None)
+        trt.attended(lambda *with_: stopped.append(work(*with_)), "frame", Console(file=console), lambda: None)
     assert stopped == ["stopped"]
 
 
@@ -474,7 +475,7 @@ def test_what_goes_wrong_at_work_is_raised(tmp_path: Path) -> None:
         raise BackendError("TensorRT fails")
 
     with (tmp_path / "console").open("w") as console, pytest.raises(BackendError, match="TensorRT fails"):
-        engine_trt.attended(work, "frame", Console(file=console), lambda: None)
+        trt.attended(work, "frame", Console(file=console), lambda: None)
 
 
 # ---- the list --------------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ import pytest
 from realtime.capture import v4l2_devices
 from realtime.tracking.model_files import target
 from tools import doctor
-from tools.command import run_app
 from tools.doctor import State
+from tools.support.command import run_app
 
 FED = {True: "a program feeds it", False: "free", None: "the driver does not tell whether a program feeds it"}
 PROJECT = '[project]\nname = "x"\ndependencies = ["{name}>=1; python_version < \'3.13\'", "{name}>=2"]\n'

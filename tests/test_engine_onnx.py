@@ -14,7 +14,7 @@ from engines.errors import BackendError
 from engines.types import TensorSpec
 from tests.networks import file, small
 from tests.neural import needs
-from tools.engine_onnx import compare_stage, describe, farthest, noise, simplify
+from tools.engine_builder.onnx import compare_stage, describe, farthest, noise, simplify
 
 torch = needs("torch")
 needs("onnxruntime")

@@ -15,8 +15,8 @@ from engines.errors import BackendError
 from engines.networks import fomm, liveportrait
 from engines.types import TensorSpec
 from tests.neural import needs
-from tools.engine_networks import CUTS, count, single, trace
-from tools.engine_timing import Budget, Rates, Subject, Times, begin, go_on, wall
+from tools.network_bench.networks import CUTS, count, single, trace
+from tools.network_bench.timing import Budget, Rates, Subject, Times, begin, go_on, wall
 
 torch = needs("torch")
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from engines.errors import ReenactError, SourceMissing, TrackerError, UsageError
 from engines.types import LANDMARKS
 from tools.fidelity import SIX, Background, compare, jitter, main, measure
-from tools.judge import CHANNELS, Judge, Track, cache_dir, frames_of, head_angles, judge_clip
-from tools.sheet import MOMENTS, Sheet, moments
-from tools.suite import parse_size, still_frames
+from tools.fidelity_suite.judge import CHANNELS, Judge, Track, cache_dir, frames_of, head_angles, judge_clip
+from tools.fidelity_suite.sheet import MOMENTS, Sheet, moments
+from tools.fidelity_suite.suite import parse_size, still_frames
 
 Values = NDArray[Any]
 
@@ -223,7 +223,7 @@ def test_a_clip_agrees_with_itself_and_is_judged_once(
 
 
 def test_a_sheet_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    from tools.sheet import write
+    from tools.fidelity_suite.sheet import write
 
     with pytest.raises(ReenactError, match="no frame with a face"):
         write(Sheet({}), tmp_path / "sheet.png")

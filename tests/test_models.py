@@ -16,9 +16,9 @@ from rich.console import Console
 from engines.errors import ReenactError
 from realtime.tracking.model_files import MODELS, ModelFile, find, target
 from tests.neural import needs
-from tools.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub
-from tools.command import run_app
 from tools.models import app, fetch
+from tools.support.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub
+from tools.support.command import run_app
 
 CONTENT = bytes(range(256)) * 400
 

@@ -14,7 +14,7 @@ from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.codecs import Codecs, Encoder, Rate, Rates, h264_works
 from realtime.webrtc.video.decoder import ASK_AGAIN_S, LATE_S, TIME_BASE, Decoder
 from realtime.webrtc.video.jitter_buffer import Encoded
-from tools.webrtc_client import numbered, read_number
+from tools.support.webrtc_client import numbered, read_number
 
 SIZE = (320, 240)
 RATES = Rates(100_000, 1_000_000, 4_000_000)

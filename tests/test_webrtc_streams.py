@@ -27,7 +27,7 @@ from realtime.webrtc.video.decoder import Decoder
 from realtime.webrtc.video.jitter_buffer import Encoded
 from realtime.webrtc.video.shared_encoding import MOST_KEYS, MOST_WAITING, Stream, StreamTrack, Timeline, step_of
 from tests.waiting import soon
-from tools.webrtc_client import numbered, read_number
+from tools.support.webrtc_client import numbered, read_number
 
 SIZE = (64, 48)
 MS = 1_000_000

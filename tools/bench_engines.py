@@ -31,11 +31,10 @@ from rich.console import Console
 
 from engines.backends.backend import BACKENDS, DEVICES, has_cuda
 from engines.errors import ReenactError, UsageError
-from tools import engine_table
-from tools.command import new_app, run_app
-from tools.engine_networks import FAMILIES, load
-from tools.engine_subjects import FRAME, HOST, PLAIN, Bench, Say, Way
-from tools.engine_timing import (
+from tools.network_bench import table
+from tools.network_bench.networks import FAMILIES, load
+from tools.network_bench.subjects import FRAME, HOST, PLAIN, Bench, Say, Way
+from tools.network_bench.timing import (
     WARM_UP,
     Budget,
     Clock,
@@ -49,6 +48,7 @@ from tools.engine_timing import (
     rates,
     wall,
 )
+from tools.support.command import new_app, run_app
 
 _PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "tensorrt", "numpy")
 _GPU_SECONDS, _CPU_SECONDS = 60.0, 240.0
@@ -309,9 +309,9 @@ def bench_command(
     if json_path:
         json_path.write_text(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
     if markdown:
-        print(engine_table.markdown(found))
+        print(table.markdown(found))
     else:
-        engine_table.show(found)
+        table.show(found)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from rich.console import Console
 from engines.errors import ConfigError, ReenactError, SourceMissing
 from realtime import report
 from realtime.config import Config, load
-from tools import latency_page, latency_rounds, latency_table, latency_trace
-from tools.command import new_app, run_app
-from tools.latency_figures import Budget, Change, Part, compare, rounds_of, to_json
-from tools.latency_stages import THREADS
+from tools.latency import page, rounds, table, trace
+from tools.latency.figures import Budget, Change, Part, compare, rounds_of, to_json
+from tools.latency.stages import THREADS
+from tools.support.command import new_app, run_app
 
 
 class What(StrEnum):
@@ -41,7 +41,7 @@ class What(StrEnum):
 _UNATTENDED = (What.STAGES, What.DEVICE, What.WEBRTC)
 
 
-def measure(what: What, config: Config, fps: float, seconds: float, old: latency_rounds.Older | None) -> list[Part]:
+def measure(what: What, config: Config, fps: float, seconds: float, old: rounds.Older | None) -> list[Part]:
     """Measure one part, or with ``all`` those that can be had here; what cannot says why. Raises ReenactError."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     parts: list[Part] = []
@@ -56,27 +56,27 @@ def measure(what: What, config: Config, fps: float, seconds: float, old: latency
 
 
 def _one(
-    what: What, config: Config, fps: float, seconds: float, old: latency_rounds.Older | None, say: latency_rounds.Say
+    what: What, config: Config, fps: float, seconds: float, old: rounds.Older | None, say: rounds.Say
 ) -> list[Part]:
     say(f"{what}, {config.size[0]}x{config.size[1]} at {fps:g} fps, {config.generator}")
     if what is What.STAGES:
-        return [latency_rounds.stages(config, fps, seconds, old, say)]
+        return [rounds.stages(config, fps, seconds, old, say)]
     if what is What.DEVICE:
-        from tools import latency_device
+        from tools.latency import device
 
-        return [latency_device.measure(config, fps, seconds, say)]
+        return [device.measure(config, fps, seconds, say)]
     if what is What.WEBRTC:
-        from tools import latency_webrtc
+        from tools.latency import webrtc
 
-        return latency_webrtc.measure(config, fps, seconds, say)
-    from tools import latency_screen
+        return webrtc.measure(config, fps, seconds, say)
+    from tools.latency import screen
 
-    return latency_screen.measure(config, seconds, say)
+    return screen.measure(config, seconds, say)
 
 
 def head(config: Config, fps: float, seconds: float) -> dict[str, Any]:
     """Where, when and with what."""
-    number, changed = latency_rounds.commit()
+    number, changed = rounds.commit()
     return {
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": number,
@@ -87,12 +87,12 @@ def head(config: Config, fps: float, seconds: float) -> dict[str, Any]:
             "fps": fps,
             "generator": config.generator,
             "seconds": seconds,
-            "rounds": latency_rounds.ROUNDS,
+            "rounds": rounds.ROUNDS,
         },
     }
 
 
-def against(parts: list[Part], old: latency_rounds.Older, new_config: dict[str, Any]) -> tuple[list[Change], str]:
+def against(parts: list[Part], old: rounds.Older, new_config: dict[str, Any]) -> tuple[list[Change], str]:
     """Every part that the older report has too, and in words how they were compared. Raises ConfigError."""
     old_config = old.found.get("config", {})
     for key in ("size", "fps", "generator"):
@@ -147,24 +147,24 @@ def bench_command(
     for path in (json_path, html_path, trace_path):
         if path is not None:
             report.check(path)
-    old = latency_rounds.Older(old_path) if old_path else None
+    old = rounds.Older(old_path) if old_path else None
     parts = measure(what, config, fps, seconds, old)
     if not parts:
         raise ReenactError("nothing could be measured here")
     found = to_json(parts, head(config, fps, seconds))
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 110)
-    latency_table.show(console, parts)
+    table.show(console, parts)
     changes, how = against(parts, old, found["config"]) if old else ([], "")
     if old:
-        latency_table.show_changes(console, changes, how)
+        table.show_changes(console, changes, how)
     if markdown:
-        print(latency_table.markdown(parts[0]) + "\n")
+        print(table.markdown(parts[0]) + "\n")
     if json_path:
         json_path.write_text(json.dumps(found, ensure_ascii=False) + "\n")
     if html_path:
-        html_path.write_text(latency_page.build(parts, found, changes, how), "utf-8")
+        html_path.write_text(page.build(parts, found, changes, how), "utf-8")
     if trace_path:
-        trace_path.write_text(json.dumps(latency_trace.build(parts, THREADS)))
+        trace_path.write_text(json.dumps(trace.build(parts, THREADS)))
     broken = [line for each in budgets for line in each.broken(parts)]
     for line in broken:
         print(f"over budget: {line}", file=sys.stderr)

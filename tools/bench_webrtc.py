@@ -38,8 +38,8 @@ from realtime.webrtc.link import ANSWERERS, MediaLink
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.codecs import Codecs
 from realtime.webrtc.video.jitter_buffer import mend, unmend
-from tools.command import new_app, run_app
-from tools.webrtc_client import Client, PatternTrack, read_number
+from tools.support.command import new_app, run_app
+from tools.support.webrtc_client import Client, PatternTrack, read_number
 
 SIZE = (512, 512)
 FPS = 30.0

@@ -42,9 +42,9 @@ from engines.backends.onnx_export import (
 )
 from engines.backends.tensorrt_backend import Asked, TensorrtBackend, import_driver, this_machine
 from engines.errors import BackendError, UsageError
-from tools import engine_list, engine_trt
-from tools.command import new_app, run_app
-from tools.engine_onnx import Compared, compare_stage, describe, farthest, noise, run, simplify
+from tools.engine_builder import listing, trt
+from tools.engine_builder.onnx import Compared, compare_stage, describe, farthest, noise, run, simplify
+from tools.support.command import new_app, run_app
 
 if TYPE_CHECKING:
     from engines.backends.network_stage import Stage
@@ -86,7 +86,7 @@ class Job:
 class Wish:
     """What the command line asks for, whatever the model."""
 
-    options: engine_trt.Options
+    options: trt.Options
     out: Path
     check: bool
     onnx_only: bool
@@ -121,7 +121,7 @@ def main(
     folder = out or engines_home()
     console = Console(stderr=True)
     if list_:
-        engine_list.show(folder, as_json=as_json)
+        listing.show(folder, as_json=as_json)
         return
     if not model:
         raise UsageError("no model is named", cure=f"name one of {', '.join(FAMILIES)}, or an ONNX file; or --list")
@@ -131,11 +131,11 @@ def main(
         else (lambda line: print(line, flush=True))
     )
     command = "python -m tools.build_engine " + shlex.join(sys.argv[1:])
-    options = engine_trt.Options(workspace, level)
+    options = trt.Options(workspace, level)
     wish = Wish(options, folder, check, onnx_only, command, console, say)
     try:
         if not onnx_only:
-            engine_trt.version()  # before anything takes long
+            trt.version()  # before anything takes long
             if has_cuda():
                 import_driver()
         _ready(folder)
@@ -192,7 +192,7 @@ def _family_jobs(
     if native and opset < OPSET:
         raise UsageError(f"--opset {opset} cannot sample volumes", cure=f"--opset {OPSET}, or --grid-sample planar")
     if not onnx_only:
-        takes = engine_trt.version() >= engine_trt.VOLUMES_SINCE
+        takes = trt.version() >= trt.VOLUMES_SINCE
         if native and not takes:
             raise UsageError("this TensorRT cannot sample volumes: 11.2 is the first", cure="--grid-sample planar")
         native = native or (not grid_sample and takes and opset >= OPSET)
@@ -287,7 +287,7 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
     machine = this_machine()
     timing = wish.out / f"timing-{_place(machine)}.cache"
     tidy = partial(shutil.rmtree, scratch, ignore_errors=True)
-    built = engine_trt.build(slim, job.asked, wish.options, timing, wish.console, tidy)
+    built = trt.build(slim, job.asked, wish.options, timing, wish.console, tidy)
     engine, median, p99 = None, None, None
     if machine.gpu is not None:
         engine, median, p99 = _try_out(job, built.engine, source, wish, allowed)

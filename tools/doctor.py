@@ -30,7 +30,7 @@ from engines.backends.tensorrt_backend import this_machine
 from engines.errors import ReenactError, SinkError, SourceError
 from engines.install_hint import install
 from realtime.tracking.model_files import MODELS, find, model
-from tools.command import new_app, run_app
+from tools.support.command import new_app, run_app
 
 ROOT = Path(__file__).parents[1]
 REINSTALL = f"make run, or: {install()}"

@@ -24,8 +24,8 @@ from rich.table import Table
 
 from engines.errors import ReenactError
 from engines.types import Image
-from tools.command import new_app, run_app
-from tools.judge import ANGLES, CHANNELS, Floats, Track, frames_of, judge_clip
+from tools.fidelity_suite.judge import ANGLES, CHANNELS, Floats, Track, frames_of, judge_clip
+from tools.support.command import new_app, run_app
 
 SIX = ("jawOpen", "blink", "smile", "yaw", "pitch", "roll")
 """The channels whose mean r is the figure of merit."""
@@ -296,7 +296,7 @@ def judge_command(
     if plot_path:
         plot(found, plot_path, f"{driver.name} -> {output.name}")
     if sheet:
-        from tools.sheet import sheet_of
+        from tools.fidelity_suite.sheet import sheet_of
 
         sheet_of(found.driver, frames_of(driver), frames_of(output), sheet)
     if json_path:
@@ -308,7 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     app = new_app()
     if words[:1] == ["suite"]:
-        from tools.suite import suite_command
+        from tools.fidelity_suite.suite import suite_command
 
         app.command()(suite_command)
         words = words[1:]

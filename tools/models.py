@@ -25,8 +25,8 @@ from engines.atomic_write import whole
 from engines.errors import ReenactError, UsageError
 from engines.networks.weights import FETCH, PUBLISHED
 from realtime.tracking.model_files import MODELS, ModelFile, find, model, target
-from tools.checkpoints import CHECKPOINTS, Checkpoint, bring, fetch_from_hub, place
-from tools.command import new_app, run_app
+from tools.support.checkpoints import CHECKPOINTS, Checkpoint, bring, fetch_from_hub, place
+from tools.support.command import new_app, run_app
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a download counts as failed."""

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from tools.asset_hair import Cut, Strands, grow_details, grow_hair
-from tools.asset_light import Camera, Floats, light, look
-from tools.asset_paint import Paint, pack, paint, scatter
-from tools.asset_shape import Shape
-from tools.asset_strands import LAYERS, draw_strands, light_frame, opacity_layers, shine
+from tools.assets.hair import Cut, Strands, grow_details, grow_hair
+from tools.assets.light import Camera, Floats, light, look
+from tools.assets.paint import Paint, pack, paint, scatter
+from tools.assets.shape import Shape
+from tools.assets.strands import LAYERS, draw_strands, light_frame, opacity_layers, shine
 
 SIZE = (1280, 960)
 ASSETS = Path(__file__).resolve().parent.parent / "engines" / "assets"

@@ -20,8 +20,8 @@ from engines.types import Image
 from realtime.config import load
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from tests.e2e.v4l2.guest import work_folder
-from tools import latency_screen
-from tools.latency_figures import summary
+from tools.latency import screen
+from tools.latency.figures import summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,7 +172,7 @@ def test_a_camera_that_sees_the_window_tells_its_own_share() -> None:
     desk = Desk(delay_s=0.06)
     said: list[str] = []
     config = load({"camera": "auto", "size": "640x480", "sink": ["null"]})
-    part = latency_screen.run(config, desk, desk, 6.0, said.append)
+    part = screen.run(config, desk, desk, 6.0, said.append)
     share = summary(part.samples("screen and camera"))["p50"]
     # the delay, and a wait for an exposure that shows the new code alone: one interval at most where all is well
     assert 60 < share < 160, share

@@ -21,7 +21,7 @@ from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.browser import apart, follows, go_live, says, shows_a_face, take, wait_live
 from tests.e2e.test_webrtc_program import program
-from tools.browser import find_chromium, launch, wait_until, write_camera
+from tools.latency.chromium import find_chromium, launch, wait_until, write_camera
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Playwright

@@ -14,7 +14,7 @@ from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
 from tests.browser import go_live, says, wait_live
 from tests.media import EchoDesk, serve
-from tools.browser import find_chromium, launch, wait_until
+from tools.latency.chromium import find_chromium, launch, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route

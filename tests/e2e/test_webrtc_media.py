@@ -27,7 +27,7 @@ from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import IceServer, ServerSettings
 from tests.media import SIZE, Client, EchoDesk, Pattern, PatternTrack, serve
 from tools.bench_webrtc import drift
-from tools.webrtc_client import numbered
+from tools.support.webrtc_client import numbered
 
 ROOT = Path(__file__).parents[2]
 PERIOD_MS = 1000 / 30

@@ -24,7 +24,7 @@ import pytest
 from engines.types import Image
 from realtime.capture.performer import PerformerSource
 from realtime.tracking.still_faces import FaceFinder
-from tools.webrtc_client import Client
+from tools.support.webrtc_client import Client
 
 ROOT = Path(__file__).parents[2]
 FACE = (640, 480)

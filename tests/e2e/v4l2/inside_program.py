@@ -15,7 +15,7 @@ from engines.types import FaceState, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.tracking.tracker import open_tracker
 from tests.e2e.v4l2 import parts
-from tools.judge import frames_of
+from tools.fidelity_suite.judge import frames_of
 
 INNER_LIPS, FACE = (13, 14), (10, 152)
 NOSE, CHEEKS = 1, (234, 454)

@@ -27,7 +27,7 @@ import numpy as np
 from realtime.capture.v4l2_stream import Stream
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from tools.judge import frames_of
+from tools.fidelity_suite.judge import frames_of
 
 ROOT = Path(__file__).parents[3]
 SIZE = (640, 480)

@@ -13,7 +13,7 @@ import pytest
 from engines.types import Image
 from tests.clips import write_video
 from tests.e2e.v4l2.guest import all_passed, boot_script, home_of_somebody, named_tests, pytest_inside
-from tools.judge import frames_of
+from tools.fidelity_suite.judge import frames_of
 
 SIZE = (640, 480)
 CLIP_FRAMES = 120

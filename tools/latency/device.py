@@ -3,7 +3,7 @@
 Three processes share nothing but the clock: one feeds camera A and draws the time into each picture just before it
 sends it, the program captures A and feeds B, and one reads B and looks at the time as soon as it has a picture.
 
-    python -m tools.latency_device feed|read DEVICE ...
+    python -m tools.latency.device feed|read DEVICE ...
 
 is the first and the last of them.
 """
@@ -32,9 +32,9 @@ from realtime.capture import v4l2_devices
 from realtime.config import Config
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from tools.command import new_app, run_app
-from tools.latency_figures import Part, Round, summary
-from tools.latency_rounds import ROOT, Say, record
+from tools.latency.figures import Part, Round, summary
+from tools.latency.rounds import ROOT, Say, record
+from tools.support.command import new_app, run_app
 
 TITLE = "device: a virtual camera in, the whole program, a virtual camera out"
 MODPROBE = (
@@ -145,7 +145,7 @@ def blocks(found: Round) -> list[Round]:
 
 
 def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "tools.latency_device", *words]
+    return [sys.executable, "-m", "tools.latency.device", *words]
 
 
 def _environment() -> dict[str, str]:
@@ -235,7 +235,7 @@ def codes_to_round(seen: Sequence[tuple[int, int, int]], blank: int) -> Round:
 def feed(device: str, clip: Path, size: tuple[int, int], fps: float) -> None:
     """Send the clip to and fro without end, the time in each picture, until a signal ends it."""
     from realtime.sinks.sink import open_sink
-    from tools.judge import frames_of
+    from tools.fidelity_suite.judge import frames_of
 
     planes = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8) for image in frames_of(clip)]
     planes += planes[-2:0:-1]
@@ -310,4 +310,4 @@ def read_command(device: str, out: Path, seconds: Annotated[float, typer.Option(
 
 
 if __name__ == "__main__":
-    run_app(app, "python -m tools.latency_device")
+    run_app(app, "python -m tools.latency.device")

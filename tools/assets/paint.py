@@ -13,8 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.asset_light import RGB, Camera, Floats
-from tools.asset_shape import (
+from tools.assets.light import RGB, Camera, Floats
+from tools.assets.shape import (
     CLOTH,
     EYE,
     EYE_RADIUS,

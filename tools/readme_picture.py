@@ -1,6 +1,6 @@
 """The README's picture: the performer beside the default portrait that follows.
 
-    python -m tools.picture [--out docs/reenact.jpg]
+    python -m tools.readme_picture [--out docs/reenact.jpg]
 
 Both faces are rendered ones, and what is shown is what the program makes of them: tracker, motion and mesh generator.
 """

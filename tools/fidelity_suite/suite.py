@@ -24,8 +24,8 @@ from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.tracking.face_mesh import available as facemesh_available
 from realtime.tracking.tracker import FaceMeshTracker, LandmarkerTracker, Tracker
 from tools.fidelity import SIX, Background, Fidelity, compare, default_model, jitter, plot
-from tools.judge import Judge, Track, frames_of, judge_clip
-from tools.sheet import Sheet, moments, write
+from tools.fidelity_suite.judge import Judge, Track, frames_of, judge_clip
+from tools.fidelity_suite.sheet import Sheet, moments, write
 
 PAIRS = (
     ("lp__d6.mp4", "lp__s9.jpg"),

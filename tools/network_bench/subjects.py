@@ -15,8 +15,8 @@ from engines.backends.backend import Array, Backend, Feeds, open_one
 from engines.cache_dirs import cache_home
 from engines.errors import ReenactError
 from engines.face.topology import EYE_CORNERS, MOUTH_CORNERS
-from tools.engine_networks import CUTS, Cut, Driven, Networks, count, single, zeros
-from tools.engine_timing import Call, Clock, Subject, one_line, wall
+from tools.network_bench.networks import CUTS, Cut, Driven, Networks, count, single, zeros
+from tools.network_bench.timing import Call, Clock, Subject, one_line, wall
 
 PLAIN = "eager"
 """The way that the others are compared with: plain PyTorch."""

@@ -18,10 +18,10 @@ import numpy as np
 from engines.errors import ConfigError, ReenactError
 from realtime.config import Config
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from tools.latency_figures import Part, Round, disturbance, rounds_of
-from tools.latency_stages import WARM_S, clock_figures, start_round, words_for
+from tools.latency.figures import Part, Round, disturbance, rounds_of
+from tools.latency.stages import WARM_S, clock_figures, start_round, words_for
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUNDS = 6
 TITLE = "stages: a recorded clip through the program's own threads"
 

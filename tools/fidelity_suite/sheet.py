@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.errors import ReenactError
 from engines.types import Image
-from tools.judge import Track
+from tools.fidelity_suite.judge import Track
 
 MOMENTS = {
     "mouth open": ("jawOpen", 1),

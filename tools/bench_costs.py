@@ -1,6 +1,6 @@
 """What the program costs on this machine, as the table of the README.
 
-    python -m tools.bench [all|cost|throughput|live|memory|startup]... [--quick] [--driver CLIP] [--json OUT]
+    python -m tools.bench_costs [all|cost|throughput|live|memory|startup]... [--quick] [--driver CLIP] [--json OUT]
 
 The *floor* is what nobody can save: MediaPipe's Face Mesh with irises on the same frames, one float32 ``cv2.remap`` and
 one conversion of RGB to I420 at the output's size, measured in the same run.
@@ -31,8 +31,8 @@ from engines.types import Image
 from realtime import report
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.quiet_libraries import quiet_libraries
-from tools.command import new_app, run_app
-from tools.judge import frames_of
+from tools.fidelity_suite.judge import frames_of
+from tools.support.command import new_app, run_app
 
 ROOT = Path(__file__).parents[1]
 FPS = 30.0
@@ -397,4 +397,4 @@ def bench_command(
 
 
 if __name__ == "__main__":
-    run_app(app, "python -m tools.bench")
+    run_app(app, "python -m tools.bench_costs")

@@ -1,6 +1,6 @@
 """The part ``stages``: a recorded clip through the program's real threads, a time taken wherever a frame passes.
 
-    python -m tools.latency_stages CLIP SECONDS OUT.json [--size WxH] [--generator NAME]
+    python -m tools.latency.stages CLIP SECONDS OUT.json [--size WxH] [--generator NAME]
 
 runs one round in this process. Each round has a process of its own, so that nothing warm carries over and versions of
 the program can be measured in turn.
@@ -33,8 +33,8 @@ from realtime.core.frames import Frame, PixelFormat
 from realtime.motion.relative import MotionTransfer
 from realtime.sinks.sink import NullSink
 from realtime.tracking.tracker import Tracker
-from tools.command import new_app, run_app
-from tools.latency_figures import Round
+from tools.latency.figures import Round
+from tools.support.command import new_app, run_app
 
 STAGES = ("capture", "wait", "track", "motion", "generate", "publish", "hand over", "send")
 MEANING = {
@@ -243,8 +243,8 @@ def to_round(marks: Marks, dropped: dict[str, int]) -> Round:
 def start_round(clip: Path, seconds: float, words: Iterable[str], folder: Path, root: Path | None = None) -> Round:
     """One round in a process of its own, of the program in ``root`` (None: this one). Raises ReenactError."""
     out = folder / "round.json"
-    command = [sys.executable, "-m", "tools.latency_stages", str(clip), str(seconds), str(out), *words]
-    here = root or Path(__file__).parents[1]
+    command = [sys.executable, "-m", "tools.latency.stages", str(clip), str(seconds), str(out), *words]
+    here = root or Path(__file__).parents[2]
     ended = subprocess.run(
         command,
         cwd=here,
@@ -308,4 +308,4 @@ def round_command(
 
 
 if __name__ == "__main__":
-    run_app(app, "python -m tools.latency_stages")
+    run_app(app, "python -m tools.latency.stages")

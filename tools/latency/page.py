@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tools.latency_figures import QUANTILES, Change, Part, Samples, jitter, summary
-from tools.latency_stages import MEANING
-from tools.latency_style import STYLE, colour
-from tools.latency_table import verdict
+from tools.latency.figures import QUANTILES, Change, Part, Samples, jitter, summary
+from tools.latency.stages import MEANING
+from tools.latency.style import STYLE, colour
+from tools.latency.table import verdict
 
 _WIDTH = 960
 _MOST_DOTS = 2400

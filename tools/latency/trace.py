@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tools.latency_figures import WHOLE, Part
+from tools.latency.figures import WHOLE, Part
 
 _ROWS = ("capture", "compute", "sink")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from tools.latency_figures import QUANTILES, Change, Part, jitter, named, summary
+from tools.latency.figures import QUANTILES, Change, Part, jitter, named, summary
 
 _COLUMNS = (*(f"p{q}" for q in QUANTILES), "max")
 

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.asset_shape import Shape, distance, kernel, material, parallel, smooth_step
+from tools.assets.shape import Shape, distance, kernel, material, parallel, smooth_step
 
 Floats = NDArray[np.float32]
 

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from engines.errors import ReenactError, SourceMissing, UsageError
 from realtime.config import Config
 from realtime.core import pixelcode
-from tools.bench import driving_frames
-from tools.latency_device import blocks, codes_to_round
-from tools.latency_figures import Part, Round, summary
-from tools.latency_rounds import ROOT, Say
-from tools.webrtc_client import Client
+from tools.bench_costs import driving_frames
+from tools.latency.device import blocks, codes_to_round
+from tools.latency.figures import Part, Round, summary
+from tools.latency.rounds import ROOT, Say
+from tools.support.webrtc_client import Client
 
 PEER_TITLE = "webrtc: a foreign peer sends, the whole program, a foreign peer watches"
 BROWSER_TITLE = "chromium: the page sends, the whole program, the page shows"
@@ -145,10 +145,10 @@ def _stay_here() -> None:
 
 
 def _browser(address: str, pictures: Sequence[NDArray[np.uint8]], fps: int, seconds: float, folder: Path) -> Part:
-    from tools import browser
+    from tools.latency import chromium
 
-    clip = browser.write_camera(folder / "camera.mjpeg", [*pictures, *pictures[-2:0:-1]], fps)
-    found = browser.measure_ages(address, clip, seconds=seconds)
+    clip = chromium.write_camera(folder / "camera.mjpeg", [*pictures, *pictures[-2:0:-1]], fps)
+    found = chromium.measure_ages(address, clip, seconds=seconds)
     ages = found.ages_ms
     at = np.linspace(0.0, seconds, ages.size)
     whole = Round({"end to end": ages.tolist()}, at.tolist(), ages.size + found.unread, found.unread)

@@ -28,11 +28,11 @@ from realtime.capture.source import Source
 from realtime.config import Config
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat
-from tools.bench import driving_frames, fitted
-from tools.latency_device import blocks
-from tools.latency_figures import Part, Round
-from tools.latency_rounds import Say
-from tools.latency_sight import Finder, Sight, advice
+from tools.bench_costs import driving_frames, fitted
+from tools.latency.device import blocks
+from tools.latency.figures import Part, Round
+from tools.latency.rounds import Say
+from tools.latency.sight import Finder, Sight, advice
 
 TITLE = "screen: from the light of a window through camera and program to the picture"
 STAGES = ("screen and camera", "program")

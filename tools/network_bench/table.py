@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tools.engine_subjects import FRAME, HOST, PLAIN
+from tools.network_bench.subjects import FRAME, HOST, PLAIN
 
 Found = Mapping[str, Any]
 

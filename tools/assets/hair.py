@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from tools.asset_light import Floats
-from tools.asset_paint import brow_height, chance, hairline, noise
-from tools.asset_shape import (
+from tools.assets.light import Floats
+from tools.assets.paint import brow_height, chance, hairline, noise
+from tools.assets.shape import (
     EYE_RADIUS,
     EYE_X,
     EYE_Z,

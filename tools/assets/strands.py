@@ -13,9 +13,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.asset_hair import Strands
-from tools.asset_light import FOCUS_Z, RGB, Camera, Floats, passes, shadow
-from tools.asset_shape import Shape, kernel, parallel, smooth_step
+from tools.assets.hair import Strands
+from tools.assets.light import FOCUS_Z, RGB, Camera, Floats, passes, shadow
+from tools.assets.shape import Shape, kernel, parallel, smooth_step
 
 LAYERS = 12
 THICKNESS = 0.45
