@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.house import House
+from tests.support.fake_server import House
 
 
 @pytest.mark.parametrize(

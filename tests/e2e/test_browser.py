@@ -19,8 +19,8 @@ from realtime.capture.performer import PERFORMER, Performer, script
 from realtime.capture.source import open_source
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
-from tests.browser import apart, follows, go_live, says, shows_a_face, take, wait_live
 from tests.e2e.test_webrtc_program import program
+from tests.support.browser import apart, follows, go_live, says, shows_a_face, take, wait_live
 from tools.latency.chromium import find_chromium, launch, wait_until, write_camera
 
 if TYPE_CHECKING:

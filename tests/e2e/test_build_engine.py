@@ -15,7 +15,7 @@ import pytest
 
 from engines.types import TensorSpec
 from tests.e2e.tensorrt_cpu import environment
-from tests.neural import needs
+from tests.support.neural import needs
 
 needs("torch")
 needs("onnxslim")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from tests.clips import grey, write_video
+from tests.support.clips import grey, write_video
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--size", "128x128")

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.neural import needs
+from tests.support.neural import needs
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 2

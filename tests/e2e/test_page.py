@@ -12,8 +12,8 @@ from playwright.sync_api import sync_playwright
 from engines.errors import UsageError
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
-from tests.browser import go_live, says, wait_live
-from tests.media import EchoDesk, serve
+from tests.support.browser import go_live, says, wait_live
+from tests.support.media import EchoDesk, serve
 from tools.latency.chromium import find_chromium, launch, wait_until
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.backends.network_stage import GridSample
-from tests.neural import ROOT, parity_dir
 from tests.parity import dump as parity
+from tests.support.neural import ROOT, parity_dir
 
 TOLERANCE = 1e-4
 """Of each array's own scale."""

@@ -25,7 +25,7 @@ from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc.callbacks import Granted
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import IceServer, ServerSettings
-from tests.media import SIZE, Client, EchoDesk, Pattern, PatternTrack, serve
+from tests.support.media import SIZE, Client, EchoDesk, Pattern, PatternTrack, serve
 from tools.bench_webrtc import drift
 from tools.support.webrtc_client import numbered
 
@@ -353,7 +353,7 @@ def test_a_viewer_that_has_lost_something_gets_a_key_frame(link: MediaLink) -> N
 
 PUBLISH = """
     import asyncio, sys
-    from tests.media import Client
+    from tests.support.media import Client
 
     async def publish():
         async with Client(sys.argv[1]) as client:
@@ -470,7 +470,7 @@ def test_a_media_process_that_dies_is_started_once_more(desk: EchoDesk, monkeypa
 
 DAEMON = """
     import time
-    from tests.media import EchoDesk, Pattern, serve
+    from tests.support.media import EchoDesk, Pattern, serve
 
     link = serve(EchoDesk())
     pattern = Pattern(link)

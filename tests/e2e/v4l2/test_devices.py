@@ -11,8 +11,8 @@ import cv2
 import pytest
 
 from engines.types import Image
-from tests.clips import write_video
 from tests.e2e.v4l2.guest import all_passed, boot_script, home_of_somebody, named_tests, pytest_inside
+from tests.support.clips import write_video
 from tools.fidelity_suite.judge import frames_of
 
 SIZE = (640, 480)

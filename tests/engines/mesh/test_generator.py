@@ -1,0 +1,478 @@
+"""The mesh generator as one sees it: pictures in, pictures out, on the portrait that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from engines.errors import GeneratorError
+from engines.face.head import own_pose, pose_against, rotation_matrix, rotation_vector
+from engines.face.topology import BROWS, INNER_LOWER_LIP, MOUTH_CORNERS, OVAL
+from engines.generator import create
+from engines.mesh.generator import MeshGenerator
+from engines.types import FaceState, Image, Motion, Points, Portrait
+from realtime.motion.relative import MotionTransfer
+from realtime.portraits.portrait import PortraitPicture, load_portrait
+from realtime.tracking.still_faces import FaceFinder
+from tests.support.faces import doing, inner_lips, lids, lips, polygon, relative, shape_of
+
+Bools = NDArray[np.bool_]
+
+SIZES = [(512, 512), (1280, 720), (720, 1280), (320, 240), (513, 387)]
+SECRET, OTHER = (255, 0, 255), (0, 255, 0)
+"""Colours of driving pictures that no portrait has."""
+
+
+class Stage:
+    """One generator, one portrait and one driver at rest."""
+
+    def __init__(self, picture: PortraitPicture, neutral: Points, mouth: str = "painted") -> None:
+        self.picture = picture
+        self.neutral = neutral
+        self.generator = MeshGenerator(mouth)
+        self.portrait: Portrait = self.generator.prepare(picture.name, picture.image, picture.face)
+
+    def show(self, motion: Motion, driving: Image | None = None) -> Image:
+        return self.generator.drive(self.portrait, motion, driving).copy()
+
+    def rest(self) -> Image:
+        return self.show(relative(self.neutral))
+
+    def turn(self, x: float = 0, y: float = 0, z: float = 0) -> Image:
+        """The head turned by degrees about the axes of the picture."""
+        return self.show(relative(self.neutral, rotation=np.radians([x, y, z])))
+
+
+@pytest.fixture(scope="module")
+def neutral(driver_face: FaceState) -> Points:
+    return shape_of(driver_face)
+
+
+@pytest.fixture(scope="module")
+def stage(portrait_picture: PortraitPicture, neutral: Points) -> Stage:
+    return Stage(portrait_picture, neutral)
+
+
+@pytest.fixture(scope="module")
+def resting_face(stage: Stage, face_finder: FaceFinder) -> FaceState:
+    return found(face_finder, stage.rest())
+
+
+def found(finder: FaceFinder, image: Image) -> FaceState:
+    faces = finder.find(image)
+    assert len(faces) == 1
+    assert faces[0].confidence > 0.9
+    return faces[0]
+
+
+def psnr(one: Image, other: Image) -> float:
+    error = (one.astype(np.float32) - other.astype(np.float32)) ** 2
+    return 10 * float(np.log10(255**2 / max(float(error.mean()), 1e-9)))
+
+
+# --- at rest
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_at_rest_the_output_is_the_portrait_at_any_size(
+    face_finder: FaceFinder, neutral: Points, size: tuple[int, int]
+) -> None:
+    picture = load_portrait(None, size, finder=face_finder)
+    stage = Stage(picture, neutral)
+    assert stage.portrait.size == size
+    for motion in (relative(neutral), MotionTransfer().update(None, 1)):
+        out = stage.show(motion)
+        assert out.shape == (size[1], size[0], 3)
+        assert out.dtype == np.uint8
+        assert out.flags.c_contiguous
+        assert psnr(out, picture.image) > 45
+        left, top = picture.face.pixels()[:, :2].min(axis=0).astype(int)
+        right, bottom = picture.face.pixels()[:, :2].max(axis=0).astype(int)
+        assert psnr(out[top:bottom, left:right], picture.image[top:bottom, left:right]) > 40
+
+
+def test_a_still_face_does_not_shimmer(stage: Stage, neutral: Points) -> None:
+    stage.turn(y=20)
+    first = stage.rest()
+    np.testing.assert_array_equal(stage.rest(), first)
+    stage.show(relative(neutral, doing(neutral, jaw=0.4, shut=0.7)))
+    np.testing.assert_array_equal(stage.rest(), first)
+
+
+def test_a_little_motion_changes_the_picture_a_little(stage: Stage, neutral: Points) -> None:
+    expression = doing(neutral, jaw=0.1, shut=0.4, gaze=(0.05, 0))
+    nudged = expression + np.random.default_rng(0).normal(0, 2e-4, expression.shape).astype(np.float32)
+    one = stage.show(relative(neutral, expression, rotation=(0.1, 0.2, 0)))
+    other = stage.show(relative(neutral, nudged, rotation=(0.1, 0.2005, 0)))
+    assert psnr(one, other) > 40
+
+
+# --- the background
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@example(seed=3442)
+@settings(max_examples=25)
+def test_any_motion_leaves_the_background_alone(wide: Stage, aside: Stage, seed: int) -> None:
+    """Also motions that no head makes: nothing breaks, nothing is written beyond the rings."""
+    rng = np.random.default_rng(seed)
+    wild = 10 ** rng.uniform(-1.5, 1)
+    motion = Motion(
+        rotation=rotation_matrix(rng.uniform(-1.7, 1.7, 3).astype(np.float32)),
+        translation=rng.normal(0, wild, 2).astype(np.float32),
+        scale=float(np.exp(rng.normal(0, wild))),
+        neutral=wide.neutral,
+        expression=wide.neutral + rng.normal(0, 0.02 * wild, wide.neutral.shape).astype(np.float32),
+    )
+    for stage in (wide, aside):
+        out = stage.show(motion)
+        hull = cv2.convexHull(np.ascontiguousarray(stage.picture.face.pixels()[:, :2]))[:, 0]
+        centre = (hull.min(axis=0) + hull.max(axis=0)) / 2
+        kept = ~polygon(np.asarray(centre + 2 * (hull - centre), np.float32), stage.portrait.size, grow=2)
+        assert kept.mean() > 0.2
+        np.testing.assert_array_equal(out[kept], stage.picture.image[kept])
+
+
+@pytest.fixture(scope="module")
+def wide(face_finder: FaceFinder, neutral: Points) -> Stage:
+    return Stage(load_portrait(None, (1280, 720), finder=face_finder), neutral)
+
+
+@pytest.fixture(scope="module")
+def aside(wide: Stage, face_finder: FaceFinder, neutral: Points) -> Stage:
+    """A portrait that looks aside."""
+    image = wide.turn(y=28)
+    return Stage(PortraitPicture("aside", image, found(face_finder, image)), neutral)
+
+
+def test_a_turn_and_its_way_back_leave_nothing_behind(wide: Stage) -> None:
+    before = wide.rest()
+    for angle in (-25, 25):
+        wide.turn(y=angle)
+        wide.turn(x=angle)
+    np.testing.assert_array_equal(wide.rest(), before)
+
+
+# --- turning heads
+
+
+@pytest.mark.parametrize("degrees", [-25, -12, 12, 25])
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["pitch", "yaw", "roll"])
+def test_the_head_turns_as_it_is_told(
+    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, axis: int, degrees: float
+) -> None:
+    wanted = np.zeros(3)
+    wanted[axis] = degrees
+    face = found(face_finder, stage.turn(*wanted))
+    pose = pose_against(face.pixels(), shape_of(resting_face))
+    turn = np.degrees(rotation_vector(pose.rotation @ own_pose(resting_face.pixels()).rotation.T))
+    # trackers see large turns of a flat picture smaller
+    assert 0.65 < turn[axis] / degrees < 1.1
+    assert np.abs(np.delete(turn, axis)).max() < 5
+
+
+def coordinates(face: FaceState) -> tuple[Image, Callable[[Image], NDArray[np.float32]]]:
+    """A picture whose red and green say where a pixel is, and what reads them back, in pixels."""
+    width, height = face.size
+    low = face.pixels()[:, :2].min(axis=0) - 20
+    reach = face.pixels()[:, :2].max(axis=0) + 20 - low
+    at = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+    image = np.full((height, width, 3), 128, np.uint8)
+    image[..., :2] = np.clip((at - low) / reach * 255, 0, 255).round()
+
+    def read(out: Image) -> NDArray[np.float32]:
+        return np.asarray(cv2.blur(out[..., :2].astype(np.float32), (5, 5)) / 255 * reach + low, np.float32)
+
+    return image, read
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("axis", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 0.8, 0.3)])
+def test_a_turned_face_is_not_folded_over(
+    portrait_face: FaceState, neutral: Points, axis: tuple[float, float, float], sign: int
+) -> None:
+    """Where the map from output to portrait has a negative determinant, one sees the back of the mesh."""
+    image, read = coordinates(portrait_face)
+    stage = Stage(PortraitPicture("coordinates", image, portrait_face), neutral)
+    out = stage.show(relative(neutral, rotation=sign * np.radians(25) * np.array(axis)))
+    where = read(out)
+    dy, dx = np.gradient(where, axis=(0, 1))
+    folded = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0] < -0.02
+    oval = portrait_face.pixels()[OVAL]
+    face = polygon(oval.mean(axis=0) + 0.85 * (oval - oval.mean(axis=0)), portrait_face.size)
+    column, row = np.rint(np.moveaxis(where, -1, 0)).astype(int).clip(0, 511)
+    from_face = face[row, column] & (out[..., 2] > 120)
+    assert from_face.sum() > 15_000
+    assert (folded & cv2.erode(from_face.astype(np.uint8), np.ones((5, 5))).astype(bool)).sum() == 0
+    # at its edge a face that turns draws back before what is behind
+    known = ((out[..., :2] > 0) & (out[..., :2] < 255)).all(axis=-1)
+    inner = cv2.erode(known.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+    assert (folded & inner).sum() < 0.025 * inner.sum()
+
+
+@pytest.mark.parametrize("angle", [-22, 22])
+def test_no_lock_of_hair_lies_on_a_cheek_that_turns_to_the_viewer(stage: Stage, angle: int) -> None:
+    """The portrait's hair hangs over the rim of the face, which is stretched as the head turns."""
+    out = stage.turn(y=angle)
+    pixels = stage.picture.face.pixels()
+    nose, rim = pixels[4], pixels[234 if angle < 0 else 454]
+    height, eyes, mouth = out.shape[0], pixels[[33, 263], 1].mean(), pixels[[61, 291], 1].mean()
+    light = cv2.blur(out, (3, 3)).mean(axis=2)
+    for row in np.linspace(eyes + 0.01 * height, mouth, 12).round().astype(int):
+        columns = np.linspace(nose[0] + 0.35 * (rim[0] - nose[0]), rim[0], 60).round().astype(int)
+        dark = light[row, columns] < 70
+        # from the cheek outwards: once there is hair, no skin comes after it
+        assert (np.diff(dark.astype(int)) < 0).sum() == 0, row
+
+
+def test_a_head_never_turns_further_than_a_mesh_can_show(stage: Stage) -> None:
+    far = [stage.turn(y=angle) for angle in (50, 65, 80)]
+    assert psnr(far[0], far[1]) > 30
+    assert psnr(far[1], far[2]) > 40
+
+
+def test_a_portrait_that_looks_aside_is_not_turned_to_show_what_it_hides(aside: Stage, wide: Stage) -> None:
+    """Its far side is a sliver in the picture, which would be smeared over half a face."""
+    held = psnr(aside.turn(y=-22), aside.turn(y=-32))
+    assert held > psnr(wide.turn(y=-22), wide.turn(y=-32)) + 8
+    # a little is turned as ever, and so is what shows the side that is in the picture
+    assert psnr(aside.rest(), aside.turn(y=-5)) < held - 6
+    assert psnr(aside.turn(y=5), aside.turn(y=15)) < held - 8
+
+
+def test_leaning_in_makes_the_head_larger(stage: Stage, face_finder: FaceFinder, resting_face: FaceState) -> None:
+    motion = relative(stage.neutral)
+    scales = [
+        own_pose(found(face_finder, stage.show(replace(motion, scale=scale))).pixels()).scale for scale in (0.9, 1.1)
+    ]
+    assert scales[0] < 0.96 * own_pose(resting_face.pixels()).scale
+    assert scales[1] > 1.04 * own_pose(resting_face.pixels()).scale
+
+
+def test_the_head_moves_with_the_drivers(stage: Stage, face_finder: FaceFinder, resting_face: FaceState) -> None:
+    there = own_pose(resting_face.pixels())
+    for shift in ((0.2, 0.0), (-0.2, 0.0), (0.0, 0.15), (0.0, -0.15)):
+        motion = replace(relative(stage.neutral), translation=np.array(shift, np.float32))
+        moved = own_pose(found(face_finder, stage.show(motion)).pixels()).origin[:2] - there.origin[:2]
+        share = moved / there.scale @ np.array(shift) / np.dot(shift, shift)
+        assert 0.25 < share < 1.1
+
+
+# --- expressions, as the tracker sees them in the output
+
+
+def shown(stage: Stage, finder: FaceFinder, resting: FaceState, expression: Points) -> tuple[Points, Points]:
+    """The tracked shapes at rest and with an expression, in one frame."""
+    face = found(finder, stage.show(relative(stage.neutral, expression)))
+    shape = shape_of(resting)
+    return shape, pose_against(face.pixels(), shape).unproject(face.pixels())
+
+
+def test_a_driver_who_speaks_is_seen_to(
+    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
+) -> None:
+    seen = [lips(shown(stage, face_finder, resting_face, doing(neutral, jaw=gap))[1]) for gap in (0.0, 0.15, 0.4)]
+    assert seen[0] < 0.03
+    assert 0.08 < seen[1] < 0.3
+    assert 0.25 < seen[2] < 0.6
+
+
+def test_a_driver_who_blinks_is_seen_to(
+    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
+) -> None:
+    rest, shut = shown(stage, face_finder, resting_face, doing(neutral, shut=0.75))
+    assert (lids(shut) < 0.65 * lids(rest)).all()
+
+
+def test_a_driver_who_smiles_is_seen_to(
+    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
+) -> None:
+    rest, smile = shown(stage, face_finder, resting_face, doing(neutral, smile=0.15))
+    move = (smile - rest)[MOUTH_CORNERS]
+    assert (move[:, 1] < -0.04).all()
+    assert (move[:, 0] * (-1, 1) > 0.05).all()
+
+
+def test_a_driver_who_raises_the_brows_is_seen_to(
+    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
+) -> None:
+    rest, raised = shown(stage, face_finder, resting_face, doing(neutral, brows=0.15))
+    assert (raised - rest)[BROWS, 1].mean() < -0.03
+
+
+@pytest.mark.parametrize("direction", [(0.15, 0.0), (-0.15, 0.0)])
+def test_a_driver_who_looks_aside_is_seen_to(
+    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points, direction: tuple[float, float]
+) -> None:
+    rest, away = shown(stage, face_finder, resting_face, doing(neutral, gaze=direction))
+    pupils = [468, 473]
+    corners = [[33, 133], [263, 362]]
+    moved = [
+        (away - rest)[pupil, 0] - (away - rest)[ends, 0].mean() for pupil, ends in zip(pupils, corners, strict=True)
+    ]
+    assert np.mean(moved) * np.sign(direction[0]) > 0.02
+
+
+# --- several portraits
+
+
+def test_going_back_to_a_portrait_shows_it_as_before(
+    portrait_picture: PortraitPicture, driver_picture: PortraitPicture, neutral: Points
+) -> None:
+    generator = MeshGenerator("painted")
+    one = generator.prepare("one", portrait_picture.image, portrait_picture.face)
+    other = generator.prepare("other", driver_picture.image, driver_picture.face)
+    motion = relative(neutral, doing(neutral, jaw=0.3, shut=0.4), rotation=(0, 0.3, 0))
+    shown = [generator.drive(portrait, motion, None).copy() for portrait in (one, other, one, other, one)]
+    for first, again in ((0, 2), (0, 4), (1, 3)):
+        np.testing.assert_array_equal(shown[first], shown[again])
+    assert shown[0].shape == portrait_picture.image.shape
+    assert shown[1].shape == driver_picture.image.shape
+    generator.close()
+    generator.close()
+
+
+def test_a_portrait_keeps_what_it_needs(portrait_picture: PortraitPicture, neutral: Points) -> None:
+    image = portrait_picture.image.copy()
+    face = replace(portrait_picture.face, landmarks=portrait_picture.face.landmarks.copy())
+    stage = Stage(replace(portrait_picture, image=image, face=face), neutral)
+    before = stage.turn(y=10)
+    image[:] = 0
+    face.landmarks[:] = 0
+    stage.generator.drive(stage.portrait, relative(neutral, rotation=(0.2, 0, 0)), None)
+    np.testing.assert_array_equal(stage.turn(y=10), before)
+
+
+# --- what is never shown
+
+
+def driver_with(colour: tuple[int, int, int], face: FaceState, mouth: tuple[int, int, int] | None = None) -> Image:
+    """A driving picture of one colour, with another between the driver's lips; read-only, as they are."""
+    width, height = face.size
+    picture = np.full((height, width, 3), colour, np.uint8)
+    if mouth is not None:
+        picture[polygon(inner_lips(face), face.size, grow=2)] = mouth
+    picture.flags.writeable = False
+    return picture
+
+
+@pytest.fixture(scope="module")
+def speaking(neutral: Points, driver_face: FaceState) -> Motion:
+    """A driver with the mouth wide open, and where that is in the driving picture."""
+    expression = doing(neutral, jaw=0.45)
+    pose = own_pose(driver_face.pixels())
+    pixels = pose.project(expression) / np.array([640, 480, 640], np.float32)
+    return relative(neutral, expression, rotation=(0, 0.15, 0), face=replace(driver_face, landmarks=pixels))
+
+
+def test_a_painted_mouth_never_reads_the_driving_picture(stage: Stage, speaking: Motion) -> None:
+    assert speaking.face is not None
+    unseen = stage.show(speaking, None)
+    for colour in (SECRET, OTHER):
+        np.testing.assert_array_equal(stage.show(speaking, driver_with(colour, speaking.face)), unseen)
+
+
+def test_without_a_face_the_driving_picture_is_never_read(
+    portrait_picture: PortraitPicture, neutral: Points, speaking: Motion
+) -> None:
+    stage = Stage(portrait_picture, neutral, "driver")
+    assert speaking.face is not None
+    lost = replace(speaking, face=None)
+    unseen = stage.show(lost, None)
+    for colour in (SECRET, OTHER):
+        np.testing.assert_array_equal(stage.show(lost, driver_with(colour, speaking.face)), unseen)
+
+
+def test_of_the_driving_picture_the_mouths_inside_is_all_that_shows(
+    portrait_picture: PortraitPicture, neutral: Points, speaking: Motion
+) -> None:
+    """Around black lips' insides any picture gives the same result: colour matching cannot tint black."""
+    assert speaking.face is not None
+    shown = []
+    for colour in (SECRET, OTHER):
+        stage = Stage(portrait_picture, neutral, "driver")
+        shown.append(stage.show(speaking, driver_with(colour, speaking.face, mouth=(0, 0, 0))))
+    np.testing.assert_array_equal(shown[0], shown[1])
+    mouth = Stage(portrait_picture, neutral, "driver").show(
+        speaking, driver_with((200, 160, 140), speaking.face, mouth=(0, 250, 0))
+    )
+    changed = (mouth != shown[0]).any(axis=-1)
+    assert changed.sum() > 200
+    greens = mouth[changed].astype(int)
+    assert (greens[:, 1] > greens[:, 0]).mean() > 0.5
+
+
+def test_shut_lips_show_nothing_of_the_driving_picture(
+    portrait_picture: PortraitPicture, neutral: Points, driver_face: FaceState
+) -> None:
+    stage = Stage(portrait_picture, neutral, "driver")
+    motion = relative(neutral, face=driver_face)
+    np.testing.assert_array_equal(
+        stage.show(motion, driver_with(SECRET, driver_face)), stage.show(motion, driver_with(OTHER, driver_face))
+    )
+
+
+@pytest.mark.parametrize("mouth", ["driver", "painted"])
+def test_the_widest_mouth_leaves_no_stain(
+    portrait_picture: PortraitPicture, neutral: Points, speaking: Motion, mouth: str
+) -> None:
+    """Also one that a high gain opens beyond what is drawn anew."""
+    assert speaking.face is not None
+    stage = Stage(portrait_picture, neutral, mouth)
+    left, top, right, bottom = stage.portrait.features.box
+    untouched = np.ones(portrait_picture.image.shape[:2], np.bool_)
+    untouched[top:bottom, left:right] = False
+    assert untouched.any()
+    for jaw in (1, 2, 4):
+        wide = replace(speaking, expression=doing(neutral, jaw=jaw))
+        shown = stage.show(wide, driver_with(SECRET, speaking.face))
+        np.testing.assert_array_equal(shown[untouched], portrait_picture.image[untouched])
+    left_alone = replace(speaking, expression=neutral, face=None, presence=0.0)
+    np.testing.assert_array_equal(stage.show(left_alone), Stage(portrait_picture, neutral, mouth).show(left_alone))
+
+
+def test_a_face_that_is_lost_for_a_frame_keeps_its_mouth(
+    portrait_picture: PortraitPicture, neutral: Points, speaking: Motion
+) -> None:
+    assert speaking.face is not None
+    stage = Stage(portrait_picture, neutral, "driver")
+    driving = driver_with((200, 160, 140), speaking.face, mouth=(0, 250, 0))
+    seen = stage.show(speaking, driving)
+    secret = driver_with(SECRET, speaking.face, mouth=SECRET)
+    np.testing.assert_array_equal(stage.show(replace(speaking, face=None), secret), seen)
+    stage.generator.mouth = "painted"
+    painted = stage.show(replace(speaking, face=None), None)
+    assert (painted != seen).any()
+    stage.generator.mouth = "driver"
+    np.testing.assert_array_equal(stage.show(replace(speaking, face=None), None), painted)
+
+
+def test_a_mouth_must_be_known() -> None:
+    with pytest.raises(GeneratorError, match="'smiling'") as caught:
+        create("mesh", mouth="smiling")
+    assert "driver" in caught.value.cure
+    assert "painted" in caught.value.cure
+
+
+def test_a_mouth_at_the_edge_of_the_driving_picture_is_painted(
+    portrait_picture: PortraitPicture, driver_face: FaceState
+) -> None:
+    """What lies beyond the edge is guessed, and the pixels at the edge are no mouth."""
+    wide = shape_of(driver_face).copy()
+    wide[INNER_LOWER_LIP, 1] += 0.4
+    motion = relative(shape_of(driver_face), wide)
+    aside = replace(driver_face, landmarks=driver_face.landmarks - np.array([0.5, 0, 0], np.float32))
+    driving = np.full((480, 640, 3), (255, 0, 255), np.uint8)
+    pictures = []
+    for mouth in ("driver", "painted"):
+        generator = MeshGenerator(mouth)
+        portrait = generator.prepare("one", portrait_picture.image, portrait_picture.face)
+        pictures.append(generator.drive(portrait, replace(motion, face=aside), driving).copy())
+    np.testing.assert_array_equal(pictures[0], pictures[1])

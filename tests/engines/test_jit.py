@@ -1,0 +1,52 @@
+"""Compiled loops, where what is compiled can be kept and where it cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULE = """
+import numpy as np
+from engines.jit import compiled
+
+@compiled()
+def total(values):
+    whole = 0.0
+    for value in values:
+        whole += value
+    return whole
+"""
+
+
+def ran(folder: Path, **environment: str) -> str:
+    """What a process says that loads the module in ``folder`` and calls it."""
+    code = "import numpy as np, loops; print(loops.total(np.arange(4.0)), sum(loops.total.stats.cache_hits.values()))"
+    path = os.pathsep.join((str(folder), str(ROOT)))
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_it_is_kept_for_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "loops.py").write_text(MODULE)
+    said = [ran(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "kept")) for _ in range(2)]
+    assert said == ["6.0 0", "6.0 1"], "the second finds what the first has compiled"
+    assert any((tmp_path / "kept").rglob("*.nbc"))
+
+
+def test_where_nothing_can_be_kept_it_still_runs(tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("folders are made unwritable otherwise there")
+    (tmp_path / "loops.py").write_text(MODULE)
+    # files where folders would have to be: not even root can write below them
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    (tmp_path / "__pycache__").write_text("")
+    assert ran(tmp_path, HOME=str(blocked), XDG_CACHE_HOME=str(blocked), NUMBA_CACHE_DIR="") == "6.0 0"

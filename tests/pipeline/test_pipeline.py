@@ -1,0 +1,773 @@
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.errors import GeneratorError, SinkLost, SourceMissing, TrackerError
+from engines.face.topology import MIRROR
+from engines.generator import Generator
+from engines.types import FaceState, Image, Motion, Portrait
+from realtime.capture.source import Source
+from realtime.core.frames import Frame, PixelFormat
+from realtime.core.stop_signal import Ending
+from realtime.motion.relative import MotionTransfer
+from realtime.pipeline import threads
+from realtime.pipeline.commands import CommandError
+from realtime.pipeline.loader import Backstage
+from realtime.pipeline.pipeline import Daemon, Outgoing
+from realtime.pipeline.threads import Limits
+from realtime.portraits.portrait import PortraitPicture
+from realtime.sinks.sink import Sink
+from realtime.tracking.tracker import Tracker
+from tests.support.fakes import (
+    CAMERA,
+    SIZE,
+    FakeGenerator,
+    FakeSink,
+    FakeSource,
+    FakeTracker,
+    driving,
+    is_generated,
+    portrait,
+)
+from tests.support.waiting import until
+
+
+class Run:
+    """A daemon out of fakes, and all that it said."""
+
+    def __init__(
+        self,
+        source: FakeSource,
+        sinks: Sequence[Sink],
+        *,
+        tracker: Tracker | None = None,
+        generator: Generator | None = None,
+        loaders: Sequence[Callable[[], PortraitPicture]] = (portrait,),
+        reopen_source: Callable[[], Source] | None = None,
+        reopen_sink: Callable[[], Sink] | None = None,
+        recording: bool = False,
+        lossless: bool = False,
+        limits: Limits | None = None,
+        size: tuple[int, int] = SIZE,
+        another: Callable[[str], Generator] | None = None,
+    ) -> None:
+        self.sources = [source]
+        self.said: list[str] = []
+        self.ending = Ending()
+        tracker = tracker or FakeTracker()
+        generator = generator or FakeGenerator()
+        backstage = Backstage(
+            lambda: tracker,
+            lambda: generator,
+            MotionTransfer,
+            loaders,
+            mirror=False,
+            failed=self.ending.fail,
+            notice=self.said.append,
+            another=another,
+        )
+        self.daemon = Daemon(
+            backstage,
+            source,
+            reopen_source,
+            [Outgoing(sink.name, sink, reopen_sink, recording) for sink in sinks],
+            size=size,
+            fps=30,
+            lossless=lossless,
+            limits=limits or Limits(),
+            ending=self.ending,
+            notice=self.said.append,
+        )
+        backstage.start()
+        self.daemon.start()
+
+    def over(self, timeout: float = 5) -> None:
+        assert self.ending.over.wait(timeout), "the run did not end"
+
+
+class Held:
+    """What a tracker does for a frame that takes as long as the test says."""
+
+    def __init__(self) -> None:
+        self.busy, self.let_go = threading.Event(), threading.Event()
+
+    def __call__(self, _: Frame) -> None:
+        self.busy.set()
+        self.let_go.wait(5)
+
+
+@contextmanager
+def running(*args: object, **kwargs: object) -> Iterator[Run]:
+    run = Run(*args, **kwargs)  # type: ignore[arg-type]
+    try:
+        yield run
+    finally:
+        for source in run.sources:
+            source.end()
+        closed = run.daemon.close()
+    assert closed, "some thread did not end in time"
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(threads, "LAST_DELAY_S", 0.002)
+
+
+def test_a_frame_comes_out_as_a_generated_picture() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink]) as run:
+        source.feed(1)
+        frame = sink.wait_for(is_generated)
+        source.end()
+        run.over()
+    stamps = frame.stamps
+    assert stamps.captured <= stamps.tracked <= stamps.generated
+    assert run.ending.error is None
+    assert source.closed.is_set()
+    assert sink.closed.is_set()
+    assert run.daemon.ledger.faces == 1
+    assert run.daemon.age.count == 1
+
+
+def test_a_slate_is_shown_before_anything_is_ready() -> None:
+    let_go = threading.Event()
+
+    def load() -> PortraitPicture:
+        let_go.wait(5)
+        return portrait()
+
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], loaders=[load]):
+        sink.wait_for(2)
+        assert not any(is_generated(frame) for frame in sink.frames)
+        let_go.set()
+        source.feed(1)
+        sink.wait_for(is_generated)
+    assert not sink.shows(CAMERA)
+
+
+def test_a_recording_begins_with_the_first_generated_picture() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], recording=True):
+        source.feed(1)
+        sink.wait_for(1)
+    assert all(is_generated(frame) for frame in sink.frames)
+
+
+def test_i420_is_made_once_and_is_right() -> None:
+    """Once: every sink that wants it sees the same memory."""
+    source = FakeSource()
+    seen: list[list[Frame]] = [[], []]
+    sinks = [FakeSink(f"planes {i}", PixelFormat.I420, during=seen[i].append) for i in range(2)]
+    colour = FakeSink("colour", PixelFormat.RGB)
+    with running(source, [*sinks, colour]):
+        source.feed(1)
+        generated = colour.wait_for(is_generated)
+        planes = [sink.wait_for(lambda frame: frame.stamps == generated.stamps) for sink in sinks]
+    assert planes[0].pixels.shape == (96, 64)
+    # BT.601, limited range, of (30, 160, 60)
+    assert abs(int(planes[0].pixels[0, 0]) - 110) <= 2
+    one, two = (next(frame for frame in frames if frame.stamps == generated.stamps) for frames in seen)
+    assert np.shares_memory(one.pixels, two.pixels)
+
+
+def test_a_slow_sink_does_not_delay_a_fast_one() -> None:
+    let_go = threading.Event()
+
+    def hang(_: Frame) -> None:
+        let_go.wait(10)
+
+    slow, fast = FakeSink("slow", during=hang), FakeSink("fast")
+    source = FakeSource()
+    with running(source, [slow, fast]) as run:
+        for seq in range(20):
+            source.feed(1, start=seq)
+            fast.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
+        assert slow.frames == []
+        dropped = run.daemon.dropped
+        let_go.set()
+    assert dropped["slow"] >= 18
+    assert dropped["fast"] == 0
+
+
+def test_what_is_published_is_not_written_over_while_a_sink_has_it() -> None:
+    """A sink that is slow sees the same picture at the end of its send as at the beginning."""
+    let_go = threading.Event()
+    torn: list[bool] = []
+
+    def look_twice(frame: Frame) -> None:
+        before = frame.pixels.copy()
+        assert not frame.pixels.flags.writeable
+        let_go.wait(5)
+        torn.append(not np.array_equal(before, frame.pixels))
+
+    slow, fast, source = FakeSink("slow", during=look_twice), FakeSink("fast"), FakeSource()
+    with running(source, [slow, fast]) as run:
+        for seq in range(30):
+            source.feed(1, start=seq)
+            fast.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
+        let_go.set()
+        source.end()
+        run.over()
+    assert torn
+    assert not any(torn)
+    assert run.daemon.outlet.plates.made <= 8
+
+
+def test_a_face_that_is_lost_sends_no_camera_pixel() -> None:
+    source, sink, tracker, generator = FakeSource(), FakeSink(), FakeTracker(), FakeGenerator()
+    with running(source, [sink], tracker=tracker, generator=generator) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        tracker.present = False
+        for seq in range(1, 6):
+            source.feed(1, start=seq)
+            sink.wait_for(lambda frame, seq=seq: frame.seq == seq)  # type: ignore[misc]
+        source.end()
+        run.over()
+    assert not sink.shows(CAMERA)
+    assert generator.driven[-5:] == [("one", False)] * 5
+    assert run.daemon.ledger.frames >= 6
+    assert run.daemon.ledger.faces == 1
+    assert run.daemon.age.count == 1
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_file_without_a_face_is_told(lossless: bool) -> None:
+    source, sink, tracker = FakeSource(frames=1), FakeSink(), FakeTracker()
+    tracker.present = False
+    with running(source, [sink], tracker=tracker, lossless=lossless) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        source.end()
+        run.over()
+        run.daemon.compute.join(5)
+    assert [text for text in run.said if "no face in fake source" in text]
+
+
+def test_a_camera_that_is_lost_comes_back_and_the_portrait_idles_meanwhile() -> None:
+    first, second, sink = FakeSource(), FakeSource(), FakeSink()
+    plugged_in = threading.Event()
+
+    def reopen() -> Source:
+        if not plugged_in.is_set():
+            raise SourceMissing("no camera")
+        return second
+
+    with running(first, [sink], reopen_source=reopen) as run:
+        run.sources.append(second)
+        first.feed(1)
+        last = sink.wait_for(is_generated)
+        first.lose()
+        idle = sink.wait_for(lambda frame: frame.time_ns > last.time_ns and is_generated(frame))
+        sink.wait_for(lambda frame: frame.time_ns > idle.time_ns and is_generated(frame))
+        plugged_in.set()
+        second.feed(1, start=100)
+        sink.wait_for(lambda frame: frame.seq == 100 and is_generated(frame))
+    assert not sink.shows(CAMERA)
+    assert first.closed.is_set()
+    assert second.closed.is_set()
+    assert any("unplugged" in line for line in run.said)
+    assert any("is back" in line for line in run.said)
+    times = [frame.time_ns for frame in sink.frames if is_generated(frame)]
+    assert times == sorted(set(times))
+
+
+def test_a_file_that_breaks_off_ends_the_run_with_its_error() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink]) as run:
+        source.lose()
+        run.over()
+    assert "unplugged" in str(run.ending.error)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_tracker_that_fails_sends_no_camera_pixel(lossless: bool) -> None:
+    def fail(frame: Frame) -> None:
+        if frame.seq >= 2:
+            raise TrackerError("the tracker broke")
+
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], tracker=FakeTracker(during=fail), lossless=lossless) as run:
+        source.feed(5)
+        run.over()
+    assert str(run.ending.error) == "the tracker broke"
+    assert sink.frames
+    assert not sink.shows(CAMERA)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_generator_that_fails_leaves_a_slate_behind(lossless: bool) -> None:
+    calls = iter(range(100))
+
+    def fail(_: Motion) -> None:
+        if next(calls) == 6:
+            raise GeneratorError("the generator broke")
+
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], generator=FakeGenerator(during=fail), lossless=lossless) as run:
+        source.feed(5)
+        run.over()
+        sink.closed.wait(5)
+    assert str(run.ending.error) == "the generator broke"
+    assert not is_generated(sink.frames[-1])
+    assert not sink.shows(CAMERA)
+
+
+class Leak(FakeGenerator):
+    """Hands back the driving picture, as no generator may."""
+
+    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
+        return super().drive(portrait, motion, driving) if driving is None else driving[:]
+
+
+def test_a_generator_that_hands_back_the_driving_picture_is_stopped() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], generator=Leak()) as run:
+        source.feed(1)
+        run.over()
+        sink.closed.wait(5)
+    assert isinstance(run.ending.error, GeneratorError)
+    assert not sink.shows(CAMERA)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_a_portrait_that_cannot_be_used_ends_the_run_before_the_first_picture(good: int, lossless: bool) -> None:
+    def load() -> PortraitPicture:
+        raise ValueError("bad portrait")
+
+    source, sink, generator = FakeSource(), FakeSink(), FakeGenerator()
+    source.feed(3)
+    loaders = [*[portrait] * good, load]
+    with running(source, [sink], generator=generator, loaders=loaders, lossless=lossless) as run:
+        run.over()
+        assert str(run.ending.error) == "bad portrait"
+        assert not run.daemon.ledger.frames
+    assert not generator.driven
+    assert generator.closed
+    assert not sink.shows(CAMERA)
+
+
+def test_it_stops_during_a_blocked_read() -> None:
+    source, sink = FakeSource(), FakeSink()
+    run = Run(source, [sink])
+    source.feed(1)
+    sink.wait_for(is_generated)
+    source.reading.clear()
+    assert not run.daemon.close(timeout=0.5), "the read is still blocked"
+    assert sink.closed.is_set()
+    source.end()
+    assert source.closed.wait(5)
+
+
+def test_a_sink_that_hangs_does_not_keep_the_run_from_ending() -> None:
+    let_go = threading.Event()
+
+    def hang(_: Frame) -> None:
+        let_go.wait(10)
+
+    hangs = FakeSink("hangs", during=hang)
+    fine, source = FakeSink("fine"), FakeSource()
+    run = Run(source, [hangs, fine])
+    source.feed(1)
+    fine.wait_for(is_generated)
+    source.end()
+    assert not run.daemon.close(timeout=0.5)
+    assert fine.closed.is_set()
+    let_go.set()
+    assert hangs.closed.wait(5)
+
+
+def test_a_sink_that_is_lost_comes_back() -> None:
+    again = FakeSink("again")
+    broken = threading.Event()
+
+    def break_off(_: Frame) -> None:
+        if broken.is_set():
+            raise SinkLost("the device is gone")
+
+    first, other, source = FakeSink("first", during=break_off), FakeSink("other"), FakeSource()
+    with running(source, [first, other], reopen_sink=lambda: again) as run:
+        source.feed(1)
+        first.wait_for(is_generated)
+        broken.set()
+        fed_until(lambda: again.frames, source, other)
+        again.wait_for(is_generated)
+    assert any("the device is gone" in line for line in run.said)
+    assert first.closed.is_set()
+    assert run.ending.error is None
+
+
+def test_a_recording_that_fails_leaves_the_others_running() -> None:
+    def full(_: Frame) -> None:
+        raise SinkLost("the disk is full")
+
+    full_disk, fine, source = FakeSink("full", during=full), FakeSink("fine"), FakeSource()
+    with running(source, [full_disk, fine]) as run:
+        source.feed(1)
+        fine.wait_for(is_generated)
+        full_disk.closed.wait(5)
+        source.feed(1, start=1)
+        fine.wait_for(lambda frame: frame.seq == 1 and is_generated(frame))
+        assert not run.ending.over.is_set()
+    assert [str(delivery.error) for delivery in run.daemon.deliveries] == ["the disk is full", "None"]
+
+
+def test_a_run_without_a_sink_left_ends() -> None:
+    def full(_: Frame) -> None:
+        raise SinkLost("the disk is full")
+
+    source = FakeSource()
+    with running(source, [FakeSink(during=full), FakeSink(during=full)]) as run:
+        source.feed(1)
+        run.over()
+    assert str(run.ending.error) == "the disk is full"
+    assert sum(run.daemon.dropped.values()) >= 2, "what each sink was lost on"
+
+
+def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
+    held = Held()
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], tracker=FakeTracker(during=held)) as run:
+        source.feed(1)
+        assert held.busy.wait(5)
+        source.feed(4, start=1)
+        source.end()
+        run.daemon.capture.join(5)
+        held.let_go.set()
+        run.over()
+    assert run.daemon.dropped["capture"] == 3
+    assert [frame.seq for frame in sink.frames if is_generated(frame)][-1] == 4
+
+
+class PickySource(FakeSource):
+    """Passes over two pictures before each that it gives."""
+
+    passed_over = 0
+
+    def read(self) -> Frame:
+        frame = super().read()
+        self.passed_over += 2
+        return frame
+
+
+def test_what_a_source_passes_over_is_counted_once_it_is_read() -> None:
+    source, again, sink = PickySource(), PickySource(), FakeSink()
+    with running(source, [sink], reopen_source=lambda: again, lossless=True) as run:
+        run.sources.append(again)
+        source.feed(3)
+        source.lose()
+        again.feed(2)
+        again.end()
+        run.over()
+    assert run.daemon.dropped["capture"] == 4 + 4, "the first time it is what waited for the run to begin"
+
+
+def test_at_the_highest_pace_nothing_is_dropped_and_the_order_is_kept() -> None:
+    source, tracker = FakeSource(frames=200), FakeTracker()
+    sinks = [FakeSink("one"), FakeSink("two")]
+    with running(source, sinks, tracker=tracker, lossless=True) as run:
+        source.feed(200)
+        source.end()
+        run.over()
+    for sink in sinks:
+        assert [frame.seq for frame in sink.frames if is_generated(frame)] == list(range(200))
+    assert sum(run.daemon.dropped.values()) == 0
+    assert run.daemon.ledger.frames == 200
+    assert tracker.closed
+
+
+def test_at_the_highest_pace_a_frame_without_a_face_has_its_answer_too() -> None:
+    source, sink, tracker = FakeSource(), FakeSink(), FakeTracker()
+    tracker.present = False
+    with running(source, [sink], tracker=tracker, lossless=True) as run:
+        source.feed(10)
+        source.end()
+        run.over()
+    assert [frame.seq for frame in sink.frames if is_generated(frame)] == list(range(10))
+    assert run.daemon.ledger.faces == 0
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_it_ends_after_so_many_frames(lossless: bool) -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], limits=Limits(frames=3), lossless=lossless, recording=True) as run:
+        for seq in range(3):
+            source.feed(1, start=seq)
+            sink.wait_for(seq + 1)
+        run.over()
+        source.end()
+    assert len(sink.frames) == 3
+    assert run.ending.reason == "done"
+
+
+def command(run: Run, source: FakeSource, name: str, seq: int) -> None:
+    """Post a command; the next frame follows it."""
+    run.daemon.commands.post(name)
+    source.feed(1, start=seq)
+
+
+def fed_until(condition: Callable[[], object], source: FakeSource, sink: FakeSink, start: int = 1) -> int:
+    """Feed frames one by one, each once the one before was answered, until it is so; the next one's number."""
+    numbers = itertools.count(start)
+
+    def fed() -> bool:
+        if condition():
+            return True
+        seq = next(numbers)
+        source.feed(1, start=seq)
+        sink.wait_for(lambda frame: frame.seq == seq)
+        return False
+
+    until(fed)
+    return next(numbers)
+
+
+def test_freeze_and_slate() -> None:
+    source, sink, generator = FakeSource(), FakeSink(), FakeGenerator()
+    with running(source, [sink], generator=generator) as run:
+        source.feed(1)
+        shown = sink.wait_for(is_generated)
+        command(run, source, "freeze", 1)
+        held = sink.wait_for(lambda frame: frame.time_ns > shown.time_ns)
+        assert is_generated(held)
+        driven = len(generator.driven)
+        command(run, source, "slate", 2)
+        card = sink.wait_for(lambda frame: frame.time_ns > held.time_ns)
+        assert not is_generated(card)
+        assert len(generator.driven) == driven
+        command(run, source, "slate", 3)
+        command(run, source, "freeze", 4)
+        sink.wait_for(lambda frame: frame.seq == 4 and is_generated(frame))
+        assert len(generator.driven) > driven
+    assert not sink.shows(CAMERA)
+    assert [line for line in run.said if "frozen" in line or "slate" in line] == ["frozen", "slate"]
+
+
+def test_a_command_that_nobody_waits_for_any_more_is_not_carried_out() -> None:
+    held = Held()
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], tracker=FakeTracker(during=held)) as run:
+        source.feed(1)
+        assert held.busy.wait(5)
+        with pytest.raises(CommandError, match="busy"):
+            run.daemon.commands.ask("freeze", timeout_s=0.01)
+        assert run.daemon.commands.post("mirror")
+        held.let_go.set()
+        source.feed(2, start=1)
+        sink.wait_for(lambda frame: frame.seq == 2)
+        assert run.daemon.crew is not None
+        assert run.daemon.crew.observer.mirror
+        assert not run.daemon.crew.animator.frozen
+
+
+def test_portraits_are_switched_when_they_are_ready() -> None:
+    let_go = threading.Event()
+
+    class Slow(FakeGenerator):
+        def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+            assert name == "one" or let_go.wait(5)
+            return super().prepare(name, image, face)
+
+    source, sink, generator = FakeSource(), FakeSink(), Slow()
+    with running(source, [sink], generator=generator, loaders=[portrait, lambda: portrait("two")]) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        command(run, source, "next", 1)
+        sink.wait_for(lambda frame: frame.seq == 1)
+        assert generator.driven[-1] == ("one", True), "the loop does not wait for a portrait"
+        let_go.set()
+        seq = fed_until(lambda: generator.driven[-1][0] == "two", source, sink, 2)
+        command(run, source, "previous", seq)
+        sink.wait_for(lambda frame: frame.seq == seq)
+        assert generator.driven[-1][0] == "one"
+
+
+class LopsidedTracker(FakeTracker):
+    """Sees one face, which is the other way round in a picture whose bright half is on the right."""
+
+    def __init__(self, face: FaceState) -> None:
+        super().__init__()
+        self.pixels: list[Image] = []
+        self._face = face
+
+    def track(self, frame: Frame) -> FaceState:
+        self.pixels.append(frame.pixels)
+        landmarks = self._face.landmarks
+        if frame.pixels[0, 0, 0] < frame.pixels[0, -1, 0]:
+            landmarks = landmarks[MIRROR] * np.array([-1, 1, 1], np.float32) + np.array([1, 0, 0], np.float32)
+        return replace(self._face, seq=frame.seq, time_ns=frame.time_ns, landmarks=landmarks)
+
+
+def lopsided(seq: int) -> Frame:
+    """A driving frame whose left half is bright."""
+    frame = driving(seq)
+    frame.pixels[:, : SIZE[0] // 2, 0], frame.pixels[:, SIZE[0] // 2 :, 0] = 200, 100
+    return frame
+
+
+def test_mirror(driver_face: FaceState) -> None:
+    """The picture is flipped, and what is known of the driver's face with it: the portrait's motion is mirrored."""
+    motions: list[Motion] = []
+    source, sink, tracker = FakeSource(), FakeSink(), LopsidedTracker(driver_face)
+    with running(source, [sink], tracker=tracker, generator=FakeGenerator(during=motions.append)) as run:
+        source.fed.put(lopsided(1))
+        sink.wait_for(is_generated)
+        run.daemon.commands.post("mirror")
+        source.fed.put(lopsided(2))
+        sink.wait_for(lambda frame: frame.seq == 2 and is_generated(frame))
+    assert np.array_equal(tracker.pixels[1], tracker.pixels[0][:, ::-1])
+    assert tracker.resets == 1
+    assert run.said[:1] == ["mirrored"]
+    before, after = (next(each for each in motions if each.face and each.face.seq == seq) for seq in (1, 2))
+    flip = np.array([-1, 1, 1])
+    np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=1e-3)
+    np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=1e-2)
+    np.testing.assert_allclose(after.rotation, before.rotation * flip[:, None] * flip, atol=1e-2)
+
+
+def test_gain() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink]) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        for name in ("stronger", "stronger", "weaker", "calibrate"):
+            run.daemon.commands.post(name)
+        source.feed(1, start=1)
+        sink.wait_for(lambda frame: frame.seq == 1)
+        crew = run.daemon.compute.crew
+        assert crew is not None
+        assert crew.animator.motion.gain == pytest.approx(1.1)
+
+
+def test_quit() -> None:
+    source = FakeSource()
+    with running(source, [FakeSink()]) as run:
+        command(run, source, "quit", 0)
+        run.over()
+        source.end()
+    assert run.ending.reason == "quit"
+
+
+# --- changing the generator
+
+
+class Stagehand:
+    """Makes generators by name, when the test lets it."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.made: dict[str, FakeGenerator] = {}
+        self.error: Exception | None = None
+
+    def __call__(self, name: str) -> FakeGenerator:
+        assert self.go.wait(5)
+        if self.error is not None:
+            raise self.error
+        self.made[name] = FakeGenerator()
+        return self.made[name]
+
+
+def test_the_generator_changes_while_pictures_go_on() -> None:
+    source, sink, first, hand = FakeSource(), FakeSink(), FakeGenerator(), Stagehand()
+    with running(source, [sink], generator=first, another=hand, loaders=[lambda: portrait("one")]) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.daemon.commands.post("generator", "fomm")
+        seen = len(sink.frames)
+        source.feed(3, start=1)
+        sink.wait_for(seen + 3)
+        assert not first.closed  # it goes on while the other is made ready
+        hand.go.set()
+        fed_until(lambda: "fomm" in hand.made and hand.made["fomm"].driven and first.closed, source, sink, 10)
+        assert hand.made["fomm"].portraits == ["one"]
+        assert not sink.closed.is_set()
+        assert not sink.shows(CAMERA)
+
+
+class Mouthed(FakeGenerator):
+    """Has a mouth to choose, as the mesh."""
+
+    mouth = "driver"
+
+
+def change(run: Run, source: FakeSource, sink: FakeSink, name: str) -> None:
+    """Ask for another generator and feed until it is there."""
+    said = len(run.said)
+    assert run.daemon.commands.post("generator", name)
+    for index in range(1000):
+        source.feed(1, start=10 + index)
+        sink.wait_for(len(sink.frames) + 1)
+        if any("the generator is" in text for text in run.said[said:]):
+            return
+    pytest.fail("the generator did not change")
+
+
+def test_what_a_person_chose_for_the_mouth_outlives_the_generator() -> None:
+    source, sink, first = FakeSource(), FakeSink(), Mouthed()
+    made = iter((FakeGenerator(), last := Mouthed()))
+    with running(source, [sink], generator=first, another=lambda _: next(made)) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.daemon.commands.post("mouth", "painted")
+        change(run, source, sink, "fomm")
+        change(run, source, sink, "mesh")
+        assert last.mouth == "painted"
+
+
+def test_the_portrait_on_show_is_still_on_show_with_another_generator() -> None:
+    source, sink, second = FakeSource(), FakeSink(), FakeGenerator()
+    loaders = [lambda: portrait("one"), lambda: portrait("two")]
+    with running(source, [sink], another=lambda _: second, loaders=loaders) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.daemon.commands.post("portrait", 1)
+        change(run, source, sink, "fomm")
+        assert {name for name, _ in second.driven} == {"two"}
+
+
+def test_regions_that_a_generator_does_not_know_are_refused_and_end_nothing() -> None:
+    source, sink, hand = FakeSource(), FakeSink(), Stagehand()
+    with running(source, [sink], another=hand) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+
+        def ask(name: str, value: str) -> str:
+            said = len(run.said)
+            assert run.daemon.commands.post(name, value)
+            for _ in range(1000):
+                source.feed()
+                sink.wait_for(len(sink.frames) + 1)
+                if len(run.said) > said:
+                    break
+            return run.said[said]
+
+        regions = "expected all or expression or pose"
+        assert ask("region", "lips") == f"the region lips with the generator fake generator, {regions}"
+        assert ask("region", "pose") == "region pose"
+        assert ask("generator", "fomm") == "the region pose with the generator fomm, expected all"
+        assert ask("region", "all") == "region all"
+        assert "fomm is made ready" in ask("generator", "fomm")
+        assert ask("region", "pose") == "the region pose with the generator fomm, expected all"
+        hand.go.set()
+
+
+def test_a_generator_that_cannot_be_had_leaves_the_old_one() -> None:
+    source, sink, first, hand = FakeSource(), FakeSink(), FakeGenerator(), Stagehand()
+    hand.error = GeneratorError("there are no weights for fomm", cure="fetch them")
+    hand.go.set()
+    with running(source, [sink], generator=first, another=hand) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.daemon.commands.post("generator", "fomm")
+        fed_until(lambda: any("no weights for fomm" in text for text in run.said), source, sink)
+        assert not first.closed

@@ -1,0 +1,190 @@
+"""What the media process asks of the daemon: state, portraits, metrics, control; and who serves the main run."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image as Pillow
+
+from engines.errors import PortraitError, SinkMissing
+from realtime.core.background_task import Task
+from realtime.portraits.portrait import PortraitPicture
+from realtime.server.service import MAIN
+from tests.support.fake_server import FakeLink, House, living
+from tests.support.fakes import driving, portrait
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with living(House()) as made:
+        yield made
+
+
+def test_the_state_without_a_session_is_the_programs(house: House) -> None:
+    state = house.get("/api/state")
+    assert state["program"] == "reenact"
+    assert state["main"] is None
+    assert state["sessions"] == {"open": 0, "limit": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "session", "status"),
+    [
+        ("GET", "/healthz", None, 200),
+        ("GET", "/metrics", None, 200),
+        ("GET", "/api/control", None, 200),
+        ("GET", "/api/state", "nobody", 404),
+        ("GET", "/api/portraits", "nobody", 404),
+        ("GET", "/api/portraits", None, 200),
+        ("GET", "/api/portraits/0.jpg", None, 404),
+        ("GET", "/api/portraits/x.jpg", None, 404),
+        ("GET", "/api/nothing", None, 404),
+        ("DELETE", "/api/state", None, 404),
+        ("POST", "/api/portraits", "nobody", 404),
+    ],
+)
+def test_every_request_has_its_answer(house: House, method: str, path: str, session: str | None, status: int) -> None:
+    reply = house.ask(method, path, session)
+    assert reply.status == status
+    if status >= 400:
+        assert set(json.loads(reply.body)["error"]) == {"found", "expected", "cure"}
+
+
+def test_portraits_are_listed_shown_and_sent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.open("a")
+    house.drive("a")
+    until(lambda: len(house.get("/api/portraits", "a")["portraits"]) == 2)
+    first = house.get("/api/portraits", "a")["portraits"][0]
+    assert first == {"index": 0, "name": "one", "picture": "/api/portraits/0.jpg?session=a"}
+    shown = house.ask("GET", "/api/portraits/0.jpg", "a")
+    assert (shown.status, shown.content_type) == (200, "image/jpeg")
+    assert house.ask("GET", "/api/portraits/999999999999999.jpg", "a").status == 404
+    bad = house.ask("POST", "/api/portraits", "a", b"no picture")
+    assert bad.status == 400
+    assert "not a picture" in json.loads(bad.body)["error"]["found"]
+    monkeypatch.setattr("realtime.server.service.receive_portrait", lambda _, name, *__: portrait(name))
+    sent = house.ask("POST", "/api/portraits", "a", b"a picture", name="mine\n")
+    assert sent.status == 201
+    assert json.loads(sent.body) | {"notes": []} == {"v": 1, "index": 2, "name": "mine", "notes": []}
+    assert house.get("/api/state", "a")["portrait"]["index"] == 2
+    assert not [message for message in house.link.pushed["a"] if "3 of 3" in message.get("notice", "")]
+
+
+def test_portraits_can_be_seen_before_going_live(house: House) -> None:
+    failures: list[BaseException] = []
+
+    def fail() -> PortraitPicture:
+        raise PortraitError("no face was found in x.png")
+
+    house.media.preview([lambda: portrait("one"), lambda: portrait("two"), fail], failures.append)
+    until(lambda: failures)
+    assert [each["name"] for each in house.get("/api/portraits")["portraits"]] == ["one", "two"]
+    assert house.ask("GET", "/api/portraits/1.jpg").content_type == "image/jpeg"
+    assert house.ask("GET", "/api/portraits/2.jpg").status == 404
+
+
+def test_a_control_message_for_nobody_is_answered(house: House) -> None:
+    assert house.control(None, "next")["error"]["found"] == "no run to control"
+    assert house.control("nobody", "next")["error"]["found"] == "no session of that name"
+
+
+# --- pictures that are sent
+
+
+def test_a_picture_of_many_pixels_is_refused_before_it_is_decoded(house: House) -> None:
+    house.open("a")
+    house.drive("a")
+    packed = io.BytesIO()
+    Pillow.new("1", (6500, 6500)).save(packed, "PNG")
+    reply = house.ask("POST", "/api/portraits", "a", packed.getvalue(), name="big.png")
+    assert reply.status == 400
+    assert "at most 40 megapixels" in json.loads(reply.body)["error"]["found"]
+
+
+def test_a_third_picture_at_a_time_is_sent_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
+
+    def receive(_: bytes, name: str, *__: object) -> PortraitPicture:
+        assert let_go.wait(5)
+        return portrait(name)
+
+    monkeypatch.setattr("realtime.server.service.receive_portrait", receive)
+    house.open("a")
+    house.drive("a")
+    sending = [Task("send", lambda: house.ask("POST", "/api/portraits", "a", b"a picture")) for _ in range(3)]
+    for each in sending:
+        each.start()
+    until(lambda: any(each.wait(0) for each in sending), "all three are being read")
+    let_go.set()
+    replies = sorted((each.result() for each in sending), key=lambda reply: reply.status)
+    assert [reply.status for reply in replies] == [201, 201, 503]
+    assert json.loads(replies[2].body)["error"]["found"] == "two pictures are being read already"
+    assert house.ask("POST", "/api/portraits", "a", b"a picture").status == 201, "there is room again"
+
+
+def test_a_picture_for_a_session_that_ends_meanwhile_is_for_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.open("a")
+    house.drive("a")
+
+    def receive(_: bytes, name: str, *__: object) -> PortraitPicture:
+        house.send_away("a")
+        return portrait(name)
+
+    monkeypatch.setattr("realtime.server.service.receive_portrait", receive)
+    reply = house.ask("POST", "/api/portraits", "a", b"a picture")
+    assert reply.status == 404
+    assert json.loads(reply.body)["error"]["found"] == "no session of that name"
+
+
+# --- the media process
+
+
+class LateLink(FakeLink):
+    """A media process that is known to serve, and then does not start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fail = threading.Event()
+
+    def start(self) -> str:
+        assert self.fail.wait(5)
+        raise SinkMissing("the media process is not ready after 30 s")
+
+
+def test_pictures_go_nowhere_until_the_media_process_is_there_and_fail_when_it_cannot_be_had() -> None:
+    link = LateLink()
+    with living(House(link=link)) as house:
+        sink = house.media.main_sink(30.0)
+        sink.send(driving())
+        assert not link.sinks
+        link.fail.set()
+        assert house.media.started.wait(5)
+        with pytest.raises(SinkMissing, match="not ready"):
+            sink.send(driving())
+        sink.close()
+
+
+def test_a_media_process_that_cannot_be_had_keeps_the_house_from_opening() -> None:
+    link = LateLink()
+    link.address = ""
+    link.fail.set()
+    with pytest.raises(SinkMissing, match="not ready"):
+        House(link=link)
+
+
+def test_the_viewers_of_the_main_run_are_served_once_there_is_a_media_process() -> None:
+    with living(House()) as house:
+        sink = house.media.main_sink(30.0)
+        assert house.media.started.wait(5)
+        until(lambda: MAIN in house.link.sinks)
+        sink.send(driving())
+        assert len(house.link.sinks[MAIN].frames) == 1
+        sink.close()
+        assert house.link.sinks[MAIN].closed.is_set()

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engines.errors import UsageError
+from realtime.pipeline.commands import COMMANDS, KEYS, Commands
+from realtime.terminal.keys import Keys
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
+
+# A child takes the terminal for its own, then runs the lines that are given.
+CHILD = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+sys.path.insert(0, {root!r})
+from realtime.terminal.keys import Keys
+def echoes(): return bool(termios.tcgetattr(0)[3] & termios.ECHO)
+"""
+
+
+def in_terminal(lines: str, **typed: bytes) -> str:
+    """Run Python lines in a pseudo-terminal of their own; what they print. Keys are typed when they print a word."""
+    import pty
+
+    terminal, theirs = pty.openpty()
+    root = str(Path(__file__).parents[2])
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(root=root) + lines],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    printed = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 1024)
+        except OSError:
+            break
+        if not chunk:
+            break
+        printed += chunk
+        for word in [word for word in typed if word.encode() in printed]:
+            os.write(terminal, typed.pop(word))
+    os.close(terminal)
+    child.wait(10)
+    return printed.decode()
+
+
+def test_keys_arrive_one_by_one_without_enter_and_without_echo() -> None:
+    printed = in_terminal(
+        """
+import queue
+got = queue.Queue()
+with Keys(got.put) as keys:
+    print("ready", keys.active, echoes(), flush=True)
+    print("keys", got.get(timeout=5), got.get(timeout=5), got.get(timeout=5), flush=True)
+print("after", echoes())
+""",
+        ready=b"c+q",
+    )
+    assert "ready True False" in printed
+    assert "keys c + q" in printed
+    assert "after True" in printed
+
+
+def test_the_terminal_is_given_back_after_an_exception() -> None:
+    printed = in_terminal(
+        """
+try:
+    with Keys(print):
+        raise ValueError
+except ValueError:
+    print("after", echoes())
+"""
+    )
+    assert "after True" in printed
+
+
+def test_the_terminal_is_given_back_by_a_signal_handler_that_ends_the_process() -> None:
+    printed = in_terminal(
+        """
+with Keys(print) as keys:
+    print("inside", echoes())
+    keys.restore()
+    print("restored", echoes(), flush=True)
+    os._exit(130)
+"""
+    )
+    assert "inside False" in printed
+    assert "restored True" in printed
+
+
+def test_nothing_happens_where_there_is_no_terminal() -> None:
+    reader, writer = os.pipe()
+    try:
+        with Keys(lambda _: None, fd=reader) as keys:
+            assert not keys.active
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_no_two_commands_share_a_key() -> None:
+    assert len(KEYS) == sum(bool(command.key) for command in COMMANDS.values())
+    assert set(KEYS) == set("cnpfsm+-q")
+
+
+def test_commands_wait_in_order_and_not_without_end() -> None:
+    commands = Commands()
+    commands.post("freeze")
+    commands.post("next")
+    assert [order.name for order in commands.take()] == ["freeze", "next"]
+    assert commands.take() == []
+    assert [commands.post("next") for _ in range(20)].count(True) == 16
+
+
+def test_an_unknown_command_is_refused() -> None:
+    with pytest.raises(UsageError, match="the command 'dance', expected one of"):
+        Commands().post("dance")
+
+
+def test_a_terminal_that_is_gone_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pty
+
+    monkeypatch.setattr("realtime.terminal.keys._is_ours", lambda _: True)
+    terminal, theirs = pty.openpty()
+    try:
+        with Keys(lambda _: None, theirs) as keys:
+            assert keys.active
+            os.close(terminal)
+            assert not os.isatty(theirs)
+    finally:
+        os.close(theirs)
+
+
+# What a program does that is stopped and goes on in a terminal, and the shell that has started it.
+JOB = """
+import os, queue, sys
+from realtime.terminal.signals import Suspensions
+from realtime.terminal.keys import Keys
+os.read(int(sys.argv[1]), 1)
+got = queue.Queue()
+with Keys(got.put) as keys, Suspensions(keys.pause, keys.resume):
+    print("listening", flush=True)
+    if sys.argv[2]:
+        assert got.get(timeout=20) == sys.argv[2]
+    else:
+        os.read(int(sys.argv[1]), 1)
+"""
+SHELL = """
+import signal, subprocess
+signal.alarm(40)
+far, near = os.pipe()
+command = [sys.executable, "-c", {job!r}, str(far)]
+def start(key):
+    job = subprocess.Popen([*command, key], process_group=0, pass_fds=[far], cwd={root!r})
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(0, job.pid)
+    os.write(near, b"b")
+    return job.pid
+def waited(job):
+    _, status = os.waitpid(job, os.WUNTRACED)
+    os.tcsetpgrp(0, os.getpid())
+    return signal.Signals(os.WSTOPSIG(status)).name if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
+"""
+
+
+def in_shell(lines: str, **typed: bytes) -> str:
+    """As ``in_terminal``, for lines of a shell with ``start``, ``waited`` and ``echoes``."""
+    root = str(Path(__file__).parents[2])
+    return in_terminal(SHELL.format(job=JOB, root=root) + lines, **typed)
+
+
+def test_a_program_that_is_stopped_gives_the_terminal_back_and_takes_it_again() -> None:
+    printed = in_shell(
+        """
+job = start("q")
+print(f"state {waited(job)} {echoes()}", flush=True)
+os.kill(job, signal.SIGCONT)
+print(f"aside {os.read(0, 10)}", flush=True)
+os.tcsetpgrp(0, job)
+print("front", flush=True)
+print(f"end {waited(job)} {echoes()}", flush=True)
+""",
+        listening=b"\x1a",
+        state=b"q\n",
+        front=b"q",
+    )
+    assert "state SIGTSTP True" in printed
+    assert r"aside b'q\n'" in printed, "what is typed is for the shell meanwhile"
+    assert "end 0 True" in printed
+
+
+def test_a_program_that_ends_in_the_background_leaves_the_terminal_alone() -> None:
+    printed = in_shell(
+        """
+job = start("")
+print(f"state {waited(job)} {echoes()}", flush=True)
+os.kill(job, signal.SIGCONT)
+os.write(near, b"e")
+print(f"end {waited(job)} {echoes()}", flush=True)
+""",
+        listening=b"\x1a",
+    )
+    assert "state SIGTSTP True" in printed
+    assert "end 0 True" in printed
