@@ -56,8 +56,8 @@ def create(
     """Build the generator of that name.
 
     ``mouth`` (``driver`` or ``painted``) is the mesh's. The networks' are ``backend``, ``device`` and ``compiled`` as
-    in ``engines.backends.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``. ``retarget`` is
-    LivePortrait's, see ``engines.networks.retarget``; the mesh shuts eyes and lips by itself.
+    in ``engines.backends.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``.
+    ``retarget`` is LivePortrait's, see ``engines.networks.retarget``; the mesh shuts eyes and lips by itself.
 
     Raises UsageError for a name that is not in the table, or a network that cannot retarget, GeneratorError where it
     cannot be had.

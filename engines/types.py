@@ -52,8 +52,8 @@ class Motion:
     """What a portrait is asked to do: the driver relative to the driver's own neutral face.
 
     The head frame is that of the driver's neutral: origin between the eyes, x right, y down, z away from the viewer,
-    and one unit is the neutral's face scale (see ``realtime.motion.relative``), so that nothing depends on how far away the
-    driver sits.
+    and one unit is the neutral's face scale (see ``engines.face.head``), so that nothing depends on how far away
+    the driver sits.
     """
 
     rotation: NDArray[np.float32]

@@ -22,7 +22,8 @@ from realtime.pipeline.pipeline import STOP_S, Daemon, Outgoing
 from realtime.pipeline.threads import Limits
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import AUTO_RECORDING, Sink, open_sink
-from realtime.tracking import model_files, tracker
+from realtime.tracking import model_files
+from realtime.tracking.tracker import FaceMeshTracker, Tracker, open_tracker
 from realtime.webrtc.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ Say = Callable[[str, str], None]
 def backstage(config: Config, ending: Ending, say: Say) -> Backstage:
     """What is made ready next to the opening of source and sinks."""
 
-    def tracker() -> tracker.Tracker:
+    def tracker() -> Tracker:
         opened = _open_tracker(config)
         say(opened.name, "tracker")
         return opened
@@ -278,15 +279,15 @@ def _create_generator(config: Config, name: str | None = None) -> generators.Gen
     )
 
 
-def _open_tracker(config: Config) -> tracker.Tracker:
+def _open_tracker(config: Config) -> Tracker:
     if config.tracker == "facemesh":
-        return tracker.FaceMeshTracker()
+        return FaceMeshTracker()
     if config.tracker == "landmarker" and not (config.model or model_files.find("face_landmarker")):
         raise TrackerError(
             f"the landmarker's file is not at {model_files.target('face_landmarker')}",
             cure="python -m tools.models fetch face_landmarker, or give --model FILE",
         )
-    return tracker.open_tracker(config.model)
+    return open_tracker(config.model)
 
 
 def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Outgoing:

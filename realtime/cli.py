@@ -71,8 +71,8 @@ def main() -> None:
 def _open_streams() -> None:
     """Let any text be printed, and what is said on standard error arrive at once.
 
-    Native libraries chatter on file descriptor 2, which ``realtime.core.quiet_libraries`` holds back while they load; the lines
-    of ours go around that, because the process may end meanwhile.
+    Native libraries chatter on file descriptor 2, which ``realtime.core.quiet_libraries`` holds back while they
+    load; the lines of ours go around that, because the process may end meanwhile.
     """
     _occupy()
     std_streams.open_error()

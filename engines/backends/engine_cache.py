@@ -222,8 +222,8 @@ def read(path: Path) -> Sidecar:
 def load(folder: Path, network: str, stage: str, machine: Machine, rebuild: str) -> tuple[bytes, Sidecar]:
     """The engine of a network that fits this machine, whole; where there are several, the one built last.
 
-    ``network`` is ``engines.backends.onnx_export.identity`` of the stage, and ``rebuild`` the command that builds its engine. Raises
-    BackendError where there is none, none fits, or the file is not what was built.
+    ``network`` is ``engines.backends.onnx_export.identity`` of the stage, and ``rebuild`` the command that builds
+    its engine. Raises BackendError where there is none, none fits, or the file is not what was built.
     """
     found = [entry for entry in entries(folder) if entry.sidecar is None or entry.sidecar.network == network]
     whole = [(entry, entry.sidecar) for entry in found if entry.sidecar is not None]

@@ -95,7 +95,10 @@ def _primary_context(driver: Any) -> Any:
 
 
 class TensorrtBackend:
-    """See ``engines.backends.backend.Backend``. The context is made current for each call, so that any thread may call."""
+    """See ``engines.backends.backend.Backend``.
+
+    The context is made current for each call, so that any thread may call.
+    """
 
     def __init__(self, stage: Stage, folder: Path | None = None, rebuild: str = "python -m tools.build_engine") -> None:
         """Load the engine that was built for the stage and this machine, from ``folder`` or the cache.

@@ -20,7 +20,7 @@ def _points(*numbers: int) -> Indices:
     return indices
 
 
-with np.load(Path(__file__).parent / "assets" / "topology.npz", allow_pickle=False) as _tables:
+with np.load(Path(__file__).parents[1] / "assets" / "topology.npz", allow_pickle=False) as _tables:
     TRIANGLES: NDArray[np.int32] = _tables["triangles"].astype(np.int32)
     """(898, 3) int32: the face, the slit of the mouth and the eyes, wound alike."""
     MIRROR: Indices = _tables["mirror"].astype(np.intp)

@@ -1,7 +1,7 @@
 """The driver as a motion network sees one: what it answers now, and the neutral that this is relative to.
 
-The neutral is the network's own answer for the very frames that ``realtime.motion.neutral`` chose. Their crops are kept:
-nobody but the network can tell what it would have answered for their flips, once the driving picture is flipped.
+The neutral is the network's own answer for the very frames that ``realtime.motion.neutral`` chose. Their crops are
+kept: nobody but the network can tell what it would have answered for their flips, once the driving picture is flipped.
 """
 
 from __future__ import annotations

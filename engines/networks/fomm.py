@@ -381,7 +381,7 @@ def _keypoint_specs(whose: str) -> tuple[TensorSpec, ...]:
 
 
 def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native") -> dict[str, Stage]:
-    """The parts put together for inference, as ``portrait``, ``motion`` and ``frame``; see ``engines.backends.network_stage``.
+    """The parts put together for inference, as ``portrait``, ``motion`` and ``frame``.
 
     ``parts`` are as in ``MODULES`` and left as they are: the stages hold copies with the batch norms folded into the
     convolutions. Everything here is sampled in the plane, so ``grid_sample`` makes no difference. The driver's neutral

@@ -1,8 +1,9 @@
 """The generators that are published networks: LivePortrait and the First Order Motion Model, in the live loop.
 
 What depends on the portrait is computed once, by ``prepare``. A frame then takes two networks: the driver's motion out
-of a locked crop, relative to the driver's neutral (``engines.networks.driver_motion``), and the picture, which is pasted back into the
-portrait. LivePortrait can be asked to shut eyes and lips where that falls short: ``engines.networks.retarget`` says how.
+of a locked crop, relative to the driver's neutral (see ``driver_motion``), and the picture, which is pasted back into
+the portrait. LivePortrait can be asked to shut eyes and lips where that falls short: see
+``engines.networks.retarget``.
 """
 
 from __future__ import annotations

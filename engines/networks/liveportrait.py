@@ -807,7 +807,7 @@ def _pose_specs(whose: str) -> tuple[TensorSpec, ...]:
 
 
 def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native") -> dict[str, Stage]:
-    """The parts put together for inference, as ``portrait``, ``motion`` and ``frame``; see ``engines.backends.network_stage``.
+    """The parts put together for inference, as ``portrait``, ``motion`` and ``frame``.
 
     ``parts`` are as in ``MODULES`` and left as they are: the stages hold copies, with batch and spectral norms folded
     into the convolutions. ``motion``'s outputs are named ``driving_...``; the driver's neutral is an earlier answer of

@@ -32,7 +32,7 @@ _VIDEO_GROUP = "sudo usermod -aG video $USER, then log out and in again"
 
 
 class Stream(Protocol):
-    """A camera that streams, one thread's. See ``realtime.capture.v4l2_stream`` and ``realtime.capture.opencv_stream``."""
+    """A camera that streams, one thread's: see ``v4l2_stream`` and ``opencv_stream``."""
 
     size: tuple[int, int]
     fps: float

@@ -263,7 +263,7 @@ class Animator:
 
 
 class Desk:
-    """The commands of ``realtime.pipeline.commands`` and what each does. Called by the thread that owns the animator."""
+    """What each command of ``realtime.pipeline.commands`` does. Called by the thread that owns the animator."""
 
     def __init__(self, observer: Observer, animator: Animator, quit_: Callable[[], None]) -> None:
         self._observer = observer

@@ -237,19 +237,19 @@ def test_the_page_is_whole_and_needs_no_network() -> None:
     ]
     changes = compare("stages", rounds(2, slower={"track": 5.0}), rounds(1))
     text = page.build(parts, to_json(parts, HEAD), changes, "in turn")
-    page = Strict()
-    page.feed(text)
-    assert page.open == []
-    assert page.fetched == []
+    parsed = Strict()
+    parsed.feed(text)
+    assert parsed.open == []
+    assert parsed.fetched == []
     assert "url(" not in text
     assert "http" not in text
     assert "<script" not in text
     assert "prefers-color-scheme:dark" in text
-    assert "a processor <&>" in page.text
+    assert "a processor <&>" in parsed.text
     assert text.count("<svg") == 1 + 2 + 2
-    assert not re.search(r"\bnan\b|\binf\b", page.text)
+    assert not re.search(r"\bnan\b|\binf\b", parsed.text)
     for stage in STAGES:
-        assert MEANING[stage] in page.text
+        assert MEANING[stage] in parsed.text
 
 
 def test_the_table_fits_a_terminal_and_names_what_got_worse() -> None:
@@ -265,9 +265,9 @@ def test_the_table_fits_a_terminal_and_names_what_got_worse() -> None:
 
 
 def test_the_trace_follows_every_frame() -> None:
-    trace = trace.build([part()], THREADS)
-    json.dumps(trace)
-    events = trace["traceEvents"]
+    built = trace.build([part()], THREADS)
+    json.dumps(built)
+    events = built["traceEvents"]
     assert {"b", "e", "X", "s", "t", "f", "M"} == {event["ph"] for event in events}
     frames = len(part().rounds[-1].at_s)
     assert sum(event["ph"] == "s" for event in events) == sum(event["ph"] == "f" for event in events) == frames

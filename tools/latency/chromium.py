@@ -23,7 +23,7 @@ from engines.types import Image
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Playwright
 
-LATENCY_SCRIPT = Path(__file__).with_name("browser_latency.js")
+LATENCY_SCRIPT = Path(__file__).with_name("chromium.js")
 _COUNTS = "({count: reenactLatency.ages.length, drawn: reenactLatency.drawn, unread: reenactLatency.unread})"
 LIVE_S = 30.0
 """For how long a page may take until the portrait is live."""

@@ -26,7 +26,7 @@ from realtime.webrtc.process.request_limit import Places
 from realtime.webrtc.process.sdp import Offer, SdpError, ice_links, read_fragment, read_offer
 from realtime.webrtc.settings import ServerSettings
 
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(__file__).parents[1] / "page"
 MAX_SDP = 128 << 10
 MAX_UPLOAD = 16 << 20
 MAX_BODY = 64 << 10

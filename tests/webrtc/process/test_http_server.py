@@ -483,14 +483,14 @@ def test_a_peer_lets_go_of_everything_though_closing_fails(page: Path, monkeypat
         status, headers, _ = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
         assert status == 201
         (publisher,) = server.hub.publishers.values()
-        ice = publisher._transceiver.receiver.transport.transport
-        assert ice.state != "closed"
+        transport = publisher._transceiver.receiver.transport.transport
+        assert transport.state != "closed"
         monkeypatch.setattr(RTCRtpReceiver, "stop", fail)
         await server.ask("DELETE", headers["Location"])
         while not server.line.told:
             await asyncio.sleep(0)
         # a look for a way that is under way fails of being closed, and may say so last
-        assert ice.state in ("closed", "failed")
+        assert transport.state in ("closed", "failed")
 
     run(page, check)
 

@@ -10,8 +10,8 @@ import pytest
 
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process import hub as hub_module
-from realtime.webrtc.process import main
 from realtime.webrtc.process.hub import Hub
+from realtime.webrtc.process.main import _ended
 from realtime.webrtc.process.sdp import Offer
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.shared_encoding import Stream
@@ -158,7 +158,7 @@ def test_the_end_of_the_sweep_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
         for work in (fail(), asyncio.sleep(100)):
             task = asyncio.ensure_future(work)
-            task.add_done_callback(main._ended)
+            task.add_done_callback(_ended)
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
