@@ -15,10 +15,10 @@ from engines import generator as generators
 from engines.errors import SinkMissing, TrackerError
 from realtime.capture.source import Source, open_source
 from realtime.config import Config, address, no_file
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.loader import Backstage
-from realtime.pipeline.pipeline import STOP_S, Daemon, Outgoing
+from realtime.pipeline.loader import PipelineLoader
+from realtime.pipeline.pipeline import STOP_S, Outgoing, Pipeline
 from realtime.pipeline.threads import Limits
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import AUTO_RECORDING, Sink, open_sink
@@ -27,11 +27,11 @@ from realtime.tracking.tracker import FaceMeshTracker, Tracker, open_tracker
 from realtime.webrtc.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from realtime.pipeline.publisher import Relay
-    from realtime.pipeline.run import Running
+    from realtime.pipeline.publisher import FrameRelay
+    from realtime.pipeline.run import Run
     from realtime.server.capacity import Capacity
-    from realtime.server.service import Media
-    from realtime.server.shared_sinks import Lobby
+    from realtime.server.service import MediaService
+    from realtime.server.shared_sinks import SharedSinks
 
 MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
 """Of a viewer's video, in bits a second; the most is the person's choice."""
@@ -46,7 +46,7 @@ Say = Callable[[str, str], None]
 """Prints a text with a label."""
 
 
-def backstage(config: Config, ending: Ending, say: Say) -> Backstage:
+def loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLoader:
     """What is made ready next to the opening of source and sinks."""
 
     def tracker() -> Tracker:
@@ -60,13 +60,13 @@ def backstage(config: Config, ending: Ending, say: Say) -> Backstage:
         say(f"{made.name}{mouth}, {config.size[0]}x{config.size[1]}", "generator")
         return made
 
-    return Backstage(
+    return PipelineLoader(
         tracker,
         generator,
         lambda: MotionTransfer(config.neutral, config.region, config.gain),
         [partial(load_portrait, path, config.size) for path in config.portrait or (None,)],
         mirror=config.mirror,
-        failed=ending.fail,
+        failed=stop_signal.fail,
         notice=lambda text: say(text, "portrait"),
         another=partial(_create_generator, config),
     )
@@ -76,14 +76,14 @@ def backstage(config: Config, ending: Ending, say: Say) -> Backstage:
 class Opened:
     """A run, ready to be started, and the page beside it."""
 
-    run: Running
-    media: Media | None
+    run: Run
+    media: MediaService | None
 
     def start(self) -> None:
         """Start it."""
         self.run.start()
         if self.media is not None:
-            self.media.begin(self.run if isinstance(self.run, Daemon) else None)
+            self.media.begin(self.run if isinstance(self.run, Pipeline) else None)
 
     def close(self) -> None:
         """End it, in ``STOP_S`` seconds, whatever hangs."""
@@ -98,25 +98,30 @@ class Opened:
             self.run.close(max(0.0, deadline - time.monotonic()))
 
 
-def open_run(config: Config, parts: Backstage | None, ending: Ending, say: Say) -> Opened:
+def open_run(config: Config, parts: PipelineLoader | None, stop_signal: StopSignal, say: Say) -> Opened:
     """Open the source and the sinks and put the run together. Leaves nothing open when it raises.
 
     ``parts`` are None where browsers drive: each brings its own.
     """
     with ExitStack() as stack:
         media = _open_media(config, say, stack)
-        run: Running
+        run: Run
         if parts is None:
-            run = _open_lobby(config, media, ending, say, stack)
+            run = _open_lobby(config, media, stop_signal, say, stack)
         else:
-            run = _open_daemon(config, parts, media, ending, say, stack)
+            run = _open_daemon(config, parts, media, stop_signal, say, stack)
         stack.pop_all()
         return Opened(run, media)
 
 
 def _open_daemon(
-    config: Config, parts: Backstage, media: Media | None, ending: Ending, say: Say, stack: ExitStack
-) -> Daemon:
+    config: Config,
+    parts: PipelineLoader,
+    media: MediaService | None,
+    stop_signal: StopSignal,
+    say: Say,
+    stack: ExitStack,
+) -> Pipeline:
     lossless = config.pace == "max"
     source = open_source(config.camera, size=None, fps=config.fps, pace=config.pace)
     stack.callback(source.close)
@@ -126,7 +131,7 @@ def _open_daemon(
     _tell_what_is_idle(config, source, say)
     fps = config.fps if config.fps and not lossless else source.fps or FPS
     outgoing = _open_sinks(config, fps, media, say, stack)
-    return Daemon(
+    return Pipeline(
         parts,
         source,
         None if lossless or not source.live else partial(_reopen_source, config, source),
@@ -135,7 +140,7 @@ def _open_daemon(
         fps=fps,
         lossless=lossless,
         limits=_limits(config),
-        ending=ending,
+        stop_signal=stop_signal,
         notice=lambda text: say(text, ""),
         relay_code=config.relay_code,
         settled=gc.freeze,  # a full collection of what start-up has built, which stays for good, takes 70 ms
@@ -153,31 +158,33 @@ def _tell_what_is_idle(config: Config, source: Source, say: Say) -> None:
         say(f"{' and '.join(idle)}: for other generators only, as the mesh runs no networks", "")
 
 
-def _open_lobby(config: Config, media: Media | None, ending: Ending, say: Say, stack: ExitStack) -> Lobby:
-    from realtime.server.shared_sinks import Lobby
+def _open_lobby(
+    config: Config, media: MediaService | None, stop_signal: StopSignal, say: Say, stack: ExitStack
+) -> SharedSinks:
+    from realtime.server.shared_sinks import SharedSinks
 
     assert media is not None
     say(f"whoever opens {media.address}", "source")
     outgoing = _open_sinks(config, config.fps or FPS, None, say, stack)
-    lobby = Lobby(
+    shared_sinks = SharedSinks(
         outgoing,
         size=config.size,
         limits=_limits(config),
-        ending=ending,
+        stop_signal=stop_signal,
         notice=lambda text: say(text, ""),
     )
-    media.house(lobby)
-    media.preview([partial(load_portrait, path, config.size) for path in config.portrait or (None,)], ending.fail)
-    return lobby
+    media.attach_shared_sinks(shared_sinks)
+    media.preview([partial(load_portrait, path, config.size) for path in config.portrait or (None,)], stop_signal.fail)
+    return shared_sinks
 
 
-def _open_media(config: Config, say: Say, stack: ExitStack) -> Media | None:
+def _open_media(config: Config, say: Say, stack: ExitStack) -> MediaService | None:
     """The page, where one is to be served: it was asked for, or is offered beside a plain run's sinks."""
     asked = next((spec for spec in config.sink if spec.startswith("webrtc")), None)
     offered = "auto" in config.sink and config.pace == "live"
     if asked is None and not offered and config.camera != "webrtc":
         return None
-    from realtime.server.service import Media
+    from realtime.server.service import MediaService
     from realtime.webrtc.link import MediaLink
 
     host, port = address(asked or "webrtc")
@@ -196,11 +203,11 @@ def _open_media(config: Config, say: Say, stack: ExitStack) -> Media | None:
     def notice(text: str) -> None:
         say(text, "")
 
-    def open_at(chosen: ServerSettings) -> Media:
-        return Media(
+    def open_at(chosen: ServerSettings) -> MediaService:
+        return MediaService(
             config,
             lambda media: MediaLink(chosen, media, notice, media.lost),
-            lambda its, ending, tell: backstage(its, ending, lambda text, _: tell(text)),
+            lambda its, stop_signal, tell: loader(its, stop_signal, lambda text, _: tell(text)),
             partial(_measure, config),
             notice=notice,
         )
@@ -232,7 +239,7 @@ def _measure(config: Config, busy: int) -> Capacity:
         generator.close()
 
 
-def _open_sinks(config: Config, fps: float, media: Media | None, say: Say, stack: ExitStack) -> list[Outgoing]:
+def _open_sinks(config: Config, fps: float, media: MediaService | None, say: Say, stack: ExitStack) -> list[Outgoing]:
     outgoing: list[Outgoing] = []
     for spec in config.sink:
         if spec == "auto" and config.pace == "live":
@@ -261,7 +268,7 @@ def _open_virtual_camera(config: Config, fps: float, say: Say) -> Outgoing | Non
     return Outgoing("auto", sink, partial(open_sink, "virtualcam", size=config.size, fps=fps), False)
 
 
-def _introduce(part: Source | Sink | Relay, label: str, say: Say) -> None:
+def _introduce(part: Source | Sink | FrameRelay, label: str, say: Say) -> None:
     say(part.name, label)
     for note in part.notes:
         say(note, "")

@@ -19,7 +19,7 @@ from engines.errors import ReenactError, SinkLost, UsageError
 from realtime import config as configs
 from realtime import report
 from realtime.config import Config
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import KEYS
 from realtime.terminal import std_streams
 from realtime.terminal.display import LAST_S, Display, summary, tell
@@ -28,8 +28,8 @@ from realtime.terminal.signals import Interrupts, Suspensions
 
 if TYPE_CHECKING:
     from realtime.assemble import Opened
-    from realtime.pipeline.run import Running
-    from realtime.server.service import Media
+    from realtime.pipeline.run import Run
+    from realtime.server.service import MediaService
 
 FINISH_S = 60.0
 """A run that ended by itself may take this long to finish its recordings."""
@@ -214,13 +214,13 @@ def run(config: Config) -> int:
 
 
 def _run(config: Config, display: Display) -> int:
-    ending = Ending()
+    stop_signal = StopSignal()
     opened: Opened | None = None
 
     def pressed(key: str) -> None:
         command = KEYS.get(key)
         if command == "quit":
-            ending.stop("quit")
+            stop_signal.stop("quit")
         elif opened is not None and command is not None:
             opened.run.commands.post(command)
 
@@ -234,25 +234,25 @@ def _run(config: Config, display: Display) -> int:
 
     with Keys(pressed) as keys, Interrupts(leave) as interrupts, Suspensions(pause, keys.resume):
         from realtime import assemble  # takes most of a second, in which a signal is heard already
-        from realtime.core.background_task import Task
+        from realtime.core.background_task import BackgroundTask
 
-        parts = assemble.backstage(config, ending, display.say) if config.camera != "webrtc" else None
+        parts = assemble.loader(config, stop_signal, display.say) if config.camera != "webrtc" else None
         if parts is not None:
             parts.start()
-        opening = Task("open", lambda: assemble.open_run(config, parts, ending, display.say))
+        opening = BackgroundTask("open", lambda: assemble.open_run(config, parts, stop_signal, display.say))
         opening.start()
         try:
-            while not opening.wait(TICK_S) and not _ended(interrupts, ending):
+            while not opening.wait(TICK_S) and not _ended(interrupts, stop_signal):
                 pass
             # what is open by then is closed in order, although the run has been ended before it began
             if opening.wait(1.0):
                 opened = opening.result()
                 _supervise(opened, display, interrupts, with_keys=keys.active)
         except Exception as error:
-            ending.fail(error)
+            stop_signal.fail(error)
         finally:
             display.end()
-    return _conclude(config, ending, opened, display)
+    return _conclude(config, stop_signal, opened, display)
 
 
 def _check_folder() -> None:
@@ -263,11 +263,11 @@ def _check_folder() -> None:
         raise UsageError("the folder this was started in is gone", cure="cd into another one") from None
 
 
-def _ended(interrupts: Interrupts, ending: Ending) -> bool:
+def _ended(interrupts: Interrupts, stop_signal: StopSignal) -> bool:
     """Whether the run is over, by a signal for one."""
     if interrupts.count:
-        ending.stop("interrupted")
-    return ending.over.is_set()
+        stop_signal.stop("interrupted")
+    return stop_signal.over.is_set()
 
 
 def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with_keys: bool) -> None:
@@ -279,15 +279,15 @@ def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with
     opened.start()
     running = False
     try:
-        while not _ended(interrupts, run.ending):
-            run.ending.over.wait(TICK_S)
+        while not _ended(interrupts, run.stop_signal):
+            run.stop_signal.over.wait(TICK_S)
             if run.ledger.frames and not running:
                 running = True
                 display.say(f"after {(run.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
             display.update(run, media.aside() if media is not None else "")
     finally:
         deadline = time.monotonic() + FINISH_S
-        if run.ending.complete:
+        if run.stop_signal.complete:
             while not interrupts.count and time.monotonic() < deadline and not run.finished(TICK_S):
                 pass
         opened.close()
@@ -296,7 +296,7 @@ def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with
         _finish_recordings(run, display, interrupts, deadline)
 
 
-def _finish_recordings(run: Running, display: Display, interrupts: Interrupts, deadline: float) -> None:
+def _finish_recordings(run: Run, display: Display, interrupts: Interrupts, deadline: float) -> None:
     """Wait for recordings that are still being written: until then nothing of them may play."""
     signals = interrupts.count
     if unfinished(run):
@@ -305,7 +305,7 @@ def _finish_recordings(run: Running, display: Display, interrupts: Interrupts, d
         time.sleep(TICK_S)
 
 
-def unfinished(run: Running) -> list[SinkLost]:
+def unfinished(run: Run) -> list[SinkLost]:
     """An error for each recording of a closed run that is still being written."""
     writing = [each.sink for each in run.deliveries if each.is_alive()]
     if not writing:
@@ -322,19 +322,19 @@ def unfinished(run: Running) -> list[SinkLost]:
     ]
 
 
-def _conclude(config: Config, ending: Ending, opened: Opened | None, display: Display) -> int:
+def _conclude(config: Config, stop_signal: StopSignal, opened: Opened | None, display: Display) -> int:
     """Say how it ended, write the report; the exit code."""
-    code = exit_code(ending.error)
-    errors = [ending.error] if ending.error is not None else []
-    run: Running | None = None
-    media: Media | None = None
+    code = exit_code(stop_signal.error)
+    errors = [stop_signal.error] if stop_signal.error is not None else []
+    run: Run | None = None
+    media: MediaService | None = None
     if opened is not None:
         run, media = opened.run, opened.media
         for note in run.notes:
             display.say(note)
         errors += [each.error for each in run.deliveries if each.error is not None and each.error not in errors]
         errors += unfinished(run)
-        display.say(summary(run), "done" if ending.error is None else "stopped")
+        display.say(summary(run), "done" if stop_signal.error is None else "stopped")
         code = code or exit_code(errors[0] if errors else None)
     display.close()  # before what else is written, perhaps to the same place
     if config.report is not None:

@@ -21,8 +21,8 @@ from realtime.core import paths
 from realtime.core.latency import Durations, Ledger
 
 if TYPE_CHECKING:
-    from realtime.pipeline.run import Running
-    from realtime.server.service import Media
+    from realtime.pipeline.run import Run
+    from realtime.server.service import MediaService
 
 _PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam")
 
@@ -44,10 +44,10 @@ def check(path: Path) -> None:
         raise ConfigError(f"--report: {path} cannot be written: {error.strerror}", cure=cure) from None
 
 
-def build(daemon: Running | None, config: Config, media: Media | None = None) -> dict[str, Any]:
+def build(pipeline: Run | None, config: Config, media: MediaService | None = None) -> dict[str, Any]:
     """The figures of a run that has ended; all zero for one that failed before it began (None)."""
-    ledger = daemon.ledger if daemon else Ledger()
-    age = daemon.age if daemon else Durations()
+    ledger = pipeline.ledger if pipeline else Ledger()
+    age = pipeline.age if pipeline else Durations()
     served = {}
     if media is not None:
         tally = media.tallies()["session"]
@@ -58,7 +58,7 @@ def build(daemon: Running | None, config: Config, media: Media | None = None) ->
         "frames": ledger.frames,
         "faces": ledger.faces,
         "fps": round(ledger.fps, 2),
-        "dropped": daemon.dropped if daemon else {},
+        "dropped": pipeline.dropped if pipeline else {},
         "latency_ms": {
             "track": ledger.track.summary(),
             "generate": ledger.generate.summary(),

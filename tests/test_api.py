@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_server import House
+from tests.support.fake_server import FakeServer
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ from tests.support.fake_server import House
 def test_a_command_over_http_is_answered_in_its_own_words(
     session: str | None, message: dict[str, Any], status: int
 ) -> None:
-    house = House()
-    house.link.missing.add("starting")
-    house.open("starting")
-    reply = house.ask("POST", "/api/control", session, json.dumps(message).encode())
+    server = FakeServer()
+    server.link.missing.add("starting")
+    server.open("starting")
+    reply = server.ask("POST", "/api/control", session, json.dumps(message).encode())
     assert reply.status == status
     assert json.loads(reply.body).keys() == {"v", "id", "ok", "said" if status == 200 else "error"}
-    house.media.closed("starting")
-    house.media.close(3)
+    server.media.closed("starting")
+    server.media.close(3)

@@ -190,10 +190,10 @@ class ReadingDesk:
 
 
 @contextlib.contextmanager
-def server(desk: ReadingDesk, **settings: Any) -> Iterator[MediaLink]:
+def server(callbacks: ReadingDesk, **settings: Any) -> Iterator[MediaLink]:
     """A media server on a free port of loopback."""
-    link = MediaLink(ServerSettings(**{"port": 0, **settings}), desk, print)
-    desk.link = link
+    link = MediaLink(ServerSettings(**{"port": 0, **settings}), callbacks, print)
+    callbacks.link = link
     link.start()
     try:
         yield link
@@ -213,10 +213,10 @@ async def publish(address: str, seconds: float) -> dict[int, int]:
 
 def through_server(seconds: float, work_s: float = 0.0, **settings: Any) -> list[tuple[float, float]]:
     """Of each picture read: when (s), and the delay from sending to reading (ms)."""
-    desk = ReadingDesk(work_s)
-    with server(desk, **settings) as link:
+    callbacks = ReadingDesk(work_s)
+    with server(callbacks, **settings) as link:
         sent = asyncio.run(publish(link.address, seconds))
-    seen = [(read, (read - sent[number]) / 1e6) for number, _, read in desk.seen if number in sent][_WARM_UP:]
+    seen = [(read, (read - sent[number]) / 1e6) for number, _, read in callbacks.seen if number in sent][_WARM_UP:]
     return [(read / 1e9, delay_ms) for read, delay_ms in seen]
 
 
@@ -309,8 +309,8 @@ def _settled(pids: dict[str, int]) -> dict[str, Held]:
 
 def churn(publishers: int) -> list[Figure]:
     """Publishers that come and go in turn; the first are to warm up."""
-    desk = ReadingDesk()
-    with server(desk) as link:
+    callbacks = ReadingDesk()
+    with server(callbacks) as link:
         pids = {"daemon": os.getpid(), "media process": link.process_id}
         asyncio.run(_ask_at_once(link.address, ANSWERERS))
         _visits_elsewhere(link.address, _CHURN_WARM_UP)

@@ -73,7 +73,7 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class OpenStages:
     """The stages of a family, each on its backend."""
 
     stages: Mapping[str, Backend]
@@ -94,7 +94,7 @@ def open_stages(
     cache: Path | None = None,
     compiled: bool = False,
     rebuild: str = BUILD,
-) -> Running:
+) -> OpenStages:
     """Open every stage on the backend of that name, and check its answers.
 
     ``cache`` is where exported networks are kept, and what PyTorch answers. ``compiled`` has torch.compile work on
@@ -117,7 +117,7 @@ def open_stages(
             refusals.append(f"not {name} on {where}: {error}")
             continue
         why = f"; {'; '.join(refusals)}" if refusals else ""
-        return Running(opened, next(iter(opened.values())).name + why)
+        return OpenStages(opened, next(iter(opened.values())).name + why)
     raise BackendError("no backend opens: " + "; ".join(refusals), cure=install("neural"))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.backends.backend import BUILD, Array, Running, open_stages
+from engines.backends.backend import BUILD, Array, OpenStages, open_stages
 from engines.errors import UsageError
 from engines.generator import REGIONS_OF
 from engines.networks.crop import around, feed
@@ -70,7 +70,7 @@ FAMILIES = {family.name: family for family in (LIVEPORTRAIT, FOMM)}
 class NetworkGenerator:
     """See ``engines.generator.Generator``."""
 
-    def __init__(self, family: Family, running: Running, label: str, retarget: Retarget = "none") -> None:
+    def __init__(self, family: Family, running: OpenStages, label: str, retarget: Retarget = "none") -> None:
         """Takes over ``running``; ``label`` says which weights it has. ``retarget`` is for LivePortrait alone."""
         self.family = family
         self.regions = family.regions

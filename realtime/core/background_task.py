@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Task(Generic[T]):
+class BackgroundTask(Generic[T]):
     """A piece of work on a thread of its own, which does not keep the program from ending."""
 
     def __init__(self, name: str, work: Callable[[], T]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class Ending:
+class StopSignal:
     """The first reason stands; later ones, which are often its consequences, are left out."""
 
     def __init__(self) -> None:

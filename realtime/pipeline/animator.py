@@ -17,13 +17,13 @@ from engines.errors import ReenactError
 from engines.generator import REGIONS_OF, Generator
 from engines.types import FaceState, Image
 from realtime.config import MAX_GAIN
-from realtime.core.background_task import Task
+from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
 from realtime.motion.relative import MotionTransfer, Region
 from realtime.pipeline.commands import CommandError, Setting
-from realtime.pipeline.portrait_library import Wardrobe
-from realtime.pipeline.publisher import Outlet
+from realtime.pipeline.portrait_library import PortraitLibrary
+from realtime.pipeline.publisher import FramePublisher
 from realtime.tracking.tracker import Tracker
 
 GAIN_STEP = 0.1
@@ -42,7 +42,7 @@ class Seen:
     """How long tracking took."""
 
 
-class Observer:
+class FaceObserver:
     """Flips and tracks. ``mirror`` may be set from any thread; the next frame follows it."""
 
     def __init__(self, tracker: Tracker, *, mirror: bool, clock: Clock = time.monotonic_ns) -> None:
@@ -71,16 +71,16 @@ class Animator:
     def __init__(
         self,
         motion: MotionTransfer,
-        wardrobe: Wardrobe,
-        outlet: Outlet,
+        library: PortraitLibrary,
+        publisher: FramePublisher,
         ledger: Ledger,
         *,
         mirror: bool,
-        dress: Callable[[str, Wardrobe, int], Wardrobe] | None = None,
+        dress: Callable[[str, PortraitLibrary, int], PortraitLibrary] | None = None,
         notice: Callable[[str], None] = lambda _: None,
         clock: Clock = time.monotonic_ns,
     ) -> None:
-        """``dress`` makes a generator by its name, with the portraits of a wardrobe and the one of that number ready.
+        """``dress`` makes a generator by its name, with the portraits of a library and the one of that number ready.
 
         That takes time.
         """
@@ -88,20 +88,20 @@ class Animator:
         self.face_found = False
         self.frozen = False
         self.slated = False
-        self.generator: Generator = wardrobe.generator
-        self._wardrobe = wardrobe
-        self._outlet = outlet
+        self.generator: Generator = library.generator
+        self._library = library
+        self._publisher = publisher
         self._ledger = ledger
         self._mirrored = mirror
         self._clock = clock
-        self._wanted = wardrobe.first
-        portrait = wardrobe.get(wardrobe.first)
+        self._wanted = library.first
+        portrait = library.get(library.first)
         if portrait is None:
             raise RuntimeError("the first portrait has to be prepared before the animator starts")
         self._portrait = portrait
         self._mouth: str | None = None
         self._dress = dress
-        self._dressing: Task[Wardrobe] | None = None
+        self._dressing: BackgroundTask[PortraitLibrary] | None = None
         self._coming: str | None = None
         self._notice = notice
         self._last: tuple[int, int, int] | None = None
@@ -134,7 +134,7 @@ class Animator:
         self.face_found = False
         now = self._clock()
         if self._last is None:
-            self._outlet.slate("reenact: waiting for the camera", now, notice=True)
+            self._publisher.slate("reenact: waiting for the camera", now, notice=True)
             return
         seq, time_ns, seen_ns = self._last
         self._publish(seq, time_ns + now - seen_ns, Stamps(now, now), None, None)
@@ -144,20 +144,22 @@ class Animator:
         self._change_generator()
         self._change_portrait()
         if self.slated:
-            self._outlet.slate("reenact: back in a moment", time_ns)
+            self._publisher.slate("reenact: back in a moment", time_ns)
         elif self.frozen:
-            self._outlet.hold(time_ns)
+            self._publisher.hold(time_ns)
         else:
             started = self._clock()
             image = self.generator.drive(self._portrait, motion, driving)
-            stamps = self._outlet.show(image, driving, seq=seq, time_ns=time_ns, stamps=stamps, face=face is not None)
+            stamps = self._publisher.show(
+                image, driving, seq=seq, time_ns=time_ns, stamps=stamps, face=face is not None
+            )
             if face is not None:
                 self._ledger.generate.record(stamps.generated - started, stamps.generated)
         self._ledger.published(self._clock())
 
     def _change_portrait(self) -> None:
         """Put on the portrait that was asked for, as soon as it is ready."""
-        portrait = self._wardrobe.get(self._wanted)
+        portrait = self._library.get(self._wanted)
         if portrait is not None:
             self._portrait = portrait
 
@@ -167,19 +169,19 @@ class Animator:
             return
         dressing, self._dressing, self._coming = self._dressing, None, None
         try:
-            wardrobe = dressing.result()
+            library = dressing.result()
         except ReenactError as error:
             self._notice(f"{error}; {self.generator.name} goes on. {error.cure}".rstrip())
             return
-        self._wardrobe.close()
-        wardrobe.catch_up(self._wardrobe)
-        self.generator, self._wardrobe = wardrobe.generator, wardrobe
+        self._library.close()
+        library.catch_up(self._library)
+        self.generator, self._library = library.generator, library
         if self._mouth is not None and hasattr(self.generator, "mouth"):
             self.generator.mouth = self._mouth
-        portrait = wardrobe.get(wardrobe.first)
+        portrait = library.get(library.first)
         assert portrait is not None
         self._portrait = portrait
-        Task("prepare other portraits", wardrobe.prepare_others).start()
+        BackgroundTask("prepare other portraits", library.prepare_others).start()
         self._notice(f"the generator is {self.generator.name}")
 
     def play(self, name: str) -> str:
@@ -192,21 +194,21 @@ class Animator:
         if self._dressing is not None:
             raise CommandError("a generator that is being made ready", "none", "try again in a moment")
         _allow(self.motion.region, name, REGIONS_OF[name])
-        dress, wardrobe, wanted = self._dress, self._wardrobe, self._wanted
-        self._dressing, self._coming = Task("change generator", lambda: dress(name, wardrobe, wanted)), name
+        dress, library, wanted = self._dress, self._library, self._wanted
+        self._dressing, self._coming = BackgroundTask("change generator", lambda: dress(name, library, wanted)), name
         self._dressing.start()
         return f"{name} is made ready; {self.generator.name} goes on meanwhile"
 
     def close(self) -> None:
         """Let go of the generator, and of one that is being made ready."""
         if self._dressing is not None:
-            self._dressing.then(lambda wardrobe: wardrobe.close())
-        self._wardrobe.close()
+            self._dressing.then(lambda library: library.close())
+        self._library.close()
 
     @property
-    def wardrobe(self) -> Wardrobe:
+    def library(self) -> PortraitLibrary:
         """The portraits there are."""
-        return self._wardrobe
+        return self._library
 
     def calibrate(self) -> str:
         """Take a new neutral."""
@@ -215,21 +217,21 @@ class Animator:
 
     def switch(self, step: int) -> str:
         """Go ``step`` portraits on, round and round."""
-        if len(self._wardrobe) == 1:
+        if len(self._library) == 1:
             return "there is one portrait only: give --portrait several times"
-        self._wanted = (self._wanted + step) % len(self._wardrobe)
-        return f"portrait {self._wanted + 1} of {len(self._wardrobe)}"
+        self._wanted = (self._wanted + step) % len(self._library)
+        return f"portrait {self._wanted + 1} of {len(self._library)}"
 
     def wear(self, which: Setting) -> str:
         """Put on the portrait of that number, from 0 on, or of that name. Raises CommandError."""
-        names = self._wardrobe.names
+        names = self._library.names
         if isinstance(which, str):
             which = next((place for place, name in names.items() if name == which), which)
-        if not isinstance(which, int) or not 0 <= which < len(self._wardrobe):
-            expected = f"a number from 0 to {len(self._wardrobe) - 1} or a name"
+        if not isinstance(which, int) or not 0 <= which < len(self._library):
+            expected = f"a number from 0 to {len(self._library) - 1} or a name"
             raise CommandError(f"the portrait {str(which)[:60]!r}", expected, "choose one of those there are")
         self._wanted = which
-        return f"portrait {which + 1} of {len(self._wardrobe)}"
+        return f"portrait {which + 1} of {len(self._library)}"
 
     def freeze(self, on: Setting = None) -> str:
         """Hold the picture, or go on."""
@@ -262,10 +264,10 @@ class Animator:
         return f"mouth {mouth}"
 
 
-class Desk:
+class CommandHandler:
     """What each command of ``realtime.pipeline.commands`` does. Called by the thread that owns the animator."""
 
-    def __init__(self, observer: Observer, animator: Animator, quit_: Callable[[], None]) -> None:
+    def __init__(self, observer: FaceObserver, animator: Animator, quit_: Callable[[], None]) -> None:
         self._observer = observer
         self._end = quit_
         gain = animator.motion
@@ -300,17 +302,17 @@ class Desk:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class PipelineParts:
     """What the compute stage works with once everything is ready. It closes the tracker and the generator."""
 
-    observer: Observer
+    observer: FaceObserver
     animator: Animator
-    desk: Desk
+    command_handler: CommandHandler
 
     @property
-    def wardrobe(self) -> Wardrobe:
+    def library(self) -> PortraitLibrary:
         """The portraits there are."""
-        return self.animator.wardrobe
+        return self.animator.library
 
     def close(self) -> None:
         """Let go of everything."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engines.generator import Generator
-from realtime.core.background_task import Task
+from realtime.core.background_task import BackgroundTask
 from realtime.core.latency import Ledger
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.animator import Animator, Crew, Desk, Observer
-from realtime.pipeline.portrait_library import Wardrobe
-from realtime.pipeline.publisher import Outlet
+from realtime.pipeline.animator import Animator, CommandHandler, FaceObserver, PipelineParts
+from realtime.pipeline.portrait_library import PortraitLibrary
+from realtime.pipeline.publisher import FramePublisher
 from realtime.portraits.portrait import PortraitPicture
 from realtime.tracking.tracker import Tracker
 
 
-class Backstage:
-    """Opens the tracker and the generator with the first portrait side by side, and assembles the crew from them."""
+class PipelineLoader:
+    """Opens the tracker and the generator with the first portrait side by side, and assembles the parts from them."""
 
     def __init__(
         self,
@@ -35,32 +35,34 @@ class Backstage:
         self._another = another
         self._notice = notice
         self._mirror = mirror
-        self._tracker = Task("open tracker", tracker)
-        self._wardrobe = Task("prepare portrait", lambda: self._dress(generator, loaders, failed, notice))
+        self._tracker = BackgroundTask("open tracker", tracker)
+        self._library = BackgroundTask("prepare portrait", lambda: self._dress(generator, loaders, failed, notice))
 
     def start(self) -> None:
         """Begin, on helper threads."""
         self._tracker.start()
-        self._wardrobe.start()
+        self._library.start()
 
     def dismiss(self) -> None:
         """Let go of what was made ready and never assembled, as soon as it is."""
         self._tracker.then(lambda tracker: tracker.close())
-        self._wardrobe.then(lambda wardrobe: wardrobe.close())
+        self._library.then(lambda library: library.close())
 
-    def assemble(self, timeout: float, outlet: Outlet, ledger: Ledger, quit_: Callable[[], None]) -> Crew | None:
-        """The crew, or None if it is not ready within ``timeout`` seconds. Raises what went wrong."""
-        for task in (self._wardrobe, self._tracker):
+    def assemble(
+        self, timeout: float, publisher: FramePublisher, ledger: Ledger, quit_: Callable[[], None]
+    ) -> PipelineParts | None:
+        """the parts, or None if it is not ready within ``timeout`` seconds. Raises what went wrong."""
+        for task in (self._library, self._tracker):
             if not task.wait(timeout):
                 return None
-        wardrobe, tracker = self._wardrobe.result(), self._tracker.result()
-        observer = Observer(tracker, mirror=self._mirror)
+        library, tracker = self._library.result(), self._tracker.result()
+        observer = FaceObserver(tracker, mirror=self._mirror)
         dress = None if self._another is None else self._dress_anew
         animator = Animator(
-            self._motion(), wardrobe, outlet, ledger, mirror=self._mirror, dress=dress, notice=self._notice
+            self._motion(), library, publisher, ledger, mirror=self._mirror, dress=dress, notice=self._notice
         )
-        Task("prepare other portraits", wardrobe.prepare_others).start()
-        return Crew(observer, animator, Desk(observer, animator, quit_))
+        BackgroundTask("prepare other portraits", library.prepare_others).start()
+        return PipelineParts(observer, animator, CommandHandler(observer, animator, quit_))
 
     def _dress(
         self,
@@ -68,23 +70,23 @@ class Backstage:
         loaders: Sequence[Callable[[], PortraitPicture]],
         failed: Callable[[BaseException], None],
         notice: Callable[[str], None],
-    ) -> Wardrobe:
-        wardrobe = Wardrobe(generator(), loaders, failed=failed, notice=notice)
+    ) -> PortraitLibrary:
+        library = PortraitLibrary(generator(), loaders, failed=failed, notice=notice)
         try:
-            wardrobe.load()
-            wardrobe.prepare_first(self._motion())
+            library.load()
+            library.prepare_first(self._motion())
         except BaseException:
-            wardrobe.close()
+            library.close()
             raise
-        return wardrobe
+        return library
 
-    def _dress_anew(self, name: str, old: Wardrobe, wanted: int) -> Wardrobe:
+    def _dress_anew(self, name: str, old: PortraitLibrary, wanted: int) -> PortraitLibrary:
         """Another generator with the same portraits, the one that is wanted prepared."""
         assert self._another is not None
-        wardrobe = old.for_another(self._another(name), wanted)
+        library = old.for_another(self._another(name), wanted)
         try:
-            wardrobe.prepare_first(self._motion())
+            library.prepare_first(self._motion())
         except BaseException:
-            wardrobe.close()
+            library.close()
             raise
-        return wardrobe
+        return library

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from realtime.capture.source import Source
 from realtime.core.latency import Durations, Ledger
-from realtime.core.stop_signal import Ending
-from realtime.pipeline.animator import Crew
+from realtime.core.stop_signal import StopSignal
+from realtime.pipeline.animator import PipelineParts
 from realtime.pipeline.commands import Commands
-from realtime.pipeline.loader import Backstage
-from realtime.pipeline.publisher import Outlet, Relay
-from realtime.pipeline.threads import Capture, Compute, Delivery, Limits
+from realtime.pipeline.loader import PipelineLoader
+from realtime.pipeline.publisher import FramePublisher, FrameRelay
+from realtime.pipeline.threads import CaptureThread, ComputeThread, DeliveryThread, Limits
 from realtime.sinks.sink import Sink
 
 STOP_S = 2.0
@@ -26,12 +26,12 @@ class Outgoing:
 
     label: str
     """Its short name in the figures."""
-    sink: Sink | Relay
+    sink: Sink | FrameRelay
     reopen: Callable[[], Sink] | None
     recording: bool
 
 
-class Daemon:
+class Pipeline:
     """One run. The thread that makes it starts it, waits for its end and closes it.
 
     Takes over the open source and sinks: its threads close them. ``settled`` is called once everything is ready. What
@@ -40,7 +40,7 @@ class Daemon:
 
     def __init__(
         self,
-        backstage: Backstage,
+        loader: PipelineLoader,
         source: Source,
         reopen: Callable[[], Source] | None,
         sinks: Sequence[Outgoing],
@@ -49,7 +49,7 @@ class Daemon:
         fps: float,
         lossless: bool,
         limits: Limits,
-        ending: Ending,
+        stop_signal: StopSignal,
         notice: Callable[[str], None],
         relay_code: bool = False,
         commands: Commands | None = None,
@@ -57,24 +57,24 @@ class Daemon:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands() if commands is None else commands
-        self._backstage = backstage
+        self._loader = loader
         self._notice = notice
         self._limits = limits
         self._told = {*source.notes, *(note for each in sinks for note in each.sink.notes)}
         self.ledger = Ledger()
         self.missed: int | None = None
         """Pictures that a network brought and a newer one replaced before they were read; told by whoever knows."""
-        self.ending = ending
-        self.outlet = Outlet(size, lossless=lossless, relay_code=relay_code, clock=clock)
-        self.capture = Capture(source, reopen, ending, notice, lossless=lossless)
+        self.stop_signal = stop_signal
+        self.publisher = FramePublisher(size, lossless=lossless, relay_code=relay_code, clock=clock)
+        self.capture = CaptureThread(source, reopen, stop_signal, notice, lossless=lossless)
         self.deliveries = [self._delivery(outgoing, notice, clock) for outgoing in sinks]
-        self.compute = Compute(
-            lambda timeout: backstage.assemble(timeout, self.outlet, self.ledger, lambda: ending.stop("quit")),
+        self.compute = ComputeThread(
+            lambda timeout: loader.assemble(timeout, self.publisher, self.ledger, lambda: stop_signal.stop("quit")),
             self.capture,
-            self.outlet,
+            self.publisher,
             self.ledger,
             self.commands,
-            ending,
+            stop_signal,
             notice,
             fps=fps,
             limits=limits,
@@ -97,22 +97,22 @@ class Daemon:
 
     def close(self, timeout: float = STOP_S) -> bool:
         """Stop in the order of the flow and wait, ``timeout`` seconds at most; whether everything has ended."""
-        self.ending.stop("stopped")
+        self.stop_signal.stop("stopped")
         deadline = time.monotonic() + timeout
         self.capture.inbox.close()
         self.compute.join(timeout / 3)
-        self.outlet.close()
+        self.publisher.close()
         threads = (self.compute, *self.deliveries, self.capture)
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if self.compute.crew is None:
-            self._backstage.dismiss()
+        if self.compute.parts is None:
+            self._loader.dismiss()
         return not any(thread.is_alive() for thread in threads)
 
     @property
-    def crew(self) -> Crew | None:
+    def parts(self) -> PipelineParts | None:
         """Observer, animator and portraits, once they are ready."""
-        return self.compute.crew
+        return self.compute.parts
 
     @property
     def lost(self) -> bool:
@@ -159,10 +159,17 @@ class Daemon:
             places[delivery.label] = places.get(delivery.label, 0) + delivery.dropped
         return places
 
-    def _delivery(self, outgoing: Outgoing, notice: Callable[[str], None], clock: Callable[[], int]) -> Delivery:
-        inbox = self.outlet.attach(outgoing.sink.format, recording=outgoing.recording)
-        return Delivery(
-            outgoing.label, outgoing.sink, inbox, outgoing.reopen, self.ending, notice, self._sink_failed, clock=clock
+    def _delivery(self, outgoing: Outgoing, notice: Callable[[str], None], clock: Callable[[], int]) -> DeliveryThread:
+        inbox = self.publisher.attach(outgoing.sink.format, recording=outgoing.recording)
+        return DeliveryThread(
+            outgoing.label,
+            outgoing.sink,
+            inbox,
+            outgoing.reopen,
+            self.stop_signal,
+            notice,
+            self._sink_failed,
+            clock=clock,
         )
 
     def _sink_failed(self) -> None:
@@ -170,6 +177,6 @@ class Daemon:
         errors = [delivery.error for delivery in self.deliveries]
         failed = [error for error in errors if error is not None]
         if len(failed) == len(errors):
-            self.ending.fail(failed[-1])
+            self.stop_signal.fail(failed[-1])
         else:
             self._notice(f"{failed[-1]}; the other sinks go on")

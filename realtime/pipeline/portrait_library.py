@@ -36,7 +36,7 @@ class _Kept:
     small: Image
 
 
-class Wardrobe:
+class PortraitLibrary:
     """The portraits of a run, prepared one after the other on a helper thread so that switching costs nothing.
 
     Each has its place, a number from 0 on. Once the first is ready the generator belongs to the compute stage, and only
@@ -95,13 +95,13 @@ class Wardrobe:
                 self._loaders.append(partial(_same, picture))
             return place
 
-    def for_another(self, generator: Generator, first: int) -> Wardrobe:
+    def for_another(self, generator: Generator, first: int) -> PortraitLibrary:
         """The same portraits for another generator, none of them prepared yet; ``first`` is to be the first."""
-        wardrobe = Wardrobe(generator, (), failed=self._failed, notice=self._notice, first=first)
-        wardrobe.catch_up(self)
-        return wardrobe
+        library = PortraitLibrary(generator, (), failed=self._failed, notice=self._notice, first=first)
+        library.catch_up(self)
+        return library
 
-    def catch_up(self, old: Wardrobe) -> None:
+    def catch_up(self, old: PortraitLibrary) -> None:
         """Take over the portraits that ``old`` has been given since; they are yet to be prepared.
 
         Once ``old`` is closed it is given no more.
@@ -178,7 +178,7 @@ class Wardrobe:
         return picture
 
     def _prepare(self, place: int, picture: PortraitPicture) -> bool:
-        """Prepare and keep a portrait; False where the wardrobe is closed, before or meanwhile."""
+        """Prepare and keep a portrait; False where the library is closed, before or meanwhile."""
         with self._state:
             if self._closed:
                 return False

@@ -1,7 +1,7 @@
 """The one way out. Nothing reaches a sink but what is published here: generated pictures and slates.
 
-Sinks take ``Shown`` and only the outlet makes one, out of memory of its own, so that a picture of the camera has
-no path to them. Whatever marks synthetic pictures belongs into ``Outlet.show``, ahead of the conversion.
+Sinks take ``PublishedFrame`` and only the publisher makes one, out of memory of its own: a picture of the camera has
+no path to them. Whatever marks synthetic pictures belongs into ``FramePublisher.show``, ahead of the conversion.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Kind(enum.Enum):
     """The card at start-up or after a failure: for whoever watches, not for a recording."""
 
 
-class Plates:
+class FramePool:
     """Memory for pictures in every wanted format, used again once nobody holds it. Any thread may let go."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
         self._formats: set[PixelFormat] = set()
-        self._free: list[Plate] = []
+        self._free: list[FrameBuffer] = []
         self._lock = threading.Lock()
         self.made = 0
         """How many were ever made: stays small, or somebody does not let go."""
@@ -52,35 +52,35 @@ class Plates:
         """Have every plate hold this format too; called before the first ``take``."""
         self._formats.add(pixel_format)
 
-    def take(self) -> Plate:
+    def take(self) -> FrameBuffer:
         """A plate that nobody else holds, to be written and in the end released by the caller."""
         with self._lock:
             if self._free:
-                plate = self._free.pop()
-                plate.holders = 1
-                return plate
+                buffer = self._free.pop()
+                buffer.holders = 1
+                return buffer
             self.made += 1
         width, height = self._size
         shapes = {PixelFormat.RGB: (height, width, 3), PixelFormat.I420: (height * 3 // 2, width)}
-        return Plate(self, {kind: np.empty(shapes[kind], np.uint8) for kind in self._formats})
+        return FrameBuffer(self, {kind: np.empty(shapes[kind], np.uint8) for kind in self._formats})
 
-    def hold(self, plate: Plate) -> None:
+    def hold(self, buffer: FrameBuffer) -> None:
         """Count one more holder."""
         with self._lock:
-            plate.holders += 1
+            buffer.holders += 1
 
-    def release(self, plate: Plate) -> None:
+    def release(self, buffer: FrameBuffer) -> None:
         """Count one holder less; the last one gives the memory back."""
         with self._lock:
-            plate.holders -= 1
-            if plate.holders == 0:
-                self._free.append(plate)
+            buffer.holders -= 1
+            if buffer.holders == 0:
+                self._free.append(buffer)
 
 
-class Plate:
+class FrameBuffer:
     """The memory of one picture, in one or more formats."""
 
-    def __init__(self, home: Plates, pixels: dict[PixelFormat, NDArray[np.uint8]]) -> None:
+    def __init__(self, home: FramePool, pixels: dict[PixelFormat, NDArray[np.uint8]]) -> None:
         self.home = home
         self.pixels = pixels
         self.holders = 1
@@ -106,7 +106,7 @@ class Plate:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PublishedFrame:
     """A published picture. Whoever takes one from its mailbox calls ``release`` once, when done with it."""
 
     kind: Kind
@@ -115,13 +115,13 @@ class Shown:
     stamps: Stamps
     face: bool
     """Whether a face in the driving picture drove it."""
-    _plate: Plate = field(repr=False)
+    _plate: FrameBuffer = field(repr=False)
 
     def frame(self, pixel_format: PixelFormat) -> Frame:
         """The picture in a format that some sink asked for; read-only, and good until ``release``."""
         return Frame(self._plate.views[pixel_format], pixel_format, self.seq, self.stamps, self.time_ns)
 
-    def hold(self) -> Shown:
+    def hold(self) -> PublishedFrame:
         """Count one more holder."""
         self._plate.home.hold(self._plate)
         return self
@@ -131,7 +131,7 @@ class Shown:
         self._plate.home.release(self._plate)
 
 
-class Relay(ABC):
+class FrameRelay(ABC):
     """What stands in a Sink's place and publishes pictures anew: it has to know what each is, not how it looks only."""
 
     name: str
@@ -139,7 +139,7 @@ class Relay(ABC):
     notes: tuple[str, ...] = ()
 
     @abstractmethod
-    def relay(self, shown: Shown) -> None:
+    def relay(self, shown: PublishedFrame) -> None:
         """Pass a picture on; it stays the caller's."""
 
     @abstractmethod
@@ -147,7 +147,7 @@ class Relay(ABC):
         """Let go of everything; may be called twice."""
 
 
-class Outlet:
+class FramePublisher:
     """Publishes pictures to every attached mailbox. One thread publishes; ``attach`` comes before that.
 
     With ``lossless`` it waits for each mailbox to have room; otherwise the newest picture wins in each. With
@@ -163,20 +163,20 @@ class Outlet:
         relay_code: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.plates = Plates(size)
+        self.pool = FramePool(size)
         self._relay_code = relay_code
         self._size = size
         self._lossless = lossless
         self._clock = clock
-        self._boxes: list[tuple[Mailbox[Shown], bool]] = []
-        self._last: Shown | None = None
-        self._card: tuple[str, Plate] | None = None
+        self._boxes: list[tuple[Mailbox[PublishedFrame], bool]] = []
+        self._last: PublishedFrame | None = None
+        self._card: tuple[str, FrameBuffer] | None = None
         self._time_ns = -1
 
-    def attach(self, pixel_format: PixelFormat, *, recording: bool) -> Mailbox[Shown]:
+    def attach(self, pixel_format: PixelFormat, *, recording: bool) -> Mailbox[PublishedFrame]:
         """A mailbox that gets all that is published, in that format; a recording gets no notices."""
-        self.plates.want(pixel_format)
-        box: Mailbox[Shown] = Mailbox()
+        self.pool.want(pixel_format)
+        box: Mailbox[PublishedFrame] = Mailbox()
         self._boxes.append((box, recording))
         return box
 
@@ -196,12 +196,12 @@ class Outlet:
             )
         if driving is not None and np.may_share_memory(image, driving):
             raise GeneratorError("the generator handed back the driving picture, which never leaves the program")
-        plate = self.plates.take()
-        plate.fill(image)
+        buffer = self.pool.take()
+        buffer.fill(image)
         if self._relay_code and driving is not None and (code := pixelcode.read(driving)) is not None:
-            plate.draw(code)
+            buffer.draw(code)
         stamps = replace(stamps, generated=self._clock())
-        shown = Shown(Kind.GENERATED, seq, self._tick(time_ns), stamps, face, plate)
+        shown = PublishedFrame(Kind.GENERATED, seq, self._tick(time_ns), stamps, face, buffer)
         self._publish(shown)
         if self._last is not None:
             self._last.release()
@@ -219,20 +219,20 @@ class Outlet:
         """Publish a card with a line of text. It is drawn once, however often it is shown."""
         if self._card is None or self._card[0] != text:
             if self._card is not None:
-                self.plates.release(self._card[1])
-            plate = self.plates.take()
-            plate.fill(slate.draw(self._size, text))
-            self._card = (text, plate)
+                self.pool.release(self._card[1])
+            buffer = self.pool.take()
+            buffer.fill(slate.draw(self._size, text))
+            self._card = (text, buffer)
         kind = Kind.NOTICE if notice else Kind.SLATE
         time_ns = time_ns if notice else self._tick(time_ns)
-        self._publish(Shown(kind, 0, time_ns, Stamps(self._clock()), False, self._card[1]))
+        self._publish(PublishedFrame(kind, 0, time_ns, Stamps(self._clock()), False, self._card[1]))
 
-    def relay(self, shown: Shown, time_ns: int) -> None:
-        """Publish what another outlet of this size has published, as what it was there; it is copied."""
-        plate = self.plates.take()
-        plate.fill(shown.frame(PixelFormat.RGB).pixels)
+    def relay(self, shown: PublishedFrame, time_ns: int) -> None:
+        """Publish what another publisher of this size has published, as what it was there; it is copied."""
+        buffer = self.pool.take()
+        buffer.fill(shown.frame(PixelFormat.RGB).pixels)
         time_ns = time_ns if shown.kind is Kind.NOTICE else self._tick(time_ns)
-        again = Shown(shown.kind, shown.seq, time_ns, shown.stamps, shown.face, plate)
+        again = PublishedFrame(shown.kind, shown.seq, time_ns, shown.stamps, shown.face, buffer)
         self._publish(again)
         again.release()
 
@@ -246,7 +246,7 @@ class Outlet:
         self._time_ns = max(time_ns, self._time_ns + 1)
         return self._time_ns
 
-    def _publish(self, shown: Shown) -> None:
+    def _publish(self, shown: PublishedFrame) -> None:
         for box, recording in self._boxes:
             if recording and shown.kind is Kind.NOTICE:
                 continue

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from realtime.core.latency import Durations, Ledger
-    from realtime.core.stop_signal import Ending
-    from realtime.pipeline.animator import Crew
+    from realtime.core.stop_signal import StopSignal
+    from realtime.pipeline.animator import PipelineParts
     from realtime.pipeline.commands import Commands
-    from realtime.pipeline.threads import Delivery
+    from realtime.pipeline.threads import DeliveryThread
 
 
-class Running(Protocol):
-    """``Daemon`` where there is a source, ``Lobby`` where browsers drive. One thread starts and closes it."""
+class Run(Protocol):
+    """``Pipeline`` where there is a source, ``SharedSinks`` where browsers drive. One thread starts and closes it."""
 
     commands: Commands
-    ending: Ending
+    stop_signal: StopSignal
     ledger: Ledger
-    deliveries: list[Delivery]
+    deliveries: list[DeliveryThread]
 
     @property
-    def crew(self) -> Crew | None:
+    def parts(self) -> PipelineParts | None:
         """Whose portrait is on show, if anybody's."""
 
     @property

@@ -1,7 +1,7 @@
 """The threads of a run: capture, compute (one thread live, two at the highest pace) and one for each sink.
 
 Each closes the mailbox it fills when it ends, so that an end travels in the direction of the flow, and each closes
-what it owns. What goes wrong in one ends the run through ``Ending``, not the thread alone.
+what it owns. What goes wrong in one ends the run through ``StopSignal``, not the thread alone.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from realtime.capture.source import Source
 from realtime.core.frames import Frame
 from realtime.core.latency import Durations, Ledger
 from realtime.core.mailbox import Mailbox
-from realtime.core.stop_signal import Ending
-from realtime.pipeline.animator import Crew, Observer, Seen
+from realtime.core.stop_signal import StopSignal
+from realtime.pipeline.animator import FaceObserver, PipelineParts, Seen
 from realtime.pipeline.commands import Commands, answer, begin
-from realtime.pipeline.publisher import Kind, Outlet, Relay, Shown
+from realtime.pipeline.publisher import FramePublisher, FrameRelay, Kind, PublishedFrame
 from realtime.sinks.sink import Sink
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 0.5
@@ -34,7 +34,7 @@ IDLE_FPS = 60.0
 Notice = Callable[[str], None]
 
 
-class Capture(threading.Thread):
+class CaptureThread(threading.Thread):
     """Reads the source into a mailbox, and opens it again when it was lost.
 
     ``reopen`` is None where that makes no sense, as with a file. With ``lossless`` it waits for room.
@@ -44,7 +44,7 @@ class Capture(threading.Thread):
         self,
         source: Source,
         reopen: Callable[[], Source] | None,
-        ending: Ending,
+        stop_signal: StopSignal,
         notice: Notice,
         *,
         lossless: bool,
@@ -57,7 +57,7 @@ class Capture(threading.Thread):
         """Whether the source is away at the moment."""
         self.source = source
         self._reopen = reopen
-        self._ending = ending
+        self._stop_signal = stop_signal
         self._notice = notice
         self._lossless = lossless
         self._reading = False
@@ -72,7 +72,7 @@ class Capture(threading.Thread):
         """Read until the source ends, fails for good, or the run is over."""
         try:
             self.go.wait()
-            while not self._ending.over.is_set():
+            while not self._stop_signal.over.is_set():
                 try:
                     frame = self._read()
                 except SourceLost as error:
@@ -85,7 +85,7 @@ class Capture(threading.Thread):
         except SourceEnded:
             pass
         except BaseException as error:
-            self._ending.fail(error)
+            self._stop_signal.fail(error)
         finally:
             self.inbox.close()
             self.source.close()
@@ -108,7 +108,7 @@ class Capture(threading.Thread):
         self.lost = True
         self._notice(f"{lost}; trying to get it back")
         delay = FIRST_DELAY_S
-        while not self._ending.over.wait(delay):
+        while not self._stop_signal.over.wait(delay):
             try:
                 self.source = self._reopen()
             except SourceError:
@@ -137,7 +137,7 @@ class Limits:
         return min((count for count in (frames, self.frames, seconds) if count is not None), default=None)
 
 
-class Compute(threading.Thread):
+class ComputeThread(threading.Thread):
     """Tracks and generates.
 
     Until ``assemble`` has everything ready it shows a slate; then capture may begin. Live, it does both on its own
@@ -147,12 +147,12 @@ class Compute(threading.Thread):
 
     def __init__(
         self,
-        assemble: Callable[[float], Crew | None],
-        capture: Capture,
-        outlet: Outlet,
+        assemble: Callable[[float], PipelineParts | None],
+        capture: CaptureThread,
+        publisher: FramePublisher,
         ledger: Ledger,
         commands: Commands,
-        ending: Ending,
+        stop_signal: StopSignal,
         notice: Notice,
         *,
         fps: float,
@@ -163,13 +163,13 @@ class Compute(threading.Thread):
     ) -> None:
         """``settled`` is called once everything is ready, before the first frame."""
         super().__init__(name="compute", daemon=True)
-        self.crew: Crew | None = None
+        self.parts: PipelineParts | None = None
         self._assemble = assemble
         self._capture = capture
-        self._outlet = outlet
+        self._publisher = publisher
         self._ledger = ledger
         self._commands = commands
-        self._ending = ending
+        self._stop_signal = stop_signal
         self._notice = notice
         self._period_ns = round(1e9 / min(fps, IDLE_FPS))
         # the rate wished for may be higher than what the source gives
@@ -182,39 +182,39 @@ class Compute(threading.Thread):
     def run(self) -> None:
         """Slate until ready, then a picture for each frame, until the source ends or the run is over."""
         try:
-            self.crew = self._get_ready()
-            if self.crew is not None:
+            self.parts = self._get_ready()
+            if self.parts is not None:
                 self._settled()
                 self._capture.go.set()
-                (self._work_through if self._lossless else self._work_live)(self.crew)
+                (self._work_through if self._lossless else self._work_live)(self.parts)
                 self._tell_of_no_face()
-                self._ending.finish("the source has ended")
+                self._stop_signal.finish("the source has ended")
         except BaseException as error:
-            self._ending.fail(error)
-            self._outlet.slate("reenact: stopped by an error", self._clock(), notice=True)
+            self._stop_signal.fail(error)
+            self._publisher.slate("reenact: stopped by an error", self._clock(), notice=True)
         finally:
             self._capture.inbox.close()
             self._capture.go.set()
-            self._outlet.close()
-            if self.crew is not None:
-                self.crew.close()
+            self._publisher.close()
+            if self.parts is not None:
+                self.parts.close()
 
-    def _get_ready(self) -> Crew | None:
-        """The crew, or None when the run is over before."""
-        while not self._ending.over.is_set():
-            self._outlet.slate("reenact: starting", self._clock(), notice=True)
-            crew = self._assemble(0.1)
-            if crew is not None:
-                return crew
+    def _get_ready(self) -> PipelineParts | None:
+        """the parts, or None when the run is over before."""
+        while not self._stop_signal.over.is_set():
+            self._publisher.slate("reenact: starting", self._clock(), notice=True)
+            parts = self._assemble(0.1)
+            if parts is not None:
+                return parts
         return None
 
-    def _obey(self, crew: Crew) -> None:
+    def _obey(self, parts: PipelineParts) -> None:
         for order in self._commands.take():
             if not begin(order):
                 continue
             said: str | ReenactError
             try:
-                said = crew.desk.obey(order.name, order.value)
+                said = parts.command_handler.obey(order.name, order.value)
             except ReenactError as error:
                 said = error
             answer(order, said)
@@ -222,60 +222,60 @@ class Compute(threading.Thread):
                 self._notice(str(said))
 
     def _tell_of_no_face(self) -> None:
-        whole = self._lossless or not self._ending.over.is_set()
+        whole = self._lossless or not self._stop_signal.over.is_set()
         if whole and self._ledger.frames and not self._ledger.faces:
             self._notice(f"there was no face in {self._capture.source.name}, so the portrait kept still")
 
-    def _work_live(self, crew: Crew) -> None:
+    def _work_live(self, parts: PipelineParts) -> None:
         ready_ns = self._clock()
         due_ns = ready_ns + self._patience_ns
         inbox = self._capture.inbox
-        while not self._ending.over.is_set():
+        while not self._stop_signal.over.is_set():
             frame = inbox.get(max(0, due_ns - self._clock()) / 1e9)
-            self._obey(crew)
+            self._obey(parts)
             if frame is None and inbox.closed:
                 return
             if frame is None:
-                crew.animator.idle()
+                parts.animator.idle()
                 due_ns = max(due_ns + self._period_ns, self._clock())
             elif frame.stamps.captured < ready_ns:
                 self._ledger.starting += 1
             else:
-                crew.animator.show(crew.observer.observe(frame))
+                parts.animator.show(parts.observer.observe(frame))
                 due_ns = self._clock() + self._patience_ns
             elapsed_ns = self._clock() - self._ledger.first_ns if self._ledger.frames else 0
             if self._limits.reached(self._ledger.frames, elapsed_ns):
-                self._ending.finish("done")
+                self._stop_signal.finish("done")
 
-    def _work_through(self, crew: Crew) -> None:
-        track = Track(crew.observer, self._capture.inbox, self._ending)
+    def _work_through(self, parts: PipelineParts) -> None:
+        track = TrackThread(parts.observer, self._capture.inbox, self._stop_signal)
         track.start()
         first_ns: int | None = None
         try:
-            while not self._ending.over.is_set() and (seen := track.seen.get()) is not None:
-                self._obey(crew)
+            while not self._stop_signal.over.is_set() and (seen := track.seen.get()) is not None:
+                self._obey(parts)
                 first_ns = seen.frame.time_ns if first_ns is None else first_ns
                 if self._limits.reached(0, seen.frame.time_ns - first_ns):
-                    self._ending.finish("done")
+                    self._stop_signal.finish("done")
                     return
-                crew.animator.show(seen)
+                parts.animator.show(seen)
                 if self._limits.reached(self._ledger.frames, 0):
-                    self._ending.finish("done")
+                    self._stop_signal.finish("done")
         finally:
             self._capture.inbox.close()
             track.seen.close()
             track.join(1.0)
 
 
-class Track(threading.Thread):
+class TrackThread(threading.Thread):
     """The first half of the compute stage at the highest pace: it tracks the next frame meanwhile."""
 
-    def __init__(self, observer: Observer, inbox: Mailbox[Frame], ending: Ending) -> None:
+    def __init__(self, observer: FaceObserver, inbox: Mailbox[Frame], stop_signal: StopSignal) -> None:
         super().__init__(name="track", daemon=True)
         self.seen: Mailbox[Seen] = Mailbox()
         self._observer = observer
         self._inbox = inbox
-        self._ending = ending
+        self._stop_signal = stop_signal
 
     def run(self) -> None:
         """Track every frame, in order, until there are no more or nobody takes them."""
@@ -284,12 +284,12 @@ class Track(threading.Thread):
                 if not self.seen.hand(self._observer.observe(frame)):
                     return
         except BaseException as error:
-            self._ending.fail(error)
+            self._stop_signal.fail(error)
         finally:
             self.seen.close()
 
 
-class Delivery(threading.Thread):
+class DeliveryThread(threading.Thread):
     """Sends what is published to one sink.
 
     A sink that is lost is opened again where ``reopen`` says how, while pictures for it are dropped; otherwise it has
@@ -299,10 +299,10 @@ class Delivery(threading.Thread):
     def __init__(
         self,
         label: str,
-        sink: Sink | Relay,
-        inbox: Mailbox[Shown],
+        sink: Sink | FrameRelay,
+        inbox: Mailbox[PublishedFrame],
         reopen: Callable[[], Sink] | None,
-        ending: Ending,
+        stop_signal: StopSignal,
         notice: Notice,
         failed: Callable[[], None],
         *,
@@ -319,7 +319,7 @@ class Delivery(threading.Thread):
         self.inbox = inbox
         self.sink = sink
         self._reopen = reopen
-        self._ending = ending
+        self._stop_signal = stop_signal
         self._notice = notice
         self._failed = failed
         self._clock = clock
@@ -331,7 +331,7 @@ class Delivery(threading.Thread):
         return self.inbox.dropped + self._lost
 
     def run(self) -> None:
-        """Deliver until the outlet closes or the sink fails for good, then close the sink."""
+        """Deliver until the publisher closes or the sink fails for good, then close the sink."""
         try:
             try:
                 self._deliver()
@@ -340,7 +340,7 @@ class Delivery(threading.Thread):
         except SinkError as error:
             self.error = error
         except BaseException as error:
-            self._ending.fail(error)
+            self._stop_signal.fail(error)
         finally:
             self.inbox.close()
             while (shown := self.inbox.get()) is not None:
@@ -366,8 +366,8 @@ class Delivery(threading.Thread):
             if shown.face and shown.kind is Kind.GENERATED:
                 self.age.record(now - shown.stamps.captured, now)
 
-    def _send(self, shown: Shown) -> None:
-        if isinstance(self.sink, Relay):
+    def _send(self, shown: PublishedFrame) -> None:
+        if isinstance(self.sink, FrameRelay):
             self.sink.relay(shown)
         else:
             self.sink.send(shown.frame(self.sink.format))
@@ -379,7 +379,7 @@ class Delivery(threading.Thread):
         self._notice(f"{lost}; trying to get it back")
         self.sink.close()
         delay = FIRST_DELAY_S
-        while not self._ending.over.wait(delay):
+        while not self._stop_signal.over.wait(delay):
             try:
                 self.sink = self._reopen()
             except SinkError:

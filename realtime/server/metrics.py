@@ -20,7 +20,7 @@ from realtime.core.latency import Durations
 from realtime.server.state import stages
 
 if TYPE_CHECKING:
-    from realtime.pipeline.run import Running
+    from realtime.pipeline.run import Run
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 25, 33.3, 50, 75, 100, 150, 250, 500, 1000, 2500)
@@ -38,14 +38,14 @@ class Tally:
     errors: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 
-    def add(self, run: Running) -> None:
+    def add(self, run: Run) -> None:
         """Take in a run's figures as they are now."""
         for name, durations in stages(run).items():
             self.stages.setdefault(name, Durations()).add(durations)
         self.age.add(run.age)
         self.frames += run.ledger.frames
         self.faces += run.ledger.faces
-        self.errors += run.ending.error is not None
+        self.errors += run.stop_signal.error is not None
         self.errors += sum(each.error is not None for each in run.deliveries)
         for place, count in run.dropped.items():
             self.dropped[place] = self.dropped.get(place, 0) + count
@@ -55,7 +55,7 @@ class Tally:
         return deepcopy(self)
 
 
-class House(Protocol):
+class MetricsSource(Protocol):
     """What the figures are of."""
 
     @property
@@ -81,7 +81,7 @@ class House(Protocol):
 class Metrics:
     """Collects when it is asked."""
 
-    def __init__(self, house: House, version: str) -> None:
+    def __init__(self, house: MetricsSource, version: str) -> None:
         self._house = house
         self._version = version
         self._registry = CollectorRegistry()

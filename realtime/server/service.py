@@ -17,11 +17,11 @@ from PIL import Image as Pillow
 from engines.errors import ReenactError, SinkLost, SinkMissing
 from engines.types import Image
 from realtime.config import Config
-from realtime.core.background_task import Task
+from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, PixelFormat
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import BusyError, CommandError, Commands, Setting, UnknownError
-from realtime.pipeline.pipeline import Daemon
+from realtime.pipeline.pipeline import Pipeline
 from realtime.pipeline.portrait_library import small_picture
 from realtime.portraits.decoder_process import Decoders
 from realtime.portraits.portrait import PortraitPicture, receive_portrait
@@ -33,12 +33,12 @@ from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
 
 if TYPE_CHECKING:
-    from realtime.pipeline.loader import Backstage
-    from realtime.pipeline.portrait_library import Wardrobe
-    from realtime.pipeline.publisher import Relay
-    from realtime.pipeline.run import Running
+    from realtime.pipeline.loader import PipelineLoader
+    from realtime.pipeline.portrait_library import PortraitLibrary
+    from realtime.pipeline.publisher import FrameRelay
+    from realtime.pipeline.run import Run
     from realtime.server.capacity import Capacity
-    from realtime.server.shared_sinks import Lobby
+    from realtime.server.shared_sinks import SharedSinks
 
 MAIN = "main"
 LARGEST_UPLOAD = 40_000_000
@@ -64,7 +64,7 @@ class MainSink:
     format = PixelFormat.I420
     notes: tuple[str, ...] = ()
 
-    def __init__(self, media: Media, size: tuple[int, int], fps: float) -> None:
+    def __init__(self, media: MediaService, size: tuple[int, int], fps: float) -> None:
         self.name = f"page at {media.address}"
         self._media = media
         self._size = size
@@ -93,14 +93,14 @@ class MainSink:
                 self._sink = self._media.link.sink(MAIN, self._size, self._fps)
 
 
-class Media:
-    """The MediaDesk of the media process, and its owner. The main thread starts and closes it."""
+class MediaService:
+    """The ServerCallbacks of the media process, and its owner. The main thread starts and closes it."""
 
     def __init__(
         self,
         config: Config,
-        serve: Callable[[Media], Server],
-        prepare: Callable[[Config, Ending, Notice], Backstage],
+        serve: Callable[[MediaService], Server],
+        prepare: Callable[[Config, StopSignal, Notice], PipelineLoader],
         measure: Callable[[int], Capacity] | None,
         *,
         notice: Notice,
@@ -108,9 +108,9 @@ class Media:
         """``serve`` makes the media link with this as its desk; ``measure`` says what the machine sustains."""
         self.config = config
         self.sessions = Sessions(config, prepare, enter=self._enter, leave=self._leave, notice=notice)
-        self.main: Daemon | None = None
+        self.main: Pipeline | None = None
         self.version = metadata.version("reenact")
-        self._lobby: Lobby | None = None
+        self._shared_sinks: SharedSinks | None = None
         self._gone: SinkLost | None = None
         self._previews: list[tuple[str, Image]] = []
         self._measure = measure
@@ -123,7 +123,7 @@ class Media:
         self._reading = threading.BoundedSemaphore(READERS)
         self.link = serve(self)
         self.sessions.link = self.link
-        self.started: Task[str] = Task("media server", self.link.start)
+        self.started: BackgroundTask[str] = BackgroundTask("media server", self.link.start)
 
     @property
     def address(self) -> str:
@@ -138,17 +138,17 @@ class Media:
         if self.started.wait(0):
             self.started.result()
 
-    def house(self, lobby: Lobby) -> None:
+    def attach_shared_sinks(self, shared_sinks: SharedSinks) -> None:
         """Let the pictures of sessions go to the program's own sinks as well. Before the run begins."""
-        self._lobby = lobby
+        self._shared_sinks = shared_sinks
         if self._gone is not None:
-            lobby.ending.fail(self._gone)
+            shared_sinks.stop_signal.fail(self._gone)
 
     def lost(self, error: SinkLost) -> None:
         """There is no media process any more: where browsers drive, nobody can. On any thread."""
         self._gone = error
-        if self._lobby is not None:
-            self._lobby.ending.fail(error)
+        if self._shared_sinks is not None:
+            self._shared_sinks.stop_signal.fail(error)
 
     def preview(
         self, loaders: Sequence[Callable[[], PortraitPicture]], failed: Callable[[BaseException], None]
@@ -166,17 +166,17 @@ class Media:
             except Exception as error:
                 failed(error)
 
-        Task("preview portraits", read).start()
+        BackgroundTask("preview portraits", read).start()
 
     def main_sink(self, fps: float) -> MainSink:
         """Where the main run's pictures go for its viewers."""
         return MainSink(self, self.config.size, fps)
 
-    def begin(self, main: Daemon | None) -> None:
+    def begin(self, main: Pipeline | None) -> None:
         """The main run, if there is one, has begun: measure what room it leaves."""
         self.main = main
         if self._measure is not None and self.config.sessions is None:
-            Task("measure capacity", self._find_limit).start()
+            BackgroundTask("measure capacity", self._find_limit).start()
 
     def aside(self) -> str:
         """Sessions and viewers for the status line; empty where there are none."""
@@ -196,19 +196,19 @@ class Media:
     # what the media process asks
 
     def open(self, session: str, watch: str) -> Granted | Refused:
-        """See MediaDesk."""
+        """See ServerCallbacks."""
         return self.sessions.open(session, watch)
 
     def closed(self, session: str) -> None:
-        """See MediaDesk."""
+        """See ServerCallbacks."""
         self.sessions.close_session(session)
 
     def control(self, session: str | None, message: bytes) -> bytes:
-        """See MediaDesk."""
+        """See ServerCallbacks."""
         return control.reply(message, partial(self._obey, session))
 
     def request(self, request: ApiRequest) -> ApiReply:
-        """See MediaDesk."""
+        """See ServerCallbacks."""
         try:
             return self._answer(request)
         except ReenactError as error:
@@ -245,22 +245,22 @@ class Media:
     # the rest is ours
 
     @property
-    def _own(self) -> Running | None:
+    def _own(self) -> Run | None:
         """What feeds the program's own sinks."""
-        return self._lobby if self.main is None else self.main
+        return self._shared_sinks if self.main is None else self.main
 
-    def _enter(self, session: Session) -> Relay | None:
-        return None if self._lobby is None else self._lobby.enter(session)
+    def _enter(self, session: Session) -> FrameRelay | None:
+        return None if self._shared_sinks is None else self._shared_sinks.enter(session)
 
     def _leave(self, session: Session) -> None:
-        if self._lobby is not None:
-            self._lobby.leave(session)
+        if self._shared_sinks is not None:
+            self._shared_sinks.leave(session)
 
     def _find_limit(self) -> None:
         assert self._measure is not None
         main = self.main
         while main is not None and not main.ledger.frames:
-            if self._closing.wait(0.2) or main.ending.over.is_set():
+            if self._closing.wait(0.2) or main.stop_signal.over.is_set():
                 return
         with contextlib.suppress(ReenactError):
             capacity = self._measure(0 if main is None else 1)
@@ -273,8 +273,8 @@ class Media:
             raise _unknown()
         return session
 
-    def _daemon(self, key: str | None) -> Daemon | None:
-        return self.main if key is None else self._session(key).daemon
+    def _pipeline(self, key: str | None) -> Pipeline | None:
+        return self.main if key is None else self._session(key).pipeline
 
     def _obey(self, key: str | None, command: str, value: Setting) -> str:
         if key is None:
@@ -282,19 +282,19 @@ class Media:
         return self._session(key).ask(command, value)
 
     def _commands(self, key: str | None) -> Commands:
-        daemon = self._daemon(key)
-        if daemon is None and key is None:
+        pipeline = self._pipeline(key)
+        if pipeline is None and key is None:
             raise UnknownError("no run to control", "one that has begun", "name a session, or try again in a moment")
-        if daemon is None:
+        if pipeline is None:
             raise _starting()
-        return daemon.commands
+        return pipeline.commands
 
-    def _wardrobe(self, key: str | None) -> Wardrobe:
-        daemon = self._daemon(key)
-        crew = daemon.compute.crew if daemon is not None else None
-        if crew is None:
+    def _library(self, key: str | None) -> PortraitLibrary:
+        pipeline = self._pipeline(key)
+        parts = pipeline.compute.parts if pipeline is not None else None
+        if parts is None:
             raise _starting()
-        return crew.wardrobe
+        return parts.library
 
     def _answer(self, request: ApiRequest) -> ApiReply:
         match request.method, request.path.strip("/").split("/"):
@@ -320,7 +320,7 @@ class Media:
         )
 
     def _health(self) -> ApiReply:
-        failed = self._own is not None and self._own.ending.error is not None
+        failed = self._own is not None and self._own.stop_signal.error is not None
         return _json({"v": control.VERSION, "ok": not failed}, 503 if failed else 200)
 
     def _state(self, key: str | None) -> dict[str, Any]:
@@ -344,7 +344,7 @@ class Media:
     def _portraits(self, key: str | None) -> dict[str, Any]:
         suffix = "" if key is None else f"?session={key}"
         previews = key is None and self.main is None
-        names = dict(enumerate(name for name, _ in self._previews)) if previews else self._wardrobe(key).names
+        names = dict(enumerate(name for name, _ in self._previews)) if previews else self._library(key).names
         portraits = [
             {"index": index, "name": name, "picture": f"/api/portraits/{index}.jpg{suffix}"}
             for index, name in names.items()
@@ -354,7 +354,7 @@ class Media:
     def _thumbnail(self, key: str | None, index: int) -> ApiReply:
         picture = None
         if key is not None or self.main is not None:
-            picture = self._wardrobe(key).picture(index)
+            picture = self._library(key).picture(index)
         elif index < len(self._previews):
             picture = self._previews[index][1]
         if picture is None:
@@ -365,7 +365,7 @@ class Media:
 
     def _receive(self, request: ApiRequest) -> ApiReply:
         """A portrait that was sent: read under limits, prepared, and put on."""
-        wardrobe, commands = self._wardrobe(request.session), self._commands(request.session)
+        library, commands = self._library(request.session), self._commands(request.session)
         name = "".join(c for c in request.query.get("name", "") if c.isprintable())[:80] or "sent picture"
         if not self._reading.acquire(blocking=False):
             return _json(_busy("two pictures are being read already"), 503)
@@ -378,10 +378,10 @@ class Media:
         except TimeoutError:
             return _json(_busy(f"a picture that takes longer than {UPLOAD_S:g} s to read"), 503)
         try:
-            index = wardrobe.add(picture)
+            index = library.add(picture)
         except CommandError:
-            # with its session the wardrobe is closed as well
-            if request.session is not None and self._session(request.session).ending.over.is_set():
+            # with its session the library is closed as well
+            if request.session is not None and self._session(request.session).stop_signal.over.is_set():
                 raise _unknown() from None
             raise
         try:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engines.errors import ReenactError, SourceEnded
 from realtime.capture.source import Source
 from realtime.config import Config
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import BusyError, Commands, Setting
-from realtime.pipeline.pipeline import Daemon, Outgoing
+from realtime.pipeline.pipeline import Outgoing, Pipeline
 from realtime.pipeline.threads import Limits
 from realtime.server import control
 from realtime.server.metrics import Tally
@@ -22,8 +22,8 @@ from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import Granted, Refused
 
 if TYPE_CHECKING:
-    from realtime.pipeline.loader import Backstage
-    from realtime.pipeline.publisher import Relay
+    from realtime.pipeline.loader import PipelineLoader
+    from realtime.pipeline.publisher import FrameRelay
 
 FPS = 30.0
 """What is announced for a browser; its pictures are taken as they come."""
@@ -59,31 +59,31 @@ class Session:
         watch: str,
         config: Config,
         link: Link,
-        prepare: Callable[[Config, Ending, Notice], Backstage],
+        prepare: Callable[[Config, StopSignal, Notice], PipelineLoader],
         gone: Callable[[Session], None],
     ) -> None:
         self.key = key
         """The secret that controls it."""
         self.watch = watch
-        self.ending = Ending()
-        self.daemon: Daemon | None = None
+        self.stop_signal = StopSignal()
+        self.pipeline: Pipeline | None = None
         self._commands = Commands()
         self._config = config
         self._link = link
         self._prepare = prepare
-        self._feed: Relay | None = None
+        self._feed: FrameRelay | None = None
         self._gone = gone
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._live, name="session", daemon=True)
 
-    def start(self, feed: Relay | None = None) -> None:
+    def start(self, feed: FrameRelay | None = None) -> None:
         """Begin; returns at once. ``feed`` gets the pictures as well, and is closed with the session."""
         self._feed = feed
         self._thread.start()
 
     def leave(self) -> None:
         """End it, because its publisher has gone or the program ends; returns at once."""
-        self.ending.stop("the publisher has left")
+        self.stop_signal.stop("the publisher has left")
         self._left.set()
 
     def join(self, timeout: float) -> bool:
@@ -96,7 +96,7 @@ class Session:
 
         What it came to, in a few words. Raises CommandError.
         """
-        if self.daemon is not None:
+        if self.pipeline is not None:
             return self._commands.ask(command, value)
         if not self._commands.post(command, value):
             raise BusyError("a session that is starting", "its first picture", "try again in a moment")
@@ -106,7 +106,7 @@ class Session:
         """What its page shows."""
         stats = self._link.stats()
         network = stats.get("sessions", {}).get(self.key, {})
-        return describe(self.daemon, self._config, watch=self.watch, network=network) | {"session": self.key}
+        return describe(self.pipeline, self._config, watch=self.watch, network=network) | {"session": self.key}
 
     def _live(self) -> None:
         try:
@@ -114,13 +114,13 @@ class Session:
         except SourceEnded:
             pass
         except Exception as error:
-            self.ending.fail(error)
+            self.stop_signal.fail(error)
         finally:
-            if self.ending.error is not None and not self._left.is_set():
-                self._link.push(self.key, {"v": control.VERSION, "error": _told(self.ending.error)})
+            if self.stop_signal.error is not None and not self._left.is_set():
+                self._link.push(self.key, {"v": control.VERSION, "error": _told(self.stop_signal.error)})
                 self._left.wait(LINGER_S)
-            if self.daemon is not None:
-                self.daemon.close()
+            if self.pipeline is not None:
+                self.pipeline.close()
             self._link.end(self.key)
             self._gone(self)
 
@@ -128,7 +128,7 @@ class Session:
         source = self._link.source(self.key, FPS)
         config, tell = self._config, self._tell
         try:
-            parts = self._prepare(config, self.ending, tell)
+            parts = self._prepare(config, self.stop_signal, tell)
             outgoing = [Outgoing("webrtc", self._link.sink(self.key, config.size, FPS), None, False)]
         except BaseException:
             source.close()
@@ -136,7 +136,7 @@ class Session:
         if self._feed is not None:
             outgoing.append(Outgoing("local", self._feed, None, False))
         parts.start()
-        self.daemon = Daemon(
+        self.pipeline = Pipeline(
             parts,
             source,
             partial(self._link.source, self.key, FPS, 5.0),
@@ -145,18 +145,18 @@ class Session:
             fps=FPS,
             lossless=False,
             limits=Limits(),
-            ending=self.ending,
+            stop_signal=self.stop_signal,
             notice=tell,
             relay_code=config.relay_code,
             commands=self._commands,
         )
-        self.daemon.start()
+        self.pipeline.start()
         due = time.monotonic()
-        while not self.ending.over.wait(max(0.0, due - time.monotonic())):
+        while not self.stop_signal.over.wait(max(0.0, due - time.monotonic())):
             due = max(due + PUSH_S, time.monotonic())
             state = self.state()
             # kept with the run: the link forgets the session as soon as its publisher has left
-            self.daemon.missed = max(self.daemon.missed or 0, state["dropped"]["network"])
+            self.pipeline.missed = max(self.pipeline.missed or 0, state["dropped"]["network"])
             self._link.push(self.key, {"v": control.VERSION, "state": state})
 
     def _tell(self, text: str) -> None:
@@ -175,9 +175,9 @@ class Sessions:
     def __init__(
         self,
         config: Config,
-        prepare: Callable[[Config, Ending, Notice], Backstage],
+        prepare: Callable[[Config, StopSignal, Notice], PipelineLoader],
         *,
-        enter: Callable[[Session], Relay | None] = lambda _: None,
+        enter: Callable[[Session], FrameRelay | None] = lambda _: None,
         leave: Callable[[Session], None] = lambda _: None,
         notice: Notice = lambda _: None,
     ) -> None:
@@ -225,8 +225,8 @@ class Sessions:
         with self._lock:
             tally = self._past.copy()
             for session in self._sessions.values():
-                if session.daemon is not None:
-                    tally.add(session.daemon)
+                if session.pipeline is not None:
+                    tally.add(session.pipeline)
         return tally
 
     def open(self, key: str, watch: str) -> Granted | Refused:
@@ -273,12 +273,12 @@ class Sessions:
 
     def _forget(self, session: Session) -> None:
         self._leave(session)
-        error = session.ending.error
+        error = session.stop_signal.error
         with self._lock:
             # at once, so that no figure counts twice or goes down
             self._sessions.pop(session.key, None)
-            if session.daemon is not None:
-                self._past.add(session.daemon)
+            if session.pipeline is not None:
+                self._past.add(session.pipeline)
             elif error is not None:
                 self._past.errors += 1  # it failed before there was a run
             self.failed += error is not None

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from engines.errors import SinkError
 from realtime.core.latency import Durations, Ledger
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands
 from realtime.pipeline.pipeline import STOP_S, Outgoing
-from realtime.pipeline.publisher import Kind, Outlet, Relay, Shown
-from realtime.pipeline.threads import Delivery, Limits
+from realtime.pipeline.publisher import FramePublisher, FrameRelay, Kind, PublishedFrame
+from realtime.pipeline.threads import DeliveryThread, Limits
 
 if TYPE_CHECKING:
-    from realtime.pipeline.animator import Crew
+    from realtime.pipeline.animator import PipelineParts
     from realtime.server.sessions import Session
 
 WAITING = "reenact: waiting for a browser"
@@ -24,27 +24,27 @@ CARD_S = 0.2
 """How often the card is sent while nobody drives: a virtual camera's readers want frames."""
 
 
-class Feed(Relay):
-    """Leaves a session's pictures to the lobby."""
+class Feed(FrameRelay):
+    """Leaves a session's pictures to the shared sinks."""
 
     name = "the program's own sinks"
 
-    def __init__(self, lobby: Lobby, session: Session) -> None:
-        self._lobby = lobby
+    def __init__(self, shared_sinks: SharedSinks, session: Session) -> None:
+        self._shared_sinks = shared_sinks
         self._session = session
 
-    def relay(self, shown: Shown) -> None:
+    def relay(self, shown: PublishedFrame) -> None:
         """Show the picture if this session is the one on show."""
-        self._lobby.show(self._session, shown)
+        self._shared_sinks.show(self._session, shown)
 
     def close(self) -> None:
         """Nothing to let go of."""
 
 
-class Lobby:
+class SharedSinks:
     """A run without a source of its own: sinks, and whichever session came first of those that are here.
 
-    The thread that makes it starts it, waits for its end and closes it, as with ``Daemon``.
+    The thread that makes it starts it, waits for its end and closes it, as with ``Pipeline``.
     """
 
     total: int | None = None
@@ -55,13 +55,13 @@ class Lobby:
         *,
         size: tuple[int, int],
         limits: Limits,
-        ending: Ending,
+        stop_signal: StopSignal,
         notice: Callable[[str], None],
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands()
         self.ledger = Ledger()
-        self.ending = ending
+        self.stop_signal = stop_signal
         self.notes: list[str] = []
         self._limits = limits
         self._notice = notice
@@ -70,33 +70,33 @@ class Lobby:
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._shown_ns = 0
-        self._outlet = Outlet(size, clock=clock)
+        self._publisher = FramePublisher(size, clock=clock)
         self.deliveries = [
-            Delivery(
+            DeliveryThread(
                 each.label,
                 each.sink,
-                self._outlet.attach(each.sink.format, recording=each.recording),
+                self._publisher.attach(each.sink.format, recording=each.recording),
                 each.reopen,
-                ending,
+                stop_signal,
                 notice,
                 self._sink_failed,
                 clock=clock,
             )
             for each in sinks
         ]
-        self._thread = threading.Thread(target=self._host, name="lobby", daemon=True)
+        self._thread = threading.Thread(target=self._host, name="shared sinks", daemon=True)
 
     @property
-    def crew(self) -> Crew | None:
+    def parts(self) -> PipelineParts | None:
         """That of the session on show."""
         first = self._first()
-        return None if first is None or first.daemon is None else first.daemon.compute.crew
+        return None if first is None or first.pipeline is None else first.pipeline.compute.parts
 
     @property
     def lost(self) -> bool:
         """Whether the browser on show sends nothing at the moment."""
         first = self._first()
-        return first is not None and first.daemon is not None and first.daemon.capture.lost
+        return first is not None and first.pipeline is not None and first.pipeline.capture.lost
 
     @property
     def waiting(self) -> str:
@@ -134,13 +134,13 @@ class Lobby:
             if session in self._sessions:
                 self._sessions.remove(session)
 
-    def show(self, session: Session, shown: Shown) -> None:
+    def show(self, session: Session, shown: PublishedFrame) -> None:
         """Publish a session's picture if it is the first; called on the threads of sessions."""
         with self._lock:
-            if self.ending.over.is_set() or not self._sessions or self._sessions[0] is not session:
+            if self.stop_signal.over.is_set() or not self._sessions or self._sessions[0] is not session:
                 return
             self._shown_ns = self._clock()
-            self._outlet.relay(shown, self._shown_ns)
+            self._publisher.relay(shown, self._shown_ns)
             if shown.kind is Kind.NOTICE:
                 return
             self.ledger.faces += shown.face and shown.kind is Kind.GENERATED
@@ -158,7 +158,7 @@ class Lobby:
 
     def close(self, timeout: float = STOP_S) -> bool:
         """Stop and wait, ``timeout`` seconds at most; whether everything has ended."""
-        self.ending.stop("stopped")
+        self.stop_signal.stop("stopped")
         return self._joined(timeout)
 
     def _joined(self, timeout: float) -> bool:
@@ -175,29 +175,29 @@ class Lobby:
     def _host(self) -> None:
         """Show the card while nobody drives, and pass the terminal's commands on."""
         try:
-            while not self.ending.over.wait(CARD_S):
+            while not self.stop_signal.over.wait(CARD_S):
                 self._check_limits()
                 self._obey()
                 with self._lock:
                     if self._clock() - self._shown_ns > 1e9:
-                        self._outlet.slate(WAITING, self._clock(), notice=True)
+                        self._publisher.slate(WAITING, self._clock(), notice=True)
         except BaseException as error:
-            self.ending.fail(error)
+            self.stop_signal.fail(error)
         finally:
             with self._lock:
-                self._outlet.close()
+                self._publisher.close()
 
     def _check_limits(self) -> None:
         """End the run when it has done enough: so many pictures, or so long from its start on, whoever drives."""
         if self._limits.reached(self.ledger.frames, self._clock() - self._began_ns):
-            self.ending.finish("done")
+            self.stop_signal.finish("done")
 
     def _obey(self) -> None:
         """Pass on what came from the terminal's keys, which wait for no answer."""
         first = self._first()
         for order in self.commands.take():
-            if first is not None and first.daemon is not None:
-                first.daemon.commands.post(order.name, order.value)
+            if first is not None and first.pipeline is not None:
+                first.pipeline.commands.post(order.name, order.value)
             else:
                 self._notice("no browser drives")
 
@@ -205,6 +205,6 @@ class Lobby:
         errors: list[SinkError | None] = [delivery.error for delivery in self.deliveries]
         failed = [error for error in errors if error is not None]
         if len(failed) == len(errors):
-            self.ending.fail(failed[-1])
+            self.stop_signal.fail(failed[-1])
         else:
             self._notice(f"{failed[-1]}; the other sinks go on")

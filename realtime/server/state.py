@@ -9,12 +9,12 @@ from realtime.core.latency import Durations
 
 if TYPE_CHECKING:
     from realtime.config import Config
-    from realtime.pipeline.pipeline import Daemon
-    from realtime.pipeline.run import Running
+    from realtime.pipeline.pipeline import Pipeline
+    from realtime.pipeline.run import Run
 
 
 def describe(
-    daemon: Daemon | None, config: Config, *, watch: str, network: dict[str, Any] | None = None
+    pipeline: Pipeline | None, config: Config, *, watch: str, network: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """The state of a run, or of one that has not begun (None). ``network`` is what the media process knows of it."""
     network = dict(network or {})
@@ -44,30 +44,30 @@ def describe(
         "generator": config.generator,
         "network": network,
     }
-    if daemon is None:
+    if pipeline is None:
         return values
-    ledger = daemon.ledger
-    p50, p99 = daemon.recent_age
+    ledger = pipeline.ledger
+    p50, p99 = pipeline.recent_age
     values |= {
-        "source": daemon.capture.source.name,
+        "source": pipeline.capture.source.name,
         "fps": round(ledger.fps_now(time.monotonic_ns()), 1),
         "frames": ledger.frames,
         "faces": ledger.faces,
         "age_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
-        "stages_ms": _lately(daemon),
-        "dropped": {**daemon.dropped, **values["dropped"]},
+        "stages_ms": _lately(pipeline),
+        "dropped": {**pipeline.dropped, **values["dropped"]},
     }
-    crew = daemon.compute.crew
-    if crew is None or not ledger.frames:
+    parts = pipeline.compute.parts
+    if parts is None or not ledger.frames:
         return values
-    animator, motion, wardrobe = crew.animator, crew.animator.motion, crew.wardrobe
+    animator, motion, library = parts.animator, parts.animator.motion, parts.library
     return values | {
-        "face": "camera lost" if daemon.capture.lost else "found" if animator.face_found else "lost",
+        "face": "camera lost" if pipeline.capture.lost else "found" if animator.face_found else "lost",
         "portrait": {"index": animator.wanted, "name": animator.portrait},
-        "portraits": len(wardrobe),
+        "portraits": len(library),
         "region": motion.region,
         "gain": motion.gain,
-        "mirror": crew.observer.mirror,
+        "mirror": parts.observer.mirror,
         "mouth": getattr(animator.generator, "mouth", None),
         "frozen": animator.frozen,
         "slate": animator.slated,
@@ -76,18 +76,18 @@ def describe(
     }
 
 
-def stages(daemon: Running) -> dict[str, Durations]:
+def stages(pipeline: Run) -> dict[str, Durations]:
     """How long each stage takes, by name, over the whole run."""
     send = Durations()
-    for delivery in daemon.deliveries:
+    for delivery in pipeline.deliveries:
         send.add(delivery.sending)
-    return {"track": daemon.ledger.track, "generate": daemon.ledger.generate, "send": send}
+    return {"track": pipeline.ledger.track, "generate": pipeline.ledger.generate, "send": send}
 
 
-def _lately(daemon: Running) -> dict[str, dict[str, float]]:
+def _lately(pipeline: Run) -> dict[str, dict[str, float]]:
     """How long each stage took lately; sending where it took longest."""
-    ledger = daemon.ledger
-    sending = [delivery.sending for delivery in daemon.deliveries]
+    ledger = pipeline.ledger
+    sending = [delivery.sending for delivery in pipeline.deliveries]
     return {"track": _worst(ledger.track), "generate": _worst(ledger.generate), "send": _worst(*sending)}
 
 

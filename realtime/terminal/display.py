@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress, TaskID
 
-    from realtime.pipeline.run import Running
+    from realtime.pipeline.run import Run
 
 EVERY_S = 5.0
 """How often the status is said where it cannot stand in one place."""
@@ -25,26 +25,26 @@ LAST_S = 1.0
 """How long what was said last may take to be printed."""
 
 
-def line(run: Running, aside: str = "") -> str:
+def line(run: Run, aside: str = "") -> str:
     """The state of a run in one line; ``aside`` is what else there is to say."""
     end = f" | {aside}" if aside else ""
-    crew = run.crew
+    parts = run.parts
     ledger = run.ledger
-    if crew is None or not ledger.frames:
+    if parts is None or not ledger.frames:
         return run.waiting + end
     p50, p99 = run.recent_age
     age = f"age p50 {p50:.1f} ms, p99 {p99:.1f} ms" if p99 else "age unknown without a face"
     dropped = ", ".join(f"{place} {count}" for place, count in run.dropped.items() if count)
-    face = "camera lost" if run.lost else f"face {'found' if crew.animator.face_found else 'lost'}"
-    noise = " | random weights: the picture is noise" if ", random:" in crew.animator.generator.name else ""
-    held = "slate | " if crew.animator.slated else "frozen | " if crew.animator.frozen else ""
+    face = "camera lost" if run.lost else f"face {'found' if parts.animator.face_found else 'lost'}"
+    noise = " | random weights: the picture is noise" if ", random:" in parts.animator.generator.name else ""
+    held = "slate | " if parts.animator.slated else "frozen | " if parts.animator.frozen else ""
     return (
         f"{held}{ledger.fps_now(time.monotonic_ns()):4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
-        f" | {crew.animator.portrait}, gain {crew.animator.motion.gain:g}{noise}{end}"
+        f" | {parts.animator.portrait}, gain {parts.animator.motion.gain:g}{noise}{end}"
     )
 
 
-def summary(run: Running) -> str:
+def summary(run: Run) -> str:
     """A finished run in one line."""
     ledger, age = run.ledger, run.age
     if not ledger.frames:
@@ -53,7 +53,7 @@ def summary(run: Running) -> str:
     if age.count:
         text += f", captured to sent p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
     dropped = sum(run.dropped.values()) - ledger.starting
-    if run.crew is not None and ", random:" in run.crew.animator.generator.name:
+    if run.parts is not None and ", random:" in run.parts.animator.generator.name:
         text += ", random weights"
     return f"{text}, {dropped} dropped" + (f" (and {ledger.starting} while starting)" if ledger.starting else "")
 
@@ -125,7 +125,7 @@ class Display:
             self._live = Live("starting", console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
 
-    def update(self, run: Running, aside: str = "") -> None:
+    def update(self, run: Run, aside: str = "") -> None:
         """Bring the line that changes up to date; called a few times a second."""
         if self._progress is not None:
             speed = f"{run.ledger.fps:.0f} fps"

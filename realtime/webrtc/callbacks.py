@@ -47,7 +47,7 @@ class ApiReply:
     body: bytes
 
 
-class MediaDesk(Protocol):
+class ServerCallbacks(Protocol):
     """The daemon's side of the media server.
 
     Called on threads of the link, several at once; a slow answer delays only its own request. What it raises is

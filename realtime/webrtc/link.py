@@ -25,7 +25,7 @@ from realtime.capture.source import Source
 from realtime.core.child_process import command, environment
 from realtime.core.quiet_libraries import standard_error
 from realtime.sinks.sink import Sink
-from realtime.webrtc.callbacks import WATCHES, ApiReply, ApiRequest, Granted, MediaDesk, Refused
+from realtime.webrtc.callbacks import WATCHES, ApiReply, ApiRequest, Granted, Refused, ServerCallbacks
 from realtime.webrtc.endpoints import LinkSink, LinkSource
 from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter, create_ring
 from realtime.webrtc.ipc.messages import Message, Wire
@@ -33,7 +33,7 @@ from realtime.webrtc.listen import listen, shown
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.decoded_frames import MAX_PIXELS
 
-__all__ = ["ApiReply", "ApiRequest", "Granted", "MediaDesk", "MediaLink", "Refused", "ServerSettings"]
+__all__ = ["ApiReply", "ApiRequest", "Granted", "MediaLink", "Refused", "ServerCallbacks", "ServerSettings"]
 
 _COMMAND = command("realtime.webrtc.process.main")
 _START_S = 30.0
@@ -58,14 +58,14 @@ class MediaLink:
     def __init__(
         self,
         settings: ServerSettings,
-        desk: MediaDesk,
+        callbacks: ServerCallbacks,
         notice: Callable[[str], None] = lambda _: None,
         lost: Callable[[SinkLost], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.address = ""
         """Where the page is, once started."""
-        self._desk = desk
+        self._callbacks = callbacks
         self._notice = notice
         self._tell_lost = lost
         self._lock = threading.RLock()
@@ -180,7 +180,7 @@ class MediaLink:
         self._tell({"do": "push", "session": session, "message": message})
 
     def end(self, session: str) -> None:
-        """Send a publisher and its viewers away; ``desk.closed`` follows."""
+        """Send a publisher and its viewers away; ``callbacks.closed`` follows."""
         self._tell({"do": "end", "session": session})
 
     def stats(self) -> _Json:
@@ -304,9 +304,9 @@ class MediaLink:
                 case "open":
                     reply |= self._open_session(values["session"], values["watch"], wire)
                 case "control":
-                    content = self._desk.control(values["session"], body)
+                    content = self._callbacks.control(values["session"], body)
                 case "request":
-                    answer = self._desk.request(_request(values, body))
+                    answer = self._callbacks.request(_request(values, body))
                     reply |= {"status": answer.status, "type": answer.content_type}
                     content = answer.body
         except Exception as error:
@@ -321,7 +321,7 @@ class MediaLink:
             self._sessions[session] = False
         granted: Granted | Refused | None = None
         try:
-            granted = self._desk.open(session, watch)
+            granted = self._callbacks.open(session, watch)
         finally:
             with self._lock:
                 if isinstance(granted, Granted):
@@ -346,7 +346,7 @@ class MediaLink:
             del self._sessions[session]
             self._sources.pop(session, None)
             self._dropped.pop(session, None)
-        self._desk.closed(session)
+        self._callbacks.closed(session)
 
     def _forget_source(self, session: str, source: LinkSource) -> None:
         """Keep of a source that is closed what it has counted, and nothing else."""

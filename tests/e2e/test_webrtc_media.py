@@ -34,13 +34,13 @@ PERIOD_MS = 1000 / 30
 
 
 @pytest.fixture
-def desk() -> EchoDesk:
+def callbacks() -> EchoDesk:
     return EchoDesk()
 
 
 @pytest.fixture
-def link(desk: EchoDesk) -> Iterator[MediaLink]:
-    made = serve(desk)
+def link(callbacks: EchoDesk) -> Iterator[MediaLink]:
+    made = serve(callbacks)
     yield made
     made.close()
 
@@ -87,14 +87,14 @@ def only(codec: str) -> Callable[[Client], None]:
 
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
-def test_a_publisher_is_seen_by_a_viewer_a_moment_later(desk: EchoDesk, codec: str) -> None:
-    link = serve(desk, codecs=(codec,))
+def test_a_publisher_is_seen_by_a_viewer_a_moment_later(callbacks: EchoDesk, codec: str) -> None:
+    link = serve(callbacks, codecs=(codec,))
 
     async def check() -> None:
         track = PatternTrack()
         async with Client(link.address) as publisher, Client(link.address) as viewer:
             await publisher.publish(track)
-            await until(lambda: desk.lags_ms)
+            await until(lambda: callbacks.lags_ms)
             await viewer.watch(publisher.watch_path)
             await viewer.until(90)
             numbers = [number for number, _ in viewer.numbers]
@@ -102,23 +102,23 @@ def test_a_publisher_is_seen_by_a_viewer_a_moment_later(desk: EchoDesk, codec: s
             assert viewer.sizes == {SIZE}
             # the foreign client has aiortc's own frame of delay; the best quarter tells, whatever else runs here
             assert np.percentile(lags_ms(viewer, track), 25) < 2.5 * PERIOD_MS
-            assert np.percentile(desk.lags_ms, 25) < PERIOD_MS / 2
+            assert np.percentile(callbacks.lags_ms, 25) < PERIOD_MS / 2
             await until(lambda: link.stats()["sessions"])
             (figures,) = link.stats()["sessions"].values()
             assert figures["codec"] == codec
             await until(lambda: next(iter(link.stats()["sessions"].values()))["encoders"])
             assert 0 <= figures["dropped"] < figures["frames"]
             assert await publisher.delete() == 200
-        await until(lambda: desk.closed_sessions)
+        await until(lambda: callbacks.closed_sessions)
 
     try:
         asyncio.run(check())
-        assert not desk.opened
+        assert not callbacks.opened
     finally:
         link.close()
 
 
-def test_obs_is_answered_in_full_though_it_offers_sound_and_no_candidates(link: MediaLink, desk: EchoDesk) -> None:
+def test_obs_is_answered_in_full_though_it_offers_sound_and_no_candidates(link: MediaLink, callbacks: EchoDesk) -> None:
     def as_obs(offer: str) -> str:
         kept = [line for line in offer.split("\r\n") if "candidate" not in line]
         return "\r\n".join(kept)
@@ -134,12 +134,12 @@ def test_obs_is_answered_in_full_though_it_offers_sound_and_no_candidates(link: 
             assert "a=recvonly" in picture
             assert "a=candidate:" in picture
             assert "a=end-of-candidates" in picture
-            await until(lambda: len(desk.lags_ms) > 30)
+            await until(lambda: len(callbacks.lags_ms) > 30)
 
     asyncio.run(check())
 
 
-def test_a_viewer_may_offer_sound_and_come_at_any_time(link: MediaLink, desk: EchoDesk) -> None:
+def test_a_viewer_may_offer_sound_and_come_at_any_time(link: MediaLink, callbacks: EchoDesk) -> None:
     async def check() -> None:
         pattern = Pattern(link)
         try:
@@ -159,12 +159,12 @@ def test_a_viewer_may_offer_sound_and_come_at_any_time(link: MediaLink, desk: Ec
                 assert np.median(gaps) < 2 * PERIOD_MS
         finally:
             pattern.close()
-        assert not desk.opened
+        assert not callbacks.opened
 
     asyncio.run(check())
 
 
-def test_the_control_channel_reaches_the_desk_in_order_and_back(link: MediaLink, desk: EchoDesk) -> None:
+def test_the_control_channel_reaches_the_desk_in_order_and_back(link: MediaLink, callbacks: EchoDesk) -> None:
     async def check() -> None:
         async with Client(link.address) as publisher:
             channel = await publisher.publish(control=True)
@@ -174,8 +174,8 @@ def test_the_control_channel_reaches_the_desk_in_order_and_back(link: MediaLink,
             async with asyncio.timeout(5):
                 replies = [await publisher.replies.get() for _ in range(20)]
             assert [reply["id"] for reply in replies] == list(range(20))
-            (session,) = desk.opened
-            assert {asked for asked, _ in desk.messages} == {session}
+            (session,) = callbacks.opened
+            assert {asked for asked, _ in callbacks.messages} == {session}
             link.push(session, {"v": 1, "state": {"fps": 30}})
             async with asyncio.timeout(5):
                 assert (await publisher.replies.get())["state"] == {"fps": 30}
@@ -188,14 +188,14 @@ def test_the_control_channel_reaches_the_desk_in_order_and_back(link: MediaLink,
             async with asyncio.timeout(10):
                 while "too many" not in (await publisher.replies.get()).get("error", {}).get("found", ""):
                     pass
-            assert len(desk.messages) < 150
+            assert len(callbacks.messages) < 150
 
     asyncio.run(check())
 
 
-def test_a_full_house_and_full_benches_say_so(desk: EchoDesk) -> None:
-    desk.limit = 1
-    link = serve(desk, max_viewers=0)
+def test_a_full_house_and_full_benches_say_so(callbacks: EchoDesk) -> None:
+    callbacks.limit = 1
+    link = serve(callbacks, max_viewers=0)
 
     async def check() -> None:
         async with Client(link.address) as first, Client(link.address) as second:
@@ -205,11 +205,11 @@ def test_a_full_house_and_full_benches_say_so(desk: EchoDesk) -> None:
             assert raised.value.status == 503
             assert raised.value.headers is not None
             assert raised.value.headers["Retry-After"] == "8"
-            await until(lambda: desk.lags_ms)
-        await until(lambda: desk.closed_sessions)
+            await until(lambda: callbacks.lags_ms)
+        await until(lambda: callbacks.closed_sessions)
         async with Client(link.address) as first, Client(link.address) as one, Client(link.address) as two:
             await first.publish()
-            await until(lambda: len(desk.closed_sessions) == 1 and desk.opened)
+            await until(lambda: len(callbacks.closed_sessions) == 1 and callbacks.opened)
             await one.watch(first.watch_path)
             with pytest.raises(aiohttp.ClientResponseError) as raised:
                 await two.watch(first.watch_path)
@@ -221,13 +221,13 @@ def test_a_full_house_and_full_benches_say_so(desk: EchoDesk) -> None:
         link.close()
 
 
-def test_what_one_publishes_no_other_gets(link: MediaLink, desk: EchoDesk) -> None:
+def test_what_one_publishes_no_other_gets(link: MediaLink, callbacks: EchoDesk) -> None:
     async def check() -> None:
         odd, even = PatternTrack((320, 240)), PatternTrack((160, 128))
         async with Client(link.address) as one, Client(link.address) as two:
             await one.publish(odd)
             await two.publish(even)
-            await until(lambda: len(desk.opened) == 2 and len(desk.lags_ms) > 20)
+            await until(lambda: len(callbacks.opened) == 2 and len(callbacks.lags_ms) > 20)
             async with Client(link.address) as viewer, Client(link.address) as other:
                 await viewer.watch(one.watch_path)
                 await other.watch(two.watch_path)
@@ -270,7 +270,7 @@ def lossy(client: Client, pattern: Callable[[int], str]) -> None:
 
 
 @pytest.mark.parametrize("codec", ["H264", "VP8"])
-def test_loss_reordering_and_doubles_cost_little(link: MediaLink, desk: EchoDesk, codec: str) -> None:
+def test_loss_reordering_and_doubles_cost_little(link: MediaLink, callbacks: EchoDesk, codec: str) -> None:
     rng = np.random.default_rng(3)
 
     def fate(_: int) -> str:
@@ -284,11 +284,11 @@ def test_loss_reordering_and_doubles_cost_little(link: MediaLink, desk: EchoDesk
             only(codec)(publisher)
             lossy(publisher, fate)
             await publisher.exchange("/whip")
-            await until(lambda: len(desk.lags_ms) > 20)
-            before = len(desk.lags_ms)
+            await until(lambda: len(callbacks.lags_ms) > 20)
+            before = len(callbacks.lags_ms)
             await asyncio.sleep(4)
             # of 120 pictures; without the mend a gap costs seconds
-            assert len(desk.lags_ms) - before > 60
+            assert len(callbacks.lags_ms) - before > 60
             (figures,) = link.stats()["sessions"].values()
             assert figures["lost"] != 0 or figures["frames"] > 100
 
@@ -387,20 +387,20 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def test_whoever_vanishes_without_a_word_is_cleaned_up(desk: EchoDesk) -> None:
-    link = serve(desk, vanish_s=6.0)
+def test_whoever_vanishes_without_a_word_is_cleaned_up(callbacks: EchoDesk) -> None:
+    link = serve(callbacks, vanish_s=6.0)
     pattern = Pattern(link)
     try:
         wait(link.stats)
         held = descriptors(link.process_id)
         with elsewhere(link, "publish") as publisher, elsewhere(link, "watch") as viewer:
-            wait(lambda: desk.lags_ms and link.stats()["viewers"] == 1)
+            wait(lambda: callbacks.lags_ms and link.stats()["viewers"] == 1)
             publisher.kill()
             viewer.kill()
             gone = time.monotonic()
-            wait(lambda: desk.closed_sessions and link.stats()["viewers"] == 0)
+            wait(lambda: callbacks.closed_sessions and link.stats()["viewers"] == 0)
             assert time.monotonic() - gone < 7.5
-        assert not desk.opened
+        assert not callbacks.opened
         wait(lambda: descriptors(link.process_id) <= held)
     finally:
         pattern.close()
@@ -427,21 +427,21 @@ def test_a_viewer_that_hangs_costs_the_others_nothing(link: MediaLink) -> None:
         pattern.close()
 
 
-def test_a_media_process_that_dies_is_started_once_more(desk: EchoDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_media_process_that_dies_is_started_once_more(callbacks: EchoDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("realtime.webrtc.link._DELAYS_S", (0.0,))
     notices: list[str] = []
     ends: list[SinkLost] = []
-    link = MediaLink(ServerSettings(port=0), desk, notices.append, ends.append)
-    desk.link = link
+    link = MediaLink(ServerSettings(port=0), callbacks, notices.append, ends.append)
+    callbacks.link = link
     address = link.start()
     pattern = Pattern(link)
 
     async def publish_and_kill() -> None:
         async with Client(address) as publisher:
             await publisher.publish()
-            await until(lambda: desk.lags_ms)
+            await until(lambda: callbacks.lags_ms)
             os.kill(link.process_id, signal.SIGKILL)
-            await until(lambda: desk.closed_sessions)
+            await until(lambda: callbacks.closed_sessions)
 
     async def watch() -> None:
         async with Client(address) as viewer:
@@ -465,7 +465,7 @@ def test_a_media_process_that_dies_is_started_once_more(desk: EchoDesk, monkeypa
     finally:
         pattern.close()
         link.close()
-    assert not desk.opened
+    assert not callbacks.opened
 
 
 DAEMON = """
@@ -482,44 +482,44 @@ DAEMON = """
 def test_the_media_process_ends_with_a_killed_daemon_and_nothing_stays() -> None:
     before = set(os.listdir("/dev/shm"))
     command = [sys.executable, "-c", textwrap.dedent(DAEMON)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stdout is not None
-        pid = int(daemon.stdout.readline())
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as pipeline:
+        assert pipeline.stdout is not None
+        pid = int(pipeline.stdout.readline())
         assert lives(pid)
-        daemon.kill()
-        daemon.wait()
+        pipeline.kill()
+        pipeline.wait()
         wait(lambda: not lives(pid), 3.0)
     assert set(os.listdir("/dev/shm")) == before
 
 
-def test_closing_is_quick_and_tells_the_desk(desk: EchoDesk) -> None:
-    link = serve(desk)
+def test_closing_is_quick_and_tells_the_desk(callbacks: EchoDesk) -> None:
+    link = serve(callbacks)
 
     async def publish() -> None:
         async with Client(link.address) as publisher:
             await publisher.publish()
-            await until(lambda: desk.lags_ms)
+            await until(lambda: callbacks.lags_ms)
             started = time.monotonic()
             await asyncio.to_thread(link.close)
             assert time.monotonic() - started < 2.0
 
     asyncio.run(publish())
-    assert not desk.opened
+    assert not callbacks.opened
     assert not lives(link.process_id)
     link.close()
 
 
-def test_a_port_that_is_taken_is_said(link: MediaLink, desk: EchoDesk) -> None:
+def test_a_port_that_is_taken_is_said(link: MediaLink, callbacks: EchoDesk) -> None:
     port = int(link.address.rstrip("/").rpartition(":")[2])
     with pytest.raises(SinkMissing, match=f"port {port} of 127.0.0.1 is taken") as raised:
-        MediaLink(ServerSettings(port=port), desk).start()
+        MediaLink(ServerSettings(port=port), callbacks).start()
     assert "webrtc:HOST:PORT" in raised.value.cure
     with pytest.raises(SinkMissing, match="no address"):
-        MediaLink(ServerSettings(host="no such host.invalid", token="t"), desk).start()
+        MediaLink(ServerSettings(host="no such host.invalid", token="t"), callbacks).start()
 
 
-def test_a_dead_stun_server_does_not_hold_up_the_answer(desk: EchoDesk) -> None:
-    link = serve(desk, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.5)
+def test_a_dead_stun_server_does_not_hold_up_the_answer(callbacks: EchoDesk) -> None:
+    link = serve(callbacks, ice_servers=(IceServer("stun:127.0.0.1:9"),), gather_timeout_s=0.5)
 
     async def check() -> None:
         async with Client(link.address) as publisher:
@@ -527,7 +527,7 @@ def test_a_dead_stun_server_does_not_hold_up_the_answer(desk: EchoDesk) -> None:
             await publisher.publish()
             assert time.monotonic() - started < 2.0
             assert 'rel="ice-server"' in publisher.links
-            await until(lambda: desk.lags_ms)
+            await until(lambda: callbacks.lags_ms)
 
     try:
         asyncio.run(check())
@@ -535,12 +535,12 @@ def test_a_dead_stun_server_does_not_hold_up_the_answer(desk: EchoDesk) -> None:
         link.close()
 
 
-def test_a_desk_that_fails_is_no_end(link: MediaLink, desk: EchoDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_desk_that_fails_is_no_end(link: MediaLink, callbacks: EchoDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> Granted:
         raise RuntimeError("a bug")
 
     async def check() -> None:
-        monkeypatch.setattr(desk, "open", fail)
+        monkeypatch.setattr(callbacks, "open", fail)
         async with Client(link.address) as publisher:
             with pytest.raises(aiohttp.ClientResponseError) as raised:
                 await publisher.publish()
@@ -548,7 +548,7 @@ def test_a_desk_that_fails_is_no_end(link: MediaLink, desk: EchoDesk, monkeypatc
         monkeypatch.undo()
         async with Client(link.address) as publisher:
             await publisher.publish()
-            await until(lambda: desk.lags_ms)
+            await until(lambda: callbacks.lags_ms)
 
     asyncio.run(check())
 

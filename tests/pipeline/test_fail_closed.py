@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.backends.backend import Array, Running
+from engines.backends.backend import Array, OpenStages
 from engines.backends.tensorrt_backend import Asked, TensorrtBackend
 from engines.errors import BackendError
 from engines.face.topology import INNER_LOWER_LIP
@@ -103,7 +103,7 @@ class Lost:
             engine = stage.encode()
             self.card.plans[engine] = Plan(takes, gives, lambda of=gives, **_: self._answer(of))
             stages[stage] = TensorrtBackend.of(Asked(stage, takes, gives), engine, "float16")
-        self.generator = NetworkGenerator(FOMM, Running(stages, "in memory"), "random weights of seed 1")
+        self.generator = NetworkGenerator(FOMM, OpenStages(stages, "in memory"), "random weights of seed 1")
 
     @staticmethod
     def _keys(*shapes: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
@@ -139,9 +139,9 @@ def test_a_gpu_that_goes_leaves_the_last_picture_and_then_the_slate(
         source.feed(2, start=4)
         run.over(20)
         assert sink.closed.wait(5)
-    assert isinstance(run.ending.error, BackendError)
-    assert str(run.ending.error).startswith("the GPU fails")
-    assert run.ending.error.cure
+    assert isinstance(run.stop_signal.error, BackendError)
+    assert str(run.stop_signal.error).startswith("the GPU fails")
+    assert run.stop_signal.error.cure
     card = slate.draw(SIZE, "reenact: stopped by an error")
     np.testing.assert_array_equal(sink.frames[-1].pixels, card)
     assert not (sink.frames[-2].pixels == card).all()

@@ -15,12 +15,12 @@ from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.capture.source import Source
 from realtime.core.frames import Frame, PixelFormat
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline import threads
 from realtime.pipeline.commands import CommandError
-from realtime.pipeline.loader import Backstage
-from realtime.pipeline.pipeline import Daemon, Outgoing
+from realtime.pipeline.loader import PipelineLoader
+from realtime.pipeline.pipeline import Outgoing, Pipeline
 from realtime.pipeline.threads import Limits
 from realtime.portraits.portrait import PortraitPicture
 from realtime.sinks.sink import Sink
@@ -60,21 +60,21 @@ class Run:
     ) -> None:
         self.sources = [source]
         self.said: list[str] = []
-        self.ending = Ending()
+        self.stop_signal = StopSignal()
         tracker = tracker or FakeTracker()
         generator = generator or FakeGenerator()
-        backstage = Backstage(
+        loader = PipelineLoader(
             lambda: tracker,
             lambda: generator,
             MotionTransfer,
             loaders,
             mirror=False,
-            failed=self.ending.fail,
+            failed=self.stop_signal.fail,
             notice=self.said.append,
             another=another,
         )
-        self.daemon = Daemon(
-            backstage,
+        self.pipeline = Pipeline(
+            loader,
             source,
             reopen_source,
             [Outgoing(sink.name, sink, reopen_sink, recording) for sink in sinks],
@@ -82,14 +82,14 @@ class Run:
             fps=30,
             lossless=lossless,
             limits=limits or Limits(),
-            ending=self.ending,
+            stop_signal=self.stop_signal,
             notice=self.said.append,
         )
-        backstage.start()
-        self.daemon.start()
+        loader.start()
+        self.pipeline.start()
 
     def over(self, timeout: float = 5) -> None:
-        assert self.ending.over.wait(timeout), "the run did not end"
+        assert self.stop_signal.over.wait(timeout), "the run did not end"
 
 
 class Held:
@@ -111,7 +111,7 @@ def running(*args: object, **kwargs: object) -> Iterator[Run]:
     finally:
         for source in run.sources:
             source.end()
-        closed = run.daemon.close()
+        closed = run.pipeline.close()
     assert closed, "some thread did not end in time"
 
 
@@ -130,11 +130,11 @@ def test_a_frame_comes_out_as_a_generated_picture() -> None:
         run.over()
     stamps = frame.stamps
     assert stamps.captured <= stamps.tracked <= stamps.generated
-    assert run.ending.error is None
+    assert run.stop_signal.error is None
     assert source.closed.is_set()
     assert sink.closed.is_set()
-    assert run.daemon.ledger.faces == 1
-    assert run.daemon.age.count == 1
+    assert run.pipeline.ledger.faces == 1
+    assert run.pipeline.age.count == 1
 
 
 def test_a_slate_is_shown_before_anything_is_ready() -> None:
@@ -192,7 +192,7 @@ def test_a_slow_sink_does_not_delay_a_fast_one() -> None:
             source.feed(1, start=seq)
             fast.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
         assert slow.frames == []
-        dropped = run.daemon.dropped
+        dropped = run.pipeline.dropped
         let_go.set()
     assert dropped["slow"] >= 18
     assert dropped["fast"] == 0
@@ -219,7 +219,7 @@ def test_what_is_published_is_not_written_over_while_a_sink_has_it() -> None:
         run.over()
     assert torn
     assert not any(torn)
-    assert run.daemon.outlet.plates.made <= 8
+    assert run.pipeline.publisher.pool.made <= 8
 
 
 def test_a_face_that_is_lost_sends_no_camera_pixel() -> None:
@@ -235,9 +235,9 @@ def test_a_face_that_is_lost_sends_no_camera_pixel() -> None:
         run.over()
     assert not sink.shows(CAMERA)
     assert generator.driven[-5:] == [("one", False)] * 5
-    assert run.daemon.ledger.frames >= 6
-    assert run.daemon.ledger.faces == 1
-    assert run.daemon.age.count == 1
+    assert run.pipeline.ledger.frames >= 6
+    assert run.pipeline.ledger.faces == 1
+    assert run.pipeline.age.count == 1
 
 
 @pytest.mark.parametrize("lossless", [False, True])
@@ -249,7 +249,7 @@ def test_a_file_without_a_face_is_told(lossless: bool) -> None:
         sink.wait_for(is_generated)
         source.end()
         run.over()
-        run.daemon.compute.join(5)
+        run.pipeline.compute.join(5)
     assert [text for text in run.said if "no face in fake source" in text]
 
 
@@ -286,7 +286,7 @@ def test_a_file_that_breaks_off_ends_the_run_with_its_error() -> None:
     with running(source, [sink]) as run:
         source.lose()
         run.over()
-    assert "unplugged" in str(run.ending.error)
+    assert "unplugged" in str(run.stop_signal.error)
 
 
 @pytest.mark.parametrize("lossless", [False, True])
@@ -299,7 +299,7 @@ def test_a_tracker_that_fails_sends_no_camera_pixel(lossless: bool) -> None:
     with running(source, [sink], tracker=FakeTracker(during=fail), lossless=lossless) as run:
         source.feed(5)
         run.over()
-    assert str(run.ending.error) == "the tracker broke"
+    assert str(run.stop_signal.error) == "the tracker broke"
     assert sink.frames
     assert not sink.shows(CAMERA)
 
@@ -317,7 +317,7 @@ def test_a_generator_that_fails_leaves_a_slate_behind(lossless: bool) -> None:
         source.feed(5)
         run.over()
         sink.closed.wait(5)
-    assert str(run.ending.error) == "the generator broke"
+    assert str(run.stop_signal.error) == "the generator broke"
     assert not is_generated(sink.frames[-1])
     assert not sink.shows(CAMERA)
 
@@ -335,7 +335,7 @@ def test_a_generator_that_hands_back_the_driving_picture_is_stopped() -> None:
         source.feed(1)
         run.over()
         sink.closed.wait(5)
-    assert isinstance(run.ending.error, GeneratorError)
+    assert isinstance(run.stop_signal.error, GeneratorError)
     assert not sink.shows(CAMERA)
 
 
@@ -350,8 +350,8 @@ def test_a_portrait_that_cannot_be_used_ends_the_run_before_the_first_picture(go
     loaders = [*[portrait] * good, load]
     with running(source, [sink], generator=generator, loaders=loaders, lossless=lossless) as run:
         run.over()
-        assert str(run.ending.error) == "bad portrait"
-        assert not run.daemon.ledger.frames
+        assert str(run.stop_signal.error) == "bad portrait"
+        assert not run.pipeline.ledger.frames
     assert not generator.driven
     assert generator.closed
     assert not sink.shows(CAMERA)
@@ -363,7 +363,7 @@ def test_it_stops_during_a_blocked_read() -> None:
     source.feed(1)
     sink.wait_for(is_generated)
     source.reading.clear()
-    assert not run.daemon.close(timeout=0.5), "the read is still blocked"
+    assert not run.pipeline.close(timeout=0.5), "the read is still blocked"
     assert sink.closed.is_set()
     source.end()
     assert source.closed.wait(5)
@@ -381,7 +381,7 @@ def test_a_sink_that_hangs_does_not_keep_the_run_from_ending() -> None:
     source.feed(1)
     fine.wait_for(is_generated)
     source.end()
-    assert not run.daemon.close(timeout=0.5)
+    assert not run.pipeline.close(timeout=0.5)
     assert fine.closed.is_set()
     let_go.set()
     assert hangs.closed.wait(5)
@@ -404,7 +404,7 @@ def test_a_sink_that_is_lost_comes_back() -> None:
         again.wait_for(is_generated)
     assert any("the device is gone" in line for line in run.said)
     assert first.closed.is_set()
-    assert run.ending.error is None
+    assert run.stop_signal.error is None
 
 
 def test_a_recording_that_fails_leaves_the_others_running() -> None:
@@ -418,8 +418,8 @@ def test_a_recording_that_fails_leaves_the_others_running() -> None:
         full_disk.closed.wait(5)
         source.feed(1, start=1)
         fine.wait_for(lambda frame: frame.seq == 1 and is_generated(frame))
-        assert not run.ending.over.is_set()
-    assert [str(delivery.error) for delivery in run.daemon.deliveries] == ["the disk is full", "None"]
+        assert not run.stop_signal.over.is_set()
+    assert [str(delivery.error) for delivery in run.pipeline.deliveries] == ["the disk is full", "None"]
 
 
 def test_a_run_without_a_sink_left_ends() -> None:
@@ -430,8 +430,8 @@ def test_a_run_without_a_sink_left_ends() -> None:
     with running(source, [FakeSink(during=full), FakeSink(during=full)]) as run:
         source.feed(1)
         run.over()
-    assert str(run.ending.error) == "the disk is full"
-    assert sum(run.daemon.dropped.values()) >= 2, "what each sink was lost on"
+    assert str(run.stop_signal.error) == "the disk is full"
+    assert sum(run.pipeline.dropped.values()) >= 2, "what each sink was lost on"
 
 
 def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
@@ -442,10 +442,10 @@ def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
         assert held.busy.wait(5)
         source.feed(4, start=1)
         source.end()
-        run.daemon.capture.join(5)
+        run.pipeline.capture.join(5)
         held.let_go.set()
         run.over()
-    assert run.daemon.dropped["capture"] == 3
+    assert run.pipeline.dropped["capture"] == 3
     assert [frame.seq for frame in sink.frames if is_generated(frame)][-1] == 4
 
 
@@ -469,7 +469,7 @@ def test_what_a_source_passes_over_is_counted_once_it_is_read() -> None:
         again.feed(2)
         again.end()
         run.over()
-    assert run.daemon.dropped["capture"] == 4 + 4, "the first time it is what waited for the run to begin"
+    assert run.pipeline.dropped["capture"] == 4 + 4, "the first time it is what waited for the run to begin"
 
 
 def test_at_the_highest_pace_nothing_is_dropped_and_the_order_is_kept() -> None:
@@ -481,8 +481,8 @@ def test_at_the_highest_pace_nothing_is_dropped_and_the_order_is_kept() -> None:
         run.over()
     for sink in sinks:
         assert [frame.seq for frame in sink.frames if is_generated(frame)] == list(range(200))
-    assert sum(run.daemon.dropped.values()) == 0
-    assert run.daemon.ledger.frames == 200
+    assert sum(run.pipeline.dropped.values()) == 0
+    assert run.pipeline.ledger.frames == 200
     assert tracker.closed
 
 
@@ -494,7 +494,7 @@ def test_at_the_highest_pace_a_frame_without_a_face_has_its_answer_too() -> None
         source.end()
         run.over()
     assert [frame.seq for frame in sink.frames if is_generated(frame)] == list(range(10))
-    assert run.daemon.ledger.faces == 0
+    assert run.pipeline.ledger.faces == 0
 
 
 @pytest.mark.parametrize("lossless", [False, True])
@@ -507,12 +507,12 @@ def test_it_ends_after_so_many_frames(lossless: bool) -> None:
         run.over()
         source.end()
     assert len(sink.frames) == 3
-    assert run.ending.reason == "done"
+    assert run.stop_signal.reason == "done"
 
 
 def command(run: Run, source: FakeSource, name: str, seq: int) -> None:
     """Post a command; the next frame follows it."""
-    run.daemon.commands.post(name)
+    run.pipeline.commands.post(name)
     source.feed(1, start=seq)
 
 
@@ -560,14 +560,14 @@ def test_a_command_that_nobody_waits_for_any_more_is_not_carried_out() -> None:
         source.feed(1)
         assert held.busy.wait(5)
         with pytest.raises(CommandError, match="busy"):
-            run.daemon.commands.ask("freeze", timeout_s=0.01)
-        assert run.daemon.commands.post("mirror")
+            run.pipeline.commands.ask("freeze", timeout_s=0.01)
+        assert run.pipeline.commands.post("mirror")
         held.let_go.set()
         source.feed(2, start=1)
         sink.wait_for(lambda frame: frame.seq == 2)
-        assert run.daemon.crew is not None
-        assert run.daemon.crew.observer.mirror
-        assert not run.daemon.crew.animator.frozen
+        assert run.pipeline.parts is not None
+        assert run.pipeline.parts.observer.mirror
+        assert not run.pipeline.parts.animator.frozen
 
 
 def test_portraits_are_switched_when_they_are_ready() -> None:
@@ -622,7 +622,7 @@ def test_mirror(driver_face: FaceState) -> None:
     with running(source, [sink], tracker=tracker, generator=FakeGenerator(during=motions.append)) as run:
         source.fed.put(lopsided(1))
         sink.wait_for(is_generated)
-        run.daemon.commands.post("mirror")
+        run.pipeline.commands.post("mirror")
         source.fed.put(lopsided(2))
         sink.wait_for(lambda frame: frame.seq == 2 and is_generated(frame))
     assert np.array_equal(tracker.pixels[1], tracker.pixels[0][:, ::-1])
@@ -641,12 +641,12 @@ def test_gain() -> None:
         source.feed(1)
         sink.wait_for(is_generated)
         for name in ("stronger", "stronger", "weaker", "calibrate"):
-            run.daemon.commands.post(name)
+            run.pipeline.commands.post(name)
         source.feed(1, start=1)
         sink.wait_for(lambda frame: frame.seq == 1)
-        crew = run.daemon.compute.crew
-        assert crew is not None
-        assert crew.animator.motion.gain == pytest.approx(1.1)
+        parts = run.pipeline.compute.parts
+        assert parts is not None
+        assert parts.animator.motion.gain == pytest.approx(1.1)
 
 
 def test_quit() -> None:
@@ -655,7 +655,7 @@ def test_quit() -> None:
         command(run, source, "quit", 0)
         run.over()
         source.end()
-    assert run.ending.reason == "quit"
+    assert run.stop_signal.reason == "quit"
 
 
 # --- changing the generator
@@ -682,7 +682,7 @@ def test_the_generator_changes_while_pictures_go_on() -> None:
     with running(source, [sink], generator=first, another=hand, loaders=[lambda: portrait("one")]) as run:
         source.feed()
         sink.wait_for(is_generated)
-        assert run.daemon.commands.post("generator", "fomm")
+        assert run.pipeline.commands.post("generator", "fomm")
         seen = len(sink.frames)
         source.feed(3, start=1)
         sink.wait_for(seen + 3)
@@ -703,7 +703,7 @@ class Mouthed(FakeGenerator):
 def change(run: Run, source: FakeSource, sink: FakeSink, name: str) -> None:
     """Ask for another generator and feed until it is there."""
     said = len(run.said)
-    assert run.daemon.commands.post("generator", name)
+    assert run.pipeline.commands.post("generator", name)
     for index in range(1000):
         source.feed(1, start=10 + index)
         sink.wait_for(len(sink.frames) + 1)
@@ -718,7 +718,7 @@ def test_what_a_person_chose_for_the_mouth_outlives_the_generator() -> None:
     with running(source, [sink], generator=first, another=lambda _: next(made)) as run:
         source.feed()
         sink.wait_for(is_generated)
-        assert run.daemon.commands.post("mouth", "painted")
+        assert run.pipeline.commands.post("mouth", "painted")
         change(run, source, sink, "fomm")
         change(run, source, sink, "mesh")
         assert last.mouth == "painted"
@@ -730,7 +730,7 @@ def test_the_portrait_on_show_is_still_on_show_with_another_generator() -> None:
     with running(source, [sink], another=lambda _: second, loaders=loaders) as run:
         source.feed()
         sink.wait_for(is_generated)
-        assert run.daemon.commands.post("portrait", 1)
+        assert run.pipeline.commands.post("portrait", 1)
         change(run, source, sink, "fomm")
         assert {name for name, _ in second.driven} == {"two"}
 
@@ -743,7 +743,7 @@ def test_regions_that_a_generator_does_not_know_are_refused_and_end_nothing() ->
 
         def ask(name: str, value: str) -> str:
             said = len(run.said)
-            assert run.daemon.commands.post(name, value)
+            assert run.pipeline.commands.post(name, value)
             for _ in range(1000):
                 source.feed()
                 sink.wait_for(len(sink.frames) + 1)
@@ -768,6 +768,6 @@ def test_a_generator_that_cannot_be_had_leaves_the_old_one() -> None:
     with running(source, [sink], generator=first, another=hand) as run:
         source.feed()
         sink.wait_for(is_generated)
-        assert run.daemon.commands.post("generator", "fomm")
+        assert run.pipeline.commands.post("generator", "fomm")
         fed_until(lambda: any("no weights for fomm" in text for text in run.said), source, sink)
         assert not first.closed

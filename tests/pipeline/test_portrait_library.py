@@ -8,7 +8,7 @@ import pytest
 from engines.types import FaceState, Image, Portrait
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.commands import CommandError
-from realtime.pipeline.portrait_library import Wardrobe
+from realtime.pipeline.portrait_library import PortraitLibrary
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.fakes import FakeGenerator, portrait
 
@@ -30,19 +30,19 @@ class Slow(FakeGenerator):
         return super().prepare(name, image, face)
 
 
-def wardrobe(
+def library(
     generator: FakeGenerator, *names: str, failed: Callable[[BaseException], None] = lambda _: None
-) -> Wardrobe:
+) -> PortraitLibrary:
     def loader(name: str) -> Callable[[], PortraitPicture]:
         return lambda: portrait(name)
 
-    made = Wardrobe(generator, [loader(name) for name in names], failed=failed, notice=lambda _: None)
+    made = PortraitLibrary(generator, [loader(name) for name in names], failed=failed, notice=lambda _: None)
     made.prepare_first(MotionTransfer())
     return made
 
 
 def test_portraits_keep_their_places_whichever_is_the_first() -> None:
-    old = wardrobe(FakeGenerator(), "one", "two", "three")
+    old = library(FakeGenerator(), "one", "two", "three")
     new = old.for_another(FakeGenerator(), 1)
     new.prepare_first(MotionTransfer())
     assert new.names == {1: "two"}
@@ -52,7 +52,7 @@ def test_portraits_keep_their_places_whichever_is_the_first() -> None:
 
 
 def test_a_portrait_that_came_meanwhile_is_taken_over() -> None:
-    old = wardrobe(FakeGenerator(), "one")
+    old = library(FakeGenerator(), "one")
     new = old.for_another(FakeGenerator(), 0)
     new.prepare_first(MotionTransfer())
     assert old.add(portrait("sent")) == 1
@@ -65,7 +65,7 @@ def test_a_portrait_that_came_meanwhile_is_taken_over() -> None:
 
 def test_a_generator_is_closed_when_the_portrait_in_hand_is_done() -> None:
     slow, failures = Slow("two"), list[BaseException]()
-    old = wardrobe(slow, "one", "two", "three", failed=failures.append)
+    old = library(slow, "one", "two", "three", failed=failures.append)
     others = threading.Thread(target=old.prepare_others)
     others.start()
     assert slow.began.wait(5)
@@ -81,7 +81,7 @@ def test_a_generator_is_closed_when_the_portrait_in_hand_is_done() -> None:
 
 def test_nobody_prepares_anything_for_one_that_is_closed() -> None:
     generator = FakeGenerator()
-    old = wardrobe(generator, "one")
+    old = library(generator, "one")
     old.close()
     assert generator.closed
     with pytest.raises(CommandError, match="changed meanwhile"):
@@ -101,7 +101,7 @@ def test_a_portrait_that_fails_for_a_generator_no_longer_used_ends_nothing() -> 
     for over in (False, True):
         go.clear()
         began.clear()
-        made = Wardrobe(
+        made = PortraitLibrary(
             FakeGenerator(), [lambda: portrait("one"), unreadable], failed=failures.append, notice=lambda _: None
         )
         made.prepare_first(MotionTransfer())

@@ -13,26 +13,26 @@ from realtime.core import pixelcode
 from realtime.core.frames import PixelFormat, Stamps
 from realtime.core.mailbox import Mailbox
 from realtime.pipeline import slate
-from realtime.pipeline.publisher import Kind, Outlet, Shown
+from realtime.pipeline.publisher import FramePublisher, Kind, PublishedFrame
 from tests.support.fakes import CAMERA, PORTRAIT, SIZE, picture
 
 
-def shown(box: Mailbox[Shown]) -> Shown:
+def shown(box: Mailbox[PublishedFrame]) -> PublishedFrame:
     item = box.get(timeout=0)
     assert item is not None, "nothing was published"
     return item
 
 
-def show(outlet: Outlet, time_ns: int = 0, image: Image | None = None, driving: Image | None = None) -> None:
+def show(publisher: FramePublisher, time_ns: int = 0, image: Image | None = None, driving: Image | None = None) -> None:
     image = picture(PORTRAIT) if image is None else image
-    outlet.show(image, driving, seq=1, time_ns=time_ns, stamps=Stamps(1, 2), face=True)
+    publisher.show(image, driving, seq=1, time_ns=time_ns, stamps=Stamps(1, 2), face=True)
 
 
 def test_a_picture_reaches_every_mailbox_in_its_format() -> None:
-    outlet = Outlet(SIZE)
-    rgb = outlet.attach(PixelFormat.RGB, recording=False)
-    planes = outlet.attach(PixelFormat.I420, recording=True)
-    show(outlet)
+    publisher = FramePublisher(SIZE)
+    rgb = publisher.attach(PixelFormat.RGB, recording=False)
+    planes = publisher.attach(PixelFormat.I420, recording=True)
+    show(publisher)
     frame = shown(rgb).frame(PixelFormat.RGB)
     assert (frame.pixels == np.array(PORTRAIT)).all()
     assert not frame.pixels.flags.writeable
@@ -41,61 +41,61 @@ def test_a_picture_reaches_every_mailbox_in_its_format() -> None:
 
 
 def test_memory_is_used_again_and_never_while_somebody_holds_it() -> None:
-    outlet = Outlet(SIZE)
-    box = outlet.attach(PixelFormat.RGB, recording=False)
+    publisher = FramePublisher(SIZE)
+    box = publisher.attach(PixelFormat.RGB, recording=False)
     image = picture(PORTRAIT)
-    show(outlet, image=image)
+    show(publisher, image=image)
     held = shown(box)
     for time_ns in range(50):
         image[:] = time_ns
-        show(outlet, time_ns, image)
+        show(publisher, time_ns, image)
     assert (held.frame(PixelFormat.RGB).pixels == np.array(PORTRAIT)).all()
     assert box.dropped == 49
-    assert outlet.plates.made == 3
+    assert publisher.pool.made == 3
     held.release()
     shown(box).release()
     for time_ns in range(50, 100):
-        show(outlet, time_ns)
+        show(publisher, time_ns)
         shown(box).release()
-    assert outlet.plates.made == 3
+    assert publisher.pool.made == 3
 
 
 def test_what_is_held_is_the_last_generated_picture() -> None:
-    outlet = Outlet(SIZE)
-    box = outlet.attach(PixelFormat.RGB, recording=False)
-    outlet.hold(0)
+    publisher = FramePublisher(SIZE)
+    box = publisher.attach(PixelFormat.RGB, recording=False)
+    publisher.hold(0)
     assert shown(box).kind is Kind.SLATE, "there is nothing to hold yet"
-    show(outlet, 10)
+    show(publisher, 10)
     shown(box).release()
-    outlet.slate("a card", 20)
+    publisher.slate("a card", 20)
     shown(box).release()
-    outlet.hold(30)
+    publisher.hold(30)
     again = shown(box)
     assert again.kind is Kind.HELD
     assert (again.frame(PixelFormat.RGB).pixels == np.array(PORTRAIT)).all()
 
 
 def test_a_recording_gets_no_notices() -> None:
-    outlet = Outlet(SIZE)
-    recording = outlet.attach(PixelFormat.RGB, recording=True)
-    camera = outlet.attach(PixelFormat.RGB, recording=False)
-    outlet.slate("starting", 0, notice=True)
+    publisher = FramePublisher(SIZE)
+    recording = publisher.attach(PixelFormat.RGB, recording=True)
+    camera = publisher.attach(PixelFormat.RGB, recording=False)
+    publisher.slate("starting", 0, notice=True)
     assert recording.get(timeout=0) is None
     assert shown(camera).kind is Kind.NOTICE
-    outlet.slate("back in a moment", 0)
+    publisher.slate("back in a moment", 0)
     assert shown(recording).kind is Kind.SLATE
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 100)), min_size=1, max_size=30))
 def test_published_times_only_go_up(steps: list[tuple[bool, int]]) -> None:
-    outlet = Outlet(SIZE)
-    box = outlet.attach(PixelFormat.RGB, recording=True)
+    publisher = FramePublisher(SIZE)
+    box = publisher.attach(PixelFormat.RGB, recording=True)
     times = []
     for generated, time_ns in steps:
         if generated:
-            show(outlet, time_ns)
+            show(publisher, time_ns)
         else:
-            outlet.hold(time_ns)
+            publisher.hold(time_ns)
         item = shown(box)
         times.append(item.time_ns)
         item.release()
@@ -114,40 +114,40 @@ def test_published_times_only_go_up(steps: list[tuple[bool, int]]) -> None:
 )
 def test_a_picture_of_another_size_or_type_is_refused(image: Image) -> None:
     with pytest.raises(GeneratorError, match="expected"):
-        show(Outlet(SIZE), image=image)
+        show(FramePublisher(SIZE), image=image)
 
 
 def test_the_driving_picture_is_refused_as_a_whole_or_in_part() -> None:
     driving = picture(CAMERA, (128, 64))
     for leak in (driving[:, :64], driving[:, 64:], driving[:, ::-2]):
         with pytest.raises(GeneratorError, match="never leaves"):
-            show(Outlet(SIZE), image=leak, driving=driving)
-    show(Outlet(SIZE), image=driving[:, :64].copy(), driving=driving)
+            show(FramePublisher(SIZE), image=leak, driving=driving)
+    show(FramePublisher(SIZE), image=driving[:, :64].copy(), driving=driving)
 
 
 def test_a_closed_mailbox_holds_nothing_back() -> None:
-    outlet = Outlet(SIZE)
-    box = outlet.attach(PixelFormat.RGB, recording=False)
+    publisher = FramePublisher(SIZE)
+    box = publisher.attach(PixelFormat.RGB, recording=False)
     box.close()
     for time_ns in range(10):
-        show(outlet, time_ns)
-    assert outlet.plates.made == 2
+        show(publisher, time_ns)
+    assert publisher.pool.made == 2
 
 
 def test_without_loss_a_picture_waits_for_room() -> None:
-    outlet = Outlet(SIZE, lossless=True)
-    box = outlet.attach(PixelFormat.RGB, recording=False)
-    show(outlet, 0)
-    outlet.close()
-    show(outlet, 1)  # nobody takes the first any more, and yet this does not wait for ever
+    publisher = FramePublisher(SIZE, lossless=True)
+    box = publisher.attach(PixelFormat.RGB, recording=False)
+    show(publisher, 0)
+    publisher.close()
+    show(publisher, 1)  # nobody takes the first any more, and yet this does not wait for ever
     assert shown(box).time_ns == 0
     assert box.dropped == 0
 
 
 def test_an_item_can_be_replaced_without_its_memory() -> None:
-    outlet = Outlet(SIZE)
-    box = outlet.attach(PixelFormat.RGB, recording=False)
-    show(outlet, 5)
+    publisher = FramePublisher(SIZE)
+    box = publisher.attach(PixelFormat.RGB, recording=False)
+    show(publisher, 5)
     item = shown(box)
     assert replace(item, kind=Kind.HELD).frame(PixelFormat.RGB).pixels is item.frame(PixelFormat.RGB).pixels
 
@@ -176,9 +176,9 @@ def coded() -> tuple[Image, pixelcode.Code]:
 @pytest.mark.parametrize("pixel_format", PixelFormat)
 def test_a_code_is_drawn_anew_where_that_was_asked_for(pixel_format: PixelFormat) -> None:
     driving, code = coded()
-    outlet = Outlet((480, 320), relay_code=True)
-    box = outlet.attach(pixel_format, recording=False)
-    show(outlet, image=picture(PORTRAIT, (480, 320)), driving=driving)
+    publisher = FramePublisher((480, 320), relay_code=True)
+    box = publisher.attach(pixel_format, recording=False)
+    show(publisher, image=picture(PORTRAIT, (480, 320)), driving=driving)
     pixels = shown(box).frame(pixel_format).pixels[:320]
     assert pixelcode.read(pixels) == code
     if pixel_format is PixelFormat.RGB:
@@ -189,14 +189,14 @@ def test_a_code_is_drawn_anew_where_that_was_asked_for(pixel_format: PixelFormat
 
 def test_without_being_asked_no_code_is_carried_over() -> None:
     driving, _ = coded()
-    outlet = Outlet((480, 320))
-    box = outlet.attach(PixelFormat.RGB, recording=False)
-    show(outlet, image=picture(PORTRAIT, (480, 320)), driving=driving)
+    publisher = FramePublisher((480, 320))
+    box = publisher.attach(PixelFormat.RGB, recording=False)
+    show(publisher, image=picture(PORTRAIT, (480, 320)), driving=driving)
     assert (shown(box).frame(PixelFormat.RGB).pixels == np.array(PORTRAIT)).all()
 
 
 def test_a_driving_picture_without_a_code_leaves_the_picture_alone() -> None:
-    outlet = Outlet((480, 320), relay_code=True)
-    box = outlet.attach(PixelFormat.RGB, recording=False)
-    show(outlet, image=picture(PORTRAIT, (480, 320)), driving=picture(CAMERA, (320, 240)))
+    publisher = FramePublisher((480, 320), relay_code=True)
+    box = publisher.attach(PixelFormat.RGB, recording=False)
+    show(publisher, image=picture(PORTRAIT, (480, 320)), driving=picture(CAMERA, (320, 240)))
     assert (shown(box).frame(PixelFormat.RGB).pixels == np.array(PORTRAIT)).all()

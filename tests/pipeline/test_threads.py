@@ -14,11 +14,11 @@ from engines.errors import SinkLost, SinkMissing, SourceMissing
 from realtime.capture.source import Source
 from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.pipeline import threads
 from realtime.pipeline.commands import Commands
-from realtime.pipeline.publisher import Outlet
-from realtime.pipeline.threads import Compute, Delivery, Limits
+from realtime.pipeline.publisher import FramePublisher
+from realtime.pipeline.threads import ComputeThread, DeliveryThread, Limits
 from realtime.sinks.sink import Sink
 from tests.pipeline.test_pipeline import running
 from tests.support.fakes import PORTRAIT, SIZE, FakeSink, FakeSource, driving, is_generated, picture
@@ -31,25 +31,25 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Desk:
-    """An outlet, a sink and the delivery between them."""
+    """A publisher, a sink and the delivery between them."""
 
     def __init__(self, sink: Sink, reopen: Callable[[], Sink] | None = None) -> None:
         self.said: list[str] = []
         self.failed: list[bool] = []
-        self.ending = Ending()
-        self.outlet = Outlet(SIZE)
-        box = self.outlet.attach(sink.format, recording=False)
-        self.delivery = Delivery(
-            "desk", sink, box, reopen, self.ending, self.said.append, lambda: self.failed.append(True)
+        self.stop_signal = StopSignal()
+        self.publisher = FramePublisher(SIZE)
+        box = self.publisher.attach(sink.format, recording=False)
+        self.delivery = DeliveryThread(
+            "desk", sink, box, reopen, self.stop_signal, self.said.append, lambda: self.failed.append(True)
         )
         self.delivery.start()
 
     def show(self, seq: int, *, face: bool = True) -> None:
         now = time.monotonic_ns()
-        self.outlet.show(picture(PORTRAIT), None, seq=seq, time_ns=now, stamps=Stamps(now), face=face)
+        self.publisher.show(picture(PORTRAIT), None, seq=seq, time_ns=now, stamps=Stamps(now), face=face)
 
     def close(self) -> None:
-        self.outlet.close()
+        self.publisher.close()
         self.delivery.join(5)
         assert not self.delivery.is_alive()
 
@@ -70,13 +70,13 @@ def test_a_run_that_stops_while_a_sink_is_away_leaves_it_closed() -> None:
     desk.show(1)
     assert tried.wait(5)
     desk.show(2)  # waits for the sink to come back
-    desk.ending.stop("quit")
+    desk.stop_signal.stop("quit")
     desk.close()
     assert sends == [1], "nothing more is sent to a sink that is closed"
     assert desk.said == ["the device is gone; trying to get it back"]
     assert sink.closed.is_set()
     assert (desk.delivery.error, desk.failed) == (None, [])
-    assert desk.outlet.plates.made <= 3
+    assert desk.publisher.pool.made <= 3
 
 
 def test_a_picture_on_which_a_sink_is_lost_is_dropped() -> None:
@@ -105,9 +105,9 @@ def test_age_is_that_of_generated_pictures_of_a_face() -> None:
     desk = Desk(sink)
     desk.show(1)
     sink.wait_for(1)
-    desk.outlet.hold(time.monotonic_ns())
+    desk.publisher.hold(time.monotonic_ns())
     sink.wait_for(2)
-    desk.outlet.slate("back in a moment", time.monotonic_ns())
+    desk.publisher.slate("back in a moment", time.monotonic_ns())
     sink.wait_for(3)
     desk.show(2, face=False)
     sink.wait_for(4)
@@ -130,14 +130,14 @@ class OldSource(FakeSource):
 def test_what_was_captured_before_all_was_ready_is_left_out() -> None:
     source, sink = OldSource(), FakeSink()
     with running(source, [sink]) as run:
-        while not run.daemon.ledger.starting:
+        while not run.pipeline.ledger.starting:
             source.feed(1)
             sink.wait_for(len(sink.frames) + 1)
             assert not any(is_generated(frame) for frame in sink.frames)
         source.feed(1, start=OldSource.NEW)
         sink.wait_for(is_generated)
     assert {frame.seq for frame in sink.frames if is_generated(frame)} == {OldSource.NEW}
-    assert run.daemon.dropped["starting"] >= 1
+    assert run.pipeline.dropped["starting"] >= 1
 
 
 def test_a_camera_that_is_away_shows_no_face() -> None:
@@ -149,11 +149,11 @@ def test_a_camera_that_is_away_shows_no_face() -> None:
     with running(source, [sink], reopen_source=reopen) as run:
         source.feed(1)
         last = sink.wait_for(is_generated)
-        assert run.daemon.crew is not None
-        assert run.daemon.crew.animator.face_found
+        assert run.pipeline.parts is not None
+        assert run.pipeline.parts.animator.face_found
         source.lose()
         sink.wait_for(lambda frame: frame.time_ns > last.time_ns and is_generated(frame))
-        assert not run.daemon.crew.animator.face_found
+        assert not run.pipeline.parts.animator.face_found
 
 
 # --- patience, idling and limits
@@ -195,13 +195,13 @@ def waits(source_fps: float, fps: float) -> list[float]:
         animator=SimpleNamespace(show=lambda _: None, idle=lambda: None),
         close=lambda: None,
     )
-    compute = Compute(
+    compute = ComputeThread(
         lambda _: parts,
         cast(Any, capture),
         cast(Any, SimpleNamespace(slate=lambda *_, **__: None, close=lambda: None)),
         Ledger(),
         Commands(),
-        ending := Ending(),
+        stop_signal := StopSignal(),
         lambda _: None,
         fps=fps,
         limits=Limits(),
@@ -209,7 +209,7 @@ def waits(source_fps: float, fps: float) -> list[float]:
         clock=lambda: inbox.now,
     )
     compute.run()
-    assert ending.error is None
+    assert stop_signal.error is None
     return inbox.waited[1:]
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as Pillow
 
 from engines.errors import PortraitError
-from realtime.core.background_task import Task
+from realtime.core.background_task import BackgroundTask
 from realtime.core.child_process import environment
 from realtime.portraits import decoder_process
 from realtime.portraits.image_file import read_upload
@@ -82,7 +82,7 @@ def test_decoders_at_work_end_with_the_program(monkeypatch: pytest.MonkeyPatch, 
     script = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(100)"
     monkeypatch.setattr(decoder_process, "_COMMAND", [sys.executable, "-c", script, str(begun)])
     decoders = decoder_process.Decoders()
-    work = Task("decode", lambda: decoders.decode(png(), "x.png", LARGEST, 20.0))
+    work = BackgroundTask("decode", lambda: decoders.decode(png(), "x.png", LARGEST, 20.0))
     work.start()
     until(begun.exists, "the decoder does not begin")
     decoders.close()

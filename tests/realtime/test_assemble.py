@@ -17,9 +17,9 @@ from realtime import assemble
 from realtime.capture import v4l2_devices, webcam
 from realtime.capture.source import open_source
 from realtime.config import load
-from realtime.core.stop_signal import Ending
-from realtime.pipeline.loader import Backstage
-from realtime.pipeline.pipeline import STOP_S, Daemon
+from realtime.core.stop_signal import StopSignal
+from realtime.pipeline.loader import PipelineLoader
+from realtime.pipeline.pipeline import STOP_S, Pipeline
 from tests.support.clips import grey, write_video
 
 
@@ -30,7 +30,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(**options: object) -> tuple[Daemon, list[tuple[str, str]]]:
+def opened(**options: object) -> tuple[Pipeline, list[tuple[str, str]]]:
     """A daemon that was put together and is closed again before it starts."""
     said: list[tuple[str, str]] = []
 
@@ -38,22 +38,22 @@ def opened(**options: object) -> tuple[Daemon, list[tuple[str, str]]]:
         said.append((label, text))
 
     config = load(options)
-    ending = Ending()
-    parts = assemble.backstage(config, ending, say)
-    assert isinstance(parts, Backstage)
-    daemon = assemble.open_run(config, parts, ending, say).run
-    assert isinstance(daemon, Daemon)
-    daemon.capture.source.close()
-    for delivery in daemon.deliveries:
+    stop_signal = StopSignal()
+    parts = assemble.loader(config, stop_signal, say)
+    assert isinstance(parts, PipelineLoader)
+    pipeline = assemble.open_run(config, parts, stop_signal, say).run
+    assert isinstance(pipeline, Pipeline)
+    pipeline.capture.source.close()
+    for delivery in pipeline.deliveries:
         delivery.sink.close()
-    return daemon, said
+    return pipeline, said
 
 
 def test_what_is_opened_is_introduced(clip: Path) -> None:
-    daemon, said = opened(camera=str(clip), sink=["null", "null"])
+    pipeline, said = opened(camera=str(clip), sink=["null", "null"])
     assert [label for label, _ in said] == ["source", "sink", "sink"]
     assert "grey.mp4" in said[0][1]
-    assert [delivery.label for delivery in daemon.deliveries] == ["null", "null"]
+    assert [delivery.label for delivery in pipeline.deliveries] == ["null", "null"]
 
 
 def test_options_that_mean_nothing_are_told(clip: Path) -> None:

@@ -15,10 +15,10 @@ from realtime import cli
 from realtime.assemble import Opened
 from realtime.config import Config
 from realtime.core.mailbox import Mailbox
-from realtime.core.stop_signal import Ending
-from realtime.pipeline.publisher import Shown
-from realtime.pipeline.run import Running
-from realtime.pipeline.threads import Delivery
+from realtime.core.stop_signal import StopSignal
+from realtime.pipeline.publisher import PublishedFrame
+from realtime.pipeline.run import Run
+from realtime.pipeline.threads import DeliveryThread
 from realtime.sinks.recording import Recording
 from realtime.sinks.sink import Sink
 from realtime.terminal.display import Display
@@ -43,11 +43,11 @@ class OneSink:
     """A run that is over, and the thread of its one sink."""
 
     def __init__(self, sink: Sink) -> None:
-        self.ending = Ending()
-        self.ending.stop("quit")
-        inbox: Mailbox[Shown] = Mailbox()
+        self.stop_signal = StopSignal()
+        self.stop_signal.stop("quit")
+        inbox: Mailbox[PublishedFrame] = Mailbox()
         inbox.close()
-        self.deliveries = [Delivery("sink", sink, inbox, None, self.ending, print, lambda: None)]
+        self.deliveries = [DeliveryThread("sink", sink, inbox, None, self.stop_signal, print, lambda: None)]
         self.closed = False
 
     total = None
@@ -61,7 +61,7 @@ class OneSink:
 
 
 def supervised(run: OneSink) -> None:
-    opened = Opened(cast("Running", run), None)
+    opened = Opened(cast("Run", run), None)
     display = Display(quiet=False, lossless=False)
     try:
         cli._supervise(opened, display, Interrupts(lambda: None), with_keys=False)
@@ -79,7 +79,7 @@ def test_a_recording_is_finished_although_the_run_was_ended(
     supervised(run)
     assert run.closed
     assert "finishing the recording; Ctrl-C leaves it as it is" in capsys.readouterr().out
-    assert cli.unfinished(cast("Running", run)) == []
+    assert cli.unfinished(cast("Run", run)) == []
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert len(list(container.decode(video=0))) == 3
 
@@ -91,7 +91,7 @@ def test_a_recording_that_is_never_finished_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setattr(cli, "FINISH_S", 0.01)
     try:
         supervised(run)
-        (error,) = cli.unfinished(cast("Running", run))
+        (error,) = cli.unfinished(cast("Run", run))
         assert str(tmp_path / "out.partial.mp4") in str(error)
         assert cli.exit_code(error) == 1
     finally:
@@ -108,7 +108,7 @@ def test_nobody_waits_for_another_sink_that_hangs(monkeypatch: pytest.MonkeyPatc
     try:
         supervised(run)
         assert time.monotonic() - began < 5
-        assert cli.unfinished(cast("Running", run)) == []
+        assert cli.unfinished(cast("Run", run)) == []
     finally:
         go.set()
         run.deliveries[0].join(5)
@@ -116,7 +116,7 @@ def test_nobody_waits_for_another_sink_that_hangs(monkeypatch: pytest.MonkeyPatc
 
 def test_a_run_is_closed_whatever_goes_wrong_with_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
     run = OneSink(FakeSink())
-    run.ending = Ending()
+    run.stop_signal = StopSignal()
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError

@@ -6,69 +6,69 @@ import json
 
 from engines.errors import SinkLost
 from realtime.core.frames import Frame
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.pipeline import Outgoing
 from realtime.pipeline.threads import Limits
-from realtime.server.shared_sinks import Lobby
-from tests.support.fake_server import House
+from realtime.server.shared_sinks import SharedSinks
+from tests.support.fake_server import FakeServer
 from tests.support.fakes import SIZE, FakeSink
 
 
-def value(house: House, name: str) -> float:
-    lines = house.ask("GET", "/metrics").body.decode().splitlines()
+def value(server: FakeServer, name: str) -> float:
+    lines = server.ask("GET", "/metrics").body.decode().splitlines()
     return float(next(line.rpartition(" ")[2] for line in lines if line.startswith(name)))
 
 
-def end(house: House, key: str) -> None:
+def end(server: FakeServer, key: str) -> None:
     """Let a session's publisher leave, and wait until it is forgotten."""
-    session = house.media.sessions.get(key)
+    session = server.media.sessions.get(key)
     assert session is not None
-    house.media.closed(key)
-    house.link.sources[key].end()
+    server.media.closed(key)
+    server.link.sources[key].end()
     assert session.join(5)
 
 
-def lobby(sink: FakeSink) -> Lobby:
+def shared_sinks(sink: FakeSink) -> SharedSinks:
     outgoing = [Outgoing("fake", sink, None, False)]
-    return Lobby(outgoing, size=SIZE, limits=Limits(), ending=Ending(), notice=lambda _: None)
+    return SharedSinks(outgoing, size=SIZE, limits=Limits(), stop_signal=StopSignal(), notice=lambda _: None)
 
 
 def test_a_session_that_fails_before_its_first_picture_is_an_error() -> None:
-    house = House()
-    assert value(house, 'reenact_errors_total{run="session"}') == 0
-    house.link.missing.add("a")
-    house.open("a")
-    house.link.wait_for(lambda: any("error" in message for message in house.link.pushed["a"]))
-    end(house, "a")
-    assert value(house, 'reenact_session_outcomes_total{outcome="failed"}') == 1
-    assert value(house, 'reenact_errors_total{run="session"}') == 1
-    house.media.close(3)
+    server = FakeServer()
+    assert value(server, 'reenact_errors_total{run="session"}') == 0
+    server.link.missing.add("a")
+    server.open("a")
+    server.link.wait_for(lambda: any("error" in message for message in server.link.pushed["a"]))
+    end(server, "a")
+    assert value(server, 'reenact_session_outcomes_total{outcome="failed"}') == 1
+    assert value(server, 'reenact_errors_total{run="session"}') == 1
+    server.media.close(3)
 
 
 def test_what_the_network_brought_in_vain_is_counted_and_stays_counted() -> None:
-    house = House()
-    house.open("a")
-    house.drive("a")
+    server = FakeServer()
+    server.open("a")
+    server.drive("a")
     name = 'reenact_dropped_frames_total{place="network",run="session"}'
-    house.link.wait_for(lambda: sum("state" in message for message in house.link.pushed["a"]) > 1)
-    assert value(house, name) == 4
-    end(house, "a")
-    assert value(house, name) == 4
-    house.media.close(3)
+    server.link.wait_for(lambda: sum("state" in message for message in server.link.pushed["a"]) > 1)
+    assert value(server, name) == 4
+    end(server, "a")
+    assert value(server, name) == 4
+    server.media.close(3)
 
 
 def test_the_programs_own_sinks_are_seen_where_browsers_drive() -> None:
     sink = FakeSink()
-    own = lobby(sink)
-    house = House(own)
+    own = shared_sinks(sink)
+    server = FakeServer(own)
     own.start()
-    house.open("a")
-    house.drive("a")
+    server.open("a")
+    server.drive("a")
     sink.wait_for(2)
-    assert value(house, 'reenact_stage_seconds_count{run="main",stage="send"}') >= 1
-    assert house.ask("GET", "/healthz").status == 200
-    end(house, "a")
-    house.media.close(3)
+    assert value(server, 'reenact_stage_seconds_count{run="main",stage="send"}') >= 1
+    assert server.ask("GET", "/healthz").status == 200
+    end(server, "a")
+    server.media.close(3)
     assert own.close(3)
 
 
@@ -76,12 +76,12 @@ def test_the_program_is_not_well_once_its_own_sinks_have_failed() -> None:
     def full(_: Frame) -> None:
         raise SinkLost("the disk is full")
 
-    own = lobby(FakeSink(during=full))
-    house = House(own)
+    own = shared_sinks(FakeSink(during=full))
+    server = FakeServer(own)
     own.start()
-    assert own.ending.over.wait(5)
-    reply = house.ask("GET", "/healthz")
+    assert own.stop_signal.over.wait(5)
+    reply = server.ask("GET", "/healthz")
     assert (reply.status, json.loads(reply.body)["ok"]) == (503, False)
-    assert value(house, 'reenact_errors_total{run="main"}') == 2
-    house.media.close(3)
+    assert value(server, 'reenact_errors_total{run="main"}') == 2
+    server.media.close(3)
     assert own.close(3)

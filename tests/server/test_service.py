@@ -11,22 +11,22 @@ import pytest
 from PIL import Image as Pillow
 
 from engines.errors import PortraitError, SinkMissing
-from realtime.core.background_task import Task
+from realtime.core.background_task import BackgroundTask
 from realtime.portraits.portrait import PortraitPicture
 from realtime.server.service import MAIN
-from tests.support.fake_server import FakeLink, House, living
+from tests.support.fake_server import FakeLink, FakeServer, living
 from tests.support.fakes import driving, portrait
 from tests.support.waiting import until
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with living(House()) as made:
+def server() -> Iterator[FakeServer]:
+    with living(FakeServer()) as made:
         yield made
 
 
-def test_the_state_without_a_session_is_the_programs(house: House) -> None:
-    state = house.get("/api/state")
+def test_the_state_without_a_session_is_the_programs(server: FakeServer) -> None:
+    state = server.get("/api/state")
     assert state["program"] == "reenact"
     assert state["main"] is None
     assert state["sessions"] == {"open": 0, "limit": 2}
@@ -48,65 +48,67 @@ def test_the_state_without_a_session_is_the_programs(house: House) -> None:
         ("POST", "/api/portraits", "nobody", 404),
     ],
 )
-def test_every_request_has_its_answer(house: House, method: str, path: str, session: str | None, status: int) -> None:
-    reply = house.ask(method, path, session)
+def test_every_request_has_its_answer(
+    server: FakeServer, method: str, path: str, session: str | None, status: int
+) -> None:
+    reply = server.ask(method, path, session)
     assert reply.status == status
     if status >= 400:
         assert set(json.loads(reply.body)["error"]) == {"found", "expected", "cure"}
 
 
-def test_portraits_are_listed_shown_and_sent(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.open("a")
-    house.drive("a")
-    until(lambda: len(house.get("/api/portraits", "a")["portraits"]) == 2)
-    first = house.get("/api/portraits", "a")["portraits"][0]
+def test_portraits_are_listed_shown_and_sent(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.open("a")
+    server.drive("a")
+    until(lambda: len(server.get("/api/portraits", "a")["portraits"]) == 2)
+    first = server.get("/api/portraits", "a")["portraits"][0]
     assert first == {"index": 0, "name": "one", "picture": "/api/portraits/0.jpg?session=a"}
-    shown = house.ask("GET", "/api/portraits/0.jpg", "a")
+    shown = server.ask("GET", "/api/portraits/0.jpg", "a")
     assert (shown.status, shown.content_type) == (200, "image/jpeg")
-    assert house.ask("GET", "/api/portraits/999999999999999.jpg", "a").status == 404
-    bad = house.ask("POST", "/api/portraits", "a", b"no picture")
+    assert server.ask("GET", "/api/portraits/999999999999999.jpg", "a").status == 404
+    bad = server.ask("POST", "/api/portraits", "a", b"no picture")
     assert bad.status == 400
     assert "not a picture" in json.loads(bad.body)["error"]["found"]
     monkeypatch.setattr("realtime.server.service.receive_portrait", lambda _, name, *__: portrait(name))
-    sent = house.ask("POST", "/api/portraits", "a", b"a picture", name="mine\n")
+    sent = server.ask("POST", "/api/portraits", "a", b"a picture", name="mine\n")
     assert sent.status == 201
     assert json.loads(sent.body) | {"notes": []} == {"v": 1, "index": 2, "name": "mine", "notes": []}
-    assert house.get("/api/state", "a")["portrait"]["index"] == 2
-    assert not [message for message in house.link.pushed["a"] if "3 of 3" in message.get("notice", "")]
+    assert server.get("/api/state", "a")["portrait"]["index"] == 2
+    assert not [message for message in server.link.pushed["a"] if "3 of 3" in message.get("notice", "")]
 
 
-def test_portraits_can_be_seen_before_going_live(house: House) -> None:
+def test_portraits_can_be_seen_before_going_live(server: FakeServer) -> None:
     failures: list[BaseException] = []
 
     def fail() -> PortraitPicture:
         raise PortraitError("no face was found in x.png")
 
-    house.media.preview([lambda: portrait("one"), lambda: portrait("two"), fail], failures.append)
+    server.media.preview([lambda: portrait("one"), lambda: portrait("two"), fail], failures.append)
     until(lambda: failures)
-    assert [each["name"] for each in house.get("/api/portraits")["portraits"]] == ["one", "two"]
-    assert house.ask("GET", "/api/portraits/1.jpg").content_type == "image/jpeg"
-    assert house.ask("GET", "/api/portraits/2.jpg").status == 404
+    assert [each["name"] for each in server.get("/api/portraits")["portraits"]] == ["one", "two"]
+    assert server.ask("GET", "/api/portraits/1.jpg").content_type == "image/jpeg"
+    assert server.ask("GET", "/api/portraits/2.jpg").status == 404
 
 
-def test_a_control_message_for_nobody_is_answered(house: House) -> None:
-    assert house.control(None, "next")["error"]["found"] == "no run to control"
-    assert house.control("nobody", "next")["error"]["found"] == "no session of that name"
+def test_a_control_message_for_nobody_is_answered(server: FakeServer) -> None:
+    assert server.control(None, "next")["error"]["found"] == "no run to control"
+    assert server.control("nobody", "next")["error"]["found"] == "no session of that name"
 
 
 # --- pictures that are sent
 
 
-def test_a_picture_of_many_pixels_is_refused_before_it_is_decoded(house: House) -> None:
-    house.open("a")
-    house.drive("a")
+def test_a_picture_of_many_pixels_is_refused_before_it_is_decoded(server: FakeServer) -> None:
+    server.open("a")
+    server.drive("a")
     packed = io.BytesIO()
     Pillow.new("1", (6500, 6500)).save(packed, "PNG")
-    reply = house.ask("POST", "/api/portraits", "a", packed.getvalue(), name="big.png")
+    reply = server.ask("POST", "/api/portraits", "a", packed.getvalue(), name="big.png")
     assert reply.status == 400
     assert "at most 40 megapixels" in json.loads(reply.body)["error"]["found"]
 
 
-def test_a_third_picture_at_a_time_is_sent_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_third_picture_at_a_time_is_sent_away(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
 
     def receive(_: bytes, name: str, *__: object) -> PortraitPicture:
@@ -114,9 +116,11 @@ def test_a_third_picture_at_a_time_is_sent_away(house: House, monkeypatch: pytes
         return portrait(name)
 
     monkeypatch.setattr("realtime.server.service.receive_portrait", receive)
-    house.open("a")
-    house.drive("a")
-    sending = [Task("send", lambda: house.ask("POST", "/api/portraits", "a", b"a picture")) for _ in range(3)]
+    server.open("a")
+    server.drive("a")
+    sending = [
+        BackgroundTask("send", lambda: server.ask("POST", "/api/portraits", "a", b"a picture")) for _ in range(3)
+    ]
     for each in sending:
         each.start()
     until(lambda: any(each.wait(0) for each in sending), "all three are being read")
@@ -124,21 +128,21 @@ def test_a_third_picture_at_a_time_is_sent_away(house: House, monkeypatch: pytes
     replies = sorted((each.result() for each in sending), key=lambda reply: reply.status)
     assert [reply.status for reply in replies] == [201, 201, 503]
     assert json.loads(replies[2].body)["error"]["found"] == "two pictures are being read already"
-    assert house.ask("POST", "/api/portraits", "a", b"a picture").status == 201, "there is room again"
+    assert server.ask("POST", "/api/portraits", "a", b"a picture").status == 201, "there is room again"
 
 
 def test_a_picture_for_a_session_that_ends_meanwhile_is_for_nobody(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.open("a")
-    house.drive("a")
+    server.open("a")
+    server.drive("a")
 
     def receive(_: bytes, name: str, *__: object) -> PortraitPicture:
-        house.send_away("a")
+        server.send_away("a")
         return portrait(name)
 
     monkeypatch.setattr("realtime.server.service.receive_portrait", receive)
-    reply = house.ask("POST", "/api/portraits", "a", b"a picture")
+    reply = server.ask("POST", "/api/portraits", "a", b"a picture")
     assert reply.status == 404
     assert json.loads(reply.body)["error"]["found"] == "no session of that name"
 
@@ -160,12 +164,12 @@ class LateLink(FakeLink):
 
 def test_pictures_go_nowhere_until_the_media_process_is_there_and_fail_when_it_cannot_be_had() -> None:
     link = LateLink()
-    with living(House(link=link)) as house:
-        sink = house.media.main_sink(30.0)
+    with living(FakeServer(link=link)) as server:
+        sink = server.media.main_sink(30.0)
         sink.send(driving())
         assert not link.sinks
         link.fail.set()
-        assert house.media.started.wait(5)
+        assert server.media.started.wait(5)
         with pytest.raises(SinkMissing, match="not ready"):
             sink.send(driving())
         sink.close()
@@ -176,15 +180,15 @@ def test_a_media_process_that_cannot_be_had_keeps_the_house_from_opening() -> No
     link.address = ""
     link.fail.set()
     with pytest.raises(SinkMissing, match="not ready"):
-        House(link=link)
+        FakeServer(link=link)
 
 
 def test_the_viewers_of_the_main_run_are_served_once_there_is_a_media_process() -> None:
-    with living(House()) as house:
-        sink = house.media.main_sink(30.0)
-        assert house.media.started.wait(5)
-        until(lambda: MAIN in house.link.sinks)
+    with living(FakeServer()) as server:
+        sink = server.media.main_sink(30.0)
+        assert server.media.started.wait(5)
+        until(lambda: MAIN in server.link.sinks)
         sink.send(driving())
-        assert len(house.link.sinks[MAIN].frames) == 1
+        assert len(server.link.sinks[MAIN].frames) == 1
         sink.close()
-        assert house.link.sinks[MAIN].closed.is_set()
+        assert server.link.sinks[MAIN].closed.is_set()

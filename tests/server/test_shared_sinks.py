@@ -6,66 +6,68 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engines.types import Motion
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.pipeline import Outgoing
 from realtime.pipeline.threads import Limits
-from realtime.server.shared_sinks import Lobby
-from tests.support.fake_server import House, living
+from realtime.server.shared_sinks import SharedSinks
+from tests.support.fake_server import FakeServer, living
 from tests.support.fakes import CAMERA, PORTRAIT, SIZE, FakeSink, is_generated
 from tests.support.waiting import until
 
 
 class Inn:
-    """A house that has sinks of its own: a virtual camera's place is taken by ``camera``, a file's by ``file``."""
+    """A server that has sinks of its own: a virtual camera's place is taken by ``camera``, a file's by ``file``."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.camera, self.file = FakeSink("camera"), FakeSink("file")
-        self.ending = Ending()
+        self.stop_signal = StopSignal()
         sinks = [Outgoing("camera", self.camera, None, False), Outgoing("file", self.file, None, True)]
         limits = limits or Limits()
-        self.lobby = Lobby(sinks, size=SIZE, limits=limits, ending=self.ending, notice=lambda _: None)
-        self.house = House(self.lobby)
-        self.lobby.start()
+        self.shared_sinks = SharedSinks(
+            sinks, size=SIZE, limits=limits, stop_signal=self.stop_signal, notice=lambda _: None
+        )
+        self.server = FakeServer(self.shared_sinks)
+        self.shared_sinks.start()
 
     def feed(self, key: str) -> None:
-        self.house.link.sources[key].feed()
+        self.server.link.sources[key].feed()
 
     def set(self, key: str, command: str) -> None:
-        assert self.house.control(key, command, True)["ok"]
+        assert self.server.control(key, command, True)["ok"]
 
     def ages(self) -> int:
         """How many pictures an age was counted for, over both sinks."""
-        return self.lobby.age.count
+        return self.shared_sinks.age.count
 
 
 @contextmanager
 def inn(limits: Limits | None = None) -> Iterator[Inn]:
     made = Inn(limits)
     try:
-        with living(made.house):
+        with living(made.server):
             yield made
     finally:
-        closed = made.lobby.close(3)
+        closed = made.shared_sinks.close(3)
     assert closed, "some thread did not end in time"
 
 
 def test_own_sinks_show_the_first_browser_and_then_the_next() -> None:
     with inn() as made:
-        house, camera = made.house, made.camera
+        server, camera = made.server, made.camera
         camera.wait_for(1)  # the card
         assert not camera.shows(PORTRAIT)
-        house.open("a")
-        house.drive("a")
+        server.open("a")
+        server.drive("a")
         camera.wait_for(is_generated)
-        assert made.lobby.crew is not None
-        house.open("b")
-        house.drive("b")
-        house.send_away("a")
-        seen = made.lobby.ledger.frames
+        assert made.shared_sinks.parts is not None
+        server.open("b")
+        server.drive("b")
+        server.send_away("a")
+        seen = made.shared_sinks.ledger.frames
 
         def goes_on() -> bool:
             made.feed("b")
-            return made.lobby.ledger.frames > seen
+            return made.shared_sinks.ledger.frames > seen
 
         until(goes_on, "the second browser is not on show")
         assert not camera.shows(CAMERA)
@@ -75,56 +77,56 @@ def test_own_sinks_show_the_first_browser_and_then_the_next() -> None:
 
 def test_own_sinks_have_enough_when_the_limit_is_reached() -> None:
     with inn(Limits(frames=2)) as made:
-        made.house.open("a")
-        made.house.drive("a", 10)
-        assert made.ending.over.wait(5)
-        assert made.ending.complete
-    assert made.lobby.finished(3)
+        made.server.open("a")
+        made.server.drive("a", 10)
+        assert made.stop_signal.over.wait(5)
+        assert made.stop_signal.complete
+    assert made.shared_sinks.finished(3)
 
 
 def test_a_recording_gets_no_cards_of_start_up_and_failure() -> None:
     with inn() as made:
-        house = made.house
-        house.open("a")
+        server = made.server
+        server.open("a")
         made.camera.wait_for(lambda frame: not is_generated(frame))
-        house.drive("a")
+        server.drive("a")
         made.file.wait_for(is_generated)
 
         def fail(_: Motion) -> None:
             raise ValueError("boom")
 
-        house.generators[0].during = fail
+        server.generators[0].during = fail
         made.feed("a")
-        house.link.wait_for(lambda: any("error" in message for message in house.link.pushed["a"]))
-        house.send_away("a")
+        server.link.wait_for(lambda: any("error" in message for message in server.link.pushed["a"]))
+        server.send_away("a")
     assert all(is_generated(frame) for frame in made.file.frames)
     assert any(not is_generated(frame) for frame in made.camera.frames)
 
 
 def test_only_pictures_are_counted() -> None:
     with inn() as made:
-        house = made.house
-        house.open("a")
-        house.link.wait_for(lambda: house.link.pushed["a"])
+        server = made.server
+        server.open("a")
+        server.link.wait_for(lambda: server.link.pushed["a"])
         made.camera.wait_for(3)
-        assert made.lobby.ledger.frames == 0
-        house.drive("a")
-        session = house.media.sessions.get("a")
-        house.send_away("a")
+        assert made.shared_sinks.ledger.frames == 0
+        server.drive("a")
+        session = server.media.sessions.get("a")
+        server.send_away("a")
         assert session is not None
-        assert session.daemon is not None
-        dropped = session.daemon.dropped["local"]
-        assert 0 < made.lobby.ledger.frames <= session.daemon.ledger.frames
-        assert made.lobby.ledger.frames + dropped >= session.daemon.ledger.frames
+        assert session.pipeline is not None
+        dropped = session.pipeline.dropped["local"]
+        assert 0 < made.shared_sinks.ledger.frames <= session.pipeline.ledger.frames
+        assert made.shared_sinks.ledger.frames + dropped >= session.pipeline.ledger.frames
 
 
 def test_a_face_is_counted_for_pictures_that_one_drove() -> None:
     with inn() as made:
-        house, ledger = made.house, made.lobby.ledger
-        house.open("a")
-        house.drive("a")
+        server, ledger = made.server, made.shared_sinks.ledger
+        server.open("a")
+        server.drive("a")
         until(lambda: ledger.faces)
-        house.trackers[0].present = False
+        server.trackers[0].present = False
 
         def without() -> bool:
             frames, faces = ledger.frames, ledger.faces
@@ -143,19 +145,19 @@ def test_what_a_session_holds_is_no_new_picture() -> None:
     """Neither is a card of its own: both are counted, and have neither face nor age."""
     for command in ("freeze", "slate"):
         with inn() as made:
-            house, ledger = made.house, made.lobby.ledger
-            house.open("a")
-            house.drive("a")
+            server, ledger = made.server, made.shared_sinks.ledger
+            server.open("a")
+            server.drive("a")
             until(lambda ledger=ledger: ledger.faces)  # type: ignore[misc]
             made.set("a", command)
 
             def held(made: Inn = made) -> bool:
                 """Whether three pictures more have neither."""
-                frames, faces, ages = made.lobby.ledger.frames, made.lobby.ledger.faces, made.ages()
+                frames, faces, ages = made.shared_sinks.ledger.frames, made.shared_sinks.ledger.faces, made.ages()
                 sent = len(made.file.frames)
                 made.feed("a")
-                until(lambda: made.lobby.ledger.frames >= frames + 3 and len(made.file.frames) >= sent + 3)
-                return (made.lobby.ledger.faces, made.ages()) == (faces, ages)
+                until(lambda: made.shared_sinks.ledger.frames >= frames + 3 and len(made.file.frames) >= sent + 3)
+                return (made.shared_sinks.ledger.faces, made.ages()) == (faces, ages)
 
             until(held, f"{command} counts as a face")
             assert held()

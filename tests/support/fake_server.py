@@ -17,12 +17,12 @@ from engines.errors import SourceMissing
 from engines.types import Image, Motion
 from realtime.config import load
 from realtime.core.frames import PixelFormat
-from realtime.core.stop_signal import Ending
+from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.loader import Backstage
+from realtime.pipeline.loader import PipelineLoader
 from realtime.server.capacity import Capacity
-from realtime.server.service import Media
-from realtime.server.shared_sinks import Lobby
+from realtime.server.service import MediaService
+from realtime.server.shared_sinks import SharedSinks
 from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
 from tests.support.fakes import PORTRAIT, FakeGenerator, FakeSink, FakeSource, FakeTracker, portrait
@@ -78,12 +78,12 @@ class FakeLink:
             assert self.heard.wait_for(condition, 5)
 
 
-class House:
+class FakeServer:
     """A media server over fakes."""
 
     def __init__(
         self,
-        lobby: Lobby | None = None,
+        shared_sinks: SharedSinks | None = None,
         limit: int | None = 2,
         measured: int = 7,
         link: FakeLink | None = None,
@@ -101,13 +101,13 @@ class House:
             assert self.let_measure.wait(5)
             return Capacity(measured - busy, 10.0)
 
-        self.media = Media(config, lambda _: self.link, self.prepare, measure, notice=self.said.append)
-        if lobby is not None:
-            self.media.house(lobby)
+        self.media = MediaService(config, lambda _: self.link, self.prepare, measure, notice=self.said.append)
+        if shared_sinks is not None:
+            self.media.attach_shared_sinks(shared_sinks)
         self.media.start()
         self.media.begin(None)
 
-    def prepare(self, _: Any, ending: Ending, tell: Callable[[str], None]) -> Backstage:
+    def prepare(self, _: Any, stop_signal: StopSignal, tell: Callable[[str], None]) -> PipelineLoader:
         def tracker() -> FakeTracker:
             self.trackers.append(FakeTracker())
             return self.trackers[-1]
@@ -117,7 +117,9 @@ class House:
             return self.generators[-1]
 
         loaders = [lambda: portrait("one"), lambda: portrait("two")]
-        return Backstage(tracker, generator, MotionTransfer, loaders, mirror=False, failed=ending.fail, notice=tell)
+        return PipelineLoader(
+            tracker, generator, MotionTransfer, loaders, mirror=False, failed=stop_signal.fail, notice=tell
+        )
 
     def open(self, key: str) -> Granted | Refused:
         # made here: two threads that look for them first would get two
@@ -161,11 +163,11 @@ def is_generated(pixels: Image) -> bool:
 
 
 @contextmanager
-def living(house: House) -> Iterator[House]:
+def living(server: FakeServer) -> Iterator[FakeServer]:
     """Close it afterwards, with all who are in it."""
     try:
-        yield house
+        yield server
     finally:
-        for source in house.link.sources.values():
+        for source in server.link.sources.values():
             source.end()
-        house.media.close(3)
+        server.media.close(3)

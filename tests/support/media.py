@@ -131,7 +131,7 @@ class Pattern:
 
 def serve(desk: EchoDesk, **settings: Any) -> MediaLink:
     """A started link on a free port of loopback."""
-    link = MediaLink(desk=desk, settings=ServerSettings(**{"port": 0, **settings}))
+    link = MediaLink(callbacks=desk, settings=ServerSettings(**{"port": 0, **settings}))
     desk.link = link
     link.start()
     return link

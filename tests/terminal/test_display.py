@@ -10,7 +10,7 @@ import pytest
 
 from engines.errors import ConfigError, SinkLost
 from realtime.core.latency import Ledger
-from realtime.pipeline.run import Running
+from realtime.pipeline.run import Run
 from realtime.terminal.display import EVERY_S, Display, line, summary, tell
 from tests.pipeline.test_pipeline import running
 from tests.support.fakes import FakeSink, FakeSource, is_generated
@@ -28,29 +28,29 @@ def test_status_and_summary(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     display = Display(quiet=False, lossless=False, clock=lambda: now[0])
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink]) as run:
-        assert line(run.daemon) == "starting"
-        assert summary(run.daemon) == "no frame was made"
+        assert line(run.pipeline) == "starting"
+        assert summary(run.pipeline) == "no frame was made"
         for seq in range(3):
             source.feed(1, start=seq)
             sink.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
         source.end()
         run.over()
-        run.daemon.compute.join(5)
-        text = line(run.daemon)
+        run.pipeline.compute.join(5)
+        text = line(run.pipeline)
         assert text.startswith("30.0 fps | age p50 ")
         assert "dropped none | face found | one, gain 1" in text
-        assert run.daemon.crew is not None
+        assert run.pipeline.parts is not None
         for held in ("frozen", "slated"):
-            setattr(run.daemon.crew.animator, held, True)
-        assert line(run.daemon) == f"slate | {text}", "first, where a narrow terminal does not cut it off"
-        run.daemon.crew.animator.frozen = run.daemon.crew.animator.slated = False
-        display.update(run.daemon)  # not before its time
+            setattr(run.pipeline.parts.animator, held, True)
+        assert line(run.pipeline) == f"slate | {text}", "first, where a narrow terminal does not cut it off"
+        run.pipeline.parts.animator.frozen = run.pipeline.parts.animator.slated = False
+        display.update(run.pipeline)  # not before its time
         now[0] = EVERY_S
-        display.update(run.daemon)
-        display.update(run.daemon)
+        display.update(run.pipeline)
+        display.update(run.pipeline)
         display.close()
         assert capsys.readouterr().out == text + "\n"
-    assert summary(run.daemon).startswith(f"{run.daemon.ledger.frames} frames, 3 with a face, ")
+    assert summary(run.pipeline).startswith(f"{run.pipeline.ledger.frames} frames, 3 with a face, ")
 
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +83,7 @@ def test_a_terminal_that_can_only_add_lines_has_one_now_and_then(
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     now = [0.0]
-    run = cast("Running", SimpleNamespace(crew=None, ledger=Ledger(), waiting="starting", total=None))
+    run = cast("Run", SimpleNamespace(parts=None, ledger=Ledger(), waiting="starting", total=None))
     display = Display(quiet=False, lossless=lossless, clock=lambda: now[0])
     display.begin(None)
     for now[0] in (0.1, EVERY_S, EVERY_S + 0.1):

@@ -13,13 +13,13 @@ import pytest
 
 from engines.errors import SinkLost, SinkMissing
 from realtime.config import Config
-from realtime.core.stop_signal import Ending
-from realtime.pipeline.loader import Backstage
+from realtime.core.stop_signal import StopSignal
+from realtime.pipeline.loader import PipelineLoader
 from realtime.pipeline.threads import Limits
-from realtime.server.service import Media
-from realtime.server.shared_sinks import Lobby
+from realtime.server.service import MediaService
+from realtime.server.shared_sinks import SharedSinks
 from realtime.webrtc import link as links
-from realtime.webrtc.callbacks import ApiReply, ApiRequest, MediaDesk
+from realtime.webrtc.callbacks import ApiReply, ApiRequest, ServerCallbacks
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
 from tests.support.media import EchoDesk
@@ -74,12 +74,12 @@ class Told:
 
 @contextmanager
 def started(
-    monkeypatch: pytest.MonkeyPatch, script: str, desk: MediaDesk | None = None
+    monkeypatch: pytest.MonkeyPatch, script: str, callbacks: ServerCallbacks | None = None
 ) -> Iterator[tuple[MediaLink, Told]]:
     """A link whose media process runs this."""
     monkeypatch.setattr(links, "_COMMAND", (sys.executable, "-c", textwrap.dedent(script)))
     told = Told()
-    link = MediaLink(ServerSettings(port=0), desk or EchoDesk(), told.notice, told.end)
+    link = MediaLink(ServerSettings(port=0), callbacks or EchoDesk(), told.notice, told.end)
     link.start()
     try:
         yield link, told
@@ -146,18 +146,18 @@ def test_health_is_told_however_many_requests_wait(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("before", [True, False])
 def test_where_browsers_drive_the_run_ends_with_the_media_server(before: bool) -> None:
-    media = Media(Config(), lambda _: MediaLink(ServerSettings(port=0), EchoDesk()), prepare, None, notice=print)
-    ending = Ending()
-    lobby = Lobby([], size=(64, 64), limits=Limits(), ending=ending, notice=print)
+    media = MediaService(Config(), lambda _: MediaLink(ServerSettings(port=0), EchoDesk()), prepare, None, notice=print)
+    stop_signal = StopSignal()
+    shared_sinks = SharedSinks([], size=(64, 64), limits=Limits(), stop_signal=stop_signal, notice=print)
     error = SinkLost("gone")
     if before:
         media.lost(error)
-    media.house(lobby)
+    media.attach_shared_sinks(shared_sinks)
     if not before:
         media.lost(error)
-    assert ending.error is error
+    assert stop_signal.error is error
     media.close()
 
 
-def prepare(*_: object) -> Backstage:
+def prepare(*_: object) -> PipelineLoader:
     raise AssertionError("no session is opened")

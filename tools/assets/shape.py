@@ -262,9 +262,9 @@ def ear(ax: float, y: float, z: float, s: Shape) -> float:
     oval = math.sqrt((along / 1.75) ** 2 + ((y0 - 0.25) / 3.0) ** 2)
     rim = math.sqrt(((oval - 1.0) * 1.9) ** 2 + (depth - 0.35 - 0.1 * y0) ** 2) - 0.3
     rim = smooth_max(rim, -(y0 + 2.3), 0.5)
-    plate = ellipsoid(depth, y0 - 0.25, along, 0.34, 3.15, 1.9)
+    buffer = ellipsoid(depth, y0 - 0.25, along, 0.34, 3.15, 1.9)
     inner = math.sqrt(((oval - 0.6) * 1.9) ** 2 + (depth - 0.25) ** 2) - 0.24
-    d = smooth_min(plate, rim, 0.25)
+    d = smooth_min(buffer, rim, 0.25)
     d = smooth_min(d, inner, 0.2)
     d = smooth_max(d, -ellipsoid(depth - 0.45, y0 + 0.4, along - 0.3, 0.5, 0.9, 0.65), 0.25)
     d = smooth_min(d, ellipsoid(depth, y0 + 2.5, along - 0.4, 0.36, 0.8, 0.8), 0.8)

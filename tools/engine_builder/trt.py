@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from engines.atomic_write import whole
 from engines.backends.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
 from engines.errors import BackendError
-from realtime.core.background_task import Task
+from realtime.core.background_task import BackgroundTask
 from realtime.terminal.signals import Interrupts
 
 VOLUMES_SINCE = (11, 2)
@@ -102,7 +102,7 @@ def attended(work: Callable[[Bar, Interrupts], T], name: str, console: Console, 
         last_words()
 
     with Interrupts(leave) as interrupts, Bar(name, console) as bar:
-        task = Task("build engine", lambda: work(bar, interrupts))
+        task = BackgroundTask("build engine", lambda: work(bar, interrupts))
         task.start()
         while not task.wait(TICK_S):
             pass

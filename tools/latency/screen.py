@@ -153,18 +153,18 @@ def measure(config: Config, seconds: float, say: Say) -> list[Part]:
 def run(config: Config, source: Source, window: Window, seconds: float, say: Say) -> Part:
     """Show, watch and measure with an open camera and window; closes the camera. Raises ReenactError."""
     watch = Watch()
-    daemon, ending = _daemon(config, WatchingSource(source, watch), WatchingSink(watch))
+    pipeline, stop_signal = _pipeline(config, WatchingSource(source, watch), WatchingSink(watch))
     stage = Stage(window, watch, _HOLD / (source.fps or 30.0))
-    daemon.start()
+    pipeline.start()
     try:
-        _aim(stage, watch, ending, say)
+        _aim(stage, watch, stop_signal, say)
         say(f"measuring for {seconds:g} s; leave camera and window as they are")
         first = stage.counter + 1
-        stage.play(time.monotonic() + seconds, ending.over, lambda: None)
+        stage.play(time.monotonic() + seconds, stop_signal.over, lambda: None)
     finally:
-        daemon.close()
-    if ending.error is not None:
-        raise ending.error
+        pipeline.close()
+    if stop_signal.error is not None:
+        raise stop_signal.error
     return _part(watch, stage, first, source.fps)
 
 
@@ -205,7 +205,7 @@ class Stage:
             over.wait(max(0.0, min(self._due - time.monotonic(), 0.02)))
 
 
-def _aim(stage: Stage, watch: Watch, ending: Any, say: Say) -> None:
+def _aim(stage: Stage, watch: Watch, stop_signal: Any, say: Say) -> None:
     """Wait until codes are read, with advice. Raises SourceMissing when they are not for a minute."""
     say("point the camera at the window: it has to see the black and white code and the face below it")
     told = time.monotonic()
@@ -219,9 +219,9 @@ def _aim(stage: Stage, watch: Watch, ending: Any, say: Say) -> None:
             say(f"{good} of the last {len(sights)} pictures could be read; {advice(sights)}")
         return good >= _ENOUGH
 
-    stage.play(time.monotonic() + _AIM_S, ending.over, ready)
-    if ending.error is not None:
-        raise ending.error
+    stage.play(time.monotonic() + _AIM_S, stop_signal.over, ready)
+    if stop_signal.error is not None:
+        raise stop_signal.error
     if sum(sight.code is not None for sight in watch.sights) < _ENOUGH:
         raise SourceMissing("the camera did not see the code", cure=advice(watch.sights))
 
@@ -252,15 +252,15 @@ def _part(watch: Watch, stage: Stage, first: int, fps: float) -> Part:
     return part
 
 
-def _daemon(config: Config, source: Source, sink: WatchingSink) -> tuple[Any, Any]:
+def _pipeline(config: Config, source: Source, sink: WatchingSink) -> tuple[Any, Any]:
     from realtime import assemble
-    from realtime.core.stop_signal import Ending
-    from realtime.pipeline.pipeline import Daemon, Outgoing
+    from realtime.core.stop_signal import StopSignal
+    from realtime.pipeline.pipeline import Outgoing, Pipeline
     from realtime.pipeline.threads import Limits
 
-    ending = Ending()
-    parts = assemble.backstage(config, ending, lambda *_: None)
+    stop_signal = StopSignal()
+    parts = assemble.loader(config, stop_signal, lambda *_: None)
     parts.start()
     outgoing = [Outgoing("window", sink, None, False)]
-    make = partial(Daemon, parts, source, None, outgoing, size=config.size, fps=source.fps or 30.0, lossless=False)
-    return make(limits=Limits(None, None), ending=ending, notice=lambda _: None), ending
+    make = partial(Pipeline, parts, source, None, outgoing, size=config.size, fps=source.fps or 30.0, lossless=False)
+    return make(limits=Limits(None, None), stop_signal=stop_signal, notice=lambda _: None), stop_signal

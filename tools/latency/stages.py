@@ -163,15 +163,15 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
     """Play the clip through a run of the program in this process. Raises ReenactError."""
     from realtime import assemble
     from realtime.capture.video_file import VideoFile
-    from realtime.core.stop_signal import Ending
-    from realtime.pipeline.pipeline import Daemon, Outgoing
+    from realtime.core.stop_signal import StopSignal
+    from realtime.pipeline.pipeline import Outgoing, Pipeline
     from realtime.pipeline.threads import Limits
 
     sys.setswitchinterval(0.001)
-    marks, ending = Marks(), Ending()
+    marks, stop_signal = Marks(), StopSignal()
     source = MarkedSource(VideoFile(clip, pace="live"), marks)
-    daemon = Daemon(
-        _backstage(config, ending, marks),
+    pipeline = Pipeline(
+        _loader(config, stop_signal, marks),
         source,
         None,
         [Outgoing("null", MarkedSink(NullSink(), marks), None, False)],
@@ -179,35 +179,35 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
         fps=source.fps or assemble.FPS,
         lossless=False,
         limits=Limits(None, round((WARM_S + seconds) * 1e9)),
-        ending=ending,
+        stop_signal=stop_signal,
         notice=lambda _: None,
     )
-    daemon.start()
+    pipeline.start()
     try:
-        ending.over.wait(60 + seconds)
+        stop_signal.over.wait(60 + seconds)
     finally:
-        daemon.close()
-    if ending.error is not None:
-        raise ending.error
-    return to_round(marks, {place: count for place, count in daemon.dropped.items() if place != "starting"})
+        pipeline.close()
+    if stop_signal.error is not None:
+        raise stop_signal.error
+    return to_round(marks, {place: count for place, count in pipeline.dropped.items() if place != "starting"})
 
 
-def _backstage(config: Config, ending: Any, marks: Marks) -> Any:
+def _loader(config: Config, stop_signal: Any, marks: Marks) -> Any:
     """The parts that the program itself would take, timed."""
     from functools import partial
 
     from engines import generator as generators
-    from realtime.pipeline.loader import Backstage
+    from realtime.pipeline.loader import PipelineLoader
     from realtime.portraits.portrait import load_portrait
     from realtime.tracking.tracker import open_tracker
 
-    parts = Backstage(
+    parts = PipelineLoader(
         lambda: MarkedTracker(open_tracker(config.model), marks),
         lambda: MarkedGenerator(generators.create(config.generator, mouth=config.mouth), marks),
         lambda: MotionTransfer(config.neutral, config.region, config.gain),
         [partial(load_portrait, None, config.size)],
         mirror=False,
-        failed=ending.fail,
+        failed=stop_signal.fail,
         notice=lambda _: None,
     )
     parts.start()

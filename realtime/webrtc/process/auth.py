@@ -47,7 +47,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
+class AccessDenied:
     """Why a request is not answered, as it is told."""
 
     status: int
@@ -75,7 +75,7 @@ class Gate:
         """A new cookie's value: not the token, so that it is good for nothing elsewhere."""
         return self._remember(self._sealed(secrets.token_urlsafe(12)))
 
-    def sign_in(self, token: str, peer: str) -> Denied | None:
+    def sign_in(self, token: str, peer: str) -> AccessDenied | None:
         """Check the token that a person at ``peer`` (address) gives to have a cookie."""
         if self._token is None:
             return None
@@ -85,27 +85,29 @@ class Gate:
         self._note(token, peer)
         return WRONG
 
-    def place(self, host: str | None, origin: str | None, site: str | None, *, visit: bool) -> Denied | None:
+    def place(self, host: str | None, origin: str | None, site: str | None, *, visit: bool) -> AccessDenied | None:
         """Check the headers ``Host``, ``Origin`` and ``Sec-Fetch-Site``.
 
         ``visit`` is a person following a link, which may come from any page.
         """
         if host is None or not self._serves(host):
-            return Denied(
+            return AccessDenied(
                 403,
                 f"a request for {(host or 'no host')[:80]!r}",
                 "one of the names of this server",
                 "open the address that the program prints, or allow the name of the proxy before it",
             )
         if origin is not None and not _same_place(origin, host) and not self._named(origin):
-            return Denied(
+            return AccessDenied(
                 403, f"a request from a page of {origin[:80]!r}", "the server's own page", "open its own page"
             )
         if site == "cross-site" and not visit:
-            return Denied(403, "a request from a page of another site", "the server's own page", "open its own page")
+            return AccessDenied(
+                403, "a request from a page of another site", "the server's own page", "open its own page"
+            )
         return None
 
-    def token(self, authorization: str | None, cookie: str | None, peer: str) -> Denied | None:
+    def token(self, authorization: str | None, cookie: str | None, peer: str) -> AccessDenied | None:
         """Check the headers ``Authorization`` and ``Cookie`` of a request of ``peer`` (address).
 
         An address that has guessed too often is not listened to for a while, or it would hear when a guess is right.
@@ -132,13 +134,13 @@ class Gate:
             self._note(guess, peer)
         return UNKNOWN
 
-    def _waits(self, peer: str) -> Denied | None:
+    def _waits(self, peer: str) -> AccessDenied | None:
         """Whether an address has to wait because of what it has tried."""
         tried = self._tried(peer)
         if len(tried) < WRONG_TOKENS:
             return None
         wait_s = math.ceil(min(tried.values()) + _WINDOW_S - self._clock())
-        return Denied(429, "too many wrong tokens from this address", "a pause", f"wait {wait_s} s", wait_s)
+        return AccessDenied(429, "too many wrong tokens from this address", "a pause", f"wait {wait_s} s", wait_s)
 
     def _tried(self, peer: str) -> dict[bytes, float]:
         now = self._clock()
@@ -183,13 +185,15 @@ class Gate:
         return is_loopback(name) or name == self._host or name in self._names or f"{name}:{port}" in self._names
 
 
-UNKNOWN = Denied(
+UNKNOWN = AccessDenied(
     401,
     "no token, or a wrong one",
     "the token the server was started with",
     "send Authorization: Bearer TOKEN, or open /?token=TOKEN once",
 )
-WRONG = Denied(401, "a wrong token", "the token the server was started with", "look at how the program was started")
+WRONG = AccessDenied(
+    401, "a wrong token", "the token the server was started with", "look at how the program was started"
+)
 """What ``Gate.sign_in`` says of one."""
 
 

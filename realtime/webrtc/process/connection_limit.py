@@ -17,7 +17,7 @@ FIRST_S = 10.0
 _AGAIN_S = 1.0
 
 
-class Door:
+class ConnectionLimit:
     """Takes connections in for a server. Belongs to the event loop's thread."""
 
     def __init__(self) -> None:

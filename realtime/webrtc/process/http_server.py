@@ -18,11 +18,11 @@ from aiohttp import web
 from yarl import URL
 
 from realtime.webrtc.callbacks import WATCHES
-from realtime.webrtc.process.auth import COOKIE, HEADERS, UNKNOWN, WRONG, Denied, Gate
-from realtime.webrtc.process.connection_limit import Door
-from realtime.webrtc.process.hub import DeskError, FullError, Hub
+from realtime.webrtc.process.auth import COOKIE, HEADERS, UNKNOWN, WRONG, AccessDenied, Gate
+from realtime.webrtc.process.connection_limit import ConnectionLimit
+from realtime.webrtc.process.hub import CallbackError, FullError, Hub
 from realtime.webrtc.process.peers import MAX_MESSAGE, Peer
-from realtime.webrtc.process.request_limit import Places
+from realtime.webrtc.process.request_limit import RequestLimit
 from realtime.webrtc.process.sdp import Offer, SdpError, ice_links, read_fragment, read_offer
 from realtime.webrtc.settings import ServerSettings
 
@@ -87,11 +87,11 @@ class MediaServer:
         self.hub = hub
         self.gate = Gate(settings)
         self._page = page
-        self._requests = Places(_MOST_REQUESTS, _SHARE, "requests", _WAIT_S)
-        self._watches = Places(_MOST_WATCHES, _WATCH_SHARE, "requests", _WAIT_S)
-        self._uploads = Places(_MOST_UPLOADS, _UPLOAD_SHARE, "pictures sent", _WAIT_S)
-        self._passed = Places(_MOST_PASSED, _PASS_SHARE, "pictures sent", _PASS_WAIT_S)
-        self._door = Door()
+        self._requests = RequestLimit(_MOST_REQUESTS, _SHARE, "requests", _WAIT_S)
+        self._watches = RequestLimit(_MOST_WATCHES, _WATCH_SHARE, "requests", _WAIT_S)
+        self._uploads = RequestLimit(_MOST_UPLOADS, _UPLOAD_SHARE, "pictures sent", _WAIT_S)
+        self._passed = RequestLimit(_MOST_PASSED, _PASS_SHARE, "pictures sent", _PASS_WAIT_S)
+        self._connection_limit = ConnectionLimit()
         self._runner: web.AppRunner | None = None
 
     def app(self) -> web.Application:
@@ -117,10 +117,10 @@ class MediaServer:
         add("POST", "/api/control", self._control)
         add("POST", "/api/portraits", self._upload)
         for path in ("/api/{rest:.+}", "/healthz", "/metrics"):
-            add("GET", path, self._desk)
-            add("HEAD", path, self._desk)
+            add("GET", path, self._callbacks)
+            add("HEAD", path, self._callbacks)
         for method in ("POST", "PUT", "DELETE"):
-            add(method, "/api/{rest:.+}", self._desk)
+            add(method, "/api/{rest:.+}", self._callbacks)
         return app
 
     async def start(self, listener: socket.socket) -> None:
@@ -130,17 +130,17 @@ class MediaServer:
         )
         await self._runner.setup()
         assert self._runner.server is not None
-        self._door.open(listener, self._runner.server)
+        self._connection_limit.open(listener, self._runner.server)
 
     async def close(self) -> None:
         """Serve no more."""
-        await self._door.close()
+        await self._connection_limit.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        self._door.heard(request.transport)
+        self._connection_limit.heard(request.transport)
         try:
             denied = self._denied(request)
             if denied is not None:
@@ -159,7 +159,7 @@ class MediaServer:
         except FullError as error:
             wait = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
             return ProblemError(503, str(error), "room for one more", "try again a little later", wait).response()
-        except DeskError as error:
+        except CallbackError as error:
             return ProblemError(503, str(error), "an answer", "try again", {"Retry-After": "5"}).response()
         except web.HTTPException as error:
             return _http_problem(error).response()
@@ -169,7 +169,7 @@ class MediaServer:
             logger.exception("while answering %s %s", request.method, request.path)
             return ProblemError(500, "a failure of the program", "an answer", "see what it has printed").response()
 
-    def _denied(self, request: web.Request) -> Denied | None:
+    def _denied(self, request: web.Request) -> AccessDenied | None:
         headers = request.headers
         visit = request.method == "GET" and headers.get("Sec-Fetch-Mode") == "navigate"
         site = headers.get("Sec-Fetch-Site")
@@ -297,7 +297,7 @@ class MediaServer:
     async def _control(self, request: web.Request) -> web.StreamResponse:
         return await self._pass_on(request, await read_body(request, MAX_MESSAGE))
 
-    async def _desk(self, request: web.Request) -> web.StreamResponse:
+    async def _callbacks(self, request: web.Request) -> web.StreamResponse:
         return await self._pass_on(request, await read_body(request, MAX_BODY))
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
@@ -360,7 +360,7 @@ def _options(allow: str, headers: dict[str, str]) -> _Handler:
     return handler
 
 
-def _refusal(request: web.Request, denied: Denied) -> web.Response:
+def _refusal(request: web.Request, denied: AccessDenied) -> web.Response:
     """A person gets the form, a program JSON."""
     headers = {} if denied.retry_after_s is None else {"Retry-After": str(denied.retry_after_s)}
     if denied.status == 401:

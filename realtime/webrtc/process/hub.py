@@ -38,7 +38,7 @@ class FullError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class DeskError(Exception):
+class CallbackError(Exception):
     """The daemon does not answer, or failed to."""
 
 
@@ -67,7 +67,7 @@ class Hub:
         self._first: set[str] = set()
         """The sessions whose first viewer is being opened."""
         self.notes: list[str] = []
-        self._ending: set[asyncio.Task[None]] = set()
+        self._stop_signal: set[asyncio.Task[None]] = set()
         self._failing: set[str] = set()
         """The peers that could not be looked after the last time, and "stats" where those failed."""
         self._opening = 0
@@ -136,7 +136,7 @@ class Hub:
         """Pass a control message on; the reply, which tells if the daemon did not answer."""
         try:
             return (await self.line.ask("control", {"session": session}, message, timeout_s=_CONTROL_S)).body
-        except DeskError as error:
+        except CallbackError as error:
             problem = {"found": str(error), "expected": "an answer", "cure": "try again"}
             return json.dumps({"v": 1, "ok": False, "error": problem}).encode()
 
@@ -197,8 +197,8 @@ class Hub:
         identities = [*self.viewers, *self.publishers]
         for identity in identities:
             self.end(identity)
-        if self._ending:
-            await asyncio.wait(self._ending)
+        if self._stop_signal:
+            await asyncio.wait(self._stop_signal)
         for stream in self.streams.values():
             stream.detach()
 
@@ -256,8 +256,8 @@ class Hub:
 
     def _later(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._stop_signal.add(task)
+        task.add_done_callback(self._stop_signal.discard)
 
     async def _close_publisher(self, session: str) -> None:
         publisher = self.publishers.pop(session, None)

@@ -22,7 +22,7 @@ from typing import Any
 from engines.errors import ReenactError
 from realtime.webrtc.ipc.messages import Message, Parser, encode, receive
 from realtime.webrtc.process import ice
-from realtime.webrtc.process.hub import MOST_PUBLISHERS, DeskError, Hub
+from realtime.webrtc.process.hub import MOST_PUBLISHERS, CallbackError, Hub
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video import jitter_buffer
 from realtime.webrtc.video.codecs import Codecs
@@ -36,7 +36,7 @@ _FILES = 1 << 16
 logger = logging.getLogger(__name__)
 
 
-class DaemonLine:
+class MainProcessLine:
     """The media process' end of the wire, for the event loop. Sending never waits."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -59,18 +59,18 @@ class DaemonLine:
         try:
             question = encode({"say": "ask", "id": number, "what": what, **values}, body)
             if len(self._unsent) + len(question) > _MOST_UNSENT:
-                raise DeskError("the program takes no more requests at the moment")
+                raise CallbackError("the program takes no more requests at the moment")
             self._send(question)
             async with asyncio.timeout(timeout_s):
                 reply = await future
         except TimeoutError:
-            raise DeskError(f"the program has not answered for {timeout_s:g} s") from None
+            raise CallbackError(f"the program has not answered for {timeout_s:g} s") from None
         except ValueError as error:
-            raise DeskError(str(error)) from None
+            raise CallbackError(str(error)) from None
         finally:
             self._waiting.pop(number, None)
         if "error" in reply.values:
-            raise DeskError("the program failed to answer")
+            raise CallbackError("the program failed to answer")
         return reply
 
     def tell(self, values: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class DaemonLine:
 
 async def serve(wire: socket.socket, listener: socket.socket) -> None:
     """Serve until the daemon says stop or is gone."""
-    line = DaemonLine(wire)
+    line = MainProcessLine(wire)
     first = (await line.orders.get()).values
     settings = ServerSettings.from_json(first["settings"])
     loop = asyncio.get_running_loop()
@@ -169,7 +169,7 @@ def prepare(settings: ServerSettings) -> tuple[Codecs, list[str]]:
     return codecs, [] if note is None else [note]
 
 
-async def _obey(line: DaemonLine, hub: Hub) -> None:
+async def _obey(line: MainProcessLine, hub: Hub) -> None:
     over = asyncio.ensure_future(line.over.wait())
     while True:
         order = asyncio.ensure_future(line.orders.get())

@@ -12,7 +12,7 @@ from realtime.webrtc.process.hub import FullError
 RETRY_S = 1.0
 
 
-class Places:
+class RequestLimit:
     """Each is taken by a request for as long as it lasts. Belongs to the event loop's thread."""
 
     def __init__(self, count: int, share: int, what: str, wait_s: float = 0.0) -> None:

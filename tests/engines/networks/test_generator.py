@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.backends.backend import Array, Feeds, Running
+from engines.backends.backend import Array, Feeds, OpenStages
 from engines.errors import BackendError, UsageError
 from engines.face.topology import MIRROR
 from engines.networks.driver_motion import EASE_S
@@ -68,7 +68,7 @@ class Stage:
         self.motion_net = FakeBackend("motion", ("crop",), moves)
         self.frame_net = FakeBackend("frame", ("feature",), {"image": square})
         nets = {"portrait": self.portrait_net, "motion": self.motion_net, "frame": self.frame_net}
-        self.generator = NetworkGenerator(family, Running(nets, "in memory"), "random weights of seed 1", retarget)
+        self.generator = NetworkGenerator(family, OpenStages(nets, "in memory"), "random weights of seed 1", retarget)
         self.face, self.own = driver_face, portrait_face
         self.transfer = MotionTransfer("first")
         width, height = portrait_face.size

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from realtime.core.background_task import Task
+from realtime.core.background_task import BackgroundTask
 from realtime.webrtc.ipc.frame_ring import SLOTS, RingReader, RingWriter, create_ring
 from tests.support.waiting import until
 
@@ -158,7 +158,7 @@ def test_what_was_taken_already_does_not_end_the_waiting(ring: tuple[RingWriter,
     writer, reader = ring
     writer.write((plane(1),), (6, 4), 0, 0)
     assert reader.take() is not None
-    waiting = Task("wait", lambda: reader.wait(10))
+    waiting = BackgroundTask("wait", lambda: reader.wait(10))
     waiting.start()
     until(lambda: not select.select([reader], [], [], 0)[0], "what has woken it is not taken out of the pipe")
     writer.write((plane(2),), (6, 4), 0, 0)

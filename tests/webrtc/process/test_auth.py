@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.webrtc.process.auth import CONTENT_POLICY, HEADERS, WRONG_TOKENS, Denied, Gate
+from realtime.webrtc.process.auth import CONTENT_POLICY, HEADERS, WRONG_TOKENS, AccessDenied, Gate
 from realtime.webrtc.settings import ServerSettings
 
 LOCAL = Gate(ServerSettings())
 OPEN = Gate(ServerSettings(host="0.0.0.0", token="secret"))
 
 
-def status(denied: Denied | None) -> int:
+def status(denied: AccessDenied | None) -> int:
     return 200 if denied is None else denied.status
 
 

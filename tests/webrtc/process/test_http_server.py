@@ -24,9 +24,9 @@ from realtime.webrtc.process import http_server as servers
 from realtime.webrtc.process import hub, ice
 from realtime.webrtc.process.auth import HEADERS, WRONG_TOKENS
 from realtime.webrtc.process.http_server import LINGER_S, MAX_BODY, MAX_SDP, MAX_UPLOAD, MediaServer
-from realtime.webrtc.process.hub import DeskError, FullError, Hub
+from realtime.webrtc.process.hub import CallbackError, FullError, Hub
 from realtime.webrtc.process.peers import MAX_MESSAGE
-from realtime.webrtc.process.request_limit import Places
+from realtime.webrtc.process.request_limit import RequestLimit
 from realtime.webrtc.process.sdp import MOST_CANDIDATES
 from realtime.webrtc.settings import IceServer, ServerSettings
 from tests.support.waiting import soon
@@ -45,7 +45,7 @@ class FakeLine:
         self.refusal: dict[str, Any] | None = None
         self.reply = b'{"v":1,"ok":true}'
         self.status = 200
-        self.error: DeskError | None = None
+        self.error: CallbackError | None = None
 
     async def ask(self, what: str, values: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> Message:
         assert timeout_s > 0
@@ -366,7 +366,7 @@ def test_a_full_house_says_when_to_come_again(page: Path) -> None:
 
 def test_a_program_that_does_not_answer_is_told(page: Path) -> None:
     async def check(server: Fixture) -> None:
-        server.line.error = DeskError("the program has not answered for 10 s")
+        server.line.error = CallbackError("the program has not answered for 10 s")
         for method, path in (("POST", "/whip"), ("GET", "/api/state"), ("GET", "/healthz"), ("POST", "/api/control")):
             status, _, body = await server.ask(method, path, data=OFFER, headers=SDP)
             assert status == 503
@@ -724,7 +724,7 @@ def test_one_client_leaves_room_for_others_and_for_health(
 
 def test_a_place_is_given_back_and_one_client_has_its_share() -> None:
     async def check() -> None:
-        places = Places(3, 2, "requests")
+        places = RequestLimit(3, 2, "requests")
         async with places.take("a"), places.take("a"):
             with pytest.raises(FullError, match="requests"):
                 await places.take("a").__aenter__()
