@@ -13,9 +13,9 @@ from tests.support.fake_server import FakeServer
 @pytest.mark.parametrize(
     ("session", "message", "status"),
     [
-        ("starting", {"v": 1, "id": 7, "command": "slate", "value": True}, 200),
-        ("nobody", {"v": 1, "id": 7, "command": "next"}, 404),
-        (None, {"v": 1, "id": 7, "command": "next"}, 404),
+        ("starting", {"v": 1, "id": 7, "command": "set_slate", "value": True}, 200),
+        ("nobody", {"v": 1, "id": 7, "command": "next_portrait"}, 404),
+        (None, {"v": 1, "id": 7, "command": "next_portrait"}, 404),
         ("starting", {"v": 1, "id": 7, "command": "dance"}, 400),
     ],
 )

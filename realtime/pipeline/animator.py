@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.errors import ReenactError
+from engines.errors import BusyError, CommandError, NotFoundError, ReenactError
 from engines.generator import REGIONS_OF, Generator
 from engines.types import FaceState, Image
 from realtime.config import MAX_GAIN
@@ -21,7 +21,7 @@ from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
 from realtime.motion.relative import MotionTransfer, Region
-from realtime.pipeline.commands import CommandError, Setting
+from realtime.pipeline.commands import Setting
 from realtime.pipeline.portrait_library import PortraitLibrary
 from realtime.pipeline.publisher import FramePublisher
 from realtime.tracking.tracker import Tracker
@@ -184,15 +184,19 @@ class Animator:
         BackgroundTask("prepare other portraits", library.prepare_others).start()
         self._notice(f"the generator is {self.generator.name}")
 
-    def play(self, name: str) -> str:
+    def set_generator(self, name: str) -> str:
         """Change the generator. It is made ready on a helper thread; the one there is goes on meanwhile.
 
         Raises CommandError where that cannot be, or is being done already.
         """
         if self._dress is None:
-            raise CommandError("a run with one generator", "several", "start it anew with --generator")
+            raise CommandError(
+                "generator-fixed", "a run with one generator", "several", "start it anew with --generator"
+            )
         if self._dressing is not None:
-            raise CommandError("a generator that is being made ready", "none", "try again in a moment")
+            raise BusyError(
+                "generator-preparing", "a generator that is being made ready", "none", "try again in a moment"
+            )
         _allow(self.motion.region, name, REGIONS_OF[name])
         dress, library, wanted = self._dress, self._library, self._wanted
         self._dressing, self._coming = BackgroundTask("change generator", lambda: dress(name, library, wanted)), name
@@ -215,40 +219,42 @@ class Animator:
         self.motion.calibrate()
         return "calibrating: look straight ahead, mouth shut"
 
-    def switch(self, step: int) -> str:
+    def step_portrait(self, step: int) -> str:
         """Go ``step`` portraits on, round and round."""
         if len(self._library) == 1:
             return "there is one portrait only: give --portrait several times"
         self._wanted = (self._wanted + step) % len(self._library)
         return f"portrait {self._wanted + 1} of {len(self._library)}"
 
-    def wear(self, which: Setting) -> str:
+    def set_portrait(self, which: Setting) -> str:
         """Put on the portrait of that number, from 0 on, or of that name. Raises CommandError."""
         names = self._library.names
         if isinstance(which, str):
             which = next((place for place, name in names.items() if name == which), which)
         if not isinstance(which, int) or not 0 <= which < len(self._library):
             expected = f"a number from 0 to {len(self._library) - 1} or a name"
-            raise CommandError(f"the portrait {str(which)[:60]!r}", expected, "choose one of those there are")
+            raise NotFoundError(
+                "portrait-not-found", f"the portrait {str(which)[:60]!r}", expected, "choose one of those there are"
+            )
         self._wanted = which
         return f"portrait {which + 1} of {len(self._library)}"
 
-    def freeze(self, on: Setting = None) -> str:
+    def set_frozen(self, on: Setting = None) -> str:
         """Hold the picture, or go on."""
         self.frozen = not self.frozen if on is None else bool(on)
         return "frozen" if self.frozen else "moving again"
 
-    def slate(self, on: Setting = None) -> str:
+    def set_slate(self, on: Setting = None) -> str:
         """Show the slate, or go on."""
         self.slated = not self.slated if on is None else bool(on)
         return "slate" if self.slated else "back on"
 
-    def strengthen(self, gain: float) -> str:
+    def set_gain(self, gain: float) -> str:
         """Set the gain, within what the configuration allows."""
         self.motion.gain = round(min(MAX_GAIN, max(0.0, gain)), 2)
         return f"gain {self.motion.gain:g}"
 
-    def move(self, region: Region) -> str:
+    def set_region(self, region: Region) -> str:
         """Choose what moves. Raises CommandError for what the generator, or the one to come, cannot move by itself."""
         _allow(region, self.generator.name, self.generator.regions)
         if self._coming is not None:
@@ -256,10 +262,12 @@ class Animator:
         self.motion.region = region
         return f"region {region}"
 
-    def speak(self, mouth: str) -> str:
+    def set_mouth(self, mouth: str) -> str:
         """Choose the inside of the mouth. Raises CommandError for a generator that has no such choice."""
         if not hasattr(self.generator, "mouth"):
-            raise CommandError(f"the generator {self.generator.name}", "mesh", "leave the mouth as it is")
+            raise CommandError(
+                "mouth-not-available", f"the generator {self.generator.name}", "mesh", "leave the mouth as it is"
+            )
         self._mouth = self.generator.mouth = mouth
         return f"mouth {mouth}"
 
@@ -273,18 +281,18 @@ class CommandHandler:
         gain = animator.motion
         self.actions: dict[str, Callable[[Any], str]] = {
             "calibrate": lambda _: animator.calibrate(),
-            "next": lambda _: animator.switch(1),
-            "previous": lambda _: animator.switch(-1),
-            "portrait": animator.wear,
-            "freeze": animator.freeze,
-            "slate": animator.slate,
-            "mirror": self._mirror,
-            "stronger": lambda _: animator.strengthen(gain.gain + GAIN_STEP),
-            "weaker": lambda _: animator.strengthen(gain.gain - GAIN_STEP),
-            "gain": animator.strengthen,
-            "region": animator.move,
-            "mouth": animator.speak,
-            "generator": animator.play,
+            "next_portrait": lambda _: animator.step_portrait(1),
+            "previous_portrait": lambda _: animator.step_portrait(-1),
+            "set_portrait": animator.set_portrait,
+            "set_frozen": animator.set_frozen,
+            "set_slate": animator.set_slate,
+            "set_mirror": self._mirror,
+            "increase_gain": lambda _: animator.set_gain(gain.gain + GAIN_STEP),
+            "decrease_gain": lambda _: animator.set_gain(gain.gain - GAIN_STEP),
+            "set_gain": animator.set_gain,
+            "set_region": animator.set_region,
+            "set_mouth": animator.set_mouth,
+            "set_generator": animator.set_generator,
             "quit": self._quit,
         }
 
@@ -324,4 +332,6 @@ def _allow(region: str, generator: str, regions: tuple[str, ...]) -> None:
     """Raise CommandError for a region that is none of a generator's."""
     if region not in regions:
         found = f"the region {region} with the generator {generator}"
-        raise CommandError(found, " or ".join(regions), "choose such a region first, or another generator")
+        raise CommandError(
+            "region-not-available", found, " or ".join(regions), "choose such a region first, or another generator"
+        )

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
-from engines.errors import ReenactError, UsageError
+from engines.errors import BusyError, CommandError, ReenactError
 from engines.generator import GENERATORS, REGIONS
 from realtime.config import MAX_GAIN
 
@@ -17,30 +17,6 @@ LARGEST = 2**53 - 1
 """Of whole numbers: what every reader of JSON keeps as it is."""
 Setting = bool | float | int | str | None
 """The value of a command."""
-
-
-class CommandError(UsageError):
-    """A command that cannot be obeyed, in three parts: what was found, what was expected, what to do."""
-
-    status = 400
-    """What it is called over HTTP."""
-
-    def __init__(self, found: str, expected: str, cure: str) -> None:
-        super().__init__(f"{found}, expected {expected}", cure=cure)
-        self.found = found
-        self.expected = expected
-
-
-class UnknownError(CommandError):
-    """What was named is not there."""
-
-    status = 404
-
-
-class BusyError(CommandError):
-    """Not now."""
-
-    status = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +82,18 @@ class Command:
 _FLAG = Value("flag", required=False)
 COMMANDS: dict[str, Command] = {
     "calibrate": Command("take the face of the next half second as the neutral", "c"),
-    "next": Command("next portrait", "n"),
-    "previous": Command("previous portrait", "p"),
-    "freeze": Command("freeze the picture, or go on", "f", _FLAG),
-    "slate": Command("show the slate, or go on", "s", _FLAG),
-    "mirror": Command("flip the driving picture left to right", "m", _FLAG),
-    "stronger": Command("more motion", "+"),
-    "weaker": Command("less motion", "-"),
-    "portrait": Command("put on this portrait", value=Value("portrait")),
-    "gain": Command("strength of the expression", value=Value("number", low=0, high=MAX_GAIN)),
-    "region": Command("what moves", value=Value("choice", choices=REGIONS)),
-    "mouth": Command("the inside of an open mouth", value=Value("choice", choices=("driver", "painted"))),
-    "generator": Command("what makes the picture", value=Value("choice", choices=GENERATORS)),
+    "next_portrait": Command("next portrait", "n"),
+    "previous_portrait": Command("previous portrait", "p"),
+    "set_frozen": Command("freeze the picture, or go on", "f", _FLAG),
+    "set_slate": Command("show the slate, or go on", "s", _FLAG),
+    "set_mirror": Command("flip the driving picture left to right", "m", _FLAG),
+    "increase_gain": Command("more motion", "+"),
+    "decrease_gain": Command("less motion", "-"),
+    "set_portrait": Command("put on this portrait", value=Value("portrait")),
+    "set_gain": Command("strength of the expression", value=Value("number", low=0, high=MAX_GAIN)),
+    "set_region": Command("what moves", value=Value("choice", choices=REGIONS)),
+    "set_mouth": Command("the inside of an open mouth", value=Value("choice", choices=("driver", "painted"))),
+    "set_generator": Command("what makes the picture", value=Value("choice", choices=GENERATORS)),
     "quit": Command("end", "q", local=True),
 }
 
@@ -133,13 +109,15 @@ def check(name: object, value: Setting) -> None:
     """Raise CommandError where there is no such command, or it does not take that value."""
     command = COMMANDS.get(name) if isinstance(name, str) else None
     if command is None:
-        raise CommandError(f"the command {str(name)[:60]!r}", "one of " + ", ".join(COMMANDS), "choose one of them")
+        raise CommandError(
+            "command-unknown", f"the command {str(name)[:60]!r}", "one of " + ", ".join(COMMANDS), "choose one of them"
+        )
     if command.value is None:
         if value is not None:
-            raise CommandError(f"a value for {name}", "none", "leave the value out")
+            raise CommandError("command-bad-value", f"a value for {name}", "none", "leave the value out")
     elif not command.value.allows(value):
         found = f"no value for {name}" if value is None else f"the value {str(value)[:60]!r} for {name}"
-        raise CommandError(found, command.value.describe(), "give one that is allowed")
+        raise CommandError("command-bad-value", found, command.value.describe(), "give one that is allowed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +160,7 @@ class Commands:
             return answer.result(timeout_s / 2)
         except TimeoutError:
             cure = "look at the state before you send it again"
-            raise BusyError(f"{name} still under way", "it to be done at once", cure) from None
+            raise BusyError("command-pending", f"{name} still under way", "it to be done at once", cure) from None
 
     def take(self) -> list[Order]:
         """All that wait, oldest first; they wait no longer. Whoever takes one begins and answers it."""
@@ -200,7 +178,7 @@ class Commands:
 
 
 def _busy() -> BusyError:
-    return BusyError("a program that is busy", "one that is running", "try again in a moment")
+    return BusyError("pipeline-busy", "a program that is busy", "one that is running", "try again in a moment")
 
 
 def begin(order: Order) -> bool:

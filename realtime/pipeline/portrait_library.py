@@ -11,11 +11,11 @@ from functools import partial
 import cv2
 import numpy as np
 
+from engines.errors import BusyError, CommandError
 from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import Generator
 from engines.types import Image, Portrait
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.commands import CommandError
 from realtime.portraits.portrait import PortraitPicture
 
 _NS = 1_000_000_000
@@ -84,14 +84,23 @@ class PortraitLibrary:
         """
         with self._adding:
             if len(self._kept) < len(self._loaders):
-                raise CommandError("portraits that are being prepared", "all of them ready", "try again in a moment")
+                raise BusyError(
+                    "portraits-preparing",
+                    "portraits that are being prepared",
+                    "all of them ready",
+                    "try again in a moment",
+                )
             if len(self._kept) >= MOST:
-                raise CommandError(f"{MOST} portraits", "room for one more", "choose one of those there are")
+                raise CommandError(
+                    "portraits-full", f"{MOST} portraits", "room for one more", "choose one of those there are"
+                )
             place = len(self._loaders)
             self._prepare(place, picture)
             with self._state:
                 if self._closed:
-                    raise CommandError("a generator that was changed meanwhile", "one that stays", "send it again")
+                    raise BusyError(
+                        "generator-changed", "a generator that was changed meanwhile", "one that stays", "send it again"
+                    )
                 self._loaders.append(partial(_same, picture))
             return place
 

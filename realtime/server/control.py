@@ -1,6 +1,6 @@
 """The control protocol: JSON messages, one version, the same over the data channel and HTTP.
 
-    request   {"v": 1, "id": 7, "command": "gain", "value": 1.2}
+    request   {"v": 1, "id": 7, "command": "set_gain", "value": 1.2}
     reply     {"v": 1, "id": 7, "ok": true, "said": "gain 1.2"}
               {"v": 1, "id": 7, "ok": false, "error": {"found": "...", "expected": "...", "cure": "..."}}
 
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from engines.errors import ReenactError
-from realtime.pipeline.commands import COMMANDS, LARGEST, CommandError, Setting, check, whole
+from engines.errors import CommandError, ReenactError
+from realtime.pipeline.commands import COMMANDS, LARGEST, Setting, check, whole
 
 VERSION = 1
 _EXPECTED = '{"v": 1, "command": NAME, "value": ...}'
@@ -55,15 +55,12 @@ def respond(message: bytes, obey: Callable[[str, Setting], str]) -> tuple[int, b
 
 def status(error: ReenactError) -> int:
     """What an error is called over HTTP."""
-    return error.status if isinstance(error, CommandError) else 400
+    return 400 if type(error).status == 500 else error.status
 
 
 def problem(error: ReenactError) -> dict[str, str]:
     """An error as every answer has it."""
-    if isinstance(error, CommandError):
-        return {"found": error.found, "expected": error.expected, "cure": error.cure}
-    found, comma, expected = str(error).partition(", expected ")
-    return {"found": found, "expected": expected if comma else "", "cure": error.cure}
+    return {"code": error.code, "found": error.found, "expected": error.expected, "cure": error.cure}
 
 
 def encode(values: dict[str, Any]) -> bytes:
@@ -100,9 +97,9 @@ def _decode(message: bytes) -> dict[str, Any]:
     try:
         values = json.loads(message, parse_constant=_refuse)
     except (ValueError, RecursionError):
-        raise CommandError("a message that is not JSON", _EXPECTED, _CURE) from None
+        raise CommandError("message-not-json", "a message that is not JSON", _EXPECTED, _CURE) from None
     if not isinstance(values, dict):
-        raise CommandError("JSON that is no object", _EXPECTED, _CURE)
+        raise CommandError("message-not-object", "JSON that is no object", _EXPECTED, _CURE)
     return values
 
 
@@ -118,20 +115,24 @@ def _identity(values: dict[str, Any]) -> int | str | None:
             return text
         case int(number) if not isinstance(number, bool) and abs(number) <= LARGEST:
             return number
-    raise CommandError("an id of another kind", "a whole number or a short text", "leave it out")
+    raise CommandError("message-bad-id", "an id of another kind", "a whole number or a short text", "leave it out")
 
 
 def _read(values: dict[str, Any], identity: int | str | None) -> Request:
     if values.get("v") != VERSION or isinstance(values.get("v"), bool):
-        raise CommandError(f"version {str(values.get('v'))[:20]}", f"version {VERSION}", _CURE)
+        raise CommandError("message-version", f"version {str(values.get('v'))[:20]}", f"version {VERSION}", _CURE)
     unknown = values.keys() - {"v", "id", "command", "value"}
     if unknown:
-        raise CommandError(f"the key {min(unknown)[:60]!r}", "v, id, command and value", "leave it out")
+        raise CommandError(
+            "message-unknown-key", f"the key {min(unknown)[:60]!r}", "v, id, command and value", "leave it out"
+        )
     name, value = values.get("command"), whole(values.get("value"))
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise CommandError("a value that is a list or an object", "one value", _CURE)
+        raise CommandError("command-bad-value", "a value that is a list or an object", "one value", _CURE)
     check(name, value)
     assert isinstance(name, str)
     if COMMANDS[name].local:
-        raise CommandError(f"{name} from the network", "it at the terminal only", "press its key there")
+        raise CommandError(
+            "command-local-only", f"{name} from the network", "it at the terminal only", "press its key there"
+        )
     return Request(identity, name, value)

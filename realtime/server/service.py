@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image as Pillow
 
-from engines.errors import ReenactError, SinkLost, SinkMissing
+from engines.errors import BusyError, CommandError, NotFoundError, ReenactError, SinkLost, SinkMissing
 from engines.types import Image
 from realtime.config import Config
 from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, PixelFormat
 from realtime.core.stop_signal import StopSignal
-from realtime.pipeline.commands import BusyError, CommandError, Commands, Setting, UnknownError
+from realtime.pipeline.commands import Commands, Setting
 from realtime.pipeline.pipeline import Pipeline
 from realtime.pipeline.portrait_library import small_picture
 from realtime.portraits.decoder_process import Decoders
@@ -284,7 +284,9 @@ class MediaService:
     def _commands(self, key: str | None) -> Commands:
         pipeline = self._pipeline(key)
         if pipeline is None and key is None:
-            raise UnknownError("no run to control", "one that has begun", "name a session, or try again in a moment")
+            raise NotFoundError(
+                "run-not-found", "no run to control", "one that has begun", "name a session, or try again in a moment"
+            )
         if pipeline is None:
             raise _starting()
         return pipeline.commands
@@ -315,8 +317,11 @@ class MediaService:
                 return self._thumbnail(request.session, int(name[:-4][:9]))
             case "POST", ["api", "portraits"]:
                 return self._receive(request)
-        raise UnknownError(
-            f"nothing at {request.method} {request.path[:80]}", "an address of the API", "see the README"
+        raise NotFoundError(
+            "path-not-found",
+            f"nothing at {request.method} {request.path[:80]}",
+            "an address of the API",
+            "see the README",
         )
 
     def _health(self) -> ApiReply:
@@ -358,7 +363,9 @@ class MediaService:
         elif index < len(self._previews):
             picture = self._previews[index][1]
         if picture is None:
-            raise UnknownError(f"no portrait {index}", "the number of one that is there", "see /api/portraits")
+            raise NotFoundError(
+                "portrait-not-found", f"no portrait {index}", "the number of one that is there", "see /api/portraits"
+            )
         file = io.BytesIO()
         Pillow.fromarray(picture).save(file, "JPEG", quality=85)
         return ApiReply(200, "image/jpeg", file.getvalue())
@@ -379,28 +386,31 @@ class MediaService:
             return _json(_busy(f"a picture that takes longer than {UPLOAD_S:g} s to read"), 503)
         try:
             index = library.add(picture)
-        except CommandError:
+        except (BusyError, CommandError):
             # with its session the library is closed as well
             if request.session is not None and self._session(request.session).stop_signal.over.is_set():
                 raise _unknown() from None
             raise
         try:
-            commands.ask("portrait", index, timeout_s=1.0)  # this answer tells of it: no notice beside it
+            commands.ask("set_portrait", index, timeout_s=1.0)  # this answer tells of it: no notice beside it
         except BusyError:
-            commands.post("portrait", index)  # a network on a CPU takes seconds a frame
+            commands.post("set_portrait", index)  # a network on a CPU takes seconds a frame
         return _json({"v": control.VERSION, "index": index, "name": picture.name, "notes": list(picture.notes)}, 201)
 
 
-def _unknown() -> UnknownError:
-    return UnknownError("no session of that name", "one that is open", "open a new one")
+def _unknown() -> NotFoundError:
+    return NotFoundError("session-not-found", "no session of that name", "one that is open", "open a new one")
 
 
 def _starting() -> BusyError:
-    return BusyError("a run that is starting", "one that has begun", "try again in a moment")
+    return BusyError("run-starting", "a run that is starting", "one that has begun", "try again in a moment")
 
 
 def _busy(found: str) -> dict[str, Any]:
-    return {"v": control.VERSION, "error": {"found": found, "expected": "a quicker one", "cure": "try again"}}
+    return {
+        "v": control.VERSION,
+        "error": {"code": "upload-busy", "found": found, "expected": "a quicker one", "cure": "try again"},
+    }
 
 
 def _json(values: dict[str, Any], status: int = 200) -> ApiReply:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engines.errors import ReenactError, SourceEnded
+from engines.errors import BusyError, ReenactError, SourceEnded
 from realtime.capture.source import Source
 from realtime.config import Config
 from realtime.core.stop_signal import StopSignal
-from realtime.pipeline.commands import BusyError, Commands, Setting
+from realtime.pipeline.commands import Commands, Setting
 from realtime.pipeline.pipeline import Outgoing, Pipeline
 from realtime.pipeline.threads import Limits
 from realtime.server import control
@@ -99,7 +99,9 @@ class Session:
         if self.pipeline is not None:
             return self._commands.ask(command, value)
         if not self._commands.post(command, value):
-            raise BusyError("a session that is starting", "its first picture", "try again in a moment")
+            raise BusyError(
+                "session-starting", "a session that is starting", "its first picture", "try again in a moment"
+            )
         return f"{command}: with the first picture"
 
     def state(self) -> dict[str, Any]:

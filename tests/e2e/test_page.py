@@ -186,7 +186,7 @@ def test_what_was_chosen_holds_before_a_new_session_gets_a_picture(page: Page, l
         wait_live(page)
         slate, mouth, *others = desk.asked(desk.session)
         assert (slate, mouth) == (("slate", True), ("mouth", "painted"))
-        assert others == [("freeze", False), ("mirror", True), ("gain", 1.0), ("region", "all")]
+        assert others == [("set_frozen", False), ("set_mirror", True), ("set_gain", 1.0), ("set_region", "all")]
         assert not desk.early
 
 

@@ -170,7 +170,7 @@ def test_the_control_channel_reaches_the_desk_in_order_and_back(link: MediaLink,
             channel = await publisher.publish(control=True)
             await until(lambda: channel.readyState == "open")
             for number in range(20):
-                channel.send(f'{{"v":1,"id":{number},"command":"next"}}')
+                channel.send(f'{{"v":1,"id":{number},"command":"next_portrait"}}')
             async with asyncio.timeout(5):
                 replies = [await publisher.replies.get() for _ in range(20)]
             assert [reply["id"] for reply in replies] == list(range(20))

@@ -167,7 +167,7 @@ def test_a_browser_drives_and_others_watch(tmp_path: Path) -> None:
                 still = cv2.cvtColor(cv2.imdecode(np.frombuffer(portrait, np.uint8), 1), cv2.COLOR_BGR2RGB)
                 corner = pictures[-1][:20, :20].astype(int) - still[:20, :20]
                 assert np.abs(corner).mean() < 10
-                channel.send(json.dumps({"v": 1, "id": 1, "command": "freeze", "value": True}))
+                channel.send(json.dumps({"v": 1, "id": 1, "command": "set_frozen", "value": True}))
 
                 async def frozen() -> bool:
                     return bool((await get(viewer, f"/api/state?session={session}"))["frozen"])

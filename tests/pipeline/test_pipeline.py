@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.errors import GeneratorError, SinkLost, SourceMissing, TrackerError
+from engines.errors import BusyError, GeneratorError, SinkLost, SourceMissing, TrackerError
 from engines.face.topology import MIRROR
 from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
@@ -18,7 +18,6 @@ from realtime.core.frames import Frame, PixelFormat
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline import threads
-from realtime.pipeline.commands import CommandError
 from realtime.pipeline.loader import PipelineLoader
 from realtime.pipeline.pipeline import Outgoing, Pipeline
 from realtime.pipeline.threads import Limits
@@ -537,16 +536,16 @@ def test_freeze_and_slate() -> None:
     with running(source, [sink], generator=generator) as run:
         source.feed(1)
         shown = sink.wait_for(is_generated)
-        command(run, source, "freeze", 1)
+        command(run, source, "set_frozen", 1)
         held = sink.wait_for(lambda frame: frame.time_ns > shown.time_ns)
         assert is_generated(held)
         driven = len(generator.driven)
-        command(run, source, "slate", 2)
+        command(run, source, "set_slate", 2)
         card = sink.wait_for(lambda frame: frame.time_ns > held.time_ns)
         assert not is_generated(card)
         assert len(generator.driven) == driven
-        command(run, source, "slate", 3)
-        command(run, source, "freeze", 4)
+        command(run, source, "set_slate", 3)
+        command(run, source, "set_frozen", 4)
         sink.wait_for(lambda frame: frame.seq == 4 and is_generated(frame))
         assert len(generator.driven) > driven
     assert not sink.shows(CAMERA)
@@ -559,9 +558,9 @@ def test_a_command_that_nobody_waits_for_any_more_is_not_carried_out() -> None:
     with running(source, [sink], tracker=FakeTracker(during=held)) as run:
         source.feed(1)
         assert held.busy.wait(5)
-        with pytest.raises(CommandError, match="busy"):
-            run.pipeline.commands.ask("freeze", timeout_s=0.01)
-        assert run.pipeline.commands.post("mirror")
+        with pytest.raises(BusyError, match="busy"):
+            run.pipeline.commands.ask("set_frozen", timeout_s=0.01)
+        assert run.pipeline.commands.post("set_mirror")
         held.let_go.set()
         source.feed(2, start=1)
         sink.wait_for(lambda frame: frame.seq == 2)
@@ -582,12 +581,12 @@ def test_portraits_are_switched_when_they_are_ready() -> None:
     with running(source, [sink], generator=generator, loaders=[portrait, lambda: portrait("two")]) as run:
         source.feed(1)
         sink.wait_for(is_generated)
-        command(run, source, "next", 1)
+        command(run, source, "next_portrait", 1)
         sink.wait_for(lambda frame: frame.seq == 1)
         assert generator.driven[-1] == ("one", True), "the loop does not wait for a portrait"
         let_go.set()
         seq = fed_until(lambda: generator.driven[-1][0] == "two", source, sink, 2)
-        command(run, source, "previous", seq)
+        command(run, source, "previous_portrait", seq)
         sink.wait_for(lambda frame: frame.seq == seq)
         assert generator.driven[-1][0] == "one"
 
@@ -622,7 +621,7 @@ def test_mirror(driver_face: FaceState) -> None:
     with running(source, [sink], tracker=tracker, generator=FakeGenerator(during=motions.append)) as run:
         source.fed.put(lopsided(1))
         sink.wait_for(is_generated)
-        run.pipeline.commands.post("mirror")
+        run.pipeline.commands.post("set_mirror")
         source.fed.put(lopsided(2))
         sink.wait_for(lambda frame: frame.seq == 2 and is_generated(frame))
     assert np.array_equal(tracker.pixels[1], tracker.pixels[0][:, ::-1])
@@ -640,7 +639,7 @@ def test_gain() -> None:
     with running(source, [sink]) as run:
         source.feed(1)
         sink.wait_for(is_generated)
-        for name in ("stronger", "stronger", "weaker", "calibrate"):
+        for name in ("increase_gain", "increase_gain", "decrease_gain", "calibrate"):
             run.pipeline.commands.post(name)
         source.feed(1, start=1)
         sink.wait_for(lambda frame: frame.seq == 1)
@@ -682,7 +681,7 @@ def test_the_generator_changes_while_pictures_go_on() -> None:
     with running(source, [sink], generator=first, another=hand, loaders=[lambda: portrait("one")]) as run:
         source.feed()
         sink.wait_for(is_generated)
-        assert run.pipeline.commands.post("generator", "fomm")
+        assert run.pipeline.commands.post("set_generator", "fomm")
         seen = len(sink.frames)
         source.feed(3, start=1)
         sink.wait_for(seen + 3)
@@ -703,7 +702,7 @@ class Mouthed(FakeGenerator):
 def change(run: Run, source: FakeSource, sink: FakeSink, name: str) -> None:
     """Ask for another generator and feed until it is there."""
     said = len(run.said)
-    assert run.pipeline.commands.post("generator", name)
+    assert run.pipeline.commands.post("set_generator", name)
     for index in range(1000):
         source.feed(1, start=10 + index)
         sink.wait_for(len(sink.frames) + 1)
@@ -718,7 +717,7 @@ def test_what_a_person_chose_for_the_mouth_outlives_the_generator() -> None:
     with running(source, [sink], generator=first, another=lambda _: next(made)) as run:
         source.feed()
         sink.wait_for(is_generated)
-        assert run.pipeline.commands.post("mouth", "painted")
+        assert run.pipeline.commands.post("set_mouth", "painted")
         change(run, source, sink, "fomm")
         change(run, source, sink, "mesh")
         assert last.mouth == "painted"
@@ -730,7 +729,7 @@ def test_the_portrait_on_show_is_still_on_show_with_another_generator() -> None:
     with running(source, [sink], another=lambda _: second, loaders=loaders) as run:
         source.feed()
         sink.wait_for(is_generated)
-        assert run.pipeline.commands.post("portrait", 1)
+        assert run.pipeline.commands.post("set_portrait", 1)
         change(run, source, sink, "fomm")
         assert {name for name, _ in second.driven} == {"two"}
 
@@ -752,12 +751,12 @@ def test_regions_that_a_generator_does_not_know_are_refused_and_end_nothing() ->
             return run.said[said]
 
         regions = "expected all or expression or pose"
-        assert ask("region", "lips") == f"the region lips with the generator fake generator, {regions}"
-        assert ask("region", "pose") == "region pose"
-        assert ask("generator", "fomm") == "the region pose with the generator fomm, expected all"
-        assert ask("region", "all") == "region all"
-        assert "fomm is made ready" in ask("generator", "fomm")
-        assert ask("region", "pose") == "the region pose with the generator fomm, expected all"
+        assert ask("set_region", "lips") == f"the region lips with the generator fake generator, {regions}"
+        assert ask("set_region", "pose") == "region pose"
+        assert ask("set_generator", "fomm") == "the region pose with the generator fomm, expected all"
+        assert ask("set_region", "all") == "region all"
+        assert "fomm is made ready" in ask("set_generator", "fomm")
+        assert ask("set_region", "pose") == "the region pose with the generator fomm, expected all"
         hand.go.set()
 
 
@@ -768,6 +767,6 @@ def test_a_generator_that_cannot_be_had_leaves_the_old_one() -> None:
     with running(source, [sink], generator=first, another=hand) as run:
         source.feed()
         sink.wait_for(is_generated)
-        assert run.pipeline.commands.post("generator", "fomm")
+        assert run.pipeline.commands.post("set_generator", "fomm")
         fed_until(lambda: any("no weights for fomm" in text for text in run.said), source, sink)
         assert not first.closed

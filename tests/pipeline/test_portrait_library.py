@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from engines.errors import BusyError
 from engines.types import FaceState, Image, Portrait
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.commands import CommandError
 from realtime.pipeline.portrait_library import PortraitLibrary
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.fakes import FakeGenerator, portrait
@@ -84,7 +84,7 @@ def test_nobody_prepares_anything_for_one_that_is_closed() -> None:
     old = library(generator, "one")
     old.close()
     assert generator.closed
-    with pytest.raises(CommandError, match="changed meanwhile"):
+    with pytest.raises(BusyError, match="changed meanwhile"):
         old.add(portrait("sent"))
     assert generator.portraits == ["one"]
     assert len(old) == 1

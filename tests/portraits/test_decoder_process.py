@@ -66,7 +66,7 @@ def test_a_decoder_that_takes_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such timer")
 def test_a_decoder_whose_program_is_gone_ends_by_itself() -> None:
     # it never comes back from one call into C
-    script = "from realtime import uploads; uploads.read_upload = lambda *_: 3 ** 10**9; uploads.main()"
+    script = "from realtime.portraits import decoder_process as d; d.read_upload = lambda *_: 3 ** 10**9; d.main()"
     limits = {"name": "x.png", "largest": LARGEST, "memory": 2 << 30, "cpu_s": 20, "within_s": 0.2}
     process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, env=environment())
     try:

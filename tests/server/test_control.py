@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.errors import GeneratorError
+from engines.errors import BusyError, CommandError, GeneratorError
 from realtime.pipeline.commands import (
     COMMANDS,
     MOST_WAITING,
-    CommandError,
     Commands,
     Order,
     Setting,
@@ -65,23 +64,28 @@ def test_each_command_takes_what_it_says(name: str) -> None:
 
 
 def test_a_request_gets_its_reply() -> None:
-    assert ask({"v": 1, "id": 7, "command": "gain", "value": 1.2}) == {"v": 1, "id": 7, "ok": True, "said": "gain 1.2"}
-    assert ask({"v": 1, "command": "next"}) == {"v": 1, "ok": True, "said": "next None"}
+    assert ask({"v": 1, "id": 7, "command": "set_gain", "value": 1.2}) == {
+        "v": 1,
+        "id": 7,
+        "ok": True,
+        "said": "set_gain 1.2",
+    }
+    assert ask({"v": 1, "command": "next_portrait"}) == {"v": 1, "ok": True, "said": "next_portrait None"}
 
 
 @pytest.mark.parametrize(
     ("message", "found"),
     [
-        ({"v": 2, "command": "next"}, "version 2"),
-        ({"command": "next"}, "version None"),
-        ({"v": True, "command": "next"}, "version True"),
+        ({"v": 2, "command": "next_portrait"}, "version 2"),
+        ({"command": "next_portrait"}, "version None"),
+        ({"v": True, "command": "next_portrait"}, "version True"),
         ({"v": 1, "command": "dance"}, "the command 'dance'"),
-        ({"v": 1, "command": ["next"]}, "the command \"['next']\""),
-        ({"v": 1, "command": "gain"}, "no value for gain"),
-        ({"v": 1, "command": "gain", "value": {}}, "a value that is a list or an object"),
-        ({"v": 1, "command": "next", "extra": 1}, "the key 'extra'"),
+        ({"v": 1, "command": ["next_portrait"]}, "the command \"['next_portrait']\""),
+        ({"v": 1, "command": "set_gain"}, "no value for set_gain"),
+        ({"v": 1, "command": "set_gain", "value": {}}, "a value that is a list or an object"),
+        ({"v": 1, "command": "next_portrait", "extra": 1}, "the key 'extra'"),
         ({"v": 1, "command": "quit"}, "quit from the network"),
-        ({"v": 1, "id": {}, "command": "next"}, "an id of another kind"),
+        ({"v": 1, "id": {}, "command": "next_portrait"}, "an id of another kind"),
         ([1], "JSON that is no object"),
     ],
 )
@@ -89,7 +93,7 @@ def test_a_mistake_is_told_in_three_parts(message: object, found: str) -> None:
     reply = ask(message)
     assert reply["ok"] is False
     assert reply["error"]["found"] == found
-    assert set(reply["error"]) == {"found", "expected", "cure"}
+    assert set(reply["error"]) == {"code", "found", "expected", "cure"}
     assert reply["error"]["cure"]
 
 
@@ -116,15 +120,15 @@ def test_an_error_of_ours_is_told_not_raised() -> None:
     def fail(_: str, __: Setting) -> str:
         raise GeneratorError("the graphics card has no memory left", cure="choose a smaller size")
 
-    reply = json.loads(control.reply(b'{"v":1,"command":"next"}', fail))
+    reply = json.loads(control.reply(b'{"v":1,"command":"next_portrait"}', fail))
     assert reply["error"]["cure"] == "choose a smaller size"
 
 
 def test_the_schema_names_every_command_of_the_network() -> None:
     variants = {each["properties"]["command"]["const"]: each for each in control.schema()["oneOf"]}
     assert variants.keys() == {name for name, command in COMMANDS.items() if not command.local}
-    assert variants["gain"]["required"] == ["v", "command", "value"]
-    assert variants["freeze"]["required"] == ["v", "command"]
+    assert variants["set_gain"]["required"] == ["v", "command", "value"]
+    assert variants["set_frozen"]["required"] == ["v", "command"]
 
 
 TYPES: dict[str, Callable[[Any], bool]] = {
@@ -177,13 +181,13 @@ def test_what_the_schema_allows_is_allowed_and_nothing_else(message: dict[str, A
 @pytest.mark.parametrize(
     ("message", "ok"),
     [
-        ({"id": 1.0, "command": "next"}, True),
-        ({"id": 2**53, "command": "next"}, False),
-        ({"id": None, "command": "next", "value": None}, True),
-        ({"command": "freeze", "value": None}, True),
-        ({"command": "portrait", "value": 1.0}, True),
-        ({"command": "portrait", "value": 2**53}, False),
-        ({"command": "gain", "value": 10**400}, False),
+        ({"id": 1.0, "command": "next_portrait"}, True),
+        ({"id": 2**53, "command": "next_portrait"}, False),
+        ({"id": None, "command": "next_portrait", "value": None}, True),
+        ({"command": "set_frozen", "value": None}, True),
+        ({"command": "set_portrait", "value": 1.0}, True),
+        ({"command": "set_portrait", "value": 2**53}, False),
+        ({"command": "set_gain", "value": 10**400}, False),
     ],
 )
 def test_numbers_and_null_are_taken_as_the_schema_has_them(message: dict[str, Any], ok: bool) -> None:
@@ -192,11 +196,11 @@ def test_numbers_and_null_are_taken_as_the_schema_has_them(message: dict[str, An
 
 
 def test_a_portrait_s_number_is_a_whole_one_however_it_is_written() -> None:
-    assert ask({"v": 1, "id": 2.0, "command": "portrait", "value": 3.0}) == {
+    assert ask({"v": 1, "id": 2.0, "command": "set_portrait", "value": 3.0}) == {
         "v": 1,
         "id": 2,
         "ok": True,
-        "said": "portrait 3",
+        "said": "set_portrait 3",
     }
 
 
@@ -206,7 +210,7 @@ def test_a_portrait_s_number_is_a_whole_one_however_it_is_written() -> None:
 def test_whoever_asks_hears_what_came_of_it() -> None:
     commands = Commands()
     got: list[str] = []
-    asking = threading.Thread(target=lambda: got.append(commands.ask("gain", 2.0)))
+    asking = threading.Thread(target=lambda: got.append(commands.ask("set_gain", 2.0)))
     asking.start()
     (order,) = until(commands.take)
     assert begin(order)
@@ -217,8 +221,8 @@ def test_whoever_asks_hears_what_came_of_it() -> None:
 
 def test_a_program_that_does_not_answer_is_said_to_be_busy() -> None:
     commands = Commands()
-    with pytest.raises(CommandError, match="busy"):
-        commands.ask("next", timeout_s=0.01)
+    with pytest.raises(BusyError, match="busy"):
+        commands.ask("next_portrait", timeout_s=0.01)
     (order,) = commands.take()
     assert not begin(order), "what is asked for again would be done twice"
 
@@ -229,14 +233,14 @@ def test_a_command_that_is_begun_is_not_taken_back() -> None:
             return begin(order) and super()._put(order)
 
     commands = Prompt()
-    with pytest.raises(CommandError, match="freeze still under way"):
-        commands.ask("freeze", timeout_s=0.01)
+    with pytest.raises(BusyError, match="set_frozen still under way"):
+        commands.ask("set_frozen", timeout_s=0.01)
     (order,) = commands.take()
     answer(order, "too late")  # nobody waits any more
 
 
 def test_a_full_line_is_said_to_be_busy() -> None:
     commands = Commands()
-    assert [commands.post("next") for _ in range(MOST_WAITING + 1)] == [True] * MOST_WAITING + [False]
-    with pytest.raises(CommandError, match="busy"):
-        commands.ask("next")
+    assert [commands.post("next_portrait") for _ in range(MOST_WAITING + 1)] == [True] * MOST_WAITING + [False]
+    with pytest.raises(BusyError, match="busy"):
+        commands.ask("next_portrait")

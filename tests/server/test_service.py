@@ -54,7 +54,7 @@ def test_every_request_has_its_answer(
     reply = server.ask(method, path, session)
     assert reply.status == status
     if status >= 400:
-        assert set(json.loads(reply.body)["error"]) == {"found", "expected", "cure"}
+        assert set(json.loads(reply.body)["error"]) == {"code", "found", "expected", "cure"}
 
 
 def test_portraits_are_listed_shown_and_sent(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +91,8 @@ def test_portraits_can_be_seen_before_going_live(server: FakeServer) -> None:
 
 
 def test_a_control_message_for_nobody_is_answered(server: FakeServer) -> None:
-    assert server.control(None, "next")["error"]["found"] == "no run to control"
-    assert server.control("nobody", "next")["error"]["found"] == "no session of that name"
+    assert server.control(None, "next_portrait")["error"]["found"] == "no run to control"
+    assert server.control("nobody", "next_portrait")["error"]["found"] == "no session of that name"
 
 
 # --- pictures that are sent

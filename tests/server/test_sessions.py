@@ -73,9 +73,9 @@ def test_what_is_set_before_the_first_picture_holds_from_it_on() -> None:
     link = WaitingLink()
     with living(FakeServer(link=link)) as server:
         server.open("a")
-        for command, value in (("slate", True), ("mouth", "painted"), ("gain", 2.5), ("portrait", 1)):
+        for command, value in (("set_slate", True), ("set_mouth", "painted"), ("set_gain", 2.5), ("set_portrait", 1)):
             assert server.control("a", command, value)["ok"]
-        assert server.control("a", "gain", 99)["error"]["found"] == "the value '99' for gain"
+        assert server.control("a", "set_gain", 99)["error"]["found"] == "the value '99' for set_gain"
         link.sent.set()
         source, sink = link.sources["a"], link.sinks["a"]
         assert source.reading.wait(5)
@@ -91,7 +91,7 @@ def test_only_so_many_commands_wait_for_the_first_picture() -> None:
     link = WaitingLink()
     with living(FakeServer(link=link)) as server:
         server.open("a")
-        replies = [server.control("a", "next") for _ in range(MOST_WAITING + 1)]
+        replies = [server.control("a", "next_portrait") for _ in range(MOST_WAITING + 1)]
         assert [reply["ok"] for reply in replies] == [True] * MOST_WAITING + [False]
         link.sent.set()
 
@@ -100,10 +100,10 @@ def test_settings_and_portraits_do_not_cross(server: FakeServer) -> None:
     for key in ("a", "b"):
         server.open(key)
         server.drive(key)
-    assert server.control("a", "gain", 2.5)["ok"]
-    assert server.control("a", "portrait", "two")["ok"]
-    assert server.control("a", "mirror", True)["said"] == "mirrored"
-    assert server.control("b", "portrait", 5)["error"]["found"] == "the portrait '5'"
+    assert server.control("a", "set_gain", 2.5)["ok"]
+    assert server.control("a", "set_portrait", "two")["ok"]
+    assert server.control("a", "set_mirror", True)["said"] == "mirrored"
+    assert server.control("b", "set_portrait", 5)["error"]["found"] == "the portrait '5'"
     a, b = server.get("/api/state", "a"), server.get("/api/state", "b")
     assert (a["gain"], a["portrait"]["index"], a["mirror"]) == (2.5, 1, True)
     assert (b["gain"], b["portrait"]["index"], b["mirror"]) == (1.0, 0, False)

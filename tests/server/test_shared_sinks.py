@@ -143,7 +143,7 @@ def test_a_face_is_counted_for_pictures_that_one_drove() -> None:
 
 def test_what_a_session_holds_is_no_new_picture() -> None:
     """Neither is a card of its own: both are counted, and have neither face nor age."""
-    for command in ("freeze", "slate"):
+    for command in ("set_frozen", "set_slate"):
         with inn() as made:
             server, ledger = made.server, made.shared_sinks.ledger
             server.open("a")

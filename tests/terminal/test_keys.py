@@ -114,11 +114,11 @@ def test_no_two_commands_share_a_key() -> None:
 
 def test_commands_wait_in_order_and_not_without_end() -> None:
     commands = Commands()
-    commands.post("freeze")
-    commands.post("next")
-    assert [order.name for order in commands.take()] == ["freeze", "next"]
+    commands.post("set_frozen")
+    commands.post("next_portrait")
+    assert [order.name for order in commands.take()] == ["set_frozen", "next_portrait"]
     assert commands.take() == []
-    assert [commands.post("next") for _ in range(20)].count(True) == 16
+    assert [commands.post("next_portrait") for _ in range(20)].count(True) == 16
 
 
 def test_an_unknown_command_is_refused() -> None:

@@ -71,7 +71,10 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that
 
 @FULL
 def test_errors_that_cannot_be_told_are_lost() -> None:
-    code = "import sys; from realtime import streams; streams.open_error(); print(1, file=sys.stderr); print('went on')"
+    code = (
+        "import sys; from realtime.terminal import std_streams; std_streams.open_error(); "
+        "print(1, file=sys.stderr); print('went on')"
+    )
     assert left_with(code) == (0, "went on\n")
 
 

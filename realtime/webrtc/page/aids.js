@@ -2,7 +2,7 @@
 
 import { announce, el } from "./view.js";
 
-const KEYS = { c: "calibrate", n: "next", p: "previous", f: "freeze", s: "slate", m: "mirror", "+": "stronger", "-": "weaker" };
+const KEYS = { c: "calibrate", n: "next_portrait", p: "previous_portrait", f: "set_frozen", s: "set_slate", m: "set_mirror", "+": "increase_gain", "-": "decrease_gain" };
 const STORED = "reenact.keys";
 
 /** @param {() => ?string} shareId what may be watched now */

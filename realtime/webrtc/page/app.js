@@ -155,7 +155,7 @@ async function restore(peer) {
   try {
     for (const [command, value] of orders(page.settings)) {
       // a picture of one's own is sent once more, and has another number then
-      if (command !== "portrait" || !page.sent) await desk.send(command, value);
+      if (command !== "set_portrait" || !page.sent) await desk.send(command, value);
       // the desk belongs to another session by now
       if (page.peers.out !== peer) return;
     }
@@ -332,7 +332,7 @@ async function fulfil() {
   if (page.mode !== "live" || (!wish.file && wish.portrait === null)) return;
   page.wish = { portrait: null, file: null };
   if (wish.file) await addPortrait(wish.file);
-  else await order("portrait", wish.portrait);
+  else await order("set_portrait", wish.portrait);
 }
 
 /** Send a command and say what came of it. */
@@ -358,7 +358,7 @@ function choosePortrait(portrait) {
   if (page.mode === "live" || page.mode === "main") {
     [page.sent, page.wish.file] = [null, null];
     gallery.mark(portrait.index);
-    order("portrait", portrait.index);
+    order("set_portrait", portrait.index);
     return;
   }
   page.wish = { portrait: portrait.index, file: null };
@@ -489,12 +489,12 @@ let gainTimer = null;
 el("gain").addEventListener("input", () => {
   const gain = Number(el("gain").value);
   view.showGain(gain);
-  view.hold("gain");
+  view.hold("set_gain");
   clearTimeout(gainTimer);
-  gainTimer = setTimeout(() => order("gain", gain), 80);
+  gainTimer = setTimeout(() => order("set_gain", gain), 80);
 });
 for (const name of ["region", "mouth"]) {
-  el(name).addEventListener("change", (event) => order(name, event.target.value));
+  el(name).addEventListener("change", (event) => order(`set_${name}`, event.target.value));
 }
 el("upload").addEventListener("change", () => {
   const [file] = el("upload").files;

@@ -112,10 +112,10 @@ export function showState(state) {
   for (const button of el("dock").querySelectorAll("[data-field]")) {
     if (free(button.dataset.command)) button.setAttribute("aria-pressed", String(Boolean(state[button.dataset.field])));
   }
-  if (free("gain")) showGain(state.gain);
+  if (free("set_gain")) showGain(state.gain);
   for (const name of ["region", "mouth"]) {
     const choice = el(name).querySelector(`input[value="${CSS.escape(state[name] || "")}"]`);
-    if (choice && free(name)) choice.checked = true;
+    if (choice && free(`set_${name}`)) choice.checked = true;
   }
   el("own").classList.toggle("flipped", Boolean(state.mirror));
   badges([

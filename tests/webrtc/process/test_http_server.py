@@ -742,10 +742,10 @@ def test_a_place_is_given_back_and_one_client_has_its_share() -> None:
 def test_commands_are_passed_on_and_answered_as_the_daemon_does(page: Path) -> None:
     async def check(server: Fixture) -> None:
         for server.line.status in (200, 404, 503):
-            status, _, _ = await server.ask("POST", "/api/control?session=S", data=b'{"command":"next"}')
+            status, _, _ = await server.ask("POST", "/api/control?session=S", data=b'{"command":"next_portrait"}')
             assert status == server.line.status
         what, values, body = server.line.asked[-1]
-        assert (what, body) == ("request", b'{"command":"next"}')
+        assert (what, body) == ("request", b'{"command":"next_portrait"}')
         assert (values["method"], values["path"], values["session"]) == ("POST", "/api/control", "S")
 
     run(page, check)
