@@ -190,7 +190,7 @@ def _family(family: str, *needed: str) -> ModuleType:
             importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise GeneratorError(f"{family} needs {error.name}, which is not installed", cure=install("neural")) from error
-    return importlib.import_module(f"engines.{family}")
+    return importlib.import_module(f"engines.networks.{family}")
 
 
 def _either(folder: Path, wanted: PublishedFile) -> Path | None:

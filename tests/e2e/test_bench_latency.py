@@ -78,7 +78,7 @@ def test_a_sleep_is_found_and_named_and_nothing_else(tmp_path: Path) -> None:
     old = tmp_path / "old.json"
     first = tool("stages", "--seconds", "12", "--json", str(old), root=root)
     assert first.returncode == 0, first.stderr
-    mesh = root / "engines" / "mesh.py"
+    mesh = root / "engines" / "mesh" / "generator.py"
     text = mesh.read_text()
     line = "    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:\n"
     assert line in text

@@ -47,7 +47,7 @@ def test_the_stages_make_the_references_picture(family: str, grid_sample: GridSa
     folder = parity_dir()
     import torch
 
-    module, derive = importlib.import_module(f"engines.{family}"), parity.load_weights(folder / "weights.py")
+    module, derive = importlib.import_module(f"engines.networks.{family}"), parity.load_weights(folder / "weights.py")
     with torch.inference_mode(), np.load(folder / f"{family}.npz") as expected:
         parts = parity.build(module, derive, folder / f"{family}.keys.json", 1)
         stages = module.stages(parts, grid_sample=grid_sample)

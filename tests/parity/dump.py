@@ -152,7 +152,7 @@ def arrays(family: str, weights: Path, seed: int) -> Arrays:
     """All arrays of a family for a seed, by their names in the fixtures."""
     import torch
 
-    module = importlib.import_module(f"engines.{family}")
+    module = importlib.import_module(f"engines.networks.{family}")
     derive = load_weights(weights)
     with torch.no_grad():
         parts = build(module, derive, weights.parent / f"{family}.keys.json", seed)

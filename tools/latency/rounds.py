@@ -58,7 +58,7 @@ class Older:
             return False
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(folder, filter="data")
-        return (folder / "tools" / "latency_stages.py").is_file()
+        return (folder / "tools" / "latency" / "stages.py").is_file()
 
 
 def commit() -> tuple[str, bool]:
