@@ -57,9 +57,20 @@ RIGID_CANONICAL: NDArray[np.float32] = np.array([
 ], np.float32)  # fmt: skip
 """(33, 3) float32: the rigid points of MediaPipe's canonical face in centimetres; x right, y down, z away."""
 
+FOREHEAD_TOP, CHIN_TIP = 10, 152
+"""The uppermost and the lowest point of the outline on the face's axis."""
+NOSE_TIP, NOSE_BASE = 4, 2
+"""The foremost point of the nose, and the point where it meets the upper lip."""
+CHEEKS = _points(234, 454)
+"""(2,) the points of the outline beside the right and the left ear."""
+
 RIGHT_EYE, LEFT_EYE = 0, 1
 EYE_CORNERS = (_points(33, 133), _points(263, 362))
 """Outer and inner corner of each eye."""
+ALL_EYE_CORNERS = _points(33, 133, 263, 362)
+"""(4,) the corners of both eyes."""
+OUTER_EYE_CORNERS = _points(33, 263)
+"""(2,) outer corner of the right and the left eye."""
 UPPER_LIDS = (_points(246, 161, 160, 159, 158, 157, 173), _points(466, 388, 387, 386, 385, 384, 398))
 """(7,) the edge of each upper lid from the outer corner inwards, without the corners."""
 LOWER_LIDS = (_points(7, 163, 144, 145, 153, 154, 155), _points(249, 390, 373, 374, 380, 381, 382))
@@ -82,6 +93,8 @@ INNER_UPPER_LIP = _points(191, 80, 81, 82, 13, 312, 311, 310, 415)
 """(9,) the lower edge of the upper lip, from right to left, without the corners."""
 INNER_LOWER_LIP = _points(95, 88, 178, 87, 14, 317, 402, 318, 324)
 """(9,) the upper edge of the lower lip, opposite the points of the upper one."""
+UPPER_LIP_MIDDLE, LOWER_LIP_MIDDLE = 13, 14
+"""The middle of each lip's inner edge."""
 UPPER_LIP_ROWS = (
     _points(183, 42, 41, 38, 12, 268, 271, 272, 407),
     _points(184, 74, 73, 72, 11, 302, 303, 304, 408),
