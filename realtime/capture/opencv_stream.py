@@ -23,7 +23,7 @@ class OpenCvStream:
         self.size = (int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
         self.fps = float(capture.get(cv2.CAP_PROP_FPS)) or fps
         self.fourcc = _fourcc(capture)
-        self.passed_over = 0
+        self.skipped = 0
         """Pictures that were broken."""
 
     def grab(self) -> tuple[Image, int, int] | None:
@@ -39,7 +39,7 @@ class OpenCvStream:
                     picture = picture.reshape(self.size[1], self.size[0], 3)
                 return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), stamped, now
             # A broken JPEG, as cheap cameras send now and then: take the next one.
-            self.passed_over += 1
+            self.skipped += 1
         return None
 
     def close(self) -> None:

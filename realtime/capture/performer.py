@@ -191,6 +191,7 @@ class PerformerSource:
 
     live = True
     frames: int | None = None
+    skipped = 0
 
     def __init__(
         self,

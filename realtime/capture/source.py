@@ -24,10 +24,7 @@ _LIKE_A_FILE = re.compile(r"[/\\]|\.\w{2,4}$")
 
 
 class Source(Protocol):
-    """Gives the driving pictures. One thread owns it and calls everything on it, ``close`` included.
-
-    One that passes over pictures, as a webcam does, counts them in an attribute ``passed_over``.
-    """
+    """A source of driving frames. One thread owns it and calls all its methods, ``close`` included."""
 
     @property
     def name(self) -> str:
@@ -52,6 +49,10 @@ class Source(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What the person should know about the choice or the source; may grow while it is read."""
+
+    @property
+    def skipped(self) -> int:
+        """The number of frames that the device delivered and ``read`` did not return; 0 where there is no device."""
 
     def read(self) -> Frame:
         """Wait for the next frame, RGB, its pixels nobody else's; blocks about a second at most.

@@ -182,7 +182,7 @@ class Stream:
         self._last_ns = 0
 
     @property
-    def passed_over(self) -> int:
+    def skipped(self) -> int:
         """Pictures that the driver gave and ``grab`` did not."""
         return self.broken + self.stale
 

@@ -52,6 +52,7 @@ class VideoFile:
     """
 
     live: bool
+    skipped = 0
 
     def __init__(
         self,

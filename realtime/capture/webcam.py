@@ -43,7 +43,7 @@ class Stream(Protocol):
         """Whose time a picture carries, and what moment it names."""
 
     @property
-    def passed_over(self) -> int:
+    def skipped(self) -> int:
         """Pictures that came and were not given: broken ones, and those for which a newer one was there."""
 
     def grab(self) -> tuple[Image, int, int] | None:
@@ -71,7 +71,7 @@ class Webcam:
         self._seq = 0
         self._last_ns = 0
         self._had_ns = 0
-        self._passed_over = 0
+        self._skipped = 0
         try:
             self.stream = _open(self._device, size or _DEFAULT_SIZE, fps or _DEFAULT_FPS)
         except OSError as error:
@@ -91,9 +91,9 @@ class Webcam:
         self.notes = _other_than_wished(self.size, self.fps, size, fps)
 
     @property
-    def passed_over(self) -> int:
+    def skipped(self) -> int:
         """Pictures that the camera gave and ``read`` did not: they were broken, or a newer one was there."""
-        return self._passed_over + self.stream.passed_over
+        return self._skipped + self.stream.skipped
 
     def read(self) -> Frame:
         """Return the newest frame, its pixels a new array; blocks about a second at most.
@@ -139,7 +139,7 @@ class Webcam:
         for _ in range(_BUFFERS if paused else 0):
             if got is None or got[2] - asked > _AT_ONCE_NS or time.monotonic_ns() - got[1] <= _OLD_NS:
                 break
-            self._passed_over += 1
+            self._skipped += 1
             asked = time.monotonic_ns()
             got = self._grab()
         return got

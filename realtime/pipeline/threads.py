@@ -61,12 +61,12 @@ class CaptureThread(threading.Thread):
         self._notice = notice
         self._lossless = lossless
         self._reading = False
-        self._passed_over = 0
+        self._skipped = 0
 
     @property
     def dropped(self) -> int:
         """Frames that a newer one pushed out before anybody took them, and those that the source passed over."""
-        return self.inbox.dropped + self._passed_over
+        return self.inbox.dropped + self._skipped
 
     def run(self) -> None:
         """Read until the source ends, fails for good, or the run is over."""
@@ -93,12 +93,12 @@ class CaptureThread(threading.Thread):
     def _read(self) -> Frame:
         """The next frame. What the source passes over meanwhile counts, but not what waited for the run to begin."""
         source = self.source
-        before: int = getattr(source, "passed_over", 0)
+        before = source.skipped
         try:
             return source.read()
         finally:
             if self._reading:
-                self._passed_over += getattr(source, "passed_over", 0) - before
+                self._skipped += source.skipped - before
             self._reading = True
 
     def _open_again(self, lost: SourceLost) -> None:

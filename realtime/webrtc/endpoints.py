@@ -28,6 +28,7 @@ class LinkSource:
     live = True
     frames: int | None = None
     notes: tuple[str, ...] = ()
+    skipped = 0
 
     def __init__(
         self,

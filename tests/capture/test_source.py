@@ -548,7 +548,7 @@ def test_webcam_passes_over_what_waited_in_the_driver(monkeypatch: pytest.Monkey
     now[0] += 5 * NS
     source.read()
     assert len(camera.script) == 3, "the picture from opening and two from the driver's buffers"
-    assert source.passed_over == 2
+    assert source.skipped == 2
     source.close()
 
 
@@ -583,7 +583,7 @@ def test_a_webcam_that_is_always_late_keeps_its_rate(
     source = webcam.Webcam(0)
     times = [source.read().time_ns for _ in range(10)]
     assert [late - early for early, late in pairwise(times)] == [(waiting_ms + converting_ms) * NS // 1000] * 9
-    assert source.passed_over == 0
+    assert source.skipped == 0
     source.close()
 
 
@@ -591,7 +591,7 @@ def test_webcam_passes_over_a_broken_picture(monkeypatch: pytest.MonkeyPatch) ->
     plug(monkeypatch, FakeCapture("broken", "frame", "broken", "broken", "frame"))
     source = webcam.Webcam(0)
     assert [source.read().seq, source.read().seq] == [0, 1]
-    assert source.passed_over == 3
+    assert source.skipped == 3
     source.close()
 
 

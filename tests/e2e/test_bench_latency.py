@@ -130,6 +130,7 @@ class Desk:
     name = "a simulated camera"
     size = (960, 540)
     fps = 30.0
+    skipped = 0
 
     def __init__(self, delay_s: float) -> None:
         self._delay_s = delay_s

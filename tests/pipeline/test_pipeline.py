@@ -451,11 +451,11 @@ def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
 class PickySource(FakeSource):
     """Passes over two pictures before each that it gives."""
 
-    passed_over = 0
+    skipped = 0
 
     def read(self) -> Frame:
         frame = super().read()
-        self.passed_over += 2
+        self.skipped += 2
         return frame
 
 

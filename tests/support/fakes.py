@@ -44,6 +44,7 @@ class FakeSource:
     fps = 30.0
     live = True
     notes: tuple[str, ...] = ()
+    skipped = 0
 
     def __init__(self, script: Iterable[Frame | Exception] = (), frames: int | None = None) -> None:
         self.frames = frames

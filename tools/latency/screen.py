@@ -100,6 +100,10 @@ class WatchingSource:
         self.name, self.size, self.fps, self.live = source.name, source.size, source.fps, source.live
         self.frames, self.notes = source.frames, source.notes
 
+    @property
+    def skipped(self) -> int:
+        return self._source.skipped
+
     def read(self) -> Frame:
         frame = self._source.read()
         now = time.monotonic_ns()

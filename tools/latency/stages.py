@@ -82,6 +82,10 @@ class MarkedSource:
         self.name, self.size, self.fps, self.live = source.name, source.size, source.fps, source.live
         self.frames, self.notes = source.frames, source.notes
 
+    @property
+    def skipped(self) -> int:
+        return self._source.skipped
+
     def read(self) -> Frame:
         frame = self._source.read()
         self._marks.times["captured"][frame.seq] = frame.stamps.captured
