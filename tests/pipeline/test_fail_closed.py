@@ -21,10 +21,10 @@ from realtime.config import load
 from realtime.core.frames import Frame
 from realtime.pipeline import slate
 from realtime.portraits.portrait import PortraitPicture, load_portrait
-from tests.pipeline.test_pipeline import running
 from tests.support.clips import grey, write_video
 from tests.support.fake_gpu import Card, Plan
 from tests.support.fakes import CAMERA, FakeSink, FakeSource, picture
+from tests.support.run import running
 
 SIZE = (160, 128)
 

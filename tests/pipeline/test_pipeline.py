@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +10,12 @@ import pytest
 
 from engines.errors import BusyError, GeneratorError, SinkLost, SourceMissing, TrackerError
 from engines.face.topology import MIRROR
-from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.capture.source import Source
 from realtime.core.frames import Frame, PixelFormat
-from realtime.core.stop_signal import StopSignal
-from realtime.motion.relative import MotionTransfer
 from realtime.pipeline import threads
-from realtime.pipeline.loader import PipelineLoader
-from realtime.pipeline.pipeline import Outgoing, Pipeline
 from realtime.pipeline.threads import Limits
 from realtime.portraits.portrait import PortraitPicture
-from realtime.sinks.sink import Sink
-from realtime.tracking.tracker import Tracker
 from tests.support.fakes import (
     CAMERA,
     SIZE,
@@ -35,60 +27,8 @@ from tests.support.fakes import (
     is_generated,
     portrait,
 )
+from tests.support.run import FakeRun, running
 from tests.support.waiting import until
-
-
-class Run:
-    """A daemon out of fakes, and all that it said."""
-
-    def __init__(
-        self,
-        source: FakeSource,
-        sinks: Sequence[Sink],
-        *,
-        tracker: Tracker | None = None,
-        generator: Generator | None = None,
-        loaders: Sequence[Callable[[], PortraitPicture]] = (portrait,),
-        reopen_source: Callable[[], Source] | None = None,
-        reopen_sink: Callable[[], Sink] | None = None,
-        recording: bool = False,
-        lossless: bool = False,
-        limits: Limits | None = None,
-        size: tuple[int, int] = SIZE,
-        another: Callable[[str], Generator] | None = None,
-    ) -> None:
-        self.sources = [source]
-        self.said: list[str] = []
-        self.stop_signal = StopSignal()
-        tracker = tracker or FakeTracker()
-        generator = generator or FakeGenerator()
-        loader = PipelineLoader(
-            lambda: tracker,
-            lambda: generator,
-            MotionTransfer,
-            loaders,
-            mirror=False,
-            failed=self.stop_signal.fail,
-            notice=self.said.append,
-            another=another,
-        )
-        self.pipeline = Pipeline(
-            loader,
-            source,
-            reopen_source,
-            [Outgoing(sink.name, sink, reopen_sink, recording) for sink in sinks],
-            size=size,
-            fps=30,
-            lossless=lossless,
-            limits=limits or Limits(),
-            stop_signal=self.stop_signal,
-            notice=self.said.append,
-        )
-        loader.start()
-        self.pipeline.start()
-
-    def over(self, timeout: float = 5) -> None:
-        assert self.stop_signal.over.wait(timeout), "the run did not end"
 
 
 class Held:
@@ -100,18 +40,6 @@ class Held:
     def __call__(self, _: Frame) -> None:
         self.busy.set()
         self.let_go.wait(5)
-
-
-@contextmanager
-def running(*args: object, **kwargs: object) -> Iterator[Run]:
-    run = Run(*args, **kwargs)  # type: ignore[arg-type]
-    try:
-        yield run
-    finally:
-        for source in run.sources:
-            source.end()
-        closed = run.pipeline.close()
-    assert closed, "some thread did not end in time"
 
 
 @pytest.fixture(autouse=True)
@@ -358,7 +286,7 @@ def test_a_portrait_that_cannot_be_used_ends_the_run_before_the_first_picture(go
 
 def test_it_stops_during_a_blocked_read() -> None:
     source, sink = FakeSource(), FakeSink()
-    run = Run(source, [sink])
+    run = FakeRun(source, [sink])
     source.feed(1)
     sink.wait_for(is_generated)
     source.reading.clear()
@@ -376,7 +304,7 @@ def test_a_sink_that_hangs_does_not_keep_the_run_from_ending() -> None:
 
     hangs = FakeSink("hangs", during=hang)
     fine, source = FakeSink("fine"), FakeSource()
-    run = Run(source, [hangs, fine])
+    run = FakeRun(source, [hangs, fine])
     source.feed(1)
     fine.wait_for(is_generated)
     source.end()
@@ -509,7 +437,7 @@ def test_it_ends_after_so_many_frames(lossless: bool) -> None:
     assert run.stop_signal.reason == "done"
 
 
-def command(run: Run, source: FakeSource, name: str, seq: int) -> None:
+def command(run: FakeRun, source: FakeSource, name: str, seq: int) -> None:
     """Post a command; the next frame follows it."""
     run.pipeline.commands.post(name)
     source.feed(1, start=seq)
@@ -699,7 +627,7 @@ class Mouthed(FakeGenerator):
     mouth = "driver"
 
 
-def change(run: Run, source: FakeSource, sink: FakeSink, name: str) -> None:
+def change(run: FakeRun, source: FakeSource, sink: FakeSink, name: str) -> None:
     """Ask for another generator and feed until it is there."""
     said = len(run.said)
     assert run.pipeline.commands.post("set_generator", name)

@@ -20,8 +20,8 @@ from realtime.pipeline.commands import Commands
 from realtime.pipeline.publisher import FramePublisher
 from realtime.pipeline.threads import ComputeThread, DeliveryThread, Limits
 from realtime.sinks.sink import Sink
-from tests.pipeline.test_pipeline import running
 from tests.support.fakes import PORTRAIT, SIZE, FakeSink, FakeSource, driving, is_generated, picture
+from tests.support.run import running
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from realtime.config import Config
 from realtime.server.state import describe
-from tests.pipeline.test_pipeline import running
 from tests.support.fakes import FakeSink, FakeSource
+from tests.support.run import running
 
 MS = 1_000_000
 

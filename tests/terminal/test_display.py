@@ -12,8 +12,8 @@ from engines.errors import ConfigError, SinkLost
 from realtime.core.latency import Ledger
 from realtime.pipeline.run import Run
 from realtime.terminal.display import EVERY_S, Display, line, summary, tell
-from tests.pipeline.test_pipeline import running
 from tests.support.fakes import FakeSink, FakeSource, is_generated
+from tests.support.run import running
 
 
 def test_an_error_is_one_line_with_its_cure() -> None:
