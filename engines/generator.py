@@ -16,14 +16,27 @@ REGIONS = ("all", "expression", "pose", "lips", "eyes")
 """What can be moved by itself: the values of ``Motion.region``."""
 REGIONS_OF: dict[str, tuple[str, ...]] = {"mesh": REGIONS[:3], "liveportrait": REGIONS, "fomm": REGIONS[:1]}
 """Those that each generator can."""
+MOUTHS: tuple[str, ...] = ("driver", "painted")
+"""How the mesh fills an open mouth: with the driver's, or with a painted one."""
 
 
 class Generator(Protocol):
     """Makes the pictures. One thread at a time owns it and calls everything on it but ``prepare``."""
 
     name: str
+    """Its name in ``GENERATORS``."""
+    label: str
+    """What to show the user: the name, and for networks their weights, backend and device."""
+    random_weights: bool
+    """Whether its networks have random weights, so that its pictures are noise."""
     regions: tuple[str, ...]
-    """See ``REGIONS_OF``."""
+    """The values of ``Motion.region`` that it supports, see ``REGIONS_OF``."""
+    mouths: tuple[str, ...]
+    """The values that ``set_mouth`` takes; empty where there is no choice."""
+
+    @property
+    def mouth(self) -> str | None:
+        """How an open mouth is filled: one of ``mouths``, or None where there is no choice."""
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         """Compute once what every frame of a portrait needs.
@@ -37,6 +50,12 @@ class Generator(Protocol):
 
         ``driving`` is the picture ``motion.face`` was seen in, any size, or None. The result belongs to the generator,
         which writes over it in a later call: copy or convert it before the next one.
+        """
+
+    def set_mouth(self, mouth: str) -> None:
+        """Choose how an open mouth is filled, from the next ``drive`` on.
+
+        Raises CommandError if ``mouth`` is not among ``mouths``.
         """
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import GeneratorError
+from engines.errors import CommandError
 from engines.face.head import Pose, from_turn_angles, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
@@ -26,7 +26,7 @@ from engines.face.topology import (
     MOUTH_CORNERS,
     OVAL,
 )
-from engines.generator import REGIONS_OF
+from engines.generator import MOUTHS, REGIONS_OF
 from engines.mesh import raster
 from engines.mesh.features import (
     EYES,
@@ -123,14 +123,16 @@ class _Layer:
 class MeshGenerator:
     """Warps a portrait by its face mesh. Not thread-safe: one thread owns it."""
 
-    name = "mesh"
+    name = label = "mesh"
+    random_weights = False
     regions = REGIONS_OF["mesh"]
+    mouths = MOUTHS
 
     def __init__(self, mouth: str = "driver") -> None:
-        if mouth not in ("driver", "painted"):
-            raise GeneratorError(f"no mouth is called {mouth!r}", cure="choose driver or painted")
+        """Raises CommandError if ``mouth`` is not among ``MOUTHS``."""
+        self.mouth = ""
+        self.set_mouth(mouth)
         raster.load()
-        self.mouth = mouth
         self._for: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
         self._around = _Layer(1, 1, AROUND_STEP)
@@ -170,6 +172,13 @@ class MeshGenerator:
         # a motion that no head makes folds the rings over their own edge
         cv2.copyTo(features.patch, features.outside, self._out[top:bottom, left:right])
         return self._out
+
+    def set_mouth(self, mouth: str) -> None:
+        """See ``Generator.set_mouth``."""
+        if mouth not in self.mouths:
+            expected = " or ".join(self.mouths)
+            raise CommandError("mouth-unknown", f"the mouth {mouth!r}", expected, f"choose {expected}")
+        self.mouth = mouth
 
     def close(self) -> None:
         """See ``Generator.close``."""

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from engines.backends.backend import BUILD, Array, OpenStages, open_stages
-from engines.errors import UsageError
+from engines.errors import CommandError, UsageError
 from engines.generator import REGIONS_OF
 from engines.networks.crop import around, feed
 from engines.networks.driver_motion import Driver
@@ -70,12 +70,25 @@ FAMILIES = {family.name: family for family in (LIVEPORTRAIT, FOMM)}
 class NetworkGenerator:
     """See ``engines.generator.Generator``."""
 
-    def __init__(self, family: Family, running: OpenStages, label: str, retarget: Retarget = "none") -> None:
-        """Takes over ``running``; ``label`` says which weights it has. ``retarget`` is for LivePortrait alone."""
+    mouths: tuple[str, ...] = ()
+    mouth: str | None = None
+
+    def __init__(
+        self,
+        family: Family,
+        running: OpenStages,
+        label: str,
+        retarget: Retarget = "none",
+        *,
+        random_weights: bool = False,
+    ) -> None:
+        """Take ownership of ``running``. ``label`` names its weights. ``retarget`` is for LivePortrait alone."""
         self.family = family
         self.regions = family.regions
         retargeted = f"{RETARGETED[retarget]} retargeted, " if retarget != "none" else ""
-        self.name = f"{family.name}, {label}, {retargeted}{running.why}"
+        self.name = family.name
+        self.random_weights = random_weights
+        self.label = f"{family.name}, {label}, {retargeted}{running.why}"
         self._running = running
         self._preparing = threading.Lock()
         self._driver = Driver(running.stages["motion"], family.motion, family.crop)
@@ -113,6 +126,11 @@ class NetworkGenerator:
         answer = self._running.stages["frame"].run(feeds | self._controls.of(motion, features.openings))
         _picture(answer["image"][0], self._planes, self._square)
         return features.paste.lay(self._square)
+
+    def set_mouth(self, mouth: str) -> None:
+        """See ``Generator.set_mouth``."""
+        found = f"the mouth {mouth!r} for the generator {self.name}"
+        raise CommandError("mouth-not-available", found, "the generator mesh", "leave the mouth as it is")
 
     def close(self) -> None:
         """See ``Generator.close``."""
@@ -223,7 +241,7 @@ def create(
     stages = _stages(name, loaded.parts)
     rebuild = f"{BUILD} {name}" + (f" --weights {weights}" if weights else "")
     running = open_stages(stages, backend=backend, device=device, cache=cache, compiled=compiled, rebuild=rebuild)
-    return NetworkGenerator(family, running, loaded.label, retarget)
+    return NetworkGenerator(family, running, loaded.label, retarget, random_weights=loaded.random)
 
 
 def _stages(name: str, parts: Any) -> Any:

@@ -171,18 +171,18 @@ class Animator:
         try:
             library = dressing.result()
         except ReenactError as error:
-            self._notice(f"{error}; {self.generator.name} goes on. {error.cure}".rstrip())
+            self._notice(f"{error}; {self.generator.label} goes on. {error.cure}".rstrip())
             return
         self._library.close()
         library.catch_up(self._library)
         self.generator, self._library = library.generator, library
-        if self._mouth is not None and hasattr(self.generator, "mouth"):
-            self.generator.mouth = self._mouth
+        if self._mouth is not None and self._mouth in self.generator.mouths:
+            self.generator.set_mouth(self._mouth)
         portrait = library.get(library.first)
         assert portrait is not None
         self._portrait = portrait
         BackgroundTask("prepare other portraits", library.prepare_others).start()
-        self._notice(f"the generator is {self.generator.name}")
+        self._notice(f"the generator is {self.generator.label}")
 
     def set_generator(self, name: str) -> str:
         """Change the generator. It is made ready on a helper thread; the one there is goes on meanwhile.
@@ -264,11 +264,12 @@ class Animator:
 
     def set_mouth(self, mouth: str) -> str:
         """Choose the inside of the mouth. Raises CommandError for a generator that has no such choice."""
-        if not hasattr(self.generator, "mouth"):
+        if mouth not in self.generator.mouths:
             raise CommandError(
                 "mouth-not-available", f"the generator {self.generator.name}", "mesh", "leave the mouth as it is"
             )
-        self._mouth = self.generator.mouth = mouth
+        self.generator.set_mouth(mouth)
+        self._mouth = mouth
         return f"mouth {mouth}"
 
 

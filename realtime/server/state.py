@@ -68,7 +68,7 @@ def describe(
         "region": motion.region,
         "gain": motion.gain,
         "mirror": parts.observer.mirror,
-        "mouth": getattr(animator.generator, "mouth", None),
+        "mouth": animator.generator.mouth,
         "frozen": animator.frozen,
         "slate": animator.slated,
         "calibrating": motion.calibrating,

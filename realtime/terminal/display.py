@@ -36,7 +36,7 @@ def line(run: Run, aside: str = "") -> str:
     age = f"age p50 {p50:.1f} ms, p99 {p99:.1f} ms" if p99 else "age unknown without a face"
     dropped = ", ".join(f"{place} {count}" for place, count in run.dropped.items() if count)
     face = "camera lost" if run.lost else f"face {'found' if parts.animator.face_found else 'lost'}"
-    noise = " | random weights: the picture is noise" if ", random:" in parts.animator.generator.name else ""
+    noise = " | random weights: the picture is noise" if parts.animator.generator.random_weights else ""
     held = "slate | " if parts.animator.slated else "frozen | " if parts.animator.frozen else ""
     return (
         f"{held}{ledger.fps_now(time.monotonic_ns()):4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
@@ -53,7 +53,7 @@ def summary(run: Run) -> str:
     if age.count:
         text += f", captured to sent p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
     dropped = sum(run.dropped.values()) - ledger.starting
-    if run.parts is not None and ", random:" in run.parts.animator.generator.name:
+    if run.parts is not None and run.parts.animator.generator.random_weights:
         text += ", random weights"
     return f"{text}, {dropped} dropped" + (f" (and {ledger.starting} while starting)" if ledger.starting else "")
 

@@ -624,6 +624,7 @@ def test_the_generator_changes_while_pictures_go_on() -> None:
 class Mouthed(FakeGenerator):
     """Has a mouth to choose, as the mesh."""
 
+    mouths = ("driver", "painted")
     mouth = "driver"
 
 

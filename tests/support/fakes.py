@@ -103,8 +103,11 @@ class FakeTracker:
 class FakeGenerator:
     """Makes pictures of one colour, in a buffer it uses again; notes what it was driven with."""
 
-    name = "fake generator"
+    name = label = "fake generator"
+    random_weights = False
     regions: tuple[str, ...] = ("all", "expression", "pose")
+    mouths: tuple[str, ...] = ()
+    mouth: str | None = None
 
     def __init__(self, during: Callable[[Motion], None] | None = None) -> None:
         self.portraits: list[str] = []
@@ -125,6 +128,10 @@ class FakeGenerator:
         if self.during is not None:
             self.during(motion)
         return self._buffer
+
+    def set_mouth(self, mouth: str) -> None:
+        assert mouth in self.mouths
+        self.mouth = mouth
 
     def close(self) -> None:
         self.closed = True

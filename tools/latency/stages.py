@@ -124,7 +124,15 @@ class MarkedGenerator:
 
     def __init__(self, generator: Generator, marks: Marks) -> None:
         self._generator, self._marks = generator, marks
-        self.name, self.regions = generator.name, generator.regions
+        self.name, self.label, self.random_weights = generator.name, generator.label, generator.random_weights
+        self.regions, self.mouths = generator.regions, generator.mouths
+
+    @property
+    def mouth(self) -> str | None:
+        return self._generator.mouth
+
+    def set_mouth(self, mouth: str) -> None:
+        self._generator.set_mouth(mouth)
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         return self._generator.prepare(name, image, face)

@@ -391,7 +391,7 @@ def test_unless_asked_for_nothing_is_retargeted(live: Stage) -> None:
     live.show(0.0, neutral=rest, expression=doing(rest, shut=1.0))
     assert live.last["eye_weight"] == live.last["lip_weight"] == 0
     assert (live.last["expression_weights"] == 1).all()
-    assert "retargeted" not in live.generator.name
+    assert "retargeted" not in live.generator.label
 
 
 @pytest.fixture
@@ -445,7 +445,7 @@ def test_only_what_moves_and_is_asked_for_is_retargeted(
     some.show(0.0, neutral=rest, expression=doing(rest, shut=1.0), region=region)
     assert some.last["eye_weight"] == eyes * (retarget != "lips")
     assert some.last["lip_weight"] == lips * (retarget != "eyes")
-    assert f"{'eyes and lips' if retarget == 'both' else retarget} retargeted" in some.generator.name
+    assert f"{'eyes and lips' if retarget == 'both' else retarget} retargeted" in some.generator.label
     if region not in ("all", "expression", "eyes"):
         assert (some.last["expression_weights"][0, list(EYE_KEYPOINTS)] == 0).all()
 
@@ -474,7 +474,7 @@ def test_a_device_that_fails_is_told(stage: Stage) -> None:
 
 
 def test_it_says_which_weights_it_has_and_closes_its_networks(stage: Stage) -> None:
-    assert "random weights of seed 1" in stage.generator.name
+    assert "random weights of seed 1" in stage.generator.label
     stage.generator.close()
     assert stage.frame_net.closed
     assert stage.motion_net.closed
