@@ -6,12 +6,12 @@
 
 import { Camera } from "./camera.js";
 import { Chart, sum } from "./chart.js";
-import { change, chosen, holds, orders } from "./choices.js";
-import { ask, Desk } from "./desk.js";
-import { Figures } from "./figures.js";
+import { change, chosen, holds, orders } from "./settings.js";
+import { ask, Desk } from "./control.js";
+import { Figures } from "./stats.js";
 import { acceptDrops, Gallery, upload } from "./gallery.js";
-import { setUpDialogs, setUpKeys } from "./aids.js";
-import { Failure, keep, publish, Refusal, rest, watch } from "./media.js";
+import { setUpDialogs, setUpKeys } from "./shortcuts.js";
+import { Failure, keep, publish, Refusal, rest, watch } from "./connection.js";
 import * as view from "./view.js";
 import { cameraTrouble, problemText, serverTrouble, sourceName, whosePortraits } from "./words.js";
 

@@ -1,7 +1,7 @@
 // The portraits: pictures to choose from, and adding one's own by click, keyboard or drop.
 
-import { Refusal } from "./media.js";
-import { ask } from "./desk.js";
+import { Refusal } from "./connection.js";
+import { ask } from "./control.js";
 import { problemText } from "./words.js";
 
 const MAX_BYTES = 16 * 1024 * 1024;

@@ -1,6 +1,6 @@
 // The control desk: commands out, state in. Over the data channel where there is one, otherwise over HTTP.
 
-import { Refusal } from "./media.js";
+import { Refusal } from "./connection.js";
 import { problemText } from "./words.js";
 
 const REPLY_MS = 5000;
