@@ -33,7 +33,7 @@ import numpy as np
 import typer
 
 from engines.errors import SourceError, SourceLost
-from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted
+from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import ANSWERERS, MediaLink
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.codecs import Codecs
@@ -155,10 +155,9 @@ class ReadingDesk:
         """Of each picture: its number, when it was captured and when it was read (ns)."""
         self._work_s = work_s
 
-    def open(self, session: str, watch: str) -> Granted:  # noqa: ARG002
+    def open(self, session: str, watch: str) -> None:  # noqa: ARG002
         """Grant it."""
         threading.Thread(target=self._read, args=(session,), daemon=True).start()
-        return Granted()
 
     def closed(self, session: str) -> None:
         """Nothing to do: the reader ends with its source."""

@@ -30,7 +30,7 @@ from realtime.server.metrics import CONTENT_TYPE, Metrics, Tally
 from realtime.server.sessions import Link, Notice, Session, Sessions
 from realtime.server.state import describe
 from realtime.sinks.sink import Sink
-from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
+from realtime.webrtc.callbacks import ApiReply, ApiRequest
 
 if TYPE_CHECKING:
     from realtime.pipeline.loader import PipelineLoader
@@ -195,9 +195,9 @@ class MediaService:
 
     # what the media process asks
 
-    def open(self, session: str, watch: str) -> Granted | Refused:
+    def open(self, session: str, watch: str) -> None:
         """See ServerCallbacks."""
-        return self.sessions.open(session, watch)
+        self.sessions.open(session, watch)
 
     def closed(self, session: str) -> None:
         """See ServerCallbacks."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engines.errors import BusyError, ReenactError, SourceEnded
+from engines.errors import BusyError, ReenactError, ServerFull, SourceEnded
 from realtime.capture.source import Source
 from realtime.config import Config
 from realtime.core.stop_signal import StopSignal
@@ -19,7 +19,6 @@ from realtime.server import control
 from realtime.server.metrics import Tally
 from realtime.server.state import describe
 from realtime.sinks.sink import Sink
-from realtime.webrtc.callbacks import Granted, Refused
 
 if TYPE_CHECKING:
     from realtime.pipeline.loader import PipelineLoader
@@ -231,21 +230,22 @@ class Sessions:
                     tally.add(session.pipeline)
         return tally
 
-    def open(self, key: str, watch: str) -> Granted | Refused:
-        """Start a session, if there is room for it."""
+    def open(self, key: str, watch: str) -> None:
+        """Start a session. Raises ServerFull where there is no room for it."""
         assert self.link is not None
         with self._lock:
             why = self._why_not()
             if why is not None:
                 self.refused += 1
-                return Refused(RETRY_S, why)
+                raise ServerFull(
+                    "server-full", why, "room for one more", "try again a little later", retry_after_s=RETRY_S
+                )
             session = Session(key, watch, self._config, self.link, self._prepare, self._forget)
             # started in here: who finds it among the others may wait for its end
             session.start(self._enter(session))
             self._sessions[key] = session
             self.opened += 1
         self._notice(f"a browser drives ({len(self)} of {self.limit})")
-        return Granted()
 
     def close_session(self, key: str) -> None:
         """End a session whose publisher has left."""

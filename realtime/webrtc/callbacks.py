@@ -10,19 +10,6 @@ WATCHES = ("/healthz", "/metrics")
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
-    """A publisher may begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A publisher may not: answered with 503 and Retry-After."""
-
-    retry_after_s: float
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class ApiRequest:
     """An HTTP request that the media process does not answer itself. It has passed token, Origin and Host."""
 
@@ -54,10 +41,13 @@ class ServerCallbacks(Protocol):
     a bug: the request gets a 500 and the error is told once.
     """
 
-    def open(self, session: str, watch: str) -> Granted | Refused:
-        """A publisher asks for a session. ``session`` is the secret that controls it, ``watch`` lets others watch.
+    def open(self, session: str, watch: str) -> None:
+        """Open a session for a publisher, within 10 s.
 
-        If granted, ``closed`` is called exactly once afterwards. The answer is waited for, 10 s at most.
+        ``session`` is the secret that controls it, ``watch`` the one that lets others watch. ``closed`` is called
+        exactly once for every session that was opened.
+
+        Raises ServerFull to refuse it.
         """
 
     def closed(self, session: str) -> None:

@@ -10,6 +10,7 @@ link.close()
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import subprocess
@@ -19,13 +20,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from engines.errors import SinkLost, SinkMissing, SourceEnded
+from engines.errors import ReenactError, SinkLost, SinkMissing, SourceEnded
 from engines.install_hint import install
 from realtime.capture.source import Source
 from realtime.core.child_process import command, environment
 from realtime.core.quiet_libraries import standard_error
 from realtime.sinks.sink import Sink
-from realtime.webrtc.callbacks import WATCHES, ApiReply, ApiRequest, Granted, Refused, ServerCallbacks
+from realtime.webrtc.callbacks import WATCHES, ApiReply, ApiRequest, ServerCallbacks
 from realtime.webrtc.endpoints import LinkSink, LinkSource
 from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter, create_ring
 from realtime.webrtc.ipc.messages import Message, Wire
@@ -33,7 +34,7 @@ from realtime.webrtc.listen import listen, shown
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.decoded_frames import MAX_PIXELS
 
-__all__ = ["ApiReply", "ApiRequest", "Granted", "MediaLink", "Refused", "ServerCallbacks", "ServerSettings"]
+__all__ = ["ApiReply", "ApiRequest", "MediaLink", "ServerCallbacks", "ServerSettings"]
 
 _COMMAND = command("realtime.webrtc.process.main")
 _START_S = 30.0
@@ -46,6 +47,7 @@ _STEADY_S = 60.0
 ANSWERERS = 8
 """Threads on which the desk answers, each started when it is first needed."""
 _Json = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
 class MediaLink:
@@ -302,40 +304,40 @@ class MediaLink:
         try:
             match values["what"]:
                 case "open":
-                    reply |= self._open_session(values["session"], values["watch"], wire)
+                    self._open_session(values["session"], values["watch"], wire)
                 case "control":
                     content = self._callbacks.control(values["session"], body)
                 case "request":
                     answer = self._callbacks.request(_request(values, body))
                     reply |= {"status": answer.status, "type": answer.content_type}
                     content = answer.body
-        except Exception as error:
-            reply["error"] = f"{type(error).__name__}: {error}"
-            self._notice(f"a request of the media server failed: {reply['error']}")
-        if not wire.send(reply, content) and values["what"] == "open" and reply.get("granted"):
+        except ReenactError as error:
+            reply["error"] = error.to_dict()
+        except Exception:
+            logger.exception("cannot answer the media process")
+            reply["error"] = internal_error().to_dict()
+        if not wire.send(reply, content) and values["what"] == "open" and "error" not in reply:
             self._close_session(values["session"])
 
-    def _open_session(self, session: str, watch: str, wire: Wire) -> _Json:
+    def _open_session(self, session: str, watch: str, wire: Wire) -> None:
         with self._lock:
             # known before the desk is asked: it may open the source at once
             self._sessions[session] = False
-        granted: Granted | Refused | None = None
+        opened = False
         try:
-            granted = self._callbacks.open(session, watch)
+            self._callbacks.open(session, watch)
+            opened = True
         finally:
             with self._lock:
-                if isinstance(granted, Granted):
+                if opened:
                     self._sessions[session] = True
                 else:
                     del self._sessions[session]
                 left = session in self._left
                 self._left.discard(session)
-        if isinstance(granted, Refused):
-            return {"granted": False, "retry_after_s": granted.retry_after_s, "why": granted.why}
         if left or self._wire is not wire:
             # the publisher, or the process that asked, has gone meanwhile
             self._close_session(session)
-        return {"granted": True}
 
     def _close_session(self, session: str) -> None:
         with self._lock:
@@ -401,6 +403,11 @@ class MediaLink:
             sink.error = why
         if self._ready.is_set():
             self._tell_lost(SinkLost(f"{why}, as it has again and again; there is no WebRTC any more"))
+
+
+def internal_error() -> ReenactError:
+    """Return the error that stands for a bug of ours, which is logged where it happened."""
+    return ReenactError("internal-error", "a failure of the program", cure="see the log of the program")
 
 
 def _request(values: _Json, body: bytes) -> ApiRequest:

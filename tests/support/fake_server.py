@@ -24,7 +24,7 @@ from realtime.server.capacity import Capacity
 from realtime.server.service import MediaService
 from realtime.server.shared_sinks import SharedSinks
 from realtime.sinks.sink import Sink
-from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
+from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from tests.support.fakes import PORTRAIT, FakeGenerator, FakeSink, FakeSource, FakeTracker, portrait
 from tests.support.waiting import until
 
@@ -121,10 +121,10 @@ class FakeServer:
             tracker, generator, MotionTransfer, loaders, mirror=False, failed=stop_signal.fail, notice=tell
         )
 
-    def open(self, key: str) -> Granted | Refused:
+    def open(self, key: str) -> None:
         # made here: two threads that look for them first would get two
         _ = self.link.sources[key], self.link.sinks[key]
-        return self.media.open(key, f"watch-{key}")
+        self.media.open(key, f"watch-{key}")
 
     def drive(self, key: str, count: int = 3) -> None:
         """Feed frames until one has come out as a generated picture."""

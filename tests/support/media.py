@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.errors import SinkLost, SourceError, SourceLost
+from engines.errors import ServerFull, SinkLost, SourceError, SourceLost
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.webrtc.callbacks import ApiReply, ApiRequest, Granted, Refused
+from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
 from tools.support.webrtc_client import SIZE, Client, PatternTrack, numbered
@@ -39,16 +39,15 @@ class EchoDesk:
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
 
-    def open(self, session: str, watch: str) -> Granted | Refused:
+    def open(self, session: str, watch: str) -> None:
         with self._lock:
             if len(self.opened) >= self.limit:
-                return Refused(7.2, f"{self.limit} sessions are open already")
+                raise ServerFull("server-full", f"{self.limit} sessions are open already", retry_after_s=7.2)
             self.opened[session] = watch
             if self._echo:
                 thread = threading.Thread(target=self._run, args=(session,), name="echo", daemon=True)
                 self._threads[session] = thread
                 thread.start()
-        return Granted()
 
     def closed(self, session: str) -> None:
         with self._lock:

@@ -17,6 +17,8 @@ from urllib.parse import parse_qs
 from aiohttp import web
 from yarl import URL
 
+from engines.errors import ReenactError
+from realtime.core.problem import headers
 from realtime.webrtc.callbacks import WATCHES
 from realtime.webrtc.process.auth import COOKIE, HEADERS, UNKNOWN, WRONG, AccessDenied, Gate
 from realtime.webrtc.process.connection_limit import ConnectionLimit
@@ -161,6 +163,9 @@ class MediaServer:
             return ProblemError(503, str(error), "room for one more", "try again a little later", wait).response()
         except CallbackError as error:
             return ProblemError(503, str(error), "an answer", "try again", {"Retry-After": "5"}).response()
+        except ReenactError as error:
+            problem = ProblemError(error.status, error.found, error.expected, error.cure, headers(error))
+            return problem.response()
         except web.HTTPException as error:
             return _http_problem(error).response()
         except (ConnectionError, asyncio.CancelledError):

@@ -80,13 +80,9 @@ class Hub:
         publisher = Publisher(session, watch, self.settings, lambda: self.end(session), self.control)
         self.publishers[session] = publisher
         self.streams[session] = Stream(session)
-        granted = False
         try:
             values = {"session": session, "watch": watch}
-            reply = (await self.line.ask("open", values, timeout_s=_OPEN_S)).values
-            granted = bool(reply["granted"])
-            if not granted:
-                raise FullError(reply["retry_after_s"], reply["why"])
+            await self.line.ask("open", values, timeout_s=_OPEN_S)
             return publisher, await publisher.answer(offer)
         except BaseException:
             await self._close_publisher(session)

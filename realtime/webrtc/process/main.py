@@ -70,7 +70,7 @@ class MainProcessLine:
         finally:
             self._waiting.pop(number, None)
         if "error" in reply.values:
-            raise CallbackError("the program failed to answer")
+            raise ReenactError.from_dict(reply.values["error"])
         return reply
 
     def tell(self, values: dict[str, Any]) -> None:

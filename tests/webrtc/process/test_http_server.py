@@ -19,6 +19,7 @@ from aiortc import RTCRtpReceiver, rtcicetransport
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engines.errors import ReenactError, ServerFull
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process import http_server as servers
 from realtime.webrtc.process import hub, ice
@@ -42,7 +43,7 @@ class FakeLine:
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any], bytes]] = []
         self.told: list[dict[str, Any]] = []
-        self.refusal: dict[str, Any] | None = None
+        self.refusal: ReenactError | None = None
         self.reply = b'{"v":1,"ok":true}'
         self.status = 200
         self.error: CallbackError | None = None
@@ -53,7 +54,9 @@ class FakeLine:
         if self.error is not None:
             raise self.error
         if what == "open":
-            return Message(self.refusal or {"granted": True})
+            if self.refusal is not None:
+                raise self.refusal
+            return Message({})
         if what == "control":
             return Message({}, self.reply)
         return Message({"status": self.status, "type": "application/json"}, json.dumps(values).encode())
@@ -355,7 +358,7 @@ OFFER = b"\r\n".join(
 
 def test_a_full_house_says_when_to_come_again(page: Path) -> None:
     async def check(server: Fixture) -> None:
-        server.line.refusal = {"granted": False, "retry_after_s": 7.2, "why": "4 sessions are open already"}
+        server.line.refusal = ServerFull("server-full", "4 sessions are open already", retry_after_s=7.2)
         status, headers, body = await server.ask("POST", "/whip", data=OFFER, headers=SDP)
         assert (status, headers["Retry-After"]) == (503, "8")
         assert body["error"]["found"] == "4 sessions are open already"
