@@ -9,13 +9,13 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engines.errors import ReenactError, SinkLost, UsageError
+from engines.install_hint import version
 from realtime import config as configs
 from realtime import report
 from realtime.config import Config
@@ -118,7 +118,7 @@ def _number(text: str | None) -> object:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"reenact {metadata.version('reenact')}")
+        print(f"reenact {version()}")
         raise typer.Exit
 
 

@@ -396,5 +396,10 @@ def bench_command(
         json_path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.bench_costs") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    run_app(app, "python -m tools.bench_costs")
+    sys.exit(main())

@@ -21,6 +21,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -314,5 +315,10 @@ def bench_command(
         table.show(found)
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.bench_engines") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    run_app(app, "python -m tools.bench_engines")
+    sys.exit(main())

@@ -357,5 +357,10 @@ def bench(
         out.write_text(json.dumps({"machine": machine, "figures": [asdict(each) for each in figures]}, indent=1))
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.bench_webrtc") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    run_app(app, "python -m tools.bench_webrtc")
+    sys.exit(main())

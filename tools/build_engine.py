@@ -96,7 +96,8 @@ class Wish:
 
 
 @app.command()
-def main(
+def build_command(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="liveportrait|fomm|MODEL.onnx", show_default=False)] = "",
     precision: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="fp16 unless the model is a file")] = "",
     fp32: Annotated[list[str] | None, typer.Option(metavar="MODULE", help="keep a module in float32")] = None,
@@ -130,7 +131,7 @@ def main(
         if as_json
         else (lambda line: print(line, flush=True))
     )
-    command = "python -m tools.build_engine " + shlex.join(sys.argv[1:])
+    command = f"{context.command_path} {shlex.join(context.obj)}"
     options = trt.Options(workspace, level)
     wish = Wish(options, folder, check, onnx_only, command, console, say)
     try:
@@ -403,5 +404,10 @@ def _plain(tolerance: Tolerance | None) -> dict[str, Any] | None:
     return None if tolerance is None else tolerance.model_dump(mode="json")
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.build_engine") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    run_app(app, "python -m tools.build_engine")
+    sys.exit(main())

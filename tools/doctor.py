@@ -331,5 +331,10 @@ def doctor_command(
         raise typer.Exit(1)
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.doctor") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    run_app(app, "python -m tools.doctor")
+    sys.exit(main())

@@ -303,19 +303,19 @@ def judge_command(
         json_path.write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line; ``suite`` as first word runs the suite."""
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.fidelity") -> int:
+    """Run the command line and return its exit code; ``suite`` as the first word runs the suite."""
     words = sys.argv[1:] if arguments is None else arguments
     app = new_app()
     if words[:1] == ["suite"]:
         from tools.fidelity_suite.suite import suite_command
 
         app.command()(suite_command)
-        words = words[1:]
+        words, prog = words[1:], f"{prog} suite"
     else:
         app.command()(judge_command)
-    run_app(app, "python -m tools.fidelity", words)
+    return run_app(app, prog, words)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -183,5 +183,10 @@ def where_command(name: Annotated[str, typer.Argument(help="As in the list.")]) 
     print(at)
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.models") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    run_app(app, "python -m tools.models")
+    sys.exit(main())

@@ -7,6 +7,7 @@ Both faces are rendered ones, and what is shown is what the program makes of the
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion.relative import MotionTransfer
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import open_tracker
+from tools.support.command import new_app, run_app
 
 SECONDS, FPS = 12.0, 30
 TILE = (360, 300)
@@ -66,12 +68,21 @@ def picture() -> Image:
     return np.hstack([columns[number] for number in chosen])
 
 
-def main(out: Annotated[Path, typer.Option(help="Where to write it.")] = Path("docs/reenact.jpg")) -> None:
+app = new_app()
+
+
+@app.command()
+def picture_command(out: Annotated[Path, typer.Option(help="Where to write it.")] = Path("docs/reenact.jpg")) -> None:
     """Make the README's picture."""
     out.parent.mkdir(parents=True, exist_ok=True)
     Pictures.fromarray(picture()).save(out, quality=88)
-    typer.echo(f"wrote {out}")
+    print(f"wrote {out}")
+
+
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.readme_picture") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(main())

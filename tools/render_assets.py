@@ -6,11 +6,13 @@ are modelled from scratch and show nobody. The result depends on nothing but thi
 
 from __future__ import annotations
 
-import argparse
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
@@ -19,6 +21,7 @@ from tools.assets.light import Camera, Floats, light, look
 from tools.assets.paint import Paint, pack, paint, scatter
 from tools.assets.shape import Shape
 from tools.assets.strands import LAYERS, draw_strands, light_frame, opacity_layers, shine
+from tools.support.command import new_app, run_app
 
 SIZE = (1280, 960)
 ASSETS = Path(__file__).resolve().parent.parent / "engines" / "assets"
@@ -158,21 +161,36 @@ def render(person: Person, width: int, height: int, samples: int, density: float
     return film(image)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.render_assets", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=ASSETS, help="where the pictures go (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a small, coarse preview")
-    parser.add_argument("--only", choices=sorted(PEOPLE), help="render one of the two")
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    width, height = (SIZE[0] // 2, SIZE[1] // 2) if options.quick else SIZE
-    for name in [options.only] if options.only else PEOPLE:
-        picture = render(PEOPLE[name], width, height, 1 if options.quick else 2, 0.4 if options.quick else 1.0)
-        path = options.out / f"{name}.png"
+app = new_app()
+
+
+class Name(StrEnum):
+    """The pictures that can be rendered."""
+
+    PORTRAIT = "portrait"
+    PERFORMER = "performer"
+
+
+@app.command()
+def render_command(
+    out: Annotated[Path, typer.Option(help="The folder that the pictures are written to.")] = ASSETS,
+    quick: Annotated[bool, typer.Option("--quick", help="Render a small, coarse preview.")] = False,
+    only: Annotated[Name | None, typer.Option(help="Render one of the two.")] = None,
+) -> None:
+    """Render the two pictures that come with the program."""
+    out.mkdir(parents=True, exist_ok=True)
+    width, height = (SIZE[0] // 2, SIZE[1] // 2) if quick else SIZE
+    for name in [only] if only else list(Name):
+        picture = render(PEOPLE[name], width, height, 1 if quick else 2, 0.4 if quick else 1.0)
+        path = out / f"{name}.png"
         Pillow.fromarray(picture).save(path, optimize=True)
         print(f"{path}: {width}x{height}, {path.stat().st_size // 1024} KiB")
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.render_assets") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image as Pillow
 
 from engines.errors import BusyError, CommandError, NotFoundError, ReenactError, SinkLost, SinkMissing
+from engines.install_hint import version
 from engines.types import Image
 from realtime.config import Config
 from realtime.core.background_task import BackgroundTask
@@ -109,7 +109,7 @@ class MediaService:
         self.config = config
         self.sessions = Sessions(config, prepare, enter=self._enter, leave=self._leave, notice=notice)
         self.main: Pipeline | None = None
-        self.version = metadata.version("reenact")
+        self.version = version()
         self._shared_sinks: SharedSinks | None = None
         self._gone: SinkLost | None = None
         self._previews: list[tuple[str, Image]] = []

@@ -17,12 +17,11 @@ from engines.errors import BackendError, UsageError
 from engines.types import TensorSpec
 from tests.support.neural import needs
 from tools import bench_engines
-from tools.bench_engines import app, rows, several, ways_of
+from tools.bench_engines import main, rows, several, ways_of
 from tools.network_bench import subjects, table, timing
 from tools.network_bench.networks import Cut, Networks, smooth
 from tools.network_bench.subjects import FRAME, HOST, PLAIN, apart, cropping
 from tools.network_bench.timing import Clock, Rates, Subject, rates, wall
-from tools.support.command import run_app
 
 torch = needs("torch")
 
@@ -33,11 +32,7 @@ KNOWN = ("torch", "onnx")
 
 def run(*words: str) -> int:
     """The tool's exit code."""
-    try:
-        run_app(app, "python -m tools.bench_engines", list(words))
-    except SystemExit as left:
-        return int(left.code or 0)
-    return 0
+    return main(list(words))
 
 
 # ---- the command line ------------------------------------------------------------------------------------------------

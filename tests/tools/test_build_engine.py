@@ -33,17 +33,14 @@ from tests.support.fake_gpu import CAPABILITY, NAME, VERSION, Card, Plan
 from tests.support.networks import file, small
 from tests.support.neural import needs
 from tools import build_engine
-from tools.build_engine import STOPPED, app
+from tools.build_engine import STOPPED, main
 from tools.engine_builder import trt
 from tools.engine_builder.onnx import Compared
-from tools.support.command import run_app
 
 torch = needs("torch")
 onnx = needs("onnx")
 needs("onnxruntime")
 needs("onnxslim")
-
-PROG = "python -m tools.build_engine"
 
 
 @dataclass
@@ -70,11 +67,7 @@ class Builder:
 
     def __call__(self, *arguments: str) -> Done:
         self._capture.readouterr()
-        code: Any = 0
-        try:
-            run_app(app, PROG, [*arguments, "--out", str(self.folder)])
-        except SystemExit as left:
-            code = left.code or 0
+        code = main([*arguments, "--out", str(self.folder)])
         said = self._capture.readouterr()
         return Done(code, said.out, said.err)
 

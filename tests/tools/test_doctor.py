@@ -15,7 +15,6 @@ from realtime.capture import v4l2_devices
 from realtime.tracking.model_files import target
 from tools import doctor
 from tools.doctor import State
-from tools.support.command import run_app
 
 FED = {True: "a program feeds it", False: "free", None: "the driver does not tell whether a program feeds it"}
 PROJECT = '[project]\nname = "x"\ndependencies = ["{name}>=1; python_version < \'3.13\'", "{name}>=2"]\n'
@@ -122,14 +121,13 @@ def test_a_folder_of_compiled_code_that_fills_is_counted(tmp_path: Path, monkeyp
 def test_the_report_has_a_line_for_each_part_and_its_exit_code_follows(
     own_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as left:
-        run_app(doctor.app, "python -m tools.doctor", ["--json"])
+    code = doctor.main(["--json"])
     findings = json.loads(capsys.readouterr().out)
     assert not (own_cache / "reenact").exists()
     about = {finding["about"] for finding in findings}
     assert {"Python", "packages", "OpenCV"} <= about
     problems = [finding for finding in findings if finding["state"] == "problem"]
-    assert left.value.code == (1 if problems else 0)
+    assert code == (1 if problems else 0)
     if not problems:
         assert {"tracker", "camera", "virtual camera", "recording", "GPU", "TensorRT", "terminal"} <= about
     assert all(finding["cure"] for finding in problems)

@@ -16,9 +16,8 @@ from rich.console import Console
 from engines.errors import ReenactError
 from realtime.tracking.model_files import MODELS, ModelFile, find, target
 from tests.support.neural import needs
-from tools.models import app, fetch
+from tools.models import fetch, main
 from tools.support.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub
-from tools.support.command import run_app
 
 CONTENT = bytes(range(256)) * 400
 
@@ -156,10 +155,7 @@ def test_a_folder_that_cannot_be_made_is_named(published: ModelFile, tmp_path: P
 
 
 def run(*words: str) -> int:
-    with pytest.raises(SystemExit) as left:
-        run_app(app, "python -m tools.models", list(words))
-    assert isinstance(left.value.code, int)
-    return left.value.code
+    return main(list(words))
 
 
 def test_where_and_list_tell_a_fetched_model_from_one_that_is_not(

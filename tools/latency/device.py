@@ -309,5 +309,10 @@ def read_command(device: str, out: Path, seconds: Annotated[float, typer.Option(
     out.write_text(json.dumps(asdict(read(device, seconds))))
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.latency.device") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    run_app(app, "python -m tools.latency.device")
+    sys.exit(main())

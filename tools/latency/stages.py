@@ -319,5 +319,10 @@ def round_command(
         os._exit(0)
 
 
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.latency.stages") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
+
+
 if __name__ == "__main__":
-    run_app(app, "python -m tools.latency.stages")
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""How a tool's command line meets the person: errors in words, exit codes as the daemon has them."""
+"""The command line of the tools: errors without tracebacks, and the exit codes of the daemon."""
 
 from __future__ import annotations
 
@@ -11,29 +11,40 @@ import typer
 from engines.errors import ReenactError, UsageError
 from realtime.terminal import std_streams
 
+Notice = Callable[[str], None]
+"""A callback that shows one line of progress to the user."""
+
 
 def new_app() -> typer.Typer:
-    """A command line without the decorations that hide a traceback of ours."""
+    """Return an application whose bugs show Python's own traceback."""
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = None) -> None:
-    """Run a command line and leave: 0 done, 1 failure, 2 wrong use. A ReenactError shows no traceback.
+def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0 success, 1 failure, 2 wrong usage.
 
-    Nor does standard output that fails, which is a failure; standard error that fails is done without.
+    ``prog`` is the command as the user typed it, which the help names. ``arguments`` are those of the process by
+    default; the command finds them as ``obj`` of its context. A ReenactError is printed without a traceback. A failure
+    of standard output is printed too and gives exit code 1; a failure of standard error is ignored.
     """
     if sys.stderr is sys.__stderr__:
         std_streams.open_error()
+    words = sys.argv[1:] if arguments is None else arguments
     code: Any = 0
     try:
-        app(args=arguments, prog_name=prog)
+        app(args=words, prog_name=prog, obj=words)
     except ReenactError as error:
-        print(f"{error}" + (f"\n  {error.cure}" if error.cure else ""), file=sys.stderr)
+        print(with_cure(error), file=sys.stderr)
         code = 2 if isinstance(error, UsageError) else 1
-    except SystemExit as left:
-        code = left.code
+    except SystemExit as ended:
+        code = ended.code
     except OSError:
         code = std_streams.settle(last="\n")
         if not code:
             raise
-    sys.exit(std_streams.settle(code))
+    return std_streams.settle(code or 0)
+
+
+def with_cure(error: ReenactError) -> str:
+    """Return the error and, indented below it, its cure."""
+    return f"{error}\n  {error.cure}" if error.cure else str(error)

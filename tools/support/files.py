@@ -1,0 +1,101 @@
+"""Files that the tools read and write: frames of a video, and figures that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from engines.atomic_write import whole
+from engines.errors import SinkLost, SourceMissing, UsageError
+from engines.types import Image
+from realtime.core import paths
+
+_CURE = "name a file in a folder that exists, may be written and has room"
+
+
+def read_frames(clip: Path, limit: int | None = None) -> Iterator[Image]:
+    """Yield the frames of a video in order, RGB (H, W, 3) uint8, at most ``limit`` of them.
+
+    Raises SourceMissing when the file cannot be opened or holds no frame.
+    """
+    if not clip.is_file():
+        raise SourceMissing("video-missing", f"there is no video at {clip}", cure="give the path of a video file")
+    capture = cv2.VideoCapture(str(clip))
+    count = 0
+    try:
+        while limit is None or count < limit:
+            success, picture = capture.read()
+            if not success:
+                break
+            count += 1
+            yield np.ascontiguousarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    finally:
+        capture.release()
+    if not count and limit != 0:
+        raise SourceMissing(
+            "video-unreadable", f"{clip} is not a video with frames in it", cure="check that a player shows it"
+        )
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Check, before the work begins, that ``option``'s file can be written. Raises UsageError."""
+    try:
+        if path.is_dir():
+            raise UsageError("output-not-writable", f"{option} {path} is a folder", "a file", _CURE)
+        if paths.write_protected(path):
+            raise UsageError("output-not-writable", f"{option} {path} is write-protected", cure=_CURE)
+        if not _is_written_in_place(path):
+            with tempfile.TemporaryFile(dir=paths.real(path).parent):
+                pass
+    except OSError as error:
+        raise UsageError(
+            "output-not-writable", f"{option} {path} cannot be written: {error.strerror}", cure=_CURE
+        ) from None
+
+
+def write_text(path: Path, text: str, option: str) -> None:
+    """Write a text file in UTF-8; a regular file is replaced only by a complete one.
+
+    ``option`` is the option that named the file, for the message. Raises SinkLost when it cannot be written.
+    """
+    try:
+        if _is_written_in_place(path):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(text)
+            return
+        with whole(paths.real(path)) as partial:
+            partial.write_text(text, "utf-8")
+            partial.chmod(0o644)
+    except OSError as error:
+        raise SinkLost(
+            "output-not-writable", f"{option} {path} cannot be written: {error.strerror}", cure=_CURE
+        ) from None
+
+
+def write_json(path: Path, values: Any, option: str, *, indent: int | None = 2) -> None:
+    """Write ``values`` as JSON, as ``write_text`` does. NaN and infinity are a ValueError."""
+    write_text(path, json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False) + "\n", option)
+
+
+def _is_written_in_place(path: Path) -> bool:
+    """Return whether the file is written into and not replaced: a pipe, a device, or our own output."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or any(os.path.samestat(found, own) for own in _standard_streams())
+
+
+def _standard_streams() -> Iterator[os.stat_result]:
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            yield os.fstat(number)
