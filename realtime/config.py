@@ -55,7 +55,7 @@ def _several(value: object) -> tuple[object, ...]:
 def _path(value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ValueError("not a path")
-    return paths.given(value)
+    return paths.expand(value)
 
 
 def _camera(value: object) -> str:
@@ -63,13 +63,13 @@ def _camera(value: object) -> str:
         return str(value)
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("not a camera")
-    return str(paths.given(value)) if value.startswith("~") else value
+    return str(paths.expand(value)) if value.startswith("~") else value
 
 
 def _sink(value: object) -> str:
     if not isinstance(value, str) or not _SINK.fullmatch(value) or "\0" in value:
         raise ValueError("not a sink")
-    if value.startswith("file:") and paths.given(value[5:]).name in ("", ".."):
+    if value.startswith("file:") and paths.expand(value[5:]).name in ("", ".."):
         raise ValueError("not a file")
     if value.startswith("webrtc:"):
         address(value)
@@ -246,7 +246,7 @@ def _with_token(config: Config) -> Config:
     token = config.token
     if config.token_file is not None:
         try:
-            token = paths.text_of(config.token_file).strip()
+            token = paths.read_text(config.token_file).strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(
@@ -261,7 +261,7 @@ def _with_token(config: Config) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(paths.text_of(path))
+        return tomllib.loads(paths.read_text(path))
     except FileNotFoundError:
         raise ConfigError(f"--config: there is no file {path}", cure="give the path of a TOML file") from None
     except OSError as error:
@@ -326,15 +326,15 @@ def _check_together(config: Config) -> None:
 
 def _check_files(config: Config, path: Path | None) -> None:
     """Refuse to write over anything that is read, the TOML file at ``path`` included, or over anything twice."""
-    weights = paths.given(config.weights) if config.weights else None
+    weights = paths.expand(config.weights) if config.weights else None
     inputs = (Path(config.camera), *config.portrait, path, config.model, config.token_file, weights)
-    outputs = [paths.given(spec[5:]) for spec in config.sink if spec.startswith("file:")]
+    outputs = [paths.expand(spec[5:]) for spec in config.sink if spec.startswith("file:")]
     if config.pace == "max":
         outputs += [AUTO_RECORDING for spec in config.sink if spec == "auto"]
     if config.report:
         outputs.append(config.report)
-    taken = {paths.real(each) for each in inputs if each}
-    for each in map(paths.real, outputs):
+    taken = {paths.resolve(each) for each in inputs if each}
+    for each in map(paths.resolve, outputs):
         if each in taken:
             raise ConfigError(f"{each} would be overwritten: it is given twice", cure="write to a file of another name")
         taken.add(each)

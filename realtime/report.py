@@ -33,12 +33,12 @@ def check(path: Path) -> None:
     try:
         if path.is_dir():
             raise ConfigError(f"--report: {path} is a folder, expected a file", cure=cure)
-        if paths.write_protected(path):
+        if paths.is_write_protected(path):
             raise ConfigError(
                 f"--report: {path} is write-protected", cure=f"chmod u+w {path}, or write to another file"
             )
         if not _written_into(path):
-            with tempfile.TemporaryFile(dir=paths.real(path).parent):
+            with tempfile.TemporaryFile(dir=paths.resolve(path).parent):
                 pass
     except OSError as error:
         raise ConfigError(f"--report: {path} cannot be written: {error.strerror}", cure=cure) from None
@@ -89,10 +89,10 @@ def write(path: Path, figures: dict[str, Any]) -> None:
     text = json.dumps(figures, indent=2) + "\n"
     try:
         if _written_into(path):
-            with open(path, "a", encoding="utf-8", opener=paths.without_waiting) as file:
+            with open(path, "a", encoding="utf-8", opener=paths.open_without_waiting) as file:
                 file.write(text)
             return
-        with whole(paths.real(path)) as partial:
+        with whole(paths.resolve(path)) as partial:
             partial.write_text(text, "utf-8")
             partial.chmod(0o644)
     except OSError as error:

@@ -1,56 +1,75 @@
-"""A piece of work on a thread of its own, and its outcome."""
+"""A function that runs on a thread of its own, and its result."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
+
+from engines.errors import ReenactError
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 
 class BackgroundTask(Generic[T]):
-    """A piece of work on a thread of its own, which does not keep the program from ending."""
+    """A function that runs on a daemon thread: a Future with a thread of its own.
+
+    An error that no call of ``result()`` raises is logged when the task is discarded, with its traceback unless it is
+    a ReenactError.
+    """
 
     def __init__(self, name: str, work: Callable[[], T]) -> None:
+        self._name = name
+        self._future: Future[T] = Future()
         self._work = work
-        self._result: T | None = None
-        self._error: BaseException | None = None
-        self._done = threading.Event()
-        self._lock = threading.Lock()
-        self._uses: list[Callable[[T], None]] = []
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._retrieved = False
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Start the thread. A task starts once."""
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is done, at most ``timeout`` seconds; whether it is."""
-        return self._done.wait(timeout)
+        """Wait up to ``timeout`` seconds. Return True if the task has finished."""
+        return bool(wait([self._future], timeout).done)
 
     def result(self) -> T:
-        """Wait for the outcome: the result, or the exception that it raised."""
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return self._result  # type: ignore[return-value]
+        """Wait for the task. Return its result, or raise the exception that it raised."""
+        self._retrieved = True
+        return self._future.result()
 
-    def then(self, use: Callable[[T], None]) -> None:
-        """Hand the result to ``use`` once there is one, on whichever thread that is; nothing after a failure."""
-        with self._lock:
-            if not self._done.is_set():
-                self._uses.append(use)
-                return
-        if self._error is None:
-            use(self._result)  # type: ignore[arg-type]
+    def then(self, use: Callable[[T], object]) -> None:
+        """Call ``use(result)`` when the task has succeeded; never if it fails.
+
+        The call is made on the task's thread, or at once where the task has finished already. An exception that
+        ``use`` raises is logged.
+        """
+
+        def callback(future: Future[T]) -> None:
+            if future.exception() is None:
+                use(future.result())
+
+        self._future.add_done_callback(callback)
 
     def _run(self) -> None:
         try:
-            self._result = self._work()
+            result = self._work()
         except BaseException as error:
-            self._error = error
-        with self._lock:
-            self._done.set()
-        for use in self._uses if self._error is None else ():
-            use(self._result)  # type: ignore[arg-type]
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)
+        finally:
+            # The traceback refers to this frame: without the reference to the task it is discarded at once.
+            del self
+
+    def __del__(self) -> None:
+        error = self._future.exception(0) if self._future.done() else None
+        if error is None or self._retrieved:
+            return
+        if isinstance(error, ReenactError):
+            _log.warning("%s: %s", self._name, error)
+        else:
+            _log.error("%s failed", self._name, exc_info=error)

@@ -1,4 +1,4 @@
-"""Processes of this program's own modules: how they are started, wherever the program itself was started from."""
+"""Child processes that run a module of this program, wherever the program itself was started from."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 ROOT = str(Path(__file__).parents[2])
+"""The folder that holds the packages of this program."""
 
 
 def command(module: str) -> list[str]:
-    """What runs a module of ours in this interpreter."""
+    """Return the command line that runs a module with this interpreter."""
     return [sys.executable, "-P", "-m", module]
 
 
 def environment() -> dict[str, str]:
-    """Ours, in which such a module is found."""
+    """Return this process's environment with ``ROOT`` in front of PYTHONPATH."""
     path = os.pathsep.join(part for part in (ROOT, os.environ.get("PYTHONPATH")) if part)
     return os.environ | {"PYTHONPATH": path}

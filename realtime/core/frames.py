@@ -1,4 +1,4 @@
-"""Frames and the times they pass through the program. All times are ``time.monotonic_ns()``."""
+"""Frames and the times at which they pass through the program. All times are ``time.monotonic_ns()``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class PixelFormat(enum.Enum):
-    """How the bytes of a frame are laid out."""
+    """The memory layout of a frame's pixels."""
 
     RGB = "rgb"
     """(H, W, 3) uint8."""
@@ -20,7 +20,7 @@ class PixelFormat(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
-    """When a frame passed each stage, in monotonic nanoseconds; 0 where it has not been yet."""
+    """When a frame passed each stage, in monotonic nanoseconds; 0 for a stage that it has not passed."""
 
     captured: int
     tracked: int = 0
@@ -29,15 +29,15 @@ class Stamps:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture on its way. Its pixels are read-only once it is published."""
+    """A picture with its number and its times. Its pixels are read-only once it is published."""
 
     pixels: NDArray[np.uint8]
     format: PixelFormat
     seq: int
     stamps: Stamps
     time_ns: int
-    """The moment shown: when a live frame was captured (monotonic), the presentation time of a file's frame."""
+    """When a live frame was captured (monotonic), or the presentation time of a file's frame."""
 
     def stamped(self, **times: int) -> Frame:
-        """The same pixels with some stamps set."""
+        """Return a frame with the same pixels and these stamps set."""
         return replace(self, stamps=replace(self.stamps, **times))

@@ -1,4 +1,4 @@
-"""One slot between two threads, instead of a queue: the delay is bounded by construction."""
+"""One slot between two threads instead of a queue, so that the delay is bounded by construction."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """A single slot that any thread may fill and any thread may empty.
 
-    ``put`` never waits and the newest item wins; ``hand`` waits until the slot is free, for work in lock-step
-    where nothing may be lost. After ``close`` nothing goes in; what is in the slot can still be taken out.
+    ``put`` never waits and the newest item wins. ``put_when_free`` waits until the slot is free, for lossless runs.
+    After ``close`` nothing can be put; an item that is in the slot can still be taken.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Mailbox(Generic[T]):
 
     @property
     def dropped(self) -> int:
-        """How many items were pushed out by a newer one before anybody took them."""
+        """The number of items that a newer one replaced before they were taken."""
         return self._dropped
 
     @property
@@ -34,23 +34,26 @@ class Mailbox(Generic[T]):
         return self._closed
 
     def put(self, item: T) -> T | None:
-        """Leave the item, pushing out one that is still there. Never waits.
+        """Put an item into the slot, replacing one that is still there. Never waits.
 
-        Returns the item that the caller has back in its hands: the one that was pushed out, the new one itself
-        when the mailbox is closed, otherwise None.
+        Return the item that the caller now owns: the replaced one, or ``item`` itself when the mailbox is closed;
+        otherwise None.
         """
         with self._changed:
             if self._closed:
                 return item
-            back = self._item
+            replaced = self._item
             if self._full:
                 self._dropped += 1
             self._item, self._full = item, True
             self._changed.notify_all()
-            return back
+            return replaced
 
-    def hand(self, item: T, timeout: float | None = None) -> bool:
-        """Wait until the slot is free and leave the item; False if it could not: closed, or out of time (s)."""
+    def put_when_free(self, item: T, timeout: float | None = None) -> bool:
+        """Wait until the slot is free and put an item into it.
+
+        Return False if the mailbox was closed or ``timeout`` seconds have passed; the caller then keeps the item.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._full, timeout)
             if self._closed or self._full:
@@ -60,26 +63,26 @@ class Mailbox(Generic[T]):
             return True
 
     def get(self, timeout: float | None = None) -> T | None:
-        """Take the item, waiting for one if need be.
+        """Take the item, waiting up to ``timeout`` seconds for one.
 
-        None means that ``timeout`` seconds passed without one, or that the mailbox is closed and empty:
-        ``closed`` tells which. Without a timeout None always means closed.
+        Return None if none came in time, or if the mailbox is closed and empty: ``closed`` tells which. Without a
+        timeout None always means closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while not self._full:
                 if self._closed:
                     return None
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
                     return None
-                self._changed.wait(left)
+                self._changed.wait(remaining)
             item, self._item, self._full = self._item, None, False
             self._changed.notify_all()
             return item
 
     def close(self) -> None:
-        """Let nothing more in and wake everybody who waits. May be called twice."""
+        """Accept no more items and wake every waiting thread. close() is idempotent."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Paths as people give them."""
+"""Paths that the user gives."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from pathlib import Path
 from engines.errors import ConfigError
 
 
-def given(text: str | Path) -> Path:
-    """The path that is meant, its ``~`` written out. Raises ConfigError where nobody has such a home folder."""
+def expand(text: str | Path) -> Path:
+    """Return a path with ``~`` expanded. Raises ConfigError if there is no such home folder."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
         raise ConfigError(
-            f"{text}: there is no home folder {Path(text).parts[0]}", cure="write the path out, from / on"
+            "path-no-home",
+            f"no home folder {Path(text).parts[0]} for {text}",
+            "the name of a user of this machine after ~",
+            "write the full path, from /",
         ) from None
 
 
-def real(path: Path) -> Path:
-    """The file that a path leads to, links followed; the path itself where that cannot be said.
+def resolve(path: Path) -> Path:
+    """Return the file that a path leads to, links followed.
 
-    That is so for links that go round in a ring, and in a working directory that was deleted.
+    A path that cannot be resolved, such as a ring of links or one in a deleted working directory, is returned as is.
     """
     try:
         return path.resolve()
@@ -32,16 +35,16 @@ def real(path: Path) -> Path:
         return path
 
 
-def write_protected(path: Path) -> bool:
-    """Whether something is there, links followed, that may not be written: its folder might let us replace it."""
+def is_write_protected(path: Path) -> bool:
+    """Return True if a file exists, links followed, and may not be written. Its folder may still allow replacing it."""
     return os.path.exists(path) and not os.access(path, os.W_OK)
 
 
-def without_waiting(path: str, flags: int) -> int:
-    """An ``opener`` for ``open`` that does not wait until somebody opens the other end of a pipe.
+def open_without_waiting(path: str, flags: int) -> int:
+    """Open a file descriptor without waiting for the other end of a named pipe: an ``opener`` for ``open``.
 
-    Where nobody reads, opening for writing raises OSError (ENXIO); where nobody writes, what is read ends at once.
-    Otherwise reading and writing wait as ever.
+    Opening a pipe that has no reader for writing raises OSError (ENXIO); reading from one that has no writer ends at
+    once. Reads and writes block as usual.
     """
     handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if sys.platform != "win32":
@@ -49,13 +52,13 @@ def without_waiting(path: str, flags: int) -> int:
     return handle
 
 
-def text_of(path: Path) -> str:
-    """The text of a file or of a pipe, without a byte order mark. Raises OSError, UnicodeDecodeError.
+def read_text(path: Path) -> str:
+    """Return the text of a file or a pipe, without a byte order mark.
 
-    A pipe that nobody writes into is an OSError (ENXIO).
+    Raises OSError (ENXIO for a pipe that has no writer) and UnicodeDecodeError.
     """
-    with open(path, encoding="utf-8-sig", opener=without_waiting) as file:
+    with open(path, encoding="utf-8-sig", opener=open_without_waiting) as file:
         text = file.read()
         if not text and stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.ENXIO, "nobody writes into this pipe")
+            raise OSError(errno.ENXIO, "nothing writes to this pipe")
     return text

@@ -1,4 +1,4 @@
-"""Keeping the start-up chatter of native libraries off the person's terminal."""
+"""Filter the start-up messages of native libraries out of standard error."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-CHATTER = re.compile(
+START_UP_MESSAGE = re.compile(
     rb"[IW]\d{4} \S+ .*"
     rb"|INFO: Created TensorFlow Lite .*"
     rb"|WARNING: (All log messages before absl::InitializeLog|Logging before InitGoogle)\(\) .*"
 )
-"""What the libraries below MediaPipe say on every start: information and warnings, never their errors."""
+"""A line that the libraries below MediaPipe print on every start: information and warnings, never errors."""
 
-_turn = threading.Lock()
-_switch = threading.Lock()
-_outside: list[int] = []
-"""While a block runs: standard error as it is outside of it."""
+_one_at_a_time = threading.Lock()
+_redirection = threading.Lock()
+_real_stderr: list[int] = []
+"""While standard error is redirected: a descriptor of the real one."""
 
 
 @contextmanager
-def standard_error() -> Iterator[int]:
-    """What a process that is started writes its errors to: standard error itself, never what holds it back meanwhile.
+def stderr_descriptor() -> Iterator[int]:
+    """Provide a descriptor of the real standard error for a child process, also while ``quiet_libraries`` is active.
 
-    A descriptor that is good within the block, or ``subprocess.DEVNULL`` where standard error is closed.
+    The descriptor is valid within the block; it is ``subprocess.DEVNULL`` where standard error is closed.
     """
-    with _switch:
+    with _redirection:
         try:
-            error = os.dup(_outside[0] if _outside else 2)
+            error = os.dup(_real_stderr[0] if _real_stderr else 2)
         except OSError:
             error = subprocess.DEVNULL
     try:
@@ -46,39 +46,39 @@ def standard_error() -> Iterator[int]:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep that chatter off standard error while the block runs.
+    """Filter start-up messages out of standard error while the block runs.
 
-    The libraries write to file descriptor 2 from threads of their own and heed no setting. What anybody else
-    writes there meanwhile is held too, and passed on when the block ends. Threads that want this at once take
-    turns. Where standard error is closed, or there is no place to hold anything, nothing is held back.
+    The libraries write to file descriptor 2 from their own threads and have no setting to prevent it. All other
+    output is held back too and written when the block ends. Only one thread at a time runs such a block; the others
+    wait. Where standard error is closed, or no temporary file can be created, nothing is filtered.
     """
-    with _turn, contextlib.ExitStack() as stack:
+    with _one_at_a_time, contextlib.ExitStack() as stack:
         try:
-            held = stack.enter_context(_place())
+            held = stack.enter_context(_temporary_file())
             saved = os.dup(2)
         except OSError:
             yield
             return
         _flush()
-        with _switch:
-            _outside.append(saved)
+        with _redirection:
+            _real_stderr.append(saved)
             os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
             _flush()
-            with _switch:
+            with _redirection:
                 os.dup2(saved, 2)
-                os.close(_outside.pop())
+                os.close(_real_stderr.pop())
             held.seek(0)
-            with contextlib.suppress(OSError):  # nobody may be there to read it
+            with contextlib.suppress(OSError):  # standard error may have failed
                 for line in held:
-                    if not CHATTER.fullmatch(line.rstrip()):
+                    if not START_UP_MESSAGE.fullmatch(line.rstrip()):
                         os.write(2, line)
 
 
-def _place() -> IO[bytes]:
-    """A file of nobody else's, in memory where the system has such files. Raises OSError."""
+def _temporary_file() -> IO[bytes]:
+    """Open an anonymous file, in memory where the system supports it. Raises OSError."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             return os.fdopen(os.memfd_create("held"), "w+b")

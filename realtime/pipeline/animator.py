@@ -155,7 +155,7 @@ class Animator:
             )
             if face is not None:
                 self._ledger.generate.record(stamps.generated - started, stamps.generated)
-        self._ledger.published(self._clock())
+        self._ledger.record(self._clock())
 
     def _change_portrait(self) -> None:
         """Put on the portrait that was asked for, as soon as it is ready."""

@@ -251,6 +251,6 @@ class FramePublisher:
             if recording and shown.kind is Kind.NOTICE:
                 continue
             shown.hold()
-            back = box.put(shown) if not self._lossless else None if box.hand(shown) else shown
+            back = box.put(shown) if not self._lossless else None if box.put_when_free(shown) else shown
             if back is not None:
                 back.release()

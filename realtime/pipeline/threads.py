@@ -79,7 +79,7 @@ class CaptureThread(threading.Thread):
                     self._open_again(error)
                     continue
                 if self._lossless:
-                    self.inbox.hand(frame)
+                    self.inbox.put_when_free(frame)
                 else:
                     self.inbox.put(frame)
         except SourceEnded:
@@ -281,7 +281,7 @@ class TrackThread(threading.Thread):
         """Track every frame, in order, until there are no more or nobody takes them."""
         try:
             while (frame := self._inbox.get()) is not None:
-                if not self.seen.hand(self._observer.observe(frame)):
+                if not self.seen.put_when_free(self._observer.observe(frame)):
                     return
         except BaseException as error:
             self._stop_signal.fail(error)

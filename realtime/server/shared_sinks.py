@@ -144,7 +144,7 @@ class SharedSinks:
             if shown.kind is Kind.NOTICE:
                 return
             self.ledger.faces += shown.face and shown.kind is Kind.GENERATED
-            self.ledger.published(self._clock())
+            self.ledger.record(self._clock())
         self._check_limits()
 
     def start(self) -> None:

@@ -62,7 +62,7 @@ class Recording:
         create: Callable[[Path], FragmentFile] | None = None,
     ) -> None:
         _check(path, size)
-        self._path = path = paths.real(path) if path.is_symlink() else path
+        self._path = path = paths.resolve(path) if path.is_symlink() else path
         self._period = max(1, round(_TICKS / fps))
         self._notes = list(notes)
         self._file = _create(path, create or FragmentFile)
@@ -326,7 +326,7 @@ def _check(path: Path, size: tuple[int, int]) -> None:
             raise SinkMissing(f"there is no folder {path.parent} to record into", cure=f"mkdir -p {path.parent}")
         if path.exists() and not path.is_file():
             raise SinkMissing(f"{path} is a pipe or a device, expected a file to record to", cure="give another name")
-        if paths.write_protected(path):
+        if paths.is_write_protected(path):
             raise SinkMissing(f"{path} is write-protected", cure=f"chmod u+w {path}, or write to another file")
     except OSError as error:
         raise _not_writable(path, error) from None

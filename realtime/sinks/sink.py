@@ -76,5 +76,5 @@ def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path 
     if kind == "file" and detail:
         from realtime.sinks.recording import Recording
 
-        return Recording(paths.given(detail), size=size, fps=fps, sound_from=sound_from)
+        return Recording(paths.expand(detail), size=size, fps=fps, sound_from=sound_from)
     raise UsageError(f"there is no sink {spec!r}", cure=f"--sink takes {_SPECS}")

@@ -24,7 +24,7 @@ from engines.errors import ReenactError, SinkLost, SinkMissing, SourceEnded
 from engines.install_hint import install
 from realtime.capture.source import Source
 from realtime.core.child_process import command, environment
-from realtime.core.quiet_libraries import standard_error
+from realtime.core.quiet_libraries import stderr_descriptor
 from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import WATCHES, ApiReply, ApiRequest, ServerCallbacks
 from realtime.webrtc.endpoints import LinkSink, LinkSource
@@ -236,7 +236,7 @@ class MediaLink:
         assert self._listener is not None
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), self._listener.fileno())
-        with theirs, standard_error() as errors:
+        with theirs, stderr_descriptor() as errors:
             process = subprocess.Popen(
                 [*_COMMAND, *map(str, fds)],
                 stdin=subprocess.DEVNULL,

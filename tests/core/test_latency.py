@@ -11,7 +11,7 @@ NS = 1_000_000_000
 
 
 @given(st.lists(st.integers(1_500, 10**11), min_size=1, max_size=200), st.sampled_from([50, 95, 99]))
-def test_percentiles_are_right_to_one_per_cent(durations: list[int], percent: int) -> None:
+def test_percentiles_are_accurate_to_one_per_cent(durations: list[int], percent: int) -> None:
     recorded = Durations()
     for duration in durations:
         recorded.record(duration, 0)
@@ -38,7 +38,7 @@ def test_memory_does_not_grow() -> None:
     assert sum(after) < 40_000
 
 
-def test_recent_is_of_the_last_seconds_however_few_there_are() -> None:
+def test_recent_percentiles_cover_the_last_five_seconds_only() -> None:
     recorded = Durations()
     for number in range(300):
         recorded.record(9_000_000, number * NS // 30)
@@ -47,10 +47,10 @@ def test_recent_is_of_the_last_seconds_however_few_there_are() -> None:
     for number in range(10):
         recorded.record(400_000_000, 18 * NS + number * NS // 10)
     assert recorded.recent_ms(50) == 400.0
-    assert recorded.percentile_ms(50) == pytest.approx(9.0, rel=0.01), "the whole run's stay"
+    assert recorded.percentile_ms(50) == pytest.approx(9.0, rel=0.01), "the percentiles of the whole run stay"
 
 
-def test_recent_forgets_the_start_where_there_are_many() -> None:
+def test_recent_percentiles_cover_the_last_256_durations_only() -> None:
     recorded = Durations()
     recorded.record(10**10, 0)
     for _ in range(256):
@@ -59,7 +59,7 @@ def test_recent_forgets_the_start_where_there_are_many() -> None:
     assert recorded.summary()["max"] == 10_000.0
 
 
-def test_adding_up_several() -> None:
+def test_histograms_can_be_added() -> None:
     one, two = Durations(), Durations()
     for _ in range(90):
         one.record(1_000_000, 0)
@@ -72,25 +72,25 @@ def test_adding_up_several() -> None:
     assert summary["p95"] == pytest.approx(50.0, rel=0.01)
 
 
-def test_nothing_recorded_is_zero() -> None:
+def test_figures_are_zero_where_nothing_was_recorded() -> None:
     assert Durations().summary() == {"p50": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0}
     assert Durations().recent_ms(50) == 0.0
     assert Ledger().fps == Ledger().fps_now(NS) == 0.0
 
 
-def test_a_ledger_knows_its_frame_rate() -> None:
+def test_a_ledger_computes_the_frame_rate() -> None:
     ledger = Ledger()
     for i in range(31):
-        ledger.published(10**9 + i * 33_333_333)
+        ledger.record(10**9 + i * 33_333_333)
     assert ledger.frames == 31
     assert ledger.fps == pytest.approx(30, rel=1e-3)
     assert ledger.fps_now(ledger.last_ns) == pytest.approx(30, rel=1e-3)
 
 
-def test_the_rate_of_now_follows_a_program_that_gets_slow() -> None:
+def test_the_current_frame_rate_falls_when_frames_are_overdue() -> None:
     ledger = Ledger()
     for i in range(301):
-        ledger.published(NS + i * NS // 30)
+        ledger.record(NS + i * NS // 30)
     end = ledger.last_ns
     assert ledger.fps_now(end + NS // 30) == pytest.approx(30, rel=1e-3)
     waited = [ledger.fps_now(end + seconds * NS) for seconds in range(7)]
@@ -98,9 +98,9 @@ def test_the_rate_of_now_follows_a_program_that_gets_slow() -> None:
     assert waited[2] < 25
     assert waited[6] == pytest.approx(1 / 6), "nothing for six seconds"
     for late in (7, 14, 21):
-        ledger.published(end + late * NS)
+        ledger.record(end + late * NS)
         assert ledger.fps_now(ledger.last_ns) == pytest.approx(1 / 7)
         assert ledger.fps_now(ledger.last_ns + 3 * NS) == pytest.approx(1 / 7), "the next one is not late yet"
     for i in range(1, 151):
-        ledger.published(end + 21 * NS + i * NS // 30)
+        ledger.record(end + 21 * NS + i * NS // 30)
     assert ledger.fps_now(ledger.last_ns) == pytest.approx(30, rel=1e-3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from realtime.core.mailbox import Mailbox
 
 
-def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+def start(work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
     results: list[object] = []
     thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
@@ -18,7 +18,7 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
 
 @given(st.lists(st.one_of(st.none(), st.integers()), max_size=60))
 def test_newest_wins_and_every_item_is_taken_dropped_or_still_there(steps: list[int | None]) -> None:
-    """An integer is put, None takes; a model with one variable says what must come out."""
+    """Put each integer, take at each None, and compare with a model of one variable."""
     box: Mailbox[int] = Mailbox()
     slot: int | None = None
     puts = taken = back = 0
@@ -36,9 +36,9 @@ def test_newest_wins_and_every_item_is_taken_dropped_or_still_there(steps: list[
     assert puts == taken + back + (slot is not None)
 
 
-def test_a_waiting_reader_gets_what_is_put() -> None:
+def test_a_waiting_reader_gets_the_item_that_is_put() -> None:
     box: Mailbox[str] = Mailbox()
-    thread, got = in_thread(box.get)
+    thread, got = start(box.get)
     box.put("frame")
     thread.join(5)
     assert got == ["frame"]
@@ -46,23 +46,23 @@ def test_a_waiting_reader_gets_what_is_put() -> None:
 
 def test_close_wakes_every_reader() -> None:
     box: Mailbox[str] = Mailbox()
-    readers = [in_thread(box.get) for _ in range(3)]
+    readers = [start(box.get) for _ in range(3)]
     box.close()
     for thread, got in readers:
         thread.join(5)
         assert got == [None]
 
 
-def test_close_wakes_a_writer_that_waits_for_room() -> None:
+def test_close_wakes_a_writer_that_waits_for_a_free_slot() -> None:
     box: Mailbox[int] = Mailbox()
-    assert box.hand(1)
-    thread, got = in_thread(lambda: box.hand(2))
+    assert box.put_when_free(1)
+    thread, got = start(lambda: box.put_when_free(2))
     box.close()
     thread.join(5)
     assert got == [False]
 
 
-def test_what_was_left_before_closing_can_still_be_taken() -> None:
+def test_an_item_put_before_closing_can_still_be_taken() -> None:
     box: Mailbox[int] = Mailbox()
     box.put(1)
     box.close()
@@ -72,32 +72,32 @@ def test_what_was_left_before_closing_can_still_be_taken() -> None:
     assert box.closed
 
 
-def test_a_closed_mailbox_gives_the_item_back() -> None:
+def test_a_closed_mailbox_returns_the_item() -> None:
     box: Mailbox[int] = Mailbox()
     box.close()
     assert box.put(7) == 7
-    assert not box.hand(8)
+    assert not box.put_when_free(8)
     assert box.dropped == 0
 
 
-def test_hand_loses_nothing_and_keeps_the_order() -> None:
+def test_put_when_free_loses_nothing_and_keeps_the_order() -> None:
     box: Mailbox[int] = Mailbox()
-    thread, _ = in_thread(lambda: [box.hand(i) for i in range(1000)])
+    thread, _ = start(lambda: [box.put_when_free(i) for i in range(1000)])
     assert [box.get(5) for _ in range(1000)] == list(range(1000))
     thread.join(5)
     assert box.dropped == 0
 
 
-def test_hand_gives_up_when_out_of_time() -> None:
+def test_put_when_free_returns_after_the_timeout() -> None:
     box: Mailbox[int] = Mailbox()
     box.put(1)
-    assert not box.hand(2, timeout=0)
+    assert not box.put_when_free(2, timeout=0)
     assert box.get() == 1
 
 
-def test_two_writers_lose_only_what_is_counted() -> None:
+def test_two_writers_lose_only_items_that_are_counted() -> None:
     box: Mailbox[int] = Mailbox()
-    writers = [in_thread(lambda: [box.put(i) for i in range(2000)])[0] for _ in range(2)]
+    writers = [start(lambda: [box.put(i) for i in range(2000)])[0] for _ in range(2)]
     taken = 0
     for writer in writers:
         writer.join(10)

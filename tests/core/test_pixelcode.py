@@ -1,4 +1,4 @@
-"""The code in the pixels, through what video does to it."""
+"""Test the pixel code: scaled, mirrored, compressed and filmed at an angle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ sizes = st.sampled_from([(640, 480), (1280, 720), (480, 640), (512, 512), (640, 
 
 
 def scene(width: int, height: int, seed: int = 1) -> NDArray[np.uint8]:
-    """Something busy that a code has to stand out from."""
+    """Return a detailed picture, (height, width, 3) uint8."""
     small = np.random.default_rng(seed).integers(0, 255, (height // 16, width // 16, 3), np.uint8)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
@@ -35,20 +35,20 @@ def coded(code: Code, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 @given(codes, sizes)
 @settings(deadline=None, max_examples=50)
-def test_what_is_drawn_is_read(code: Code, size: tuple[int, int]) -> None:
+def test_a_drawn_code_can_be_read(code: Code, size: tuple[int, int]) -> None:
     assert read(coded(code, size)) == code
 
 
 @given(codes, sizes, st.floats(0.4, 2.5), st.sampled_from([cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST]))
 @settings(deadline=None, max_examples=60)
-def test_scaling_keeps_it(code: Code, size: tuple[int, int], scale: float, how: int) -> None:
+def test_a_code_survives_scaling(code: Code, size: tuple[int, int], scale: float, how: int) -> None:
     image = coded(code, size)
     assert read(np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=how), np.uint8)) == code
 
 
 @given(codes, sizes, st.integers(15, 95), st.floats(0.3, 1.3), st.floats(-60, 60), st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_jpeg_light_contrast_and_mirror_keep_it(
+def test_a_code_survives_jpeg_light_contrast_and_mirroring(
     code: Code, size: tuple[int, int], quality: int, contrast: float, light: float, mirrored: bool
 ) -> None:
     image = np.clip((coded(code, size).astype(np.float32) - 128) * contrast + 128 + light, 0, 255).astype(np.uint8)
@@ -60,7 +60,7 @@ def test_jpeg_light_contrast_and_mirror_keep_it(
 
 @given(codes, sizes)
 @settings(deadline=None, max_examples=30)
-def test_i420_keeps_it_and_is_drawn_the_same(code: Code, size: tuple[int, int]) -> None:
+def test_a_code_in_i420_is_the_same_as_in_rgb(code: Code, size: tuple[int, int]) -> None:
     planes = np.asarray(cv2.cvtColor(scene(*size), cv2.COLOR_RGB2YUV_I420), np.uint8)
     draw_i420(planes, code)
     assert read(planes[: size[1]]) == code
@@ -69,7 +69,7 @@ def test_i420_keeps_it_and_is_drawn_the_same(code: Code, size: tuple[int, int]) 
 
 @given(codes, st.integers(0, 63))
 @settings(deadline=None, max_examples=50)
-def test_one_wrong_cell_is_no_code(code: Code, cell: int) -> None:
+def test_a_code_with_one_wrong_cell_is_rejected(code: Code, cell: int) -> None:
     cells = pixelcode.grid(code).astype(np.float64)
     assert pixelcode.decode(cells) == code
     row, column = 2 + cell // 16, 2 + cell % 16
@@ -78,7 +78,7 @@ def test_one_wrong_cell_is_no_code(code: Code, cell: int) -> None:
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx"])
-def test_video_at_a_low_bit_rate_keeps_it(codec: str) -> None:
+def test_a_code_survives_video_at_a_low_bit_rate(codec: str) -> None:
     sent = []
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="matroska") as out:
@@ -104,19 +104,19 @@ def test_video_at_a_low_bit_rate_keeps_it(codec: str) -> None:
 
 @given(st.integers(0, 2**32))
 @settings(deadline=None, max_examples=30)
-def test_nothing_is_read_where_nothing_was_drawn(seed: int) -> None:
+def test_no_code_is_read_where_none_was_drawn(seed: int) -> None:
     assert read(scene(320, 240, seed)) is None
     assert read(np.zeros((240, 320, 3), np.uint8)) is None
 
 
 @given(st.integers(0, 2**62), st.integers(-(10**6), 10**9))
-def test_age_is_right_across_the_wrap(now_us: int, age_us: int) -> None:
+def test_the_age_is_right_across_the_wrap(now_us: int, age_us: int) -> None:
     now_ns = now_us * 1000 + 123
     code = Code.at(3, (now_us - age_us) * 1000)
     assert code.age_ns(now_ns) == age_us * 1000 + 123
 
 
-def test_a_code_at_an_angle() -> None:
+def test_a_code_seen_at_an_angle_can_be_read() -> None:
     image = np.full((480, 640), 90, np.uint8)
     code = Code(513, 77_000_001)
     draw(image, code, Place(100, 120, 18))
@@ -126,7 +126,7 @@ def test_a_code_at_an_angle() -> None:
     assert pixelcode.decode(pixelcode.levels_through(np.asarray(seen, np.uint8), to)) == code
 
 
-def test_a_code_that_does_not_fit_is_refused() -> None:
+def test_drawing_a_code_that_does_not_fit_raises() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         draw(np.zeros((40, 40, 3), np.uint8), Code(1, 1))
     with pytest.raises(ValueError, match="does not fit"):
@@ -134,11 +134,11 @@ def test_a_code_that_does_not_fit_is_refused() -> None:
     assert read(np.zeros((1, 1, 3), np.uint8)) is None
 
 
-def test_the_check_is_the_one_documented() -> None:
+def test_the_checksum_is_the_documented_one() -> None:
     assert binascii.crc_hqx(b"123456789", 0xFFFF) == 0x29B1
 
 
-def test_it_is_drawn_only_where_it_lies() -> None:
+def test_drawing_changes_only_the_pixels_of_the_code() -> None:
     image = scene(640, 480)
     before = image.copy()
     draw(image, Code.now(1))

@@ -1,4 +1,4 @@
-"""Waiting for what comes in its own time: within bounds, so that what never comes fails a test and does not hang it."""
+"""Wait for a condition with a time limit, so that a test fails instead of hanging."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _PAUSE_S = 0.002
 
 
 def until(condition: Callable[[], T], what: str = "", timeout_s: float = 10) -> T:
-    """Ask again and again; the first answer that is true. Fails after ``timeout_s``, and says ``what`` did not come."""
+    """Call ``condition`` until it returns a true value, and return that. Fail after ``timeout_s`` with ``what``."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
-        assert time.monotonic() < deadline, what or "what was waited for has not come"
+        assert time.monotonic() < deadline, what or "the condition was not met in time"
         time.sleep(_PAUSE_S)
     return found
 
 
 async def soon(condition: Callable[[], T], what: str = "", timeout_s: float = 10) -> T:
-    """The same for what happens in the event loop."""
+    """Do the same as ``until`` without blocking the event loop."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
-        assert time.monotonic() < deadline, what or "what was waited for has not come"
+        assert time.monotonic() < deadline, what or "the condition was not met in time"
         await asyncio.sleep(_PAUSE_S)
     return found

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engines.errors import TrackerError
 from engines.types import LANDMARKS, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.core.quiet_libraries import quiet_libraries, standard_error
+from realtime.core.quiet_libraries import quiet_libraries, stderr_descriptor
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking import face_mesh, model_files
 from realtime.tracking.face_mesh import FaceMesh, Seen, parse_landmarks
@@ -296,10 +296,10 @@ def test_what_others_say_on_standard_error_is_passed_on(capfd: pytest.CaptureFix
 
 
 def test_standard_error_can_be_had_while_it_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet_libraries(), standard_error() as error:
+    with quiet_libraries(), stderr_descriptor() as error:
         os.write(error, b"within\n")
         assert capfd.readouterr().err == "within\n"
-    with standard_error() as error:
+    with stderr_descriptor() as error:
         os.write(error, b"outside\n")
     assert capfd.readouterr().err == "outside\n"
 

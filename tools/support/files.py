@@ -51,10 +51,10 @@ def check_writable(path: Path, option: str) -> None:
     try:
         if path.is_dir():
             raise UsageError("output-not-writable", f"{option} {path} is a folder", "a file", _CURE)
-        if paths.write_protected(path):
+        if paths.is_write_protected(path):
             raise UsageError("output-not-writable", f"{option} {path} is write-protected", cure=_CURE)
         if not _is_written_in_place(path):
-            with tempfile.TemporaryFile(dir=paths.real(path).parent):
+            with tempfile.TemporaryFile(dir=paths.resolve(path).parent):
                 pass
     except OSError as error:
         raise UsageError(
@@ -72,7 +72,7 @@ def write_text(path: Path, text: str, option: str) -> None:
             with path.open("a", encoding="utf-8") as file:
                 file.write(text)
             return
-        with whole(paths.real(path)) as partial:
+        with whole(paths.resolve(path)) as partial:
             partial.write_text(text, "utf-8")
             partial.chmod(0o644)
     except OSError as error:
