@@ -1,4 +1,4 @@
-"""Portraits: a picture file read, its face found and judged, and the head cut out in the output's shape."""
+"""Turns an image file into a portrait: finds and checks its face, and crops the head to the output's size."""
 
 from __future__ import annotations
 
@@ -10,142 +10,149 @@ from pathlib import Path
 import numpy as np
 
 from engines.errors import PortraitError
+from engines.face.topology import ALL_EYE_CORNERS, CHEEKS, CHIN_TIP, OUTER_EYE_CORNERS
 from engines.types import FaceState, Image
-from realtime.portraits.decoder_process import Decoders
-from realtime.portraits.head_crop import Window, choose_window, cut_window
-from realtime.portraits.image_file import Picture, read_picture
+from realtime.portraits.head_crop import HeadCrop, choose_crop, crop_head
+from realtime.portraits.image_file import DecodedImage, read_image
 from realtime.tracking.still_faces import FaceFinder
 
 DEFAULT_PORTRAIT = Path(__file__).parents[2] / "engines" / "assets" / "portrait.png"
 
-SMALLEST = 60
-"""Pixels from the eyes to the chin: a face with fewer has too little detail to be brought to life."""
-SMALL = 110
-"""With fewer than this the result looks soft, which is worth saying."""
-TURNED = 25.0
-"""Degrees to the side from which on the far half of a face gets thin."""
-PROFILE = 45.0
-"""Degrees to the side at which half of the face is not in the picture, so that it cannot be moved."""
-TILTED = 50.0
-"""Degrees to which an upright picture's face tilts at most."""
+MIN_FACE_PIXELS = 60
+"""Pixels from the eyes to the chin. A face with fewer is refused: it has too little detail to be animated."""
+SMALL_FACE_PIXELS = 110
+"""A face with fewer is noted: the result looks soft."""
+TURNED_DEGREES = 25.0
+"""Yaw above which the far half of the face has too few pixels, which is noted."""
+PROFILE_DEGREES = 45.0
+"""Yaw above which half of the face is hidden and cannot be animated, so that the portrait is refused."""
+MAX_ROLL_DEGREES = 50.0
+"""Roll above which the image is taken to lie on its side, and is refused."""
 CHOOSE = "choose a picture of one face, upright and seen from the front"
 
 
 @dataclass(frozen=True, slots=True)
 class PortraitPicture:
-    """A portrait in the output's shape."""
+    """A portrait cropped to the output's size."""
 
     name: str
     """The file's name without its suffix."""
     image: Image
-    """(height, width, 3) uint8 RGB, exactly the size asked for."""
+    """(height, width, 3) uint8 RGB, exactly of the requested size."""
     face: FaceState
-    """The face as seen in ``image``."""
+    """The face, measured in ``image``."""
     notes: tuple[str, ...] = ()
-    """What the person should know about it, a sentence each."""
+    """What the user should know about the portrait, a sentence each."""
 
 
 def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinder | None = None) -> PortraitPicture:
-    """Read a portrait and cut it around the head to exactly ``size`` (width, height), never distorted.
+    """Read an image file and crop it around the head to exactly ``size`` (width, height), without distortion.
 
-    None is the portrait that comes with the program. A ``finder`` saves loading the models for each of several.
-    Raises PortraitError for a picture that cannot be used, TrackerError when there is no model to find faces with.
+    A ``path`` of None is the portrait that comes with the program. Without a ``finder`` the face models are loaded for
+    this call. Raises PortraitError if the image cannot be used, and TrackerError if there are no face models.
     """
     source = path or DEFAULT_PORTRAIT
-    return _cut(source, read_picture(source), size, finder)
-
-
-def receive_portrait(
-    data: bytes, name: str, size: tuple[int, int], largest: int, decoders: Decoders, within_s: float = 5.0
-) -> PortraitPicture:
-    """The same for a picture that was sent, of ``largest`` pixels at most; nothing is written to disk.
-
-    Raises TimeoutError besides, for one that takes longer than ``within_s`` to decode.
-    """
-    return _cut(Path(name), decoders.decode(data, name, largest, within_s), size, None)
-
-
-def _cut(source: Path, read: Picture, size: tuple[int, int], finder: FaceFinder | None) -> PortraitPicture:
-    """Find and judge the face, and cut the picture around it."""
-    picture, notes = read
+    decoded = read_image(source)
     with ExitStack() as stack:
-        finder = finder or stack.enter_context(FaceFinder())
-        faces = finder.find(picture)
-        if not faces:
-            raise PortraitError(f"no face was found in {source}", cure=CHOOSE)
-        if len(faces) > 1:
-            notes += (f"{source.name} shows {len(faces)} faces: the largest is used",)
-        face = faces[0]
-        notes += _judge(source, face)
-        if source != DEFAULT_PORTRAIT and finder.upside_down(picture, face):
-            raise PortraitError(f"the face in {source} is upside down", cure="turn the picture so that it is upright")
-        points = face.pixels()
-        window = choose_window(points, face.size, size)
-        image = cut_window(picture, window, size)
-        placed = _placed(face, window, size)
-        return PortraitPicture(source.stem, image, _seen_again(finder, image, placed), notes)
+        return make_portrait(decoded, source, size, finder or stack.enter_context(FaceFinder()))
 
 
-def _judge(source: Path, face: FaceState) -> tuple[str, ...]:
-    """Refuse a face that cannot be used, and say what is not good about one that can."""
-    points = face.pixels()
-    eyes = points[[33, 133, 263, 362], :2].mean(axis=0)
-    length = round(math.dist(eyes, points[152, :2]))
-    if length < SMALLEST:
+def make_portrait(decoded: DecodedImage, source: Path, size: tuple[int, int], finder: FaceFinder) -> PortraitPicture:
+    """Find and check the face of a decoded image, and crop the image around the head to ``size`` (width, height).
+
+    ``source`` names the image in messages. Raises PortraitError if the image cannot be used.
+    """
+    image, notes = decoded
+    faces = finder.find(image)
+    if not faces:
+        raise PortraitError("portrait-no-face", f"no face was found in {source}", "a picture of one face", CHOOSE)
+    if len(faces) > 1:
+        notes += (f"{source.name} shows {len(faces)} faces: the largest is used",)
+    face = faces[0]
+    notes += _check_face(source, face)
+    if source != DEFAULT_PORTRAIT and finder.is_upside_down(image, face):
         raise PortraitError(
-            f"the face in {source} is too small: {length} pixels from eyes to chin, at least {SMALLEST} needed",
-            cure="choose a picture with more pixels, or a closer one",
+            "portrait-upside-down",
+            f"the face in {source} is upside down",
+            "an upright face",
+            "turn the picture so that it is upright",
         )
-    tilt = abs(_roll(face))
-    if tilt > TILTED:
-        raise PortraitError(
-            f"the face in {source} lies on its side: tilted {tilt:.0f} degrees, at most {TILTED:.0f} can be used",
-            cure="turn the picture so that the face is upright",
-        )
-    angle = abs(yaw(face))
-    if angle > PROFILE:
-        raise PortraitError(
-            f"the face in {source} is in profile: turned {angle:.0f} degrees, at most {PROFILE:.0f} can be used",
-            cure=CHOOSE,
-        )
-    notes = []
-    if length < SMALL:
-        notes.append(f"the face is small ({length} pixels from eyes to chin): the result will look soft")
-    if angle > TURNED:
-        notes.append(f"the face is turned {angle:.0f} degrees: its far side will move less well than the near one")
-    return tuple(notes)
+    crop = choose_crop(face.pixels(), face.size, size)
+    cropped = crop_head(image, crop, size)
+    return PortraitPicture(
+        source.stem, cropped, _measure_again(finder, cropped, _face_in_crop(face, crop, size)), notes
+    )
 
 
 def yaw(face: FaceState) -> float:
-    """How far a face is turned to the side, in degrees; over 0 towards the picture's left edge.
+    """Return how far a face is turned to the side, in degrees; positive towards the picture's left edge.
 
-    From the line between the cheeks in 3-D. The mesh rather underestimates large angles.
+    It is the angle of the line between the cheeks in 3-D. The mesh tends to underestimate large angles.
     """
     points = face.pixels()
-    x, y, z = (points[454] - points[234]).tolist()
+    right, left = CHEEKS
+    x, y, z = (points[left] - points[right]).tolist()
     return math.degrees(math.atan2(z, math.hypot(x, y)))
 
 
 def _roll(face: FaceState) -> float:
-    """How far the line between the eyes is turned clockwise, in degrees."""
-    x, y, _ = (face.pixels()[263] - face.pixels()[33]).tolist()
+    """Return how far the line between the eyes is turned clockwise, in degrees."""
+    points = face.pixels()
+    right, left = OUTER_EYE_CORNERS
+    x, y, _ = (points[left] - points[right]).tolist()
     return math.degrees(math.atan2(y, x))
 
 
-def _placed(face: FaceState, window: Window, size: tuple[int, int]) -> FaceState:
-    """The face as it must lie in the frame that the window fills."""
+def _check_face(source: Path, face: FaceState) -> tuple[str, ...]:
+    """Return notes on a face that can be used. Raises PortraitError for one that is too small or turned too far."""
     points = face.pixels()
-    points -= np.array([window.left, window.top, 0], np.float32)
-    points *= np.float32(window.scale)
+    eyes = points[ALL_EYE_CORNERS, :2].mean(axis=0)
+    length = round(math.dist(eyes, points[CHIN_TIP, :2]))
+    if length < MIN_FACE_PIXELS:
+        raise PortraitError(
+            "portrait-face-too-small",
+            f"the face in {source} is too small: {length} pixels from eyes to chin",
+            f"at least {MIN_FACE_PIXELS}",
+            "choose a picture with more pixels, or a closer one",
+        )
+    roll = abs(_roll(face))
+    if roll > MAX_ROLL_DEGREES:
+        raise PortraitError(
+            "portrait-on-its-side",
+            f"the face in {source} lies on its side: tilted {roll:.0f} degrees",
+            f"at most {MAX_ROLL_DEGREES:.0f}",
+            "turn the picture so that the face is upright",
+        )
+    angle = abs(yaw(face))
+    if angle > PROFILE_DEGREES:
+        raise PortraitError(
+            "portrait-in-profile",
+            f"the face in {source} is in profile: turned {angle:.0f} degrees",
+            f"at most {PROFILE_DEGREES:.0f}",
+            CHOOSE,
+        )
+    notes = []
+    if length < SMALL_FACE_PIXELS:
+        notes.append(f"the face is small ({length} pixels from eyes to chin): the result will look soft")
+    if angle > TURNED_DEGREES:
+        notes.append(f"the face is turned {angle:.0f} degrees: its far side will move less well than the near one")
+    return tuple(notes)
+
+
+def _face_in_crop(face: FaceState, crop: HeadCrop, size: tuple[int, int]) -> FaceState:
+    """Return the face with its landmarks moved into the cropped image of ``size``."""
+    points = face.pixels()
+    points -= np.array([crop.left, crop.top, 0], np.float32)
+    points *= np.float32(crop.scale)
     width, height = size
     return replace(face, landmarks=points / np.array([width, height, width], np.float32), size=size)
 
 
-def _seen_again(finder: FaceFinder, image: Image, placed: FaceState) -> FaceState:
-    """The face measured in the frame itself; where it was put, should it not be found there."""
-    face = finder.look(image, placed)
+def _measure_again(finder: FaceFinder, image: Image, expected: FaceState) -> FaceState:
+    """Return the face as measured in the cropped image, or ``expected`` if it is not found near there."""
+    face = finder.measure(image, expected)
     if face is None:
-        return placed
-    expected = placed.pixels()[:, :2]
-    off = float(np.abs(face.pixels()[:, :2] - expected).mean())
-    return face if off < 0.1 * float(np.ptp(expected, axis=0).max()) else placed
+        return expected
+    points = expected.pixels()[:, :2]
+    off = float(np.abs(face.pixels()[:, :2] - points).mean())
+    return face if off < 0.1 * float(np.ptp(points, axis=0).max()) else expected

@@ -7,7 +7,6 @@ import io
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,8 +22,8 @@ from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands, Setting
 from realtime.pipeline.pipeline import Pipeline
 from realtime.pipeline.portrait_library import small_picture
-from realtime.portraits.decoder_process import Decoders
-from realtime.portraits.portrait import PortraitPicture, receive_portrait
+from realtime.portraits.portrait import PortraitPicture
+from realtime.portraits.upload_reader import UploadReader
 from realtime.server import control
 from realtime.server.metrics import CONTENT_TYPE, Metrics, Tally
 from realtime.server.sessions import Link, Notice, Session, Sessions
@@ -41,12 +40,6 @@ if TYPE_CHECKING:
     from realtime.server.shared_sinks import SharedSinks
 
 MAIN = "main"
-LARGEST_UPLOAD = 40_000_000
-"""Pixels of a portrait that is sent."""
-UPLOAD_S = 5.0
-"""How long it may take to read and find the face in one."""
-READERS = 2
-"""Portraits that are read at the same time."""
 
 
 class Server(Link, Protocol):
@@ -118,9 +111,7 @@ class MediaService:
         self._began = time.monotonic()
         self._closing = threading.Event()
         self._metrics = Metrics(self, self.version)
-        self._decoders = Decoders()
-        self._readers = ThreadPoolExecutor(READERS, "portrait upload")
-        self._reading = threading.BoundedSemaphore(READERS)
+        self._uploads = UploadReader(config.size)
         self.link = serve(self)
         self.sessions.link = self.link
         self.started: BackgroundTask[str] = BackgroundTask("media server", self.link.start)
@@ -188,10 +179,9 @@ class MediaService:
         """End every session and the media process, within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         self._closing.set()
-        self._decoders.close()
+        self._uploads.close()
         self.sessions.close(timeout / 2)
         self.link.close(max(0.0, deadline - time.monotonic()))
-        self._readers.shutdown(wait=False, cancel_futures=True)
 
     # what the media process asks
 
@@ -374,16 +364,7 @@ class MediaService:
         """A portrait that was sent: read under limits, prepared, and put on."""
         library, commands = self._library(request.session), self._commands(request.session)
         name = "".join(c for c in request.query.get("name", "") if c.isprintable())[:80] or "sent picture"
-        if not self._reading.acquire(blocking=False):
-            return _json(_busy("two pictures are being read already"), 503)
-        work = self._readers.submit(
-            receive_portrait, request.body, name, self.config.size, LARGEST_UPLOAD, self._decoders, UPLOAD_S
-        )
-        work.add_done_callback(lambda _: self._reading.release())
-        try:
-            picture = work.result(UPLOAD_S)
-        except TimeoutError:
-            return _json(_busy(f"a picture that takes longer than {UPLOAD_S:g} s to read"), 503)
+        picture = self._uploads.read(request.body, name)
         try:
             index = library.add(picture)
         except (BusyError, CommandError):
@@ -404,13 +385,6 @@ def _unknown() -> NotFoundError:
 
 def _starting() -> BusyError:
     return BusyError("run-starting", "a run that is starting", "one that has begun", "try again in a moment")
-
-
-def _busy(found: str) -> dict[str, Any]:
-    return {
-        "v": control.VERSION,
-        "error": {"code": "upload-busy", "found": found, "expected": "a quicker one", "cure": "try again"},
-    }
 
 
 def _json(values: dict[str, Any], status: int = 200) -> ApiReply:

@@ -73,11 +73,11 @@ class FaceFinder:
         found.sort(key=lambda item: -item[0].side)
         return [face for _, face in found[:MOST]]
 
-    def look(self, image: Image, expected: FaceState) -> FaceState | None:
+    def measure(self, image: Image, expected: FaceState) -> FaceState | None:
         """Measure the one face that is where ``expected`` is in a picture of the same size, or return None."""
         return self._measure(image, around(expected.landmarks, expected.size))
 
-    def upside_down(self, image: Image, face: FaceState) -> bool:
+    def is_upside_down(self, image: Image, face: FaceState) -> bool:
         """Whether the face that ``find`` found is there the other way up: a mesh is fitted upright to either.
 
         Landmarks that fit stay where they are when the picture is turned and scaled a little; others wander from look

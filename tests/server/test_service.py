@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image as Pillow
 
-from engines.errors import PortraitError, SinkMissing
-from realtime.core.background_task import BackgroundTask
+from engines.errors import BusyError, PortraitError, SinkMissing
 from realtime.portraits.portrait import PortraitPicture
+from realtime.portraits.upload_reader import UploadReader
 from realtime.server.service import MAIN
 from tests.support.fake_server import FakeLink, FakeServer, living
 from tests.support.fakes import driving, portrait
@@ -68,8 +68,8 @@ def test_portraits_are_listed_shown_and_sent(server: FakeServer, monkeypatch: py
     assert server.ask("GET", "/api/portraits/999999999999999.jpg", "a").status == 404
     bad = server.ask("POST", "/api/portraits", "a", b"no picture")
     assert bad.status == 400
-    assert "not a picture" in json.loads(bad.body)["error"]["found"]
-    monkeypatch.setattr("realtime.server.service.receive_portrait", lambda _, name, *__: portrait(name))
+    assert json.loads(bad.body)["error"]["code"] == "portrait-bad-format"
+    monkeypatch.setattr("realtime.server.service.UploadReader.read", lambda _self, _data, name: portrait(name))
     sent = server.ask("POST", "/api/portraits", "a", b"a picture", name="mine\n")
     assert sent.status == 201
     assert json.loads(sent.body) | {"notes": []} == {"v": 1, "index": 2, "name": "mine", "notes": []}
@@ -105,30 +105,19 @@ def test_a_picture_of_many_pixels_is_refused_before_it_is_decoded(server: FakeSe
     Pillow.new("1", (6500, 6500)).save(packed, "PNG")
     reply = server.ask("POST", "/api/portraits", "a", packed.getvalue(), name="big.png")
     assert reply.status == 400
-    assert "at most 40 megapixels" in json.loads(reply.body)["error"]["found"]
+    assert json.loads(reply.body)["error"]["code"] == "portrait-too-large"
 
 
-def test_a_third_picture_at_a_time_is_sent_away(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    let_go = threading.Event()
+def test_an_upload_is_answered_503_while_others_are_read(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_self: UploadReader, _data: bytes, _name: str) -> PortraitPicture:
+        raise BusyError("upload-busy", "2 pictures are being read")
 
-    def receive(_: bytes, name: str, *__: object) -> PortraitPicture:
-        assert let_go.wait(5)
-        return portrait(name)
-
-    monkeypatch.setattr("realtime.server.service.receive_portrait", receive)
+    monkeypatch.setattr("realtime.server.service.UploadReader.read", read)
     server.open("a")
     server.drive("a")
-    sending = [
-        BackgroundTask("send", lambda: server.ask("POST", "/api/portraits", "a", b"a picture")) for _ in range(3)
-    ]
-    for each in sending:
-        each.start()
-    until(lambda: any(each.wait(0) for each in sending), "all three are being read")
-    let_go.set()
-    replies = sorted((each.result() for each in sending), key=lambda reply: reply.status)
-    assert [reply.status for reply in replies] == [201, 201, 503]
-    assert json.loads(replies[2].body)["error"]["found"] == "two pictures are being read already"
-    assert server.ask("POST", "/api/portraits", "a", b"a picture").status == 201, "there is room again"
+    reply = server.ask("POST", "/api/portraits", "a", b"a picture")
+    assert reply.status == 503
+    assert json.loads(reply.body)["error"]["code"] == "upload-busy"
 
 
 def test_a_picture_for_a_session_that_ends_meanwhile_is_for_nobody(
@@ -137,11 +126,11 @@ def test_a_picture_for_a_session_that_ends_meanwhile_is_for_nobody(
     server.open("a")
     server.drive("a")
 
-    def receive(_: bytes, name: str, *__: object) -> PortraitPicture:
+    def read(_self: UploadReader, _data: bytes, name: str) -> PortraitPicture:
         server.send_away("a")
         return portrait(name)
 
-    monkeypatch.setattr("realtime.server.service.receive_portrait", receive)
+    monkeypatch.setattr("realtime.server.service.UploadReader.read", read)
     reply = server.ask("POST", "/api/portraits", "a", b"a picture")
     assert reply.status == 404
     assert json.loads(reply.body)["error"]["found"] == "no session of that name"

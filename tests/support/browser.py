@@ -105,7 +105,7 @@ def followed(finder: FaceFinder, pictures: list[Taken]) -> NDArray[np.float64]:
     face: FaceState | None = None
     for each in pictures:
         if face is not None:
-            face = finder.look(each.image, face)
+            face = finder.measure(each.image, face)
         if face is None:
             face = next(iter(finder.find(each.image)), None)
         if face is not None:

@@ -11,7 +11,7 @@ import pytest
 
 from engines.errors import TrackerError
 from engines.types import Image
-from realtime.portraits.image_file import read_picture
+from realtime.portraits.image_file import read_image
 from realtime.tracking import face_mesh, still_faces
 from realtime.tracking.still_faces import FaceFinder
 from realtime.tracking.tracker import find_faces
@@ -26,7 +26,7 @@ def finder() -> Iterator[FaceFinder]:
 
 
 def read(portraits: Path, name: str, height: int) -> Image:
-    picture = read_picture(portraits / name).image
+    picture = read_image(portraits / name).image
     size = (round(picture.shape[1] * height / picture.shape[0]), height)
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
@@ -35,7 +35,7 @@ def read(portraits: Path, name: str, height: int) -> Image:
     "name", ["lp__s9.jpg", "lp__s3.jpg", "lp__s6.jpg", "lp__s10.jpg", "hellomeme__toon.png", "musev__dufu.jpeg"]
 )
 def test_paintings_statues_and_cartoons_are_found(finder: FaceFinder, portraits: Path, name: str) -> None:
-    picture = read_picture(portraits / name).image
+    picture = read_image(portraits / name).image
     faces = finder.find(picture)
     assert len(faces) == 1
     assert faces[0].size == (picture.shape[1], picture.shape[0])

@@ -1,0 +1,121 @@
+"""Turns uploaded images into portraits, with one set of face models that stays loaded."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from engines.errors import BusyError, ReenactError
+from realtime.portraits.decoder_process import DecoderProcesses, closed_error
+from realtime.portraits.image_file import DecodedImage
+from realtime.portraits.portrait import PortraitPicture, make_portrait
+from realtime.tracking.still_faces import FaceFinder
+
+_log = logging.getLogger(__name__)
+
+MAX_PIXELS = 40_000_000
+"""Pixels of an uploaded image."""
+TIMEOUT_S = 5.0
+"""How long decoding an image and finding its face may take together."""
+MAX_READS = 2
+"""How many images are read at the same time; a further one is refused."""
+
+
+class UploadReader:
+    """Reads uploaded images as portraits of ``size`` (width, height). Any thread may call anything.
+
+    Each image is decoded in a process of its own. Faces are found on one thread, which loads the models for the first
+    image and keeps them until ``close``.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        max_pixels: int = MAX_PIXELS,
+        timeout_s: float = TIMEOUT_S,
+        open_finder: Callable[[], FaceFinder] = FaceFinder,
+    ) -> None:
+        self._size = size
+        self._max_pixels = max_pixels
+        self._timeout_s = timeout_s
+        self._open_finder = open_finder
+        self._finder: FaceFinder | None = None  # used by the face thread only
+        self._decoders = DecoderProcesses()
+        self._face_thread = ThreadPoolExecutor(1, "portrait upload")
+        self._reads = threading.BoundedSemaphore(MAX_READS)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def read(self, data: bytes, name: str) -> PortraitPicture:
+        """Return the portrait in an uploaded file called ``name``. Nothing is written to disk.
+
+        Raises PortraitError if the image cannot be used, TrackerError if there are no face models, and BusyError if
+        too many images are being read, if reading takes too long, or after ``close``.
+        """
+        if not self._reads.acquire(blocking=False):
+            raise BusyError("upload-busy", f"{MAX_READS} pictures are being read", "fewer at a time", "try again")
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            portrait = self._decode(data, name)
+        except BaseException:
+            self._reads.release()
+            raise
+        portrait.add_done_callback(lambda _: self._reads.release())
+        try:
+            return portrait.result(max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            portrait.add_done_callback(_log_bug)  # no caller is left to raise it in
+            raise self._timeout_error() from None
+
+    def close(self) -> None:
+        """End the decoders and release the face models, without waiting for them. Idempotent."""
+        self._decoders.close()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._face_thread.submit(self._close_finder)
+            self._face_thread.shutdown(wait=False)
+
+    def _decode(self, data: bytes, name: str) -> Future[PortraitPicture]:
+        """Decode an image, and have the face thread make a portrait of it."""
+        try:
+            decoded = self._decoders.decode(data, name, self._max_pixels, self._timeout_s)
+        except TimeoutError:
+            raise self._timeout_error() from None
+        with self._lock:
+            if self._closed:
+                raise closed_error()
+            return self._face_thread.submit(self._make_portrait, decoded, name)
+
+    def _make_portrait(self, decoded: DecodedImage, name: str) -> PortraitPicture:
+        if self._closed:
+            raise closed_error()
+        if self._finder is None:
+            self._finder = self._open_finder()
+        return make_portrait(decoded, Path(name), self._size, self._finder)
+
+    def _close_finder(self) -> None:
+        if self._finder is not None:
+            self._finder.close()
+            self._finder = None
+
+    def _timeout_error(self) -> BusyError:
+        return BusyError(
+            "upload-timeout",
+            f"reading the picture took longer than {self._timeout_s:g} s",
+            "one that is read sooner",
+            "try again, or send a smaller picture",
+        )
+
+
+def _log_bug(future: Future[PortraitPicture]) -> None:
+    """Log an error that is not the user's."""
+    error = future.exception()
+    if error is not None and not isinstance(error, ReenactError):
+        _log.error("reading an uploaded picture failed", exc_info=error)
