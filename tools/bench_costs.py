@@ -31,8 +31,8 @@ from engines.types import Image
 from realtime import report
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.quiet_libraries import quiet_libraries
-from tools.fidelity_suite.judge import frames_of
 from tools.support.command import new_app, run_app
+from tools.support.files import read_frames
 
 ROOT = Path(__file__).parents[1]
 FPS = 30.0
@@ -156,7 +156,7 @@ def driving_frames(driver: Path | None, size: tuple[int, int]) -> Iterator[Image
         finally:
             source.close()
     while True:
-        for image in frames_of(driver):
+        for image in read_frames(driver):
             yield fitted(image, size)
 
 
@@ -245,7 +245,7 @@ def run_daemon(*words: str) -> dict[str, Any]:
 
 def throughput(clip: Path, frames: int, runs: int) -> Figure:
     """Frames a second of a whole file, over what the floor alone would make: the median run, floors between them."""
-    sample = list(frames_of(clip, min(frames, 200)))
+    sample = list(read_frames(clip, min(frames, 200)))
     floor = Floor(SMALL)
     floor.warm_up(sample[0])
 

@@ -1,4 +1,4 @@
-"""Real drivers and portraits through the whole chain, judged by the official landmarker."""
+"""Real drivers and portraits through the whole chain, measured with the official landmarker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from realtime.tracking.face_mesh import available
-from tools.fidelity import SIX, main
+from tools.fidelity import main
+from tools.fidelity_suite.measures import SCORED
 
 
 @pytest.mark.parametrize("tracker", ["facemesh", "landmarker"])
@@ -28,4 +29,4 @@ def test_portraits_follow_their_drivers(
         assert pair["mean_r"] > 0.75, pair["driver"]
         assert pair["jitter_px"] < 0.3
         assert (tmp_path / f"{Path(pair['driver']).stem}-{Path(pair['portrait']).stem}-sheet.png").is_file()
-    assert set(SIX) <= set(report["channels"])
+    assert set(SCORED) <= set(report["channels"])

@@ -1,4 +1,4 @@
-"""The judge of outputs, on tracks whose answer is known and on real faces where they are at hand."""
+"""The measures of fidelity, on tracks with a known answer and on real faces where they are available."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 
 from engines.errors import ReenactError, SourceMissing, TrackerError, UsageError
 from engines.types import LANDMARKS
-from tools.fidelity import SIX, Background, compare, jitter, main, measure
-from tools.fidelity_suite.judge import CHANNELS, Judge, Track, cache_dir, frames_of, head_angles, judge_clip
+from tools.fidelity import main
+from tools.fidelity_suite.measures import SCORED, Background, compare, jitter, measure
+from tools.fidelity_suite.reference_tracker import (
+    CHANNELS,
+    ReferenceTracker,
+    Track,
+    cache_dir,
+    head_angles,
+    track_clip,
+)
 from tools.fidelity_suite.sheet import MOMENTS, Sheet, moments
-from tools.fidelity_suite.suite import parse_size, still_frames
+from tools.fidelity_suite.suite import chosen_pairs, parse_size, still_frames
+from tools.support.files import read_frames
 
 Values = NDArray[Any]
 
@@ -33,7 +42,7 @@ def track(values: Values) -> Track:
 
 
 def waves(scale: float = 10.0) -> Values:
-    """Every channel moving in its own way."""
+    """Return values in which every channel moves in its own way."""
     time = np.arange(FRAMES)[:, None] / FRAMES
     return scale * np.sin(2 * np.pi * time * (1 + np.arange(len(CHANNELS))))
 
@@ -47,7 +56,7 @@ def test_gain_is_the_factor_and_r_ignores_factor_and_shift(gain: float, shift: f
     assert found.mean_r == pytest.approx(1, abs=1e-3)
 
 
-def test_opposite_and_unmoved_outputs_are_told_apart() -> None:
+def test_an_opposite_output_differs_from_one_that_does_not_move() -> None:
     assert compare(track(waves()), track(-waves())).mean_r == pytest.approx(-1, abs=1e-3)
     frozen = compare(track(waves()), track(np.zeros_like(waves())))
     assert math.isnan(frozen["yaw"].r)
@@ -55,7 +64,7 @@ def test_opposite_and_unmoved_outputs_are_told_apart() -> None:
     assert frozen.mean_r == 0
 
 
-def test_a_channel_in_which_the_driver_is_still_does_not_count() -> None:
+def test_a_channel_in_which_the_driver_is_still_is_left_out() -> None:
     values = waves()
     values[:, CHANNELS.index("smile")] *= 1e-4
     spoilt = values.copy()
@@ -78,7 +87,7 @@ def test_videos_of_different_length_are_compared_over_what_they_share() -> None:
     assert (found.frames, found.driver_frames, found.output_frames) == (40, FRAMES, 40)
 
 
-def test_nothing_to_compare_is_said_in_json_too() -> None:
+def test_a_comparison_without_faces_has_null_in_json() -> None:
     values = np.full_like(waves(), np.nan)
     summary = compare(track(values), track(values)).summary()
     assert json.loads(json.dumps(summary, allow_nan=False))["mean_r"] is None
@@ -157,33 +166,48 @@ def test_still_frames_differ_by_noise_alone_and_are_the_same_every_time() -> Non
 
 @pytest.mark.parametrize("text", ["", "512", "x", "0x5", "5x0", "-5x5", "5x5x5", "a x b"])
 def test_a_wrong_size_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is not a size"):
+    with pytest.raises(UsageError) as caught:
         parse_size(text)
+    assert caught.value.code == "bad-size"
 
 
-def test_a_video_that_is_none_is_named(tmp_path: Path, own_cache: Path) -> None:
+def test_a_file_that_is_not_a_video_is_an_error(tmp_path: Path, own_cache: Path) -> None:
     rubbish = tmp_path / "rubbish.mp4"
     rubbish.write_bytes(b"\0rubbish" * 100)
-    with pytest.raises(SourceMissing, match=r"rubbish\.mp4"):
-        list(frames_of(rubbish))
-    with pytest.raises(SourceMissing, match=r"nothing\.mp4"):
+    with pytest.raises(SourceMissing) as caught:
+        list(read_frames(rubbish))
+    assert caught.value.code == "video-unreadable"
+    with pytest.raises(SourceMissing) as caught:
         measure(tmp_path / "nothing.mp4", rubbish, tmp_path / "model")
+    assert caught.value.code == "video-missing"
+    assert "nothing.mp4" in caught.value.found
     assert not own_cache.exists()
 
 
-def test_a_bundle_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TrackerError, match=r"nothing\.task") as caught:
-        Judge(tmp_path / "nothing.task")
+def test_a_bundle_that_is_missing_or_damaged_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrackerError) as caught:
+        ReferenceTracker(tmp_path / "nothing.task")
+    assert caught.value.code == "model-missing"
     assert "tools.models fetch" in caught.value.cure
     rubbish = tmp_path / "rubbish.task"
     rubbish.write_bytes(b"rubbish")
-    with pytest.raises(TrackerError, match="not a face landmarker bundle"):
-        Judge(rubbish)
+    with pytest.raises(TrackerError) as caught:
+        ReferenceTracker(rubbish)
+    assert caught.value.code == "model-unreadable"
+
+
+def test_pairs_of_the_suite_are_chosen_by_name_and_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as wrong:
+        chosen_pairs(tmp_path, 12, "no such name")
+    assert wrong.value.code == "no-such-pair"
+    with pytest.raises(SourceMissing) as missing:
+        chosen_pairs(tmp_path, 1, "")
+    assert missing.value.code == "suite-file-missing"
 
 
 def shortened(clip: Path, path: Path, count: int) -> Path:
     writer = None
-    for image in frames_of(clip, count):
+    for image in read_frames(clip, count):
         if writer is None:
             size = image.shape[1::-1]
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, size)
@@ -193,7 +217,7 @@ def shortened(clip: Path, path: Path, count: int) -> Path:
     return path
 
 
-def test_a_clip_agrees_with_itself_and_is_judged_once(
+def test_a_clip_agrees_with_itself_and_is_tracked_once(
     clips: Path,
     face_landmarker: Path,
     tmp_path: Path,
@@ -207,23 +231,25 @@ def test_a_clip_agrees_with_itself_and_is_judged_once(
     assert "mean r over the six (*): 1.000" in capsys.readouterr().out
     figures = json.loads(report.read_text())
     assert figures["output_found"] == figures["frames"] == 40
-    assert set(SIX) <= set(figures["channels"])
+    assert set(SCORED) <= set(figures["channels"])
     assert cv2.imread(str(picture)) is not None
     (entry,) = cache_dir().glob("*.npz")
     assert own_cache in entry.parents
     entry.write_bytes(b"not a cache")
-    again = judge_clip(clip, face_landmarker)
+    again = track_clip(clip, face_landmarker)
     assert len(again) == 40
     assert again.found.all()
-    assert np.array_equal(judge_clip(clip, face_landmarker).values, again.values)
+    assert np.array_equal(track_clip(clip, face_landmarker).values, again.values)
 
 
-def test_a_sheet_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_sheet_that_is_empty_or_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     from tools.fidelity_suite.sheet import write
 
-    with pytest.raises(ReenactError, match="no frame with a face"):
+    with pytest.raises(ReenactError) as caught:
         write(Sheet({}), tmp_path / "sheet.png")
+    assert caught.value.code == "sheet-empty"
     sheet = Sheet({"all": 0})
     sheet.add(0, np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8))
-    with pytest.raises(ReenactError, match="cannot be written"):
+    with pytest.raises(ReenactError) as caught:
         write(sheet, tmp_path / "no" / "sheet.png")
+    assert caught.value.code == "sheet-not-writable"

@@ -1,4 +1,4 @@
-"""Contact sheets: driver and output side by side at the moments worth looking at."""
+"""Contact sheets: driver and output side by side at the extremes of each channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.errors import ReenactError
 from engines.types import Image
-from tools.fidelity_suite.judge import Track
+from tools.fidelity_suite.reference_tracker import Track
 
 MOMENTS = {
     "mouth open": ("jawOpen", 1),
@@ -22,33 +22,33 @@ MOMENTS = {
     "chin up": ("pitch", -1),
     "pucker": ("pucker", 1),
 }
-"""What to show: the frame in which a channel of the driver is largest (1) or smallest (-1)."""
+"""Label: the channel of the driver, and whether the frame of its largest (1) or smallest (-1) value is shown."""
 
 _TILE = 300
 
 
 def moments(driver: Track) -> dict[str, int]:
-    """The frame of each moment; empty when the driver never has a face."""
+    """Return the frame number of each moment; empty when the driver never has a face."""
     if not driver.found.any():
         return {}
     return {name: int(np.nanargmax(sign * driver.channel(channel))) for name, (channel, sign) in MOMENTS.items()}
 
 
 class Sheet:
-    """Collects the pairs of pictures for the chosen frames as they pass, and lays them out."""
+    """The pairs of pictures of chosen frames, laid out in a grid."""
 
     def __init__(self, frames: dict[str, int]) -> None:
-        """``frames``: the label and number of each frame to show."""
+        """``frames`` maps the label of each frame to its number."""
         self._frames = frames
         self._pairs: dict[int, tuple[Image, Image]] = {}
 
     def add(self, index: int, driving: Image, output: Image) -> None:
-        """Take one frame of both; most are passed over."""
+        """Add one frame of both videos; a frame that was not chosen is ignored."""
         if index in self._frames.values():
             self._pairs[index] = (_tile(driving), _tile(output))
 
     def image(self) -> Image | None:
-        """The sheet: each moment's driver over its output, four to a row; None when nothing was taken."""
+        """Return the sheet, each driver over its output, four to a row; None when no frame was added."""
         cells = [
             _labelled(np.vstack(self._pairs[index]), f"{name} #{index}")
             for name, index in self._frames.items()
@@ -62,31 +62,32 @@ class Sheet:
 
 
 def sheet_of(driver: Track, driving: Iterable[Image], output: Iterable[Image], path: Path) -> None:
-    """Write the sheet of two videos that were judged. Raises ReenactError when it cannot be written."""
+    """Write the sheet of two videos. Raises ReenactError when it cannot be written."""
     sheet = Sheet(moments(driver))
-    for index, (before, after) in enumerate(zip(driving, output, strict=False)):
-        sheet.add(index, before, after)
+    for index, pair in enumerate(zip(driving, output, strict=False)):
+        sheet.add(index, *pair)
     write(sheet, path)
 
 
 def write(sheet: Sheet, path: Path) -> None:
-    """Save a sheet. Raises ReenactError when it cannot be written or there is nothing in it."""
+    """Write a sheet. Raises ReenactError when it is empty or cannot be written."""
     image = sheet.image()
     if image is None:
-        raise ReenactError("there is no frame with a face to show", cure="choose a driver whose face is seen")
+        raise ReenactError("sheet-empty", "no frame has a face to show", cure="choose a driver with a visible face")
     try:
         written = cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error:
         written = False
     if not written:
         raise ReenactError(
+            "sheet-not-writable",
             f"the sheet cannot be written to {path}",
             cure="give a path in a folder that exists, ending in .png",
         )
 
 
 def _tile(image: Image) -> Image:
-    """The picture inside a square tile, its proportions kept."""
+    """Return the picture inside a square tile, its proportions kept."""
     height, width = image.shape[:2]
     scale = _TILE / max(height, width)
     small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)

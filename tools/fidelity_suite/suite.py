@@ -1,8 +1,7 @@
-"""A fixed list of drivers and portraits, end to end in one process, and what the judge says about each."""
+"""A fixed list of drivers and portraits, reenacted end to end in one process and measured."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,9 +22,11 @@ from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.tracking.face_mesh import available as facemesh_available
 from realtime.tracking.tracker import FaceMeshTracker, LandmarkerTracker, Tracker
-from tools.fidelity import SIX, Background, Fidelity, compare, default_model, jitter, plot
-from tools.fidelity_suite.judge import Judge, Track, frames_of, judge_clip
+from tools.fidelity_suite.measures import SCORED, Background, Fidelity, compare, finite, jitter
+from tools.fidelity_suite.plot import plot
+from tools.fidelity_suite.reference_tracker import ReferenceTracker, Track, default_model, track_clip
 from tools.fidelity_suite.sheet import Sheet, moments, write
+from tools.support.files import check_writable, read_frames, write_json
 
 PAIRS = (
     ("lp__d6.mp4", "lp__s9.jpg"),
@@ -44,44 +45,47 @@ PAIRS = (
 """Driver and portrait, as files under ``clips`` and ``portraits``."""
 
 
-class Tracking(StrEnum):
-    """What follows the driver's face."""
+FRAME_NS = 33_333_333
+"""The interval of the frames, in nanoseconds."""
+STILL_FRAMES = 150
+STILL_NOISE = 3.0
+"""Standard deviation of the noise added to a still frame, as a camera's picture has, in grey levels."""
+COLUMNS = (*SCORED, "gazeX")
+"""The channels that the table shows."""
+
+
+class DriverTracker(StrEnum):
+    """The trackers that can follow the driver's face."""
 
     FACEMESH = "facemesh"
     LANDMARKER = "landmarker"
 
     def open(self, model: Path) -> Tracker:
-        """A new tracker; ``model`` is the landmarker's bundle. Raises TrackerError."""
-        return FaceMeshTracker() if self is Tracking.FACEMESH else LandmarkerTracker(model)
-
-
-FRAME_NS = 33_333_333
-STILL_FRAMES = 150
-STILL_NOISE = 3.0
-"""Standard deviation of the noise that makes one frame held still into a camera's picture, in grey levels."""
+        """Return a new tracker; ``model`` is the landmarker's bundle. Raises TrackerError."""
+        return FaceMeshTracker() if self is DriverTracker.FACEMESH else LandmarkerTracker(model)
 
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """What one pair came to."""
+    """The measures of one pair."""
 
     driver: str
     portrait: str
     fidelity: Fidelity
     background: Background
     jitter: float
-    """Pixels (std) that the output's landmarks move for a still driver."""
+    """Standard deviation of the output's landmarks for a still driver, in pixels."""
     ms: float
-    """Mean time of a frame, track to picture, in milliseconds."""
+    """Mean time of a frame from tracking to picture, in milliseconds."""
 
     def summary(self) -> dict[str, Any]:
-        psnr = self.background.psnr
+        """Return the figures for JSON."""
         return self.fidelity.summary() | {
             "driver": self.driver,
             "portrait": self.portrait,
-            "background_psnr": psnr if np.isfinite(psnr) else None,
-            "background_worst": self.background.worst if np.isfinite(self.background.worst) else None,
-            "jitter_px": self.jitter,
+            "background_psnr": finite(self.background.psnr),
+            "background_worst": finite(self.background.worst),
+            "jitter_px": finite(self.jitter),
             "ms": self.ms,
         }
 
@@ -91,11 +95,12 @@ def reenact(
     picture: Any,
     generator: Generator,
     tracker: Tracker,
-    spent: Callable[[float], None] = lambda _: None,
+    timed: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Image]:
-    """Drive a portrait (a ``PortraitPicture``) with frames taken at 30 fps.
+    """Drive a portrait (a ``PortraitPicture``) with frames of 30 fps and yield the output.
 
-    Yields the generator's own picture: copy it before asking for the next. Closes the tracker. ``spent`` gets seconds.
+    The picture belongs to the generator: copy it before the next one. ``timed`` is called with the seconds that each
+    frame took. The tracker is closed at the end.
     """
     from realtime.motion.relative import MotionTransfer
 
@@ -107,14 +112,14 @@ def reenact(
             start = time.perf_counter()
             face = tracker.track(Frame(image, PixelFormat.RGB, index, Stamps(time_ns), time_ns))
             result = generator.drive(portrait, motion.update(face, time_ns), image)
-            spent(time.perf_counter() - start)
+            timed(time.perf_counter() - start)
             yield result
     finally:
         tracker.close()
 
 
 def still_frames(image: Image, count: int) -> Iterator[Image]:
-    """One picture held still, with a camera's noise: the same noise on every machine."""
+    """Yield one picture ``count`` times with a camera's noise, which is the same on every machine."""
     noise = np.random.default_rng(1)
     for _ in range(count):
         grain = noise.normal(0, STILL_NOISE, image.shape).astype(np.float32)
@@ -122,74 +127,74 @@ def still_frames(image: Image, count: int) -> Iterator[Image]:
 
 
 def run_pair(
-    clip: Path, portrait: Path, model: Path, size: tuple[int, int], limit: int | None, tracking: Tracking
+    clip: Path, portrait: Path, model: Path, size: tuple[int, int], limit: int | None, kind: DriverTracker
 ) -> tuple[PairResult, Sheet]:
-    """Drive one portrait with one clip and judge it, without a codec between."""
+    """Drive one portrait with one clip, without a codec in between, and measure the output."""
     from engines.generator import create
     from realtime.portraits.portrait import load_portrait
 
-    driver = judge_clip(clip, model).first(limit)
+    driver = track_clip(clip, model).first(limit)
     picture = load_portrait(portrait, size)
     background = Background(picture.image, picture.face.pixels()[:, :2])
     sheet = Sheet(moments(driver))
     times: list[float] = []
     generator = create("mesh")
     try:
-        with Judge(model) as judge:
-            made = reenact(frames_of(clip, limit), picture, generator, tracking.open(model), times.append)
-            for index, (driving, image) in enumerate(zip(frames_of(clip, limit), made, strict=True)):
-                _, landmarks = judge.look(image)
+        with ReferenceTracker(model) as reference:
+            made = reenact(read_frames(clip, limit), picture, generator, kind.open(model), times.append)
+            for index, (driving, image) in enumerate(zip(read_frames(clip, limit), made, strict=True)):
+                _, landmarks = reference.read(image)
                 background.add(image, landmarks)
                 sheet.add(index, driving, image)
-            output = judge.track()
-        calm = _calm_frame(clip, driver)
-        moved = _judge_still(calm, picture, generator, tracking.open(model), model)
+            output = reference.track()
+        still = _first_face(clip, driver)
+        moved = _still_jitter(still, picture, generator, kind.open(model), model)
     finally:
         generator.close()
-    found = compare(driver, output)
-    return PairResult(clip.name, portrait.name, found, background, moved, 1e3 * float(np.mean(times))), sheet
+    fidelity = compare(driver, output)
+    return PairResult(clip.name, portrait.name, fidelity, background, moved, 1e3 * float(np.mean(times))), sheet
 
 
-def _calm_frame(clip: Path, driver: Track) -> Image:
-    """The first frame in which the driver has a face."""
+def _first_face(clip: Path, driver: Track) -> Image:
+    """Return the first frame in which the driver has a face."""
     index = int(np.argmax(driver.found))
-    return list(frames_of(clip, index + 1))[-1]
+    return list(read_frames(clip, index + 1))[-1]
 
 
-def _judge_still(image: Image, picture: Any, generator: Generator, tracker: Tracker, model: Path) -> float:
-    """The jitter once the filters have settled: the second half of the frames."""
-    with Judge(model) as judge:
+def _still_jitter(image: Image, picture: Any, generator: Generator, tracker: Tracker, model: Path) -> float:
+    """Return the jitter for a still driver over the second half of the frames, once the filters have settled."""
+    with ReferenceTracker(model) as reference:
         for made in reenact(still_frames(image, STILL_FRAMES), picture, generator, tracker):
-            judge.look(made)
-        seen = judge.track()
+            reference.read(made)
+        track = reference.track()
     half = STILL_FRAMES // 2
-    return jitter(Track(seen.values[half:], seen.landmarks[half:], seen.size))
+    return jitter(Track(track.values[half:], track.landmarks[half:], track.size))
 
 
-def pair_table(results: list[PairResult], tracking: Tracking) -> Table:
-    """One line a pair: r and gain of the six channels, faces, background and jitter; the averages last."""
+def pair_table(results: list[PairResult], kind: DriverTracker) -> Table:
+    """Return the table: a row for each pair with r and gain, faces, background and jitter; the means last."""
     table = Table(
         title=(
-            f"r / gain by pair, tracked by the {tracking}"
+            f"r / gain by pair, tracked by the {kind}"
             " (still channels in brackets, left out of means; background: the worst pair)"
         ),
         title_justify="left",
     )
     table.box = box.SIMPLE
     table.add_column("driver > portrait", no_wrap=True, max_width=34)
-    for name in (*SIX, "gazeX", "mean r", "no face", "bg dB", "jitter", "ms"):
+    for name in (*COLUMNS, "mean r", "no face", "bg dB", "jitter", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
-        found = result.fidelity
+        fidelity = result.fidelity
+        channels = [fidelity[name] for name in COLUMNS]
         cells = [
-            ("[{:.2f}/{:.2f}]" if found[name].still else "{:.2f}/{:.2f}").format(found[name].r, found[name].gain)
-            for name in (*SIX, "gazeX")
+            f"[{each.r:.2f}/{each.gain:.2f}]" if each.still else f"{each.r:.2f}/{each.gain:.2f}" for each in channels
         ]
         table.add_row(
             f"{Path(result.driver).stem} > {Path(result.portrait).stem}",
             *(cell.replace("[", r"\[") for cell in cells),
-            f"{found.mean_r:.3f}",
-            str(found.frames - found.output_found),
+            f"{fidelity.mean_r:.3f}",
+            str(fidelity.frames - fidelity.output_found),
             _decibels(result.background.psnr),
             f"{result.jitter:.2f}",
             f"{result.ms:.1f}",
@@ -198,7 +203,7 @@ def pair_table(results: list[PairResult], tracking: Tracking) -> Table:
     table.add_section()
     table.add_row(
         "mean",
-        *("{:.3f}/{:.2f}".format(*averages[name]) for name in (*SIX, "gazeX")),
+        *("{:.3f}/{:.2f}".format(*averages[name]) for name in COLUMNS),
         f"{np.nanmean([result.fidelity.mean_r for result in results]):.3f}",
         str(sum(result.fidelity.frames - result.fidelity.output_found for result in results)),
         _decibels(min(result.background.psnr for result in results)),
@@ -209,13 +214,13 @@ def pair_table(results: list[PairResult], tracking: Tracking) -> Table:
 
 
 def channel_means(results: list[PairResult]) -> dict[str, tuple[float, float]]:
-    """Mean r and gain of each channel over the pairs whose driver moves it; NaN where none does."""
+    """Return mean r and gain of each channel over the pairs whose driver moves it; NaN where none does."""
     means = {}
     for channel in results[0].fidelity.channels:
-        moving = [found for result in results if not (found := result.fidelity[channel.name]).still]
+        moving = [each for result in results if not (each := result.fidelity[channel.name]).still]
         means[channel.name] = (
-            float(np.mean([np.nan_to_num(found.r) for found in moving])) if moving else float("nan"),
-            float(np.mean([found.gain for found in moving])) if moving else float("nan"),
+            float(np.mean([np.nan_to_num(each.r) for each in moving])) if moving else float("nan"),
+            float(np.mean([each.gain for each in moving])) if moving else float("nan"),
         )
     return means
 
@@ -225,57 +230,67 @@ def _decibels(value: float) -> str:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Width and height out of ``512x512``. Raises UsageError."""
+    """Return width and height of a text such as ``512x512``. Raises UsageError."""
     width, cross, height = text.partition("x")
     if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UsageError(f"{text!r} is not a size", cure="give it as WIDTHxHEIGHT, such as 512x512")
+        raise UsageError("bad-size", f"--size {text!r}", "WIDTHxHEIGHT", "for example --size 512x512")
     return int(width), int(height)
+
+
+def chosen_pairs(faces: Path, count: int, text: str) -> list[tuple[Path, Path]]:
+    """Return the files of the first ``count`` pairs that have ``text`` in a name.
+
+    Raises UsageError when no pair has, SourceMissing for a file that is not in ``faces``.
+    """
+    pairs = [
+        (faces / "clips" / clip, faces / "portraits" / portrait)
+        for clip, portrait in PAIRS[:count]
+        if text in f"{clip} {portrait}"
+    ]
+    if not pairs:
+        raise UsageError("no-such-pair", f"no pair has {text!r} in its names", cure="leave --only out to run all")
+    for path in sorted({path for pair in pairs for path in pair}):
+        if not path.is_file():
+            name = path.relative_to(faces)
+            raise SourceMissing(
+                "suite-file-missing", f"there is no {name} in {faces}", cure="give the folder with clips and portraits"
+            )
+    return pairs
 
 
 def suite_command(
     faces: Annotated[Path, typer.Option(help="The folder with clips and portraits.")],
-    out: Annotated[Path | None, typer.Option(help="Write plots, sheets and suite.json here.")] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Only the first so many pairs.")] = len(PAIRS),
-    only: Annotated[str, typer.Option(help="Only pairs with this text in driver or portrait.")] = "",
-    frames: Annotated[int, typer.Option(min=2, help="At most so many frames of each driver.")] = 300,
+    out: Annotated[Path | None, typer.Option(help="Write plots, sheets and suite.json to this folder.")] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Run the first N pairs only.")] = len(PAIRS),
+    only: Annotated[str, typer.Option(help="Run only pairs with this text in a name.")] = "",
+    frames: Annotated[int, typer.Option(min=2, help="Use at most N frames of each driver.")] = 300,
     size: Annotated[str, typer.Option(help="The output's size.")] = "512x512",
     model: Annotated[Path | None, typer.Option(help="The bundle face_landmarker.task.")] = None,
     tracker: Annotated[
-        Tracking | None, typer.Option(help="What follows the driver; Face Mesh where MediaPipe has it.")
+        DriverTracker | None, typer.Option(help="The driver's tracker; by default Face Mesh where MediaPipe has it.")
     ] = None,
 ) -> None:
     """Run the pairs and print the table."""
     console = Console()
     shape = parse_size(size)
-    # never by whether the bundle happens to be cached: figures would not compare
-    tracking = tracker or (Tracking.FACEMESH if facemesh_available() else Tracking.LANDMARKER)
+    # The default does not depend on what is cached: figures would not compare.
+    kind = tracker or (DriverTracker.FACEMESH if facemesh_available() else DriverTracker.LANDMARKER)
     bundle = model or default_model()
-    chosen = [pair for pair in PAIRS[:pairs] if only in " ".join(pair)]
-    if not chosen:
-        raise UsageError(f"no pair has {only!r} in its names", cure="leave --only out to see them all")
-    for name in {
-        str(Path(folder, file)) for pair in chosen for folder, file in zip(("clips", "portraits"), pair, strict=True)
-    }:
-        if not (faces / name).is_file():
-            raise SourceMissing(f"there is no {name} in {faces}", cure="give the folder with clips and portraits")
+    chosen = chosen_pairs(faces, pairs, only)
     if out:
         out.mkdir(parents=True, exist_ok=True)
+        check_writable(out / "suite.json", "--out")
     results = []
     for clip, portrait in progress(chosen, description="pairs", console=console, transient=True):
-        result, sheet = run_pair(
-            faces / "clips" / clip, faces / "portraits" / portrait, bundle, shape, frames, tracking
-        )
+        result, sheet = run_pair(clip, portrait, bundle, shape, frames, kind)
         results.append(result)
         if out:
-            name = f"{Path(clip).stem}-{Path(portrait).stem}"
-            plot(result.fidelity, out / f"{name}-plot.png", f"{clip} -> {portrait}")
+            name = f"{clip.stem}-{portrait.stem}"
+            plot(result.fidelity, out / f"{name}-plot.png", f"{clip.name} -> {portrait.name}")
             write(sheet, out / f"{name}-sheet.png")
-    Console(width=max(console.width, 190)).print(pair_table(results, tracking))
+    Console(width=max(console.width, 190)).print(pair_table(results, kind))
     if out:
-        figures = {
-            "size": size,
-            "tracker": tracking,
-            "pairs": [result.summary() for result in results],
-            "channels": {name: {"r": r, "gain": gain} for name, (r, gain) in channel_means(results).items()},
-        }
-        (out / "suite.json").write_text(json.dumps(figures, indent=2) + "\n")
+        means = {name: {"r": finite(r), "gain": finite(gain)} for name, (r, gain) in channel_means(results).items()}
+        summaries = [result.summary() for result in results]
+        figures = {"size": size, "tracker": kind, "pairs": summaries, "channels": means}
+        write_json(out / "suite.json", figures, "--out")

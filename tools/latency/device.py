@@ -235,9 +235,9 @@ def codes_to_round(seen: Sequence[tuple[int, int, int]], blank: int) -> Round:
 def feed(device: str, clip: Path, size: tuple[int, int], fps: float) -> None:
     """Send the clip to and fro without end, the time in each picture, until a signal ends it."""
     from realtime.sinks.sink import open_sink
-    from tools.fidelity_suite.judge import frames_of
+    from tools.support.files import read_frames
 
-    planes = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8) for image in frames_of(clip)]
+    planes = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8) for image in read_frames(clip)]
     planes += planes[-2:0:-1]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     sink = open_sink(f"virtualcam:{device}", size=size, fps=fps)

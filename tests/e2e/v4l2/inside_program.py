@@ -15,7 +15,7 @@ from engines.types import FaceState, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.tracking.tracker import open_tracker
 from tests.e2e.v4l2 import parts
-from tools.fidelity_suite.judge import frames_of
+from tools.support.files import read_frames
 
 INNER_LIPS, FACE = (13, 14), (10, 152)
 NOSE, CHEEKS = 1, (234, 454)
@@ -81,7 +81,7 @@ def test_a_face_goes_in_and_its_portrait_comes_out(tmp_path: Path) -> None:
     assert p50 < 10 * work["p50"]
 
     # one picture at a time: memory is scattered in the guest, and each page of it a map of the machine's
-    sources = track(np.ascontiguousarray(image) for image in frames_of(parts.clip()))
+    sources = track(np.ascontiguousarray(image) for image in read_frames(parts.clip()))
     counters = sorted(int(path.stem) for path in tmp_path.glob("*.bmp"))[10:90]
     driving = [sources[parts.to_and_fro(counter, len(sources))] for counter in counters]
     driven = track(kept(tmp_path / f"{counter}.bmp") for counter in counters)

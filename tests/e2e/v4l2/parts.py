@@ -27,7 +27,7 @@ import numpy as np
 from realtime.capture.v4l2_stream import Stream
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from tools.fidelity_suite.judge import frames_of
+from tools.support.files import read_frames
 
 ROOT = Path(__file__).parents[3]
 SIZE = (640, 480)
@@ -54,7 +54,7 @@ def feed(device: str, path: Path) -> None:
     from realtime.sinks.sink import open_sink
 
     planes = []
-    for image in frames_of(path):
+    for image in read_frames(path):
         framed = np.empty_like(image)
         framed[:] = MAGENTA
         inner = slice(BORDER, -BORDER)

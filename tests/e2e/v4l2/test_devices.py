@@ -13,7 +13,7 @@ import pytest
 from engines.types import Image
 from tests.e2e.v4l2.guest import all_passed, boot_script, home_of_somebody, named_tests, pytest_inside
 from tests.support.clips import write_video
-from tools.fidelity_suite.judge import frames_of
+from tools.support.files import read_frames
 
 SIZE = (640, 480)
 CLIP_FRAMES = 120
@@ -34,7 +34,7 @@ def clip(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not source.is_file():
         pytest.skip(f"no clip {source}")
     path = tmp_path_factory.mktemp("driver") / "face.mp4"
-    return write_video(path, [_fitted(image) for image in frames_of(source, CLIP_FRAMES)])
+    return write_video(path, [_fitted(image) for image in read_frames(source, CLIP_FRAMES)])
 
 
 def _fitted(image: Image) -> Image:

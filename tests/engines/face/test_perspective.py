@@ -16,7 +16,7 @@ from engines.types import LANDMARKS, Points
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import open_tracker
-from tools.fidelity_suite.judge import head_angles
+from tools.fidelity_suite.reference_tracker import head_angles
 
 SIZE = (640, 480)
 

@@ -1,6 +1,6 @@
-"""The independent judge: what MediaPipe's official face landmarker reads off the frames of a video.
+"""The reference tracker: MediaPipe's official face landmarker on the frames of a video.
 
-It shares nothing with what drives the portrait: the Tasks bundle, run on the pictures alone.
+It is independent of the tracker that drives the portrait: the Tasks bundle, run on the pictures alone.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +22,8 @@ from engines.atomic_write import whole
 from engines.errors import SourceMissing, TrackerError
 from engines.types import LANDMARKS, Image
 from realtime.core.quiet_libraries import quiet_libraries
-from realtime.tracking.model_files import cache_home
+from realtime.tracking.model_files import cache_home, find, target
+from tools.support.files import read_frames
 
 Floats = NDArray[np.float32]
 
@@ -43,13 +43,15 @@ ANGLES = ("yaw", "pitch", "roll")
 CHANNELS = (*BLENDSHAPES, *ANGLES)
 """The columns of ``Track.values``: blendshape scores, then angles of the head in degrees."""
 
+_FETCH = "python -m tools.models fetch face_landmarker"
 _CACHE_LIMIT = 64
+"""How many tracks the cache keeps."""
 _CACHE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What the judge read off a video, frame by frame. NaN where it found no face."""
+    """The face of a video, frame by frame. NaN where no face was found."""
 
     values: Floats
     """(N, len(CHANNELS)) float32."""
@@ -63,28 +65,27 @@ class Track:
 
     @property
     def found(self) -> NDArray[np.bool_]:
-        """(N,) bool: where there was a face."""
-        there: NDArray[np.bool_] = np.isfinite(self.values[:, 0])
-        return there
+        """(N,) bool: True where a face was found."""
+        found: NDArray[np.bool_] = np.isfinite(self.values[:, 0])
+        return found
 
     def channel(self, name: str) -> Floats:
-        """(N,) float32 of one channel."""
+        """Return one channel, (N,) float32."""
         return self.values[:, CHANNELS.index(name)]
 
     def first(self, count: int | None) -> Track:
-        """The first ``count`` frames; all of them for None."""
+        """Return the first ``count`` frames, or all of them for None."""
         return Track(self.values[:count], self.landmarks[:count], self.size)
 
 
-class Judge:
-    """The official landmarker in VIDEO mode on one run of frames. A context manager."""
+class ReferenceTracker:
+    """The official landmarker in VIDEO mode on one sequence of frames. A context manager."""
 
     def __init__(self, model: Path) -> None:
-        """Load the bundle. Raises TrackerError when it is missing or is not one."""
+        """Load the bundle. Raises TrackerError when it is missing or cannot be loaded."""
         if not model.is_file():
             raise TrackerError(
-                f"the face landmarker bundle is not at {model}",
-                cure="fetch it once with: python -m tools.models fetch face_landmarker",
+                "model-missing", f"the face landmarker bundle is not at {model}", cure=f"fetch it once with: {_FETCH}"
             )
         import mediapipe
         from mediapipe.tasks.python import vision
@@ -101,8 +102,9 @@ class Judge:
                 self._landmarker = vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
             raise TrackerError(
+                "model-unreadable",
                 f"{model} is not a face landmarker bundle that MediaPipe can load",
-                cure="fetch it anew with: python -m tools.models fetch face_landmarker",
+                cure=f"fetch it again with: {_FETCH}",
             ) from error
         self._mediapipe: Any = mediapipe
         self._values: list[Floats] = []
@@ -117,12 +119,12 @@ class Judge:
     ) -> None:
         self._landmarker.close()
 
-    def look(self, image: Image) -> tuple[Floats, Floats]:
-        """Read the next frame: its channels and its landmarks (478, 2) in pixels, all NaN without a face."""
+    def read(self, image: Image) -> tuple[Floats, Floats]:
+        """Track the next frame. Return its channels and its landmarks (478, 2) in pixels, NaN without a face."""
         height, width = image.shape[:2]
         self._size = (width, height)
         picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=image)
-        # The landmarker only wants times that rise; its own smoothing then acts alike on driver and output.
+        # The landmarker only needs rising times; its own smoothing then acts alike on driver and output.
         with nullcontext() if self._values else quiet_libraries():
             result = self._landmarker.detect_for_video(picture, len(self._values) * 33)
         values = np.full(len(CHANNELS), np.nan, np.float32)
@@ -140,13 +142,13 @@ class Judge:
         return values, landmarks
 
     def track(self) -> Track:
-        """Everything read so far."""
+        """Return the track of all frames read so far."""
         values = np.array(self._values, np.float32).reshape(-1, len(CHANNELS))
         return Track(values, np.array(self._landmarks, np.float32).reshape(-1, LANDMARKS, 2), self._size)
 
 
 def head_angles(head: NDArray[np.floating[Any]]) -> tuple[float, float, float]:
-    """Yaw, pitch and roll in degrees of a (4, 4) head matrix with x right, y up, z towards the viewer.
+    """Return yaw, pitch and roll in degrees of a (4, 4) head matrix with x right, y up, z towards the viewer.
 
     The rotation is read as roll about z after yaw about y after pitch about x: positive turns the nose to the
     right of the picture, the nose down, and the top of the head to the left.
@@ -157,53 +159,42 @@ def head_angles(head: NDArray[np.floating[Any]]) -> tuple[float, float, float]:
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 
-def frames_of(clip: Path, limit: int | None = None) -> Iterator[Image]:
-    """The frames of a video in order, RGB. Raises SourceMissing when it cannot be opened or holds none."""
-    if not clip.is_file():
-        raise SourceMissing(f"there is no video at {clip}", cure="give the path of a video file")
-    capture = cv2.VideoCapture(str(clip))
-    count = 0
-    try:
-        while limit is None or count < limit:
-            there, picture = capture.read()
-            if not there:
-                break
-            count += 1
-            yield np.ascontiguousarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-    finally:
-        capture.release()
-    if not count and limit != 0:
-        raise SourceMissing(f"{clip} is not a video with frames in it", cure="check that a player shows it")
-
-
-def judge_frames(
-    frames: Iterable[Image], model: Path, each: Callable[[Image, Floats, Floats], None] | None = None
+def track_frames(
+    frames: Iterable[Image], model: Path, callback: Callable[[Image, Floats, Floats], None] | None = None
 ) -> Track:
-    """Run the judge over frames; ``each`` sees every frame with its channels and landmarks as it passes."""
-    with Judge(model) as judge:
+    """Track frames. ``callback`` is called with every frame, its channels and its landmarks."""
+    with ReferenceTracker(model) as tracker:
         for frame in frames:
-            values, landmarks = judge.look(frame)
-            if each is not None:
-                each(frame, values, landmarks)
-        return judge.track()
+            values, landmarks = tracker.read(frame)
+            if callback is not None:
+                callback(frame, values, landmarks)
+        return tracker.track()
 
 
-def judge_clip(clip: Path, model: Path) -> Track:
-    """Run the judge over a video file, or take what it said about the same file last time from the cache."""
+def track_clip(clip: Path, model: Path) -> Track:
+    """Track a video file, or return the cached track of the same file.
+
+    Raises SourceMissing for a video that cannot be read, TrackerError for a bundle that cannot be loaded.
+    """
     if not clip.is_file():
-        raise SourceMissing(f"there is no video at {clip}", cure="give the path of a video file")
+        raise SourceMissing("video-missing", f"there is no video at {clip}", cure="give the path of a video file")
     entry = cache_dir() / f"{_digest(clip)[:32]}-{_digest(model)[:8] if model.is_file() else ''}.npz"
     cached = _load(entry)
     if cached is not None:
         return cached
-    track = judge_frames(frames_of(clip), model)
+    track = track_frames(read_frames(clip), model)
     _store(entry, track)
     return track
 
 
 def cache_dir() -> Path:
-    """Where the judge keeps what it read off videos."""
-    return cache_home() / f"judge-{_CACHE_VERSION}"
+    """Return the folder of the cached tracks."""
+    return cache_home() / f"reference-tracks-{_CACHE_VERSION}"
+
+
+def default_model() -> Path:
+    """Return where the bundle is in the cache, or where it would be fetched to."""
+    return find("face_landmarker") or target("face_landmarker")
 
 
 def _digest(path: Path) -> str:
@@ -225,7 +216,7 @@ def _load(entry: Path) -> Track | None:
 
 
 def _store(entry: Path, track: Track) -> None:
-    """Keep a track, whole or not at all, drop those used longest ago. A cache that fails is no failure."""
+    """Store a track and delete the least recently used ones. A failure is ignored: the next run tracks again."""
     try:
         with whole(entry) as partial, partial.open("wb") as file:
             np.savez(file, values=track.values, landmarks=track.landmarks, size=np.array(track.size))

@@ -1,0 +1,60 @@
+"""Files of figures: complete or not at all, in UTF-8, and an error that names the option."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engines.errors import SinkLost, UsageError
+from tools.support.files import check_writable, write_json, write_text
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_figures_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    """A processor's name may hold any character, and a Windows code page or the C locale cannot express it."""
+    out = tmp_path / "figures.json"
+    code = "import sys; from pathlib import Path; from tools.support.files import write_json;"
+    code += "write_json(Path(sys.argv[1]), {'processor': 'Ünit ™ 3'}, '--json')"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(out)], cwd=ROOT, env=environment, check=True, timeout=60)
+    assert json.loads(out.read_text("utf-8"))["processor"] == "Ünit ™ 3"
+
+
+def test_a_full_disk_is_an_error_and_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "figures.json"
+    out.write_text("old")
+
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SinkLost) as caught:
+        write_json(out, {"a": 1}, "--json")
+    assert caught.value.code == "output-not-writable"
+    assert caught.value.found.startswith("--json ")
+    assert out.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_device_is_written_into_and_not_replaced() -> None:
+    before = os.stat(os.devnull)
+    check_writable(Path(os.devnull), "--json")
+    write_text(Path(os.devnull), "text", "--json")
+    assert os.path.samestat(before, os.stat(os.devnull))
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new.json", "--json")
+    for path in (tmp_path, tmp_path / "no" / "such.json"):
+        with pytest.raises(UsageError) as caught:
+            check_writable(path, "--html")
+        assert caught.value.code == "output-not-writable"
+        assert caught.value.found.startswith("--html ")
