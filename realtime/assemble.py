@@ -15,11 +15,13 @@ from engines import generator as generators
 from engines.errors import SinkMissing, TrackerError
 from realtime.capture.source import Source, open_source
 from realtime.config import Config, address, no_file
+from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.loader import PipelineLoader
-from realtime.pipeline.pipeline import STOP_S, Outgoing, Pipeline
-from realtime.pipeline.threads import Limits
+from realtime.pipeline.delivery_thread import OpenedSink
+from realtime.pipeline.loader import PartFactories, PipelineLoader
+from realtime.pipeline.pipeline import STOP_S, Pipeline
+from realtime.pipeline.settings import Limits, RunHooks, RunSettings
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import AUTO_RECORDING, Sink, open_sink
 from realtime.tracking import model_files
@@ -27,7 +29,7 @@ from realtime.tracking.tracker import FaceMeshTracker, Tracker, open_tracker
 from realtime.webrtc.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from realtime.pipeline.publisher import FrameRelay
+    from realtime.pipeline.frame_publisher import FrameRelay
     from realtime.pipeline.run import Run
     from realtime.server.capacity import Capacity
     from realtime.server.service import MediaService
@@ -37,8 +39,8 @@ MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
 """Of a viewer's video, in bits a second; the most is the person's choice."""
 _NETWORKS = ("backend", "device", "compile", "weights")
 """Options about networks."""
-FPS = 30.0
-"""Where neither the person nor the source says."""
+_TERMINAL_CURES = {"portrait-only-one": "give --portrait several times"}
+"""What a terminal can do in place of the cure that a page is told, by the error's code."""
 PAGE_STOP_S = 0.75
 """Of ``STOP_S``, what is kept for the page and its sessions where the run takes long to end."""
 
@@ -60,15 +62,15 @@ def loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLoader:
         say(f"{made.name}{mouth}, {config.size[0]}x{config.size[1]}", "generator")
         return made
 
-    return PipelineLoader(
+    factories = PartFactories(
         tracker,
         generator,
         lambda: MotionTransfer(config.neutral, config.region, config.gain),
         [partial(load_portrait, path, config.size) for path in config.portrait or (None,)],
-        mirror=config.mirror,
-        failed=stop_signal.fail,
-        notice=lambda text: say(text, "portrait"),
-        another=partial(_create_generator, config),
+        partial(_create_generator, config),
+    )
+    return PipelineLoader(
+        factories, mirror=config.mirror, failed=stop_signal.fail, notice=lambda text: say(text, "portrait")
     )
 
 
@@ -129,21 +131,17 @@ def _open_daemon(
         raise no_file(config)
     _introduce(source, "source", say)
     _tell_what_is_idle(config, source, say)
-    fps = config.fps if config.fps and not lossless else source.fps or FPS
+    fps = config.fps if config.fps and not lossless else source.fps or DEFAULT_FPS
     outgoing = _open_sinks(config, fps, media, say, stack)
     return Pipeline(
         parts,
         source,
         None if lossless or not source.live else partial(_reopen_source, config, source),
         outgoing,
-        size=config.size,
-        fps=fps,
-        lossless=lossless,
-        limits=_limits(config),
-        stop_signal=stop_signal,
-        notice=lambda text: say(text, ""),
-        relay_code=config.relay_code,
-        settled=gc.freeze,  # a full collection of what start-up has built, which stays for good, takes 70 ms
+        RunSettings(config.size, fps, lossless=lossless, limits=_limits(config), relay_code=config.relay_code),
+        # a full collection of what start-up has built, which stays for good, takes 70 ms
+        RunHooks(lambda text: say(text, ""), ready=gc.freeze, cures=_TERMINAL_CURES),
+        stop_signal,
     )
 
 
@@ -165,7 +163,7 @@ def _open_lobby(
 
     assert media is not None
     say(f"whoever opens {media.address}", "source")
-    outgoing = _open_sinks(config, config.fps or FPS, None, say, stack)
+    outgoing = _open_sinks(config, config.fps or DEFAULT_FPS, None, say, stack)
     shared_sinks = SharedSinks(
         outgoing,
         size=config.size,
@@ -239,8 +237,8 @@ def _measure(config: Config, busy: int) -> Capacity:
         generator.close()
 
 
-def _open_sinks(config: Config, fps: float, media: MediaService | None, say: Say, stack: ExitStack) -> list[Outgoing]:
-    outgoing: list[Outgoing] = []
+def _open_sinks(config: Config, fps: float, media: MediaService | None, say: Say, stack: ExitStack) -> list[OpenedSink]:
+    outgoing: list[OpenedSink] = []
     for spec in config.sink:
         if spec == "auto" and config.pace == "live":
             camera = _open_virtual_camera(config, fps, say)
@@ -254,18 +252,18 @@ def _open_sinks(config: Config, fps: float, media: MediaService | None, say: Say
             stack.callback(outgoing[-1].sink.close)
             _introduce(outgoing[-1].sink, "sink", say)
     if media is not None:
-        outgoing.append(Outgoing("webrtc", media.main_sink(fps), None, False))
+        outgoing.append(OpenedSink("webrtc", media.main_sink(fps)))
     return outgoing
 
 
-def _open_virtual_camera(config: Config, fps: float, say: Say) -> Outgoing | None:
+def _open_virtual_camera(config: Config, fps: float, say: Say) -> OpenedSink | None:
     """The virtual camera if there is one; otherwise how to have one is said, and the page shows the result."""
     try:
         sink = open_sink("virtualcam", size=config.size, fps=fps)
     except SinkMissing as error:
         say(f"{error}: the page shows the result; to have a virtual camera: {error.cure}", "sink")
         return None
-    return Outgoing("auto", sink, partial(open_sink, "virtualcam", size=config.size, fps=fps), False)
+    return OpenedSink("auto", sink, partial(open_sink, "virtualcam", size=config.size, fps=fps))
 
 
 def _introduce(part: Source | Sink | FrameRelay, label: str, say: Say) -> None:
@@ -297,14 +295,14 @@ def _open_tracker(config: Config) -> Tracker:
     return open_tracker(config.model)
 
 
-def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Outgoing:
+def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> OpenedSink:
     spec = f"file:{AUTO_RECORDING}" if label == "auto" and lossless else label
     camera = Path(config.camera)
     sound_from = camera if lossless and camera.is_file() else None
     sink = open_sink(spec, size=config.size, fps=fps, sound_from=sound_from)
     recording = spec.startswith("file:")
     reopen = None if recording or lossless else partial(open_sink, spec, size=config.size, fps=fps)
-    return Outgoing(label, sink, reopen, recording)
+    return OpenedSink(label, sink, reopen, recording)
 
 
 def _reopen_source(config: Config, before: Source) -> Source:

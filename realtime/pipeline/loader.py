@@ -1,92 +1,148 @@
-"""What is made ready on helper threads while the slate is on: the tracker, the generator, the portraits."""
+"""Loading the parts of a run in the background while a slate is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from engines.generator import Generator
 from realtime.core.background_task import BackgroundTask
 from realtime.core.latency import Ledger
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.animator import Animator, CommandHandler, FaceObserver, PipelineParts
-from realtime.pipeline.portrait_library import PortraitLibrary
-from realtime.pipeline.publisher import FramePublisher
-from realtime.portraits.portrait import PortraitPicture
+from realtime.pipeline.animator import Animator
+from realtime.pipeline.command_handler import CommandHandler
+from realtime.pipeline.face_observer import FaceObserver
+from realtime.pipeline.frame_publisher import FramePublisher
+from realtime.pipeline.portrait_library import PictureLoader, PortraitLibrary
+from realtime.pipeline.settings import Notice
 from realtime.tracking.tracker import Tracker
+
+STARTING = "starting"
+COMPILING = "compiling for this machine, once (about 15 s)"
+
+
+@dataclass(frozen=True, slots=True)
+class PartFactories:
+    """The functions that open the parts of a run; each may take seconds."""
+
+    tracker: Callable[[], Tracker]
+    generator: Callable[[], Generator]
+    motion: Callable[[], MotionTransfer]
+    portraits: Sequence[PictureLoader]
+    generator_named: Callable[[str], Generator] | None = None
+    """Creates another generator by its name; None if the run keeps the one it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineParts:
+    """What the compute thread works with once everything is ready. ``close`` closes tracker and generator."""
+
+    observer: FaceObserver
+    animator: Animator
+    command_handler: CommandHandler
+
+    @property
+    def library(self) -> PortraitLibrary:
+        """The portraits to choose from."""
+        return self.animator.library
+
+    def close(self) -> None:
+        """Release everything. Idempotent."""
+        self.observer.tracker.close()
+        self.animator.close()
 
 
 class PipelineLoader:
-    """Opens the tracker and the generator with the first portrait side by side, and assembles the parts from them."""
+    """Opens the tracker, and the generator with the first portrait, in parallel, and assembles the parts.
+
+    ``failed`` is called with the error of a portrait that cannot be prepared later on.
+    """
 
     def __init__(
         self,
-        tracker: Callable[[], Tracker],
-        generator: Callable[[], Generator],
-        motion: Callable[[], MotionTransfer],
-        loaders: Sequence[Callable[[], PortraitPicture]],
+        factories: PartFactories,
         *,
         mirror: bool,
         failed: Callable[[BaseException], None],
-        notice: Callable[[str], None],
-        another: Callable[[str], Generator] | None = None,
+        notice: Notice,
     ) -> None:
-        """``another`` makes a generator by its name, for changing it on the way."""
-        self._motion = motion
-        self._another = another
-        self._notice = notice
+        self._factories = factories
         self._mirror = mirror
-        self._tracker = BackgroundTask("open tracker", tracker)
-        self._library = BackgroundTask("prepare portrait", lambda: self._dress(generator, loaders, failed, notice))
+        self._failed = failed
+        self._notice = notice
+        self._status = STARTING
+        self._tracker = BackgroundTask("open tracker", factories.tracker)
+        self._library = BackgroundTask("prepare portrait", self._open_library)
+
+    @property
+    def status(self) -> str:
+        """What is going on, in a few words for the slate and the status line."""
+        return self._status
 
     def start(self) -> None:
-        """Begin, on helper threads."""
+        """Begin to load, on background threads."""
         self._tracker.start()
         self._library.start()
 
-    def dismiss(self) -> None:
-        """Let go of what was made ready and never assembled, as soon as it is."""
+    def discard(self) -> None:
+        """Close what was loaded but never assembled, as soon as it is loaded."""
         self._tracker.then(lambda tracker: tracker.close())
         self._library.then(lambda library: library.close())
 
     def assemble(
-        self, timeout: float, publisher: FramePublisher, ledger: Ledger, quit_: Callable[[], None]
+        self, timeout: float, publisher: FramePublisher, ledger: Ledger, quit_run: Callable[[], None]
     ) -> PipelineParts | None:
-        """the parts, or None if it is not ready within ``timeout`` seconds. Raises what went wrong."""
+        """Wait up to ``timeout`` seconds. Return the parts, or None if they are not ready by then.
+
+        Raises what went wrong as soon as it has: a bad portrait does not wait for the tracker.
+        """
         for task in (self._library, self._tracker):
-            if not task.wait(timeout):
-                return None
+            if task.wait(0):
+                task.result()
+        if not (self._library.wait(timeout) and self._tracker.wait(timeout)):
+            return None
         library, tracker = self._library.result(), self._tracker.result()
         observer = FaceObserver(tracker, mirror=self._mirror)
-        dress = None if self._another is None else self._dress_anew
         animator = Animator(
-            self._motion(), library, publisher, ledger, mirror=self._mirror, dress=dress, notice=self._notice
+            self._factories.motion(),
+            library,
+            publisher,
+            ledger,
+            mirror=self._mirror,
+            library_for=None if self._factories.generator_named is None else self._library_for,
+            notice=self._notice,
         )
         BackgroundTask("prepare other portraits", library.prepare_others).start()
-        return PipelineParts(observer, animator, CommandHandler(observer, animator, quit_))
+        return PipelineParts(observer, animator, CommandHandler(observer, animator, quit_run))
 
-    def _dress(
-        self,
-        generator: Callable[[], Generator],
-        loaders: Sequence[Callable[[], PortraitPicture]],
-        failed: Callable[[BaseException], None],
-        notice: Callable[[str], None],
-    ) -> PortraitLibrary:
-        library = PortraitLibrary(generator(), loaders, failed=failed, notice=notice)
+    def _open_library(self) -> PortraitLibrary:
+        factories = self._factories
+        generator = factories.generator()
+        library = PortraitLibrary(generator, factories.portraits, failed=self._failed, notice=self._notice)
         try:
             library.load()
-            library.prepare_first(self._motion())
+            self._prepare_first(library)
         except BaseException:
             library.close()
             raise
         return library
 
-    def _dress_anew(self, name: str, old: PortraitLibrary, wanted: int) -> PortraitLibrary:
-        """Another generator with the same portraits, the one that is wanted prepared."""
-        assert self._another is not None
-        library = old.for_another(self._another(name), wanted)
+    def _library_for(self, name: str, old: PortraitLibrary, first: int) -> PortraitLibrary:
+        """Return the portraits of ``old`` with the generator called ``name``, the one at index ``first`` prepared."""
+        assert self._factories.generator_named is not None
+        library = old.for_generator(self._factories.generator_named(name), first)
         try:
-            library.prepare_first(self._motion())
+            self._prepare_first(library)
         except BaseException:
             library.close()
             raise
         return library
+
+    def _prepare_first(self, library: PortraitLibrary) -> None:
+        library.prepare_first(self._factories.motion(), self._show_compiling)
+        self._status = STARTING
+
+    def _show_compiling(self, count: int, total: int) -> None:
+        if self._status == STARTING:
+            self._notice(COMPILING)
+        self._status = f"{COMPILING}: {count} of {total}"

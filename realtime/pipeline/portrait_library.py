@@ -1,7 +1,8 @@
-"""The portraits of a run, and which are ready to be put on."""
+"""The portraits of a run, and which of them are prepared."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,54 +12,61 @@ from functools import partial
 import cv2
 import numpy as np
 
-from engines.errors import BusyError, CommandError
+from engines import jit
+from engines.errors import BusyError, CommandError, ReenactError
 from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import Generator
-from engines.types import Image, Portrait
+from engines.types import Image, Motion, Portrait
 from realtime.motion.relative import MotionTransfer
+from realtime.pipeline.settings import Notice
 from realtime.portraits.portrait import PortraitPicture
 
-_NS = 1_000_000_000
-MOST = 24
-"""Portraits that a run holds at most: each takes some megabytes."""
+MAX_PORTRAITS = 24
+"""The most portraits that a run holds: each takes some megabytes."""
 SLOW_S = 1.0
-"""A frame that takes longer on a second look is for files, and is not rehearsed further."""
-SMALL = 320
-"""Pixels of the longer side of the picture that a portrait is chosen by."""
+"""A warm frame that takes longer than this is far from live."""
+THUMBNAIL_SIZE = 320
+"""The longer side of a thumbnail in pixels."""
+_NS = 1_000_000_000
+
+PictureLoader = Callable[[], PortraitPicture]
+"""Reads a portrait."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """A portrait that is ready."""
+class _Prepared:
+    """A portrait that is ready to be driven."""
 
     portrait: Portrait
     original: PortraitPicture
-    small: Image
+    thumbnail: Image
 
 
 class PortraitLibrary:
-    """The portraits of a run, prepared one after the other on a helper thread so that switching costs nothing.
+    """The portraits of a run, prepared one after the other in the background so that switching costs nothing.
 
-    Each has its place, a number from 0 on. Once the first is ready the generator belongs to the compute stage, and only
-    its ``prepare`` is called here, for the other portraits.
+    Each has an index, from 0 on. Once the first is prepared the generator belongs to the compute thread; from here only
+    its ``prepare`` is called then, for the other portraits.
     """
 
     def __init__(
         self,
         generator: Generator,
-        loaders: Sequence[Callable[[], PortraitPicture]],
+        loaders: Sequence[PictureLoader],
         *,
         failed: Callable[[BaseException], None],
-        notice: Callable[[str], None],
+        notice: Notice,
         first: int = 0,
     ) -> None:
-        """``first`` is the place of the portrait that ``prepare_first`` prepares."""
+        """``first`` is the index of the portrait that ``prepare_first`` prepares."""
         self.generator = generator
         self.first = first
         self._loaders = list(loaders)
         self._failed = failed
         self._notice = notice
-        self._kept: dict[int, _Kept] = {}
+        self._prepared: dict[int, _Prepared] = {}
         self._adding = threading.Lock()
         self._state = threading.Lock()
         self._preparing = 0
@@ -69,110 +77,105 @@ class PortraitLibrary:
 
     @property
     def names(self) -> dict[int, str]:
-        """The names of the portraits that are ready, by their places and in that order."""
-        return {place: kept.portrait.name for place, kept in sorted(self._kept.copy().items())}
+        """The names of the prepared portraits by index, in order."""
+        return {index: prepared.portrait.name for index, prepared in sorted(self._prepared.copy().items())}
 
-    def picture(self, index: int) -> Image | None:
-        """A small picture of a portrait, for choosing: RGB, read-only; None while it is not ready."""
-        kept = self._kept.get(index)
-        return None if kept is None else kept.small
+    def thumbnail(self, index: int) -> Image | None:
+        """Return a small copy of a portrait, RGB and read-only; None while the portrait is not prepared."""
+        prepared = self._prepared.get(index)
+        return None if prepared is None else prepared.thumbnail
 
     def add(self, picture: PortraitPicture) -> int:
-        """Prepare one more portrait and say its number. Any thread may call it.
+        """Prepare one more portrait and return its index. Any thread may call it.
 
-        Raises CommandError when there is no room for more, or others are still being prepared.
+        Raises CommandError if there is no room for more, BusyError while others are being prepared.
         """
         with self._adding:
-            if len(self._kept) < len(self._loaders):
-                raise BusyError(
-                    "portraits-preparing",
-                    "portraits that are being prepared",
-                    "all of them ready",
-                    "try again in a moment",
-                )
-            if len(self._kept) >= MOST:
-                raise CommandError(
-                    "portraits-full", f"{MOST} portraits", "room for one more", "choose one of those there are"
-                )
-            place = len(self._loaders)
-            self._prepare(place, picture)
+            if len(self._prepared) < len(self._loaders):
+                found = "portraits that are still being prepared"
+                raise BusyError("portraits-preparing", found, cure="try again in a moment")
+            if len(self._prepared) >= MAX_PORTRAITS:
+                expected = f"at most {MAX_PORTRAITS}"
+                cure = "choose one of those portraits"
+                raise CommandError("portraits-full", f"{MAX_PORTRAITS + 1} portraits", expected, cure)
+            index = len(self._loaders)
+            self._prepare(index, picture)
             with self._state:
                 if self._closed:
-                    raise BusyError(
-                        "generator-changed", "a generator that was changed meanwhile", "one that stays", "send it again"
-                    )
-                self._loaders.append(partial(_same, picture))
-            return place
+                    found = "the generator was changed meanwhile"
+                    raise BusyError("generator-changed", found, cure="send the portrait again")
+                self._loaders.append(partial(_without_notes, picture))
+            return index
 
-    def for_another(self, generator: Generator, first: int) -> PortraitLibrary:
-        """The same portraits for another generator, none of them prepared yet; ``first`` is to be the first."""
+    def for_generator(self, generator: Generator, first: int) -> PortraitLibrary:
+        """Return the same portraits for another generator, none of them prepared yet."""
         library = PortraitLibrary(generator, (), failed=self._failed, notice=self._notice, first=first)
         library.catch_up(self)
         return library
 
     def catch_up(self, old: PortraitLibrary) -> None:
-        """Take over the portraits that ``old`` has been given since; they are yet to be prepared.
-
-        Once ``old`` is closed it is given no more.
-        """
-        for place in range(len(self), len(old)):
-            kept = old._kept.get(place)
-            self._loaders.append(old._loaders[place] if kept is None else partial(_same, kept.original))
+        """Take over the portraits that were added to ``old`` since, not prepared. A closed library gets no more."""
+        for index in range(len(self), len(old)):
+            prepared = old._prepared.get(index)
+            loader = old._loaders[index] if prepared is None else partial(_without_notes, prepared.original)
+            self._loaders.append(loader)
 
     def load(self) -> None:
-        """Read and judge every portrait, in order, so that one that cannot be used is known before the first picture.
+        """Read and check every portrait, in order, so that a bad one is reported before the first frame.
 
-        Raises what goes wrong.
+        Raises what a loader raises.
         """
-        for place in range(len(self)):
-            self._loaders[place] = partial(_same, self._load(place))
+        for index in range(len(self)):
+            self._loaders[index] = partial(_without_notes, self._load(index))
 
-    def prepare_first(self, motion: MotionTransfer) -> None:
-        """Prepare the first portrait and rehearse with it. Raises what goes wrong.
+    def prepare_first(self, motion: MotionTransfer, progress: jit.Progress = lambda *_: None) -> None:
+        """Prepare the first portrait and warm the generator up with it.
 
-        What a generator does on first use (compiling for seconds, filling caches) is over then: it has been at
-        rest, and has opened the mouth with a driving picture and without, the portrait being its own driver.
-        ``motion`` is used up by this.
+        What a generator does on first use (compiling for seconds, filling caches) is over then: it has been at rest,
+        and has opened the mouth with a driving frame and without, the portrait being its own driver. ``motion`` is
+        used up by this. ``progress`` is called as functions are compiled. Raises what the generator raises.
         """
         picture = self._load(self.first)
-        self._prepare(self.first, picture)
-        understudy = replace(self._kept[self.first].portrait)  # nothing of the rehearsal sticks to the portrait itself
-        open_mouthed = picture.face.landmarks.copy()
-        open_mouthed[INNER_LOWER_LIP, 1] += 0.2 * np.ptp(open_mouthed[:, 1])
-        speaking = replace(picture.face, landmarks=open_mouthed, time_ns=_NS)
-        self.generator.drive(understudy, motion.update(None, 0), None)
-        began = time.perf_counter()
-        self.generator.drive(understudy, motion.update(replace(picture.face, time_ns=0), 0), picture.image)
-        took = time.perf_counter() - began
-        if took > SLOW_S:
-            self._notice(
-                f"a frame takes {took:.1f} s here, which is far from live: for a live picture use --generator mesh "
-                "or a GPU; --pace max works through a file all the same"
-            )
-            return
-        said = motion.update(speaking, _NS)
-        self.generator.drive(understudy, said, picture.image)
-        self.generator.drive(understudy, said, None)
+        with jit.watch(progress) as compilation:
+            self._prepare(self.first, picture)
+            copy = replace(self._prepared[self.first].portrait)  # nothing of the warm-up stays with the portrait
+            open_mouth = picture.face.landmarks.copy()
+            open_mouth[INNER_LOWER_LIP, 1] += 0.2 * np.ptp(open_mouth[:, 1])
+            speaking = replace(picture.face, landmarks=open_mouth, time_ns=_NS)
+            self.generator.drive(copy, motion.update(None, 0), None)
+            calm = motion.update(replace(picture.face, time_ns=0), 0)
+            compiled_before = compilation.count
+            took_s = self._timed_drive(copy, calm, picture.image)
+            if took_s > SLOW_S and compilation.count > compiled_before:
+                took_s = self._timed_drive(copy, calm, picture.image)
+            if took_s > SLOW_S:
+                self._notice_slow(took_s)
+                return
+            said = motion.update(speaking, _NS)
+            self.generator.drive(copy, said, picture.image)
+            self.generator.drive(copy, said, None)
 
     def prepare_others(self) -> None:
-        """Prepare the rest, in order; one that fails is reported and ends the run, unless this one is over with."""
+        """Prepare the rest, in order. A failure is reported and ends the run, unless this library is closed."""
         try:
-            for place in range(len(self)):
-                if place not in self._kept and not self._prepare(place, self._load(place)):
+            for index in range(len(self)):
+                if index not in self._prepared and not self._prepare(index, self._load(index)):
                     return
         except BaseException as error:
             if not self._closed:
                 self._failed(error)
+            elif not isinstance(error, ReenactError):
+                _log.exception("preparing a portrait for a generator that is no longer used")
 
     def get(self, index: int) -> Portrait | None:
-        """The portrait of that place, or None while it is not ready yet."""
-        kept = self._kept.get(index)
-        return None if kept is None else kept.portrait
+        """Return the portrait at an index, or None while it is not prepared."""
+        prepared = self._prepared.get(index)
+        return None if prepared is None else prepared.portrait
 
     def close(self) -> None:
-        """Prepare no more, and let go of the generator: now, or when a portrait that is being prepared with it is done.
+        """Prepare no more, and close the generator; idempotent.
 
-        That is then on the thread that prepares it.
+        The generator is closed at once, or by the thread that is preparing a portrait with it, when that is done.
         """
         with self._state:
             self._closed = True
@@ -180,21 +183,34 @@ class PortraitLibrary:
         if not busy:
             self.generator.close()
 
-    def _load(self, place: int) -> PortraitPicture:
-        picture = self._loaders[place]()
+    def _timed_drive(self, portrait: Portrait, motion: Motion, driving: Image) -> float:
+        """Return how many seconds one frame takes."""
+        began = time.perf_counter()
+        self.generator.drive(portrait, motion, driving)
+        return time.perf_counter() - began
+
+    def _notice_slow(self, took_s: float) -> None:
+        cure = "use a GPU" if self.generator.name == "mesh" else "use --generator mesh or a GPU"
+        self._notice(
+            f"a frame takes {took_s:.1f} s on this machine, which is far from live; for a live picture {cure}; "
+            "--pace max processes a file all the same"
+        )
+
+    def _load(self, index: int) -> PortraitPicture:
+        picture = self._loaders[index]()
         for note in picture.notes:
             self._notice(f"{picture.name}: {note}")
         return picture
 
-    def _prepare(self, place: int, picture: PortraitPicture) -> bool:
-        """Prepare and keep a portrait; False where the library is closed, before or meanwhile."""
+    def _prepare(self, index: int, picture: PortraitPicture) -> bool:
+        """Prepare and keep a portrait. Return False if the library is closed, before or meanwhile."""
         with self._state:
             if self._closed:
                 return False
             self._preparing += 1
         try:
             portrait = self.generator.prepare(picture.name, picture.image, picture.face)
-            self._kept[place] = _Kept(portrait, picture, small_picture(picture.image))
+            self._prepared[index] = _Prepared(portrait, picture, thumbnail(picture.image))
         finally:
             with self._state:
                 self._preparing -= 1
@@ -205,14 +221,15 @@ class PortraitLibrary:
         return not closed
 
 
-def _same(picture: PortraitPicture) -> PortraitPicture:
-    return replace(picture, notes=())  # they have been said
+def _without_notes(picture: PortraitPicture) -> PortraitPicture:
+    """Return the picture without its notes, which the user has been given."""
+    return replace(picture, notes=())
 
 
-def small_picture(image: Image) -> Image:
-    """A portrait as it is chosen by: RGB, read-only."""
+def thumbnail(image: Image) -> Image:
+    """Return a small copy of a portrait, RGB and read-only."""
     height, width = image.shape[:2]
-    scale = SMALL / max(height, width)
+    scale = THUMBNAIL_SIZE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     small.flags.writeable = False

@@ -1,4 +1,4 @@
-"""What a run is to whoever starts it, shows how it goes and ends it."""
+"""What every kind of run has in common."""
 
 from __future__ import annotations
 
@@ -8,56 +8,59 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from realtime.core.latency import Durations, Ledger
     from realtime.core.stop_signal import StopSignal
-    from realtime.pipeline.animator import PipelineParts
     from realtime.pipeline.commands import Commands
-    from realtime.pipeline.threads import DeliveryThread
+    from realtime.pipeline.delivery_thread import Deliveries
+    from realtime.pipeline.loader import PipelineParts
 
 
 class Run(Protocol):
-    """``Pipeline`` where there is a source, ``SharedSinks`` where browsers drive. One thread starts and closes it."""
+    """A ``Pipeline``, which has a source, or ``SharedSinks``, where browsers drive.
+
+    One thread starts it, waits for its end and closes it.
+    """
 
     commands: Commands
     stop_signal: StopSignal
     ledger: Ledger
-    deliveries: list[DeliveryThread]
+    deliveries: Deliveries
 
     @property
     def parts(self) -> PipelineParts | None:
-        """Whose portrait is on show, if anybody's."""
+        """The parts that make the published frames, if any do at the moment."""
 
     @property
     def lost(self) -> bool:
-        """Whether the driving picture is away at the moment."""
+        """Whether the source is lost at the moment."""
 
     @property
     def waiting(self) -> str:
-        """What there is to say while there is no picture yet."""
+        """What the status line says before the first frame."""
 
     @property
     def total(self) -> int | None:
-        """How many frames there will be, if anybody knows."""
+        """About how many frames there will be; None if unknown."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What source and sinks have to say since they were opened."""
+        """What source and sinks have noted since they were opened."""
 
     @property
     def age(self) -> Durations:
-        """From capture to sent, over all sinks; frames without a face left out."""
+        """From capture to sent, over all sinks; frames without a face are left out."""
 
     @property
     def recent_age(self) -> tuple[float, float]:
-        """The age's median and 99th percentile lately, in milliseconds."""
+        """The recent median and 99th percentile of the age in milliseconds."""
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """How many frames were dropped, by place."""
+        """The number of dropped frames, by where they were dropped."""
 
     def start(self) -> None:
         """Start every thread."""
 
     def finished(self, timeout: float) -> bool:
-        """Wait for sinks that have the end of the flow still to deliver; whether they have."""
+        """Wait up to ``timeout`` seconds for the last frames to be delivered. Return True if they have been."""
 
     def close(self, timeout: float = ...) -> bool:
-        """Stop and wait, ``timeout`` seconds at most; whether everything has ended."""
+        """Stop within ``timeout`` seconds. Return True if every thread has ended."""

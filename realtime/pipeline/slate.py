@@ -1,4 +1,4 @@
-"""The card that is shown when there is no picture to show: at the start, on request, after a failure."""
+"""The slate: what is shown at start-up, on request and after a failure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw(size: tuple[int, int], text: str) -> Image:
-    """Draw a calm card of that width and height with one line of text, (H, W, 3) RGB. Nothing else is in it.
+    """Return a slate of that width and height with one line of text, (H, W, 3) uint8 RGB.
 
-    The text is ASCII (what OpenCV's strokes have); it shrinks until it fits.
+    The text is ASCII, which is all that OpenCV's stroke fonts have; it shrinks until it fits.
     """
     width, height = size
     shade = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]

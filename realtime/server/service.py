@@ -21,7 +21,7 @@ from realtime.core.frames import Frame, PixelFormat
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands, Setting
 from realtime.pipeline.pipeline import Pipeline
-from realtime.pipeline.portrait_library import small_picture
+from realtime.pipeline.portrait_library import thumbnail
 from realtime.portraits.portrait import PortraitPicture
 from realtime.portraits.upload_reader import UploadReader
 from realtime.server import control
@@ -32,9 +32,9 @@ from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
 
 if TYPE_CHECKING:
+    from realtime.pipeline.frame_publisher import FrameRelay
     from realtime.pipeline.loader import PipelineLoader
     from realtime.pipeline.portrait_library import PortraitLibrary
-    from realtime.pipeline.publisher import FrameRelay
     from realtime.pipeline.run import Run
     from realtime.server.capacity import Capacity
     from realtime.server.shared_sinks import SharedSinks
@@ -153,7 +153,7 @@ class MediaService:
             try:
                 for load in loaders:
                     picture = load()
-                    self._previews.append((picture.name, small_picture(picture.image)))
+                    self._previews.append((picture.name, thumbnail(picture.image)))
             except Exception as error:
                 failed(error)
 
@@ -349,7 +349,7 @@ class MediaService:
     def _thumbnail(self, key: str | None, index: int) -> ApiReply:
         picture = None
         if key is not None or self.main is not None:
-            picture = self._library(key).picture(index)
+            picture = self._library(key).thumbnail(index)
         elif index < len(self._previews):
             picture = self._previews[index][1]
         if picture is None:

@@ -13,16 +13,17 @@ from realtime.capture.source import Source
 from realtime.config import Config
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands, Setting
-from realtime.pipeline.pipeline import Outgoing, Pipeline
-from realtime.pipeline.threads import Limits
+from realtime.pipeline.delivery_thread import OpenedSink
+from realtime.pipeline.pipeline import Pipeline
+from realtime.pipeline.settings import RunHooks, RunSettings
 from realtime.server import control
 from realtime.server.metrics import Tally
 from realtime.server.state import describe
 from realtime.sinks.sink import Sink
 
 if TYPE_CHECKING:
+    from realtime.pipeline.frame_publisher import FrameRelay
     from realtime.pipeline.loader import PipelineLoader
-    from realtime.pipeline.publisher import FrameRelay
 
 FPS = 30.0
 """What is announced for a browser; its pictures are taken as they come."""
@@ -130,26 +131,22 @@ class Session:
         config, tell = self._config, self._tell
         try:
             parts = self._prepare(config, self.stop_signal, tell)
-            outgoing = [Outgoing("webrtc", self._link.sink(self.key, config.size, FPS), None, False)]
+            outgoing = [OpenedSink("webrtc", self._link.sink(self.key, config.size, FPS))]
         except BaseException:
             source.close()
             raise
         if self._feed is not None:
-            outgoing.append(Outgoing("local", self._feed, None, False))
+            outgoing.append(OpenedSink("local", self._feed))
         parts.start()
         self.pipeline = Pipeline(
             parts,
             source,
             partial(self._link.source, self.key, FPS, 5.0),
             outgoing,
-            size=config.size,
-            fps=FPS,
-            lossless=False,
-            limits=Limits(),
-            stop_signal=self.stop_signal,
-            notice=tell,
-            relay_code=config.relay_code,
-            commands=self._commands,
+            RunSettings(config.size, FPS, relay_code=config.relay_code),
+            RunHooks(tell),
+            self.stop_signal,
+            self._commands,
         )
         self.pipeline.start()
         due = time.monotonic()

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from engines.errors import SinkError
 from realtime.core.latency import Durations, Ledger
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands
-from realtime.pipeline.pipeline import STOP_S, Outgoing
-from realtime.pipeline.publisher import FramePublisher, FrameRelay, Kind, PublishedFrame
-from realtime.pipeline.threads import DeliveryThread, Limits
+from realtime.pipeline.delivery_thread import Deliveries, OpenedSink, join_all
+from realtime.pipeline.frame_publisher import FrameKind, FramePublisher, FrameRelay, PublishedFrame
+from realtime.pipeline.pipeline import STOP_S
+from realtime.pipeline.settings import Limits, RunHooks
 
 if TYPE_CHECKING:
-    from realtime.pipeline.animator import PipelineParts
+    from realtime.pipeline.loader import PipelineParts
     from realtime.server.sessions import Session
 
 WAITING = "reenact: waiting for a browser"
@@ -51,7 +51,7 @@ class SharedSinks:
 
     def __init__(
         self,
-        sinks: Sequence[Outgoing],
+        sinks: Sequence[OpenedSink],
         *,
         size: tuple[int, int],
         limits: Limits,
@@ -71,19 +71,7 @@ class SharedSinks:
         self._sessions: list[Session] = []
         self._shown_ns = 0
         self._publisher = FramePublisher(size, clock=clock)
-        self.deliveries = [
-            DeliveryThread(
-                each.label,
-                each.sink,
-                self._publisher.attach(each.sink.format, recording=each.recording),
-                each.reopen,
-                stop_signal,
-                notice,
-                self._sink_failed,
-                clock=clock,
-            )
-            for each in sinks
-        ]
+        self.deliveries = Deliveries(sinks, self._publisher, stop_signal, RunHooks(notice, clock=clock))
         self._thread = threading.Thread(target=self._host, name="shared sinks", daemon=True)
 
     @property
@@ -106,21 +94,17 @@ class SharedSinks:
     @property
     def age(self) -> Durations:
         """From capture to sent, over all sinks."""
-        total = Durations()
-        for delivery in self.deliveries:
-            total.add(delivery.age)
-        return total
+        return self.deliveries.age
 
     @property
     def recent_age(self) -> tuple[float, float]:
         """The age's median and 99th percentile lately, in milliseconds, at the sink where they are worst."""
-        ages = [(each.age.recent_ms(50), each.age.recent_ms(99)) for each in self.deliveries]
-        return max((p50 for p50, _ in ages), default=0.0), max((p99 for _, p99 in ages), default=0.0)
+        return self.deliveries.recent_age
 
     @property
     def dropped(self) -> dict[str, int]:
         """How many frames were dropped before each sink."""
-        return {each.label: each.dropped for each in self.deliveries}
+        return self.deliveries.dropped
 
     def enter(self, session: Session) -> Feed:
         """A session has come: where its pictures go."""
@@ -141,9 +125,9 @@ class SharedSinks:
                 return
             self._shown_ns = self._clock()
             self._publisher.relay(shown, self._shown_ns)
-            if shown.kind is Kind.NOTICE:
+            if shown.kind is FrameKind.NOTICE:
                 return
-            self.ledger.faces += shown.face and shown.kind is Kind.GENERATED
+            self.ledger.faces += shown.face and shown.kind is FrameKind.GENERATED
             self.ledger.record(self._clock())
         self._check_limits()
 
@@ -162,11 +146,7 @@ class SharedSinks:
         return self._joined(timeout)
 
     def _joined(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
-        threads = (self._thread, *self.deliveries)
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        return join_all((self._thread, *self.deliveries), timeout)
 
     def _first(self) -> Session | None:
         with self._lock:
@@ -200,11 +180,3 @@ class SharedSinks:
                 first.pipeline.commands.post(order.name, order.value)
             else:
                 self._notice("no browser drives")
-
-    def _sink_failed(self) -> None:
-        errors: list[SinkError | None] = [delivery.error for delivery in self.deliveries]
-        failed = [error for error in errors if error is not None]
-        if len(failed) == len(errors):
-            self.stop_signal.fail(failed[-1])
-        else:
-            self._notice(f"{failed[-1]}; the other sinks go on")

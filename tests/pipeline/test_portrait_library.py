@@ -43,7 +43,7 @@ def library(
 
 def test_portraits_keep_their_places_whichever_is_the_first() -> None:
     old = library(FakeGenerator(), "one", "two", "three")
-    new = old.for_another(FakeGenerator(), 1)
+    new = old.for_generator(FakeGenerator(), 1)
     new.prepare_first(MotionTransfer())
     assert new.names == {1: "two"}
     assert new.get(0) is None
@@ -53,7 +53,7 @@ def test_portraits_keep_their_places_whichever_is_the_first() -> None:
 
 def test_a_portrait_that_came_meanwhile_is_taken_over() -> None:
     old = library(FakeGenerator(), "one")
-    new = old.for_another(FakeGenerator(), 0)
+    new = old.for_generator(FakeGenerator(), 0)
     new.prepare_first(MotionTransfer())
     assert old.add(portrait("sent")) == 1
     old.close()

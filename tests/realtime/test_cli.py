@@ -16,9 +16,10 @@ from realtime.assemble import Opened
 from realtime.config import Config
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import StopSignal
-from realtime.pipeline.publisher import PublishedFrame
+from realtime.pipeline.delivery_thread import DeliveryThread, OpenedSink
+from realtime.pipeline.frame_publisher import PublishedFrame
 from realtime.pipeline.run import Run
-from realtime.pipeline.threads import DeliveryThread
+from realtime.pipeline.settings import RunHooks
 from realtime.sinks.recording import Recording
 from realtime.sinks.sink import Sink
 from realtime.terminal.display import Display
@@ -47,7 +48,9 @@ class OneSink:
         self.stop_signal.stop("quit")
         inbox: Mailbox[PublishedFrame] = Mailbox()
         inbox.close()
-        self.deliveries = [DeliveryThread("sink", sink, inbox, None, self.stop_signal, print, lambda: None)]
+        self.deliveries = [
+            DeliveryThread(OpenedSink("sink", sink), inbox, self.stop_signal, RunHooks(print), lambda: None)
+        ]
         self.closed = False
 
     total = None

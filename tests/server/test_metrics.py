@@ -7,8 +7,8 @@ import json
 from engines.errors import SinkLost
 from realtime.core.frames import Frame
 from realtime.core.stop_signal import StopSignal
-from realtime.pipeline.pipeline import Outgoing
-from realtime.pipeline.threads import Limits
+from realtime.pipeline.delivery_thread import OpenedSink
+from realtime.pipeline.settings import Limits
 from realtime.server.shared_sinks import SharedSinks
 from tests.support.fake_server import FakeServer
 from tests.support.fakes import SIZE, FakeSink
@@ -29,7 +29,7 @@ def end(server: FakeServer, key: str) -> None:
 
 
 def shared_sinks(sink: FakeSink) -> SharedSinks:
-    outgoing = [Outgoing("fake", sink, None, False)]
+    outgoing = [OpenedSink("fake", sink)]
     return SharedSinks(outgoing, size=SIZE, limits=Limits(), stop_signal=StopSignal(), notice=lambda _: None)
 
 

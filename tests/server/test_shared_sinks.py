@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from engines.types import Motion
 from realtime.core.stop_signal import StopSignal
-from realtime.pipeline.pipeline import Outgoing
-from realtime.pipeline.threads import Limits
+from realtime.pipeline.delivery_thread import OpenedSink
+from realtime.pipeline.settings import Limits
 from realtime.server.shared_sinks import SharedSinks
 from tests.support.fake_server import FakeServer, living
 from tests.support.fakes import CAMERA, PORTRAIT, SIZE, FakeSink, is_generated
@@ -21,7 +21,7 @@ class Inn:
     def __init__(self, limits: Limits | None = None) -> None:
         self.camera, self.file = FakeSink("camera"), FakeSink("file")
         self.stop_signal = StopSignal()
-        sinks = [Outgoing("camera", self.camera, None, False), Outgoing("file", self.file, None, True)]
+        sinks = [OpenedSink("camera", self.camera), OpenedSink("file", self.file, recording=True)]
         limits = limits or Limits()
         self.shared_sinks = SharedSinks(
             sinks, size=SIZE, limits=limits, stop_signal=self.stop_signal, notice=lambda _: None

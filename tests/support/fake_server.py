@@ -19,7 +19,7 @@ from realtime.config import load
 from realtime.core.frames import PixelFormat
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.loader import PipelineLoader
+from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.server.capacity import Capacity
 from realtime.server.service import MediaService
 from realtime.server.shared_sinks import SharedSinks
@@ -117,9 +117,8 @@ class FakeServer:
             return self.generators[-1]
 
         loaders = [lambda: portrait("one"), lambda: portrait("two")]
-        return PipelineLoader(
-            tracker, generator, MotionTransfer, loaders, mirror=False, failed=stop_signal.fail, notice=tell
-        )
+        factories = PartFactories(tracker, generator, MotionTransfer, loaders)
+        return PipelineLoader(factories, mirror=False, failed=stop_signal.fail, notice=tell)
 
     def open(self, key: str) -> None:
         # made here: two threads that look for them first would get two

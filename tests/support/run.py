@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from engines.generator import Generator
 from realtime.capture.source import Source
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.loader import PipelineLoader
-from realtime.pipeline.pipeline import Outgoing, Pipeline
-from realtime.pipeline.threads import Limits
+from realtime.pipeline.delivery_thread import OpenedSink
+from realtime.pipeline.loader import PartFactories, PipelineLoader
+from realtime.pipeline.pipeline import Pipeline
+from realtime.pipeline.settings import Limits, RunHooks, RunSettings
 from realtime.portraits.portrait import PortraitPicture
 from realtime.sinks.sink import Sink
 from realtime.tracking.tracker import Tracker
@@ -35,34 +36,24 @@ class FakeRun:
         lossless: bool = False,
         limits: Limits | None = None,
         size: tuple[int, int] = SIZE,
-        another: Callable[[str], Generator] | None = None,
+        generator_named: Callable[[str], Generator] | None = None,
+        cures: Mapping[str, str] | None = None,
     ) -> None:
         self.sources = [source]
         self.said: list[str] = []
         self.stop_signal = StopSignal()
         tracker = tracker or FakeTracker()
         generator = generator or FakeGenerator()
-        loader = PipelineLoader(
-            lambda: tracker,
-            lambda: generator,
-            MotionTransfer,
-            loaders,
-            mirror=False,
-            failed=self.stop_signal.fail,
-            notice=self.said.append,
-            another=another,
-        )
+        factories = PartFactories(lambda: tracker, lambda: generator, MotionTransfer, loaders, generator_named)
+        loader = PipelineLoader(factories, mirror=False, failed=self.stop_signal.fail, notice=self.said.append)
         self.pipeline = Pipeline(
             loader,
             source,
             reopen_source,
-            [Outgoing(sink.name, sink, reopen_sink, recording) for sink in sinks],
-            size=size,
-            fps=30,
-            lossless=lossless,
-            limits=limits or Limits(),
-            stop_signal=self.stop_signal,
-            notice=self.said.append,
+            [OpenedSink(sink.name, sink, reopen_sink, recording) for sink in sinks],
+            RunSettings(size, 30, lossless=lossless, limits=limits or Limits()),
+            RunHooks(self.said.append, cures=cures or {}),
+            self.stop_signal,
         )
         loader.start()
         self.pipeline.start()

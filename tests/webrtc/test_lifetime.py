@@ -15,7 +15,7 @@ from engines.errors import SinkLost, SinkMissing
 from realtime.config import Config
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.loader import PipelineLoader
-from realtime.pipeline.threads import Limits
+from realtime.pipeline.settings import Limits
 from realtime.server.service import MediaService
 from realtime.server.shared_sinks import SharedSinks
 from realtime.webrtc import link as links

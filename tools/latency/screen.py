@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -259,12 +258,13 @@ def _part(watch: Watch, stage: Stage, first: int, fps: float) -> Part:
 def _pipeline(config: Config, source: Source, sink: WatchingSink) -> tuple[Any, Any]:
     from realtime import assemble
     from realtime.core.stop_signal import StopSignal
-    from realtime.pipeline.pipeline import Outgoing, Pipeline
-    from realtime.pipeline.threads import Limits
+    from realtime.pipeline.delivery_thread import OpenedSink
+    from realtime.pipeline.pipeline import Pipeline
+    from realtime.pipeline.settings import RunHooks, RunSettings
 
     stop_signal = StopSignal()
     parts = assemble.loader(config, stop_signal, lambda *_: None)
     parts.start()
-    outgoing = [Outgoing("window", sink, None, False)]
-    make = partial(Pipeline, parts, source, None, outgoing, size=config.size, fps=source.fps or 30.0, lossless=False)
-    return make(limits=Limits(None, None), stop_signal=stop_signal, notice=lambda _: None), stop_signal
+    outgoing = [OpenedSink("window", sink)]
+    settings = RunSettings(config.size, source.fps or 30.0)
+    return Pipeline(parts, source, None, outgoing, settings, RunHooks(lambda _: None), stop_signal), stop_signal

@@ -173,11 +173,12 @@ class MarkedSink:
 
 def run_round(clip: Path, seconds: float, config: Config) -> Round:
     """Play the clip through a run of the program in this process. Raises ReenactError."""
-    from realtime import assemble
     from realtime.capture.video_file import VideoFile
+    from realtime.core.protocol import DEFAULT_FPS
     from realtime.core.stop_signal import StopSignal
-    from realtime.pipeline.pipeline import Outgoing, Pipeline
-    from realtime.pipeline.threads import Limits
+    from realtime.pipeline.delivery_thread import OpenedSink
+    from realtime.pipeline.pipeline import Pipeline
+    from realtime.pipeline.settings import Limits, RunHooks, RunSettings
 
     sys.setswitchinterval(0.001)
     marks, stop_signal = Marks(), StopSignal()
@@ -186,13 +187,10 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
         _loader(config, stop_signal, marks),
         source,
         None,
-        [Outgoing("null", MarkedSink(NullSink(), marks), None, False)],
-        size=config.size,
-        fps=source.fps or assemble.FPS,
-        lossless=False,
-        limits=Limits(None, round((WARM_S + seconds) * 1e9)),
-        stop_signal=stop_signal,
-        notice=lambda _: None,
+        [OpenedSink("null", MarkedSink(NullSink(), marks))],
+        RunSettings(config.size, source.fps or DEFAULT_FPS, limits=Limits(duration_ns=round((WARM_S + seconds) * 1e9))),
+        RunHooks(lambda _: None),
+        stop_signal,
     )
     pipeline.start()
     try:
@@ -209,19 +207,17 @@ def _loader(config: Config, stop_signal: Any, marks: Marks) -> Any:
     from functools import partial
 
     from engines import generator as generators
-    from realtime.pipeline.loader import PipelineLoader
+    from realtime.pipeline.loader import PartFactories, PipelineLoader
     from realtime.portraits.portrait import load_portrait
     from realtime.tracking.tracker import open_tracker
 
-    parts = PipelineLoader(
+    factories = PartFactories(
         lambda: MarkedTracker(open_tracker(config.model), marks),
         lambda: MarkedGenerator(generators.create(config.generator, mouth=config.mouth), marks),
         lambda: MotionTransfer(config.neutral, config.region, config.gain),
         [partial(load_portrait, None, config.size)],
-        mirror=False,
-        failed=stop_signal.fail,
-        notice=lambda _: None,
     )
+    parts = PipelineLoader(factories, mirror=False, failed=stop_signal.fail, notice=lambda _: None)
     parts.start()
     return parts
 

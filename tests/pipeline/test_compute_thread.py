@@ -2,118 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from engines.errors import SinkLost, SinkMissing, SourceMissing
+from engines.errors import SourceMissing
 from realtime.capture.source import Source
 from realtime.core.frames import Frame, Stamps
 from realtime.core.latency import Ledger
 from realtime.core.stop_signal import StopSignal
-from realtime.pipeline import threads
 from realtime.pipeline.commands import Commands
-from realtime.pipeline.publisher import FramePublisher
-from realtime.pipeline.threads import ComputeThread, DeliveryThread, Limits
-from realtime.sinks.sink import Sink
-from tests.support.fakes import PORTRAIT, SIZE, FakeSink, FakeSource, driving, is_generated, picture
+from realtime.pipeline.compute_thread import ComputeThread
+from realtime.pipeline.settings import RunHooks, RunSettings
+from tests.support.fakes import SIZE, FakeSink, FakeSource, driving, is_generated
 from tests.support.run import running
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "FIRST_DELAY_S", 0.001)
-    monkeypatch.setattr(threads, "LAST_DELAY_S", 0.002)
-
-
-class Desk:
-    """A publisher, a sink and the delivery between them."""
-
-    def __init__(self, sink: Sink, reopen: Callable[[], Sink] | None = None) -> None:
-        self.said: list[str] = []
-        self.failed: list[bool] = []
-        self.stop_signal = StopSignal()
-        self.publisher = FramePublisher(SIZE)
-        box = self.publisher.attach(sink.format, recording=False)
-        self.delivery = DeliveryThread(
-            "desk", sink, box, reopen, self.stop_signal, self.said.append, lambda: self.failed.append(True)
-        )
-        self.delivery.start()
-
-    def show(self, seq: int, *, face: bool = True) -> None:
-        now = time.monotonic_ns()
-        self.publisher.show(picture(PORTRAIT), None, seq=seq, time_ns=now, stamps=Stamps(now), face=face)
-
-    def close(self) -> None:
-        self.publisher.close()
-        self.delivery.join(5)
-        assert not self.delivery.is_alive()
-
-
-def test_a_run_that_stops_while_a_sink_is_away_leaves_it_closed() -> None:
-    tried, sends = threading.Event(), []
-
-    def gone(frame: Frame) -> None:
-        sends.append(frame.seq)
-        raise SinkLost("the device is gone")
-
-    def reopen() -> Sink:
-        tried.set()
-        raise SinkMissing("there is no device")
-
-    sink = FakeSink(during=gone)
-    desk = Desk(sink, reopen)
-    desk.show(1)
-    assert tried.wait(5)
-    desk.show(2)  # waits for the sink to come back
-    desk.stop_signal.stop("quit")
-    desk.close()
-    assert sends == [1], "nothing more is sent to a sink that is closed"
-    assert desk.said == ["the device is gone; trying to get it back"]
-    assert sink.closed.is_set()
-    assert (desk.delivery.error, desk.failed) == (None, [])
-    assert desk.publisher.pool.made <= 3
-
-
-def test_a_picture_on_which_a_sink_is_lost_is_dropped() -> None:
-    back = threading.Event()
-
-    def gone(_: Frame) -> None:
-        raise SinkLost("the device is gone")
-
-    again = FakeSink()
-
-    def reopen() -> Sink:
-        back.set()
-        return again
-
-    desk = Desk(FakeSink(during=gone), reopen)
-    desk.show(1)
-    assert back.wait(5)
-    desk.show(2)
-    again.wait_for(1)
-    desk.close()
-    assert (desk.delivery.sent, desk.delivery.dropped) == (1, 1)
-
-
-def test_age_is_that_of_generated_pictures_of_a_face() -> None:
-    sink = FakeSink()
-    desk = Desk(sink)
-    desk.show(1)
-    sink.wait_for(1)
-    desk.publisher.hold(time.monotonic_ns())
-    sink.wait_for(2)
-    desk.publisher.slate("back in a moment", time.monotonic_ns())
-    sink.wait_for(3)
-    desk.show(2, face=False)
-    sink.wait_for(4)
-    desk.close()
-    assert desk.delivery.sent == desk.delivery.sending.count == 4
-    assert desk.delivery.age.count == 1
 
 
 class OldSource(FakeSource):
@@ -188,25 +91,21 @@ def waits(source_fps: float, fps: float) -> list[float]:
     """How long it waits in seconds: for the first frame that stays away, and for those after it."""
     inbox, source = SlowInbox(5), FakeSource()
     source.fps = source_fps
-    capture = SimpleNamespace(source=source, inbox=inbox, go=SimpleNamespace(set=lambda: None))
+    capture = SimpleNamespace(source=source, inbox=inbox, start_reading=SimpleNamespace(set=lambda: None))
     parts: Any = SimpleNamespace(
-        desk=None,
         observer=SimpleNamespace(observe=lambda frame: frame),
         animator=SimpleNamespace(show=lambda _: None, idle=lambda: None),
         close=lambda: None,
     )
     compute = ComputeThread(
-        lambda _: parts,
+        cast(Any, SimpleNamespace(status="starting", assemble=lambda *_, **__: parts)),
         cast(Any, capture),
         cast(Any, SimpleNamespace(slate=lambda *_, **__: None, close=lambda: None)),
         Ledger(),
         Commands(),
         stop_signal := StopSignal(),
-        lambda _: None,
-        fps=fps,
-        limits=Limits(),
-        lossless=False,
-        clock=lambda: inbox.now,
+        RunSettings(SIZE, fps),
+        RunHooks(lambda _: None, clock=lambda: inbox.now),
     )
     compute.run()
     assert stop_signal.error is None
@@ -227,12 +126,3 @@ def test_idling(source_fps: float, fps: float, patience: float, period: float) -
     first, *rest = waits(source_fps, fps)
     assert first == pytest.approx(patience)
     assert rest == pytest.approx([period] * len(rest), rel=1e-3)
-
-
-def test_how_many_frames_there_will_be() -> None:
-    assert Limits().of(None, 30) is None
-    assert Limits().of(75, 30) == 75
-    assert Limits(frames=30).of(75, 30) == 30
-    assert Limits(frames=30).of(None, 30) == 30
-    assert Limits(frames=90).of(75, 30) == 75
-    assert Limits(duration_ns=NS // 2).of(75, 25) == 13

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from realtime.core.stop_signal import StopSignal
-from realtime.pipeline.pipeline import Outgoing
-from realtime.pipeline.threads import Limits
+from realtime.pipeline.delivery_thread import OpenedSink
+from realtime.pipeline.settings import Limits
 from realtime.server.shared_sinks import SharedSinks
 from tests.support.fakes import SIZE, FakeSink
 
@@ -13,7 +13,7 @@ def test_own_sinks_have_enough_after_so_long_though_nobody_comes() -> None:
     sink, stop_signal = FakeSink(), StopSignal()
     now = [1_000_000_000]
     shared_sinks = SharedSinks(
-        [Outgoing("fake", sink, None, False)],
+        [OpenedSink("fake", sink)],
         size=SIZE,
         limits=Limits(duration_ns=60_000_000_000),
         stop_signal=stop_signal,

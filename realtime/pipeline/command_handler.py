@@ -1,0 +1,49 @@
+"""What each command does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from realtime.pipeline.animator import Animator
+from realtime.pipeline.commands import Setting
+from realtime.pipeline.face_observer import FaceObserver
+
+GAIN_STEP = 0.1
+
+
+class CommandHandler:
+    """Carries out the commands of ``realtime.pipeline.commands``, on the thread that calls the animator."""
+
+    def __init__(self, observer: FaceObserver, animator: Animator, quit_run: Callable[[], None]) -> None:
+        self._observer = observer
+        self._quit_run = quit_run
+        motion = animator.motion
+        self.actions: dict[str, Callable[[Any], str]] = {
+            "calibrate": lambda _: animator.calibrate(),
+            "next_portrait": lambda _: animator.step_portrait(1),
+            "previous_portrait": lambda _: animator.step_portrait(-1),
+            "set_portrait": animator.set_portrait,
+            "set_frozen": animator.set_frozen,
+            "set_slate": animator.set_slate,
+            "set_mirror": self._set_mirror,
+            "increase_gain": lambda _: animator.set_gain(motion.gain + GAIN_STEP),
+            "decrease_gain": lambda _: animator.set_gain(motion.gain - GAIN_STEP),
+            "set_gain": animator.set_gain,
+            "set_region": animator.set_region,
+            "set_mouth": animator.set_mouth,
+            "set_generator": animator.set_generator,
+            "quit": self._quit,
+        }
+
+    def carry_out(self, name: str, value: Setting = None) -> str:
+        """Carry out a checked command and return a short description of the result. Raises ReenactError."""
+        return self.actions[name](value)
+
+    def _quit(self, _: Setting) -> str:
+        self._quit_run()
+        return "ending"
+
+    def _set_mirror(self, on: Setting) -> str:
+        self._observer.mirror = not self._observer.mirror if on is None else bool(on)
+        return "mirrored" if self._observer.mirror else "not mirrored"
