@@ -258,7 +258,7 @@ def test_a_pipe_that_nobody_writes_into_is_told_and_not_waited_for(tmp_path: Pat
     rescue = threading.Timer(10, lambda: os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)))
     rescue.start()
     try:
-        with pytest.raises(ConfigError, match=f"{option}: {pipe} cannot be read: nobody writes into this pipe"):
+        with pytest.raises(ConfigError, match=f"{option}: {pipe} cannot be read: nothing writes to this pipe"):
             load({"token_file": str(pipe)}) if option == "--token-file" else load({}, pipe)
     finally:
         rescue.cancel()
