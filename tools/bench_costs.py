@@ -1,9 +1,9 @@
-"""What the program costs on this machine, as the table of the README.
+"""The cost of the program on this machine, as a table.
 
     python -m tools.bench_costs [all|cost|throughput|live|memory|startup]... [--quick] [--driver CLIP] [--json OUT]
 
-The *floor* is what nobody can save: MediaPipe's Face Mesh with irises on the same frames, one float32 ``cv2.remap`` and
-one conversion of RGB to I420 at the output's size, measured in the same run.
+The *floor* is the work that no implementation can avoid: MediaPipe's Face Mesh with irises on the same frames, one
+float32 ``cv2.remap`` and one conversion of RGB to I420 at the output's size, measured in the same run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from realtime import report
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.quiet_libraries import quiet_libraries
 from tools.support.command import new_app, run_app
-from tools.support.files import read_frames
+from tools.support.files import check_writable, read_frames, write_json
 
 ROOT = Path(__file__).parents[1]
 FPS = 30.0
@@ -40,8 +40,8 @@ SMALL, LARGE = (512, 512), (1280, 720)
 _WARM_UP = 30
 
 
-class Part(StrEnum):
-    """What can be measured by itself."""
+class Benchmark(StrEnum):
+    """The benchmarks that can be run by themselves."""
 
     ALL = "all"
     COST = "cost"
@@ -53,7 +53,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure."""
+    """The number of frames and runs to measure."""
 
     cost_frames: int = 240
     clip_frames: int = 900
@@ -68,25 +68,26 @@ QUICK = Effort(cost_frames=60, clip_frames=150, memory_frames=2_000, memory_warm
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table."""
+    """A row of the table."""
 
     name: str
-    reach: str
+    target: str
     value: str
     met: bool
     data: dict[str, float] = field(default_factory=dict)
 
 
 class Floor:
-    """The floor's work on one frame after the other."""
+    """The work of the floor on one frame after the other."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        """Raises ReenactError where this MediaPipe has no Face Mesh of the kind the floor is defined with."""
+        """Raises ReenactError where this MediaPipe lacks the Face Mesh that defines the floor."""
         try:
             from mediapipe.python.solutions import face_mesh
         except ImportError as error:
             cure = "measure with Python 3.11 or 3.12, where mediapipe 0.10.21 is installed"
-            raise ReenactError("this mediapipe has no solutions to measure the floor with", cure=cure) from error
+            found = "this mediapipe has no Face Mesh to measure the floor with"
+            raise ReenactError("floor-needs-face-mesh", found, cure=cure) from error
         width, height = size
         ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
         self._maps = xs, ys
@@ -97,7 +98,7 @@ class Floor:
             self._mesh.process(np.zeros((height, width, 3), np.uint8))
 
     def warm_up(self, image: Image) -> None:
-        """The first face, at which the libraries speak once more."""
+        """Process the first face, at which the libraries print messages once more."""
         with quiet_libraries():
             self(image)
 
@@ -107,11 +108,12 @@ class Floor:
         cv2.cvtColor(self._warped, cv2.COLOR_RGB2YUV_I420, dst=self._i420)
 
     def close(self) -> None:
+        """Release the Face Mesh."""
         self._mesh.close()
 
 
-class Work:
-    """The program's own work on one frame after the other: track to I420, in the caller's thread."""
+class ProgramWork:
+    """The work of the program on one frame after the other, from tracking to I420, in the caller's thread."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         from engines.generator import create
@@ -138,12 +140,13 @@ class Work:
         cv2.cvtColor(result, cv2.COLOR_RGB2YUV_I420, dst=self._i420)
 
     def close(self) -> None:
+        """Release tracker and generator."""
         self._tracker.close()
         self._generator.close()
 
 
 def driving_frames(driver: Path | None, size: tuple[int, int]) -> Iterator[Image]:
-    """Frames of that size without end: the performer's, or a clip's with bars where its shape differs."""
+    """Yield frames of ``size`` without end: the performer's, or a clip's with bars where its shape differs."""
     if driver is None:
         from realtime.capture.performer import PerformerSource
 
@@ -161,7 +164,7 @@ def driving_frames(driver: Path | None, size: tuple[int, int]) -> Iterator[Image
 
 
 def fitted(image: Image, size: tuple[int, int]) -> Image:
-    """The whole picture inside ``size``, centred, with black bars."""
+    """Return the whole picture inside ``size`` (width, height), centred, with black bars."""
     width, height = size
     scale = min(width / image.shape[1], height / image.shape[0])
     small = cv2.resize(image, (round(image.shape[1] * scale), round(image.shape[0] * scale)))
@@ -172,16 +175,16 @@ def fitted(image: Image, size: tuple[int, int]) -> Image:
 
 
 def seconds(work: Callable[[Image], None], image: Image) -> float:
-    """How long the work takes on one frame."""
+    """Return how long ``work`` takes on one frame, in seconds."""
     start = time.perf_counter()
     work(image)
     return time.perf_counter() - start
 
 
 def cost(driver: Path | None, size: tuple[int, int], count: int) -> Figure:
-    """A frame's cost over the floor, frame by frame in turn."""
+    """Measure the cost of a frame relative to the floor, alternating between the two frame by frame."""
     frames = list(islice(driving_frames(driver, size), count))
-    floor, work = Floor(size), Work(size)
+    floor, work = Floor(size), ProgramWork(size)
     try:
         floor.warm_up(frames[0])
         for image in islice(cycle(frames), _WARM_UP):
@@ -190,7 +193,7 @@ def cost(driver: Path | None, size: tuple[int, int], count: int) -> Figure:
         work.missed = 0
         pairs = []
         for index, image in enumerate(frames):
-            # whoever comes second finds the frame in the cache
+            # the second of the two finds the frame in the cache
             if index % 2:
                 spent = seconds(work, image)
                 pairs.append((seconds(floor, image), spent))
@@ -217,7 +220,7 @@ def cost(driver: Path | None, size: tuple[int, int], count: int) -> Figure:
 
 
 def record_driver(driver: Path | None, path: Path, count: int) -> None:
-    """Write a driving video of 512x512 at 30 fps, so that the performer's own work is not measured."""
+    """Write a driving video of 512x512 at 30 fps, so that rendering the performer is not measured."""
     from realtime.sinks.sink import open_sink
 
     sink = open_sink(f"file:{path}", size=SMALL, fps=FPS)
@@ -231,20 +234,27 @@ def record_driver(driver: Path | None, path: Path, count: int) -> None:
 
 
 def run_daemon(*words: str) -> dict[str, Any]:
-    """Run the program to the end and return its report. Raises ReenactError with its last words when it fails."""
+    """Run the program to the end and return its report.
+
+    Raises ReenactError with the last line of its output when it fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        figures = Path(folder) / "report.json"
-        command = [sys.executable, str(ROOT / "run.py"), *words, "--quiet", "--report", str(figures)]
+        path = Path(folder) / "report.json"
+        command = [sys.executable, str(ROOT / "run.py"), *words, "--quiet", "--report", str(path)]
         ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
         if ended.returncode:
-            last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise ReenactError(f"run.py {' '.join(words)} ended with {ended.returncode}: {last}")
-        found: dict[str, Any] = json.loads(figures.read_text())
-        return found
+            last = (ended.stderr.strip().splitlines() or ["without a message"])[-1]
+            found = f"run.py {' '.join(words)} ended with exit code {ended.returncode}: {last}"
+            raise ReenactError("program-failed", found)
+        figures: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return figures
 
 
 def throughput(clip: Path, frames: int, runs: int) -> Figure:
-    """Frames a second of a whole file, over what the floor alone would make: the median run, floors between them."""
+    """Measure frames per second of a whole file relative to the floor alone.
+
+    The result is the median run; the floor is measured between the runs.
+    """
     sample = list(read_frames(clip, min(frames, 200)))
     floor = Floor(SMALL)
     floor.warm_up(sample[0])
@@ -269,35 +279,35 @@ def throughput(clip: Path, frames: int, runs: int) -> Figure:
 
 
 def live(clip: Path) -> Figure:
-    """Frame age at the sink and drops, with the file played at its own rate."""
+    """Measure frame age at the sink and drops while a file is played at its own rate."""
     run = run_daemon("--camera", str(clip), "--pace", "live", "--sink", "null", "--size", "512x512")
     age = run["latency_ms"]["captured_to_sent"]
     drops = sum(count for place, count in run["dropped"].items() if place != "starting")
     value = f"p50 {age['p50']:.1f} ms, p99 {age['p99']:.1f} ms, {drops} dropped of {run['frames']}"
     data = {"p50_ms": age["p50"], "p99_ms": age["p99"], "dropped": drops, "frames": run["frames"]}
     met = age["p50"] <= 10 and age["p99"] <= 25 and drops == 0
-    reach = "p50 ≤ 10 ms, p99 ≤ 25 ms, no drop after start-up"
-    return Figure("live at 30 fps, 512x512, captured to sent", reach, value, met, data)
+    target = "p50 ≤ 10 ms, p99 ≤ 25 ms, no drop after start-up"
+    return Figure("live at 30 fps, 512x512, captured to sent", target, value, met, data)
 
 
 def memory(driver: Path | None, count: int, warm_up: int) -> Figure:
-    """How much the process grows over many frames, once warm.
+    """Measure how much the process grows over many frames after ``warm_up`` frames.
 
-    The rise counts from the lowest moment before it, so that memory given back early hides no growth later.
+    Growth is measured from the lowest value before it, so that memory released early does not hide later growth.
     """
     frames = list(islice(driving_frames(driver, SMALL), 300))
-    work = Work(SMALL)
+    work = ProgramWork(SMALL)
     try:
         for image in islice(cycle(frames), warm_up):
             work(image)
-        before = lowest = held_mb()
+        before = lowest = resident_mb()
         growth = 0.0
         for index, image in enumerate(islice(cycle(frames), count), 1):
             work(image)
             if index % 100 == 0 or index == count:
-                held = held_mb()
-                lowest = min(lowest, held)
-                growth = max(growth, held - lowest)
+                current = resident_mb()
+                lowest = min(lowest, current)
+                growth = max(growth, current - lowest)
     finally:
         work.close()
     data = {"growth_mb": growth, "before_mb": before, "frames": float(count)}
@@ -305,18 +315,19 @@ def memory(driver: Path | None, count: int, warm_up: int) -> Figure:
     return Figure(f"memory growth over {count:,} frames after warm-up", "< 5 MB", value, growth < 5, data)
 
 
-def held_mb() -> float:
-    """This process's own memory in MB, in RAM or swapped out. Raises ReenactError on other systems than Linux."""
+def resident_mb() -> float:
+    """Return this process's own memory in MB, in RAM or swapped out. Raises ReenactError except on Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError as error:
-        raise ReenactError("memory can be measured on Linux only", cure="leave the part memory out") from error
-    # pages of files come and go as the system likes, and are no growth
+        found = "memory can be measured on Linux only"
+        raise ReenactError("memory-needs-linux", found, cure="run the other benchmarks only") from error
+    # pages of files come and go as the system decides and are not growth
     return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "VmSwap:"))) * 1024 / 1e6
 
 
 def startup(clip: Path, starts: int) -> Figure:
-    """From the start of the process to its end after one generated frame: the worst of some warm starts."""
+    """Measure the time from starting the process to its end after one frame: the worst of the warm starts."""
     times = []
     for _ in range(1 + starts):
         start = time.perf_counter()
@@ -324,49 +335,52 @@ def startup(clip: Path, starts: int) -> Figure:
         times.append(time.perf_counter() - start)
     worst = max(times[1:])
     data = {"worst_s": worst, "first_s": times[0]}
-    name = "start to first generated frame and out again (caches warm)"
+    name = "start, first generated frame and exit (caches warm)"
     return Figure(name, "≤ 3 s", f"{worst:.2f} s", worst <= 3, data)
 
 
 def machine_line() -> str:
-    """This machine in a line."""
-    found = report.machine()
-    packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
-    return f"{found['processor']}, {found['cores']} cores, {platform.system()}, Python {found['python']}, {packages}"
+    """Return a description of this machine in one line."""
+    machine = report.machine()
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    system = f"{machine['cores']} cores, {platform.system()}, Python {machine['python']}"
+    return f"{machine['processor']}, {system}, {packages}"
 
 
-def measure(parts: set[Part], effort: Effort, driver: Path | None, done: Callable[[Figure], None]) -> list[Figure]:
-    """Measure the parts asked for, in the table's order; ``done`` sees each figure as it is there."""
+def measure(
+    benchmarks: set[Benchmark], effort: Effort, driver: Path | None, done: Callable[[Figure], None]
+) -> list[Figure]:
+    """Run the benchmarks in the order of the table. ``done`` is called with each figure."""
     figures: list[Figure] = []
 
     def keep(figure: Figure) -> None:
         figures.append(figure)
         done(figure)
 
-    if Part.COST in parts:
+    if Benchmark.COST in benchmarks:
         for size in (SMALL, LARGE):
             keep(cost(driver, size, effort.cost_frames))
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "driver.mp4"
-        if parts & {Part.THROUGHPUT, Part.LIVE, Part.STARTUP}:
+        if benchmarks & {Benchmark.THROUGHPUT, Benchmark.LIVE, Benchmark.STARTUP}:
             record_driver(driver, clip, effort.clip_frames)
-        if Part.THROUGHPUT in parts:
+        if Benchmark.THROUGHPUT in benchmarks:
             keep(throughput(clip, effort.clip_frames, effort.throughput_runs))
-        if Part.LIVE in parts:
+        if Benchmark.LIVE in benchmarks:
             keep(live(clip))
-        if Part.STARTUP in parts:
+        if Benchmark.STARTUP in benchmarks:
             keep(startup(clip, effort.starts))
-    if Part.MEMORY in parts:
+    if Benchmark.MEMORY in benchmarks:
         keep(memory(driver, effort.memory_frames, effort.memory_warm_up))
     return figures
 
 
 def markdown(figures: list[Figure], driver: Path | None) -> str:
-    """The table with its machine, as the README has it."""
-    rows = [f"| {figure.name} | {figure.reach} | {figure.value} |" for figure in figures]
-    head = ["| figure | reach | here |", "| --- | --- | --- |"]
-    what = "the performer" if driver is None else driver.name
-    return "\n".join([*head, *rows, "", f"Driven by {what} on {machine_line()}."])
+    """Return the table and the machine as Markdown."""
+    rows = [f"| {figure.name} | {figure.target} | {figure.value} |" for figure in figures]
+    head = ["| figure | target | here |", "| --- | --- | --- |"]
+    name = "the performer" if driver is None else driver.name
+    return "\n".join([*head, *rows, "", f"Driven by {name} on {machine_line()}."])
 
 
 app = new_app()
@@ -374,15 +388,17 @@ app = new_app()
 
 @app.command()
 def bench_command(
-    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure; everything by itself.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer frames: a first impression.")] = False,
-    driver: Annotated[Path | None, typer.Option(help="A driving video instead of the performer.")] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    benchmarks: Annotated[list[Benchmark] | None, typer.Argument(help="What to measure; all by default.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use fewer frames, for a first impression.")] = False,
+    driver: Annotated[Path | None, typer.Option(help="Use a driving video instead of the performer.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Measure what the program costs on this machine."""
-    chosen = set(parts or [Part.ALL])
-    if Part.ALL in chosen:
-        chosen = set(Part)
+    if json_path:
+        check_writable(json_path, "--json")
+    chosen = set(benchmarks or [Benchmark.ALL])
+    if Benchmark.ALL in chosen:
+        chosen = set(Benchmark)
     progress = Console(stderr=True, highlight=False, soft_wrap=True)
     figures = measure(
         chosen,
@@ -392,8 +408,8 @@ def bench_command(
     )
     print(markdown(figures, driver))
     if json_path:
-        found = {"machine": report.machine(), "figures": [asdict(figure) for figure in figures]}
-        json_path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        values = {"machine": report.machine(), "figures": [asdict(figure) for figure in figures]}
+        write_json(json_path, values, "--json")
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m tools.bench_costs") -> int:

@@ -1,4 +1,4 @@
-"""Model files that are not part of the installation: list them, fetch them, say where they are.
+"""Model files that are not part of the installation: list them, fetch them, print where they are.
 
 python -m tools.models list
 python -m tools.models fetch face_landmarker
@@ -25,7 +25,7 @@ from engines.atomic_write import whole
 from engines.errors import ReenactError, UsageError
 from engines.networks.weights import FETCH, PUBLISHED
 from realtime.tracking.model_files import MODELS, ModelFile, find, model, target
-from tools.support.checkpoints import CHECKPOINTS, Checkpoint, bring, fetch_from_hub, place
+from tools.support.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub, import_checkpoint, installed_folder
 from tools.support.command import new_app, run_app
 
 TIMEOUT = 30.0
@@ -36,71 +36,76 @@ _CHUNK = 1 << 16
 app = new_app()
 
 
-def fetch(wanted: ModelFile, path: Path, console: Console) -> None:
-    """Download a model to ``path``, which appears whole and checked or not at all.
+def fetch(file: ModelFile, path: Path, console: Console) -> None:
+    """Download a model to ``path``, which appears complete and verified or not at all.
 
-    Raises ReenactError when it cannot be reached or written, or is not the file that was published.
+    Raises ReenactError when it cannot be downloaded or written, or is not the published file.
     """
     try:
-        with whole(path) as part:
-            with part.open("wb") as file:
-                _download(wanted, file, path, console)
-            if not wanted.matches(part):
+        with whole(path) as partial:
+            with partial.open("wb") as out:
+                _download(file, out, path, console)
+            if not file.matches(partial):
                 raise ReenactError(
-                    f"what {wanted.url} sent is not the published {wanted.file}: its SHA-256 or size differs",
-                    cure="try again; if it stays so, a proxy or the publisher changed the file",
+                    "download-differs",
+                    f"the file from {file.url} is not the published {file.file}: its SHA-256 or size differs",
+                    cure="try again; if the error persists, a proxy or the publisher changed the file",
                 )
-            part.chmod(0o644)
+            partial.chmod(0o644)
     except OSError as error:
         raise _unwritable(error, path) from error
 
 
-def _download(wanted: ModelFile, file: IO[bytes], path: Path, console: Console) -> None:
-    columns = (TextColumn(wanted.file), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    reply = _open(wanted, path)
+def _download(file: ModelFile, out: IO[bytes], path: Path, console: Console) -> None:
+    columns = (TextColumn(file.file), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    reply = _open(file, path)
     with reply, Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=wanted.size)
+        task = progress.add_task("", total=file.size)
         received = 0
         while True:
             try:
                 chunk = reply.read(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
-                raise _unreachable(wanted, path, f"the connection broke off: {error}") from error
+                raise _unreachable(file, path, f"the connection was lost: {error}") from error
             if not chunk:
                 return
             received += len(chunk)
-            if received > wanted.size:
+            if received > file.size:
                 raise ReenactError(
-                    f"{wanted.url} sends more than the {wanted.size} bytes of the published {wanted.file}",
-                    cure="try again; if it stays so, a proxy or the publisher changed the file",
+                    "download-differs",
+                    f"{file.url} sends more than the {file.size} bytes of the published {file.file}",
+                    cure="try again; if the error persists, a proxy or the publisher changed the file",
                 )
-            file.write(chunk)
+            out.write(chunk)
             progress.update(task, completed=received)
 
 
-def _open(wanted: ModelFile, path: Path) -> http.client.HTTPResponse:
+def _open(file: ModelFile, path: Path) -> http.client.HTTPResponse:
     try:
-        reply: http.client.HTTPResponse = urllib.request.urlopen(wanted.url, timeout=TIMEOUT)
+        reply: http.client.HTTPResponse = urllib.request.urlopen(file.url, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        raise _unreachable(wanted, path, f"the server says {error.code} {error.reason}") from error
+        error.close()
+        raise _unreachable(file, path, f"the server answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise _unreachable(wanted, path, str(error.reason)) from error
+        raise _unreachable(file, path, str(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _unreachable(wanted, path, str(error)) from error
+        raise _unreachable(file, path, str(error)) from error
     return reply
 
 
-def _unreachable(wanted: ModelFile, path: Path, reason: str) -> ReenactError:
+def _unreachable(file: ModelFile, path: Path, reason: str) -> ReenactError:
     return ReenactError(
-        f"{wanted.file} cannot be downloaded: {reason}",
-        cure=f"check the network, or download {wanted.url} elsewhere and put it at {path}",
+        "download-failed",
+        f"{file.file} cannot be downloaded: {reason}",
+        cure=f"check the network, or download {file.url} elsewhere and put it at {path}",
     )
 
 
 def _unwritable(error: OSError, path: Path) -> ReenactError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ReenactError(f"the disk of {path.parent} is full", cure="make room and fetch again")
+        return ReenactError("disk-full", f"the disk of {path.parent} is full", cure="free some space and fetch again")
     return ReenactError(
+        "cache-not-writable",
         f"{path} cannot be written: {error.strerror or error}",
         cure="check the folder's permissions, or choose another with XDG_CACHE_HOME",
     )
@@ -108,58 +113,64 @@ def _unwritable(error: OSError, path: Path) -> ReenactError:
 
 @app.command("list")
 def list_command() -> None:
-    """Say which models there are and where they lie."""
+    """List the models that can be fetched."""
     console = Console(soft_wrap=True, highlight=False)
-    for name, wanted in MODELS.items():
-        console.print(_row(name, wanted.size, wanted.licence, wanted.purpose, find(name)))
+    for name in MODELS:
+        file = model(name)
+        console.print(_row(name, file.size, file.licence, file.purpose, find(name)))
     for name, checkpoint in CHECKPOINTS.items():
-        console.print(_row(name, checkpoint.size, checkpoint.licence, checkpoint.purpose, place(name)))
+        folder = installed_folder(name)
+        console.print(_row(name, checkpoint.size, checkpoint.licence, checkpoint.purpose, folder))
 
 
-def _row(name: str, size: int, licence: str, purpose: str, at: Path | None) -> str:
-    bytes_of = f"{size / 1e6:.1f} MB, " if size else ""
-    return f"{name}  {bytes_of}{licence}: {purpose}  ({f'at {at}' if at else 'not fetched'})"
+def _row(name: str, size: int, licence: str, purpose: str, path: Path | None) -> str:
+    megabytes = f"{size / 1e6:.1f} MB, " if size else ""
+    return f"{name}  {megabytes}{licence}: {purpose}  ({f'at {path}' if path else 'not fetched'})"
 
 
 @app.command("fetch")
 def fetch_command(
-    name: Annotated[str, typer.Argument(help="As in the list.")],
+    name: Annotated[str, typer.Argument(help="A name from the list.")],
     accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="Agree to the checkpoint's licence without being asked.")
+        bool, typer.Option("--accept-licence", help="Accept the checkpoint's licence without a question.")
     ] = False,
     source: Annotated[
-        Path | None, typer.Option("--from", help="A checkpoint that you have: its file, or the folder of its files.")
+        Path | None,
+        typer.Option("--from", help="Use a checkpoint on this machine: its file, or the folder of its files."),
     ] = None,
 ) -> None:
-    """Download a model into the cache, or take it from a path, and check it."""
+    """Download a model into the cache, or import it from a path, and verify it."""
     console = Console(soft_wrap=True, highlight=False)
     if name in CHECKPOINTS:
         fetch_checkpoint(CHECKPOINTS[name], source, accept_licence, console)
         return
-    wanted, path = _model(name), target(name)
+    file, path = _model(name), target(name)
     if source is not None:
-        raise UsageError(f"--from is not for {name}: it is downloaded", cure=f"python -m tools.models fetch {name}")
-    if path.is_file() and wanted.matches(path):
-        console.print(f"{wanted.file} is already at {path}")
+        cure = f"python -m tools.models fetch {name}"
+        raise UsageError("import-not-supported", f"--from does not apply to {name}, which is downloaded", cure=cure)
+    if path.is_file() and file.matches(path):
+        console.print(f"{file.file} is already at {path}")
         return
-    fetch(wanted, path, console)
-    console.print(f"{wanted.file} is at {path}, its SHA-256 is right")
+    fetch(file, path, console)
+    console.print(f"{file.file} is at {path}, its SHA-256 is correct")
 
 
 def fetch_checkpoint(checkpoint: Checkpoint, source: Path | None, accepted: bool, console: Console) -> None:
-    """Put a family's published weights in their place, after showing the licence. Raises ReenactError."""
+    """Print the licence of a family's published weights and put them into the cache. Raises ReenactError."""
     console.print(checkpoint.terms)
     if source is not None:
-        bring(checkpoint, source.expanduser(), console.print)
+        import_checkpoint(checkpoint, source.expanduser(), console.print)
         return
+    cure = FETCH[checkpoint.family]
     if not checkpoint.files:
-        raise UsageError(f"{checkpoint.family} is not downloaded from here", cure=FETCH[checkpoint.family])
-    if not (accepted or _agreed(checkpoint)):
-        raise UsageError("the licence was not accepted", cure=FETCH[checkpoint.family])
+        raise UsageError("download-not-offered", f"{checkpoint.family} cannot be downloaded automatically", cure=cure)
+    if not (accepted or _confirmed(checkpoint)):
+        raise UsageError("licence-not-accepted", "the licence was not accepted", cure=cure)
     fetch_from_hub(checkpoint, console.print)
 
 
-def _agreed(checkpoint: Checkpoint) -> bool:
+def _confirmed(checkpoint: Checkpoint) -> bool:
+    """Ask the user to accept the licence. Return False where there is no terminal to ask on."""
     if not sys.stdin.isatty():
         return False
     return typer.confirm(f"Accept it and download {checkpoint.size / 1e6:.0f} MB?")
@@ -167,20 +178,22 @@ def _agreed(checkpoint: Checkpoint) -> bool:
 
 def _model(name: str) -> ModelFile:
     if name not in MODELS:
-        raise UsageError(f"no model is called {name!r}", cure=f"choose one of: {', '.join((*MODELS, *CHECKPOINTS))}")
+        names = ", ".join((*MODELS, *CHECKPOINTS))
+        raise UsageError("no-such-model", f"no model is called {name!r}", cure=f"choose one of: {names}")
     return model(name)
 
 
 @app.command("where")
-def where_command(name: Annotated[str, typer.Argument(help="As in the list.")]) -> None:
-    """Print where a model lies. Exits with 1 when it has not been fetched."""
+def where_command(name: Annotated[str, typer.Argument(help="A name from the list.")]) -> None:
+    """Print the path of a model. The exit code is 1 when it has not been fetched."""
     if name in CHECKPOINTS:
-        at, what, how = place(name), ", ".join(file.file for file in PUBLISHED[name]), FETCH[name]
+        path, files, cure = installed_folder(name), ", ".join(file.file for file in PUBLISHED[name]), FETCH[name]
     else:
-        at, what, how = (find(name) if _model(name) else None), model(name).file, f"python -m tools.models fetch {name}"
-    if at is None:
-        raise ReenactError(f"{name} has not been fetched: {what}", cure=how)
-    print(at)
+        file = _model(name)
+        path, files, cure = find(name), file.file, f"python -m tools.models fetch {name}"
+    if path is None:
+        raise ReenactError("model-not-fetched", f"{name} has not been fetched: {files}", cure=cure)
+    print(path)
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m tools.models") -> int:

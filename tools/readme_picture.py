@@ -1,8 +1,8 @@
-"""The README's picture: the performer beside the default portrait that follows.
+"""The README's picture: the performer above the default portrait that follows it.
 
     python -m tools.readme_picture [--out docs/reenact.jpg]
 
-Both faces are rendered ones, and what is shown is what the program makes of them: tracker, motion and mesh generator.
+Both faces are rendered, and the result is the program's own: tracker, motion and mesh generator.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 import cv2
 import numpy as np
 import typer
-from PIL import Image as Pictures
+from PIL import Image as Pillow
 
 from engines.generator import create
 from engines.types import Image
@@ -30,7 +30,7 @@ TILE = (360, 300)
 
 
 def moments(acts: list[Act]) -> list[int]:
-    """The frames to show: talking, a blink, a smile and a turned head."""
+    """Return the numbers of the frames to show: talking, a blink, a smile and a turned head."""
     scores = (
         [act.jaw - 2 * act.pucker - abs(act.turn[1]) for act in acts],
         [act.blink - act.jaw - abs(act.turn[1]) for act in acts],
@@ -41,7 +41,7 @@ def moments(acts: list[Act]) -> list[int]:
 
 
 def tile(image: Image) -> Image:
-    """The middle of a picture at the size of a tile."""
+    """Return the middle of a picture (H, W, 3) at the size of a tile."""
     width, height = TILE
     across = round(image.shape[0] * width / height)
     left = (image.shape[1] - across) // 2
@@ -50,7 +50,7 @@ def tile(image: Image) -> Image:
 
 
 def picture() -> Image:
-    """Drivers above, what became of them below, (600, 1440, 3)."""
+    """Return the drivers above the portraits that follow them, (600, 1440, 3) uint8."""
     performer, tracker, motion, generator = Performer((640, 480)), open_tracker(None), MotionTransfer(), create("mesh")
     face = load_portrait(None, (640, 480))
     portrait = generator.prepare(face.name, face.image, face.face)
@@ -60,10 +60,10 @@ def picture() -> Image:
     for number, act in enumerate(acts):
         driving = performer.picture(act)
         time_ns = round(number * 1e9 / FPS)
-        seen = tracker.track(Frame(driving, PixelFormat.RGB, number, Stamps(time_ns), time_ns))
-        shown = generator.drive(portrait, motion.update(seen, time_ns), driving)
+        tracked = tracker.track(Frame(driving, PixelFormat.RGB, number, Stamps(time_ns), time_ns))
+        result = generator.drive(portrait, motion.update(tracked, time_ns), driving)
         if number in chosen:
-            columns[number] = np.vstack([tile(driving), tile(shown)])
+            columns[number] = np.vstack([tile(driving), tile(result)])
     tracker.close()
     return np.hstack([columns[number] for number in chosen])
 
@@ -72,10 +72,10 @@ app = new_app()
 
 
 @app.command()
-def picture_command(out: Annotated[Path, typer.Option(help="Where to write it.")] = Path("docs/reenact.jpg")) -> None:
-    """Make the README's picture."""
+def picture_command(out: Annotated[Path, typer.Option(help="The file to write.")] = Path("docs/reenact.jpg")) -> None:
+    """Render the README's picture."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    Pictures.fromarray(picture()).save(out, quality=88)
+    Pillow.fromarray(picture()).save(out, quality=88)
     print(f"wrote {out}")
 
 

@@ -1,4 +1,4 @@
-"""What tools.doctor says about machines that lack something."""
+"""The findings of tools.doctor on machines that lack something."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from realtime.tracking.model_files import target
 from tools import doctor
 from tools.doctor import State
 
-FED = {True: "a program feeds it", False: "free", None: "the driver does not tell whether a program feeds it"}
+FED = {True: "in use by a program", False: "free", None: "the driver does not report whether it is in use"}
 PROJECT = '[project]\nname = "x"\ndependencies = ["{name}>=1; python_version < \'3.13\'", "{name}>=2"]\n'
 
 
@@ -30,7 +30,7 @@ def written(folder: Path, name: str, pin: str) -> tuple[Path, Path]:
 def test_a_package_that_is_not_installed_is_a_problem(tmp_path: Path) -> None:
     finding = doctor.packages(*written(tmp_path, "no-such-package", "1"))
     assert finding.state is State.PROBLEM
-    assert finding.text == "not installed: no-such-package"
+    assert "no-such-package" in finding.text
     assert "pip install" in finding.cure
 
 
@@ -47,31 +47,32 @@ def test_the_checkout_names_every_direct_dependency_once() -> None:
     assert {"numpy", "mediapipe", "opencv-python"} <= set(names)
 
 
-def test_virtual_cameras_are_told_by_what_is_known_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_virtual_cameras_are_listed_with_their_state(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
         v4l2_devices.Node(f"/dev/video{i}", "reenact", v4l2_devices.LOOPBACK_DRIVER, fed=fed)
         for i, fed in enumerate(FED)
     ]
     monkeypatch.setattr(v4l2_devices, "nodes", lambda: nodes)
-    said = [finding.text for finding in doctor.every_camera()]
-    assert [text.partition(": ")[2] for text in said] == list(FED.values())
+    texts = [finding.text for finding in doctor.every_camera()]
+    assert [text.partition(": ")[2] for text in texts] == list(FED.values())
 
 
-def test_a_camera_that_goes_away_meanwhile_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_that_is_unplugged_meanwhile_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextlib.contextmanager
     def unplugged(_: str) -> Iterator[int]:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         yield 0
 
-    there = [
+    nodes = [
         v4l2_devices.Node("/dev/video0", "Cam", captures=True),
         v4l2_devices.Node("/dev/video1", "v", v4l2_devices.LOOPBACK_DRIVER),
     ]
-    monkeypatch.setattr(v4l2_devices, "nodes", lambda: there)
+    monkeypatch.setattr(v4l2_devices, "nodes", lambda: nodes)
     monkeypatch.setattr(v4l2_devices, "opened", unplugged)
     gone, other = doctor.every_camera()
     assert gone.state is State.NOTE
-    assert gone.text == "/dev/video0 (Cam) cannot be asked: No such device"
+    assert "/dev/video0 (Cam)" in gone.text
+    assert "No such device" in gone.text
     assert gone.cure
     assert other.about == "virtual"
 
@@ -84,12 +85,12 @@ def test_two_versions_of_cv2_are_a_problem() -> None:
     assert doctor.opencv({"opencv-python": "4.11.0.86"}.get).state is State.OK
 
 
-def test_a_spoilt_model_file_is_a_problem_and_a_missing_one_a_note(own_cache: Path) -> None:
+def test_a_damaged_model_file_is_a_problem_and_a_missing_one_a_note(own_cache: Path) -> None:
     assert [finding.state for finding in doctor.model_files()] == [State.NOTE]
     path = target("face_landmarker")
     assert own_cache in path.parents
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"spoilt")
+    path.write_bytes(b"damaged")
     (finding,) = doctor.model_files()
     assert finding.state is State.PROBLEM
     assert str(path) in finding.cure
@@ -100,7 +101,7 @@ def test_no_driver_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert doctor.gpu().state is State.NOTE
 
 
-def test_a_driver_that_fails_is_told_from_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_fails_is_not_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     program.write_text("#!/bin/sh\necho 'Good GPU, 8192 MiB, 550.1'\n")
@@ -115,7 +116,7 @@ def test_a_folder_of_compiled_code_that_fills_is_counted(tmp_path: Path, monkeyp
     assert doctor.compiled().state is State.NOTE
     (tmp_path / "engines_1").mkdir()
     (tmp_path / "engines_1" / "raster.warp.nbc").touch()
-    assert doctor.compiled().text.startswith("1 functions kept")
+    assert doctor.compiled().text.startswith("1 functions cached")
 
 
 def test_the_report_has_a_line_for_each_part_and_its_exit_code_follows(
@@ -133,7 +134,7 @@ def test_the_report_has_a_line_for_each_part_and_its_exit_code_follows(
     assert all(finding["cure"] for finding in problems)
 
 
-def test_tensorrt_is_told_with_what_it_still_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_tensorrt_is_reported_with_what_is_still_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     installed: dict[str, str] = {}
     monkeypatch.setattr(doctor, "_version", installed.get)

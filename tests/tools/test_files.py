@@ -22,7 +22,7 @@ def test_figures_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     """A processor's name may hold any character, and a Windows code page or the C locale cannot express it."""
     out = tmp_path / "figures.json"
     code = "import sys; from pathlib import Path; from tools.support.files import write_json;"
-    code += "write_json(Path(sys.argv[1]), {'processor': 'Ünit ™ 3'}, '--json')"
+    code += "write_json(Path(sys.argv[1]), {'processor': '\\u00dcnit \\u2122 3'}, '--json')"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", code, str(out)], cwd=ROOT, env=environment, check=True, timeout=60)
     assert json.loads(out.read_text("utf-8"))["processor"] == "Ünit ™ 3"

@@ -1,4 +1,4 @@
-"""The published checkpoints of the neural generators: what they are, under which licence, and how they get here."""
+"""The published checkpoints of the neural generators: their files and licences, download and import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from engines.cache_dirs import models_home
 from engines.errors import ReenactError, UsageError
 from engines.install_hint import install
 from engines.networks.weights import FETCH, PUBLISHED, PublishedFile, convert, intact, published_home
-
-Say = Callable[[str], None]
+from tools.support.command import Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +36,14 @@ class Checkpoint:
     licence: str
     """One line, for the list."""
     terms: str
-    """What the person is shown before anything is fetched."""
+    """The text shown to the user before anything is fetched."""
     repository: str = ""
     revision: str = ""
     files: tuple[HubFile, ...] = ()
 
     @property
     def size(self) -> int:
-        """Bytes to download; 0 where the person brings the file."""
+        """Bytes to download; 0 where the user supplies the file."""
         return sum(file.size for file in self.files)
 
 
@@ -118,104 +116,105 @@ CHECKPOINTS = {
 }
 
 
-def place(family: str) -> Path | None:
-    """The folder of a family's weights, or None unless all of them are there."""
+def installed_folder(family: str) -> Path | None:
+    """Return the folder of a family's weights, or None where any of them is missing."""
     home = published_home(family)
-    return home if all(_kept(home, wanted).is_file() for wanted in PUBLISHED[family]) else None
+    return home if all(_converted_path(home, file).is_file() for file in PUBLISHED[family]) else None
 
 
-def fetch_from_hub(checkpoint: Checkpoint, say: Say) -> Path:
-    """Download, check and convert what is not here yet; the folder. Raises ReenactError.
+def fetch_from_hub(checkpoint: Checkpoint, notice: Notice) -> Path:
+    """Download, verify and convert the missing files, and return their folder. Raises ReenactError.
 
     Each file is converted before the next is downloaded, so a broken connection costs one file.
     """
     home = published_home(checkpoint.family)
-    for wanted in PUBLISHED[checkpoint.family]:
-        kept = _kept(home, wanted)
-        if intact(kept):
-            say(f"{wanted.file} is already at {kept}")
+    for published in PUBLISHED[checkpoint.family]:
+        converted = _converted_path(home, published)
+        if intact(converted):
+            notice(f"{published.file} is already at {converted}")
             continue
-        offered = next(file for file in checkpoint.files if file.path.endswith(f"/{wanted.file}"))
+        hub_file = next(file for file in checkpoint.files if file.path.endswith(f"/{published.file}"))
         try:
             home.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=home, prefix="download-", ignore_cleanup_errors=True) as folder:
-                file = _downloaded(checkpoint, offered, Path(folder))
-                _check(file, offered, checkpoint)
-                convert(checkpoint.family, wanted, file, kept)
+                downloaded = _download(checkpoint, hub_file, Path(folder))
+                _verify(downloaded, hub_file, checkpoint)
+                convert(checkpoint.family, published, downloaded, converted)
         except OSError as error:
             raise _unwritable(error, home) from error
-        say(f"{wanted.file} is right, and kept as {kept}")
+        notice(f"{published.file} is correct and stored as {converted}")
     return home
 
 
-def bring(checkpoint: Checkpoint, source: Path, say: Say) -> Path:
-    """Convert a checkpoint that the person has; the folder. Raises ReenactError."""
+def import_checkpoint(checkpoint: Checkpoint, source: Path, notice: Notice) -> Path:
+    """Convert a checkpoint on this machine and return the folder of the result. Raises ReenactError."""
     home = published_home(checkpoint.family)
     files = PUBLISHED[checkpoint.family]
-    for wanted in files:
-        path = source if source.is_file() and len(files) == 1 else _within(source, wanted)
+    for published in files:
+        path = source if source.is_file() and len(files) == 1 else _find(source, published)
         if not path.is_file():
-            raise UsageError(
-                f"there is no {path}", cure=f"name {wanted.file} or its folder: {FETCH[checkpoint.family]}"
-            )
-        kept = _kept(home, wanted)
-        convert(checkpoint.family, wanted, path, kept)
-        say(f"{path} is right, and kept as {kept}")
+            cure = f"name {published.file} or its folder: {FETCH[checkpoint.family]}"
+            raise UsageError("weights-missing", f"there is no {path}", cure=cure)
+        converted = _converted_path(home, published)
+        convert(checkpoint.family, published, path, converted)
+        notice(f"{path} is correct and stored as {converted}")
     return home
 
 
-def _within(folder: Path, wanted: PublishedFile) -> Path:
-    found = sorted(folder.rglob(wanted.file)) if folder.is_dir() else []
-    return found[0] if found else folder / wanted.file
+def _find(folder: Path, file: PublishedFile) -> Path:
+    """Return the file in the folder or below it, or where it was expected."""
+    paths = sorted(folder.rglob(file.file)) if folder.is_dir() else []
+    return paths[0] if paths else folder / file.file
 
 
-def _kept(home: Path, wanted: PublishedFile) -> Path:
-    return home / f"{wanted.stem}.safetensors"
+def _converted_path(home: Path, file: PublishedFile) -> Path:
+    return home / f"{file.stem}.safetensors"
 
 
-def _downloaded(checkpoint: Checkpoint, offered: HubFile, folder: Path) -> Path:
+def _download(checkpoint: Checkpoint, hub_file: HubFile, folder: Path) -> Path:
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
-        raise ReenactError(f"{error.name} is not installed", cure=install("neural")) from error
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are told once, by our own line
+        raise ReenactError("package-missing", f"{error.name} is not installed", cure=install("neural")) from error
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own message reports a failure
     try:
         return Path(
             hf_hub_download(
                 checkpoint.repository,
-                offered.path,
+                hub_file.path,
                 revision=checkpoint.revision,
                 local_dir=folder,
                 endpoint=os.environ.get("HF_ENDPOINT") or None,
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise _unreachable(checkpoint, offered, error) from error
+        raise _unreachable(checkpoint, hub_file, error) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        raise _unreachable(checkpoint, offered, error) from error
-    # Its HTTP client's own errors, which are not exported by it.
-    except Exception as error:
-        raise _unreachable(checkpoint, offered, error) from error
+        raise _unreachable(checkpoint, hub_file, error) from error
+    except Exception as error:  # errors of its HTTP client, which it does not export
+        raise _unreachable(checkpoint, hub_file, error) from error
 
 
-def _check(file: Path, offered: HubFile, checkpoint: Checkpoint) -> None:
+def _verify(file: Path, hub_file: HubFile, checkpoint: Checkpoint) -> None:
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    if (file.stat().st_size, digest) != (offered.size, offered.sha256):
+    if (file.stat().st_size, digest) != (hub_file.size, hub_file.sha256):
         raise ReenactError(
-            f"what {checkpoint.repository} sent is not the published {file.name}: its SHA-256 or size differs",
-            cure="try again; if it stays so, a proxy or the publisher changed the file",
+            "download-differs",
+            f"the file from {checkpoint.repository} is not the published {file.name}: its SHA-256 or size differs",
+            cure="try again; if the error persists, a proxy or the publisher changed the file",
         )
 
 
-def _unreachable(checkpoint: Checkpoint, offered: HubFile, error: Exception) -> ReenactError:
+def _unreachable(checkpoint: Checkpoint, hub_file: HubFile, error: Exception) -> ReenactError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     url = f"https://huggingface.co/{checkpoint.repository}/tree/{checkpoint.revision}"
     return ReenactError(
-        f"{Path(offered.path).name} cannot be downloaded: {reason}",
+        "download-failed",
+        f"{Path(hub_file.path).name} cannot be downloaded: {reason}",
         cure=f"check the network, or download all from {url} elsewhere and fetch with --from FOLDER",
     )
 
@@ -224,8 +223,9 @@ def _unwritable(error: OSError, home: Path) -> ReenactError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError):
             home.rmdir()
-        return ReenactError(f"the disk of {models_home()} is full", cure="make room and fetch again")
+        return ReenactError("disk-full", f"the disk of {models_home()} is full", cure="free some space and fetch again")
     return ReenactError(
+        "cache-not-writable",
         f"{home} cannot be written: {error.strerror or error}",
         cure="check the folder's permissions, or choose another with XDG_CACHE_HOME",
     )

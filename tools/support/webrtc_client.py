@@ -1,4 +1,4 @@
-"""A WHIP and WHEP client out of aiortc, as foreign to the server as any, with pictures that can be told apart."""
+"""A WHIP and WHEP client made with unmodified aiortc, and a track of numbered pictures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _BITS = 16
 
 
 def numbered(size: tuple[int, int], number: int, *, busy: bool = False) -> NDArray[np.uint8]:
-    """An I420 picture, (h * 3 / 2, w), with its number (16 bits) in black and white blocks along the top.
+    """Return an I420 picture, (h * 3 / 2, w) uint8, with its number (16 bits) in black and white blocks at the top.
 
-    Below it is grey, or with ``busy`` a texture that moves, so that an encoder has something to do.
+    The rest is grey, or with ``busy`` a moving texture that takes an encoder as long as a real picture.
     """
     width, height = size
     pixels = np.full((height * 3 // 2, width), 128, np.uint8)
@@ -38,7 +38,7 @@ def numbered(size: tuple[int, int], number: int, *, busy: bool = False) -> NDArr
 
 
 def read_number(grey: NDArray[np.uint8]) -> int:
-    """The number in a picture of ``numbered``, out of its brightness (h, w)."""
+    """Return the number in a picture of ``numbered`` from its brightness (h, w)."""
     block = grey.shape[1] // _BITS
     middles = [grey[block // 2, bit * block + block // 2] for bit in range(_BITS)]
     return sum(1 << bit for bit, value in enumerate(middles) if value > 128)
@@ -51,14 +51,14 @@ def _texture() -> NDArray[np.uint8]:
 
 
 class PatternTrack:
-    """A video track of numbered pictures, as aiortc uses one: it need not be a MediaStreamTrack."""
+    """A video track of numbered pictures; aiortc does not need a MediaStreamTrack."""
 
     kind = "video"
 
     def __init__(self, size: tuple[int, int] = SIZE, fps: float = 30.0, *, busy: bool = False) -> None:
         self.id = "pattern"
         self.sent_ns: dict[int, int] = {}
-        """When each number was given to be encoded, monotonic."""
+        """By number: when the picture was handed to the encoder, monotonic."""
         self._busy = busy
         self._size = size
         self._fps = fps
@@ -66,7 +66,7 @@ class PatternTrack:
         self._start: float | None = None
 
     async def recv(self) -> Any:
-        """The next picture, when its time has come."""
+        """Wait until the next picture is due and return it as a VideoFrame."""
         from av import VideoFrame
 
         loop = asyncio.get_running_loop()
@@ -82,11 +82,11 @@ class PatternTrack:
         return frame
 
     def stop(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: the track holds no resources."""
 
 
 class Client:
-    """A foreign WHIP or WHEP client: aiortc as it is shipped, over HTTP."""
+    """A WHIP or WHEP client: unmodified aiortc over HTTP."""
 
     def __init__(self, address: str, headers: dict[str, str] | None = None) -> None:
         from aiortc import RTCConfiguration, RTCPeerConnection
@@ -98,10 +98,10 @@ class Client:
         self.etag = ""
         self.links = ""
         self.numbers: list[tuple[int, int]] = []
-        """Of every picture received: its number, and when (ns)."""
+        """The number of each received picture, and when it was received (monotonic ns)."""
         self.sizes: set[tuple[int, int]] = set()
         self.keys = 0
-        """How many of them were key frames."""
+        """How many received pictures were key frames."""
         self.replies: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -112,7 +112,10 @@ class Client:
         await self.close()
 
     async def publish(self, track: Any = None, *, control: bool = False, sound: bool = False) -> Any:
-        """POST /whip; the channel if asked for one. Raises aiohttp.ClientResponseError."""
+        """Publish with POST /whip. Return the data channel where ``control`` asks for one.
+
+        Raises aiohttp.ClientResponseError.
+        """
         if sound:
             self.connection.addTransceiver("audio", "sendonly")
         video: Any = track or PatternTrack()
@@ -125,7 +128,7 @@ class Client:
         return channel
 
     async def watch(self, path: str = "/whep", *, sound: bool = False) -> None:
-        """POST /whep; pictures are noted as they come."""
+        """Watch with POST /whep and record the number of each picture in ``numbers``."""
         if sound:
             self.connection.addTransceiver("audio", "recvonly")
         transceiver = self.connection.addTransceiver("video", "recvonly")
@@ -133,7 +136,7 @@ class Client:
         self._task = asyncio.create_task(self._receive(transceiver.receiver.track))
 
     async def exchange(self, path: str, edit: Callable[[str], str] = lambda text: text) -> str:
-        """Offer, answer; the answer."""
+        """Exchange offer and answer with the server and return the answer. ``edit`` may change the offer."""
         from aiortc import RTCSessionDescription
 
         await self.connection.setLocalDescription(await self.connection.createOffer())
@@ -150,22 +153,22 @@ class Client:
 
     @property
     def watch_path(self) -> str:
-        """Where others watch what this client publishes."""
+        """The path at which others watch what this client publishes."""
         return next(link.split(">")[0][1:] for link in self.links.split(", ") if 'rel="watch"' in link)
 
     async def until(self, count: int, timeout_s: float = 15.0) -> None:
-        """Wait until so many pictures have come."""
+        """Wait until ``count`` pictures were received. Raises TimeoutError."""
         async with asyncio.timeout(timeout_s):
             while len(self.numbers) < count:
                 await asyncio.sleep(0.02)
 
     async def delete(self) -> int:
-        """DELETE the session."""
+        """End the session with DELETE and return the HTTP status."""
         async with self.http.delete(self.address + self.location) as reply:
             return reply.status
 
     async def close(self) -> None:
-        """Hang up, without a DELETE."""
+        """Close the connection without a DELETE."""
         if self._task is not None:
             self._task.cancel()
         await self.connection.close()
