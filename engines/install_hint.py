@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
+from pathlib import Path
 
 DISTRIBUTION = "reenact-live"
 """The name of the installed distribution; on PyPI ``reenact`` is an unrelated project."""
@@ -23,3 +25,25 @@ def install(extra: str = "") -> str:
     """
     what = f"'.[{extra}]'" if extra else "."
     return f"python -m pip install -c constraints.txt -e {what}"
+
+
+SUBCOMMANDS = {
+    "doctor": "doctor",
+    "models": "models",
+    "build-engine": "build_engine",
+    "bench": "bench_latency",
+    "fidelity": "fidelity",
+}
+"""The subcommands of ``reenact``, and the modules in ``tools`` that they run."""
+
+
+def command(name: str = "", program: str | None = None) -> str:
+    """Return what to type to start the subcommand ``name``, or the program itself, as this program was started.
+
+    That is ``reenact NAME`` for the console script, otherwise ``python -m tools.NAME`` or ``python run.py``.
+    ``program`` is the path that this program was started by, ``sys.argv[0]`` by default.
+    """
+    started_by = Path(sys.argv[0] if program is None else program)
+    if started_by.stem == "reenact":
+        return f"reenact {name}".rstrip()
+    return f"python -m tools.{SUBCOMMANDS[name]}" if name else "python run.py"

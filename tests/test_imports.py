@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-ROOMS = ("engines", "realtime", "tools")
-MAY_IMPORT = {"engines": {"engines"}, "realtime": {"engines", "realtime"}, "tools": set(ROOMS)}
+from tests.support.modules import PACKAGES, ROOT, dotted, imported, imported_at_once, modules
+
+MAY_IMPORT = {"engines": {"engines"}, "realtime": {"engines", "realtime"}, "tools": set(PACKAGES)}
 OPTIONAL = {"torch", "tensorrt", "pycuda", "onnx", "onnxruntime", "huggingface_hub", "aiortc", "matplotlib"}
 """Never imported when a module is: on use only."""
 OWNERS = {
@@ -48,38 +47,6 @@ for name in names:
 """
 
 
-def modules() -> list[Path]:
-    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-
-
-def dotted(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-
-
-def imported_at_once(tree: ast.Module) -> Iterator[str]:
-    """What importing the file needs: all that is outside functions and TYPE_CHECKING, and that it cannot do without."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.Try) and any("ModuleNotFoundError" in ast.unparse(each) for each in node.handlers):
-            continue  # the file can be imported without it
-        if isinstance(node, ast.ClassDef):
-            yield from imported_at_once(ast.Module(node.body, []))
-        else:
-            yield from imported(node)
-
-
 def test_every_module_imports_without_camera_gpu_network_and_optional_packages() -> None:
     names = [dotted(path) for path in modules()]
     done = subprocess.run(
@@ -98,7 +65,7 @@ def test_every_module_imports_without_camera_gpu_network_and_optional_packages()
 def test_rooms_import_in_one_direction(path: Path) -> None:
     tree = ast.parse(path.read_text("utf-8"))
     room = path.relative_to(ROOT).parts[0]
-    of_ours = {name.partition(".")[0] for name in imported(tree)} & {*ROOMS, "tests", "run"}
+    of_ours = {name.partition(".")[0] for name in imported(tree)} & {*PACKAGES, "tests", "run"}
     assert of_ours <= MAY_IMPORT[room]
 
 

@@ -6,8 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
-from engines.install_hint import install
-from tests.test_imports import modules
+import pytest
+
+from engines.install_hint import command, install
+from tests.support.modules import modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,3 +29,18 @@ def test_nobody_is_sent_to_a_registry_for_the_project() -> None:
     named = re.compile(r"pip install\b[^\n]*\breenact\b")
     for path in (ROOT / "README.md", *modules()):
         assert not named.search(path.read_text("utf-8")), path
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "expected"),
+    [
+        ("/usr/bin/reenact", "", "reenact"),
+        ("/usr/bin/reenact", "build-engine", "reenact build-engine"),
+        ("C:/Scripts/reenact.exe", "models", "reenact models"),
+        ("run.py", "", "python run.py"),
+        ("/home/me/reenact/tools/doctor.py", "build-engine", "python -m tools.build_engine"),
+        ("", "bench", "python -m tools.bench_latency"),
+    ],
+)
+def test_a_command_is_named_as_the_program_was_started(program: str, name: str, expected: str) -> None:
+    assert command(name, program) == expected

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from engines.jit import compiled, watch
+
 ROOT = Path(__file__).parents[2]
 MODULE = """
 import numpy as np
@@ -50,3 +52,18 @@ def test_where_nothing_can_be_kept_it_still_runs(tmp_path: Path) -> None:
     blocked.write_text("")
     (tmp_path / "__pycache__").write_text("")
     assert ran(tmp_path, HOME=str(blocked), XDG_CACHE_HOME=str(blocked), NUMBA_CACHE_DIR="") == "6.0 0"
+
+
+def test_functions_are_reported_when_they_are_compiled_and_only_then() -> None:
+    @compiled()
+    def double(value: float) -> float:
+        return 2 * value
+
+    progress: list[tuple[int, int]] = []
+    with watch(lambda count, total: progress.append((count, total))) as compilation:
+        assert double(1.5) == 3.0
+        assert double(2.5) == 5.0
+        assert compilation.count == 1
+    double(1)  # compiled for whole numbers, outside the block
+    assert [count for count, _ in progress] == [1]
+    assert progress[0][1] >= 1
