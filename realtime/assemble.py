@@ -310,7 +310,7 @@ def _reopen_source(config: Config, before: Source) -> Source:
     from realtime.capture.webcam import Webcam
 
     if isinstance(before, Webcam):
-        return before.again()
+        return before.reopen()
     return open_source(config.camera, size=None, fps=config.fps, pace="live")
 
 

@@ -145,11 +145,11 @@ def model_files() -> Iterable[Finding]:
 
 def camera() -> Finding:
     """Open the webcam that ``--camera auto`` would use and measure what capture adds to the delay."""
-    from realtime.capture.v4l2_stream import Stream
-    from realtime.capture.webcam import first_webcam
+    from realtime.capture.v4l2_stream import V4l2Stream
+    from realtime.capture.webcam import open_first_webcam
 
     try:
-        webcam = first_webcam()
+        webcam = open_first_webcam()
     except SourceError as error:
         return Finding("camera", State.NOTE, f"{error}; the performer is used instead", error.cure)
     if webcam is None:
@@ -158,9 +158,9 @@ def camera() -> Finding:
     try:
         for _ in range(_FRAMES):
             webcam.read()
-        if isinstance(webcam.stream, Stream):
-            waited, converted = webcam.stream.waited, webcam.stream.converted
-            text += f"; a frame's time is {webcam.stream.stamping}"
+        if isinstance(webcam.stream, V4l2Stream):
+            waited, converted = webcam.stream.driver_delay, webcam.stream.conversion
+            text += f"; a frame's time is {webcam.stream.timestamp_source}"
             text += f"; read {waited.percentile_ms(50):.1f} ms after it" if waited.count else ""
             text += f", converted in {converted.percentile_ms(50):.1f} ms"
     except SourceError as error:
@@ -175,19 +175,21 @@ def every_camera() -> Iterable[Finding]:
     from realtime.capture import v4l2_devices, v4l2_stream
 
     fed = {True: "in use by a program", False: "free", None: "the driver does not report whether it is in use"}
-    for node in v4l2_devices.nodes():
+    for node in v4l2_devices.list_nodes():
         if node.loopback:
             yield Finding(
-                "virtual", State.OK, f"{node}: {'no permission to open it' if node.refused else fed[node.fed]}"
+                "virtual",
+                State.OK,
+                f"{node}: {'no permission to open it' if node.permission_denied else fed[node.has_producer]}",
             )
         elif node.captures:
             try:
-                with v4l2_devices.opened(node.path) as handle:
-                    sizes = v4l2_stream.sizes(handle)
+                with v4l2_devices.open_device(node.path) as handle:
+                    sizes = v4l2_stream.list_sizes(handle)
             except OSError as error:
                 yield Finding("offers", State.NOTE, f"{node} cannot be opened: {error.strerror}", "plug it in again")
                 continue
-            readable = {code: found for code, found in sizes.items() if code in v4l2_stream.READABLE}
+            readable = {code: found for code, found in sizes.items() if code in v4l2_stream.READABLE_FORMATS}
             listed = [f"{code} {_listed(found)}" for code, found in readable.items()]
             others = len(sizes) - len(readable)
             more = f"; {others} more formats that cannot be read here" if others else ""

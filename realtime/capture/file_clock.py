@@ -1,4 +1,4 @@
-"""One time out of a file's, which may begin anew or leap where recordings were joined."""
+"""One continuous time for a file whose timestamps restart or jump where recordings were joined."""
 
 from __future__ import annotations
 
@@ -10,89 +10,90 @@ if TYPE_CHECKING:
 _NS = 1_000_000_000
 _TS_DISCONT = 0x200
 """AVFMT_TS_DISCONT."""
-_BACK_NS = _NS // 2
-_BACK_LENGTHS = 16
-"""So many pictures a codec may put in another order."""
-_JOINED_LEAP_NS, _LEAP_NS = 10 * _NS, 3600 * _NS
-"""A longer pause is none, in formats whose time may leap and in others, unless the sound goes on meanwhile."""
+_REORDER_NS = _NS // 2
+_REORDER_LENGTHS = 16
+"""The most pictures that a codec may reorder."""
+_JOINED_PAUSE_NS, _PAUSE_NS = 10 * _NS, 3600 * _NS
+"""A longer pause is taken for a jump, in formats whose time may jump and in others, unless the audio continues."""
 _OVERLAP_NS = 2 * _NS
-"""So long after a join the streams may still bring what belongs before it."""
+"""For this long after a join, the streams may still deliver packets from before it."""
 _NEAR_NS = _NS
-"""What a file brings together is not further apart than this."""
+"""Packets that the file delivers together are not further apart than this."""
 _STEADY_NS = 2 * _NS
-"""Sound goes on steadily where no step of it is longer, and reaches its picture within this."""
+"""Audio is continuous if no step of it is longer, and goes with a picture that is no further away."""
 
 
-class Joins:
-    """How far what comes from a file at the moment is moved in time; the file's streams share it."""
+class JoinShift:
+    """The shift between the timestamps of a file and the continuous time; shared by the streams of the file."""
 
     def __init__(self, container: av.container.InputContainer) -> None:
-        self.leap_ns = _JOINED_LEAP_NS if container.format.flags & _TS_DISCONT else _LEAP_NS
-        self.shift_ns = 0
-        self.before_ns = 0
+        self.longest_pause_ns = _JOINED_PAUSE_NS if container.format.flags & _TS_DISCONT else _PAUSE_NS
+        self.current_ns = 0
+        self.before_join_ns = 0
         """The shift before the latest join."""
-        self.latest_ns = 0
-        """When the latest join was, in the time that comes out."""
-        self.end_ns = 0
-        """How far the stream that leads has come."""
-        self._heard: list[tuple[int, int]] = []
-        """From when to when the sound has gone on steadily, in the file's time; the last two such stretches."""
+        self.joined_at_ns = 0
+        """When the latest join was, in continuous time."""
+        self.leader_end_ns = 0
+        """Where the leading stream ends so far, in continuous time."""
+        self._audio_spans: list[tuple[int, int]] = []
+        """Start and end of the last two spans of continuous audio, in the file's time."""
 
-    def hear(self, at_ns: int) -> None:
-        """Take note of a piece of sound that the file puts at ``at_ns``: a clock that it goes on by does not leap."""
-        first, last = self._heard[-1] if self._heard else (at_ns, at_ns)
+    def note_audio(self, at_ns: int) -> None:
+        """Record the timestamp of an audio packet: time that passes in the audio is a pause, not a jump."""
+        first, last = self._audio_spans[-1] if self._audio_spans else (at_ns, at_ns)
         if abs(at_ns - last) <= _STEADY_NS:
-            self._heard[-1:] = [(first, max(last, at_ns))]
+            self._audio_spans[-1:] = [(first, max(last, at_ns))]
         else:
-            self._heard = [self._heard[-1], (at_ns, at_ns)]
+            self._audio_spans = [self._audio_spans[-1], (at_ns, at_ns)]
 
-    def heard_through(self, from_ns: int, until_ns: int) -> bool:
-        """Whether the sound has gone on steadily from one time of the file to another."""
-        return any(first <= from_ns + _STEADY_NS and until_ns - _STEADY_NS <= last for first, last in self._heard)
+    def audio_covers(self, from_ns: int, until_ns: int) -> bool:
+        """Return True if audio is continuous from one time of the file to another."""
+        return any(first <= from_ns + _STEADY_NS and until_ns - _STEADY_NS <= last for first, last in self._audio_spans)
 
 
 class Timeline:
-    """The times of one stream, each part of a joined file after the one before it.
+    """The continuous times of one stream; each part of a joined file comes after the one before it.
 
-    The stream that leads, the picture's, follows its own last piece after a join; the others follow it, so that
-    sound stays with its picture, also where it paused meanwhile, or went on while the picture did.
+    After a join the leading stream, the video, continues at its own end. The other streams follow it, so that audio
+    stays in sync, also where it pauses, or continues while the video pauses.
     """
 
-    def __init__(self, joins: Joins, *, leads: bool) -> None:
-        self._joins = joins
+    def __init__(self, shift: JoinShift, *, leads: bool) -> None:
+        self._shift = shift
         self._leads = leads
         self.end_ns: int | None = None
-        """Where the last piece ends, None before the first."""
+        """Where the last packet ends; None before the first."""
 
     def place(self, at_ns: int | None, length_ns: int) -> int:
-        """When a piece comes that the file puts at ``at_ns``, in nanoseconds; one without a time follows the last."""
-        joins = self._joins
+        """Return the continuous time of a packet with the timestamp ``at_ns``; without one it follows the last."""
+        shift = self._shift
         if at_ns is not None and not self._leads:
-            joins.hear(at_ns)
+            shift.note_audio(at_ns)
         if self.end_ns is None:
-            placed = (at_ns or 0) + joins.shift_ns
+            placed = (at_ns or 0) + shift.current_ns
         elif at_ns is None:
             placed = self.end_ns
         else:
-            placed = self._fit(at_ns, self.end_ns, max(_BACK_NS, _BACK_LENGTHS * length_ns))
+            placed = self._fit(at_ns, self.end_ns, max(_REORDER_NS, _REORDER_LENGTHS * length_ns))
         end_ns = placed + length_ns
         self.end_ns = end_ns if self.end_ns is None else max(self.end_ns, end_ns)
         if self._leads:
-            joins.end_ns = self.end_ns
-            if placed > joins.latest_ns + _OVERLAP_NS:
-                joins.before_ns = joins.shift_ns
+            shift.leader_end_ns = self.end_ns
+            if placed > shift.joined_at_ns + _OVERLAP_NS:
+                shift.before_join_ns = shift.current_ns
         return placed
 
-    def _fit(self, at_ns: int, end_ns: int, back_ns: int) -> int:
-        joins = self._joins
-        now, before = at_ns + joins.shift_ns - end_ns, at_ns + joins.before_ns - end_ns
-        if abs(before) < min(abs(now), back_ns):
-            return end_ns + before
-        beside = not self._leads and abs(end_ns + now - joins.end_ns) <= _NEAR_NS
-        if beside or -back_ns <= now <= joins.leap_ns:
-            return end_ns + now
-        if self._leads and now > 0 and joins.heard_through(at_ns - now, at_ns):
-            return end_ns + now
+    def _fit(self, at_ns: int, end_ns: int, reorder_ns: int) -> int:
+        """Place a packet after others. ``reorder_ns`` is how far before ``end_ns`` it may be."""
+        shift = self._shift
+        gap, gap_before_join = at_ns + shift.current_ns - end_ns, at_ns + shift.before_join_ns - end_ns
+        if abs(gap_before_join) < min(abs(gap), reorder_ns):
+            return end_ns + gap_before_join
+        near_leader = not self._leads and abs(end_ns + gap - shift.leader_end_ns) <= _NEAR_NS
+        if near_leader or -reorder_ns <= gap <= shift.longest_pause_ns:
+            return end_ns + gap
+        if self._leads and gap > 0 and shift.audio_covers(at_ns - gap, at_ns):
+            return end_ns + gap
         if self._leads:
-            joins.before_ns, joins.shift_ns, joins.latest_ns = joins.shift_ns, end_ns - at_ns, end_ns
+            shift.before_join_ns, shift.current_ns, shift.joined_at_ns = shift.current_ns, end_ns - at_ns, end_ns
         return end_ns

@@ -1,7 +1,7 @@
 """The performer: a scripted face for machines without a camera, and ground truth for tests.
 
-A rendered head (nobody's photograph) is driven by the mesh generator through a script of speech, blinks, smiles, raised
-brows, nods and turns. What it does at any moment is a pure function of time, so every frame's values are known.
+The mesh generator animates a rendered head (not a photograph) through a script of speech, blinks, smiles, raised
+brows, nods and turns. The script is a pure function of time, so the values of every frame are known.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from realtime.portraits.portrait import load_portrait
 
 PERFORMER = Path(engines.__file__).parent / "assets" / "performer.png"
 SENTENCE_S, PAUSE_S = 4.2, 1.6
-"""The performer speaks, then listens, in turn."""
+"""The performer alternates between speaking and listening."""
 BLINK_S = 0.26
 _BLINKS = (1.1, 3.9, 6.2, 9.6, 12.3, 12.9, 16.4, 19.0)
 _CYCLE_S = 20.3
-"""Blinks come at irregular moments, which recur after this time."""
+"""The period after which the irregular times of the blinks repeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What the performer does at one moment."""
+    """The state of the performer's face at one moment."""
 
     jaw: float = 0.0
     """0 shut to 1 wide open."""
@@ -63,17 +63,18 @@ class Act:
 
 
 def _pulse(x: float) -> float:
-    """A smooth bump: 0 outside (0, 1), 1 in the middle."""
+    """Return a smooth pulse: 0 outside (0, 1), 1 in the middle."""
     return 0.5 - 0.5 * math.cos(2 * math.pi * x) if 0 < x < 1 else 0.0
 
 
 def _fade(x: float) -> float:
+    """Return a smooth step from 0 at x = 0 to 1 at x = 1."""
     x = min(max(x, 0.0), 1.0)
     return x * x * (3 - 2 * x)
 
 
 def script(seconds: float) -> Act:
-    """What the performer does at a time; the first second and a half is a calm, neutral face."""
+    """Return the performer's state at a time. The face is neutral for the first second and a half."""
     if seconds < 0:
         return Act()
     awake = _fade((seconds - 1.5) / 0.8)
@@ -110,7 +111,7 @@ def script(seconds: float) -> Act:
 
 
 class _Face:
-    """Displacement fields of the performer's own face, by which an act becomes an expression."""
+    """Displacement fields of the performer's face, (478, 3) each, which turn an act into an expression."""
 
     def __init__(self, shape: Points) -> None:
         self.shape = shape
@@ -140,12 +141,12 @@ class _Face:
         self.brows[:, 1] = -0.13 * np.exp(-brow / 0.2**2)
         self.shut = np.zeros_like(shape)
         for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True):
-            # the generator takes lids that come within its own measure of shut for shut
+            # the generator closes lids that are as near to each other as this
             self.shut[upper] = 0.72 * (shape[lower] - shape[upper])
         self.eye_widths = [float(np.linalg.norm(shape[b] - shape[a])) for a, b in EYE_CORNERS]
 
     def expression(self, act: Act) -> Points:
-        """The face for an act, (478, 3) in the head frame."""
+        """Return the landmarks for an act, (478, 3) in the head frame."""
         shape = (
             self.shape
             + act.jaw * self.jaw
@@ -160,10 +161,10 @@ class _Face:
 
 
 class Performer:
-    """Draws the performer doing an act."""
+    """A renderer of the performer."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        """``size``: width and height of the pictures."""
+        """Load the performer; ``size`` is the width and height of the pictures."""
         picture = load_portrait(PERFORMER, size)
         self._generator = MeshGenerator(mouth="painted")
         self._portrait = self._generator.prepare("performer", picture.image, picture.face)
@@ -171,7 +172,7 @@ class Performer:
         self._face = _Face(own_pose(pixels).unproject(pixels))
 
     def picture(self, act: Act) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        """The performer's picture, (H, W, 3) RGB, a new array."""
+        """Return the picture of an act as a new RGB array (H, W, 3) uint8."""
         motion = Motion(
             rotation=rotation_matrix(np.array(act.turn, np.float32)),
             translation=np.zeros(2, np.float32),
@@ -182,12 +183,12 @@ class Performer:
         return self._generator.drive(self._portrait, motion, None).copy()
 
     def close(self) -> None:
-        """Let go of the generator."""
+        """Release the generator. close() is idempotent."""
         self._generator.close()
 
 
 class PerformerSource:
-    """The performer as a driving source: frame i shows ``script(i / fps)``, at the time a camera would give it."""
+    """A Source that renders the performer: frame i shows ``script(i / fps)`` and comes when a camera would send it."""
 
     live = True
     frames: int | None = None
@@ -202,9 +203,10 @@ class PerformerSource:
         now_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``paced`` waits for each frame's time, as a camera does; otherwise frames come as fast as they are read.
+        """Load the performer.
 
-        ``now_ns`` and ``sleep`` are the clock, which tests replace.
+        With ``paced`` each frame comes at its time, as with a camera; otherwise as fast as it is read. ``now_ns`` and
+        ``sleep`` are the clock, which tests replace.
         """
         self.size = size
         self.fps = fps
@@ -217,7 +219,7 @@ class PerformerSource:
         self._seq = 0
 
     def read(self) -> Frame:
-        """The next frame; frames whose time passed while nobody read are left out, as a camera would."""
+        """Return the next frame. If paced, frames whose time has passed are left out."""
         period = 1e9 / self.fps
         if not self._start_ns:
             self._start_ns = self._now_ns()
@@ -235,5 +237,5 @@ class PerformerSource:
         return frame
 
     def close(self) -> None:
-        """See ``Source.close``."""
+        """Release the generator. close() is idempotent."""
         self._performer.close()

@@ -1,4 +1,4 @@
-"""Where the driving picture comes from: a webcam, a video file, or the performer."""
+"""The source of driving frames: a webcam, a video file or the performer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Pace = Literal["live", "max"]
 
 PERFORMER_SIZE = (640, 480)
 PERFORMER_FPS = 30.0
-"""What the performer is asked for where nothing was wished."""
+"""What the performer gives where nothing else was requested."""
 
 _LIKE_A_FILE = re.compile(r"[/\\]|\.\w{2,4}$")
-"""A path, or a name with an ending; ``USB2.0 HD Webcam`` is neither."""
+"""A path, or a name with a suffix; ``USB2.0 HD Webcam`` is neither."""
 
 
 class Source(Protocol):
@@ -28,7 +28,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, for the person: device or file, size, format and rate."""
+        """A description for the user: device or file, size, format and rate."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -36,53 +36,55 @@ class Source(Protocol):
 
     @property
     def fps(self) -> float:
-        """Frames a second, as announced."""
+        """The nominal frame rate."""
 
     @property
     def live(self) -> bool:
-        """Whether frames come at their own time; if not, they come as fast as they are read."""
+        """Whether frames come in real time; if not, they come as fast as they are read."""
 
     @property
     def frames(self) -> int | None:
-        """How many frames it will give, about; None where nobody knows."""
+        """The approximate number of frames in all; None if unknown."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the person should know about the choice or the source; may grow while it is read."""
+        """Notes for the user about the choice or the source. There may be more while it is read."""
 
     @property
     def skipped(self) -> int:
         """The number of frames that the device delivered and ``read`` did not return; 0 where there is no device."""
 
     def read(self) -> Frame:
-        """Wait for the next frame, RGB, its pixels nobody else's; blocks about a second at most.
+        """Wait for the next frame, for about a second at most, and return it. Its pixels are a new RGB array.
 
-        Raises SourceLost when a live source went away (open it again), SourceEnded when a file has no more.
+        Raises SourceLost if a live source went away (open it again), SourceEnded if a file has no more frames.
         """
 
     def close(self) -> None:
-        """Let go of everything; may be called twice."""
+        """Release everything. close() is idempotent."""
 
 
 def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None, pace: Pace) -> Source:
-    """Open what ``--camera`` names: ``auto``, an index, ``/dev/videoN``, part of a camera's name (Linux), a video
-    file or ``performer``.
+    """Open the source that ``--camera`` names.
 
-    ``size`` and ``fps`` are wishes: the performer complies, a camera takes what is nearest, a file keeps its
-    own. ``pace`` matters to files and the performer. Fails quickly and leaves nothing open.
+    ``camera`` is ``auto``, an index, ``/dev/videoN``, part of a camera's name (Linux), a video file or ``performer``.
+    ``size`` and ``fps`` are requests: the performer complies, a camera uses what is nearest, a file keeps its own.
+    ``pace`` applies to files and the performer. Fails quickly and leaves nothing open.
 
     Raises SourceMissing.
     """
     if camera == "performer":
-        return _performer(size, fps, (), paced=pace == "live")
+        return _open_performer(size, fps, (), paced=pace == "live")
     if camera == "auto":
-        return _auto(size, fps)
+        return _open_auto(size, fps)
     if camera.isdecimal():
         from realtime.capture.webcam import Webcam
 
         return Webcam(int(camera), size=size, fps=fps)
     if "://" in camera:
-        raise SourceMissing(f"{camera} is an address, expected a camera or a file", cure="download the file first")
+        raise SourceMissing(
+            "source-is-address", f"the address {camera}", "a camera or a file", "download the file first"
+        )
     path = Path(camera)
     mode = _mode(path)
     if not stat.S_ISREG(mode) and (camera.startswith("/dev/") or stat.S_ISCHR(mode)):
@@ -99,31 +101,34 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
 
 
 def _mode(path: Path) -> int:
-    """What there is at a path, as ``st_mode``; 0 for nothing. Raises SourceMissing where that cannot be said."""
+    """Return the ``st_mode`` of a path; 0 if nothing is there. Raises SourceMissing if that cannot be determined."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
     except OSError as error:
         raise SourceMissing(
-            f"{path} cannot be opened: {error.strerror}", cure="check the path and its permissions"
+            "source-unreadable",
+            f"{path} cannot be opened ({error.strerror})",
+            cure="check the path and its permissions",
         ) from None
 
 
-def _auto(size: tuple[int, int] | None, fps: float | None) -> Source:
-    from realtime.capture.webcam import first_webcam
+def _open_auto(size: tuple[int, int] | None, fps: float | None) -> Source:
+    from realtime.capture.webcam import open_first_webcam
 
-    why = "no webcam found"
+    reason = "no webcam found"
     try:
-        webcam = first_webcam(size=size, fps=fps)
+        webcam = open_first_webcam(size=size, fps=fps)
         if webcam is not None:
             return webcam
     except SourceMissing as error:
-        why = f"no webcam can be used ({error}; to mend it: {error.cure})"
-    return _performer(size, fps, (f"{why}, so the performer, a scripted face, plays the driver",), paced=True)
+        reason = f"no webcam can be used ({error}; to fix it: {error.cure})"
+    note = f"{reason}, so the performer, a scripted face, is the source"
+    return _open_performer(size, fps, (note,), paced=True)
 
 
-def _performer(size: tuple[int, int] | None, fps: float | None, notes: tuple[str, ...], *, paced: bool) -> Source:
+def _open_performer(size: tuple[int, int] | None, fps: float | None, notes: tuple[str, ...], *, paced: bool) -> Source:
     from realtime.capture.performer import PerformerSource
 
     source = PerformerSource(size or PERFORMER_SIZE, fps or PERFORMER_FPS, paced=paced)

@@ -1,52 +1,43 @@
-"""What Linux says about its video devices: their names, what they can do, who has them open. Silent elsewhere.
+"""The video devices of a Linux machine: their names, what they can do, which programs use them.
 
-The numbers are those of <linux/videodev2.h>, https://docs.kernel.org/userspace-api/media/v4l/.
+On other systems there are none.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import struct
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from realtime.capture import v4l2_abi
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOOPBACK_DRIVER = "v4l2 loopback"
 
-_QUERYCAP = 0x80685600
-_REQBUFS = 0xC0145608
-_STREAMON = 0x40045612
-_CAP_VIDEO_CAPTURE = 0x1
-_CAP_VIDEO_OUTPUT = 0x2
-_CAP_CAPTURE_MPLANE = 0x1000
-_CAP_DEVICE_CAPS = 0x80000000
-_BUF_TYPE_CAPTURE = 1
-_BUF_TYPE_OUTPUT = 2
-_MEMORY_MMAP = 1
 _SYSFS = Path("/sys/class/video4linux")
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One /dev/videoN as the kernel describes it."""
+    """A device node, /dev/videoN, as the kernel describes it."""
 
     path: str
     label: str
     driver: str = ""
     captures: bool = False
     outputs: bool = False
-    refused: bool = False
-    """It may not be opened by this user, so that only its name and whether it is virtual are known."""
-    fed: bool | None = False
-    """It is virtual, and a program sends pictures to it; None where the driver does not tell."""
+    permission_denied: bool = False
+    """This user may not open the device; then only its name is known, and whether it is virtual."""
+    has_producer: bool | None = False
+    """The device is virtual and a program sends frames to it; None if the driver does not tell."""
     bus: str = ""
-    """Where it is plugged in; stays when its number changes."""
+    """Where the device is plugged in; stays when its number changes."""
 
     @property
     def index(self) -> int:
@@ -56,15 +47,15 @@ class Node:
 
     @property
     def loopback(self) -> bool:
-        """Whether it is a virtual camera, which programs feed."""
+        """Whether the device is a virtual camera of v4l2loopback."""
         return self.driver == LOOPBACK_DRIVER
 
     def __str__(self) -> str:
         return f"{self.path} ({self.label})"
 
 
-def nodes() -> list[Node]:
-    """Every video device, lowest number first."""
+def list_nodes() -> list[Node]:
+    """Return every video device, lowest number first."""
     if sys.platform != "linux":
         return []
     found = [inspect(str(path)) for path in Path("/dev").glob("video[0-9]*")]
@@ -72,23 +63,23 @@ def nodes() -> list[Node]:
 
 
 def inspect(path: str) -> Node | None:
-    """Describe one device; None where there is no such device, or it is no video device."""
+    """Describe a device; None if there is no such device, or it is not a video device."""
     if sys.platform != "linux":
         return None
     try:
-        with opened(path) as handle:
-            return _query(path, handle)
+        with open_device(path) as handle:
+            return _describe(path, handle)
     except PermissionError:
         virtual = (_SYSFS / Path(path).name / "max_openers").exists()
         driver = LOOPBACK_DRIVER if virtual else ""
-        return Node(path, _attribute(path, "name") or "name unknown", driver, refused=True)
+        return Node(path, _attribute(path, "name") or "name unknown", driver, permission_denied=True)
     except OSError:
         return None
 
 
 @contextmanager
-def opened(path: str) -> Iterator[int]:
-    """A descriptor of the device that is open for as long as the block lasts."""
+def open_device(path: str) -> Iterator[int]:
+    """Open a device for the duration of the block and provide its descriptor. Raises OSError."""
     handle = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
         yield handle
@@ -96,53 +87,46 @@ def opened(path: str) -> Iterator[int]:
         os.close(handle)
 
 
-def busy(path: str) -> bool:
-    """Whether another program has the capture side of a device, which only one can have."""
+def is_busy(path: str) -> bool:
+    """Return True if another program captures from a device; only one can."""
     if sys.platform != "linux":
         return False
     import errno
-    import fcntl
 
-    request = bytearray(struct.pack("<5I", 1, _BUF_TYPE_CAPTURE, _MEMORY_MMAP, 0, 0))
     try:
-        with opened(path) as handle:
-            fcntl.ioctl(handle, _REQBUFS, request)
+        with open_device(path) as handle:
+            v4l2_abi.request_buffers(handle, 1)
     except OSError as error:
         return error.errno == errno.EBUSY
     return False
 
 
-def free_output(path: str) -> None:
-    """Make a v4l2loopback device take a new producer.
+def reset_output(path: str) -> None:
+    """Make a v4l2loopback device accept a new producer. Errors are ignored.
 
-    v4l2loopback 0.12.7 with exclusive_caps=1 is left neither camera nor output by a producer that wrote
-    frames and closed. Starting the output queue, even where that fails, marks its opener as the producer, and
-    closing it then makes the device an output again. Newer versions take no harm from it.
+    With exclusive_caps=1, v4l2loopback 0.12.7 leaves a device with neither camera nor output after its producer has
+    written frames and closed it. Starting the output queue, even where that fails, marks its opener as the producer,
+    and closing it then makes the device an output again. Newer versions are not affected.
     """
-    if sys.platform != "linux":
-        return
-    import fcntl
-    from contextlib import suppress
-
-    with suppress(OSError), opened(path) as handle:
-        fcntl.ioctl(handle, _STREAMON, struct.pack("<i", _BUF_TYPE_OUTPUT))
+    with suppress(OSError), open_device(path) as handle:
+        v4l2_abi.stream_on(handle, v4l2_abi.BUF_TYPE_VIDEO_OUTPUT)
 
 
-def size_of(path: str) -> tuple[int, int] | None:
-    """The picture size that a v4l2loopback device is set to; None where it has none."""
+def producer_size(path: str) -> tuple[int, int] | None:
+    """Return the frame size that a v4l2loopback device is set to; None if it has none."""
     found = re.search(r":(\d+)x(\d+)", _attribute(path, "format"))
     return (int(found[1]), int(found[2])) if found else None
 
 
-def users(path: str) -> list[str]:
-    """The other programs that have a device open, as "name (process N)", as far as this user may know."""
+def programs_using(path: str) -> list[str]:
+    """Return the other programs that have a device open, as "name (process N)", as far as this user may see them."""
     try:
         device = os.stat(path).st_rdev
     except OSError:
         return []
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        if process.name != str(os.getpid()) and _holds(process, device):
+        if process.name != str(os.getpid()) and _has_open(process, device):
             try:
                 name = (process / "comm").read_text().strip()
             except OSError:
@@ -151,7 +135,7 @@ def users(path: str) -> list[str]:
     return sorted(found)
 
 
-def _holds(process: Path, device: int) -> bool:
+def _has_open(process: Path, device: int) -> bool:
     try:
         handles = list((process / "fd").iterdir())
     except OSError:
@@ -167,35 +151,24 @@ def _is_device(handle: Path, device: int) -> bool:
 
 
 def _attribute(path: str, name: str) -> str:
-    """What sysfs says; empty where it says nothing."""
+    """Return an attribute of a device in sysfs; empty if there is none."""
     try:
         return (_SYSFS / Path(path).name / name).read_text().strip()
     except OSError:
         return ""
 
 
-def _query(path: str, handle: int) -> Node | None:
-    """VIDIOC_QUERYCAP; raises OSError where the device has gone or is of another kind."""
-    if sys.platform != "linux":
-        return None
-    import fcntl
-
-    answer = bytearray(104)
-    fcntl.ioctl(handle, _QUERYCAP, answer)
-    driver, card, bus, _version, all_caps, caps = struct.unpack_from("<16s32s32s3I", answer)
-    can = caps if all_caps & _CAP_DEVICE_CAPS else all_caps
-    captures = bool(can & (_CAP_VIDEO_CAPTURE | _CAP_CAPTURE_MPLANE))
-    outputs = bool(can & _CAP_VIDEO_OUTPUT)
-    fed = _fed(path, captures, outputs) if _text(driver) == LOOPBACK_DRIVER else False
-    return Node(path, _text(card), _text(driver), captures, outputs, fed=fed, bus=_text(bus))
+def _describe(path: str, handle: int) -> Node:
+    """Describe an open device. Raises OSError if it has gone or is not a video device."""
+    found = v4l2_abi.query_capability(handle)
+    captures = bool(found.flags & (v4l2_abi.CAP_VIDEO_CAPTURE | v4l2_abi.CAP_VIDEO_CAPTURE_MPLANE))
+    outputs = bool(found.flags & v4l2_abi.CAP_VIDEO_OUTPUT)
+    producer = _has_producer(path, captures, outputs) if found.driver == LOOPBACK_DRIVER else False
+    return Node(path, found.card, found.driver, captures, outputs, has_producer=producer, bus=found.bus)
 
 
-def _fed(path: str, captures: bool, outputs: bool) -> bool | None:
-    """Whether a v4l2loopback device has a producer: with exclusive_caps=1 it is then no output any more."""
+def _has_producer(path: str, captures: bool, outputs: bool) -> bool | None:
+    """Return whether a v4l2loopback device has a producer: with exclusive_caps=1 it then is no output any more."""
     if not (captures and outputs):
         return captures
     return {"capture": True, "output": False}.get(_attribute(path, "state"))
-
-
-def _text(raw: bytes) -> str:
-    return raw.split(b"\0")[0].decode("utf-8", "replace").strip()

@@ -1,8 +1,7 @@
-"""Capture straight from V4L2: which format, few buffers, the driver's own time, the newest picture.
+"""Capture straight from V4L2: the choice of format, few buffers, the driver's own timestamps, the newest frame.
 
-OpenCV asks for a format by guessing, converts on its own, and hides the buffer's flags; here each is a decision. Linux
-only. Numbers and layouts (64 bit) are those of <linux/videodev2.h>,
-https://docs.kernel.org/userspace-api/media/v4l/.
+OpenCV guesses the format, converts by itself and hides the flags of a buffer; here each of these is a decision. Linux
+only.
 """
 
 from __future__ import annotations
@@ -10,41 +9,24 @@ from __future__ import annotations
 import math
 import os
 import select
-import struct
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from mmap import mmap
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import NoReadableFormat
 from engines.types import Image
+from realtime.capture import v4l2_abi
 from realtime.core.latency import Durations
 
-_ENUM_FMT = 0xC0405602
-_S_FMT = 0xC0D05605
-_TRY_FMT = 0xC0D05640
-_REQBUFS = 0xC0145608
-_QUERYBUF = 0xC0585609
-_QBUF = 0xC058560F
-_DQBUF = 0xC0585611
-_STREAMON = 0x40045612
-_STREAMOFF = 0x40045613
-_G_PARM = 0xC0CC5615
-_S_PARM = 0xC0CC5616
-_ENUM_SIZES = 0xC02C564A
-_ENUM_RATES = 0xC034564B
-_CAPTURE, _MMAP = 1, 1
-_BROKEN = 0x40
-_CLOCK, _MONOTONIC = 0xE000, 0x2000
-_POINT, _START_OF_EXPOSURE = 0x70000, 0x10000
+_NS = 1_000_000_000
 _BUFFERS = 2
-"""Few, so that a picture cannot grow old in the driver; with one, many drivers halve their rate."""
+"""Few, so that a frame cannot grow old in the driver; with one, many drivers halve their rate."""
 
 Bytes = NDArray[np.uint8]
 
@@ -77,11 +59,11 @@ def _triples(swap: bool) -> Callable[[Bytes, int, int], Image]:
 def _jpeg(raw: Bytes, _stride: int, _height: int) -> Image:
     image = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB) if raw.size else None
     if image is None:
-        raise ValueError("a broken JPEG")
+        raise ValueError("not a JPEG")
     return np.asarray(image, np.uint8)
 
 
-_CONVERT: dict[str, Callable[[Bytes, int, int], Image]] = {
+CONVERTERS: dict[str, Callable[[Bytes, int, int], Image]] = {
     "YUYV": _packed(cv2.COLOR_YUV2RGB_YUYV),
     "UYVY": _packed(cv2.COLOR_YUV2RGB_UYVY),
     "NV12": _planar(cv2.COLOR_YUV2RGB_NV12),
@@ -92,15 +74,15 @@ _CONVERT: dict[str, Callable[[Bytes, int, int], Image]] = {
     "MJPG": _jpeg,
     "JPEG": _jpeg,
 }
-"""Raw bytes, bytes a row and rows to RGB; the ones first in the list are taken first."""
+"""By format: a function of the raw bytes, the bytes a row and the rows, which returns RGB. In order of preference."""
 
-READABLE = frozenset(_CONVERT)
-"""The formats that can be read here, by their four letters."""
+READABLE_FORMATS = frozenset(CONVERTERS)
+"""The formats that can be converted, by their four-character codes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """What a driver would give when asked for one format: its size, and the most pictures a second."""
+class FormatOption:
+    """A format, size and frame rate at most that a driver offers."""
 
     fourcc: str
     size: tuple[int, int]
@@ -110,72 +92,67 @@ class Offer:
         return f"{self.size[0]}x{self.size[1]} {self.fourcc} at {self.fps:g} fps"
 
 
-def pick(offers: Sequence[Offer], size: tuple[int, int], fps: float) -> Offer | None:
-    """The best offer for a wish; None where there is no offer in a format that can be read here.
+def choose_format(options: Sequence[FormatOption], size: tuple[int, int], fps: float) -> FormatOption | None:
+    """Return the option closest to what was requested; None if none of them can be converted.
 
-    The size counts first, then the rate, then the format: Motion JPEG from 720 rows at 30 a second upwards, because
-    USB 2 carries that many uncompressed pictures only where the driver's promise is not to be trusted; below,
-    uncompressed, which costs less to convert and loses nothing.
+    The size counts first, then the rate, then the format: Motion JPEG from 720 rows at 30 fps upwards, because USB 2
+    carries that many uncompressed frames only where the driver's promise cannot be relied on; uncompressed below,
+    which is faster to convert and lossless.
     """
     large = size[1] >= 720 and fps >= 29
+    preference = list(CONVERTERS)
 
-    def cost(offer: Offer) -> tuple[int, float, int, int]:
-        off = abs(offer.size[0] - size[0]) + abs(offer.size[1] - size[1])
-        late = max(0.0, 0.98 * fps - offer.fps)
-        jpeg = offer.fourcc in ("MJPG", "JPEG")
-        return off, late, int(jpeg != large), list(_CONVERT).index(offer.fourcc)
+    def cost(option: FormatOption) -> tuple[int, float, int, int]:
+        size_error = abs(option.size[0] - size[0]) + abs(option.size[1] - size[1])
+        missing_fps = max(0.0, 0.98 * fps - option.fps)
+        jpeg = option.fourcc in ("MJPG", "JPEG")
+        return size_error, missing_fps, int(jpeg != large), preference.index(option.fourcc)
 
-    return min((offer for offer in offers if offer.fourcc in _CONVERT), key=cost, default=None)
+    return min((option for option in options if option.fourcc in CONVERTERS), key=cost, default=None)
 
 
-def offers(handle: int, size: tuple[int, int]) -> list[Offer]:
-    """What an open device would give for a size, for each format that can be read here. Raises OSError."""
+def list_options(handle: int, size: tuple[int, int]) -> list[FormatOption]:
+    """Return what an open device offers for a size, for each format that can be converted."""
     found = []
-    for fourcc in _formats(handle):
-        if fourcc in _CONVERT:
-            form = _form(fourcc, size)
+    for fourcc in v4l2_abi.list_formats(handle):
+        if fourcc in CONVERTERS:
             with suppress(OSError):
-                _ioctl(handle, _TRY_FMT, form)
-                given, width, height, _stride = _read_form(form)
-                if given == fourcc:
-                    found.append(Offer(fourcc, (width, height), _most(handle, fourcc, (width, height))))
+                given = v4l2_abi.negotiate_format(handle, v4l2_abi.VIDIOC_TRY_FMT, fourcc, size)
+                if given.fourcc == fourcc:
+                    given_size = (given.width, given.height)
+                    fps = max(v4l2_abi.list_rates(handle, fourcc, given_size), default=math.inf)
+                    found.append(FormatOption(fourcc, given_size, fps))
     return found
 
 
-def sizes(handle: int) -> dict[str, list[tuple[int, int]]]:
-    """The picture sizes of every format of an open device, largest first; a range is its two ends."""
-    found: dict[str, list[tuple[int, int]]] = {}
-    for fourcc in _formats(handle):
-        each: set[tuple[int, int]] = set()
-        for answer in _each(handle, _ENUM_SIZES, 44, partial(_size_question, fourcc)):
-            kind, *edges = struct.unpack_from("<7I", answer, 8)
-            each |= {(edges[0], edges[1])} if kind == 1 else {(edges[0], edges[3]), (edges[1], edges[4])}
-        found[fourcc] = sorted(each, reverse=True)
-    return found
+def list_sizes(handle: int) -> dict[str, list[tuple[int, int]]]:
+    """Return the frame sizes of every format of an open device, largest first; a range is given by its two ends."""
+    return {fourcc: v4l2_abi.list_sizes(handle, fourcc) for fourcc in v4l2_abi.list_formats(handle)}
 
 
-class Stream:
-    """A camera that streams; ``size`` and ``fps`` are wishes, its attributes what the driver agreed to.
+class V4l2Stream:
+    """A streaming camera. ``size`` and ``fps`` are requests; the attributes say what the driver agreed to.
 
-    Raises OSError as the driver answers: EBUSY where another program captures, EINVAL where it has no format
-    that can be read here.
+    Raises NoReadableFormat if the camera has no format that can be converted, and OSError as the driver answers, such
+    as EBUSY if another program captures from it.
     """
 
     def __init__(self, path: str, size: tuple[int, int], fps: float) -> None:
-        self.waited = Durations()
-        """From the driver's own time to having the picture; empty where it gives no time of our clock."""
-        self.converted = Durations()
+        self.driver_delay = Durations()
+        """From the driver's timestamp to having the frame; empty if its timestamps are not of the monotonic clock."""
+        self.conversion = Durations()
         """How long the conversion to RGB takes."""
         self.broken = 0
-        """Pictures that the driver called broken, or that could not be decoded."""
+        """Frames that the driver marked as broken, or that could not be decoded."""
         self.stale = 0
-        """Pictures passed over because a newer one was there, or came before one already given."""
-        self.stamping = "this program's clock"
-        """Whose time a picture carries."""
+        """Frames that a newer one replaced, or that are not newer than the last one returned."""
+        self.timestamp_source = "this program's clock"
+        """What sets the timestamps of frames, and at which moment."""
+        self._path = path
         self._maps: list[mmap] = []
         self._handle = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         try:
-            self._begin(size, fps)
+            self._start(size, fps)
         except BaseException:
             self.close()
             raise
@@ -183,91 +160,97 @@ class Stream:
 
     @property
     def skipped(self) -> int:
-        """Pictures that the driver gave and ``grab`` did not."""
+        """The number of frames that the driver delivered and ``grab`` did not return."""
         return self.broken + self.stale
 
     def grab(self) -> tuple[Image, int, int] | None:
-        """The newest picture as a new RGB array, the driver's time (0 for none) and when it was had.
+        """Return the newest frame as a new RGB array, the driver's timestamp (0 for none) and when it was received.
 
-        Waits a second at most; None where none came, or the camera failed.
+        Waits up to a second. Returns None if no frame came or the camera failed.
         """
-        until = time.monotonic_ns() + 1_000_000_000
-        while self._handle >= 0 and (left := until - time.monotonic_ns()) > 0:
+        until = time.monotonic_ns() + _NS
+        while self._handle >= 0 and (remaining := until - time.monotonic_ns()) > 0:
             try:
-                buffer = self._newest(left)
+                buffer = self._dequeue_newest(remaining)
                 if buffer is None:
                     continue
                 try:
-                    got = self._picture(buffer)
+                    frame = self._convert_buffer(buffer)
                 finally:
-                    _ioctl(self._handle, _QBUF, buffer)
+                    v4l2_abi.ioctl(self._handle, v4l2_abi.VIDIOC_QBUF, buffer)
             except OSError:
                 return None
-            if got is not None:
-                return got
+            if frame is not None:
+                return frame
         return None
 
     def close(self) -> None:
-        """Stop and let go of the camera; may be called twice."""
+        """Stop streaming and release the camera. close() is idempotent."""
         if self._handle < 0:
             return
         with suppress(OSError):
-            _ioctl(self._handle, _STREAMOFF, bytearray(struct.pack("<i", _CAPTURE)))
+            v4l2_abi.stream_off(self._handle, v4l2_abi.BUF_TYPE_VIDEO_CAPTURE)
         for each in self._maps:
             each.close()
         self._maps = []
         os.close(self._handle)
         self._handle = -1
 
-    def _begin(self, size: tuple[int, int], fps: float) -> None:
-        chosen = pick(offers(self._handle, size), size, fps)
+    def _start(self, size: tuple[int, int], fps: float) -> None:
+        chosen = choose_format(list_options(self._handle, size), size, fps)
         if chosen is None:
-            raise OSError(22, f"only {', '.join(_formats(self._handle)) or 'no format'}")
-        form = _form(chosen.fourcc, chosen.size)
-        _ioctl(self._handle, _S_FMT, form)
-        self.fourcc, width, height, self._stride = _read_form(form)
-        self.size = (width, height)
-        if self.fourcc not in _CONVERT:
-            raise OSError(22, f"only {self.fourcc}")
-        self._convert = _CONVERT[self.fourcc]
-        self.fps = _agree_rate(self._handle, min(fps, chosen.fps) if chosen.fps else fps)
-        request = bytearray(struct.pack("<5I", _BUFFERS, _CAPTURE, _MMAP, 0, 0))
-        _ioctl(self._handle, _REQBUFS, request)
-        for index in range(struct.unpack_from("<I", request)[0]):
-            buffer = _buffer(index)
-            _ioctl(self._handle, _QUERYBUF, buffer)
-            offset, _, length = struct.unpack_from("<3I", buffer, 64)
+            raise self._no_readable_format(v4l2_abi.list_formats(self._handle))
+        given = v4l2_abi.negotiate_format(self._handle, v4l2_abi.VIDIOC_S_FMT, chosen.fourcc, chosen.size)
+        if given.fourcc not in CONVERTERS:
+            raise self._no_readable_format([given.fourcc])
+        self.fourcc = given.fourcc
+        self.size = (given.width, given.height)
+        self._stride = given.stride
+        self._convert = CONVERTERS[self.fourcc]
+        self.fps = _set_rate(self._handle, min(fps, chosen.fps) if chosen.fps else fps)
+        for index in range(v4l2_abi.request_buffers(self._handle, _BUFFERS)):
+            buffer = v4l2_abi.new_buffer(index)
+            v4l2_abi.ioctl(self._handle, v4l2_abi.VIDIOC_QUERYBUF, buffer)
+            offset, length = v4l2_abi.mapping_of(buffer)
             self._maps.append(mmap(self._handle, length, offset=offset))
-            _ioctl(self._handle, _QBUF, buffer)
-        _ioctl(self._handle, _STREAMON, bytearray(struct.pack("<i", _CAPTURE)))
+            v4l2_abi.ioctl(self._handle, v4l2_abi.VIDIOC_QBUF, buffer)
+        v4l2_abi.stream_on(self._handle, v4l2_abi.BUF_TYPE_VIDEO_CAPTURE)
 
-    def _newest(self, left_ns: int) -> bytearray | None:
-        """Wait for a filled buffer; older ones go back to the driver. None where none came."""
+    def _no_readable_format(self, formats: Sequence[str]) -> NoReadableFormat:
+        return NoReadableFormat(
+            "camera-no-readable-format",
+            f"{self._path} sends {', '.join(formats) or 'no format'} only",
+            f"one of {', '.join(CONVERTERS)}",
+            "choose another --camera",
+        )
+
+    def _dequeue_newest(self, timeout_ns: int) -> bytearray | None:
+        """Wait for a filled buffer and give older ones back to the driver. Return None if there is none."""
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
-        events = poll.poll(left_ns / 1e6)
+        events = poll.poll(timeout_ns / 1e6)
         newest: bytearray | None = None
         for _ in self._maps if events else ():
-            buffer = _buffer(0)
+            buffer = v4l2_abi.new_buffer(0)
             try:
-                _ioctl(self._handle, _DQBUF, buffer)
+                v4l2_abi.ioctl(self._handle, v4l2_abi.VIDIOC_DQBUF, buffer)
             except BlockingIOError:
                 break
             if newest is not None:
                 self.stale += 1
-                _ioctl(self._handle, _QBUF, newest)
+                v4l2_abi.ioctl(self._handle, v4l2_abi.VIDIOC_QBUF, newest)
             newest = buffer
         if newest is None and any(event & select.POLLERR for _, event in events):
             raise OSError(5, "the stream has failed")
         return newest
 
-    def _picture(self, buffer: bytearray) -> tuple[Image, int, int] | None:
-        """Convert a buffer; None where it is broken, or older than the last one."""
+    def _convert_buffer(self, buffer: bytearray) -> tuple[Image, int, int] | None:
+        """Return what ``grab`` does; None if the buffer is broken or not newer than the last one."""
         now = time.monotonic_ns()
-        index, _, used, flags = struct.unpack_from("<4I", buffer)
-        seconds, micros = struct.unpack_from("<2q", buffer, 24)
-        stamped = seconds * 1_000_000_000 + micros * 1000 if flags & _CLOCK == _MONOTONIC else 0
-        if flags & _BROKEN or not used:
+        index, used, flags, stamped = v4l2_abi.read_buffer(buffer)
+        if flags & v4l2_abi.BUF_FLAG_TIMESTAMP_MASK != v4l2_abi.BUF_FLAG_TIMESTAMP_MONOTONIC:
+            stamped = 0
+        if flags & v4l2_abi.BUF_FLAG_ERROR or not used:
             self.broken += 1
             return None
         if stamped and stamped <= self._last_ns:
@@ -285,78 +268,19 @@ class Stream:
             image = np.ascontiguousarray(image[:, : self.size[0]])
         if stamped:
             self._last_ns = stamped
-            self.waited.record(max(0, now - stamped), now)
-            start = flags & _POINT == _START_OF_EXPOSURE
-            self.stamping = f"the driver's, at the {'start of the exposure' if start else 'end of a picture'}"
+            self.driver_delay.record(max(0, now - stamped), now)
+            at_start = flags & v4l2_abi.BUF_FLAG_TSTAMP_SRC_MASK == v4l2_abi.BUF_FLAG_TSTAMP_SRC_SOE
+            self.timestamp_source = f"the driver, at the {'start of the exposure' if at_start else 'end of a frame'}"
         done = time.monotonic_ns()
-        self.converted.record(done - now, done)
+        self.conversion.record(done - now, done)
         return image, stamped, now
 
 
-def _ioctl(handle: int, request: int, argument: bytearray) -> None:
-    """Ask the driver; the answer is written over the argument. Raises OSError."""
-    if sys.platform == "linux":
-        import fcntl
-
-        fcntl.ioctl(handle, request, argument)
-
-
-def _each(handle: int, request: int, length: int, ask: Callable[[int], bytes]) -> Iterator[bytearray]:
-    """The answers to a numbered question, until the driver has no more."""
-    for index in range(256):
-        argument = bytearray(ask(index).ljust(length, b"\0"))
-        try:
-            _ioctl(handle, request, argument)
-        except OSError:
-            return
-        yield argument
-
-
-def _formats(handle: int) -> list[str]:
-    answers = _each(handle, _ENUM_FMT, 64, lambda index: struct.pack("<2I", index, _CAPTURE))
-    return [bytes(answer[44:48]).decode("latin-1") for answer in answers]
-
-
-def _most(handle: int, fourcc: str, size: tuple[int, int]) -> float:
-    """The most pictures a second of a format and size; infinite where the driver does not say."""
-    ask = struct.pack("<4s2I", fourcc.encode("latin-1"), *size)
-    rates = []
-    for answer in _each(handle, _ENUM_RATES, 52, lambda index: struct.pack("<I", index) + ask):
-        numerator, denominator = struct.unpack_from("<2I", answer, 20)
-        rates.append(denominator / max(1, numerator))
-    return max(rates, default=math.inf)
-
-
-def _form(fourcc: str, size: tuple[int, int]) -> bytearray:
-    form = bytearray(208)
-    struct.pack_into("<I4xII4sI", form, 0, _CAPTURE, *size, fourcc.encode("latin-1"), 1)
-    return form
-
-
-def _size_question(fourcc: str, index: int) -> bytes:
-    return struct.pack("<I4s", index, fourcc.encode("latin-1"))
-
-
-def _read_form(form: bytearray) -> tuple[str, int, int, int]:
-    width, height, fourcc, _field, stride = struct.unpack_from("<II4sII", form, 8)
-    return fourcc.decode("latin-1"), width, height, stride
-
-
-def _agree_rate(handle: int, fps: float) -> float:
-    """Ask for a rate; what the driver says it gives, or the wish where it does not say."""
-    parameters = bytearray(204)
-    struct.pack_into("<I8xII", parameters, 0, _CAPTURE, 1000, round(1000 * fps))
-    for request in (_S_PARM, _G_PARM):
+def _set_rate(handle: int, fps: float) -> float:
+    """Request a frame rate. Return the one that the driver gives, or ``fps`` if it does not tell."""
+    for request in (v4l2_abi.VIDIOC_S_PARM, v4l2_abi.VIDIOC_G_PARM):
         with suppress(OSError):
-            _ioctl(handle, request, parameters)
-            numerator, denominator = struct.unpack_from("<2I", parameters, 12)
-            if numerator and denominator:
-                return float(denominator / numerator)
+            given = v4l2_abi.negotiate_rate(handle, request, fps)
+            if given is not None:
+                return given
     return fps
-
-
-def _buffer(index: int) -> bytearray:
-    buffer = bytearray(88)
-    struct.pack_into("<2I", buffer, 0, index, _CAPTURE)
-    struct.pack_into("<I", buffer, 60, _MMAP)
-    return buffer

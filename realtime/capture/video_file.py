@@ -1,4 +1,4 @@
-"""A video file as the driving picture, through PyAV."""
+"""A video file as the source, through PyAV."""
 
 from __future__ import annotations
 
@@ -13,42 +13,46 @@ import numpy as np
 
 from engines.errors import SourceEnded, SourceMissing
 from engines.types import Image
-from realtime.capture.file_clock import Joins, Timeline
+from realtime.capture.file_clock import JoinShift, Timeline
 from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.protocol import DEFAULT_FPS
 
 if TYPE_CHECKING:
     import av
 
 _NS = 1_000_000_000
 _HOLD_NS = _NS // 10
-"""A picture that stays clearly longer than this is handed out again after it: a face that is seldom seen is lost."""
+"""A picture that is shown clearly longer than this is returned again: the tracker loses a face that it seldom sees."""
 _MAX_FPS = 240.0
-"""A container that says more means the steps of its clock."""
+"""A container that gives a higher rate means the steps of its clock."""
 _SMALL = 640 * 480
-"""Pixels of a picture that one thread decodes in well under a millisecond."""
+"""The pixels of a picture that one thread decodes in well under a millisecond."""
 _HD_LINES = 720
 _UNSPECIFIED = 2
 """AVCOL_SPC_UNSPECIFIED."""
 _SWS_BT709 = 1
 """SWS_CS_ITU709."""
-MAX_DAMAGE = 1000
-"""So many packets in error, and the rest of a file is given up."""
-_TEXTS = ("tty", "bin", "xbin", "adf", "idf")
-"""What FFmpeg makes pictures of letters from."""
+MAX_DAMAGED_PACKETS = 1000
+"""The number of packets in error after which the rest of a file is not read."""
+_TEXT_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
+"""The formats in which FFmpeg renders a text file as video."""
+
+_CLOCK_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_CONVERT = "convert it to H.264, for instance with: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
 _Shot = tuple[int, "av.VideoFrame"]
-"""A decoded picture and the nanosecond it is shown at, 0 for the first."""
+"""The presentation time of a picture in nanoseconds, 0 for the first, and the decoded picture."""
 
 
 class VideoFile:
     """A Source that plays a video file once.
 
-    ``pace="live"`` behaves like a camera: each picture comes at its presentation time, and where the reader
-    was late the older ones are skipped. ``pace="max"`` gives every picture in order, as fast as it is read.
-    ``Frame.time_ns`` is the presentation time, 0 for the first picture and strictly increasing, and at the end
-    ``read`` raises SourceEnded. Pictures come out upright, with square pixels, all in the size of the first.
+    With ``pace="live"`` it behaves like a camera: each picture comes at its presentation time, and a reader that is
+    late gets the newest one that is due. With ``pace="max"`` every picture comes in order, as fast as it is read.
+    ``Frame.time_ns`` is the presentation time, 0 for the first picture and strictly increasing. Frames are upright,
+    have square pixels, and all have the size of the first.
 
-    Raises SourceMissing when the file cannot be played.
+    Raises SourceMissing if the file cannot be played.
     """
 
     live: bool
@@ -71,22 +75,23 @@ class VideoFile:
         self._notes: list[str] = []
         try:
             stream = _decodable_stream(self._container, path)
-            # a thread for each frame costs a small picture a third more than it takes
+            # with small pictures, threads for frames add a third to the time of decoding
             stream.thread_type = "SLICE" if stream.width * stream.height <= _SMALL else "AUTO"
             self.fps = frame_rate(stream)
             self._counted = stream.frames
             self._announced_ns = _announced_ns(self._container, stream)
             self._first_ns = self._end_ns = 0
             self._pixel_aspect = float(stream.sample_aspect_ratio or 1)
-            # One for all pictures: a new one for each costs as much again as the conversion.
+            # Shared by all pictures: creating one takes as long as the conversion.
             self._reformatter = VideoReformatter()
-            self._damaged = self._flawed = 0
+            self._damaged_packets = self._damaged_pictures = 0
             self._decoded = 0
             self._shots = self._decode(stream)
             self._next = next(self._shots, None)
             if self._next is None:
                 raise SourceMissing(
-                    f"{path} holds no picture that can be decoded",
+                    "video-no-frames",
+                    f"{path} has no frame that can be decoded",
                     cure="give a video that plays in a media player",
                 )
             first = self._image(self._next[1])
@@ -103,7 +108,7 @@ class VideoFile:
 
     @property
     def frames(self) -> int | None:
-        """How many pictures; where the file does not count them, about, from how much of it has been read."""
+        """The number of pictures; an estimate from the part that has been read if the file does not contain it."""
         if self._counted:
             return max(self._counted, self._decoded)
         if self._announced_ns is None:
@@ -113,27 +118,27 @@ class VideoFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the person should know about the file; grows while it is played."""
+        """Notes for the user about the file. There may be more while it is played."""
         return tuple(self._notes)
 
     def read(self) -> Frame:
-        """Return the next frame, its pixels a new array; blocks a sixth of a second at most. Raises SourceEnded."""
+        """Return the next frame, its pixels a new array. Blocks for a sixth of a second at most. Raises SourceEnded."""
         if self._ended:
-            raise SourceEnded(f"{self._path.name} has ended")
+            raise SourceEnded("video-ended", f"{self._path.name} has ended")
         if self.live:
             return self._read_live()
         shot = self._take()
-        return self._frame(shot[0], self._now_ns(), fit(self._image(shot[1]), self.size))
+        return self._frame(shot[0], self._now_ns(), fit_into(self._image(shot[1]), self.size))
 
     def close(self) -> None:
-        """Close the file; may be called twice."""
+        """Close the file. close() is idempotent."""
         self._ended = True
         self._next = None
         self._shots = iter(())
         self._container.close()
 
     def _read_live(self) -> Frame:
-        """Wait for the next picture's time, or catch up with the newest one that is due."""
+        """Return the newest picture that is due, or wait for the next one."""
         if self._start_ns is None:
             self._start_ns = self._now_ns()
         start = self._start_ns
@@ -146,7 +151,7 @@ class VideoFile:
         shot = self._take()
         while self._next is not None and self._next[0] <= late:
             shot = self._take()
-        image = fit(self._image(shot[1]), self.size)
+        image = fit_into(self._image(shot[1]), self.size)
         wait = start + shot[0] - self._now_ns()
         if wait > 0:
             self._sleep(wait / _NS)
@@ -159,11 +164,11 @@ class VideoFile:
         return frame
 
     def _image(self, picture: av.VideoFrame) -> Image:
-        """Convert to RGB, with square pixels, turned and mirrored as the file says; a new array."""
-        # Where a file does not say, players take large pictures for BT.709 and small ones for BT.601.
-        unsaid = picture.colorspace == _UNSPECIFIED and picture.height >= _HD_LINES
+        """Return a picture as a new RGB array with square pixels, rotated and mirrored as the file says."""
+        # Where a file does not say, players assume BT.709 for large pictures and BT.601 for small ones.
+        assume_bt709 = picture.colorspace == _UNSPECIFIED and picture.height >= _HD_LINES
         square = max(1, round(picture.width * self._pixel_aspect))
-        matrix = _SWS_BT709 if unsaid else None
+        matrix = _SWS_BT709 if assume_bt709 else None
         rgb = self._reformatter.reformat(picture, width=square, format="rgb24", src_colorspace=matrix)
         return _upright(rgb.to_ndarray().astype(np.uint8, copy=False), picture)
 
@@ -171,106 +176,111 @@ class VideoFile:
         shot = self._next
         if shot is None:
             self._ended = True
-            self._tell_what_was_missing()
-            raise SourceEnded("; ".join([f"{self._path.name} has ended", *self._notes]))
+            self._add_notes()
+            raise SourceEnded("video-ended", "; ".join([f"{self._path.name} has ended", *self._notes]))
         self._next = next(self._shots, None)
         return shot
 
-    def _tell_what_was_missing(self) -> None:
+    def _add_notes(self) -> None:
+        """Note what was missing or damaged, at the end of the file."""
         name = self._path.name
-        said, held = (self._announced_ns or 0) - self._first_ns, self._end_ns - self._first_ns
-        if self._damaged:
-            self._notes.append(f"{name} is damaged: {self._damaged} pieces of it could not be decoded")
-        elif held < 0.9 * said and not (self._counted and self._decoded >= 0.9 * self._counted):
-            self._notes.append(f"{name} is cut short: it announces {said / _NS:.1f} s and holds {held / _NS:.1f} s")
-        elif self._flawed:
-            self._notes.append(f"{name} is damaged: {self._flawed} pictures of it could be decoded in part only")
+        announced, actual = (self._announced_ns or 0) - self._first_ns, self._end_ns - self._first_ns
+        if self._damaged_packets:
+            self._notes.append(f"{name} is damaged: {self._damaged_packets} packets could not be decoded")
+        elif actual < 0.9 * announced and not (self._counted and self._decoded >= 0.9 * self._counted):
+            self._notes.append(f"{name} is truncated: {actual / _NS:.1f} s of {announced / _NS:.1f} s are there")
+        elif self._damaged_pictures:
+            self._notes.append(f"{name} is damaged: {self._damaged_pictures} frames could only be decoded in part")
         if self._decoded == 1:
-            self._notes.append(f"{name} holds a single picture; to show a picture, give it as the --portrait")
+            self._notes.append(f"{name} has a single frame; to show a still picture, give it as the --portrait")
 
     def _decode(self, stream: av.VideoStream) -> Iterator[_Shot]:
-        """Yield every picture that can be decoded, with times that start at 0 and strictly increase."""
+        """Yield every picture that can be decoded, with times that start at 0 and increase strictly."""
         period = round(_NS / self.fps)
         tick = float(stream.time_base or 0) * _NS
-        joins = Joins(self._container)
-        timeline = Timeline(joins, leads=True)
+        shift = JoinShift(self._container)
+        timeline = Timeline(shift, leads=True)
         start: int | None = None
         last = -1
-        for picture in self._pictures(stream, joins):
-            shown = None if picture.time is None else round(picture.time * _NS)
-            at = timeline.place(shown, period)
+        for picture in self._pictures(stream, shift):
+            file_ns = None if picture.time is None else round(picture.time * _NS)
+            at = timeline.place(file_ns, period)
             start = at if start is None else start
             last = max(at - start, last + 1)
-            self._count(at if shown is None else shown, round(picture.duration * tick) or period)
+            self._count(at if file_ns is None else file_ns, round(picture.duration * tick) or period)
             yield last, picture
 
-    def _pictures(self, stream: av.VideoStream, joins: Joins) -> Iterator[av.VideoFrame]:
+    def _pictures(self, stream: av.VideoStream, shift: JoinShift) -> Iterator[av.VideoFrame]:
         import av
 
-        sound = sound_stream(self._container)
-        packets = self._container.demux([each for each in (stream, sound) if each is not None])
+        audio = first_audio_stream(self._container)
+        packets = self._container.demux([each for each in (stream, audio) if each is not None])
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                if packet.stream.index != stream.index:  # a last, empty packet has no other index
+                if packet.stream.index != stream.index:  # the empty packet at the end has the index of a stream
                     if packet.pts is not None:
-                        joins.hear(round(packet.pts * packet.time_base * _NS))
+                        shift.note_audio(round(packet.pts * packet.time_base * _NS))
                     continue
                 pictures = stream.decode(packet)
             except av.FFmpegError:
-                self._damaged += 1
-                if self._damaged > MAX_DAMAGE:
+                self._damaged_packets += 1
+                if self._damaged_packets > MAX_DAMAGED_PACKETS:
                     return
                 continue
             for picture in pictures:
-                self._flawed += picture.is_corrupt  # what a decoder has papered over
+                self._damaged_pictures += picture.is_corrupt  # concealed by the decoder
                 yield picture
 
-    def _count(self, shown_ns: int, length_ns: int) -> None:
-        """Note a picture and how much of the file has been read, in the file's own time."""
+    def _count(self, at_ns: int, length_ns: int) -> None:
+        """Count a picture, and note how far the file has been read, in the file's own time."""
         if not self._decoded:
-            self._first_ns = shown_ns
+            self._first_ns = at_ns
         self._decoded += 1
-        self._end_ns = max(self._end_ns, shown_ns + length_ns)
+        self._end_ns = max(self._end_ns, at_ns + length_ns)
 
 
 def _open(path: Path) -> av.container.InputContainer:
     import av
 
     if path.is_dir():
-        raise SourceMissing(f"{path} is a folder, expected a video file", cure="give the path of a video file")
+        raise SourceMissing("video-is-folder", f"the folder {path}", "a video file", "give the path of a video file")
     if not path.exists():
-        raise SourceMissing(f"there is no file {path}", cure="check the path")
+        raise SourceMissing("video-missing", f"no file {path}", cure="check the path")
     if not path.is_file():
-        raise SourceMissing(f"{path} is neither a file nor a camera", cure="give a video file or a /dev/videoN")
+        found = f"{path}, which is neither a file nor a camera"
+        raise SourceMissing("video-not-a-file", found, cure="give a video file or a /dev/videoN")
     if path.stat().st_size == 0:
-        raise SourceMissing(f"{path} is empty (0 bytes), expected a video", cure="copy or download it again")
+        raise SourceMissing("video-empty", f"{path} is empty (0 bytes)", "a video", "copy or download it again")
     try:
         container = av.open(f"file:{path}", "r")
     except PermissionError:
-        raise SourceMissing(f"{path} may not be read", cure=f"chmod u+r {path}") from None
+        raise SourceMissing("video-permission-denied", f"{path} may not be read", cure=f"chmod u+r {path}") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceMissing(
-            f"{path} is not a video that can be read ({_reason(error)})",
-            cure="give an MP4, MOV, MKV, WebM or AVI file; one that broke off may lack its index",
+            "video-unreadable",
+            f"{path} cannot be read as a video ({_reason(error)})",
+            cure="give an MP4, MOV, MKV, WebM or AVI file; a truncated one may lack its index",
         ) from None
-    refused = _no_film(path, container.format.name)
-    if refused is not None:
+    refusal = _not_a_video(path, container.format.name)
+    if refusal is not None:
         container.close()
-        raise refused
+        raise refusal
     return container
 
 
-def _no_film(path: Path, form: str) -> SourceMissing | None:
-    """What is wrong with a file that FFmpeg would make a film of, although it is none."""
-    if form in _TEXTS:
-        return SourceMissing(f"{path} is a text, expected a video", cure="give a video file")
+def _not_a_video(path: Path, form: str) -> SourceMissing | None:
+    """Return an error for a text or a still picture, which FFmpeg would read as a video."""
+    if form in _TEXT_FORMATS:
+        return SourceMissing("video-is-text", f"the text file {path}", "a video", "give a video file")
     if form in ("image2", "ico") or form.endswith("_pipe"):
         return SourceMissing(
-            f"{path} is a still picture, expected a video",
-            cure=f"to show it, give it as the portrait: --portrait {path}",
+            "video-is-image",
+            f"the still picture {path}",
+            "a video",
+            f"to show it, give it as the portrait: --portrait {path}",
         )
     return None
 
@@ -279,46 +289,44 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def picture_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first real video stream, decodable or not: the cover of a music file is not one."""
+def first_video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """Return the first video stream, decodable or not. The cover picture of a music file is not one."""
     import av
 
     cover = av.stream.Disposition.attached_pic
     return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
 
 
-def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:
-    """The first sound that can be decoded."""
+def first_audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """Return the first audio stream that can be decoded."""
     return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
 def frame_rate(stream: av.VideoStream) -> float:
-    """Pictures a second, on average; a guess where the file does not say."""
+    """Return the average frame rate; a default if the file does not contain a plausible one."""
     rate = float(stream.average_rate or stream.guessed_rate or 0)
-    return rate if 0 < rate <= _MAX_FPS else 30.0
+    return rate if 0 < rate <= _MAX_FPS else DEFAULT_FPS
 
 
 def _decodable_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    stream = picture_stream(container)
+    stream = first_video_stream(container)
     if stream is None:
-        held = "only sound" if container.streams.audio else "no picture and no sound"
-        raise SourceMissing(f"{path} holds {held}, expected a video", cure="give a video file")
+        found = "only audio" if container.streams.audio else "neither video nor audio"
+        raise SourceMissing("video-no-video-stream", f"{path} with {found}", "a video", "give a video file")
     if stream.codec_context is None:
-        raise SourceMissing(f"{path} has a video in a format that cannot be decoded here", cure=_CONVERT)
+        raise SourceMissing(
+            "video-codec-unsupported", f"{path} with a video codec that cannot be decoded here", cure=_CONVERT
+        )
     return stream
 
 
-_CLOCK_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-_CONVERT = "convert it to H.264, for instance with: ffmpeg -i IN -c:v libx264 OUT.mp4"
-
-
 def _announced_ns(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
-    """When the picture ends, in the file's own time, as far as the file says so; None where it does not."""
+    """Return when the video ends, in the file's own time; None if the file does not say."""
     start_ns = round((stream.start_time or 0) * float(stream.time_base or 0) * _NS)
     if stream.duration and stream.time_base:
         return start_ns + round(stream.duration * stream.time_base * _NS)
     tag = _CLOCK_TIME.match(stream.metadata.get("DURATION", ""))
-    if tag is not None:  # Matroska keeps a stream's length here
+    if tag is not None:  # Matroska stores the length of a stream here
         hours, minutes, seconds = tag.groups()
         return round((int(hours) * 3600 + int(minutes) * 60 + float(seconds)) * _NS)
     if container.duration and len(container.streams) == 1:
@@ -327,7 +335,7 @@ def _announced_ns(container: av.container.InputContainer, stream: av.VideoStream
 
 
 def _upright(image: Image, picture: av.VideoFrame) -> Image:
-    """Turn and mirror as the picture's display matrix says, by right angles; the image itself where it need not."""
+    """Rotate by right angles and mirror an image as its display matrix says. May return ``image`` itself."""
     data = cast("bytes | None", picture.side_data.get("DISPLAYMATRIX"))
     if data is None:
         return image
@@ -340,8 +348,8 @@ def _upright(image: Image, picture: av.VideoFrame) -> Image:
     return image
 
 
-def fit(image: Image, size: tuple[int, int]) -> Image:
-    """Scale into ``size`` without distortion, black around it; the image itself where it has that size."""
+def fit_into(image: Image, size: tuple[int, int]) -> Image:
+    """Scale an image into ``size`` without distortion, on black. Returns ``image`` itself if it has that size."""
     height, width = image.shape[:2]
     if (width, height) == size:
         return image

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
-from realtime.capture.file_clock import Joins, Timeline
-from realtime.capture.video_file import MAX_DAMAGE, frame_rate, picture_stream, sound_stream
+from realtime.capture.file_clock import JoinShift, Timeline
+from realtime.capture.video_file import MAX_DAMAGED_PACKETS, first_audio_stream, first_video_stream, frame_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,7 +93,7 @@ class Soundtrack:
 
     def _choose(self, source: av.container.InputContainer) -> av.AudioStream | None:
         tracks = source.streams.audio
-        sound = sound_stream(source)
+        sound = first_audio_stream(source)
         if tracks and sound is None:
             self.notes.append(f"the sound of {self._path.name} cannot be decoded here, so the recording has none")
         elif tracks and sound is not tracks[0]:
@@ -102,9 +102,9 @@ class Soundtrack:
 
     def _read(self, source: av.container.InputContainer, sound: av.AudioStream) -> Iterator[_Piece]:
         """Yield the packets of the sound, or what is decoded from them, at the times that go with the picture's."""
-        joins = Joins(source)
+        joins = JoinShift(source)
         heard, seen = Timeline(joins, leads=False), Timeline(joins, leads=True)
-        picture = picture_stream(source)
+        picture = first_video_stream(source)
         period_ns = round(_NS / frame_rate(picture)) if picture is not None else 0
         for packet in source.demux([stream for stream in (sound, picture) if stream is not None]):
             if packet.stream.index != sound.index:
@@ -117,7 +117,7 @@ class Soundtrack:
                 pieces: Sequence[_Piece] = [packet] if self._copies else sound.decode(packet)
             except av.FFmpegError:
                 self._damaged += 1
-                if self._damaged > MAX_DAMAGE:
+                if self._damaged > MAX_DAMAGED_PACKETS:
                     return
                 continue
             for piece in pieces:
@@ -157,7 +157,7 @@ class Soundtrack:
 def _first_picture_ns(path: Path) -> int:
     """When the first picture is shown, which a container's own start time does not always tell."""
     with av.open(f"file:{path}", "r") as container:
-        stream = picture_stream(container)
+        stream = first_video_stream(container)
         for packet in container.demux(stream) if stream is not None else ():
             with suppress(av.FFmpegError):
                 for picture in packet.decode():

@@ -53,7 +53,7 @@ class VirtualCamera:
         self, device: str | None = None, *, size: tuple[int, int], fps: float, backend: str | None = None
     ) -> None:
         self._node = (
-            choose(_usable(v4l2_devices.nodes()), device) if sys.platform == "linux" and backend is None else None
+            choose(_usable(v4l2_devices.list_nodes()), device) if sys.platform == "linux" and backend is None else None
         )
         self.notes = _resized(self._node, size) if self._node else ()
         self._camera = _open(self._node.path if self._node else device, size, fps, backend)
@@ -89,7 +89,7 @@ class VirtualCamera:
         if self._node is not None:
             node = v4l2_devices.inspect(self._node.path)
             if node is not None and not node.outputs:
-                v4l2_devices.free_output(self._node.path)
+                v4l2_devices.reset_output(self._node.path)
 
     def _check_present(self) -> None:
         try:
@@ -164,23 +164,28 @@ def choose(nodes: Sequence[v4l2_devices.Node], wanted: str | None) -> v4l2_devic
     """
     if wanted is not None:
         node = _named(nodes, wanted)
-        if node.refused or node.fed:
+        if node.permission_denied or node.has_producer:
             raise _refusal(node)
         return node
     virtual = [node for node in nodes if node.loopback]
     if not virtual:
         raise SinkMissing("this machine has no virtual camera", cure=_MODPROBE)
-    free = [node for node in virtual if not node.refused and not _in_use(node)]
+    free = [node for node in virtual if not node.permission_denied and not _in_use(node)]
     if not free:
         raise _refusal(virtual[0])
     return min(
-        free, key=lambda node: ("reenact" not in node.label.lower(), bool(v4l2_devices.users(node.path)), node.index)
+        free,
+        key=lambda node: (
+            "reenact" not in node.label.lower(),
+            bool(v4l2_devices.programs_using(node.path)),
+            node.index,
+        ),
     )
 
 
 def _in_use(node: v4l2_devices.Node) -> bool:
     """Whether another program feeds it, or has it open where the driver does not tell what for."""
-    return bool(v4l2_devices.users(node.path)) if node.fed is None else node.fed
+    return bool(v4l2_devices.programs_using(node.path)) if node.has_producer is None else node.has_producer
 
 
 def _named(nodes: Sequence[v4l2_devices.Node], wanted: str) -> v4l2_devices.Node:
@@ -200,14 +205,14 @@ def _named(nodes: Sequence[v4l2_devices.Node], wanted: str) -> v4l2_devices.Node
 
 def _refusal(node: v4l2_devices.Node) -> SinkMissing:
     """Why a virtual camera cannot be fed."""
-    if node.refused:
+    if node.permission_denied:
         return SinkMissing(f"the virtual camera {node} may not be opened by this user", cure=_VIDEO_GROUP)
-    anyway = "" if node.fed else f", or take it all the same: --sink virtualcam:{node.path}"
+    anyway = "" if node.has_producer else f", or take it all the same: --sink virtualcam:{node.path}"
     return _busy(node.path, str(node), anyway)
 
 
 def _busy(path: str, label: str, anyway: str = "") -> SinkMissing:
-    holders = ", ".join(v4l2_devices.users(path)) or "another program"
+    holders = ", ".join(v4l2_devices.programs_using(path)) or "another program"
     return SinkMissing(
         f"the virtual camera {label} is in use by another program; it is open in {holders}",
         cure=f"close the program that feeds it, choose another --sink{anyway}",
@@ -219,10 +224,10 @@ def _usable(nodes: Sequence[v4l2_devices.Node]) -> list[v4l2_devices.Node]:
     usable = []
     for node in nodes:
         now: v4l2_devices.Node | None = node
-        if node.loopback and not node.refused:
+        if node.loopback and not node.permission_denied:
             now = v4l2_devices.inspect(node.path)
             if now is not None and not now.captures and not now.outputs:
-                v4l2_devices.free_output(node.path)
+                v4l2_devices.reset_output(node.path)
                 now = v4l2_devices.inspect(node.path)
         usable.append(now or node)
     return usable
@@ -230,10 +235,10 @@ def _usable(nodes: Sequence[v4l2_devices.Node]) -> list[v4l2_devices.Node]:
 
 def _resized(node: v4l2_devices.Node, size: tuple[int, int]) -> tuple[str, ...]:
     """A warning where a program already reads the device and expects another size."""
-    before = v4l2_devices.size_of(node.path)
+    before = v4l2_devices.producer_size(node.path)
     if before is None or before == size:
         return ()
-    readers = v4l2_devices.users(node.path)
+    readers = v4l2_devices.programs_using(node.path)
     if not readers:
         return ()
     now = f"it was {before[0]}x{before[1]} and is {size[0]}x{size[1]} now"

@@ -114,8 +114,8 @@ def cameras(monkeypatch: pytest.MonkeyPatch) -> list[v4l2_devices.Node]:
         v4l2_devices.Node("/dev/video0", "Built-in", "uvcvideo", captures=True, bus="usb-1"),
         v4l2_devices.Node("/dev/video1", "Living room", "uvcvideo", captures=True, bus="usb-2"),
     ]
-    monkeypatch.setattr(v4l2_devices, "nodes", lambda: list(there))
-    monkeypatch.setattr(webcam, "_checked", lambda path: next(node for node in there if node.path == path))
+    monkeypatch.setattr(v4l2_devices, "list_nodes", lambda: list(there))
+    monkeypatch.setattr(webcam, "_check", lambda path: next(node for node in there if node.path == path))
     monkeypatch.setattr(webcam, "_open", lambda *_: Lens())
     return there
 

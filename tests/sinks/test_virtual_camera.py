@@ -67,7 +67,7 @@ def node(number: int, label: str = "Cam", *, fed: bool = False, refused: bool = 
     """A v4l2loopback device with exclusive_caps=1. The numbers in use here belong to no real one."""
     path, driver = f"/dev/video{number}", v4l2_devices.LOOPBACK_DRIVER
     return v4l2_devices.Node(
-        path, label, driver, captures=fed, outputs=not fed and not refused, refused=refused, fed=fed
+        path, label, driver, captures=fed, outputs=not fed and not refused, permission_denied=refused, has_producer=fed
     )
 
 
@@ -219,8 +219,10 @@ def test_one_that_another_program_feeds_is_never_taken() -> None:
 def test_one_that_somebody_has_open_where_the_driver_does_not_tell_what_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    old = [replace(node(number), captures=True, outputs=True, fed=None) for number in (901, 902)]
-    monkeypatch.setattr(v4l2_devices, "users", lambda path: ["obs (process 7)"] if path == "/dev/video901" else [])
+    old = [replace(node(number), captures=True, outputs=True, has_producer=None) for number in (901, 902)]
+    monkeypatch.setattr(
+        v4l2_devices, "programs_using", lambda path: ["obs (process 7)"] if path == "/dev/video901" else []
+    )
     assert choose(old, None).path == "/dev/video902"
     with pytest.raises(SinkMissing, match=r"open in obs \(process 7\)") as caught:
         choose(old[:1], None)

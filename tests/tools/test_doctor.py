@@ -49,10 +49,10 @@ def test_the_checkout_names_every_direct_dependency_once() -> None:
 
 def test_virtual_cameras_are_listed_with_their_state(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
-        v4l2_devices.Node(f"/dev/video{i}", "reenact", v4l2_devices.LOOPBACK_DRIVER, fed=fed)
+        v4l2_devices.Node(f"/dev/video{i}", "reenact", v4l2_devices.LOOPBACK_DRIVER, has_producer=fed)
         for i, fed in enumerate(FED)
     ]
-    monkeypatch.setattr(v4l2_devices, "nodes", lambda: nodes)
+    monkeypatch.setattr(v4l2_devices, "list_nodes", lambda: nodes)
     texts = [finding.text for finding in doctor.every_camera()]
     assert [text.partition(": ")[2] for text in texts] == list(FED.values())
 
@@ -67,8 +67,8 @@ def test_a_camera_that_is_unplugged_meanwhile_is_a_note(monkeypatch: pytest.Monk
         v4l2_devices.Node("/dev/video0", "Cam", captures=True),
         v4l2_devices.Node("/dev/video1", "v", v4l2_devices.LOOPBACK_DRIVER),
     ]
-    monkeypatch.setattr(v4l2_devices, "nodes", lambda: nodes)
-    monkeypatch.setattr(v4l2_devices, "opened", unplugged)
+    monkeypatch.setattr(v4l2_devices, "list_nodes", lambda: nodes)
+    monkeypatch.setattr(v4l2_devices, "open_device", unplugged)
     gone, other = doctor.every_camera()
     assert gone.state is State.NOTE
     assert "/dev/video0 (Cam)" in gone.text

@@ -51,7 +51,8 @@ _START_S = 60.0
 
 def pair() -> tuple[v4l2_devices.Node, v4l2_devices.Node]:
     """Two virtual cameras that nobody feeds. Raises SourceMissing."""
-    free = [node for node in v4l2_devices.nodes() if node.loopback and not node.refused and not node.fed]
+    virtual = [node for node in v4l2_devices.list_nodes() if node.loopback]
+    free = [node for node in virtual if not node.permission_denied and not node.has_producer]
     if len(free) < 2:
         found = "one" if free else "none"
         raise SourceMissing(f"two v4l2loopback cameras that no program feeds are needed, found {found}", cure=MODPROBE)

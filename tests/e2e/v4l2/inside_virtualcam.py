@@ -122,7 +122,7 @@ def test_a_reader_that_stays_sees_the_next_run(tmp_path: Path) -> None:
     first = feed("virtualcam:10")
     watcher = Watcher("/dev/video10", 30, tmp_path / "seen.npy")
     sent: dict[bytes, int] = {}
-    while watcher.looks() and "python" not in "".join(v4l2_devices.users("/dev/video10")):
+    while watcher.looks() and "python" not in "".join(v4l2_devices.programs_using("/dev/video10")):
         first.send(picture(0))
     for index in range(20):
         first.send(picture(index))
@@ -140,7 +140,7 @@ def test_a_reader_that_stays_sees_the_next_run(tmp_path: Path) -> None:
 def test_another_size_under_a_reader_is_told(tmp_path: Path) -> None:
     sink = feed("virtualcam:10")
     watcher = Watcher("/dev/video10", 1000, tmp_path / "seen.npy")
-    while watcher.looks() and not v4l2_devices.users("/dev/video10"):
+    while watcher.looks() and not v4l2_devices.programs_using("/dev/video10"):
         sink.send(picture(0))
     sink.close()
     other = feed("virtualcam:10", (320, 240))
@@ -154,10 +154,10 @@ def test_it_can_be_opened_again_and_again() -> None:
     for index in range(5):
         sink = feed("virtualcam:10")
         sink.send(picture(index))
-        assert v4l2_devices.inspect("/dev/video10").fed  # type: ignore[union-attr]
+        assert v4l2_devices.inspect("/dev/video10").has_producer  # type: ignore[union-attr]
         sink.close()
         sink.close()
-        assert not v4l2_devices.inspect("/dev/video10").fed  # type: ignore[union-attr]
+        assert not v4l2_devices.inspect("/dev/video10").has_producer  # type: ignore[union-attr]
 
 
 def test_a_killed_producer_leaves_it_usable() -> None:
@@ -230,8 +230,8 @@ def test_a_camera_that_comes_back_under_another_number_is_found_again() -> None:
             options = ["devices=1", "video_nr=0", "exclusive_caps=0", "card_label=Another"]
             subprocess.run(["insmod", module, *options], check=True)
             with pytest.raises(SourceMissing, match="is not there; this machine has /dev/video0"):
-                source.again()
-        again = source.again()
+                source.reopen()
+        again = source.reopen()
         assert again.name.startswith("/dev/video1 (vivid), 640x360 ")
         assert again.read().pixels.shape == (360, 640, 3)
     finally:

@@ -53,10 +53,10 @@ def elsewhere(statements: str, *, user: int | None = None) -> str:
 
 
 def test_the_nodes_are_told_apart() -> None:
-    camera, *virtual = v4l2_devices.nodes()
+    camera, *virtual = v4l2_devices.list_nodes()
     assert (camera.path, camera.label, camera.captures, camera.loopback) == ("/dev/video0", "vivid", True, False)
     assert [node.path for node in virtual] == ["/dev/video10", "/dev/video11"]
-    assert all(node.loopback and node.outputs and not node.captures and not node.fed for node in virtual)
+    assert all(node.loopback and node.outputs and not node.captures and not node.has_producer for node in virtual)
 
 
 @pytest.mark.parametrize("name", ["auto", "0", "/dev/video0"])
@@ -152,7 +152,7 @@ def test_motion_jpeg_with_and_without_broken_pictures(broken: Sequence[int]) -> 
     camera = threading.Thread(target=send_jpegs, args=(stop, broken))
     camera.start()
     try:
-        while not (node := v4l2_devices.inspect("/dev/video11")) or not node.fed:
+        while not (node := v4l2_devices.inspect("/dev/video11")) or not node.has_producer:
             assert camera.is_alive()
         source = open_camera("/dev/video11", (1280, 720))
         assert source.name.startswith("/dev/video11 (FaceCam), 1280x720 MJPG")
@@ -201,13 +201,13 @@ def test_what_is_no_camera() -> None:
 
 @pytest.mark.parametrize("size", [(640, 360), (1280, 720)])
 def test_what_capture_adds(size: tuple[int, int]) -> None:
-    from realtime.capture.v4l2_stream import Stream
+    from realtime.capture.v4l2_stream import V4l2Stream
 
-    stream = Stream("/dev/video0", size, 30)
+    stream = V4l2Stream("/dev/video0", size, 30)
     for _ in range(60):
         assert stream.grab() is not None
     stream.close()
-    waited, converted = stream.waited.summary(), stream.converted.summary()
-    print(f"vivid {size} {stream.fourcc} {stream.fps:g} fps, time of a picture is {stream.stamping}")
+    waited, converted = stream.driver_delay.summary(), stream.conversion.summary()
+    print(f"vivid {size} {stream.fourcc} {stream.fps:g} fps, time of a picture is {stream.timestamp_source}")
     print(f"stamp to read ms {waited}; conversion ms {converted}; stale {stream.stale}")
-    assert stream.waited.count == 60
+    assert stream.driver_delay.count == 60

@@ -24,7 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from realtime.capture.v4l2_stream import Stream
+from engines.errors import NoReadableFormat
+from realtime.capture.v4l2_stream import V4l2Stream
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from tools.support.files import read_frames
@@ -88,8 +89,8 @@ def watch(device: str, out: Path) -> None:
     with out.open("w", buffering=1) as log:
         while True:
             try:
-                stream = Stream(device, SIZE, 30)
-            except OSError:
+                stream = V4l2Stream(device, SIZE, 30)
+            except (OSError, NoReadableFormat):
                 time.sleep(0.02)
                 continue
             while (got := stream.grab()) is not None:
