@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from engines.jit import compiled, watch
-
 ROOT = Path(__file__).parents[2]
 MODULE = """
 import numpy as np
@@ -25,9 +23,11 @@ def total(values):
 """
 
 
-def ran(folder: Path, **environment: str) -> str:
-    """What a process says that loads the module in ``folder`` and calls it."""
-    code = "import numpy as np, loops; print(loops.total(np.arange(4.0)), sum(loops.total.stats.cache_hits.values()))"
+CALL = "import numpy as np, loops; print(loops.total(np.arange(4.0)), sum(loops.total.stats.cache_hits.values()))"
+
+
+def ran(folder: Path, code: str = CALL, **environment: str) -> str:
+    """What a process says that loads the module in ``folder`` and runs the code, which calls it by default."""
     path = os.pathsep.join((str(folder), str(ROOT)))
     env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **environment}
     command = [sys.executable, "-c", code]
@@ -54,16 +54,16 @@ def test_where_nothing_can_be_kept_it_still_runs(tmp_path: Path) -> None:
     assert ran(tmp_path, HOME=str(blocked), XDG_CACHE_HOME=str(blocked), NUMBA_CACHE_DIR="") == "6.0 0"
 
 
-def test_functions_are_reported_when_they_are_compiled_and_only_then() -> None:
-    @compiled()
-    def double(value: float) -> float:
-        return 2 * value
-
-    progress: list[tuple[int, int]] = []
-    with watch(lambda count, total: progress.append((count, total))) as compilation:
-        assert double(1.5) == 3.0
-        assert double(2.5) == 5.0
-        assert compilation.count == 1
-    double(1)  # compiled for whole numbers, outside the block
-    assert [count for count, _ in progress] == [1]
-    assert progress[0][1] >= 1
+def test_functions_are_reported_when_they_are_compiled_and_not_when_they_are_cached(tmp_path: Path) -> None:
+    (tmp_path / "loops.py").write_text(MODULE)
+    code = """
+import numpy as np, loops
+from engines.jit import watch
+seen = []
+with watch(lambda count, total: seen.append((count, total))) as compilation:
+    loops.total(np.arange(4.0))
+    loops.total(np.arange(5.0))
+    print(compilation.count, seen)
+"""
+    printed = [ran(tmp_path, code, NUMBA_CACHE_DIR=str(tmp_path / "kept")) for _ in range(2)]
+    assert printed == ["1 [(1, 1)]", "0 []"]
