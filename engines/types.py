@@ -33,13 +33,14 @@ class FaceState:
     """(478, 3) float32, normalised: x by the image's width, y by its height, z by its width."""
     size: tuple[int, int]
     """Width and height of the image in pixels."""
-    head: NDArray[np.float32] | None = None
-    """(4, 4) float32, head to camera in centimetres (Tasks tracker only)."""
+    head_matrix: NDArray[np.float32] | None = None
+    """(4, 4) float32, from head to camera coordinates in centimetres (face landmarker only)."""
     blendshapes: NDArray[np.float32] | None = None
-    """(52,) float32 in [0, 1], in MediaPipe's order (Tasks tracker only)."""
+    """(52,) float32 in [0, 1], in MediaPipe's order (face landmarker only)."""
     confidence: float = 1.0
+    """How certain the tracker is that it sees a face, in [0, 1]."""
     steady: bool = False
-    """Whether the tracker has smoothed it over time already."""
+    """True if the tracker has smoothed the landmarks over time. Smoothing them again would only add delay."""
 
     def pixels(self) -> Points:
         """The landmarks in pixels, (478, 3) float32, a new array."""

@@ -287,9 +287,9 @@ def _create_generator(config: Config, name: str | None = None) -> generators.Gen
 def _open_tracker(config: Config) -> Tracker:
     if config.tracker == "facemesh":
         return FaceMeshTracker()
-    if config.tracker == "landmarker" and not (config.model or model_files.find("face_landmarker")):
+    if config.tracker == "landmarker" and not (config.model or model_files.model_path("face_landmarker")):
         raise TrackerError(
-            f"the landmarker's file is not at {model_files.target('face_landmarker')}",
+            f"the landmarker's file is not at {model_files.target_path('face_landmarker')}",
             cure="python -m tools.models fetch face_landmarker, or give --model FILE",
         )
     return open_tracker(config.model)

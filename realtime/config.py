@@ -15,10 +15,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from engines.errors import ConfigError, UsageError
 from engines.generator import GENERATORS, REGIONS_OF
 from realtime.core import paths
+from realtime.motion.settings import MAX_GAIN, NeutralMode, Region
 from realtime.sinks.sink import AUTO_RECORDING
 from realtime.webrtc.settings import IceServer
 
-MAX_GAIN = 4.0
 SECRETS = ("token", "ice_server")
 """What is never printed."""
 _EITHER = (("token", "token_file"), ("token_file", "token"))
@@ -147,7 +147,7 @@ class Config(BaseModel):
     )
     frames: int | None = Field(default=None, ge=1, description="end after so many frames, 1 or more")
     duration: float | None = Field(default=None, gt=0, le=1e8, description="end after so many seconds, more than 0")
-    neutral: Literal["auto", "first"] = Field(
+    neutral: NeutralMode = Field(
         default="auto",
         description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
     )
@@ -165,9 +165,7 @@ class Config(BaseModel):
         pattern=r"^[^\x00]+$",
         description="the networks' weights: a folder or file, or random:SEED for trying out",
     )
-    region: Literal["all", "expression", "pose", "lips", "eyes"] = Field(
-        default="all", description="all, expression or pose; with liveportrait also lips or eyes"
-    )
+    region: Region = Field(default="all", description="all, expression or pose; with liveportrait also lips or eyes")
     retarget: Literal["none", "eyes", "lips", "both"] = Field(
         default="none",
         description="none, eyes, lips or both: what shuts all the way when the driver's does, with liveportrait",

@@ -29,7 +29,7 @@ from engines.backends.engine_cache import engines_home, entries, misfit
 from engines.backends.tensorrt_backend import this_machine
 from engines.errors import ReenactError, SinkError, SourceError
 from engines.install_hint import install
-from realtime.tracking.model_files import MODELS, find, model
+from realtime.tracking.model_files import MODELS, find_model, model_path
 from tools.support.command import new_app, run_app
 
 ROOT = Path(__file__).parents[1]
@@ -133,10 +133,10 @@ def tracker() -> Finding:
 def model_files() -> Iterable[Finding]:
     """Check the model files that are downloaded separately."""
     for name in MODELS:
-        path, fetch = find(name), f"python -m tools.models fetch {name}"
+        path, fetch = model_path(name), f"python -m tools.models fetch {name}"
         if path is None:
-            yield Finding(f"model {name}", State.NOTE, f"not fetched ({model(name).purpose})", fetch)
-        elif model(name).matches(path):
+            yield Finding(f"model {name}", State.NOTE, f"not fetched ({find_model(name).purpose})", fetch)
+        elif find_model(name).matches(path):
             yield Finding(f"model {name}", State.OK, f"at {path}")
         else:
             cure = f"rm '{path}' && {fetch}"

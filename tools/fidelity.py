@@ -50,7 +50,7 @@ def background_of(output: Path, track: Track, rest: Path | None, portrait: Path 
 
 def _rest_picture(path: Path, size: tuple[int, int]) -> tuple[Image, FaceState]:
     """Return a rest picture, which must have the output's size, and its face. Raises PortraitError."""
-    from realtime.tracking.tracker import find_faces
+    from realtime.tracking.still_faces import find_faces
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:

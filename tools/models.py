@@ -24,7 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from engines.atomic_write import whole
 from engines.errors import ReenactError, UsageError
 from engines.networks.weights import FETCH, PUBLISHED
-from realtime.tracking.model_files import MODELS, ModelFile, find, model, target
+from realtime.tracking.model_files import MODELS, ModelFile, find_model, model_path, target_path
 from tools.support.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub, import_checkpoint, installed_folder
 from tools.support.command import new_app, run_app
 
@@ -116,8 +116,8 @@ def list_command() -> None:
     """List the models that can be fetched."""
     console = Console(soft_wrap=True, highlight=False)
     for name in MODELS:
-        file = model(name)
-        console.print(_row(name, file.size, file.licence, file.purpose, find(name)))
+        file = find_model(name)
+        console.print(_row(name, file.size, file.licence, file.purpose, model_path(name)))
     for name, checkpoint in CHECKPOINTS.items():
         folder = installed_folder(name)
         console.print(_row(name, checkpoint.size, checkpoint.licence, checkpoint.purpose, folder))
@@ -144,7 +144,7 @@ def fetch_command(
     if name in CHECKPOINTS:
         fetch_checkpoint(CHECKPOINTS[name], source, accept_licence, console)
         return
-    file, path = _model(name), target(name)
+    file, path = _model(name), target_path(name)
     if source is not None:
         cure = f"python -m tools.models fetch {name}"
         raise UsageError("import-not-supported", f"--from does not apply to {name}, which is downloaded", cure=cure)
@@ -180,7 +180,7 @@ def _model(name: str) -> ModelFile:
     if name not in MODELS:
         names = ", ".join((*MODELS, *CHECKPOINTS))
         raise UsageError("no-such-model", f"no model is called {name!r}", cure=f"choose one of: {names}")
-    return model(name)
+    return find_model(name)
 
 
 @app.command("where")
@@ -190,7 +190,7 @@ def where_command(name: Annotated[str, typer.Argument(help="A name from the list
         path, files, cure = installed_folder(name), ", ".join(file.file for file in PUBLISHED[name]), FETCH[name]
     else:
         file = _model(name)
-        path, files, cure = find(name), file.file, f"python -m tools.models fetch {name}"
+        path, files, cure = model_path(name), file.file, f"python -m tools.models fetch {name}"
     if path is None:
         raise ReenactError("model-not-fetched", f"{name} has not been fetched: {files}", cure=cure)
     print(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ from engines.face.topology import (
     UPPER_LIDS,
 )
 from engines.types import FaceState, Points
-
-NeutralMode = Literal["auto", "first"]
+from realtime.motion.settings import NeutralMode
 
 CALIBRATION_NS = 500_000_000
 """``calibrate`` takes the mean of the faces seen in this time as the neutral."""

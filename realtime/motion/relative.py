@@ -8,7 +8,6 @@ points and takes well under a millisecond.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +16,9 @@ from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
 from engines.face.perspective import seen_turn
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
-from realtime.motion.neutral import NeutralKeeper, NeutralMode
+from realtime.motion.neutral import NeutralKeeper
 from realtime.motion.one_euro import OneEuro
-
-Region = Literal["all", "expression", "pose", "lips", "eyes"]
+from realtime.motion.settings import NeutralMode, Region
 
 HOLD_NS = 200_000_000
 """A face that is lost keeps its last motion this long: most losses are a blink of the tracker."""

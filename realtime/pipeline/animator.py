@@ -10,11 +10,11 @@ import numpy as np
 from engines.errors import BusyError, CommandError, NotFoundError, ReenactError
 from engines.generator import REGIONS_OF, Generator
 from engines.types import FaceState, Image
-from realtime.config import MAX_GAIN
 from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.latency import Ledger
-from realtime.motion.relative import MotionTransfer, Region
+from realtime.motion.relative import MotionTransfer
+from realtime.motion.settings import MAX_GAIN, Region
 from realtime.pipeline.commands import Setting
 from realtime.pipeline.face_observer import Observation
 from realtime.pipeline.frame_publisher import FramePublisher

@@ -10,7 +10,7 @@ from typing import Literal
 
 from engines.errors import BusyError, CommandError, ReenactError
 from engines.generator import GENERATORS, REGIONS
-from realtime.config import MAX_GAIN
+from realtime.motion.settings import MAX_GAIN
 
 MOST_WAITING = 16
 LARGEST = 2**53 - 1

@@ -1,9 +1,9 @@
-"""MediaPipe's Face Mesh, run as a graph of our own: its models are inside the mediapipe 0.10 wheel.
+"""MediaPipe's Face Mesh, run as a graph of our own. Its models are inside the mediapipe 0.10 wheel.
 
-The published solution makes Python objects of 478 landmarks, at a tenth of the cost of the whole; here the bytes of
-the result become an array at once. It also looks for faces with the detector for near ones alone, which wants a face
-of a fifth of the picture's height; here the one for distant faces has its turn as well. The models and the way from
-one frame's landmarks to the next frame's crop are the same.
+It differs from the solution that MediaPipe publishes in two ways. The serialised result is parsed into an array; the
+solution builds a Python object for each of the 478 landmarks, which takes a tenth of its time. And the solution only
+detects near faces, of at least a fifth of the image's height; this also runs the detector for distant ones. The models
+and the way from the landmarks of one frame to the crop of the next are the same.
 
 Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019; Grishchenko et al.,
 "Attention Mesh: High-fidelity Face Mesh Prediction in Real-time", 2020; Bazarevsky et al., "BlazeFace: Sub-millisecond
@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,91 +23,37 @@ from numpy.typing import NDArray
 from engines.errors import TrackerError
 from engines.types import LANDMARKS, Image, Points
 from realtime.core.quiet_libraries import quiet_libraries
+from realtime.tracking.landmark_model import BLANK_IMAGE, DetectedFace, FaceBox, bounding_box
 
-MODEL = "modules/face_landmark/face_landmark_with_attention.tflite"
+MODEL_FILE = "modules/face_landmark/face_landmark_with_attention.tflite"
+"""Path of the model inside the mediapipe package."""
 PRESENCE_STREAM = "mesh__face_presence_score"
-CROP = 1.5
-"""The side of the square that the model looks at, in face sizes: what it was trained on."""
-DETECTED = 0.4
-"""How sure a detector must be; the mesh then has its own say."""
-
-SMALLEST = 16.0
-"""A face of fewer pixels than this holds no expression."""
-
-BLANK: Image = np.zeros((64, 64, 3), np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One face in one picture."""
-
-    landmarks: Points
-    """(478, 3) float32, normalised as in FaceState."""
-    presence: float = 1.0
-    """How sure the model is that it looks at a face, in [0, 1]; 1 where it does not say."""
-    head: NDArray[np.float32] | None = None
-    """As in FaceState, and so are the blendshapes."""
-    blendshapes: NDArray[np.float32] | None = None
-
-    def plausible(self, size: tuple[int, int]) -> bool:
-        """Whether this can be used: landmarks all finite, most of them in the picture, not absurdly small.
-
-        ``size`` is the picture's width and height in pixels.
-        """
-        if not np.isfinite(self.landmarks).all():
-            return False
-        points = self.landmarks[:, :2]
-        inside = ((points >= 0) & (points <= 1)).all(axis=1)
-        extent = np.ptp(points, axis=0) * size
-        return bool(inside.mean() > 0.5 and extent.max() >= SMALLEST)
-
-
-class Mesh(Protocol):
-    """A landmark model run over one picture after the other. Not for more than one thread at a time."""
-
-    def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:
-        """Return the faces in an RGB picture; where they were in the last one is where the search starts.
-
-        A face that is no longer there is looked for in the whole picture in the same call. All are plausible.
-        """
-
-    def forget(self) -> None:
-        """Look for faces afresh in the next picture."""
-
-    def close(self) -> None:
-        """Let go of everything; may be called twice."""
+"""The graph's internal stream with the face presence score."""
+CROP_SIDE = 1.5
+"""Side of the square crop that the model sees, in face sizes, as in its training."""
+DETECTION_CONFIDENCE = 0.4
+"""Detections below are ignored. It may be low because the mesh model then checks the face itself."""
 
 
 def available() -> bool:
-    """Whether the installed mediapipe still has the solutions and their models. Does not import it."""
+    """Return True if the installed mediapipe includes Face Mesh and its models. Does not import mediapipe."""
     spec = importlib.util.find_spec("mediapipe")
     folders = (spec.submodule_search_locations if spec else None) or []
-    return any((Path(folder) / MODEL).is_file() for folder in folders)
+    return any((Path(folder) / MODEL_FILE).is_file() for folder in folders)
 
 
-class Box(NamedTuple):
-    """A square around a face, in pixels."""
-
-    x: float
-    y: float
-    """The centre."""
-    side: float
-    roll: float = 0.0
-    """How far the line between the eyes is turned clockwise, in radians."""
-
-
-class Detector:
-    """BlazeFace: where the faces are in a picture. ``distant`` takes the model for those over two metres away."""
+class FaceDetector:
+    """BlazeFace, which finds faces in an image. ``distant`` selects the model for faces over two metres away."""
 
     def __init__(self, *, distant: bool) -> None:
         with quiet_libraries():
             from mediapipe.python.solutions.face_detection import FaceDetection
 
-            self._detector = FaceDetection(min_detection_confidence=DETECTED, model_selection=int(distant))
-            self._detector.process(BLANK)
+            self._detector = FaceDetection(min_detection_confidence=DETECTION_CONFIDENCE, model_selection=int(distant))
+            self._detector.process(BLANK_IMAGE)
 
-    def __call__(self, image: Image) -> list[Box]:
-        """Return the faces in an RGB picture (H, W, 3) uint8, largest first."""
+    def detect(self, image: Image) -> list[FaceBox]:
+        """Return the faces in an RGB image (H, W, 3) uint8, largest first."""
         height, width = image.shape[:2]
         boxes = []
         for detection in self._detector.process(np.ascontiguousarray(image)).detections or []:
@@ -116,80 +61,83 @@ class Detector:
             eyes = detection.location_data.relative_keypoints[:2]
             roll = math.atan2((eyes[1].y - eyes[0].y) * height, (eyes[1].x - eyes[0].x) * width)
             x, y = (area.xmin + area.width / 2) * width, (area.ymin + area.height / 2) * height
-            boxes.append(Box(x, y, max(area.width * width, area.height * height), roll))
+            boxes.append(FaceBox(x, y, max(area.width * width, area.height * height), roll))
         return sorted(boxes, key=lambda box: -box.side)
 
     def close(self) -> None:
-        """Stop the detector; only once."""
+        """Release the detector. Call it once only."""
         self._detector.close()
 
 
 class FaceMesh:
-    """Face Mesh with irises, for the largest face. Raises TrackerError when MediaPipe cannot start."""
+    """Face Mesh with irises, for the largest face: a LandmarkModel. Raises TrackerError if MediaPipe cannot start."""
 
     def __init__(self) -> None:
-        self._time = 0
+        self._timestamp = 0
         self._landmarks: Any = None
         self._presence: Any = None
-        self._box: Box | None = None
+        self._box: FaceBox | None = None
         self._graph: Any = None
-        self._spoken = False
+        self._has_found_face = False
         try:
             with quiet_libraries():
                 self._start()
-                self._run(BLANK, Box(32, 32, 32))
-            self._detectors = (Detector(distant=False), Detector(distant=True))
+                self._run(BLANK_IMAGE, FaceBox(32, 32, 32))
+            self._detectors = (FaceDetector(distant=False), FaceDetector(distant=True))
         except (ImportError, RuntimeError, ValueError) as error:
             raise TrackerError(
+                "tracker-start-failed",
                 f"MediaPipe's Face Mesh did not start: {error}",
-                cure="python -m pip install --force-reinstall --no-deps mediapipe==0.10.21",
+                "a working mediapipe 0.10",
+                "python -m pip install --force-reinstall --no-deps mediapipe==0.10.21",
             ) from error
 
-    def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:  # noqa: ARG002 - needs no time
-        """Return the face in an RGB picture (H, W, 3) uint8, or none that can be used.
+    def detect(self, image: Image, time_ns: int = 0) -> list[DetectedFace]:  # noqa: ARG002 - uses no time
+        """Return the face in an RGB image (H, W, 3) uint8 as a list of one, or an empty list.
 
-        A face that is not where it was, or has half left the picture, is looked for in the whole picture at once: a
-        cut costs no frame, and somebody else who is there is followed.
+        If the face is not where it was, or is more than half outside the image, the whole image is searched in the
+        same call. So a cut costs no frame, and another face in the image is followed instead.
         """
         if self._box is not None:
-            seen = self._look(image, self._box)
-            if seen is not None:
-                return [seen]
-        for detect in self._detectors:
-            for box in detect(image):
-                seen = self._look(image, box)
-                if seen is not None:
-                    return [seen]
+            face = self._detect_in(image, self._box)
+            if face is not None:
+                return [face]
+        for detector in self._detectors:
+            for box in detector.detect(image):
+                face = self._detect_in(image, box)
+                if face is not None:
+                    return [face]
         return []
 
-    def forget(self) -> None:
-        """Look for the face afresh in the next picture."""
+    def reset(self) -> None:
+        """Forget where the face was: the next image is searched as a whole."""
         self._box = None
 
     def close(self) -> None:
-        """Stop the graph; may be called twice."""
+        """Stop the graph. Idempotent."""
         if self._graph is not None:
             self._graph.close()
             self._graph = None
             for detector in self._detectors:
                 detector.close()
 
-    def _look(self, image: Image, box: Box) -> Seen | None:
-        """The face at that place, which is then where the next look begins; None where it is none to be used."""
-        if self._spoken:
-            seen = self._run(image, box)
+    def _detect_in(self, image: Image, box: FaceBox) -> DetectedFace | None:
+        """Return the face in ``box``, or None if there is no plausible one. The next search starts at that face."""
+        if self._has_found_face:
+            face = self._run(image, box)
         else:
-            with quiet_libraries():  # the landmark model says its piece at the first face
-                seen = self._run(image, box)
-            self._spoken = seen is not None
+            with quiet_libraries():  # the landmark model logs when it sees its first face
+                face = self._run(image, box)
+            self._has_found_face = face is not None
         size = (image.shape[1], image.shape[0])
-        if seen is None or not seen.plausible(size):
+        if face is None or not face.is_plausible(size):
             self._box = None
             return None
-        self._box = around(seen.landmarks, size)
-        return seen
+        self._box = bounding_box(face.landmarks, size)
+        return face
 
     def _start(self) -> None:
+        """Build and start the graph: image and crop in, landmarks and presence out."""
         import mediapipe
         from mediapipe.framework import calculator_pb2
         from mediapipe.framework.formats import rect_pb2
@@ -197,11 +145,11 @@ class FaceMesh:
         from mediapipe.python._framework_bindings import _packet_getter
 
         self._image_packet = packet_creator.create_image_frame
-        self._rgb = mediapipe.ImageFormat.SRGB
+        self._rgb_format = mediapipe.ImageFormat.SRGB
         self._proto_packet = packet_creator.create_proto
-        self._crop = rect_pb2.NormalizedRect
+        self._crop_type = rect_pb2.NormalizedRect
         self._get_float = packet_getter.get_float
-        self._get_serialised = _packet_getter._get_serialized_proto
+        self._get_serialized = _packet_getter._get_serialized_proto
         resource_util.set_resource_dir(str(Path(mediapipe.__file__).parent.parent))
         node = calculator_pb2.CalculatorGraphConfig.Node(
             name="mesh",
@@ -222,27 +170,28 @@ class FaceMesh:
         graph.start_run({"with_attention": packet_creator.create_bool(True)})
         self._graph = graph
 
-    def _run(self, image: Image, box: Box) -> Seen | None:
+    def _run(self, image: Image, box: FaceBox) -> DetectedFace | None:
+        """Run the graph on the square around ``box``. Return the face, or None if the model sees none."""
         height, width = image.shape[:2]
         pixels = np.ascontiguousarray(image).view()
-        pixels.flags.writeable = False  # MediaPipe copies what could still change
-        crop = self._crop(
+        pixels.flags.writeable = False  # MediaPipe would copy writable pixels
+        crop = self._crop_type(
             x_center=box.x / width,
             y_center=box.y / height,
-            width=box.side * CROP / width,
-            height=box.side * CROP / height,
+            width=box.side * CROP_SIDE / width,
+            height=box.side * CROP_SIDE / height,
             rotation=box.roll,
         )
-        self._time += 1
+        self._timestamp += 1  # the graph only needs it to rise
         self._landmarks = self._presence = None
-        picture = self._image_packet(pixels, image_format=self._rgb)
-        self._graph.add_packet_to_input_stream("image", picture.at(self._time))
-        self._graph.add_packet_to_input_stream("crop", self._proto_packet(crop).at(self._time))
+        packet = self._image_packet(pixels, image_format=self._rgb_format)
+        self._graph.add_packet_to_input_stream("image", packet.at(self._timestamp))
+        self._graph.add_packet_to_input_stream("crop", self._proto_packet(crop).at(self._timestamp))
         self._graph.wait_until_idle()
         if self._landmarks is None:
             return None
-        landmarks = parse_landmarks(self._get_serialised(self._landmarks))
-        return Seen(landmarks, self._get_float(self._presence))
+        landmarks = parse_landmarks(self._get_serialized(self._landmarks))
+        return DetectedFace(landmarks, self._get_float(self._presence))
 
     def _on_landmarks(self, _stream: str, packet: Any) -> None:
         self._landmarks = packet
@@ -251,33 +200,25 @@ class FaceMesh:
         self._presence = packet
 
 
-def around(landmarks: Points, size: tuple[int, int]) -> Box:
-    """The square around a face's normalised landmarks in a picture of ``size``, (width, height) in pixels."""
-    points = landmarks[:, :2] * np.array(size, np.float32)
-    low, high = points.min(axis=0), points.max(axis=0)
-    x, y = ((low + high) / 2).tolist()
-    across, down = (points[263] - points[33]).tolist()
-    return Box(x, y, float((high - low).max()), math.atan2(down, across))
-
-
-RECORD = 17
-"""Bytes of one landmark in a serialised NormalizedLandmarkList that has x, y and z and nothing else."""
-KEYS = np.array([0x0A, 0x0F, 0x0D, 0x15, 0x1D], np.uint8)
-KEY_PLACES = np.array([0, 1, 2, 7, 12])
-VALUE_PLACES = np.array([3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15, 16])
+_RECORD_BYTES = 17
+"""Bytes of one landmark in a serialised NormalizedLandmarkList that has x, y and z and no other field."""
+_KEYS = np.array([0x0A, 0x0F, 0x0D, 0x15, 0x1D], np.uint8)
+"""The record's tag and length, and the tags of x, y and z."""
+_KEY_OFFSETS = np.array([0, 1, 2, 7, 12])
+_VALUE_OFFSETS = np.array([3, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15, 16])
 
 
 def parse_landmarks(data: bytes) -> Points:
-    """Read a serialised NormalizedLandmarkList of 478 landmarks as (478, 3) float32, a new array.
+    """Parse a serialised NormalizedLandmarkList of 478 landmarks. Return a new array (478, 3) float32.
 
-    Each landmark is a length-delimited field 1 of three 32-bit floats, fields 1 to 3 (protobuf's wire
-    format), so they lie at a fixed stride; a message that is laid out otherwise is read by protobuf itself.
-    Raises ValueError for another number of landmarks.
+    In protobuf's wire format each landmark is a length-delimited field 1 of three 32-bit floats, fields 1 to 3, so
+    they lie at a fixed stride. A message of another layout is parsed by protobuf itself. Raises ValueError for another
+    number of landmarks.
     """
-    if len(data) == RECORD * LANDMARKS:
-        records: NDArray[np.uint8] = np.frombuffer(data, np.uint8).reshape(LANDMARKS, RECORD)
-        if (records[:, KEY_PLACES] == KEYS).all():
-            return records.take(VALUE_PLACES, axis=1).view("<f4").astype(np.float32, copy=False)
+    if len(data) == _RECORD_BYTES * LANDMARKS:
+        records: NDArray[np.uint8] = np.frombuffer(data, np.uint8).reshape(LANDMARKS, _RECORD_BYTES)
+        if (records[:, _KEY_OFFSETS] == _KEYS).all():
+            return records.take(_VALUE_OFFSETS, axis=1).view("<f4").astype(np.float32, copy=False)
     from mediapipe.framework.formats import landmark_pb2
 
     landmarks = landmark_pb2.NormalizedLandmarkList.FromString(data).landmark

@@ -1,6 +1,6 @@
-"""MediaPipe's Tasks face landmarker: landmarks, 52 blendshapes and the head's matrix, from a bundle of models.
+"""MediaPipe's Tasks face landmarker: landmarks, 52 blendshapes and the head's matrix, from one file of models.
 
-Works with mediapipe 0.10 and 1.x. The bundle is fetched once, see ``realtime.tracking.model_files``.
+Works with mediapipe 0.10 and 1.x. The file is downloaded once, see ``realtime.tracking.model_files``.
 """
 
 from __future__ import annotations
@@ -14,90 +14,94 @@ import numpy as np
 from engines.errors import TrackerError
 from engines.types import Image
 from realtime.core.quiet_libraries import quiet_libraries
-from realtime.tracking.face_mesh import BLANK, Seen, around
-from realtime.tracking.model_files import model
+from realtime.tracking.landmark_model import BLANK_IMAGE, DetectedFace, bounding_box
+from realtime.tracking.model_files import find_model, model_path, target_path
 
-NAME = "face_landmarker"
-FETCH = f"python -m tools.models fetch {NAME}"
+MODEL_NAME = "face_landmarker"
+"""The model file's name in ``model_files.MODELS``."""
+FETCH_COMMAND = f"python -m tools.models fetch {MODEL_NAME}"
 
 
 class Landmarker:
-    """The face landmarker in VIDEO mode, for up to ``faces`` faces.
+    """The face landmarker in VIDEO mode, for up to ``max_faces`` faces: a LandmarkModel.
 
-    Raises TrackerError when the bundle cannot be read, is another file, or MediaPipe cannot start.
+    Raises TrackerError if the file cannot be read or is another one, or if MediaPipe cannot start.
     """
 
-    def __init__(self, path: Path, *, faces: int = 1) -> None:
-        bundle = read_bundle(path)
+    def __init__(self, path: Path, *, max_faces: int = 1) -> None:
+        models = read_models(path)
         self._task: Any = None
-        self._time_ms = -1
+        self._timestamp_ms = -1
         self._had_face = False
         with quiet_libraries():
             try:
-                self._start(bundle, faces)
-                self._run(BLANK, 0)
+                self._start(models, max_faces)
+                self._run(BLANK_IMAGE, 0)
             except (ImportError, RuntimeError, ValueError, OSError) as error:
                 raise TrackerError(
+                    "tracker-start-failed",
                     f"MediaPipe's face landmarker did not start: {error}",
-                    cure="python -m pip install --force-reinstall -c constraints.txt mediapipe",
+                    "a working mediapipe",
+                    "python -m pip install --force-reinstall -c constraints.txt mediapipe",
                 ) from error
 
-    def __call__(self, image: Image, time_ns: int = 0) -> list[Seen]:
-        """Return the faces in an RGB picture (H, W, 3) uint8 seen at ``time_ns``."""
-        seen = self._run(image, time_ns // 1_000_000)
-        if not seen and self._had_face:
-            # Not where it was, which ended the tracking: a second look searches the whole picture.
-            seen = self._run(image, time_ns // 1_000_000)
+    def detect(self, image: Image, time_ns: int = 0) -> list[DetectedFace]:
+        """Return the plausible faces in an RGB image (H, W, 3) uint8 taken at ``time_ns``."""
+        faces = self._run(image, time_ns // 1_000_000)
+        if not faces and self._had_face:
+            # the face is not where it was, which has ended tracking: a second run searches the whole image
+            faces = self._run(image, time_ns // 1_000_000)
         size = (image.shape[1], image.shape[0])
-        usable = [face for face in seen if face.plausible(size)]
-        if seen and not usable:
-            rest = _without(image, seen)
-            seen = self._run(rest, 0) or self._run(rest, 0)  # the first look ends the tracking, the second searches
-            usable = [face for face in seen if face.plausible(size)]
-        self._had_face = bool(usable)
-        return usable
+        plausible = [face for face in faces if face.is_plausible(size)]
+        if faces and not plausible:
+            others = _blacked_out(image, faces)
+            faces = self._run(others, 0) or self._run(others, 0)  # the first run ends tracking, the second searches
+            plausible = [face for face in faces if face.is_plausible(size)]
+        self._had_face = bool(plausible)
+        return plausible
 
-    def forget(self) -> None:
-        """Look for faces afresh in the next picture."""
-        self._run(BLANK, 0)
+    def reset(self) -> None:
+        """Forget where faces were: the next image is searched as a whole."""
+        self._run(BLANK_IMAGE, 0)
         self._had_face = False
 
     def close(self) -> None:
-        """Stop the task; may be called twice."""
+        """Stop the task. Idempotent."""
         if self._task is not None:
             self._task.close()
             self._task = None
 
-    def _start(self, bundle: bytes, faces: int) -> None:
+    def _start(self, models: bytes, max_faces: int) -> None:
+        """Create the task from the content of the model file."""
         import mediapipe
         from mediapipe.tasks.python import BaseOptions, vision
 
-        self._image: Any = mediapipe.Image
-        self._rgb = mediapipe.ImageFormat.SRGB
+        self._image_type: Any = mediapipe.Image
+        self._rgb_format = mediapipe.ImageFormat.SRGB
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_buffer=bundle),
+            base_options=BaseOptions(model_asset_buffer=models),
             running_mode=vision.RunningMode.VIDEO,
-            num_faces=faces,
+            num_faces=max_faces,
             output_face_blendshapes=True,
             output_facial_transformation_matrixes=True,
         )
         self._task = vision.FaceLandmarker.create_from_options(options)
 
-    def _run(self, image: Image, time_ms: int) -> list[Seen]:
-        # The task refuses a time that does not rise, which a source that starts again or two frames in a
-        # millisecond would bring.
-        self._time_ms = max(self._time_ms + 1, time_ms)
+    def _run(self, image: Image, time_ms: int) -> list[DetectedFace]:
+        """Run the task on an image taken at ``time_ms``. Return all faces, plausible or not."""
+        # the task rejects a time that does not rise: a source may start again, or send two frames in a millisecond
+        self._timestamp_ms = max(self._timestamp_ms + 1, time_ms)
         pixels = np.ascontiguousarray(image).view()
         pixels.flags.writeable = False
-        picture = self._image(image_format=self._rgb, data=pixels)
-        result = self._task.detect_for_video(picture, self._time_ms)
+        wrapped = self._image_type(image_format=self._rgb_format, data=pixels)
+        result = self._task.detect_for_video(wrapped, self._timestamp_ms)
         return [
-            Seen(
+            DetectedFace(
                 landmarks=np.array([(point.x, point.y, point.z) for point in landmarks], np.float32),
-                head=np.array(head, np.float32),
+                head_matrix=np.array(head_matrix, np.float32),
                 blendshapes=np.array([shape.score for shape in shapes], np.float32),
             )
-            for landmarks, head, shapes in zip(
+            for landmarks, head_matrix, shapes in zip(
                 result.face_landmarks,
                 result.facial_transformation_matrixes,
                 result.face_blendshapes,
@@ -106,28 +110,54 @@ class Landmarker:
         ]
 
 
-def _without(image: Image, faces: list[Seen]) -> Image:
-    """A copy in which the task cannot find these again, as it would rather follow half a face than look for another."""
+def _blacked_out(image: Image, faces: list[DetectedFace]) -> Image:
+    """Return a copy of an image with these faces black.
+
+    The task prefers to follow a face that has half left the image to searching for another.
+    """
     height, width = image.shape[:2]
-    rest = image.copy()
+    others = image.copy()
     for face in faces:
-        box = around(face.landmarks, (width, height))
+        box = bounding_box(face.landmarks, (width, height))
         left, top = max(0, int(box.x - box.side / 2)), max(0, int(box.y - box.side / 2))
-        rest[top : max(0, int(box.y + box.side / 2)), left : max(0, int(box.x + box.side / 2))] = 0
-    return rest
+        others[top : max(0, int(box.y + box.side / 2)), left : max(0, int(box.x + box.side / 2))] = 0
+    return others
 
 
-def read_bundle(path: Path) -> bytes:
-    """Read the bundle and check its digest. Raises TrackerError where it is not the right file."""
-    expected = model(NAME).sha256
+def require_model_file() -> Path:
+    """Return the path of the downloaded model file. Raises TrackerError if it is not there.
+
+    Called where the installed mediapipe has no Face Mesh, which is said in the message.
+    """
+    path = model_path(MODEL_NAME)
+    if path is None:
+        raise TrackerError(
+            "tracker-model-missing",
+            f"the installed mediapipe brings no models, and there is no file {target_path(MODEL_NAME)}",
+            "the face landmarker's file",
+            FETCH_COMMAND,
+        )
+    return path
+
+
+def read_models(path: Path) -> bytes:
+    """Return the content of the model file. Raises TrackerError if it cannot be read or its digest is wrong."""
+    expected = find_model(MODEL_NAME).sha256
     try:
-        bundle = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
-        raise TrackerError(f"the face landmarker's file {path} cannot be read: {error.strerror}", cure=FETCH) from error
-    found = hashlib.sha256(bundle).hexdigest()
+        raise TrackerError(
+            "tracker-model-unreadable",
+            f"the face landmarker's file {path} cannot be read: {error.strerror}",
+            "a readable file",
+            FETCH_COMMAND,
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise TrackerError(
-            f"{path} is not the face landmarker's file: sha256 {found[:16]}..., expected {expected[:16]}...",
-            cure=FETCH,
+            "tracker-model-wrong",
+            f"{path} is not the face landmarker's file: sha256 {found[:16]}...",
+            f"{expected[:16]}...",
+            FETCH_COMMAND,
         )
-    return bundle
+    return content

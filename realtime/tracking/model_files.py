@@ -1,4 +1,4 @@
-"""Model files that are fetched rather than installed: what each is, and where it lies on this machine."""
+"""Model files that are downloaded rather than installed: what each is, and where it is kept."""
 
 from __future__ import annotations
 
@@ -6,27 +6,25 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.cache_dirs import cache_home, models_home
+from engines.cache_dirs import models_home
 from engines.errors import UsageError
-
-__all__ = ["MODELS", "ModelFile", "cache_home", "find", "model", "target"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One file that its publisher offers for download."""
+    """A file offered for download by its publisher."""
 
     name: str
     file: str
     url: str
     sha256: str
     size: int
-    """Bytes."""
+    """Size in bytes."""
     purpose: str
     licence: str
 
     def matches(self, path: Path) -> bool:
-        """Whether the file at ``path`` is this one, by size and digest. Raises OSError."""
+        """Return True if the file at ``path`` has this size and digest. Raises OSError."""
         if path.stat().st_size != self.size:
             return False
         with path.open("rb") as file:
@@ -49,19 +47,19 @@ MODELS = {
 }
 
 
-def model(name: str) -> ModelFile:
-    """The model of that name. Raises UsageError when there is none."""
+def find_model(name: str) -> ModelFile:
+    """Return the model called ``name``. Raises UsageError if there is none."""
     if name not in MODELS:
-        raise UsageError(f"no model is called {name!r}", cure=f"choose one of: {', '.join(MODELS)}")
+        raise UsageError("model-unknown", f"no model is called {name!r}", f"one of {', '.join(MODELS)}")
     return MODELS[name]
 
 
-def target(name: str) -> Path:
-    """Where that model is kept once it is fetched."""
-    return models_home() / model(name).file
+def target_path(name: str) -> Path:
+    """Return the path that the model called ``name`` is downloaded to. Raises UsageError if there is none."""
+    return models_home() / find_model(name).file
 
 
-def find(name: str) -> Path | None:
-    """Where that model lies on this machine, or None. Raises UsageError for a name not in the table."""
-    path = target(name)
+def model_path(name: str) -> Path | None:
+    """Return the path of the downloaded model called ``name``, or None if it is not there. Raises UsageError."""
+    path = target_path(name)
     return path if path.is_file() else None

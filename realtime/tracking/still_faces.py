@@ -1,4 +1,4 @@
-"""Faces in still pictures: found and measured with more care than there is time for in a frame."""
+"""Finds and measures faces in still images, with more care than there is time for in a live frame."""
 
 from __future__ import annotations
 
@@ -8,91 +8,88 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from engines.errors import TrackerError
 from engines.types import FaceState, Image, Points
-from realtime.tracking import face_mesh, model_files
-from realtime.tracking.face_mesh import Box, Detector, FaceMesh, Mesh, Seen, around
-from realtime.tracking.landmarker import FETCH, NAME, Landmarker
+from realtime.tracking import face_mesh
+from realtime.tracking.face_mesh import FaceDetector, FaceMesh
+from realtime.tracking.landmark_model import DetectedFace, FaceBox, LandmarkModel, bounding_box
+from realtime.tracking.landmarker import Landmarker, require_model_file
 
-MOST = 8
-"""How many faces are looked for in one picture."""
-CROP = 512
-"""The side of the square that each face is measured in: the model looks at 192 pixels of it."""
-MARGIN = 2.2
-"""That square's side, in face sizes."""
-OVERVIEW = 1600
-"""Pictures are searched at no more than this many pixels a side: the detectors look at 192 at most."""
-TILES = (1.0, 0.6, 0.35)
-"""The shares of the picture's sides that are searched at once for distant faces."""
-NEAR = 0.2
-"""With a face of this share of the picture's larger side, distant ones do not matter."""
-FINE = 0.5
-"""Smaller shares are searched only where nothing has been found."""
-PASSES = 3
-"""The model's crop follows the landmarks of the pass before; after three passes they have settled."""
+MAX_FACES = 8
+"""How many faces are returned for one image."""
+CROP_PIXELS = 512
+"""Side of the square crop that a face is measured in. The model sees 192 pixels of it."""
+CROP_SIDE = 2.2
+"""Side of that crop in face sizes."""
+SEARCH_PIXELS = 1600
+"""Images are searched at no more than this many pixels a side. The detectors see 192 at most."""
+TILE_SHARES = (1.0, 0.6, 0.35)
+"""Sides of the tiles in which distant faces are searched for, as shares of the image's, in this order."""
+NEAR_SHARE = 0.2
+"""Distant faces are not searched for if a face has this share of the image's longer side."""
+SMALL_TILE_SHARE = 0.5
+"""Smaller tiles are searched only if nothing has been found."""
+SETTLING_PASSES = 3
+"""The model's crop follows the landmarks of the pass before. After this many passes they have settled."""
 JITTERS = ((0.0, 1.0), (4.0, 1.03), (-4.0, 0.97), (2.0, 0.94), (-2.0, 1.06))
-"""Turns in degrees and scales of the looks that are averaged."""
+"""Rotations in degrees and scales of the copies of a crop whose landmarks are averaged."""
+SAME_FACE_OVERLAP = 0.3
+"""Boxes that overlap by more than this are of the same face."""
 
 
 class FaceFinder:
-    """Finds faces in still pictures. Holds the models; not for more than one thread at a time.
+    """Finds faces in still images. Holds the models; used by one thread at a time.
 
-    Raises TrackerError when there is no model: mediapipe 1.x brings none, and the face landmarker's file is
-    then needed.
+    Raises TrackerError if there are no models: mediapipe 1.x includes none, so that the face landmarker's file must
+    have been downloaded.
     """
 
     def __init__(self) -> None:
-        self._one: Mesh
-        self._several: Mesh | None = None
-        self._near: Detector | None = None
-        self._distant: Detector | None = None
+        self._model: LandmarkModel
+        self._multi_face_model: LandmarkModel | None = None
+        self._near_detector: FaceDetector | None = None
+        self._distant_detector: FaceDetector | None = None
         if face_mesh.available():
-            self._one = FaceMesh()
-            self._near, self._distant = Detector(distant=False), Detector(distant=True)
-        elif (path := model_files.find(NAME)) is not None:
-            self._one, self._several = Landmarker(path), Landmarker(path, faces=MOST)
+            self._model = FaceMesh()
+            self._near_detector, self._distant_detector = FaceDetector(distant=False), FaceDetector(distant=True)
         else:
-            raise TrackerError(
-                "the installed mediapipe brings no models, and the face landmarker's file is not there: "
-                f"{model_files.target(NAME)}",
-                cure=FETCH,
-            )
+            path = require_model_file()
+            self._model, self._multi_face_model = Landmarker(path), Landmarker(path, max_faces=MAX_FACES)
 
     def find(self, image: Image) -> list[FaceState]:
-        """Return the faces in an RGB picture, largest first, at most eight; their seq and time_ns are 0."""
-        found: list[tuple[Box, FaceState]] = []
-        for box in self._candidates(image):
-            if any(_overlap(box, other) > 0.3 for other, _ in found):
+        """Return the faces in an RGB image, largest first, ``MAX_FACES`` at most. Their seq and time_ns are 0."""
+        found: list[tuple[FaceBox, FaceState]] = []
+        for candidate in self._candidates(image):
+            if _overlaps_any(candidate, found):
                 continue
-            face = self._measure(image, box)
+            face = self._measure_in(image, candidate)
             if face is None:
                 continue
-            place = around(face.landmarks, face.size)
-            if not any(_overlap(place, other) > 0.3 for other, _ in found):
-                found.append((place, face))
+            box = bounding_box(face.landmarks, face.size)
+            if not _overlaps_any(box, found):
+                found.append((box, face))
         found.sort(key=lambda item: -item[0].side)
-        return [face for _, face in found[:MOST]]
+        return [face for _, face in found[:MAX_FACES]]
 
     def measure(self, image: Image, expected: FaceState) -> FaceState | None:
-        """Measure the one face that is where ``expected`` is in a picture of the same size, or return None."""
-        return self._measure(image, around(expected.landmarks, expected.size))
+        """Return the face at the place of ``expected``, the face of an image of the same size, or None."""
+        return self._measure_in(image, bounding_box(expected.landmarks, expected.size))
 
     def is_upside_down(self, image: Image, face: FaceState) -> bool:
-        """Whether the face that ``find`` found is there the other way up: a mesh is fitted upright to either.
+        """Return True if a face returned by ``find`` is upside down. The mesh fits an upright face to either.
 
-        Landmarks that fit stay where they are when the picture is turned and scaled a little; others wander from look
-        to look, for portraits of all kinds twice as far at least, and up to thirty times.
+        Landmarks that fit hardly move when the image is rotated and scaled a little. Landmarks of a face that is upside
+        down move at least twice as far, up to thirty times, on portraits of all kinds.
         """
-        crop = _cut(image, around(face.landmarks, face.size))[0]
-        turned = np.ascontiguousarray(crop[::-1, ::-1])
-        return self._unrest(turned) < self._unrest(crop)
+        crop = _crop(image, bounding_box(face.landmarks, face.size))[0]
+        rotated = np.ascontiguousarray(crop[::-1, ::-1])
+        return self._landmark_spread(rotated) < self._landmark_spread(crop)
 
     def close(self) -> None:
-        """Let go of the models; may be called twice."""
-        for model in (self._one, self._several, self._near, self._distant):
+        """Release the models. Idempotent."""
+        for model in (self._model, self._multi_face_model, self._near_detector, self._distant_detector):
             if model is not None:
                 model.close()
-        self._several = self._near = self._distant = None
+        self._multi_face_model = self._near_detector = self._distant_detector = None
 
     def __enter__(self) -> FaceFinder:
         return self
@@ -100,94 +97,99 @@ class FaceFinder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _candidates(self, image: Image) -> Iterator[Box]:
-        """Where faces may be: the mesh's own detector first, then one for small and distant faces."""
-        overview, scale = _shrunk(image, OVERVIEW)
+    def _candidates(self, image: Image) -> Iterator[FaceBox]:
+        """Yield where faces may be: first from the near detector, then from the one for small and distant faces."""
+        overview, scale = _shrunk(image, SEARCH_PIXELS)
         size = (overview.shape[1], overview.shape[0])
-        boxes: list[Box] = []
-        if self._several is not None:
-            self._several.forget()
-            boxes += [around(seen.landmarks, size) for seen in self._several(overview)]
-        if self._near is not None:
-            boxes += self._near(overview)
-        for share in TILES:
+        boxes: list[FaceBox] = []
+        if self._multi_face_model is not None:
+            self._multi_face_model.reset()
+            boxes += [bounding_box(face.landmarks, size) for face in self._multi_face_model.detect(overview)]
+        if self._near_detector is not None:
+            boxes += self._near_detector.detect(overview)
+        for share in TILE_SHARES:
             largest = max((box.side for box in boxes), default=0.0) / max(size)
-            if self._distant is None or largest > NEAR or (boxes and share < FINE):
+            if self._distant_detector is None or largest > NEAR_SHARE or (boxes and share < SMALL_TILE_SHARE):
                 break
             for left, top, right, bottom in _tiles(*size, share):
-                found = self._distant(overview[top:bottom, left:right])
-                boxes += [box._replace(x=box.x + left, y=box.y + top) for box in found]
+                in_tile = self._distant_detector.detect(overview[top:bottom, left:right])
+                boxes += [box._replace(x=box.x + left, y=box.y + top) for box in in_tile]
         for box in boxes:
-            yield Box(box.x / scale, box.y / scale, box.side / scale)
+            yield FaceBox(box.x / scale, box.y / scale, box.side / scale)
 
-    def _measure(self, image: Image, box: Box) -> FaceState | None:
-        """The face in ``box``, or None."""
-        crop, left, top, side = _cut(image, box)
-        seen = self._settled(crop)
-        if seen is None:
+    def _measure_in(self, image: Image, box: FaceBox) -> FaceState | None:
+        """Return the face in ``box``, its landmarks averaged over several copies of the crop, or None."""
+        crop, left, top, side = _crop(image, box)
+        detected = self._detect_settled(crop)
+        if detected is None:
             return None
-        looks = self._looks(crop, seen) or [seen.landmarks * np.float32(CROP)]
-        points = np.mean(looks, axis=0, dtype=np.float32)
+        samples = self._jittered_landmarks(crop, detected) or [detected.landmarks * np.float32(CROP_PIXELS)]
+        points = np.mean(samples, axis=0, dtype=np.float32)
         height, width = image.shape[:2]
-        points = points * np.float32(side / CROP) + np.array([left, top, 0], np.float32)
-        face = Seen(points / np.array([width, height, width], np.float32), seen.presence)
-        if not face.plausible((width, height)):
+        points = points * np.float32(side / CROP_PIXELS) + np.array([left, top, 0], np.float32)
+        face = DetectedFace(points / np.array([width, height, width], np.float32), detected.presence)
+        if not face.is_plausible((width, height)):
             return None
         return FaceState(0, 0, face.landmarks, (width, height), confidence=face.presence)
 
-    def _settled(self, crop: Image) -> Seen | None:
-        """The face in a crop, or None."""
-        self._one.forget()
-        seen: list[Seen] = []
-        for _ in range(PASSES):
-            seen = self._one(crop)
-            if not seen:
+    def _detect_settled(self, crop: Image) -> DetectedFace | None:
+        """Return the face in a crop after ``SETTLING_PASSES`` passes, or None."""
+        self._model.reset()
+        faces: list[DetectedFace] = []
+        for _ in range(SETTLING_PASSES):
+            faces = self._model.detect(crop)
+            if not faces:
                 return None
-        return seen[0]
+        return faces[0]
 
-    def _unrest(self, crop: Image) -> float:
-        """How far the landmarks of the face in a crop lie apart from look to look, in face sizes.
+    def _landmark_spread(self, crop: Image) -> float:
+        """Return how far a face's landmarks differ between jittered copies of the crop, in face sizes.
 
-        Infinitely where a look finds none.
+        Infinite if a copy shows no face.
         """
-        seen = self._settled(crop)
-        found = [] if seen is None else self._looks(crop, seen)
-        if len(found) < len(JITTERS):
+        detected = self._detect_settled(crop)
+        samples = [] if detected is None else self._jittered_landmarks(crop, detected)
+        if len(samples) < len(JITTERS):
             return math.inf
-        looks = np.stack(found)[:, :, :2]
-        apart = ((looks - looks.mean(axis=0)) ** 2).sum(axis=-1).mean()
-        return math.sqrt(float(apart)) / float(np.ptp(looks[0], axis=0).max())
+        points = np.stack(samples)[:, :, :2]
+        variance = ((points - points.mean(axis=0)) ** 2).sum(axis=-1).mean()
+        return math.sqrt(float(variance)) / float(np.ptp(points[0], axis=0).max())
 
-    def _looks(self, crop: Image, seen: Seen) -> list[Points]:
-        """The face in slightly turned and scaled copies of a crop, where it is found, in pixels of the crop."""
-        points = seen.landmarks * np.float32(CROP)
+    def _jittered_landmarks(self, crop: Image, face: DetectedFace) -> list[Points]:
+        """Return a face's landmarks in rotated and scaled copies of a crop, each (478, 3) in pixels of the crop.
+
+        A copy in which no face is found is left out.
+        """
+        points = face.landmarks * np.float32(CROP_PIXELS)
         centre = points[:, :2].mean(axis=0)
-        looks = []
+        samples = []
         for degrees, scale in JITTERS:
-            there = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), degrees, scale)
-            copy = np.asarray(cv2.warpAffine(crop, there, (CROP, CROP), borderMode=cv2.BORDER_REPLICATE), np.uint8)
-            found = self._one(copy)
-            if not found:
+            to_copy = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), degrees, scale)
+            copy = np.asarray(
+                cv2.warpAffine(crop, to_copy, (CROP_PIXELS, CROP_PIXELS), borderMode=cv2.BORDER_REPLICATE), np.uint8
+            )
+            faces = self._model.detect(copy)
+            if not faces:
                 continue
-            look = found[0].landmarks * np.float32(CROP)
-            back = cv2.invertAffineTransform(there).astype(np.float32)
-            look[:, :2] = look[:, :2] @ back[:, :2].T + back[:, 2]
-            look[:, 2] /= np.float32(scale)
-            looks.append(look)
-        return looks
+            sample = faces[0].landmarks * np.float32(CROP_PIXELS)
+            to_crop = cv2.invertAffineTransform(to_copy).astype(np.float32)
+            sample[:, :2] = sample[:, :2] @ to_crop[:, :2].T + to_crop[:, 2]
+            sample[:, 2] /= np.float32(scale)
+            samples.append(sample)
+        return samples
 
 
 def find_faces(image: Image) -> list[FaceState]:
-    """Return the faces in an RGB still picture, largest first, at most eight.
+    """Return the faces in an RGB image, largest first, ``MAX_FACES`` at most.
 
-    Loads the models each time: use a FaceFinder for several pictures. Raises TrackerError as that does.
+    Loads the models for each call: use a FaceFinder for several images. Raises TrackerError as that does.
     """
     with FaceFinder() as finder:
         return finder.find(image)
 
 
 def _tiles(width: int, height: int, share: float) -> Iterator[tuple[int, int, int, int]]:
-    """Overlapping tiles of ``share`` of each side, as (left, top, right, bottom)."""
+    """Yield overlapping tiles of ``share`` of each side, as (left, top, right, bottom) in pixels."""
     across, down = math.ceil(width * share), math.ceil(height * share)
     steps = math.ceil((1 - share) / (share * 0.7))
     for row in range(steps + 1):
@@ -196,9 +198,12 @@ def _tiles(width: int, height: int, share: float) -> Iterator[tuple[int, int, in
             yield left, top, left + across, top + down
 
 
-def _cut(image: Image, box: Box) -> tuple[Image, float, float, float]:
-    """A CROP x CROP copy of the square around the box, and the square's left, top and side in the picture."""
-    side = max(8, round(box.side * MARGIN))
+def _crop(image: Image, box: FaceBox) -> tuple[Image, float, float, float]:
+    """Return the crop around a box, and its left, top and side in the image.
+
+    The crop is a (CROP_PIXELS, CROP_PIXELS, 3) copy. Pixels outside the image repeat its edge.
+    """
+    side = max(8, round(box.side * CROP_SIDE))
     left, top = round(box.x - side / 2), round(box.y - side / 2)
     height, width = image.shape[:2]
     inner = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
@@ -210,21 +215,26 @@ def _cut(image: Image, box: Box) -> tuple[Image, float, float, float]:
         max(left + side - width, 0),
         cv2.BORDER_REPLICATE,
     )
-    how = cv2.INTER_AREA if side > CROP else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(padded, (CROP, CROP), interpolation=how), np.uint8), left, top, side
+    interpolation = cv2.INTER_AREA if side > CROP_PIXELS else cv2.INTER_CUBIC
+    resized = cv2.resize(padded, (CROP_PIXELS, CROP_PIXELS), interpolation=interpolation)
+    return np.asarray(resized, np.uint8), left, top, side
 
 
-def _shrunk(image: Image, most: int) -> tuple[Image, float]:
-    """The picture at no more than ``most`` pixels a side, and its scale."""
-    scale = min(1.0, most / max(image.shape[:2]))
+def _shrunk(image: Image, max_side: int) -> tuple[Image, float]:
+    """Return the image at no more than ``max_side`` pixels a side, and its scale."""
+    scale = min(1.0, max_side / max(image.shape[:2]))
     if scale == 1.0:
         return image, 1.0
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over the smaller of two squares."""
+def _overlaps_any(box: FaceBox, found: list[tuple[FaceBox, FaceState]]) -> bool:
+    return any(_overlap(box, other) > SAME_FACE_OVERLAP for other, _ in found)
+
+
+def _overlap(one: FaceBox, other: FaceBox) -> float:
+    """Return the intersection of two squares over the area of the smaller one."""
     reach = (one.side + other.side) / 2
     across, down = reach - abs(one.x - other.x), reach - abs(one.y - other.y)
     smaller = min(one.side, other.side)

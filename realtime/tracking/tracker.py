@@ -1,73 +1,71 @@
-"""Where the driver's face is: frames in, FaceState out. MediaPipe does it, in one of two ways."""
+"""Face tracking: camera frames in, FaceStates out. The interface, and the two trackers built on MediaPipe."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol
 
-from engines.errors import TrackerError
 from engines.types import FaceState
 from realtime.core.frames import Frame
-from realtime.tracking import face_mesh, model_files
-from realtime.tracking.face_mesh import FaceMesh, Mesh
-from realtime.tracking.landmarker import FETCH, NAME, Landmarker
-from realtime.tracking.still_faces import FaceFinder, find_faces
-
-__all__ = ["FaceFinder", "FaceMeshTracker", "LandmarkerTracker", "Tracker", "find_faces", "open_tracker"]
+from realtime.tracking import face_mesh
+from realtime.tracking.face_mesh import FaceMesh
+from realtime.tracking.landmark_model import LandmarkModel
+from realtime.tracking.landmarker import MODEL_NAME, Landmarker, require_model_file
+from realtime.tracking.model_files import model_path
 
 
 class Tracker(Protocol):
-    """Finds the driver's face. One thread owns it and calls everything on it."""
+    """Finds the driver's face in a sequence of frames. Used by one thread only."""
 
     name: str
-    """For the person."""
+    """Shown to the user."""
 
     def track(self, frame: Frame) -> FaceState | None:
-        """Return the face seen in an RGB frame, or None. Blocks for as long as it takes, without the GIL."""
+        """Return the face in an RGB frame, or None. Blocks while the models run, without holding the GIL."""
 
     def reset(self) -> None:
-        """Forget where the face was: the next frame has nothing to do with the last."""
+        """Forget where the face was: the next frame does not continue the last one."""
 
     def close(self) -> None:
-        """Let go of everything; may be called twice."""
+        """Release the models. Idempotent."""
 
 
-class _MeshTracker:
-    """What both trackers do around their model."""
+class _ModelTracker:
+    """Makes a Tracker of a LandmarkModel."""
 
     name: str
     steady = False
-    """Whether the model smooths its landmarks over time."""
+    """True if the model smooths its landmarks over time, see ``FaceState.steady``."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
+    def __init__(self, model: LandmarkModel) -> None:
+        self._model = model
 
     def track(self, frame: Frame) -> FaceState | None:
-        seen = self._mesh(frame.pixels, frame.time_ns)
+        faces = self._model.detect(frame.pixels, frame.time_ns)
         height, width = frame.pixels.shape[:2]
-        if not seen:
+        if not faces:
             return None
-        face = seen[0]
+        face = faces[0]
         return FaceState(
             seq=frame.seq,
             time_ns=frame.time_ns,
             landmarks=face.landmarks,
             size=(width, height),
-            head=face.head,
+            head_matrix=face.head_matrix,
             blendshapes=face.blendshapes,
             confidence=face.presence,
             steady=self.steady,
         )
 
     def reset(self) -> None:
-        self._mesh.forget()
+        self._model.reset()
 
     def close(self) -> None:
-        self._mesh.close()
+        self._model.close()
 
 
-class FaceMeshTracker(_MeshTracker):
-    """Face Mesh with irises; its models are inside the mediapipe 0.10 wheel. Raises TrackerError."""
+class FaceMeshTracker(_ModelTracker):
+    """Tracks with Face Mesh, whose models are inside the mediapipe 0.10 wheel. Raises TrackerError."""
 
     name = "MediaPipe Face Mesh"
 
@@ -75,8 +73,8 @@ class FaceMeshTracker(_MeshTracker):
         super().__init__(FaceMesh())
 
 
-class LandmarkerTracker(_MeshTracker):
-    """The Tasks face landmarker: its states carry head matrix and blendshapes. Raises TrackerError."""
+class LandmarkerTracker(_ModelTracker):
+    """Tracks with the Tasks face landmarker. Its states have a head matrix and blendshapes. Raises TrackerError."""
 
     name = "MediaPipe Face Landmarker"
     steady = True
@@ -86,18 +84,12 @@ class LandmarkerTracker(_MeshTracker):
 
 
 def open_tracker(model: Path | None = None) -> Tracker:
-    """Open the face landmarker when its file is given or cached, else Face Mesh.
+    """Return a tracker: the face landmarker if its file is given or downloaded, Face Mesh otherwise.
 
-    Raises TrackerError when the file is not the right one, and when there is none but the installed mediapipe
-    (1.x) has no Face Mesh.
+    Raises TrackerError if the file cannot be used, or if there is none and the installed mediapipe (1.x) has no Face
+    Mesh.
     """
-    path = model or model_files.find(NAME)
-    if path is not None:
-        return LandmarkerTracker(path)
-    if face_mesh.available():
+    path = model or model_path(MODEL_NAME)
+    if path is None and face_mesh.available():
         return FaceMeshTracker()
-    raise TrackerError(
-        "the installed mediapipe brings no models, and the face landmarker's file is not there: "
-        f"{model_files.target(NAME)}",
-        cure=FETCH,
-    )
+    return LandmarkerTracker(path or require_model_file())

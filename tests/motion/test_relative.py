@@ -20,13 +20,13 @@ from engines.types import FaceState, Motion, Points
 from realtime.motion.neutral import (
     CALIBRATION_NS,
     Neutral,
-    NeutralMode,
     Rest,
     corner_drop,
     eye_openings,
     mouth_opening,
 )
 from realtime.motion.relative import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
+from realtime.motion.settings import NeutralMode
 from tests.support.faces import FRAME_NS, SIZE, at_pixels, doing, lids, lips, seen, shape_of, turned
 
 START_NS = 5_000_000_000

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from realtime.capture import v4l2_devices
-from realtime.tracking.model_files import target
+from realtime.tracking.model_files import target_path
 from tools import doctor
 from tools.doctor import State
 
@@ -87,7 +87,7 @@ def test_two_versions_of_cv2_are_a_problem() -> None:
 
 def test_a_damaged_model_file_is_a_problem_and_a_missing_one_a_note(own_cache: Path) -> None:
     assert [finding.state for finding in doctor.model_files()] == [State.NOTE]
-    path = target("face_landmarker")
+    path = target_path("face_landmarker")
     assert own_cache in path.parents
     path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged")

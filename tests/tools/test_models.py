@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from engines.errors import ReenactError
-from realtime.tracking.model_files import MODELS, ModelFile, find, target
+from realtime.tracking.model_files import MODELS, ModelFile, model_path, target_path
 from tests.support.neural import needs
 from tools.models import fetch, main
 from tools.support.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub
@@ -166,10 +166,10 @@ def run(*words: str) -> int:
 
 
 def test_where_and_list_know_which_models_were_fetched(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert find("face_landmarker") is None
+    assert model_path("face_landmarker") is None
     assert run("where", "face_landmarker") == 1
     assert "tools.models fetch face_landmarker" in capsys.readouterr().err
-    path = target("face_landmarker")
+    path = target_path("face_landmarker")
     assert own_cache in path.parents
     path.parent.mkdir(parents=True)
     path.touch()
@@ -191,7 +191,7 @@ def test_the_table_describes_the_real_bundle(face_landmarker: Path) -> None:
 def test_a_bundle_in_the_cache_is_not_fetched_again(
     own_cache: Path, face_landmarker: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = target("face_landmarker")
+    path = target_path("face_landmarker")
     assert own_cache in path.parents
     path.parent.mkdir(parents=True)
     path.write_bytes(face_landmarker.read_bytes())
@@ -311,7 +311,7 @@ def test_the_licence_is_shown_first_and_must_be_accepted(
     assert run("fetch", "liveportrait", "--accept-licence") == 1
     assert "Permission is hereby granted" in capsys.readouterr().out
     assert hub.requested
-    assert own_cache in target("face_landmarker").parents
+    assert own_cache in target_path("face_landmarker").parents
 
 
 def test_fomm_is_imported_from_a_path(own_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

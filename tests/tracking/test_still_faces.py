@@ -1,4 +1,4 @@
-"""Faces in still pictures."""
+"""Faces in still images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 from engines.errors import TrackerError
 from engines.types import Image
 from realtime.portraits.image_file import read_image
-from realtime.tracking import face_mesh, still_faces
-from realtime.tracking.still_faces import FaceFinder
-from realtime.tracking.tracker import find_faces
+from realtime.tracking import face_mesh
+from realtime.tracking.still_faces import FaceFinder, find_faces
 
 pytestmark = pytest.mark.skipif(not face_mesh.available(), reason="this mediapipe has no Face Mesh")
 
@@ -66,7 +65,7 @@ def test_several_faces_come_largest_first(finder: FaceFinder, portraits: Path) -
     assert heights == sorted(heights, reverse=True)
 
 
-def test_no_face_is_no_face(finder: FaceFinder) -> None:
+def test_an_image_without_a_face_gives_none(finder: FaceFinder) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3)).astype(np.uint8)
     assert finder.find(noise) == []
     assert finder.find(np.zeros((1, 1, 3), np.uint8)) == []
@@ -86,9 +85,10 @@ def test_landmarks_hardly_depend_on_how_the_face_lies(finder: FaceFinder, portra
         assert np.abs(found - expected).mean() < 0.004 * np.ptp(reference[:, 1])
 
 
-def test_without_models_the_cure_is_named(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_models_the_error_names_the_cure(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(face_mesh, "available", lambda: False)
-    with pytest.raises(TrackerError, match="brings no models") as caught:
-        still_faces.FaceFinder()
-    assert "fetch face_landmarker" in caught.value.cure
+    with pytest.raises(TrackerError) as caught:
+        FaceFinder()
+    assert caught.value.code == "tracker-model-missing"
+    assert caught.value.cure == "python -m tools.models fetch face_landmarker"
     assert not own_cache.exists()

@@ -1,8 +1,7 @@
-"""Trackers on real faces, and the reading of what MediaPipe hands over."""
+"""Trackers on real faces, and the parsing of MediaPipe's results."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +15,16 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from engines.errors import TrackerError
+from engines.face.topology import CHIN_TIP
 from engines.types import LANDMARKS, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.core.quiet_libraries import quiet_libraries, stderr_descriptor
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking import face_mesh, model_files
-from realtime.tracking.face_mesh import FaceMesh, Seen, parse_landmarks
+from realtime.tracking.face_mesh import FaceMesh, parse_landmarks
+from realtime.tracking.landmark_model import DetectedFace
 from realtime.tracking.tracker import FaceMeshTracker, LandmarkerTracker, Tracker, open_tracker
 
-legacy = pytest.mark.skipif(not face_mesh.available(), reason="this mediapipe has no Face Mesh")
+needs_face_mesh = pytest.mark.skipif(not face_mesh.available(), reason="this mediapipe has no Face Mesh")
 
 FRAME_NS = 40_000_000
 
@@ -35,7 +35,7 @@ def frame(pixels: Image, seq: int = 0, time_ns: int | None = None) -> Frame:
 
 @pytest.fixture(scope="module")
 def pictures(clips: Path) -> list[Image]:
-    """Thirty frames of a grimacing face."""
+    """Thirty frames of a face that grimaces."""
     video = cv2.VideoCapture(str(clips / "lp__d6.mp4"))
     read = [video.read()[1] for _ in range(30)]
     video.release()
@@ -66,11 +66,11 @@ def test_a_real_face_is_found_in_every_frame(tracker: Tracker, pictures: list[Im
         assert face.landmarks.shape == (LANDMARKS, 3)
         assert face.landmarks.dtype == np.float32
         assert 0.5 < face.confidence <= 1
-        nose, chin = face.landmarks[1], face.landmarks[152]
+        nose, chin = face.landmarks[1], face.landmarks[CHIN_TIP]
         assert 0 < nose[1] < chin[1] < 1
 
 
-def test_a_picture_without_a_face_gives_none(tracker: Tracker) -> None:
+def test_an_image_without_a_face_gives_none(tracker: Tracker) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
     assert tracker.track(frame(noise)) is None
     assert tracker.track(frame(np.zeros((120, 90, 3), np.uint8), 1)) is None
@@ -88,7 +88,7 @@ def test_a_face_that_jumps_is_found_in_the_same_frame(tracker: Tracker, pictures
     assert face.landmarks[1, 0] > 2 / 3
 
 
-def test_who_half_leaves_the_picture_leaves_it_to_whoever_else_is_there(tracker: Tracker) -> None:
+def test_a_face_that_half_leaves_the_image_gives_way_to_another_one(tracker: Tracker) -> None:
     near, far = load_portrait(None, (320, 320)).image, load_portrait(None, (240, 240)).image
     found: list[float] = []
     for seq in range(24):
@@ -104,7 +104,7 @@ def test_who_half_leaves_the_picture_leaves_it_to_whoever_else_is_there(tracker:
     assert all(x > 390 for x in found[-4:])
 
 
-def test_reset_begins_afresh(tracker: Tracker, pictures: list[Image]) -> None:
+def test_after_a_reset_the_result_is_that_of_a_new_tracker(tracker: Tracker, pictures: list[Image]) -> None:
     first = tracker.track(frame(pictures[0], 0))
     for seq in range(1, 4):
         tracker.track(frame(pictures[-1], seq))
@@ -122,7 +122,7 @@ def test_time_may_repeat_or_go_back(tracker: Tracker, pictures: list[Image]) -> 
         assert face.time_ns == time_ns
 
 
-def test_pixels_of_any_layout_are_taken_and_left_alone(tracker: Tracker, pictures: list[Image]) -> None:
+def test_pixels_of_any_layout_are_accepted_and_not_changed(tracker: Tracker, pictures: list[Image]) -> None:
     flipped = pictures[0][:, ::-1]
     before = flipped.copy()
     assert tracker.track(frame(flipped)) is not None
@@ -130,8 +130,8 @@ def test_pixels_of_any_layout_are_taken_and_left_alone(tracker: Tracker, picture
     assert flipped.flags.writeable
 
 
-@legacy
-def test_the_graph_gives_what_the_published_solution_gives(pictures: list[Image]) -> None:
+@needs_face_mesh
+def test_the_graph_gives_the_same_as_the_published_solution(pictures: list[Image]) -> None:
     from mediapipe.python.solutions.face_mesh import FaceMesh as Published
 
     ours = FaceMesh()
@@ -139,15 +139,15 @@ def test_the_graph_gives_what_the_published_solution_gives(pictures: list[Image]
         for picture in pictures:
             theirs = published.process(picture).multi_face_landmarks[0].landmark
             expected = np.array([(point.x, point.y, point.z) for point in theirs], np.float32)
-            assert np.abs(ours(picture)[0].landmarks - expected).mean() < 2e-4
+            assert np.abs(ours.detect(picture)[0].landmarks - expected).mean() < 2e-4
     ours.close()
 
 
-@legacy
+@needs_face_mesh
 @pytest.mark.parametrize("height", [200, 130, 80])
 def test_a_face_far_from_the_camera_is_found(portraits: Path, height: int) -> None:
     picture = cv2.cvtColor(cv2.imread(str(portraits / "lp__s3.jpg")), cv2.COLOR_BGR2RGB)
-    face = FaceMesh()(np.asarray(picture, np.uint8))[0].landmarks
+    face = FaceMesh().detect(np.asarray(picture, np.uint8))[0].landmarks
     scale = height / (np.ptp(face[:, 1]) * picture.shape[0])
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:720, :1000]
     wide = np.full((720, 1280, 3), 100, np.uint8)
@@ -159,7 +159,7 @@ def test_a_face_far_from_the_camera_is_found(portraits: Path, height: int) -> No
     assert np.ptp(found.pixels()[:, 1]) == pytest.approx(height, rel=0.1)
 
 
-@legacy
+@needs_face_mesh
 def test_starting_and_tracking_leaves_the_terminal_clean(
     pictures: list[Image], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,25 +178,25 @@ def test_the_landmarker_leaves_the_terminal_clean(
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_landmarker_adds_head_and_blendshapes(face_landmarker: Path, pictures: list[Image]) -> None:
+def test_the_landmarker_adds_head_matrix_and_blendshapes(face_landmarker: Path, pictures: list[Image]) -> None:
     tracker = LandmarkerTracker(face_landmarker)
     face = tracker.track(frame(pictures[0]))
     tracker.close()
     assert face is not None
-    assert face.head is not None
+    assert face.head_matrix is not None
     assert face.blendshapes is not None
-    assert face.head.shape == (4, 4)
-    assert face.head.dtype == face.blendshapes.dtype == np.float32
-    np.testing.assert_allclose(face.head[:3, :3] @ face.head[:3, :3].T, np.eye(3), atol=1e-3)
-    np.testing.assert_array_equal(face.head[3], (0, 0, 0, 1))
-    assert face.head[2, 3] < 0  # in front of the camera, which looks along -z
+    assert face.head_matrix.shape == (4, 4)
+    assert face.head_matrix.dtype == face.blendshapes.dtype == np.float32
+    np.testing.assert_allclose(face.head_matrix[:3, :3] @ face.head_matrix[:3, :3].T, np.eye(3), atol=1e-3)
+    np.testing.assert_array_equal(face.head_matrix[3], (0, 0, 0, 1))
+    assert face.head_matrix[2, 3] < 0  # in front of the camera, which looks along -z
     assert face.blendshapes.shape == (52,)
     assert ((face.blendshapes >= 0) & (face.blendshapes <= 1)).all()
 
 
-@legacy
-def test_what_is_called_steady_is(face_landmarker: Path, pictures: list[Image]) -> None:
-    """The same picture under a camera's noise: how far landmarks step from frame to frame, in pixels."""
+@needs_face_mesh
+def test_a_steady_tracker_smooths_its_landmarks(face_landmarker: Path, pictures: list[Image]) -> None:
+    """On one image with camera noise, measured as how far landmarks move from frame to frame in pixels."""
     rng = np.random.default_rng(0)
     noisy = [np.clip(pictures[0] + rng.normal(0, 3, pictures[0].shape), 0, 255).astype(np.uint8) for _ in range(20)]
     steps = {}
@@ -208,7 +208,7 @@ def test_what_is_called_steady_is(face_landmarker: Path, pictures: list[Image]) 
     assert steps[True] < 0.25 * steps[False]
 
 
-@legacy
+@needs_face_mesh
 def test_face_mesh_is_the_default(own_cache: Path) -> None:
     assert not own_cache.exists()
     tracker = open_tracker(None)
@@ -217,38 +217,41 @@ def test_face_mesh_is_the_default(own_cache: Path) -> None:
 
 
 def test_a_cached_landmarker_is_used(own_cache: Path, face_landmarker: Path) -> None:
-    assert own_cache in model_files.target("face_landmarker").parents
-    model_files.target("face_landmarker").parent.mkdir(parents=True)
-    shutil.copyfile(face_landmarker, model_files.target("face_landmarker"))
+    assert own_cache in model_files.target_path("face_landmarker").parents
+    model_files.target_path("face_landmarker").parent.mkdir(parents=True)
+    shutil.copyfile(face_landmarker, model_files.target_path("face_landmarker"))
     tracker = open_tracker(None)
     assert isinstance(tracker, LandmarkerTracker)
     tracker.close()
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_without_models_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_models_the_error_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(face_mesh, "available", lambda: False)
-    with pytest.raises(TrackerError, match="brings no models") as caught:
+    with pytest.raises(TrackerError) as caught:
         open_tracker(None)
+    assert caught.value.code == "tracker-model-missing"
     assert caught.value.cure == "python -m tools.models fetch face_landmarker"
 
 
-def test_another_file_is_refused_by_its_digest(tmp_path: Path) -> None:
+def test_a_wrong_or_unreadable_model_file_is_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "face_landmarker.task"
     wrong.write_bytes(b"not a bundle")
-    with pytest.raises(TrackerError, match="sha256") as caught:
+    with pytest.raises(TrackerError) as caught:
         open_tracker(wrong)
+    assert caught.value.code == "tracker-model-wrong"
     assert caught.value.cure == "python -m tools.models fetch face_landmarker"
-    with pytest.raises(TrackerError, match="cannot be read"):
+    with pytest.raises(TrackerError) as caught:
         open_tracker(tmp_path / "nowhere.task")
+    assert caught.value.code == "tracker-model-unreadable"
 
 
 points = hnp.arrays(np.float32, (LANDMARKS, 3), elements=st.floats(-2, 2, width=32), fill=st.floats(-2, 2, width=32))
 
 
-@legacy
+@needs_face_mesh
 @given(points, st.booleans())
-def test_landmarks_are_read_as_protobuf_reads_them(values: NDArray[np.float32], extra: bool) -> None:
+def test_landmarks_are_parsed_as_protobuf_parses_them(values: NDArray[np.float32], extra: bool) -> None:
     from mediapipe.framework.formats import landmark_pb2
 
     message = landmark_pb2.NormalizedLandmarkList()
@@ -259,7 +262,7 @@ def test_landmarks_are_read_as_protobuf_reads_them(values: NDArray[np.float32], 
     np.testing.assert_array_equal(parse_landmarks(message.SerializeToString()), values)
 
 
-@legacy
+@needs_face_mesh
 def test_another_number_of_landmarks_is_refused() -> None:
     from mediapipe.framework.formats import landmark_pb2
 
@@ -280,38 +283,9 @@ def test_another_number_of_landmarks_is_refused() -> None:
         ((float("nan"), 0.5), 0.4, False),
     ],
 )
-def test_faces_outside_the_picture_or_tiny_do_not_count(
+def test_a_face_outside_the_image_or_tiny_is_not_plausible(
     centre: tuple[float, float], extent: float, expected: bool
 ) -> None:
     spread = np.random.default_rng(0).uniform(-0.5, 0.5, (LANDMARKS, 3)).astype(np.float32)
     landmarks = spread * np.float32(extent) + np.array([*centre, 0], np.float32)
-    assert Seen(landmarks).plausible((640, 480)) is expected
-
-
-def test_what_others_say_on_standard_error_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet_libraries():
-        os.write(2, b"I0000 00:00:1.2  3 task_runner.cc:85] GPU is not there\nours\nWARNING: ours too\n")
-        assert capfd.readouterr().err == ""
-    assert capfd.readouterr().err == "ours\nWARNING: ours too\n"
-
-
-def test_standard_error_can_be_had_while_it_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet_libraries(), stderr_descriptor() as error:
-        os.write(error, b"within\n")
-        assert capfd.readouterr().err == "within\n"
-    with stderr_descriptor() as error:
-        os.write(error, b"outside\n")
-    assert capfd.readouterr().err == "outside\n"
-
-
-def test_without_a_place_to_hold_it_nothing_is_held_back(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def nowhere(*_: object) -> None:
-        raise FileNotFoundError("no usable temporary directory")
-
-    monkeypatch.setattr("os.memfd_create", nowhere, raising=False)
-    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
-    with quiet_libraries():
-        os.write(2, b"I0000 00:00:1.2  3 task_runner.cc:85] GPU is not there\n")
-        assert "GPU is not there" in capfd.readouterr().err
+    assert DetectedFace(landmarks).is_plausible((640, 480)) is expected

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.atomic_write import whole
+from engines.cache_dirs import cache_home
 from engines.errors import SourceMissing, TrackerError
 from engines.types import LANDMARKS, Image
 from realtime.core.quiet_libraries import quiet_libraries
-from realtime.tracking.model_files import cache_home, find, target
+from realtime.tracking.model_files import model_path, target_path
 from tools.support.files import read_frames
 
 Floats = NDArray[np.float32]
@@ -194,7 +195,7 @@ def cache_dir() -> Path:
 
 def default_model() -> Path:
     """Return where the bundle is in the cache, or where it would be fetched to."""
-    return find("face_landmarker") or target("face_landmarker")
+    return model_path("face_landmarker") or target_path("face_landmarker")
 
 
 def _digest(path: Path) -> str:

@@ -79,7 +79,7 @@ def test_it_reads_what_the_landmarkers_own_matrix_says(face_landmarker: Path) ->
     finally:
         tracker.close()
     assert face is not None
-    assert face.head is not None
-    yaw, pitch, roll = head_angles(face.head)
+    assert face.head_matrix is not None
+    yaw, pitch, roll = head_angles(face.head_matrix)
     found = np.degrees(seen_turn(face.pixels(), face.size))
     np.testing.assert_allclose(found, (pitch, -yaw, -roll), atol=0.05)

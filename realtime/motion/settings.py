@@ -1,0 +1,12 @@
+"""The settings of motion transfer that the configuration and the commands share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+NeutralMode = Literal["auto", "first"]
+"""Where the driver's neutral face comes from: the calmest face seen so far, or the first one."""
+Region = Literal["all", "expression", "pose", "lips", "eyes"]
+"""What of the portrait moves."""
+MAX_GAIN = 4.0
+"""The largest factor that the expression may be multiplied by."""
