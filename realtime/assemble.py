@@ -85,7 +85,7 @@ class Opened:
         """Start it."""
         self.run.start()
         if self.media is not None:
-            self.media.begin(self.run if isinstance(self.run, Pipeline) else None)
+            self.media.run_started(self.run if isinstance(self.run, Pipeline) else None)
 
     def close(self) -> None:
         """End it, in ``STOP_S`` seconds, whatever hangs."""
@@ -172,7 +172,9 @@ def _open_lobby(
         notice=lambda text: say(text, ""),
     )
     media.attach_shared_sinks(shared_sinks)
-    media.preview([partial(load_portrait, path, config.size) for path in config.portrait or (None,)], stop_signal.fail)
+    media.load_previews(
+        [partial(load_portrait, path, config.size) for path in config.portrait or (None,)], stop_signal.fail
+    )
     return shared_sinks
 
 
@@ -204,7 +206,7 @@ def _open_media(config: Config, say: Say, stack: ExitStack) -> MediaService | No
     def open_at(chosen: ServerSettings) -> MediaService:
         return MediaService(
             config,
-            lambda media: MediaLink(chosen, media, notice, media.lost),
+            lambda media: MediaLink(chosen, media, notice, media.media_process_lost),
             lambda its, stop_signal, tell: loader(its, stop_signal, lambda text, _: tell(text)),
             partial(_measure, config),
             notice=notice,

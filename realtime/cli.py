@@ -284,7 +284,7 @@ def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with
             if run.ledger.frames and not running:
                 running = True
                 display.say(f"after {(run.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
-            display.update(run, media.aside() if media is not None else "")
+            display.update(run, media.summary() if media is not None else "")
     finally:
         deadline = time.monotonic() + FINISH_S
         if run.stop_signal.complete:

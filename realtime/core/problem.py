@@ -11,6 +11,11 @@ from engines.errors import ReenactError
 CONTENT_TYPE = "application/problem+json"
 
 
+def internal_error() -> ReenactError:
+    """Return the error that clients get in place of a bug of ours, which is logged where it was caught."""
+    return ReenactError("internal-error", "a failure of the program", cure="see the log of the program")
+
+
 def fields(error: ReenactError) -> dict[str, str]:
     """Return ``code``, ``found``, ``expected`` and ``cure``: what every client gets of an error."""
     return {"code": error.code, "found": error.found, "expected": error.expected, "cure": error.cure}

@@ -10,7 +10,7 @@ from realtime.core.latency import Ledger
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.capture_thread import CaptureThread
-from realtime.pipeline.commands import Commands, answer, begin
+from realtime.pipeline.commands import Commands
 from realtime.pipeline.face_observer import FaceObserver, Observation
 from realtime.pipeline.frame_publisher import FramePublisher
 from realtime.pipeline.loader import PipelineLoader, PipelineParts
@@ -94,15 +94,15 @@ class ComputeThread(threading.Thread):
     def _run_commands(self, parts: PipelineParts) -> None:
         """Carry out the commands that are waiting."""
         for order in self._commands.take():
-            if not begin(order):
+            if not order.start():
                 continue
             outcome: str | ReenactError
             try:
                 outcome = parts.command_handler.carry_out(order.name, order.value)
             except ReenactError as error:
                 outcome = error
-            answer(order, outcome)
-            if order.answer is None:
+            order.finish(outcome)
+            if order.result is None:
                 self._hooks.notice(outcome if isinstance(outcome, str) else self._advice(outcome))
 
     def _advice(self, error: ReenactError) -> str:

@@ -1,4 +1,4 @@
-"""How many browsers this machine can drive at a time, measured rather than guessed."""
+"""Measures how many browsers this machine can drive at the same time."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from engines.generator import Generator
 from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.protocol import DEFAULT_FPS
 from realtime.motion.relative import MotionTransfer
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import Tracker
+from realtime.webrtc.settings import ServerSettings
+from realtime.webrtc.video.codecs import open_encoder
+from realtime.webrtc.video.decoder import TIME_BASE
 
-FPS = 30.0
-SHARE = 0.8
-"""How much of the processors sessions may take together."""
-MOST = 16
-_FRAMES, _WARM_UP = 12, 4
+CPU_SHARE = 0.8
+"""The share of the processors that sessions may use together."""
+MAX_SESSIONS = 16
+_WARM_UP_FRAMES, _FRAMES = 4, 12
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What was found."""
+    """The result of a measurement."""
 
     sessions: int
     """At least one."""
     frame_ms: float
-    """Time of a frame: tracked, generated, and encoded for one viewer."""
+    """Time to track, generate and encode a frame for one viewer, in milliseconds."""
 
     def __str__(self) -> str:
         return (
             f"{self.sessions} at a time: a frame takes {self.frame_ms:.1f} ms of {os.cpu_count()} processors "
-            f"at {FPS:.0f} frames a second (--sessions N sets another limit)"
+            f"at {DEFAULT_FPS:.0f} frames a second (--sessions N sets another limit)"
         )
 
 
@@ -47,42 +51,40 @@ def measure(
     busy: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Capacity:
-    """Time a session's work on a few frames; takes half a second. The quickest counts: others slow the rest down.
+    """Time a session's work on a few frames, in about half a second, and return how many sessions fit.
 
-    ``busy`` runs of the same cost are there already. The caller owns and closes tracker and generator.
+    The fastest frame counts, as other load slows the rest down. ``busy`` is the number of runs of the same cost that
+    are going on. The caller owns and closes the tracker and the generator.
     """
     picture = load_portrait(None, size)
     motion = MotionTransfer()
     portrait = generator.prepare("measure", picture.image, picture.face)
-    encoder = _Encoder(size)
+    encoder = viewer_encoder(size)
     times = []
-    for index in range(_WARM_UP + _FRAMES):
+    for index in range(_WARM_UP_FRAMES + _FRAMES):
         time_ns = (index + 1) * 33_333_333
         started = clock()
         frame = Frame(picture.image, PixelFormat.RGB, index, Stamps(time_ns), time_ns)
         face = tracker.track(frame)
-        made = generator.drive(portrait, motion.update(face, time_ns), picture.image)
-        encoder.encode(made)
+        generated = generator.drive(portrait, motion.update(face, time_ns), picture.image)
+        _encode(encoder, generated, time_ns)
         times.append(clock() - started)
-    cost = min(times[_WARM_UP:])
-    room = SHARE * (os.cpu_count() or 1) / (FPS * cost)
-    return Capacity(int(np.clip(room - busy, 1, MOST)), 1e3 * cost)
+    frame_s = min(times[_WARM_UP_FRAMES:])
+    sessions = CPU_SHARE * (os.cpu_count() or 1) / (DEFAULT_FPS * frame_s) - busy
+    return Capacity(int(np.clip(sessions, 1, MAX_SESSIONS)), 1e3 * frame_s)
 
 
-class _Encoder:
-    """H.264 as a viewer gets it, one frame at a time; the bits are thrown away."""
+def viewer_encoder(size: tuple[int, int]) -> Any:
+    """Return the H.264 encoder of a viewer, on one thread so that its time is processor time."""
+    encoder = open_encoder("libx264", *size, ServerSettings().start_bitrate)
+    encoder.thread_count = 1
+    return encoder
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        import av
 
-        self._av = av
-        context = av.CodecContext.create("libx264", "w")
-        context.width, context.height = size
-        context.pix_fmt = "yuv420p"
-        context.framerate = int(FPS)  # type: ignore[assignment]
-        context.options = {"preset": "ultrafast", "tune": "zerolatency"}
-        context.thread_count = 1
-        self._context = context
+def _encode(encoder: Any, image: Image, time_ns: int) -> None:
+    import av
 
-    def encode(self, image: Image) -> None:
-        self._context.encode(self._av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p"))
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+    frame.time_base = TIME_BASE
+    frame.pts = round(time_ns / 1e9 / TIME_BASE)
+    encoder.encode(frame)

@@ -1,138 +1,150 @@
-"""The control protocol: JSON messages, one version, the same over the data channel and HTTP.
+"""The control protocol: JSON commands and replies, the same over the data channel and HTTP.
 
     request   {"v": 1, "id": 7, "command": "set_gain", "value": 1.2}
     reply     {"v": 1, "id": 7, "ok": true, "said": "gain 1.2"}
-              {"v": 1, "id": 7, "ok": false, "error": {"found": "...", "expected": "...", "cure": "..."}}
+    failure   {"v": 1, "id": 7, "ok": false, "error": {"code": ..., "found": ..., "expected": ..., "cure": ...}}
 
-``id`` may be left out, and null is as good as left out. What commands there are, and what each takes, is in
-``realtime.pipeline.commands``.
+Over HTTP a failure is answered by a problem document (RFC 9457) instead. ``id`` is optional. The commands are in
+``realtime.server.models``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import cache
+from typing import Any, NoReturn, get_args
+
+from pydantic import BaseModel, ValidationError
 
 from engines.errors import CommandError, ReenactError
-from realtime.pipeline.commands import COMMANDS, LARGEST, Setting, check, whole
+from realtime.core import problem
+from realtime.core.protocol import VERSION
+from realtime.pipeline.commands import LOCAL_COMMANDS, Setting
+from realtime.server.models import (
+    CONTROL_REQUEST,
+    REQUEST_ID,
+    VERSION_OF_REQUEST,
+    ControlFailure,
+    ControlReply,
+    ControlRequest,
+    ErrorFields,
+    Request,
+)
 
-VERSION = 1
 _EXPECTED = '{"v": 1, "command": NAME, "value": ...}'
-_CURE = "see the README on controlling it"
+_CURE = "see docs/api.md"
+_KEYS = {"v", "id", "command", "value"}
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """A message that was understood."""
+class Outcome:
+    """What a command came to."""
 
     id: int | str | None
-    command: str
-    value: Setting
+    """Of the request; None if it had none, or not a valid one."""
+    said: str = ""
+    error: ReenactError | None = None
+
+    def message(self) -> bytes:
+        """Return the reply for the data channel."""
+        answer: BaseModel
+        if self.error is None:
+            answer = ControlReply(id=self.id, said=self.said)
+        else:
+            answer = ControlFailure(id=self.id, error=ErrorFields(**problem.fields(self.error)))
+        return to_json(answer)
 
 
-def reply(message: bytes, obey: Callable[[str, Setting], str]) -> bytes:
-    """Answer one message with one; never raises for what the message says. How long one may be is the server's matter.
+def execute(message: bytes, run_command: Callable[[str, Setting], str]) -> Outcome:
+    """Validate one message, run its command and return the outcome, which holds the error if there was one.
 
-    ``obey`` carries out a command that is allowed from the network and says what came of it, or raises ReenactError.
+    ``run_command`` takes the command's name and value and returns a few words on the result, or raises ReenactError.
+    The caller bounds the length of the message.
     """
-    return respond(message, obey)[1]
-
-
-def respond(message: bytes, obey: Callable[[str, Setting], str]) -> tuple[int, bytes]:
-    """The same for HTTP: the status and the reply."""
     identity: int | str | None = None
     try:
         values = _decode(message)
-        identity = _identity(values)
-        request = _read(values, identity)
-        said = obey(request.command, request.value)
+        identity = _request_id(values)
+        request = _parse(values)
+        return Outcome(identity, run_command(request.command, request.value))
     except ReenactError as error:
-        return status(error), encode({"v": VERSION, "id": identity, "ok": False, "error": problem(error)})
-    return 200, encode({"v": VERSION, "id": identity, "ok": True, "said": said})
+        return Outcome(identity, error=error)
 
 
-def status(error: ReenactError) -> int:
-    """What an error is called over HTTP."""
-    return 400 if type(error).status == 500 else error.status
+def to_json(document: BaseModel) -> bytes:
+    """Return compact JSON. A member ``id`` that is None is left out."""
+    values = document.model_dump(mode="json")
+    if values.get("id", "") is None:
+        del values["id"]
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
 
 
-def problem(error: ReenactError) -> dict[str, str]:
-    """An error as every answer has it."""
-    return {"code": error.code, "found": error.found, "expected": error.expected, "cure": error.cure}
+def request_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a request."""
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, "title": "reenact control", **CONTROL_REQUEST.json_schema()}
 
 
-def encode(values: dict[str, Any]) -> bytes:
-    """JSON, as short as it gets; an ``id`` of None is left out."""
-    kept = {key: value for key, value in values.items() if key != "id" or value is not None}
-    return json.dumps(kept, separators=(",", ":"), allow_nan=False).encode()
-
-
-def schema() -> dict[str, Any]:
-    """The requests as JSON Schema (2020-12)."""
-    variants = []
-    for name, command in COMMANDS.items():
-        if command.local:
-            continue
-        properties: dict[str, Any] = {
-            "v": {"const": VERSION},
-            "id": {"type": ["integer", "string", "null"], "minimum": -LARGEST, "maximum": LARGEST, "maxLength": 64},
-            "command": {"const": name, "description": command.does},
-        }
-        required = ["v", "command"]
-        if command.value is None:
-            properties["value"] = {"type": "null"}
-        else:
-            properties["value"] = command.value.schema() | {"description": command.value.describe()}
-            if command.value.required:
-                required.append("value")
-        variants.append(
-            {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-        )
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "reenact control", "oneOf": variants}
+@cache
+def request_types() -> Mapping[str, type[Request]]:
+    """Return the model of each command that the network may send, by the command's name."""
+    union, _ = get_args(ControlRequest)
+    return {get_args(model.model_fields["command"].annotation)[0]: model for model in get_args(union)}
 
 
 def _decode(message: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(message, parse_constant=_refuse)
+        values = json.loads(message, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         raise CommandError("message-not-json", "a message that is not JSON", _EXPECTED, _CURE) from None
     if not isinstance(values, dict):
-        raise CommandError("message-not-object", "JSON that is no object", _EXPECTED, _CURE)
+        raise CommandError("message-not-object", "JSON that is not an object", _EXPECTED, _CURE)
     return values
 
 
-def _refuse(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
+    """Reject NaN and Infinity, which are no JSON."""
     raise ValueError(constant)
 
 
-def _identity(values: dict[str, Any]) -> int | str | None:
-    match whole(values.get("id")):
-        case None:
-            return None
-        case str(text) if len(text) <= 64:
-            return text
-        case int(number) if not isinstance(number, bool) and abs(number) <= LARGEST:
-            return number
-    raise CommandError("message-bad-id", "an id of another kind", "a whole number or a short text", "leave it out")
+def _request_id(values: dict[str, Any]) -> int | str | None:
+    try:
+        return REQUEST_ID.validate_python(values.get("id"))
+    except ValidationError:
+        expected = "an integer or a short string"
+        raise CommandError("message-bad-id", "an id of another type", expected, "leave it out") from None
 
 
-def _read(values: dict[str, Any], identity: int | str | None) -> Request:
-    if values.get("v") != VERSION or isinstance(values.get("v"), bool):
-        raise CommandError("message-version", f"version {str(values.get('v'))[:20]}", f"version {VERSION}", _CURE)
-    unknown = values.keys() - {"v", "id", "command", "value"}
+def _parse(values: dict[str, Any]) -> ControlRequest:
+    try:
+        return CONTROL_REQUEST.validate_python(values)
+    except ValidationError:
+        raise _explain(values) from None
+
+
+def _explain(values: dict[str, Any]) -> CommandError:
+    """Return the error for a request that is not valid, by the first of its members that is wrong."""
+    try:
+        VERSION_OF_REQUEST.validate_python(values.get("v"))
+    except ValidationError:
+        return CommandError("message-version", f"version {str(values.get('v'))[:20]}", f"version {VERSION}", _CURE)
+    unknown = values.keys() - _KEYS
     if unknown:
-        raise CommandError(
-            "message-unknown-key", f"the key {min(unknown)[:60]!r}", "v, id, command and value", "leave it out"
-        )
-    name, value = values.get("command"), whole(values.get("value"))
-    if value is not None and not isinstance(value, bool | int | float | str):
-        raise CommandError("command-bad-value", "a value that is a list or an object", "one value", _CURE)
-    check(name, value)
-    assert isinstance(name, str)
-    if COMMANDS[name].local:
-        raise CommandError(
-            "command-local-only", f"{name} from the network", "it at the terminal only", "press its key there"
-        )
-    return Request(identity, name, value)
+        found = f"the key {min(unknown)[:60]!r}"
+        return CommandError("message-unknown-key", found, "v, id, command and value", "leave it out")
+    name, value = values.get("command"), values.get("value")
+    if not isinstance(name, str) or name not in request_types():
+        return _unknown_command(name)
+    expected = request_types()[name].model_fields["value"].description or ""
+    found = f"no value for {name}" if value is None else f"the value {json.dumps(value)[:60]} for {name}"
+    return CommandError("command-bad-value", found, expected, f"give {name} such a value")
+
+
+def _unknown_command(name: object) -> CommandError:
+    if isinstance(name, str) and name in LOCAL_COMMANDS:
+        found, cure = f"{name} from the network", "press its key in the terminal"
+        return CommandError("command-local-only", found, "it in the terminal only", cure)
+    found = "no command" if name is None else f"the command {str(name)[:60]!r}"
+    return CommandError("command-unknown", found, "one of " + ", ".join(request_types()), "choose one of them")

@@ -1,4 +1,4 @@
-"""``GET /metrics``: the figures of every run as Prometheus reads them. Nothing in them names a session."""
+"""``GET /metrics``: the figures of all runs in the Prometheus text format. They do not name a session."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from prometheus_client.core import (
 )
 
 from realtime.core.latency import Durations
-from realtime.server.state import stages
+from realtime.server.state import stage_durations
 
 if TYPE_CHECKING:
     from realtime.pipeline.run import Run
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 25, 33.3, 50, 75, 100, 150, 250, 500, 1000, 2500)
-"""Upper bounds of the histograms' buckets."""
+"""Upper bounds of the histograms' buckets, in milliseconds."""
 
 
 @dataclass(slots=True)
@@ -39,8 +39,8 @@ class Tally:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def add(self, run: Run) -> None:
-        """Take in a run's figures as they are now."""
-        for name, durations in stages(run).items():
+        """Add a run's current figures."""
+        for name, durations in stage_durations(run).items():
             self.stages.setdefault(name, Durations()).add(durations)
         self.age.add(run.age)
         self.frames += run.ledger.frames
@@ -51,71 +51,75 @@ class Tally:
             self.dropped[place] = self.dropped.get(place, 0) + count
 
     def copy(self) -> Tally:
-        """The same, apart."""
+        """Return a deep copy."""
         return deepcopy(self)
 
 
 class MetricsSource(Protocol):
-    """What the figures are of."""
+    """What the metrics are made of."""
 
     @property
     def limit(self) -> int:
-        """How many sessions there may be."""
+        """How many sessions may be open at the same time."""
 
     def tallies(self) -> Mapping[str, Tally]:
-        """The figures by kind of run, ``main`` and ``session``; those of runs that have ended are among them.
+        """Return the figures by kind of run, ``main`` and ``session``, those of ended sessions included.
 
-        Where browsers drive, ``main`` is what reaches the program's own sinks.
+        Where browsers drive, ``main`` stands for the shared sinks.
         """
 
     def open_sessions(self) -> int:
-        """How many there are."""
+        """Return the number of open sessions."""
 
     def counts(self) -> Mapping[str, int]:
-        """Sessions since the start, by what became of them."""
+        """Return the numbers of sessions since the start by outcome."""
 
     def network(self) -> Mapping[str, Any]:
-        """What the media process says of itself."""
+        """Return the figures of the media process, see ``MediaLink.stats``."""
 
 
 class Metrics:
-    """Collects when it is asked."""
+    """A Prometheus collector."""
 
-    def __init__(self, house: MetricsSource, version: str) -> None:
-        self._house = house
+    def __init__(self, source: MetricsSource, version: str) -> None:
+        self._source = source
         self._version = version
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return the metrics in the text format."""
         return bytes(generate_latest(self._registry))
 
     def collect(self) -> Iterator[Metric]:
-        """For the registry."""
+        """Yield every metric. Called by the registry."""
         yield InfoMetricFamily("reenact", "the program", {"version": self._version})
-        yield from _figures(self._house.tallies())
-        outcomes = CounterMetricFamily("reenact_session_outcomes", "browsers that came", labels=["outcome"])
-        for outcome, count in self._house.counts().items():
+        yield from _run_metrics(self._source.tallies())
+        outcomes = CounterMetricFamily("reenact_session_outcomes", "sessions by outcome", labels=["outcome"])
+        for outcome, count in self._source.counts().items():
             outcomes.add_metric([outcome], count)
         yield outcomes
-        network = self._house.network()
+        network = self._source.network()
         for name, text, value in (
-            ("reenact_sessions", "browsers that drive now", self._house.open_sessions()),
-            ("reenact_sessions_limit", "how many may at a time", self._house.limit),
-            ("reenact_viewers", "viewers connected", network.get("viewers", 0)),
-            ("reenact_media_loop_lag_seconds", "how late the media process woke", network.get("loop_lag_ms", 0) / 1e3),
+            ("reenact_sessions", "open sessions", self._source.open_sessions()),
+            ("reenact_sessions_limit", "most sessions at the same time", self._source.limit),
+            ("reenact_viewers", "connected viewers, own views included", network.get("viewers", 0)),
+            (
+                "reenact_media_loop_lag_seconds",
+                "delay of the media process's event loop",
+                network.get("loop_lag_ms", 0) / 1e3,
+            ),
         ):
             gauge = GaugeMetricFamily(name, text)
             gauge.add_metric([], float(value))
             yield gauge
 
 
-def _figures(tallies: Mapping[str, Tally]) -> Iterator[Metric]:
-    stage = HistogramMetricFamily("reenact_stage_seconds", "how long a stage takes", labels=["run", "stage"])
-    age = HistogramMetricFamily("reenact_frame_age_seconds", "age of a frame when it was sent", labels=["run"])
-    frames = CounterMetricFamily("reenact_frames", "pictures published", labels=["run"])
-    faces = CounterMetricFamily("reenact_faces", "those with a face in their driving picture", labels=["run"])
+def _run_metrics(tallies: Mapping[str, Tally]) -> Iterator[Metric]:
+    stage = HistogramMetricFamily("reenact_stage_seconds", "duration of a stage", labels=["run", "stage"])
+    age = HistogramMetricFamily("reenact_frame_age_seconds", "time from capture to sent", labels=["run"])
+    frames = CounterMetricFamily("reenact_frames", "frames published", labels=["run"])
+    faces = CounterMetricFamily("reenact_faces", "published frames whose driving frame had a face", labels=["run"])
     errors = CounterMetricFamily("reenact_errors", "runs and sinks that failed", labels=["run"])
     dropped = CounterMetricFamily("reenact_dropped_frames", "frames dropped, by place", labels=["run", "place"])
     for kind, tally in tallies.items():
@@ -130,7 +134,7 @@ def _figures(tallies: Mapping[str, Tally]) -> Iterator[Metric]:
 
 
 def _histogram(durations: Durations) -> tuple[list[tuple[str, float]], float]:
-    """Cumulative buckets by their upper bound in seconds, and the sum of all."""
+    """Return the cumulative buckets by their upper bounds in seconds, and the sum in seconds."""
     counts = durations.within_ms(BOUNDS_MS)
     buckets = [(f"{bound / 1e3:g}", float(count)) for bound, count in zip(BOUNDS_MS, counts, strict=True)]
     return [*buckets, ("+Inf", float(durations.count))], durations.total_ns / 1e9

@@ -1,49 +1,45 @@
-"""The page and everything behind it: the media process, the browsers' sessions, control, state, metrics, portraits."""
+"""The server behind the page: owns the media process and the sessions, and answers what the media process asks."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
 
-from PIL import Image as Pillow
-
-from engines.errors import BusyError, CommandError, NotFoundError, ReenactError, SinkLost, SinkMissing
-from engines.install_hint import version
-from engines.types import Image
+from engines.errors import ReenactError, SinkLost
 from realtime.config import Config
 from realtime.core.background_task import BackgroundTask
-from realtime.core.frames import Frame, PixelFormat
-from realtime.core.stop_signal import StopSignal
-from realtime.pipeline.commands import Commands, Setting
+from realtime.core.protocol import MAIN_STREAM
 from realtime.pipeline.pipeline import Pipeline
 from realtime.pipeline.portrait_library import thumbnail
+from realtime.pipeline.settings import Notice
 from realtime.portraits.portrait import PortraitPicture
-from realtime.portraits.upload_reader import UploadReader
 from realtime.server import control
-from realtime.server.metrics import CONTENT_TYPE, Metrics, Tally
-from realtime.server.sessions import Link, Notice, Session, Sessions
-from realtime.server.state import describe
-from realtime.sinks.sink import Sink
+from realtime.server.http_api import HttpApi, Preview
+from realtime.server.main_sink import MainSink
+from realtime.server.metrics import Metrics, Tally
+from realtime.server.runs import Runs
+from realtime.server.sessions import Link, LoaderFactory, Session, Sessions, session_viewers
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
 
 if TYPE_CHECKING:
     from realtime.pipeline.frame_publisher import FrameRelay
-    from realtime.pipeline.loader import PipelineLoader
-    from realtime.pipeline.portrait_library import PortraitLibrary
     from realtime.pipeline.run import Run
     from realtime.server.capacity import Capacity
     from realtime.server.shared_sinks import SharedSinks
 
-MAIN = "main"
+FIRST_FRAME_POLL_S = 0.2
+"""How often to look for the main run's first frame before the capacity is measured."""
+
+logger = logging.getLogger(__name__)
 
 
-class Server(Link, Protocol):
-    """What is needed of ``realtime.webrtc.link.MediaLink``."""
+class ServerLink(Link, Protocol):
+    """The methods of ``realtime.webrtc.link.MediaLink`` that the service uses."""
 
     address: str
 
@@ -51,78 +47,62 @@ class Server(Link, Protocol):
     def close(self, timeout: float = ..., /) -> None: ...
 
 
-class MainSink:
-    """A Sink for the viewers of the main run. While the media process is starting its pictures go nowhere."""
-
-    format = PixelFormat.I420
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, media: MediaService, size: tuple[int, int], fps: float) -> None:
-        self.name = f"page at {media.address}"
-        self._media = media
-        self._size = size
-        self._fps = fps
-        self._sink: Sink | None = None
-        self._over = False
-        media.started.then(lambda _: self._attach())
-
-    def send(self, frame: Frame) -> None:
-        """Deliver it. Raises SinkLost or SinkMissing when there is no media process, or none any more."""
-        if self._sink is not None:
-            self._sink.send(frame)
-        elif self._media.started.wait(0):
-            self._media.started.result()
-
-    def close(self) -> None:
-        """Tell the viewers that it is over; may be called twice."""
-        self._over = True
-        if self._sink is not None:
-            self._sink.close()
-
-    def _attach(self) -> None:
-        """On the thread that started the media process, as soon as there is one: viewers may come before pictures."""
-        with contextlib.suppress(SinkMissing):
-            if not self._over:
-                self._sink = self._media.link.sink(MAIN, self._size, self._fps)
-
-
 class MediaService:
-    """The ServerCallbacks of the media process, and its owner. The main thread starts and closes it."""
+    """Owns the media process, and is its ServerCallbacks and the MetricsSource. The main thread starts and closes it.
+
+    Where browsers drive there is no main run, and the program's own sinks are ``SharedSinks``.
+    """
 
     def __init__(
         self,
         config: Config,
-        serve: Callable[[MediaService], Server],
-        prepare: Callable[[Config, StopSignal, Notice], PipelineLoader],
+        make_link: Callable[[MediaService], ServerLink],
+        make_loader: LoaderFactory,
         measure: Callable[[int], Capacity] | None,
         *,
         notice: Notice,
     ) -> None:
-        """``serve`` makes the media link with this as its desk; ``measure`` says what the machine sustains."""
+        """``make_link`` makes the MediaLink with this service as its callbacks.
+
+        ``measure`` measures how many sessions the machine sustains beside that many runs; None leaves the limit as the
+        configuration has it.
+        """
         self.config = config
-        self.sessions = Sessions(config, prepare, enter=self._enter, leave=self._leave, notice=notice)
-        self.main: Pipeline | None = None
-        self.version = version()
+        self.sessions = Sessions(
+            config, make_loader, attach=self._attach_session, detach=self._detach_session, notice=notice
+        )
+        self._runs = Runs(self.sessions, has_main=config.camera != "webrtc")
+        self._main_sink: MainSink | None = None
         self._shared_sinks: SharedSinks | None = None
-        self._gone: SinkLost | None = None
-        self._previews: list[tuple[str, Image]] = []
+        self._link_error: SinkLost | None = None
         self._measure = measure
         self._notice = notice
-        self._began = time.monotonic()
         self._closing = threading.Event()
-        self._metrics = Metrics(self, self.version)
-        self._uploads = UploadReader(config.size)
-        self.link = serve(self)
+        version = metadata.version("reenact")
+        self._api = HttpApi(
+            config,
+            version,
+            self._runs,
+            local_run=self._local_run,
+            ready=self._is_ready,
+            stats=self.network,
+            metrics=Metrics(self, version).text,
+        )
+        self.link = make_link(self)
         self.sessions.link = self.link
         self.started: BackgroundTask[str] = BackgroundTask("media server", self.link.start)
+        """The start of the media process."""
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """The URL of the page."""
         return self.link.address
 
     def start(self) -> None:
-        """Begin to serve; returns once the address is known. Raises SinkMissing where it is taken or cannot be had."""
+        """Start the media process and return once the address is known.
+
+        Raises SinkMissing if the address is taken, or the process fails before.
+        """
         self.started.start()
         while not self.address and not self.started.wait(0.005):
             pass
@@ -130,48 +110,53 @@ class MediaService:
             self.started.result()
 
     def attach_shared_sinks(self, shared_sinks: SharedSinks) -> None:
-        """Let the pictures of sessions go to the program's own sinks as well. Before the run begins."""
+        """Let the program's own sinks show the sessions' frames. Called before the run starts."""
         self._shared_sinks = shared_sinks
-        if self._gone is not None:
-            shared_sinks.stop_signal.fail(self._gone)
+        if self._link_error is not None:
+            shared_sinks.stop_signal.fail(self._link_error)
 
-    def lost(self, error: SinkLost) -> None:
-        """There is no media process any more: where browsers drive, nobody can. On any thread."""
-        self._gone = error
-        if self._shared_sinks is not None:
-            self._shared_sinks.stop_signal.fail(error)
-
-    def preview(
+    def load_previews(
         self, loaders: Sequence[Callable[[], PortraitPicture]], failed: Callable[[BaseException], None]
     ) -> None:
-        """Read the portraits that sessions will have, so that they can be chosen from before one is open.
+        """Load the portraits that sessions will have, so that users can choose one before a session is open.
 
-        On a helper thread; ``failed`` gets the error of one that cannot be used.
+        Returns at once. ``failed`` is called with the error of a portrait that cannot be used.
         """
 
-        def read() -> None:
+        def load_all() -> None:
             try:
                 for load in loaders:
                     picture = load()
-                    self._previews.append((picture.name, thumbnail(picture.image)))
+                    self._api.previews.append(Preview(picture.name, thumbnail(picture.image)))
             except Exception as error:
                 failed(error)
 
-        BackgroundTask("preview portraits", read).start()
+        BackgroundTask("load previews", load_all).start()
 
     def main_sink(self, fps: float) -> MainSink:
-        """Where the main run's pictures go for its viewers."""
-        return MainSink(self, self.config.size, fps)
+        """Return the sink for the viewers of the main run."""
+        self._main_sink = MainSink(
+            f"page at {self.address}",
+            self.started,
+            lambda: self.link.sink(MAIN_STREAM, self.config.size, fps),
+        )
+        return self._main_sink
 
-    def begin(self, main: Pipeline | None) -> None:
-        """The main run, if there is one, has begun: measure what room it leaves."""
-        self.main = main
+    def run_started(self, main: Pipeline | None) -> None:
+        """Make the main run known, if there is one, and measure how many sessions fit beside it."""
+        self._runs.main = main
         if self._measure is not None and self.config.sessions is None:
-            BackgroundTask("measure capacity", self._find_limit).start()
+            BackgroundTask("measure capacity", partial(self._set_limit, self._measure)).start()
 
-    def aside(self) -> str:
-        """Sessions and viewers for the status line; empty where there are none."""
-        viewers = int(self.link.stats().get("viewers", 0))
+    def summary(self) -> str:
+        """Return the numbers of sessions and viewers for the status line; empty if there are none.
+
+        The own views of browsers that drive are not counted.
+        """
+        stats = self.link.stats()
+        sessions = stats.get("sessions", {}).values()
+        own_views = sum(int(each.get("viewers", 0)) - session_viewers(each) for each in sessions)
+        viewers = int(stats.get("viewers", 0)) - own_views
         parts = [(len(self.sessions), "browser"), (viewers, "viewer")]
         return ", ".join(f"{count} {word}{'s' * (count != 1)}" for count, word in parts if count)
 
@@ -179,213 +164,102 @@ class MediaService:
         """End every session and the media process, within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         self._closing.set()
-        self._uploads.close()
+        self._api.close()
         self.sessions.close(timeout / 2)
         self.link.close(max(0.0, deadline - time.monotonic()))
 
-    # what the media process asks
+    # --- callbacks of the media process, see ServerCallbacks
 
     def open(self, session: str, watch: str) -> None:
-        """See ServerCallbacks."""
+        """Open a session. Raises ServerFull."""
         self.sessions.open(session, watch)
 
     def closed(self, session: str) -> None:
-        """See ServerCallbacks."""
+        """End the session of a publisher that has left."""
         self.sessions.close_session(session)
 
     def control(self, session: str | None, message: bytes) -> bytes:
-        """See ServerCallbacks."""
-        return control.reply(message, partial(self._obey, session))
+        """Carry out a message of the control channel and return the reply."""
+        return control.execute(message, partial(self._runs.run_command, session)).message()
 
     def request(self, request: ApiRequest) -> ApiReply:
-        """See ServerCallbacks."""
-        try:
-            return self._answer(request)
-        except ReenactError as error:
-            return _json({"v": control.VERSION, "error": control.problem(error)}, control.status(error))
+        """Answer an HTTP request. Raises ReenactError."""
+        return self._api.answer(request)
 
-    # what the metrics ask
+    def media_process_lost(self, error: SinkLost) -> None:
+        """End the shared sinks, as browsers cannot drive without a media process. Any thread may call it."""
+        self._link_error = error
+        if self._shared_sinks is not None:
+            self._shared_sinks.stop_signal.fail(error)
+
+    # --- what the metrics are made of, see MetricsSource
 
     @property
     def limit(self) -> int:
-        """How many sessions there may be."""
+        """How many sessions may be open at the same time."""
         return self.sessions.limit
 
     def tallies(self) -> Mapping[str, Tally]:
-        """Figures by kind of run."""
+        """Return the figures by kind of run, ``main`` and ``session``."""
         tallies = {"session": self.sessions.tally()}
-        if self._own is not None:
-            tallies[MAIN] = Tally()
-            tallies[MAIN].add(self._own)
+        run = self._local_run()
+        if run is not None:
+            tallies["main"] = Tally()
+            tallies["main"].add(run)
         return tallies
 
     def open_sessions(self) -> int:
-        """How many there are."""
+        """Return the number of open sessions."""
         return len(self.sessions)
 
     def counts(self) -> Mapping[str, int]:
-        """Sessions since the start."""
+        """Return the numbers of sessions opened, refused and failed since the start."""
         sessions = self.sessions
         return {"opened": sessions.opened, "refused": sessions.refused, "failed": sessions.failed}
 
     def network(self) -> Mapping[str, Any]:
-        """What the media process says of itself."""
+        """Return the figures of the media process, see ``MediaLink.stats``."""
         return self.link.stats()
 
-    # the rest is ours
+    # --- private
 
-    @property
-    def _own(self) -> Run | None:
-        """What feeds the program's own sinks."""
-        return self._shared_sinks if self.main is None else self.main
+    def _local_run(self) -> Run | None:
+        """Return the run that feeds the program's own sinks."""
+        return self._shared_sinks if self._runs.main is None else self._runs.main
 
-    def _enter(self, session: Session) -> FrameRelay | None:
-        return None if self._shared_sinks is None else self._shared_sinks.enter(session)
+    def _is_ready(self) -> bool:
+        """Return True if there is something to watch, or browsers can drive."""
+        if not self._runs.has_main:
+            return self.started.wait(0)
+        return self._main_sink is not None and self._main_sink.live
 
-    def _leave(self, session: Session) -> None:
+    def _attach_session(self, session: Session) -> FrameRelay | None:
+        return None if self._shared_sinks is None else self._shared_sinks.attach(session)
+
+    def _detach_session(self, session: Session) -> None:
         if self._shared_sinks is not None:
-            self._shared_sinks.leave(session)
+            self._shared_sinks.detach(session)
 
-    def _find_limit(self) -> None:
-        assert self._measure is not None
-        main = self.main
+    def _set_limit(self, measure: Callable[[int], Capacity]) -> None:
+        """Measure how many sessions the machine sustains and set the limit. If that fails, one browser may drive."""
+        main = self._runs.main
         while main is not None and not main.ledger.frames:
-            if self._closing.wait(0.2) or main.stop_signal.over.is_set():
+            if self._closing.wait(FIRST_FRAME_POLL_S) or main.stop_signal.over.is_set():
                 return
-        with contextlib.suppress(ReenactError):
-            capacity = self._measure(0 if main is None else 1)
-            self.sessions.sustain(capacity.sessions)
+        try:
+            capacity = measure(0 if main is None else 1)
+        except ReenactError as error:
+            self._capacity_unknown(str(error))
+        except Exception as error:
+            logger.exception("cannot measure how many sessions this machine sustains")
+            self._capacity_unknown(f"{type(error).__name__}; the traceback is in the log")
+        else:
+            self.sessions.set_limit(capacity.sessions, "which this machine sustains")
             self._notice(f"browsers may drive, {capacity}")
 
-    def _session(self, key: str) -> Session:
-        session = self.sessions.get(key)
-        if session is None:
-            raise _unknown()
-        return session
-
-    def _pipeline(self, key: str | None) -> Pipeline | None:
-        return self.main if key is None else self._session(key).pipeline
-
-    def _obey(self, key: str | None, command: str, value: Setting) -> str:
-        if key is None:
-            return self._commands(key).ask(command, value)
-        return self._session(key).ask(command, value)
-
-    def _commands(self, key: str | None) -> Commands:
-        pipeline = self._pipeline(key)
-        if pipeline is None and key is None:
-            raise NotFoundError(
-                "run-not-found", "no run to control", "one that has begun", "name a session, or try again in a moment"
-            )
-        if pipeline is None:
-            raise _starting()
-        return pipeline.commands
-
-    def _library(self, key: str | None) -> PortraitLibrary:
-        pipeline = self._pipeline(key)
-        parts = pipeline.compute.parts if pipeline is not None else None
-        if parts is None:
-            raise _starting()
-        return parts.library
-
-    def _answer(self, request: ApiRequest) -> ApiReply:
-        match request.method, request.path.strip("/").split("/"):
-            case "GET", ["healthz"]:
-                return self._health()
-            case "GET", ["metrics"]:
-                return ApiReply(200, CONTENT_TYPE, self._metrics.text())
-            case "GET", ["api", "state"]:
-                return _json(self._state(request.session))
-            case "GET", ["api", "control"]:
-                return _json(control.schema())
-            case "POST", ["api", "control"]:
-                status, reply = control.respond(request.body, partial(self._obey, request.session))
-                return ApiReply(status, "application/json", reply)
-            case "GET", ["api", "portraits"]:
-                return _json(self._portraits(request.session))
-            case "GET", ["api", "portraits", name] if name.endswith(".jpg") and name[:-4].isdecimal():
-                return self._thumbnail(request.session, int(name[:-4][:9]))
-            case "POST", ["api", "portraits"]:
-                return self._receive(request)
-        raise NotFoundError(
-            "path-not-found",
-            f"nothing at {request.method} {request.path[:80]}",
-            "an address of the API",
-            "see the README",
+    def _capacity_unknown(self, found: str) -> None:
+        self.sessions.set_limit(1, "as this machine's capacity could not be measured")
+        self._notice(
+            "one browser at a time may drive, as it could not be measured how many this machine sustains: "
+            f"{found} (--sessions N sets another limit)"
         )
-
-    def _health(self) -> ApiReply:
-        failed = self._own is not None and self._own.stop_signal.error is not None
-        return _json({"v": control.VERSION, "ok": not failed}, 503 if failed else 200)
-
-    def _state(self, key: str | None) -> dict[str, Any]:
-        if key is not None:
-            return self._session(key).state()
-        main = None
-        if self.main is not None:
-            viewers = self.link.stats().get("streams", {}).get(MAIN, {}).get("viewers", [])
-            encoders = sorted({each["encoder"] for each in viewers if each.get("encoder")})
-            network = {"viewers": len(viewers), "encoders": encoders}
-            main = describe(self.main, self.config, watch=MAIN, network=network)
-        return {
-            "v": control.VERSION,
-            "program": "reenact",
-            "version": self.version,
-            "main": main,
-            "sessions": {"open": len(self.sessions), "limit": self.sessions.limit},
-            "uptime_s": round(time.monotonic() - self._began, 1),
-        }
-
-    def _portraits(self, key: str | None) -> dict[str, Any]:
-        suffix = "" if key is None else f"?session={key}"
-        previews = key is None and self.main is None
-        names = dict(enumerate(name for name, _ in self._previews)) if previews else self._library(key).names
-        portraits = [
-            {"index": index, "name": name, "picture": f"/api/portraits/{index}.jpg{suffix}"}
-            for index, name in names.items()
-        ]
-        return {"v": control.VERSION, "portraits": portraits}
-
-    def _thumbnail(self, key: str | None, index: int) -> ApiReply:
-        picture = None
-        if key is not None or self.main is not None:
-            picture = self._library(key).thumbnail(index)
-        elif index < len(self._previews):
-            picture = self._previews[index][1]
-        if picture is None:
-            raise NotFoundError(
-                "portrait-not-found", f"no portrait {index}", "the number of one that is there", "see /api/portraits"
-            )
-        file = io.BytesIO()
-        Pillow.fromarray(picture).save(file, "JPEG", quality=85)
-        return ApiReply(200, "image/jpeg", file.getvalue())
-
-    def _receive(self, request: ApiRequest) -> ApiReply:
-        """A portrait that was sent: read under limits, prepared, and put on."""
-        library, commands = self._library(request.session), self._commands(request.session)
-        name = "".join(c for c in request.query.get("name", "") if c.isprintable())[:80] or "sent picture"
-        picture = self._uploads.read(request.body, name)
-        try:
-            index = library.add(picture)
-        except (BusyError, CommandError):
-            # with its session the library is closed as well
-            if request.session is not None and self._session(request.session).stop_signal.over.is_set():
-                raise _unknown() from None
-            raise
-        try:
-            commands.ask("set_portrait", index, timeout_s=1.0)  # this answer tells of it: no notice beside it
-        except BusyError:
-            commands.post("set_portrait", index)  # a network on a CPU takes seconds a frame
-        return _json({"v": control.VERSION, "index": index, "name": picture.name, "notes": list(picture.notes)}, 201)
-
-
-def _unknown() -> NotFoundError:
-    return NotFoundError("session-not-found", "no session of that name", "one that is open", "open a new one")
-
-
-def _starting() -> BusyError:
-    return BusyError("run-starting", "a run that is starting", "one that has begun", "try again in a moment")
-
-
-def _json(values: dict[str, Any], status: int = 200) -> ApiReply:
-    return ApiReply(status, "application/json", control.encode(values))

@@ -1,44 +1,52 @@
-"""Browsers that drive: each publisher gets a run of its own, with tracker, neutral and portraits that nobody shares."""
+"""Sessions of browsers that drive: each publisher gets a run with its own tracker, neutral face and portraits."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
 
 from engines.errors import BusyError, ReenactError, ServerFull, SourceEnded
 from realtime.capture.source import Source
 from realtime.config import Config
+from realtime.core import problem
+from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands, Setting
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.pipeline import Pipeline
-from realtime.pipeline.settings import RunHooks, RunSettings
-from realtime.server import control
+from realtime.pipeline.settings import Notice, RunHooks, RunSettings
 from realtime.server.metrics import Tally
-from realtime.server.state import describe
+from realtime.server.models import ErrorFields, ErrorMessage, NoticeMessage, State, StateMessage
+from realtime.server.state import run_state
 from realtime.sinks.sink import Sink
 
 if TYPE_CHECKING:
     from realtime.pipeline.frame_publisher import FrameRelay
     from realtime.pipeline.loader import PipelineLoader
 
-FPS = 30.0
-"""What is announced for a browser; its pictures are taken as they come."""
-PUSH_S = 0.5
-"""How often a session's page is told the state."""
+STATE_INTERVAL_S = 0.5
+"""Time between two states that a session sends to its page."""
+REOPEN_TIMEOUT_S = 5.0
+"""How long to wait for video when a lost source is opened again."""
 LINGER_S = 5.0
-"""How long a session that failed stays, with its slate and its error."""
+"""How long a failed session stays open, so that its page gets the error and shows the slate."""
 RETRY_S = 10.0
-"""When somebody who found no room may try again."""
+"""When a publisher that found the server full may try again."""
 
-Notice = Callable[[str], None]
+LoaderFactory = Callable[[Config, StopSignal, Notice], "PipelineLoader"]
+"""Makes what loads a session's tracker, generator and portraits."""
+
+logger = logging.getLogger(__name__)
 
 
 class Link(Protocol):
-    """What a session needs of ``realtime.webrtc.link.MediaLink``."""
+    """The methods of ``realtime.webrtc.link.MediaLink`` that a session uses."""
 
     def source(self, session: str, fps: float, timeout_s: float = ..., /) -> Source: ...
     def sink(self, stream: str, size: tuple[int, int], fps: float, /) -> Sink: ...
@@ -48,9 +56,9 @@ class Link(Protocol):
 
 
 class Session:
-    """One publisher.
+    """The run of one publisher.
 
-    Its thread opens what it sends, runs the portrait until it leaves, and tells its page how it goes.
+    Its thread opens the publisher's video, runs a pipeline until the publisher leaves, and sends the state to its page.
     """
 
     def __init__(
@@ -59,229 +67,259 @@ class Session:
         watch: str,
         config: Config,
         link: Link,
-        prepare: Callable[[Config, StopSignal, Notice], PipelineLoader],
-        gone: Callable[[Session], None],
+        make_loader: LoaderFactory,
+        on_end: Callable[[Session], None],
     ) -> None:
         self.key = key
-        """The secret that controls it."""
+        """The secret that controls the session."""
         self.watch = watch
+        """The secret that lets others watch it."""
         self.stop_signal = StopSignal()
         self.pipeline: Pipeline | None = None
         self._commands = Commands()
         self._config = config
         self._link = link
-        self._prepare = prepare
-        self._feed: FrameRelay | None = None
-        self._gone = gone
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="session", daemon=True)
+        self._make_loader = make_loader
+        self._relay: FrameRelay | None = None
+        self._on_end = on_end
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="session", daemon=True)
 
-    def start(self, feed: FrameRelay | None = None) -> None:
-        """Begin; returns at once. ``feed`` gets the pictures as well, and is closed with the session."""
-        self._feed = feed
+    def start(self, relay: FrameRelay | None = None) -> None:
+        """Start the session's thread. ``relay`` receives the generated frames as well; the session closes it."""
+        self._relay = relay
         self._thread.start()
 
-    def leave(self) -> None:
-        """End it, because its publisher has gone or the program ends; returns at once."""
+    def stop(self) -> None:
+        """End the session, because its publisher has left or the program ends. Does not wait."""
         self.stop_signal.stop("the publisher has left")
-        self._left.set()
+        self._stopped.set()
 
     def join(self, timeout: float) -> bool:
-        """Wait for its end; whether it has come."""
+        """Wait up to ``timeout`` seconds for the session's thread. Return True if it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def ask(self, command: str, value: Setting) -> str:
-        """Have a command carried out: at once, or before the first picture where none has come yet.
+    def run_command(self, name: str, value: Setting) -> str:
+        """Carry out a command and return its result in a few words.
 
-        What it came to, in a few words. Raises CommandError.
+        Before the pipeline has started the command is queued, and carried out before the first frame. Raises
+        ReenactError.
         """
         if self.pipeline is not None:
-            return self._commands.ask(command, value)
-        if not self._commands.post(command, value):
+            return self._commands.ask(name, value)
+        if not self._commands.post(name, value):
             raise BusyError(
-                "session-starting", "a session that is starting", "its first picture", "try again in a moment"
+                "session-starting", "a session that is starting", "its first frame", "try again in a moment"
             )
-        return f"{command}: with the first picture"
+        return f"{name}: with the first frame"
 
-    def state(self) -> dict[str, Any]:
-        """What its page shows."""
-        stats = self._link.stats()
-        network = stats.get("sessions", {}).get(self.key, {})
-        return describe(self.pipeline, self._config, watch=self.watch, network=network) | {"session": self.key}
+    def state(self) -> State:
+        """Return the state that the session's page shows."""
+        network: Mapping[str, Any] = self._link.stats().get("sessions", {}).get(self.key, {})
+        return run_state(
+            self.pipeline,
+            self._config,
+            session=self.key,
+            watch=self.watch,
+            viewers=session_viewers(network),
+            network=network,
+        )
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
-            self._run()
+            self._run_pipeline()
         except SourceEnded:
             pass
         except Exception as error:
             self.stop_signal.fail(error)
         finally:
-            if self.stop_signal.error is not None and not self._left.is_set():
-                self._link.push(self.key, {"v": control.VERSION, "error": _told(self.stop_signal.error)})
-                self._left.wait(LINGER_S)
+            if self.stop_signal.error is not None:
+                self._report(self.stop_signal.error)
             if self.pipeline is not None:
                 self.pipeline.close()
             self._link.end(self.key)
-            self._gone(self)
+            self._on_end(self)
 
-    def _run(self) -> None:
-        source = self._link.source(self.key, FPS)
-        config, tell = self._config, self._tell
+    def _report(self, error: BaseException) -> None:
+        """Log a bug; send the error to the page and give it time to show it."""
+        if not isinstance(error, ReenactError):
+            logger.error("a browser's session failed", exc_info=error)
+            error = problem.internal_error()
+        if not self._stopped.is_set():
+            self._push(ErrorMessage(error=ErrorFields(**problem.fields(error))))
+            self._stopped.wait(LINGER_S)
+
+    def _run_pipeline(self) -> None:
+        source = self._link.source(self.key, DEFAULT_FPS)
+        config = self._config
         try:
-            parts = self._prepare(config, self.stop_signal, tell)
-            outgoing = [OpenedSink("webrtc", self._link.sink(self.key, config.size, FPS))]
+            loader = self._make_loader(config, self.stop_signal, self._notify)
+            sinks = [OpenedSink("webrtc", self._link.sink(self.key, config.size, DEFAULT_FPS))]
         except BaseException:
             source.close()
             raise
-        if self._feed is not None:
-            outgoing.append(OpenedSink("local", self._feed))
-        parts.start()
+        if self._relay is not None:
+            sinks.append(OpenedSink("local", self._relay))
+        loader.start()
         self.pipeline = Pipeline(
-            parts,
+            loader,
             source,
-            partial(self._link.source, self.key, FPS, 5.0),
-            outgoing,
-            RunSettings(config.size, FPS, relay_code=config.relay_code),
-            RunHooks(tell),
+            partial(self._link.source, self.key, DEFAULT_FPS, REOPEN_TIMEOUT_S),
+            sinks,
+            RunSettings(config.size, DEFAULT_FPS, relay_code=config.relay_code),
+            RunHooks(self._notify),
             self.stop_signal,
             self._commands,
         )
         self.pipeline.start()
+        self._push_states(self.pipeline)
+
+    def _push_states(self, pipeline: Pipeline) -> None:
+        """Send the state to the page until the run is over."""
         due = time.monotonic()
         while not self.stop_signal.over.wait(max(0.0, due - time.monotonic())):
-            due = max(due + PUSH_S, time.monotonic())
+            due = max(due + STATE_INTERVAL_S, time.monotonic())
             state = self.state()
-            # kept with the run: the link forgets the session as soon as its publisher has left
-            self.pipeline.missed = max(self.pipeline.missed or 0, state["dropped"]["network"])
-            self._link.push(self.key, {"v": control.VERSION, "state": state})
+            # kept with the run, as the link forgets the session's figures once its publisher has left
+            pipeline.missed = max(pipeline.missed or 0, state.dropped["network"])
+            self._push(StateMessage(state=state))
 
-    def _tell(self, text: str) -> None:
-        self._link.push(self.key, {"v": control.VERSION, "notice": text})
+    def _notify(self, text: str) -> None:
+        self._push(NoticeMessage(notice=text))
 
-
-def _told(error: BaseException) -> dict[str, str]:
-    if isinstance(error, ReenactError):
-        return control.problem(error)
-    return {"found": "a failure of the program", "expected": "", "cure": "see what it has printed"}
+    def _push(self, message: BaseModel) -> None:
+        self._link.push(self.key, message.model_dump(mode="json"))
 
 
 class Sessions:
-    """Grants, keeps and ends sessions. Any thread may call anything."""
+    """The open sessions, within a limit. Any thread may call anything."""
 
     def __init__(
         self,
         config: Config,
-        prepare: Callable[[Config, StopSignal, Notice], PipelineLoader],
+        make_loader: LoaderFactory,
         *,
-        enter: Callable[[Session], FrameRelay | None] = lambda _: None,
-        leave: Callable[[Session], None] = lambda _: None,
+        attach: Callable[[Session], FrameRelay | None] = lambda _: None,
+        detach: Callable[[Session], None] = lambda _: None,
         notice: Notice = lambda _: None,
     ) -> None:
-        """``enter`` says where a new session's pictures go besides, if the program has a use for them itself."""
+        """``attach`` returns what else receives a new session's frames, and ``detach`` is called when it ends."""
         self.link: Link | None = None
         """Set before the first ``open``."""
         self.limit = config.sessions or 1
-        """How many there may be."""
+        """How many sessions may be open at the same time."""
         self.opened = 0
         self.refused = 0
         self.failed = 0
+        self._limit_reason = "as set by --sessions" if config.sessions else "until this machine's capacity is measured"
         self._config = config
-        self._prepare = prepare
-        self._enter = enter
-        self._leave = leave
+        self._make_loader = make_loader
+        self._attach = attach
+        self._detach = detach
         self._notice = notice
-        self._because = (
-            ", as --sessions says" if config.sessions else " until it is measured what this machine sustains"
-        )
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
-        self._past = Tally()
+        self._ended = Tally()
+        """The figures of sessions that have ended."""
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def all(self) -> list[Session]:
-        """Those that are open, oldest first."""
+        """Return the open sessions, oldest first."""
         with self._lock:
             return list(self._sessions.values())
 
     def get(self, key: str) -> Session | None:
-        """The session of that secret."""
+        """Return the session with that secret, or None."""
         with self._lock:
             return self._sessions.get(key)
 
-    def sustain(self, sessions: int) -> None:
-        """Let in as many as this machine was measured to sustain."""
+    def set_limit(self, limit: int, reason: str) -> None:
+        """Set how many sessions may be open at the same time. ``reason`` is told to those that find no room."""
         with self._lock:
-            self.limit, self._because = sessions, ", which is what this machine sustains"
+            self.limit, self._limit_reason = limit, reason
 
     def tally(self) -> Tally:
-        """The figures of all sessions added up, those that have ended among them."""
+        """Return the figures of all sessions added up, those that have ended included."""
         with self._lock:
-            tally = self._past.copy()
+            tally = self._ended.copy()
             for session in self._sessions.values():
                 if session.pipeline is not None:
                     tally.add(session.pipeline)
         return tally
 
     def open(self, key: str, watch: str) -> None:
-        """Start a session. Raises ServerFull where there is no room for it."""
+        """Start a session. Raises ServerFull if there is no room for it."""
         assert self.link is not None
         with self._lock:
-            why = self._why_not()
-            if why is not None:
+            refusal = self._refusal()
+            if refusal is not None:
                 self.refused += 1
-                raise ServerFull(
-                    "server-full", why, "room for one more", "try again a little later", retry_after_s=RETRY_S
-                )
-            session = Session(key, watch, self._config, self.link, self._prepare, self._forget)
-            # started in here: who finds it among the others may wait for its end
-            session.start(self._enter(session))
+                raise refusal
+            session = Session(key, watch, self._config, self.link, self._make_loader, self._remove)
+            # started within the lock: whoever finds it in the table may wait for its end
+            session.start(self._attach(session))
             self._sessions[key] = session
             self.opened += 1
         self._notice(f"a browser drives ({len(self)} of {self.limit})")
 
     def close_session(self, key: str) -> None:
-        """End a session whose publisher has left."""
+        """End the session of a publisher that has left."""
         session = self.get(key)
         if session is not None:
-            session.leave()
+            session.stop()
 
     def close(self, timeout: float) -> bool:
-        """End all and grant no more; whether all have ended within so many seconds."""
+        """End all sessions and open no more. Return True if all have ended within ``timeout`` seconds."""
         with self._lock:
             self._closed = True
         sessions = self.all()
         for session in sessions:
-            session.leave()
+            session.stop()
         deadline = time.monotonic() + timeout
         ended = [session.join(max(0.0, deadline - time.monotonic())) for session in sessions]
         return all(ended)
 
-    def _why_not(self) -> str | None:
-        """Why nobody more is let in; None if somebody is."""
+    def _refusal(self) -> ServerFull | None:
+        """Return the error for a further session, or None if there is room for it."""
         if self._closed:
-            return "the program is ending"
+            return ServerFull("server-closing", "the program is ending", retry_after_s=RETRY_S)
         if len(self._sessions) < self.limit:
             return None
-        browsers = "one browser" if self.limit == 1 else f"{self.limit} browsers"
-        return f"{browsers} at a time{self._because}: no place is free"
+        return ServerFull(
+            "server-full",
+            "one browser drives already" if self.limit == 1 else f"{self.limit} browsers drive already",
+            f"at most {self.limit}, {self._limit_reason}",
+            "try again when one has left",
+            retry_after_s=RETRY_S,
+        )
 
-    def _forget(self, session: Session) -> None:
-        self._leave(session)
+    def _remove(self, session: Session) -> None:
+        self._detach(session)
         error = session.stop_signal.error
         with self._lock:
-            # at once, so that no figure counts twice or goes down
+            # in one step, so that no figure is counted twice or falls
             self._sessions.pop(session.key, None)
             if session.pipeline is not None:
-                self._past.add(session.pipeline)
+                self._ended.add(session.pipeline)
             elif error is not None:
-                self._past.errors += 1  # it failed before there was a run
+                self._ended.errors += 1  # it failed before it had a pipeline
             self.failed += error is not None
-        if error is not None:
+        if error is None:
+            self._notice(f"a browser has left ({len(self)} of {self.limit})")
+        elif isinstance(error, ReenactError):
             self._notice(f"a browser's session failed: {error}")
         else:
-            self._notice(f"a browser has left ({len(self)} of {self.limit})")
+            self._notice(f"a browser's session failed: {type(error).__name__}; the traceback is in the log")
+
+
+def session_viewers(network: Mapping[str, Any]) -> int:
+    """Return how many watch a session, given its figures from ``MediaLink.stats``, without the own view of its page.
+
+    A publisher with a control channel is the page, and the first viewer of its session is the page itself.
+    """
+    viewers = int(network.get("viewers", 0))
+    return max(0, viewers - 1) if network.get("control") else viewers

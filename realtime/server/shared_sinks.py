@@ -1,4 +1,4 @@
-"""The program's own sinks where browsers drive: the first browser's portrait, or a card while there is none."""
+"""The program's own sinks where browsers drive: they show the first session's portrait, or a slate without one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands
 from realtime.pipeline.delivery_thread import Deliveries, OpenedSink, join_all
 from realtime.pipeline.frame_publisher import FrameKind, FramePublisher, FrameRelay, PublishedFrame
-from realtime.pipeline.pipeline import STOP_S
-from realtime.pipeline.settings import Limits, RunHooks
+from realtime.pipeline.pipeline import STOP_S, Pipeline
+from realtime.pipeline.settings import Limits, Notice, RunHooks
 
 if TYPE_CHECKING:
     from realtime.pipeline.loader import PipelineParts
     from realtime.server.sessions import Session
 
-WAITING = "reenact: waiting for a browser"
-CARD_S = 0.2
-"""How often the card is sent while nobody drives: a virtual camera's readers want frames."""
+SLATE_TEXT = "reenact: waiting for a browser"
+SLATE_INTERVAL_S = 0.2
+"""Time between two slates without a session: readers of a virtual camera expect frames."""
+SLATE_AFTER_NS = 1_000_000_000
+"""How long the last frame of a session stays before the slate replaces it."""
 
 
-class Feed(FrameRelay):
-    """Leaves a session's pictures to the shared sinks."""
+class SessionRelay(FrameRelay):
+    """Passes a session's frames to the shared sinks."""
 
     name = "the program's own sinks"
 
@@ -34,17 +36,17 @@ class Feed(FrameRelay):
         self._session = session
 
     def relay(self, shown: PublishedFrame) -> None:
-        """Show the picture if this session is the one on show."""
-        self._shared_sinks.show(self._session, shown)
+        """Publish the frame if this session is the selected one."""
+        self._shared_sinks.publish(self._session, shown)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Release nothing: the sinks are shared."""
 
 
 class SharedSinks:
-    """A run without a source of its own: sinks, and whichever session came first of those that are here.
+    """A Run without a source of its own: its sinks show the session that has been open for longest.
 
-    The thread that makes it starts it, waits for its end and closes it, as with ``Pipeline``.
+    The thread that creates it starts it, waits for its end and closes it, as with ``Pipeline``.
     """
 
     total: int | None = None
@@ -56,7 +58,7 @@ class SharedSinks:
         size: tuple[int, int],
         limits: Limits,
         stop_signal: StopSignal,
-        notice: Callable[[str], None],
+        notice: Notice,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands()
@@ -66,65 +68,65 @@ class SharedSinks:
         self._limits = limits
         self._notice = notice
         self._clock = clock
-        self._began_ns = clock()
+        self._started_ns = clock()
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
-        self._shown_ns = 0
+        self._published_ns = 0
         self._publisher = FramePublisher(size, clock=clock)
         self.deliveries = Deliveries(sinks, self._publisher, stop_signal, RunHooks(notice, clock=clock))
-        self._thread = threading.Thread(target=self._host, name="shared sinks", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="shared sinks", daemon=True)
 
     @property
     def parts(self) -> PipelineParts | None:
-        """That of the session on show."""
-        first = self._first()
-        return None if first is None or first.pipeline is None else first.pipeline.compute.parts
+        """The parts of the selected session's pipeline."""
+        pipeline = self._selected_pipeline()
+        return None if pipeline is None else pipeline.compute.parts
 
     @property
     def lost(self) -> bool:
-        """Whether the browser on show sends nothing at the moment."""
-        first = self._first()
-        return first is not None and first.pipeline is not None and first.pipeline.capture.lost
+        """Whether the selected session receives no video at the moment."""
+        pipeline = self._selected_pipeline()
+        return pipeline is not None and pipeline.capture.lost
 
     @property
     def waiting(self) -> str:
-        """What there is to say before the first picture, or between two browsers."""
+        """The status before the first frame."""
         return "waiting for a browser"
 
     @property
     def age(self) -> Durations:
-        """From capture to sent, over all sinks."""
+        """Time from capture to sent, over all sinks."""
         return self.deliveries.age
 
     @property
     def recent_age(self) -> tuple[float, float]:
-        """The age's median and 99th percentile lately, in milliseconds, at the sink where they are worst."""
+        """The recent median and 99th percentile of the age, in milliseconds, at the sink where they are largest."""
         return self.deliveries.recent_age
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many frames were dropped before each sink."""
+        """Frames dropped before each sink, by its label."""
         return self.deliveries.dropped
 
-    def enter(self, session: Session) -> Feed:
-        """A session has come: where its pictures go."""
+    def attach(self, session: Session) -> SessionRelay:
+        """Add a session, and return the relay for its frames."""
         with self._lock:
             self._sessions.append(session)
-        return Feed(self, session)
+        return SessionRelay(self, session)
 
-    def leave(self, session: Session) -> None:
-        """A session has gone; the next one is on show."""
+    def detach(self, session: Session) -> None:
+        """Remove a session. If it was the selected one, the next is selected."""
         with self._lock:
             if session in self._sessions:
                 self._sessions.remove(session)
 
-    def show(self, session: Session, shown: PublishedFrame) -> None:
-        """Publish a session's picture if it is the first; called on the threads of sessions."""
+    def publish(self, session: Session, shown: PublishedFrame) -> None:
+        """Publish a session's frame if the session is the selected one. Called on the sessions' threads."""
         with self._lock:
             if self.stop_signal.over.is_set() or not self._sessions or self._sessions[0] is not session:
                 return
-            self._shown_ns = self._clock()
-            self._publisher.relay(shown, self._shown_ns)
+            self._published_ns = self._clock()
+            self._publisher.relay(shown, self._published_ns)
             if shown.kind is FrameKind.NOTICE:
                 return
             self.ledger.faces += shown.face and shown.kind is FrameKind.GENERATED
@@ -137,30 +139,30 @@ class SharedSinks:
             thread.start()
 
     def finished(self, timeout: float) -> bool:
-        """Wait for sinks that have the end of the flow still to deliver; whether they have."""
-        return self._joined(timeout)
+        """Wait up to ``timeout`` seconds for sinks that still deliver. Return True if all have finished."""
+        return self._join(timeout)
 
     def close(self, timeout: float = STOP_S) -> bool:
-        """Stop and wait, ``timeout`` seconds at most; whether everything has ended."""
+        """Stop, and wait up to ``timeout`` seconds. Return True if every thread has ended."""
         self.stop_signal.stop("stopped")
-        return self._joined(timeout)
+        return self._join(timeout)
 
-    def _joined(self, timeout: float) -> bool:
+    def _join(self, timeout: float) -> bool:
         return join_all((self._thread, *self.deliveries), timeout)
 
-    def _first(self) -> Session | None:
+    def _selected_pipeline(self) -> Pipeline | None:
         with self._lock:
-            return self._sessions[0] if self._sessions else None
+            return self._sessions[0].pipeline if self._sessions else None
 
-    def _host(self) -> None:
-        """Show the card while nobody drives, and pass the terminal's commands on."""
+    def _run(self) -> None:
+        """Publish the slate while no session sends frames, and pass on the terminal's commands."""
         try:
-            while not self.stop_signal.over.wait(CARD_S):
+            while not self.stop_signal.over.wait(SLATE_INTERVAL_S):
                 self._check_limits()
-                self._obey()
+                self._pass_on_commands()
                 with self._lock:
-                    if self._clock() - self._shown_ns > 1e9:
-                        self._publisher.slate(WAITING, self._clock(), notice=True)
+                    if self._clock() - self._published_ns > SLATE_AFTER_NS:
+                        self._publisher.slate(SLATE_TEXT, self._clock(), notice=True)
         except BaseException as error:
             self.stop_signal.fail(error)
         finally:
@@ -168,15 +170,15 @@ class SharedSinks:
                 self._publisher.close()
 
     def _check_limits(self) -> None:
-        """End the run when it has done enough: so many pictures, or so long from its start on, whoever drives."""
-        if self._limits.reached(self.ledger.frames, self._clock() - self._began_ns):
+        """End the run when it has reached its number of frames or its duration."""
+        if self._limits.reached(self.ledger.frames, self._clock() - self._started_ns):
             self.stop_signal.finish("done")
 
-    def _obey(self) -> None:
-        """Pass on what came from the terminal's keys, which wait for no answer."""
-        first = self._first()
-        for order in self.commands.take():
-            if first is not None and first.pipeline is not None:
-                first.pipeline.commands.post(order.name, order.value)
-            else:
+    def _pass_on_commands(self) -> None:
+        """Pass the commands of the terminal's keys to the selected session. Their sender does not wait for a result."""
+        pipeline = self._selected_pipeline()
+        for command in self.commands.take():
+            if pipeline is None:
                 self._notice("no browser drives")
+            else:
+                pipeline.commands.post(command.name, command.value)

@@ -1,11 +1,13 @@
-"""What a run is doing, as the page and ``GET /api/state`` have it: plain values, ready for JSON."""
+"""The state of a run, as the page and ``GET /api/state`` show it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from realtime.core.latency import Durations
+from realtime.server.models import NetworkState, Percentiles, SelectedPortrait, State
 
 if TYPE_CHECKING:
     from realtime.config import Config
@@ -13,83 +15,107 @@ if TYPE_CHECKING:
     from realtime.pipeline.run import Run
 
 
-def describe(
-    pipeline: Pipeline | None, config: Config, *, watch: str, network: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """The state of a run, or of one that has not begun (None). ``network`` is what the media process knows of it."""
-    network = dict(network or {})
+def run_state(
+    pipeline: Pipeline | None,
+    config: Config,
+    *,
+    session: str | None,
+    watch: str,
+    viewers: int,
+    network: Mapping[str, Any],
+) -> State:
+    """Return the state of a run, or of one that has not started (None).
+
+    ``network`` is what the media process reports of its connection, see ``MediaLink.stats``.
+    """
     values: dict[str, Any] = {
-        "v": 1,
-        "session": None,
+        "session": session,
         "watch": watch,
+        "viewers": viewers,
+        "network": NetworkState.model_construct(**network),
+        "size": list(config.size),
+    }
+    values |= _settings(config)
+    if pipeline is not None:
+        values |= _figures(pipeline)
+        if pipeline.compute.parts is not None and pipeline.ledger.frames:
+            values |= _current_settings(pipeline)
+    values["dropped"] |= {"network": network.get("dropped", 0)}
+    return State(**values)
+
+
+def stage_durations(run: Run) -> dict[str, Durations]:
+    """Return the durations of each stage by its name, over the whole run and all its sinks."""
+    send = Durations()
+    for delivery in run.deliveries:
+        send.add(delivery.sending)
+    return {"track": run.ledger.track, "generate": run.ledger.generate, "send": send}
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Return what a run starts with."""
+    return {
         "source": "",
-        "fps": 0.0,
         "face": "starting",
-        "portrait": {"index": 0, "name": ""},
+        "portrait": SelectedPortrait(index=0, name=""),
         "portraits": 0,
+        "generator": config.generator,
+        "generator_name": config.generator,
         "region": config.region,
         "gain": config.gain,
-        "mirror": config.mirror,
         "mouth": config.mouth,
+        "mirror": config.mirror,
         "frozen": False,
         "slate": False,
         "calibrating": False,
+        "fps": 0.0,
         "frames": 0,
         "faces": 0,
-        "age_ms": {"p50": 0.0, "p99": 0.0},
+        "age_ms": Percentiles(p50=0.0, p99=0.0),
         "stages_ms": {},
-        "dropped": {"network": network.get("dropped", 0)},
-        "viewers": network.get("viewers", 0),
-        "size": list(config.size),
-        "generator": config.generator,
-        "network": network,
+        "dropped": {},
     }
-    if pipeline is None:
-        return values
+
+
+def _figures(pipeline: Pipeline) -> dict[str, Any]:
     ledger = pipeline.ledger
     p50, p99 = pipeline.recent_age
-    values |= {
+    return {
         "source": pipeline.capture.source.name,
         "fps": round(ledger.fps_now(time.monotonic_ns()), 1),
         "frames": ledger.frames,
         "faces": ledger.faces,
-        "age_ms": {"p50": round(p50, 2), "p99": round(p99, 2)},
-        "stages_ms": _lately(pipeline),
-        "dropped": {**pipeline.dropped, **values["dropped"]},
+        "age_ms": Percentiles(p50=round(p50, 2), p99=round(p99, 2)),
+        "stages_ms": {
+            "track": _slowest(ledger.track),
+            "generate": _slowest(ledger.generate),
+            "send": _slowest(*(delivery.sending for delivery in pipeline.deliveries)),
+        },
+        "dropped": dict(pipeline.dropped),
     }
+
+
+def _current_settings(pipeline: Pipeline) -> dict[str, Any]:
     parts = pipeline.compute.parts
-    if parts is None or not ledger.frames:
-        return values
-    animator, motion, library = parts.animator, parts.animator.motion, parts.library
-    return values | {
+    assert parts is not None
+    animator, motion = parts.animator, parts.animator.motion
+    return {
         "face": "camera lost" if pipeline.capture.lost else "found" if animator.face_found else "lost",
-        "portrait": {"index": animator.wanted, "name": animator.portrait},
-        "portraits": len(library),
+        "portrait": SelectedPortrait(index=animator.wanted, name=animator.portrait),
+        "portraits": len(parts.library),
+        "generator": animator.generator.name,
+        "generator_name": animator.generator.label,
         "region": motion.region,
         "gain": motion.gain,
-        "mirror": parts.observer.mirror,
         "mouth": animator.generator.mouth,
+        "mirror": parts.observer.mirror,
         "frozen": animator.frozen,
         "slate": animator.slated,
         "calibrating": motion.calibrating,
-        "generator": animator.generator.name,
     }
 
 
-def stages(pipeline: Run) -> dict[str, Durations]:
-    """How long each stage takes, by name, over the whole run."""
-    send = Durations()
-    for delivery in pipeline.deliveries:
-        send.add(delivery.sending)
-    return {"track": pipeline.ledger.track, "generate": pipeline.ledger.generate, "send": send}
-
-
-def _lately(pipeline: Run) -> dict[str, dict[str, float]]:
-    """How long each stage took lately; sending where it took longest."""
-    ledger = pipeline.ledger
-    sending = [delivery.sending for delivery in pipeline.deliveries]
-    return {"track": _worst(ledger.track), "generate": _worst(ledger.generate), "send": _worst(*sending)}
-
-
-def _worst(*each: Durations) -> dict[str, float]:
-    return {f"p{q}": round(max((one.recent_ms(q) for one in each), default=0.0), 2) for q in (50, 99)}
+def _slowest(*each: Durations) -> Percentiles:
+    """Return the largest recent percentiles among several durations."""
+    p50, p99 = (round(max((durations.recent_ms(q) for durations in each), default=0.0), 2) for q in (50, 99))
+    return Percentiles(p50=p50, p99=p99)

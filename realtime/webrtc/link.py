@@ -23,6 +23,7 @@ from typing import Any
 from engines.errors import ReenactError, SinkLost, SinkMissing, SourceEnded
 from engines.install_hint import install
 from realtime.capture.source import Source
+from realtime.core import problem
 from realtime.core.child_process import command, environment
 from realtime.core.quiet_libraries import stderr_descriptor
 from realtime.sinks.sink import Sink
@@ -315,7 +316,7 @@ class MediaLink:
             reply["error"] = error.to_dict()
         except Exception:
             logger.exception("cannot answer the media process")
-            reply["error"] = internal_error().to_dict()
+            reply["error"] = problem.internal_error().to_dict()
         if not wire.send(reply, content) and values["what"] == "open" and "error" not in reply:
             self._close_session(values["session"])
 
@@ -403,11 +404,6 @@ class MediaLink:
             sink.error = why
         if self._ready.is_set():
             self._tell_lost(SinkLost(f"{why}, as it has again and again; there is no WebRTC any more"))
-
-
-def internal_error() -> ReenactError:
-    """Return the error that stands for a bug of ours, which is logged where it happened."""
-    return ReenactError("internal-error", "a failure of the program", cure="see the log of the program")
 
 
 def _request(values: _Json, body: bytes) -> ApiRequest:

@@ -1,9 +1,8 @@
-"""The control protocol: what it understands, and that nothing anybody sends breaks it."""
+"""The control protocol: what it accepts, and that no message breaks it."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,124 +10,145 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.errors import BusyError, CommandError, GeneratorError
-from realtime.pipeline.commands import (
-    COMMANDS,
-    MOST_WAITING,
-    Commands,
-    Order,
-    Setting,
-    answer,
-    begin,
-    check,
-)
+from engines.errors import GeneratorError
+from engines.generator import GENERATORS, MOUTHS, REGIONS
+from realtime.pipeline.commands import LOCAL_COMMANDS, Setting
 from realtime.server import control
+from realtime.server.models import ControlFailure, ControlReply
+from tests.support.fakes import FakeSink, FakeSource
+from tests.support.run import running
 from tests.support.waiting import until
 
-GOOD: dict[str, list[Setting]] = {
-    "flag": [True, False, None],
-    "number": [0, 1, 0.5, 4.0],
-    "choice": [],
-    "portrait": [0, 3, "mona"],
+COMMANDS = sorted(control.request_types())
+TOGGLES: tuple[list[Setting], list[Setting]] = ([True, False, None], [1, "true", 0.0])
+NONE: tuple[list[Setting], list[Setting]] = ([None], [True, 0, ""])
+VALUES: dict[str, tuple[list[Setting], list[Setting]]] = {
+    "set_portrait": ([0, 3, "mona"], [-1, 1.5, 2**53, True, None, "x" * 201]),
+    "set_gain": ([0, 1, 0.5, 4.0], [True, "1", -0.1, 4.1, None]),
+    "set_region": (list(REGIONS), ["", "none", 1, None, True]),
+    "set_mouth": (list(MOUTHS), ["", "none", 1, None, True]),
+    "set_generator": (list(GENERATORS), ["", "none", 1, None, True]),
+    "set_frozen": TOGGLES,
+    "set_slate": TOGGLES,
+    "set_mirror": TOGGLES,
+    "next_portrait": NONE,
+    "previous_portrait": NONE,
+    "increase_gain": NONE,
+    "decrease_gain": NONE,
+    "calibrate": NONE,
 }
-BAD: dict[str, list[Setting]] = {
-    "flag": [1, "true", 0.0],
-    "number": [True, "1", -0.1, 4.1, float("nan"), float("inf"), None],
-    "choice": ["", "none", 1, None, True],
-    "portrait": [-1, 1.5, 2**53, True, None, "x" * 201],
-}
+"""Values that each command takes, and values that it does not."""
 
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-"""What JSON can say; that it has no NaN is tested by itself."""
+"""The scalars of JSON, which has no NaN."""
 anything = st.recursive(values, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
-def ask(message: object) -> Any:
-    return json.loads(control.reply(json.dumps(message).encode(), lambda name, value: f"{name} {value}"))
+def send(message: object) -> Any:
+    """Return the reply to a message. A command answers with its name and value."""
+    return json.loads(control.execute(json.dumps(message).encode(), lambda name, value: f"{name} {value}").message())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_takes_what_it_says(name: str) -> None:
-    value = COMMANDS[name].value
-    if value is None:
-        check(name, None)
-        with pytest.raises(CommandError, match="none"):
-            check(name, True)
-        return
-    for good in GOOD[value.kind] + list(value.choices):
-        check(name, good)
-    for bad in BAD[value.kind]:
-        with pytest.raises(CommandError) as caught:
-            check(name, bad)
-        assert caught.value.expected == value.describe()
+def test_each_command_takes_its_values_and_no_others(name: str) -> None:
+    good, bad = VALUES[name]
+    for value in good:
+        assert send({"v": 1, "command": name, "value": value})["ok"], value
+    for value in bad:
+        error = send({"v": 1, "command": name, "value": value})["error"]
+        assert error["code"] == "command-bad-value"
+        assert error["expected"] == control.request_types()[name].model_fields["value"].description
+
+
+def test_every_command_has_its_action() -> None:
+    source = FakeSource()
+    with running(source, [FakeSink()]) as run:
+        parts = until(lambda: run.pipeline.compute.parts)
+        assert parts is not None
+        assert parts.command_handler.actions.keys() == {*COMMANDS, *LOCAL_COMMANDS}
 
 
 def test_a_request_gets_its_reply() -> None:
-    assert ask({"v": 1, "id": 7, "command": "set_gain", "value": 1.2}) == {
-        "v": 1,
-        "id": 7,
-        "ok": True,
-        "said": "set_gain 1.2",
-    }
-    assert ask({"v": 1, "command": "next_portrait"}) == {"v": 1, "ok": True, "said": "next_portrait None"}
+    reply = send({"v": 1, "id": 7, "command": "set_gain", "value": 1.2})
+    assert reply == {"v": 1, "id": 7, "ok": True, "said": "set_gain 1.2"}
+    assert send({"v": 1, "command": "next_portrait"}) == {"v": 1, "ok": True, "said": "next_portrait None"}
+    ControlReply.model_validate(reply)
 
 
 @pytest.mark.parametrize(
-    ("message", "found"),
+    ("message", "code"),
     [
-        ({"v": 2, "command": "next_portrait"}, "version 2"),
-        ({"command": "next_portrait"}, "version None"),
-        ({"v": True, "command": "next_portrait"}, "version True"),
-        ({"v": 1, "command": "dance"}, "the command 'dance'"),
-        ({"v": 1, "command": ["next_portrait"]}, "the command \"['next_portrait']\""),
-        ({"v": 1, "command": "set_gain"}, "no value for set_gain"),
-        ({"v": 1, "command": "set_gain", "value": {}}, "a value that is a list or an object"),
-        ({"v": 1, "command": "next_portrait", "extra": 1}, "the key 'extra'"),
-        ({"v": 1, "command": "quit"}, "quit from the network"),
-        ({"v": 1, "id": {}, "command": "next_portrait"}, "an id of another kind"),
-        ([1], "JSON that is no object"),
+        ({"v": 2, "command": "next_portrait"}, "message-version"),
+        ({"command": "next_portrait"}, "message-version"),
+        ({"v": True, "command": "next_portrait"}, "message-version"),
+        ({"v": 1}, "command-unknown"),
+        ({"v": 1, "command": "dance"}, "command-unknown"),
+        ({"v": 1, "command": ["next_portrait"]}, "command-unknown"),
+        ({"v": 1, "command": "set_gain"}, "command-bad-value"),
+        ({"v": 1, "command": "set_gain", "value": {}}, "command-bad-value"),
+        ({"v": 1, "command": "next_portrait", "extra": 1}, "message-unknown-key"),
+        ({"v": 1, "command": "quit"}, "command-local-only"),
+        ({"v": 1, "id": {}, "command": "next_portrait"}, "message-bad-id"),
+        ([1], "message-not-object"),
     ],
 )
-def test_a_mistake_is_told_in_three_parts(message: object, found: str) -> None:
-    reply = ask(message)
+def test_a_bad_message_is_answered_with_a_code(message: object, code: str) -> None:
+    reply = send(message)
     assert reply["ok"] is False
-    assert reply["error"]["found"] == found
+    assert reply["error"]["code"] == code
     assert set(reply["error"]) == {"code", "found", "expected", "cure"}
     assert reply["error"]["cure"]
+    ControlFailure.model_validate(reply)
 
 
 @pytest.mark.parametrize("message", [b"", b"{", b"\xff\xfe", b"NaN", b'{"v":NaN}', b"[" * 20_000, b" " * 20_000])
-def test_what_is_not_json_is_refused(message: bytes) -> None:
-    assert json.loads(control.reply(message, lambda *_: ""))["ok"] is False
+def test_a_message_that_is_not_json_is_refused(message: bytes) -> None:
+    outcome = control.execute(message, lambda *_: "")
+    assert outcome.error is not None
+    assert outcome.error.code == "message-not-json"
 
 
 @given(st.binary(max_size=300) | anything.map(lambda value: json.dumps(value).encode()))
-def test_nothing_breaks_it(message: bytes) -> None:
-    reply = json.loads(control.reply(message, lambda *_: "obeyed"))
+def test_any_message_gets_a_reply(message: bytes) -> None:
+    reply = json.loads(control.execute(message, lambda *_: "done").message())
     assert reply["v"] == 1
     assert isinstance(reply["ok"], bool)
 
 
-@given(st.sampled_from(sorted(COMMANDS)), values)
-def test_no_value_breaks_it(name: str, value: Setting) -> None:
-    reply = ask({"v": 1, "id": "x", "command": name, "value": value})
+@given(st.sampled_from(COMMANDS), values)
+def test_any_value_gets_a_reply(name: str, value: Setting) -> None:
+    reply = send({"v": 1, "id": "x", "command": name, "value": value})
     assert reply["id"] == "x"
     assert reply["ok"] or reply["error"]["found"]
 
 
-def test_an_error_of_ours_is_told_not_raised() -> None:
+def test_an_error_of_a_command_is_part_of_the_outcome() -> None:
+    error = GeneratorError("gpu-out-of-memory", "the GPU has no memory left", cure="choose a smaller size")
+
     def fail(_: str, __: Setting) -> str:
-        raise GeneratorError("the graphics card has no memory left", cure="choose a smaller size")
+        raise error
 
-    reply = json.loads(control.reply(b'{"v":1,"command":"next_portrait"}', fail))
-    assert reply["error"]["cure"] == "choose a smaller size"
+    outcome = control.execute(b'{"v":1,"id":3,"command":"next_portrait"}', fail)
+    assert outcome.error is error
+    assert json.loads(outcome.message())["error"]["code"] == "gpu-out-of-memory"
 
 
-def test_the_schema_names_every_command_of_the_network() -> None:
-    variants = {each["properties"]["command"]["const"]: each for each in control.schema()["oneOf"]}
-    assert variants.keys() == {name for name, command in COMMANDS.items() if not command.local}
-    assert variants["set_gain"]["required"] == ["v", "command", "value"]
-    assert variants["set_frozen"]["required"] == ["v", "command"]
+def test_a_bug_in_a_command_is_raised() -> None:
+    def fail(_: str, __: Setting) -> str:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        control.execute(b'{"v":1,"command":"next_portrait"}', fail)
+
+
+# --- the JSON Schema
+
+SCHEMA = control.request_schema()
+
+
+def test_the_schema_requires_a_value_where_a_command_does() -> None:
+    assert SCHEMA["$defs"]["SetGain"]["required"] == ["v", "command", "value"]
+    assert SCHEMA["$defs"]["SetFrozen"]["required"] == ["v", "command"]
 
 
 TYPES: dict[str, Callable[[Any], bool]] = {
@@ -143,7 +163,9 @@ TYPES: dict[str, Callable[[Any], bool]] = {
 
 
 def fits(value: Any, wanted: dict[str, Any]) -> bool:
-    """Whether a value is as a JSON Schema wants it, as far as ours go."""
+    """Return True if a value matches a JSON Schema, for the keywords that ours use."""
+    if "$ref" in wanted:
+        return fits(value, SCHEMA["$defs"][wanted["$ref"].rpartition("/")[2]])
     number = TYPES["number"](value)
     checks: dict[str, Callable[[Any], bool]] = {
         "type": lambda types: any(TYPES[each](value) for each in ([types] if isinstance(types, str) else types)),
@@ -158,8 +180,8 @@ def fits(value: Any, wanted: dict[str, Any]) -> bool:
         "required": lambda names: all(name in value for name in names),
         "additionalProperties": lambda _: value.keys() <= wanted["properties"].keys(),
     }
-    said = wanted.keys() - {"$schema", "title", "description"}
-    return all(checks[key](wanted[key]) for key in sorted(said, key=lambda key: key != "type"))
+    keywords = wanted.keys() - {"$schema", "$defs", "title", "description", "default", "discriminator"}
+    return all(checks[key](wanted[key]) for key in sorted(keywords, key=lambda key: key != "type"))
 
 
 edges = st.sampled_from([0, -0.0, 1.0, 1.5, 4, 4.0, 4.1, -1, 2**53 - 1, 2**53, 2**53 + 2.0, -(2**53), 10**400, 1e300])
@@ -167,15 +189,18 @@ given_values = (
     values | edges | st.sampled_from(["all", "mesh", "painted", "x" * 64, "x" * 65, "x" * 200, "x" * 201, [], {}])
 )
 requests = st.fixed_dictionaries(
-    {"v": st.sampled_from([1, 1.0, True, 2, "1"]) | st.just(1), "command": st.sampled_from([*COMMANDS, "dance", 1])},
+    {
+        "v": st.sampled_from([1, 1.0, True, 2, "1"]) | st.just(1),
+        "command": st.sampled_from([*COMMANDS, "quit", "dance", 1]),
+    },
     optional={"id": given_values, "value": given_values, "extra": values},
 )
 
 
 @given(requests)
 @settings(max_examples=500)
-def test_what_the_schema_allows_is_allowed_and_nothing_else(message: dict[str, Any]) -> None:
-    assert ask(message)["ok"] == fits(message, control.schema())
+def test_the_schema_allows_what_is_accepted_and_nothing_else(message: dict[str, Any]) -> None:
+    assert send(message)["ok"] == fits(message, SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -190,57 +215,15 @@ def test_what_the_schema_allows_is_allowed_and_nothing_else(message: dict[str, A
         ({"command": "set_gain", "value": 10**400}, False),
     ],
 )
-def test_numbers_and_null_are_taken_as_the_schema_has_them(message: dict[str, Any], ok: bool) -> None:
+def test_numbers_and_null_are_accepted_as_the_schema_says(message: dict[str, Any], ok: bool) -> None:
     message = {"v": 1} | message
-    assert (ask(message)["ok"], fits(message, control.schema())) == (ok, ok)
+    assert (send(message)["ok"], fits(message, SCHEMA)) == (ok, ok)
 
 
-def test_a_portrait_s_number_is_a_whole_one_however_it_is_written() -> None:
-    assert ask({"v": 1, "id": 2.0, "command": "set_portrait", "value": 3.0}) == {
+def test_an_integral_number_is_an_integer_however_it_is_written() -> None:
+    assert send({"v": 1, "id": 2.0, "command": "set_portrait", "value": 3.0}) == {
         "v": 1,
         "id": 2,
         "ok": True,
         "said": "set_portrait 3",
     }
-
-
-# --- on their way
-
-
-def test_whoever_asks_hears_what_came_of_it() -> None:
-    commands = Commands()
-    got: list[str] = []
-    asking = threading.Thread(target=lambda: got.append(commands.ask("set_gain", 2.0)))
-    asking.start()
-    (order,) = until(commands.take)
-    assert begin(order)
-    answer(order, "gain 2")
-    asking.join(5)
-    assert got == ["gain 2"]
-
-
-def test_a_program_that_does_not_answer_is_said_to_be_busy() -> None:
-    commands = Commands()
-    with pytest.raises(BusyError, match="busy"):
-        commands.ask("next_portrait", timeout_s=0.01)
-    (order,) = commands.take()
-    assert not begin(order), "what is asked for again would be done twice"
-
-
-def test_a_command_that_is_begun_is_not_taken_back() -> None:
-    class Prompt(Commands):
-        def _put(self, order: Order) -> bool:
-            return begin(order) and super()._put(order)
-
-    commands = Prompt()
-    with pytest.raises(BusyError, match="set_frozen still under way"):
-        commands.ask("set_frozen", timeout_s=0.01)
-    (order,) = commands.take()
-    answer(order, "too late")  # nobody waits any more
-
-
-def test_a_full_line_is_said_to_be_busy() -> None:
-    commands = Commands()
-    assert [commands.post("next_portrait") for _ in range(MOST_WAITING + 1)] == [True] * MOST_WAITING + [False]
-    with pytest.raises(BusyError, match="busy"):
-        commands.ask("next_portrait")

@@ -1,4 +1,4 @@
-"""The program's own sinks where browsers drive: whose picture they show, and as what."""
+"""The program's own sinks where browsers drive: which session they show, and what they count."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.settings import Limits
 from realtime.server.shared_sinks import SharedSinks
-from tests.support.fake_server import FakeServer, living
+from tests.support.fake_server import FakeServer, closing
 from tests.support.fakes import CAMERA, PORTRAIT, SIZE, FakeSink, is_generated
 from tests.support.waiting import until
 
 
-class Inn:
-    """A server that has sinks of its own: a virtual camera's place is taken by ``camera``, a file's by ``file``."""
+class ServerWithSinks:
+    """A server with sinks of its own: ``camera`` stands for a virtual camera and ``file`` for a recording."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.camera, self.file = FakeSink("camera"), FakeSink("file")
@@ -36,15 +36,15 @@ class Inn:
         assert self.server.control(key, command, True)["ok"]
 
     def ages(self) -> int:
-        """How many pictures an age was counted for, over both sinks."""
+        """Return how many frames an age was recorded for, over both sinks."""
         return self.shared_sinks.age.count
 
 
 @contextmanager
-def inn(limits: Limits | None = None) -> Iterator[Inn]:
-    made = Inn(limits)
+def serving(limits: Limits | None = None) -> Iterator[ServerWithSinks]:
+    made = ServerWithSinks(limits)
     try:
-        with living(made.server):
+        with closing(made.server):
             yield made
     finally:
         closed = made.shared_sinks.close(3)
@@ -52,9 +52,9 @@ def inn(limits: Limits | None = None) -> Iterator[Inn]:
 
 
 def test_own_sinks_show_the_first_browser_and_then_the_next() -> None:
-    with inn() as made:
+    with serving() as made:
         server, camera = made.server, made.camera
-        camera.wait_for(1)  # the card
+        camera.wait_for(1)  # the slate
         assert not camera.shows(PORTRAIT)
         server.open("a")
         server.drive("a")
@@ -62,21 +62,21 @@ def test_own_sinks_show_the_first_browser_and_then_the_next() -> None:
         assert made.shared_sinks.parts is not None
         server.open("b")
         server.drive("b")
-        server.send_away("a")
+        server.disconnect("a")
         seen = made.shared_sinks.ledger.frames
 
-        def goes_on() -> bool:
+        def is_shown() -> bool:
             made.feed("b")
             return made.shared_sinks.ledger.frames > seen
 
-        until(goes_on, "the second browser is not on show")
+        until(is_shown, "the second session is not shown")
         assert not camera.shows(CAMERA)
     assert camera.closed.is_set()
     assert made.file.closed.is_set()
 
 
-def test_own_sinks_have_enough_when_the_limit_is_reached() -> None:
-    with inn(Limits(frames=2)) as made:
+def test_the_run_ends_when_its_number_of_frames_is_reached() -> None:
+    with serving(Limits(frames=2)) as made:
         made.server.open("a")
         made.server.drive("a", 10)
         assert made.stop_signal.over.wait(5)
@@ -84,8 +84,8 @@ def test_own_sinks_have_enough_when_the_limit_is_reached() -> None:
     assert made.shared_sinks.finished(3)
 
 
-def test_a_recording_gets_no_cards_of_start_up_and_failure() -> None:
-    with inn() as made:
+def test_a_recording_contains_no_notices_of_start_and_failure() -> None:
+    with serving() as made:
         server = made.server
         server.open("a")
         made.camera.wait_for(lambda frame: not is_generated(frame))
@@ -97,14 +97,14 @@ def test_a_recording_gets_no_cards_of_start_up_and_failure() -> None:
 
         server.generators[0].during = fail
         made.feed("a")
-        server.link.wait_for(lambda: any("error" in message for message in server.link.pushed["a"]))
-        server.send_away("a")
+        server.link.wait_for_error("a")
+        server.disconnect("a")
     assert all(is_generated(frame) for frame in made.file.frames)
     assert any(not is_generated(frame) for frame in made.camera.frames)
 
 
-def test_only_pictures_are_counted() -> None:
-    with inn() as made:
+def test_only_frames_are_counted() -> None:
+    with serving() as made:
         server = made.server
         server.open("a")
         server.link.wait_for(lambda: server.link.pushed["a"])
@@ -112,7 +112,7 @@ def test_only_pictures_are_counted() -> None:
         assert made.shared_sinks.ledger.frames == 0
         server.drive("a")
         session = server.media.sessions.get("a")
-        server.send_away("a")
+        server.disconnect("a")
         assert session is not None
         assert session.pipeline is not None
         dropped = session.pipeline.dropped["local"]
@@ -120,8 +120,8 @@ def test_only_pictures_are_counted() -> None:
         assert made.shared_sinks.ledger.frames + dropped >= session.pipeline.ledger.frames
 
 
-def test_a_face_is_counted_for_pictures_that_one_drove() -> None:
-    with inn() as made:
+def test_faces_are_counted_for_frames_that_were_driven_by_one() -> None:
+    with serving() as made:
         server, ledger = made.server, made.shared_sinks.ledger
         server.open("a")
         server.drive("a")
@@ -141,18 +141,17 @@ def test_a_face_is_counted_for_pictures_that_one_drove() -> None:
         assert (made.ages(), ledger.faces) == (ages, faces)
 
 
-def test_what_a_session_holds_is_no_new_picture() -> None:
-    """Neither is a card of its own: both are counted, and have neither face nor age."""
+def test_held_frames_and_slates_of_a_session_have_neither_face_nor_age() -> None:
     for command in ("set_frozen", "set_slate"):
-        with inn() as made:
+        with serving() as made:
             server, ledger = made.server, made.shared_sinks.ledger
             server.open("a")
             server.drive("a")
             until(lambda ledger=ledger: ledger.faces)  # type: ignore[misc]
             made.set("a", command)
 
-            def held(made: Inn = made) -> bool:
-                """Whether three pictures more have neither."""
+            def held(made: ServerWithSinks = made) -> bool:
+                """Return True if three more frames have neither."""
                 frames, faces, ages = made.shared_sinks.ledger.frames, made.shared_sinks.ledger.faces, made.ages()
                 sent = len(made.file.frames)
                 made.feed("a")

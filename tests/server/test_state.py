@@ -1,16 +1,26 @@
-"""What the page and ``GET /api/state`` are told of a run."""
+"""The state of a run, as the page and ``GET /api/state`` show it."""
 
 from __future__ import annotations
 
+import pytest
+
 from realtime.config import Config
-from realtime.server.state import describe
-from tests.support.fakes import FakeSink, FakeSource
-from tests.support.run import running
+from realtime.server.models import Percentiles, State
+from realtime.server.sessions import session_viewers
+from realtime.server.state import run_state
+from tests.support.fakes import FakeGenerator, FakeSink, FakeSource
+from tests.support.run import FakeRun, running
+from tests.support.waiting import until
 
 MS = 1_000_000
 
 
-def test_sending_is_shown_as_it_is_lately_where_it_takes_longest() -> None:
+def state(run: FakeRun | None) -> State:
+    pipeline = None if run is None else run.pipeline
+    return run_state(pipeline, Config(), session=None, watch="main", viewers=0, network={})
+
+
+def test_the_durations_are_recent_and_those_of_the_slowest_sink() -> None:
     sinks = [FakeSink("quick"), FakeSink("slow")]
     with running(FakeSource(), sinks) as run:
         pass  # its threads have ended: what they have sent is old
@@ -20,7 +30,34 @@ def test_sending_is_shown_as_it_is_lately_where_it_takes_longest() -> None:
     for delivery, milliseconds in ((quick, 1), (slow, 3)):
         for number in range(300):
             delivery.record(milliseconds * MS, number)
-    shown = describe(run.pipeline, Config(), watch="")["stages_ms"]
-    assert set(shown) == {"track", "generate", "send"}
-    assert shown["send"] == {"p50": 3.0, "p99": 3.0}
-    assert shown["track"] == {"p50": 0.0, "p99": 0.0}
+    durations = state(run).stages_ms
+    assert set(durations) == {"track", "generate", "send"}
+    assert durations["send"] == Percentiles(p50=3.0, p99=3.0)
+    assert durations["track"] == Percentiles(p50=0.0, p99=0.0)
+
+
+def test_the_generator_is_its_key_before_and_after_the_first_frame() -> None:
+    class Network(FakeGenerator):
+        name = "liveportrait"
+        label = "liveportrait, published, torch on cpu"
+
+    assert (state(None).generator, state(None).generator_name) == ("mesh", "mesh")
+    source = FakeSource()
+    with running(source, [FakeSink()], generator=Network()) as run:
+        source.feed(3)
+        until(lambda: run.pipeline.ledger.frames)
+        assert state(run).generator == "liveportrait"
+        assert state(run).generator_name == "liveportrait, published, torch on cpu"
+
+
+@pytest.mark.parametrize(
+    ("network", "viewers"),
+    [
+        ({}, 0),
+        ({"viewers": 2, "control": True}, 1),
+        ({"viewers": 0, "control": True}, 0),
+        ({"viewers": 2, "control": False}, 2),
+    ],
+)
+def test_the_own_view_of_a_page_is_not_counted_as_a_viewer(network: dict[str, object], viewers: int) -> None:
+    assert session_viewers(network) == viewers

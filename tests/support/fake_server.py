@@ -1,4 +1,4 @@
-"""A media server to test against: all of it real but the media process, the trackers and the generators."""
+"""A MediaService to test against: only the media process, the trackers and the generators are fakes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.errors import SourceMissing
+from engines.errors import ReenactError, SourceMissing
 from engines.types import Image, Motion
 from realtime.config import load
+from realtime.core import problem
 from realtime.core.frames import PixelFormat
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
@@ -32,7 +33,7 @@ CONFIG = load({"camera": "webrtc", "size": "64x64", "sessions": 2})
 
 
 class FakeLink:
-    """A media process in memory: publishers' sources are fed by the test, viewers' pictures are kept."""
+    """A media process in memory. The test feeds the publishers' sources; the viewers' frames are kept."""
 
     address = "http://test/"
 
@@ -42,15 +43,16 @@ class FakeLink:
         self.pushed: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.ended: list[str] = []
         self.closed = False
-        self.heard = threading.Condition()
-        self.missing: set[str] = set()
+        self.changed = threading.Condition()
+        self.silent: set[str] = set()
+        """Sessions whose publisher sends no video."""
 
     def start(self) -> str:
         return self.address
 
     def source(self, session: str, _fps: float, _timeout_s: float = 15.0) -> FakeSource:
-        if session in self.missing:
-            raise SourceMissing("the publisher has sent no picture for 15 s", cure="see that its camera is on")
+        if session in self.silent:
+            raise SourceMissing("publisher-silent", "no video from the publisher", cure="see that its camera is on")
         return self.sources[session]
 
     def sink(self, stream: str, _size: tuple[int, int], _fps: float) -> Sink:
@@ -58,56 +60,71 @@ class FakeLink:
 
     def push(self, session: str, message: dict[str, Any]) -> None:
         json.dumps(message, allow_nan=False)
-        with self.heard:
+        with self.changed:
             self.pushed[session].append(message)
-            self.heard.notify_all()
+            self.changed.notify_all()
 
     def end(self, session: str) -> None:
-        with self.heard:
+        with self.changed:
             self.ended.append(session)
-            self.heard.notify_all()
+            self.changed.notify_all()
 
     def stats(self) -> dict[str, Any]:
-        return {"viewers": 3, "sessions": {"a": {"viewers": 1, "dropped": 4}}, "loop_lag_ms": 0.5}
+        return {
+            "viewers": 3,
+            "sessions": {"a": {"viewers": 2, "dropped": 4, "control": True}},
+            "streams": {"main": {"viewers": []}, "a": {"viewers": [{}, {}]}},
+            "loop_lag_ms": 0.5,
+        }
 
     def close(self, _timeout: float = 1.0) -> None:
         self.closed = True
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        with self.heard:
-            assert self.heard.wait_for(condition, 5)
+        with self.changed:
+            assert self.changed.wait_for(condition, 20)
+
+    def wait_for_error(self, session: str) -> dict[str, str]:
+        """Wait until a session has sent an error to its page, and return it."""
+        self.wait_for(lambda: any("error" in message for message in self.pushed[session]))
+        error: dict[str, str] = next(message["error"] for message in self.pushed[session] if "error" in message)
+        return error
 
 
 class FakeServer:
-    """A media server over fakes."""
+    """A MediaService over fakes, for browsers that drive unless there is another ``camera``."""
 
     def __init__(
         self,
         shared_sinks: SharedSinks | None = None,
         limit: int | None = 2,
-        measured: int = 7,
+        measured: int | Exception = 7,
         link: FakeLink | None = None,
+        camera: str = "webrtc",
     ) -> None:
+        """``measured`` is the capacity that is measured, or the error of the measurement."""
         self.link = link or FakeLink()
         self.trackers: list[FakeTracker] = []
         self.generators: list[FakeGenerator] = []
         self.during: Callable[[Motion], None] | None = None
-        self.said: list[str] = []
+        self.notices: list[str] = []
         self.let_measure = threading.Event()
-        """The capacity is measured once this is set."""
-        config = CONFIG if limit == 2 else CONFIG.model_copy(update={"sessions": limit})
+        """The measurement of the capacity waits for this."""
+        config = CONFIG.model_copy(update={"sessions": limit, "camera": camera})
 
         def measure(busy: int) -> Capacity:
             assert self.let_measure.wait(5)
+            if isinstance(measured, Exception):
+                raise measured
             return Capacity(measured - busy, 10.0)
 
-        self.media = MediaService(config, lambda _: self.link, self.prepare, measure, notice=self.said.append)
+        self.media = MediaService(config, lambda _: self.link, self.make_loader, measure, notice=self.notices.append)
         if shared_sinks is not None:
             self.media.attach_shared_sinks(shared_sinks)
         self.media.start()
-        self.media.begin(None)
+        self.media.run_started(None)
 
-    def prepare(self, _: Any, stop_signal: StopSignal, tell: Callable[[str], None]) -> PipelineLoader:
+    def make_loader(self, _: Any, stop_signal: StopSignal, notice: Callable[[str], None]) -> PipelineLoader:
         def tracker() -> FakeTracker:
             self.trackers.append(FakeTracker())
             return self.trackers[-1]
@@ -118,17 +135,17 @@ class FakeServer:
 
         loaders = [lambda: portrait("one"), lambda: portrait("two")]
         factories = PartFactories(tracker, generator, MotionTransfer, loaders)
-        return PipelineLoader(factories, mirror=False, failed=stop_signal.fail, notice=tell)
+        return PipelineLoader(factories, mirror=False, failed=stop_signal.fail, notice=notice)
 
     def open(self, key: str) -> None:
-        # made here: two threads that look for them first would get two
+        # created here, as two threads that look them up at the same time would create two of each
         _ = self.link.sources[key], self.link.sinks[key]
         self.media.open(key, f"watch-{key}")
 
     def drive(self, key: str, count: int = 3) -> None:
         """Feed frames until one has come out as a generated picture."""
         source, sink = self.link.sources[key], self.link.sinks[key]
-        assert source.reading.wait(5)
+        assert source.reading.wait(20)
         numbers = itertools.count(len(sink.frames))
 
         def feed_one() -> bool:
@@ -138,17 +155,21 @@ class FakeServer:
         until(feed_one, f"no generated picture of {key}")
         source.feed(count, next(numbers))
 
-    def send_away(self, key: str) -> None:
-        """Have a publisher leave, and wait until its session is gone."""
+    def disconnect(self, key: str) -> None:
+        """Let a publisher leave, and wait until its session has ended."""
         self.media.closed(key)
         self.link.sources[key].end()
-        until(lambda: self.media.sessions.get(key) is None, f"{key} is still here")
+        until(lambda: self.media.sessions.get(key) is None, f"the session {key} has not ended")
 
-    def ask(self, method: str, path: str, session: str | None = None, body: bytes = b"", **query: str) -> ApiReply:
-        return self.media.request(ApiRequest(method, path, query, body, "", session))
+    def request(self, method: str, path: str, session: str | None = None, body: bytes = b"", **query: str) -> ApiReply:
+        """Return the answer to a request. An error is answered as the media process does."""
+        try:
+            return self.media.request(ApiRequest(method, path, query, body, "", session))
+        except ReenactError as error:
+            return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error))
 
     def get(self, path: str, session: str | None = None) -> Any:
-        return json.loads(self.ask("GET", path, session).body)
+        return json.loads(self.request("GET", path, session).body)
 
     def control(self, session: str | None, command: str, value: object = None) -> Any:
         message = {"v": 1, "command": command} | ({} if value is None else {"value": value})
@@ -156,14 +177,14 @@ class FakeServer:
 
 
 def is_generated(pixels: Image) -> bool:
-    """Whether an I420 picture is a generated one."""
+    """Return True if an I420 frame is a generated picture."""
     rgb = cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_I420)
     return bool(np.abs(rgb.astype(int) - np.array(PORTRAIT)).max() < 12)
 
 
 @contextmanager
-def living(server: FakeServer) -> Iterator[FakeServer]:
-    """Close it afterwards, with all who are in it."""
+def closing(server: FakeServer) -> Iterator[FakeServer]:
+    """Close the server afterwards, with all its sessions."""
     try:
         yield server
     finally:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from engines.errors import UsageError
-from realtime.pipeline.commands import COMMANDS, KEYS, Commands
 from realtime.terminal.keys import Keys
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
@@ -105,25 +103,6 @@ def test_nothing_happens_where_there_is_no_terminal() -> None:
     finally:
         os.close(reader)
         os.close(writer)
-
-
-def test_no_two_commands_share_a_key() -> None:
-    assert len(KEYS) == sum(bool(command.key) for command in COMMANDS.values())
-    assert set(KEYS) == set("cnpfsm+-q")
-
-
-def test_commands_wait_in_order_and_not_without_end() -> None:
-    commands = Commands()
-    commands.post("set_frozen")
-    commands.post("next_portrait")
-    assert [order.name for order in commands.take()] == ["set_frozen", "next_portrait"]
-    assert commands.take() == []
-    assert [commands.post("next_portrait") for _ in range(20)].count(True) == 16
-
-
-def test_an_unknown_command_is_refused() -> None:
-    with pytest.raises(UsageError, match="the command 'dance', expected one of"):
-        Commands().post("dance")
 
 
 def test_a_terminal_that_is_gone_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,10 +151,10 @@ def test_where_browsers_drive_the_run_ends_with_the_media_server(before: bool) -
     shared_sinks = SharedSinks([], size=(64, 64), limits=Limits(), stop_signal=stop_signal, notice=print)
     error = SinkLost("gone")
     if before:
-        media.lost(error)
+        media.media_process_lost(error)
     media.attach_shared_sinks(shared_sinks)
     if not before:
-        media.lost(error)
+        media.media_process_lost(error)
     assert stop_signal.error is error
     media.close()
 

@@ -320,7 +320,7 @@ function onState(state) {
     const lost = state.face === "lost";
     view.own(camera.stream, lost ? "No face found" : "", true);
   }
-  const viewers = Math.max(0, (state.viewers || 0) - 1);
+  const viewers = Math.max(0, (state.viewers || 0) - (state.session === null ? 1 : 0));
   el("facts").hidden = false;
   el("facts").textContent = `${Math.round(state.fps)} pictures a second${viewers ? ` · ${viewers} watching` : ""}`;
   if (state.frames > 0) fulfil();

@@ -23,7 +23,8 @@ export class Refusal extends Error {
   static async of(response) {
     let problem = null;
     try {
-      problem = (await response.json()).error || null;
+      const body = await response.json();
+      problem = body.error || (body.code ? body : null);
     } catch {
       // no JSON: the status has to do
     }

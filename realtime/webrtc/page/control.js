@@ -65,7 +65,7 @@ export class Desk {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(request),
     });
-    if (response.ok || response.status === 400) return response.json();
+    if (response.ok) return response.json();
     throw await Refusal.of(response);
   }
 

@@ -1,0 +1,356 @@
+"""Every JSON document that clients send to the server or get from it.
+
+These models validate what comes in, and docs/openapi.json and docs/api.md are generated from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, core_schema
+
+from engines.generator import GENERATORS, MOUTHS, REGIONS
+from realtime.core.protocol import VERSION
+from realtime.motion.settings import MAX_GAIN
+
+MAX_INTEGER = 2**53 - 1
+"""The largest integer that every JSON parser keeps exactly."""
+MAX_ID_LENGTH = 64
+MAX_NAME_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Restrict an annotated string to ``choices``, in validation and in the schema."""
+
+    choices: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(self.choices))
+
+
+def _integer(value: Any) -> Any:
+    """Return an integral float such as 1.0 as an int, which it is for JSON Schema; anything else as it is."""
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not an integer")
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+assert VERSION == 1  # a type checker wants the number itself
+Version = Annotated[Literal[1], BeforeValidator(_integer), Field(description="version of the protocol")]
+RequestId = Annotated[
+    Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)] | Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None,
+    BeforeValidator(_integer),
+]
+PortraitKey = Annotated[
+    Annotated[int, Field(ge=0, le=MAX_INTEGER)] | Annotated[str, Field(max_length=MAX_NAME_LENGTH)],
+    BeforeValidator(_integer),
+]
+
+
+class Message(BaseModel):
+    """A document with a version."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    v: Version = 1
+
+
+# --- commands
+
+
+class Request(BaseModel):
+    """A command, over the data channel or ``POST /api/control``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    v: Version
+    id: RequestId = Field(default=None, description="repeated in the reply")
+
+
+class _WithoutValue(Request):
+    value: None = Field(default=None, description="none")
+
+
+class _Toggle(Request):
+    value: bool | None = Field(default=None, description="true, false, or none to toggle it")
+
+
+class Calibrate(_WithoutValue):
+    """Take the user's face of the next half second as the neutral one."""
+
+    command: Literal["calibrate"]
+
+
+class NextPortrait(_WithoutValue):
+    """Show the next portrait; after the last comes the first."""
+
+    command: Literal["next_portrait"]
+
+
+class PreviousPortrait(_WithoutValue):
+    """Show the previous portrait; before the first comes the last."""
+
+    command: Literal["previous_portrait"]
+
+
+class IncreaseGain(_WithoutValue):
+    """Increase the gain by 0.1."""
+
+    command: Literal["increase_gain"]
+
+
+class DecreaseGain(_WithoutValue):
+    """Decrease the gain by 0.1."""
+
+    command: Literal["decrease_gain"]
+
+
+class SetFrozen(_Toggle):
+    """Freeze the picture."""
+
+    command: Literal["set_frozen"]
+
+
+class SetSlate(_Toggle):
+    """Show a slate in place of the portrait."""
+
+    command: Literal["set_slate"]
+
+
+class SetMirror(_Toggle):
+    """Mirror the driving video."""
+
+    command: Literal["set_mirror"]
+
+
+class SetPortrait(Request):
+    """Show a portrait."""
+
+    command: Literal["set_portrait"]
+    value: PortraitKey = Field(description="a portrait's index, from 0, or its name")
+
+
+class SetGain(Request):
+    """Set how strongly the expression moves the portrait."""
+
+    command: Literal["set_gain"]
+    value: float = Field(ge=0, le=MAX_GAIN, description=f"a number from 0 to {MAX_GAIN:g}")
+
+
+class SetRegion(Request):
+    """Choose what moves. What the generator cannot move by itself is refused."""
+
+    command: Literal["set_region"]
+    value: Annotated[str, OneOf(REGIONS)] = Field(description=" or ".join(REGIONS))
+
+
+class SetMouth(Request):
+    """Choose what fills an open mouth. For the generator ``mesh`` only."""
+
+    command: Literal["set_mouth"]
+    value: Annotated[str, OneOf(MOUTHS)] = Field(description=" or ".join(MOUTHS))
+
+
+class SetGenerator(Request):
+    """Change the generator. The current one goes on until the new one is ready."""
+
+    command: Literal["set_generator"]
+    value: Annotated[str, OneOf(GENERATORS)] = Field(description=" or ".join(GENERATORS))
+
+
+ControlRequest = Annotated[
+    SetPortrait
+    | SetGain
+    | SetRegion
+    | SetMouth
+    | SetGenerator
+    | SetFrozen
+    | SetSlate
+    | SetMirror
+    | NextPortrait
+    | PreviousPortrait
+    | IncreaseGain
+    | DecreaseGain
+    | Calibrate,
+    Field(discriminator="command"),
+]
+CONTROL_REQUEST: TypeAdapter[ControlRequest] = TypeAdapter(ControlRequest)
+REQUEST_ID: TypeAdapter[int | str | None] = TypeAdapter(RequestId)
+VERSION_OF_REQUEST: TypeAdapter[int] = TypeAdapter(Version)
+
+
+# --- errors and replies
+
+
+class ErrorFields(BaseModel):
+    """What went wrong. Clients decide by ``code``; the other members are for people."""
+
+    code: str = Field(description="a stable name for the condition, see errors.md")
+    found: str = Field(description="what was found")
+    expected: str = Field(description="what was expected; may be empty")
+    cure: str = Field(description="what to do about it; may be empty")
+
+
+class Problem(ErrorFields):
+    """The body of every HTTP answer with status 400 or above (RFC 9457)."""
+
+    title: str = Field(description="what was found and expected, in one line")
+    status: int = Field(description="the HTTP status")
+    id: int | str | None = Field(default=None, description="that of the command, if it had one")
+
+
+class ControlReply(Message):
+    """The answer to a command that was carried out."""
+
+    id: int | str | None = Field(default=None, description="that of the command; absent if it had none")
+    ok: Literal[True] = True
+    said: str = Field(description="the outcome in a few words")
+
+
+class ControlFailure(Message):
+    """The answer over the data channel to a command that was not carried out. Over HTTP it is a Problem."""
+
+    id: int | str | None = Field(default=None, description="that of the command; absent if it had none")
+    ok: Literal[False] = False
+    error: ErrorFields
+
+
+# --- state
+
+
+class Percentiles(BaseModel):
+    """Recent durations in milliseconds."""
+
+    p50: float = Field(description="median")
+    p99: float = Field(description="99th percentile")
+
+
+class SelectedPortrait(BaseModel):
+    """The portrait in use."""
+
+    index: int = Field(description="of the portrait that was chosen last")
+    name: str = Field(description="of the portrait that is shown; another one until the chosen one is ready")
+
+
+class NetworkState(BaseModel):
+    """What the media process reports of a run's connection; null where a figure does not apply."""
+
+    model_config = ConfigDict(extra="allow")
+
+    viewers: int | None = Field(default=None, description="connected viewers, the publisher's own view included")
+    encoders: list[str] | None = Field(default=None, description="the encoders in use for the viewers")
+    codec: str | None = Field(default=None, description="of the driving video")
+    size: list[int] | None = Field(default=None, description="of the driving video: width and height in pixels")
+    frames: int | None = Field(default=None, description="frames that were decoded")
+    bitrate: float | None = Field(default=None, description="of the driving video, in bit/s")
+    lost: int | None = Field(default=None, description="packets lost on the way here")
+    jitter_ms: float | None = Field(default=None, description="variation of the packets' travel time")
+    rtt_ms: float | None = Field(default=None, description="round-trip time")
+    dropped: int | None = Field(default=None, description="frames that a newer one replaced before they were read")
+    connected: bool | None = Field(default=None, description="whether the connection is up")
+    control: bool | None = Field(default=None, description="whether the data channel is open")
+
+
+class State(Message):
+    """What a run is doing."""
+
+    session: str | None = Field(description="the secret of the session; null for the main run")
+    watch: str = Field(description="what lets others watch: POST /whep/WATCH")
+    source: str = Field(description="where the driving video comes from")
+    face: Literal["starting", "found", "lost", "camera lost"] = Field(
+        description="whether there is a face in the driving video"
+    )
+    portrait: SelectedPortrait
+    portraits: int = Field(description="how many portraits there are")
+    generator: str = Field(description=f"the generator: {' or '.join(GENERATORS)}")
+    generator_name: str = Field(description="the generator as shown to people, with weights, backend and device")
+    region: str = Field(description="what moves")
+    gain: float = Field(description="how strongly it moves")
+    mouth: str | None = Field(description="what fills an open mouth; null where there is no choice")
+    mirror: bool = Field(description="whether the driving video is mirrored")
+    frozen: bool = Field(description="whether the picture is frozen")
+    slate: bool = Field(description="whether a slate is shown")
+    calibrating: bool = Field(description="whether the neutral face is being taken")
+    size: list[int] = Field(description="of the output: width and height in pixels")
+    fps: float = Field(description="recent frames a second")
+    frames: int = Field(description="frames published")
+    faces: int = Field(description="published frames whose driving frame had a face")
+    age_ms: Percentiles = Field(description="time from capture to sent")
+    stages_ms: dict[str, Percentiles] = Field(
+        description="time in the stages track, generate and send; empty before the run has started"
+    )
+    dropped: dict[str, int] = Field(description="dropped frames by place")
+    viewers: int = Field(description="how many watch, without the own view of the browser that drives")
+    network: NetworkState
+
+
+class SessionCount(BaseModel):
+    """How many sessions there are."""
+
+    open: int
+    limit: int = Field(description="how many there may be at the same time")
+
+
+class ProgramState(Message):
+    """What the program is doing."""
+
+    program: Literal["reenact"] = "reenact"
+    version: str
+    main: State | None = Field(description="the main run; null where browsers drive")
+    sessions: SessionCount
+    uptime_s: float
+
+
+class Health(Message):
+    """Whether the program works."""
+
+    ok: bool
+
+
+# --- portraits
+
+
+class Portrait(BaseModel):
+    """A portrait to choose from."""
+
+    index: int
+    name: str
+    picture: str = Field(description="the path of a small JPEG of it")
+
+
+class PortraitList(Message):
+    """The portraits that are ready."""
+
+    portraits: list[Portrait]
+
+
+class AddedPortrait(Message):
+    """A portrait that was uploaded."""
+
+    index: int
+    name: str
+    notes: list[str] = Field(description="remarks on the picture")
+
+
+# --- what the server sends over the data channel by itself
+
+
+class StateMessage(Message):
+    """The state of the session, twice a second."""
+
+    state: State
+
+
+class NoticeMessage(Message):
+    """A notice for the user."""
+
+    notice: str
+
+
+class ErrorMessage(Message):
+    """The session has failed, and is about to end."""
+
+    error: ErrorFields
