@@ -113,7 +113,7 @@ def test_going_live_with_the_performer(
 ) -> None:
     page = tab(address)
     go_live(page)
-    says(page, "pictures a second")
+    says(page, "frames/s")
     lips_r, yaw_r = follows(page, default_picture, face_finder)
     assert lips_r >= 0.65
     assert yaw_r >= 0.9
@@ -195,14 +195,14 @@ def test_a_portrait_of_ones_own(tab: Callable[..., Page], address: str, tmp_path
     rubbish = tmp_path / "rubbish.jpg"
     rubbish.write_bytes(b"not a picture")
     page.set_input_files("#upload", rubbish)
-    assert wait_until(page, "document.getElementById('said').classList.contains('warn')", 15)
+    assert wait_until(page, "document.getElementById('feedback').classList.contains('warn')", 15)
     assert page.locator("#portraits button").count() == 3
 
 
 def test_a_portrait_that_is_dropped(tab: Callable[..., Page], address: str, default_picture: PortraitPicture) -> None:
     page = tab(address)
     go_live(page)
-    says(page, "pictures a second")
+    says(page, "frames/s")
     page.evaluate(
         """(bytes) => {
           const dropped = new DataTransfer();
@@ -214,7 +214,7 @@ def test_a_portrait_that_is_dropped(tab: Callable[..., Page], address: str, defa
         }""",
         base64.b64encode(PERFORMER.read_bytes()).decode(),
     )
-    says(page, "friend is on")
+    says(page, "friend is shown")
     page.wait_for_timeout(800)
     assert apart(take(page)[0].image, default_picture.image) > 8
 
@@ -224,13 +224,13 @@ def test_a_camera_that_goes_away_is_taken_up_again(tab: Callable[..., Page], add
     go_live(page)
     page.evaluate(
         """() => {
-          const [track] = document.getElementById("own").srcObject.getVideoTracks();
+          const [track] = document.getElementById("preview").srcObject.getVideoTracks();
           track.stop();
           track.dispatchEvent(new Event("ended"));
         }"""
     )
     says(page, "The camera was unplugged")
-    back = "document.getElementById('own').srcObject?.getVideoTracks()[0].readyState === 'live'"
+    back = "document.getElementById('preview').srcObject?.getVideoTracks()[0].readyState === 'live'"
     assert wait_until(page, back, 10)
     page.wait_for_timeout(1500)
     first, *_, last = take(page, most=30)
@@ -244,13 +244,13 @@ def test_a_viewer_comes_and_goes(tab: Callable[..., Page], address: str, face_fi
     assert link.startswith(address)
     viewer = tab(link)
     wait_live(viewer)
-    says(page, "1 watching")
+    says(page, "1 viewer")
     assert shows_a_face(viewer, face_finder)
     # a viewer gets a picture, and nothing to control
     assert viewer.locator("#go").is_hidden()
-    assert viewer.locator("#dock").is_hidden()
+    assert viewer.locator("#controls").is_hidden()
     viewer.goto("about:blank")
-    assert wait_until(page, "!document.getElementById('facts').innerText.includes('watching')", 20)
+    assert wait_until(page, "!document.getElementById('rates').innerText.includes('viewer')", 20)
     assert shows_a_face(page, face_finder)
 
 
@@ -268,7 +268,7 @@ def test_a_full_server_is_tried_again_by_itself(
         go_live(first)
         second = tab(url)
         second.click("#go")
-        says(second, "All places are taken")
+        says(second, "The server is full")
         says(second, "Trying again")
         first.get_by_role("button", name="Stop").click()
         wait_live(second)
@@ -286,12 +286,12 @@ def test_the_connection_comes_back_by_itself(tab: Callable[..., Page], tmp_path:
         page.get_by_role("button", name="Mirror").click()
         says(page, "mirrored")
         page.wait_for_timeout(1200)
-    says(page, "connection broke")
+    says(page, "connection was lost")
     with program(tmp_path, *options):
         wait_live(page)
         # what was set is set again
-        assert wait_until(page, "document.querySelector('[data-command=mirror]').ariaPressed === 'true'", 15)
-        assert wait_until(page, "document.getElementById('own').classList.contains('flipped')", 15)
+        assert wait_until(page, "document.querySelector('[data-command=set_mirror]').ariaPressed === 'true'", 15)
+        assert wait_until(page, "document.getElementById('preview').classList.contains('mirrored')", 15)
         page.goto("about:blank")
 
 
@@ -308,7 +308,7 @@ def test_a_server_with_a_token(tab: Callable[..., Page], tmp_path: Path) -> None
         # the token is lost while the page is open
         page.context.clear_cookies()
         page.click("#go")
-        says(page, "asks for its token")
+        says(page, "asks for a token")
         assert page.locator("#result").is_hidden()
 
 
@@ -355,7 +355,7 @@ def test_the_main_run_is_shown_at_once(tab: Callable[..., Page], tmp_path: Path,
         page.get_by_role("button", name="Slate").click()
         page.get_by_role("button", name="Use this browser's camera").click()
         wait_live(page)
-        assert page.locator("#own").is_visible()
+        assert page.locator("#preview").is_visible()
         page.get_by_role("button", name="Stop").click()
         assert wait_until(page, "document.body.dataset.mode === 'main'", 10)
         wait_live(page)
@@ -385,8 +385,8 @@ def test_by_keyboard_alone_and_to_a_screen_reader(tab: Callable[..., Page], addr
     assert unnamed == []
     assert page.locator("h1").count() == 1
     assert page.locator("[aria-live=polite]").count() >= 1
-    says(page, "find the face")
-    assert re.match(r"Delay \d+(\.\d)? milliseconds", page.locator("#chart").get_attribute("aria-label") or "")
+    says(page, "Track")
+    assert re.match(r"Frame age \d+(\.\d)? milliseconds", page.locator("#chart").get_attribute("aria-label") or "")
     moving = "getComputedStyle(document.getElementById('go')).transitionDuration"
     assert page.evaluate(moving) != "0s"
     page.emulate_media(reduced_motion="reduce")

@@ -38,7 +38,7 @@ def test_going_live(tab: Firefox, tmp_path: Path, face_finder: FaceFinder) -> No
     with program(tmp_path, *options) as (_, url):
         tab.goto(url)
         go_live(tab)
-        says(tab, "pictures a second")
+        says(tab, "frames/s")
         lips_r, yaw_r = follows(tab, picture, face_finder)
         assert lips_r >= 0.65
         assert yaw_r >= 0.9

@@ -1,4 +1,4 @@
-"""What the page makes of what a server says: real Chromium and media process, a desk without portraits."""
+"""The page against a server that says what the test wants: real Chromium and media process, no generator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from engines.errors import UsageError
+from engines.errors import NotFoundError, ReenactError, UsageError
+from realtime.core import problem
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
 from tests.support.browser import go_live, says, wait_live
@@ -34,24 +35,27 @@ STATE = {
 }
 
 
-class PageDesk(EchoDesk):
-    """Sends pictures back, and answers what the page asks for. Sessions in ``forgotten`` are no longer known.
-
-    ``main`` is the state of a run of the program's own, if there is to be one. Whoever asks for the slate waits for
-    ``patience_s``; ``early`` tells whether a picture came meanwhile. With ``deaf`` commands are refused.
-    """
+class PageServer(EchoDesk):
+    """Callbacks that send pictures back and answer the page's requests."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.forgotten: set[str] = set()
+        self.unknown: set[str] = set()
+        """Sessions that are answered as if they did not exist."""
         self.main: dict[str, Any] | None = None
-        self.patience_s = 0.0
-        self.early = False
-        self.deaf = False
+        """The state of the main run; None where there is none."""
+        self.slate_delay_s = 0.0
+        """How long the answer to ``set_slate`` waits for a picture."""
+        self.picture_before_slate = False
+        """Whether a picture came during that time."""
+        self.refuses = False
+        """Whether commands are refused."""
+        self.uploads: list[str | None] = []
+        """The session of each picture that was sent; None is the main run."""
 
     @property
     def session(self) -> str:
-        """The one that is open."""
+        """The secret of the only open session."""
         (key,) = self.opened
         return key
 
@@ -61,20 +65,20 @@ class PageDesk(EchoDesk):
 
     def control(self, session: str | None, message: bytes) -> bytes:
         reply = super().control(session, message)
-        if self.patience_s and json.loads(message)["command"] == "slate":
-            self.early |= self.read.wait(self.patience_s)
-        if self.deaf:
-            error = {"found": "a session that does not listen", "expected": "", "cure": "try again"}
+        if self.slate_delay_s and json.loads(message)["command"] == "set_slate":
+            self.picture_before_slate |= self.read.wait(self.slate_delay_s)
+        if self.refuses:
+            error = _error("pipeline-busy", "a session that refuses commands", cure="try again")
             return json.dumps({"v": 1, "id": json.loads(message)["id"], "ok": False, "error": error}).encode()
         return reply
 
-    def asked(self, session: str) -> list[tuple[str, Any]]:
-        """The commands for a session, and their values."""
+    def commands(self, session: str) -> list[tuple[str, Any]]:
+        """Return the commands for a session, and their values."""
         messages = [json.loads(message) for key, message in self.messages if key == session]
         return [(message["command"], message.get("value")) for message in messages]
 
     def close_session(self, link: MediaLink) -> str:
-        """End the session there is, to the last of its pictures; its name."""
+        """End the open session, wait for the last of its pictures, and return its secret."""
         session = self.session
         thread = self._threads[session]
         link.end(session)
@@ -86,15 +90,21 @@ class PageDesk(EchoDesk):
     def request(self, request: ApiRequest) -> ApiReply:
         if request.path == "/api/control":
             return ApiReply(200, "application/json", self.control(request.session, request.body))
-        status = 200
         values: dict[str, Any] = {"v": 1, "main": self.main}
         if request.path == "/api/portraits":
+            if request.method == "POST":
+                self.uploads.append(request.session)
             values = {"v": 1, "portraits": [], "index": 0, "name": "mine"}
-        elif request.session in self.opened and request.session not in self.forgotten:
+        elif request.session in self.opened and request.session not in self.unknown:
             values = STATE
         elif request.session is not None:
-            status, values = 404, {"v": 1, "error": {"found": "no session", "expected": "one", "cure": "open it"}}
-        return ApiReply(status, "application/json", json.dumps(values).encode())
+            error = NotFoundError("session-not-found", "no such session")
+            return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error))
+        return ApiReply(200, "application/json", json.dumps(values).encode())
+
+
+def _error(code: str, found: str, expected: str = "", cure: str = "") -> dict[str, str]:
+    return problem.fields(ReenactError(code, found, expected, cure))
 
 
 @pytest.fixture(scope="module")
@@ -110,20 +120,20 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def desk() -> PageDesk:
-    return PageDesk()
+def server() -> PageServer:
+    return PageServer()
 
 
 @pytest.fixture
-def link(desk: PageDesk) -> Iterator[MediaLink]:
-    made = serve(desk)
+def link(server: PageServer) -> Iterator[MediaLink]:
+    made = serve(server)
     yield made
     made.close()
 
 
 @pytest.fixture
 def page(browser: Browser, link: MediaLink) -> Iterator[Page]:
-    """Not opened yet; an error on it fails the test."""
+    """A page that is not opened yet. An error on it fails the test."""
     errors: list[str] = []
     context = browser.new_context(base_url=link.address)
     made = context.new_page()
@@ -133,88 +143,91 @@ def page(browser: Browser, link: MediaLink) -> Iterator[Page]:
     assert not errors
 
 
-def _opens_again(page: Page, desk: PageDesk, before: str, timeout_s: float) -> bool:
+def _reopens(page: Page, server: PageServer, before: str, timeout_s: float) -> bool:
+    """Wait up to ``timeout_s`` for a session other than ``before``. Return True if there is one."""
     for _ in range(round(10 * timeout_s)):
-        if desk.opened and desk.session != before:
+        if server.opened and server.session != before:
             return True
         page.wait_for_timeout(100)
     return False
 
 
-def test_what_a_session_failed_of_is_said_until_it_goes_on(page: Page, desk: PageDesk) -> None:
+def test_a_failed_session_is_shown_with_its_reason_and_opened_again(page: Page, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
-    before = desk.session
-    desk.push(error={"found": "no picture for 15 s", "expected": "", "cure": "see that the camera is on"})
+    before = server.session
+    server.push(error=_error("source-lost", "no picture for 15 s", cure="see that the camera is on"))
     says(page, "The session has failed", QUICK_S)
     says(page, "No picture for 15 s. See that the camera is on.", QUICK_S)
     says(page, "Trying again in")
     page.get_by_role("button", name="Try now").click()
     wait_live(page)
-    assert desk.session != before
+    assert server.session != before
 
 
-def test_notices_and_refusals_are_said(page: Page, desk: PageDesk) -> None:
+def test_notices_and_refusals_are_shown(page: Page, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
-    desk.push(notice="the camera is lost; trying to get it back")
+    server.push(notice="the camera is lost; trying to get it back")
     says(page, "The camera is lost; trying to get it back")
-    desk.push(ok=False, error={"found": "too many messages", "expected": "30 a second", "cure": "send fewer"})
-    says(page, "Too many messages; expected: 30 a second. Send fewer.")
+    server.push(ok=False, error=_error("message-rate", "too many messages", "30 a second", "send fewer"))
+    says(page, "Too many messages, expected 30 a second. Send fewer.")
     assert page.inner_text("#status") == "Live"
 
 
-def test_the_end_of_a_session_is_noticed_at_once(page: Page, link: MediaLink, desk: PageDesk) -> None:
+def test_the_end_of_a_session_is_noticed_at_once(page: Page, link: MediaLink, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
-    before = desk.session
+    before = server.session
     link.end(before)
-    assert _opens_again(page, desk, before, QUICK_S)
+    assert _reopens(page, server, before, QUICK_S)
     wait_live(page)
 
 
-def test_what_was_chosen_holds_before_a_new_session_gets_a_picture(page: Page, link: MediaLink, desk: PageDesk) -> None:
+def test_settings_are_restored_before_a_new_session_gets_a_picture(
+    page: Page, link: MediaLink, server: PageServer
+) -> None:
     page.goto("/")
     go_live(page)
-    desk.push(state=STATE | {"slate": False, "frozen": False, "mirror": True, "mouth": "painted"})
-    says(page, "30 pictures a second")
+    server.push(state=STATE | {"slate": False, "frozen": False, "mirror": True, "mouth": "painted"})
+    says(page, "30 frames/s")
     page.get_by_role("button", name="Slate").click()
-    desk.patience_s = 0.5
-    for _ in range(2):  # the second time before the new session has said anything of itself
-        before = desk.close_session(link)
-        assert _opens_again(page, desk, before, QUICK_S)
+    server.slate_delay_s = 0.5
+    for _ in range(2):  # the second time before the new session has sent a state
+        before = server.close_session(link)
+        assert _reopens(page, server, before, QUICK_S)
         wait_live(page)
-        slate, mouth, *others = desk.asked(desk.session)
-        assert (slate, mouth) == (("slate", True), ("mouth", "painted"))
+        slate, mouth, *others = server.commands(server.session)
+        assert (slate, mouth) == (("set_slate", True), ("set_mouth", "painted"))
         assert others == [("set_frozen", False), ("set_mirror", True), ("set_gain", 1.0), ("set_region", "all")]
-        assert not desk.early
+        assert not server.picture_before_slate
 
 
-def test_settings_that_cannot_be_brought_back_keep_the_camera_back(page: Page, link: MediaLink, desk: PageDesk) -> None:
+def test_no_picture_is_sent_where_settings_cannot_be_restored(page: Page, link: MediaLink, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
-    desk.push(state=STATE | {"slate": True})
+    server.push(state=STATE | {"slate": True})
     says(page, "Slate is on")
-    desk.deaf = True
-    desk.close_session(link)
-    says(page, "A session that does not listen. Try again.")
-    assert not desk.read.is_set()
-    desk.deaf = False
+    server.refuses = True
+    server.close_session(link)
+    says(page, "A session that refuses commands. Try again.")
+    assert not server.read.is_set()
+    server.refuses = False
     page.get_by_role("button", name="Try now").click()
     wait_live(page)
-    assert ("slate", True) in desk.asked(desk.session)
+    assert ("set_slate", True) in server.commands(server.session)
 
 
-def test_a_session_that_the_server_does_not_know_is_over(page: Page, desk: PageDesk) -> None:
+def test_a_session_that_the_server_does_not_know_is_opened_again(page: Page, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
-    before = desk.session
-    desk.forgotten.add(before)
-    assert _opens_again(page, desk, before, 2 * QUICK_S)
+    before = server.session
+    server.unknown.add(before)
+    assert _reopens(page, server, before, 2 * QUICK_S)
     wait_live(page)
 
 
-def test_a_camera_that_opens_after_the_person_has_left_is_let_go(page: Page) -> None:
+def test_a_camera_that_opens_after_the_user_has_left_is_closed(page: Page) -> None:
     page.add_init_script(
         """
         window.tracks = [];
@@ -239,20 +252,20 @@ def test_a_camera_that_opens_after_the_person_has_left_is_let_go(page: Page) -> 
     says(page, "Your camera is off")
 
 
-def _viewer(page: Page, desk: PageDesk) -> Page:
-    """Another page, which watches the session that is open."""
+def _viewer(page: Page, server: PageServer) -> Page:
+    """Return another page, which watches the open session."""
     viewer = page.context.new_page()
-    viewer.goto(f"/?watch={desk.opened[desk.session]}")
+    viewer.goto(f"/?watch={server.opened[server.session]}")
     wait_live(viewer)
     return viewer
 
 
-def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, desk: PageDesk) -> None:
+def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
-    viewer = _viewer(page, desk)
+    viewer = _viewer(page, server)
     assert viewer.locator("#result").is_visible()
-    link.end(desk.session)
+    link.end(server.session)
     says(viewer, "Nothing to see right now", QUICK_S)
     assert viewer.locator("#result").is_hidden()
 
@@ -264,22 +277,80 @@ def test_a_browser_that_keeps_no_data_for_the_site(page: Page) -> None:
     page.goto("/")
     says(page, "Become this portrait")
     page.get_by_role("button", name="Keys").click()
-    page.get_by_label("Single keys work on this page").uncheck()
-    assert wait_until(page, "document.getElementById('voice').textContent === 'Keys are off'", 5)
+    page.get_by_label("Use these keys on this page").uncheck()
+    assert wait_until(page, "document.getElementById('announcer').textContent === 'Keys are off'", 5)
 
 
-def test_whose_a_picture_is_that_is_added(page: Page, desk: PageDesk) -> None:
+MINE: Any = {"name": "mine.png", "mimeType": "image/png", "buffer": b"a picture"}
+OWN = "Only your own session uses it, and it is deleted when you leave"
+EVERYONE = "It is shown to everyone who watches this portrait, and stays until reenact ends"
+
+
+def test_the_page_says_who_sees_an_added_picture(page: Page, server: PageServer) -> None:
     page.goto("/")
-    says(page, "It is yours alone, and gone when you leave")
-    desk.main = STATE
-    says(page, "It is put on for everybody who sees this portrait, and stays until reenact ends")
-    mine: Any = {"name": "mine.png", "mimeType": "image/png", "buffer": b"a picture"}
-    page.set_input_files("#upload", mine)
-    says(page, "Mine is on, for everybody")
-    assert "yours alone" not in page.inner_text("body")
+    says(page, OWN)
+    server.main = STATE
+    says(page, EVERYONE)
+    page.set_input_files("#upload", MINE)
+    says(page, "Mine is shown, to everyone")
+    assert OWN not in page.inner_text("body")
+    assert server.uploads == [None]
 
 
-def test_credentials_of_ice_servers_are_new_for_every_connection(page: Page, link: MediaLink, desk: PageDesk) -> None:
+def test_a_picture_for_a_session_never_goes_to_the_main_run(page: Page, server: PageServer) -> None:
+    server.main = STATE
+    page.add_init_script(
+        """
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+          if (!window.allowed) throw new DOMException("", "NotAllowedError");
+          return open(wanted);
+        };
+        """
+    )
+    page.goto("/")
+    page.get_by_role("button", name="Use this browser's camera").click()
+    says(page, "The camera is not allowed")
+    says(page, OWN)
+    page.set_input_files("#upload", MINE)
+    says(page, "mine.png becomes your portrait as soon as you are live")
+    assert server.uploads == []
+    page.evaluate("window.allowed = true")
+    page.get_by_role("button", name="Try again").click()
+    wait_live(page)
+    server.push(state=STATE)
+    says(page, "Mine is shown")
+    assert server.uploads == [server.session]
+
+
+def test_the_page_works_below_a_path_of_a_proxy(page: Page, server: PageServer, link: MediaLink) -> None:
+    requested: list[str] = []
+
+    def forward(route: Route) -> None:
+        requested.append(route.request.url)
+        route.continue_(url=route.request.url.replace("/below/this/", "/"))
+
+    page.route("**/below/this/**", forward)
+    outside: list[str] = []
+    page.on("request", lambda request: None if "/below/this/" in request.url else outside.append(request.url))
+    page.goto("/below/this/")
+    go_live(page)
+    server.push(state=STATE)
+    says(page, "30 frames/s")
+    page.get_by_role("button", name="Share").click()
+    shared = page.get_by_label("Link for viewers").input_value()
+    assert shared == f"{link.address}below/this/?watch={server.opened[server.session]}"
+    page.keyboard.press("Escape")
+    before = server.session
+    page.get_by_role("button", name="Stop").click()
+    says(page, "Become this portrait")
+    assert any(url.endswith(f"/whip/{before}") for url in requested)
+    assert [url for url in outside if not url.startswith(("blob:", "data:"))] == []
+
+
+def test_credentials_of_ice_servers_are_new_for_every_connection(
+    page: Page, link: MediaLink, server: PageServer
+) -> None:
     asked: list[str] = []
 
     def answer(route: Route) -> None:
@@ -305,9 +376,9 @@ def test_credentials_of_ice_servers_are_new_for_every_connection(page: Page, lin
     page.goto("/")
     go_live(page)
     assert page.evaluate("users") == ["user0"]
-    before = desk.session
+    before = server.session
     link.end(before)
-    assert _opens_again(page, desk, before, 15)
+    assert _reopens(page, server, before, 15)
     assert page.evaluate("users") == asked
     assert len(asked) > 1
 
@@ -330,38 +401,38 @@ def _bad_gateway(route: Route) -> None:
     route.fulfill(status=502, body="Bad Gateway")
 
 
-def test_behind_a_proxy_the_page_comes_back_by_itself(page: Page, link: MediaLink, desk: PageDesk) -> None:
+def test_the_page_reconnects_behind_a_proxy(page: Page, link: MediaLink, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
-    viewer = _viewer(page, desk)
+    viewer = _viewer(page, server)
     for each in (page, viewer):
         each.route("**/whip", _bad_gateway)
         each.route("**/whep/*", _bad_gateway)
         each.route("**/api/*", _bad_gateway)
-    before = desk.session
+    before = server.session
     link.end(before)
     for each in (page, viewer):
-        says(each, "The connection broke", QUICK_S)
+        says(each, "The connection was lost", QUICK_S)
         each.unroute_all()
-    assert _opens_again(page, desk, before, 30)
+    assert _reopens(page, server, before, 30)
     wait_live(page)
     says(viewer, "Nothing to see right now", 30)
 
 
-def test_a_page_of_a_run_waits_for_it_behind_a_proxy(page: Page, desk: PageDesk) -> None:
-    desk.main = STATE
+def test_the_page_of_a_main_run_waits_for_it_behind_a_proxy(page: Page, server: PageServer) -> None:
+    server.main = STATE
     page.goto("/")
-    says(page, "It is put on for everybody who sees this portrait, and stays until reenact ends")
+    says(page, EVERYONE)
     page.route("**/api/*", _bad_gateway)
-    says(page, "reenact is not reached")
+    says(page, "reenact is not reachable")
     page.unroute_all()
-    says(page, "It is put on for everybody who sees this portrait, and stays until reenact ends")
-    assert "not reached" not in page.inner_text("body")
+    says(page, EVERYONE)
+    assert "not reachable" not in page.inner_text("body")
 
 
-def test_a_page_for_watching_remains_one(page: Page) -> None:
-    problem = {"found": "an offer in another language", "expected": "SDP", "cure": "update"}
-    page.route("**/whep/*", lambda route: route.fulfill(status=400, json={"v": 1, "error": problem}))
+def test_the_page_of_a_viewer_stays_one(page: Page) -> None:
+    error = _error("offer-not-sdp", "an offer in another language", "SDP", "update")
+    page.route("**/whep/*", lambda route: route.fulfill(status=400, json=error, content_type=problem.CONTENT_TYPE))
     page.goto("/?watch=one")
     says(page, "an offer in another language")
     page.unroute_all()

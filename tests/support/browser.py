@@ -63,7 +63,7 @@ def take(page: Tab, video: str = "result", most: int = 1, every: int = 1) -> lis
 
 def take_both(page: Tab, most: int, every: int = 1) -> tuple[list[Taken], list[Taken]]:
     """The camera's pictures and the portrait's, of the same time."""
-    both = f"(what) => Promise.all(['own', 'result'].map((id) => ({_TAKE})({{...what, id}})))"
+    both = f"(what) => Promise.all(['preview', 'result'].map((id) => ({_TAKE})({{...what, id}})))"
     own, result = page.evaluate(both, {"most": most, "every": every})
     return _read(own), _read(result)
 
@@ -84,7 +84,7 @@ def go_live(page: Tab, timeout_s: float = 45.0) -> None:
 
 def wait_live(page: Tab, timeout_s: float = 45.0) -> None:
     """Wait until the portrait is shown."""
-    shown = "!document.getElementById('result').hidden && document.getElementById('veil').hidden"
+    shown = "!document.getElementById('result').hidden && document.getElementById('overlay').hidden"
     assert wait_until(page, shown, timeout_s), f"not live: {page.inner_text('body')}"
 
 

@@ -1,97 +1,135 @@
-// The control desk: commands out, state in. Over the data channel where there is one, otherwise over HTTP.
+// Commands to the server and the state it sends back: over the data channel where there is one, otherwise over HTTP.
 
-import { Refusal } from "./connection.js";
-import { problemText } from "./words.js";
+import { CODES, ReenactError } from "./errors.js";
+import { request } from "./server.js";
 
 const REPLY_MS = 5000;
+const VERSION = 1;
 
-export class Desk {
+/** @typedef {import("./state.js").RunState} RunState */
+/** @typedef {boolean | number | string} Value the value of a command */
+/** @typedef {{id?: number, ok?: boolean, said?: string, error?: import("./errors.js").ErrorFields}} Reply */
+
+/**
+ * What the server sends without being asked.
+ * @typedef {object} Handlers
+ * @property {(state: RunState) => void} state a new state
+ * @property {(text: string) => void} notice a sentence for the user
+ * @property {(error: ReenactError) => void} refused a message was refused before its id was read
+ * @property {(error: ReenactError) => void} failed the session has failed
+ */
+
+/** Sends commands to one run: a session, or the main run. */
+export class Control {
+  /** @type {?RTCDataChannel} */
   #channel = null;
+  /** @type {Map<number, (reply: Reply) => void>} */
   #waiting = new Map();
-  #next = 1;
+  #nextId = 1;
 
-  /**
-   * What arrives on the channel by itself goes to ``hear``: each state, notices in words (with whether it is a warning),
-   * and what the session failed of, in three parts.
-   * @param {{state: (state: object) => void, notice: (text: string, warn: boolean) => void, failed: (problem: object) => void}} hear
-   */
-  constructor(hear) {
-    this.hear = hear;
-    /** Secret of the session that is controlled; null is the main run. */
+  /** @param {Handlers} handlers */
+  constructor(handlers) {
+    this.handlers = handlers;
+    /** The secret of the session that is controlled; null is the main run. @type {?string} */
     this.session = null;
-    this.heardAt = 0;
+    /** When the last state came over the channel, in ms since the page was opened. */
+    this.stateAt = 0;
   }
 
-  /** Control a session, or with null the main run. */
+  /**
+   * Control a session, or with null the main run.
+   * @param {?string} session
+   * @param {?RTCDataChannel} [channel]
+   */
   attach(session, channel = null) {
     this.session = session;
     this.#channel = channel;
-    this.heardAt = 0;
-    if (channel) channel.addEventListener("message", ({ data }) => this.#heard(channel, data));
+    this.stateAt = 0;
+    if (channel) channel.addEventListener("message", ({ data }) => this.#receive(channel, data));
   }
 
+  /** The query string that names the session. */
   get query() {
-    return this.session === null ? "" : `?session=${encodeURIComponent(this.session)}`;
+    return queryOf(this.session);
   }
 
-  /** Have a command carried out; what was said about it. Throws Refusal. */
+  /**
+   * Send a command and return what the server says of it. Throws ReenactError.
+   * @param {string} command
+   * @param {Value} [value] null and undefined are left out
+   */
   async send(command, value) {
-    const request = { v: 1, id: this.#next++, command };
-    if (value !== undefined) request.value = value;
-    const reply = (await this.#overChannel(request)) || (await this.#overHttp(request));
-    if (!reply.ok) throw new Refusal(400, reply.error, null);
+    const message = { v: VERSION, id: this.#nextId++, command, ...(value === undefined ? {} : { value }) };
+    const reply = await (this.#overChannel(message) || this.#overHttp(message));
+    if (!reply.ok) throw errorOf(reply);
     return reply.said || "";
   }
 
-  #overChannel(request) {
+  /**
+   * @param {{id: number}} message
+   * @returns {?Promise<Reply>} null where there is no channel
+   */
+  #overChannel(message) {
     const channel = this.#channel;
     if (!channel || channel.readyState !== "open") return null;
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
-        this.#waiting.delete(request.id);
-        resolve({ ok: false, error: { found: "no answer from reenact", cure: "try again" } });
+        this.#waiting.delete(message.id);
+        resolve({ ok: false, error: { code: CODES.noReply, found: "no answer from reenact", cure: "try again" } });
       }, REPLY_MS);
-      this.#waiting.set(request.id, (reply) => {
+      this.#waiting.set(message.id, (reply) => {
         clearTimeout(timer);
         resolve(reply);
       });
-      channel.send(JSON.stringify(request));
+      channel.send(JSON.stringify(message));
     });
   }
 
-  async #overHttp(request) {
-    const response = await fetch(`/api/control${this.query}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(request),
-    });
-    if (response.ok) return response.json();
-    throw await Refusal.of(response);
+  /**
+   * @param {object} message
+   * @returns {Promise<Reply>}
+   */
+  async #overHttp(message) {
+    const headers = { "Content-Type": "application/json" };
+    const response = await request(`api/control${this.query}`, { method: "POST", headers, body: JSON.stringify(message) });
+    if (!response.ok) throw await ReenactError.fromResponse(response);
+    return response.json();
   }
 
-  #heard(channel, data) {
+  /**
+   * @param {RTCDataChannel} channel
+   * @param {string} data
+   */
+  #receive(channel, data) {
     if (channel !== this.#channel) return;
     const message = JSON.parse(data);
+    const answer = this.#waiting.get(message.id);
     if (message.state) {
-      this.heardAt = performance.now();
-      this.hear.state(message.state);
+      this.stateAt = performance.now();
+      this.handlers.state(message.state);
     } else if (message.notice) {
-      this.hear.notice(message.notice, false);
-    } else if (this.#waiting.has(message.id)) {
-      this.#waiting.get(message.id)(message);
+      this.handlers.notice(message.notice);
+    } else if (answer) {
       this.#waiting.delete(message.id);
+      answer(message);
     } else if (message.error && message.ok === false) {
-      // a command was refused before anybody looked at its id
-      this.hear.notice(problemText(message.error), true);
+      this.handlers.refused(errorOf(message));
     } else if (message.error) {
-      this.hear.failed(message.error);
+      this.handlers.failed(errorOf(message));
     }
   }
 }
 
-/** JSON from the server. Throws Refusal, or TypeError where the server is not reached. */
-export async function ask(path, options = {}) {
-  const response = await fetch(path, { cache: "no-store", ...options });
-  if (!response.ok) throw await Refusal.of(response);
-  return response.json();
+/**
+ * Return the query string that names a session; the main run has none.
+ * @param {?string} session
+ */
+export function queryOf(session) {
+  return session === null ? "" : `?session=${encodeURIComponent(session)}`;
+}
+
+/** @param {Reply} reply */
+function errorOf(reply) {
+  const error = reply.error || {};
+  return new ReenactError({ ...error, code: error.code || CODES.foreign });
 }

@@ -1,28 +1,59 @@
-// What a person has chosen, out of a session's state, and the commands that bring it back in another session.
+// What the user has set, out of a run's state, and the commands that bring it back in another session.
 
-// the field of the state that each of these commands sets; what covers most comes first
-const FIELDS = { set_slate: "slate", set_mouth: "mouth", set_frozen: "frozen", set_mirror: "mirror", set_gain: "gain", set_region: "region" };
+/** @typedef {import("./state.js").RunState} RunState */
+/** @typedef {import("./control.js").Value} Value */
 
-/** What a command changes in a state; nothing where only the server can tell. */
-export function change(command, value) {
+/**
+ * The member of the state that each of these commands sets. What hides most comes first.
+ * @type {Record<string, "slate" | "mouth" | "frozen" | "mirror" | "gain" | "region">}
+ */
+const FIELDS = {
+  set_slate: "slate",
+  set_mouth: "mouth",
+  set_frozen: "frozen",
+  set_mirror: "mirror",
+  set_gain: "gain",
+  set_region: "region",
+};
+
+/**
+ * Return the members of a state that a command changes; none where only the server knows.
+ * @param {string} command
+ * @param {Value} [value]
+ * @returns {Partial<RunState>}
+ */
+export function changeOf(command, value) {
   if (value === undefined) return {};
-  if (command === "set_portrait") return { portrait: { index: value } };
+  if (command === "set_portrait") return { portrait: { index: Number(value) } };
   return FIELDS[command] ? { [FIELDS[command]]: value } : {};
 }
 
-/** Of a state, what was chosen; nothing of null. */
-export function chosen(state) {
+/**
+ * Return the members of a state that the user can set.
+ * @param {?RunState} state
+ * @returns {Partial<RunState>}
+ */
+export function settingsOf(state) {
   return state ? Object.fromEntries(Object.values(FIELDS).map((field) => [field, state[field]])) : {};
 }
 
-/** Whether a state is as another one; what either has no value for cannot be chosen there. */
-export function holds(settings, state) {
+/**
+ * Return whether a state has these settings. What either has no value for does not count.
+ * @param {RunState} settings
+ * @param {RunState} state
+ */
+export function areApplied(settings, state) {
   return Object.values(FIELDS).every((field) => (state[field] ?? settings[field]) === (settings[field] ?? state[field]));
 }
 
-/** The commands, with their values, that make a session be as it was. */
-export function orders(settings) {
-  const all = Object.entries(FIELDS).map(([command, field]) => [command, settings[field]]);
-  if (settings.portrait && settings.portrait.index) all.push(["set_portrait", settings.portrait.index]);
-  return all.filter(([, value]) => value !== undefined && value !== null);
+/**
+ * Return the commands, with their values, that give a new session these settings.
+ * @param {RunState} settings
+ * @returns {[string, Value][]}
+ */
+export function commandsFor(settings) {
+  /** @type {[string, ?Value | undefined][]} */
+  const commands = Object.entries(FIELDS).map(([command, field]) => [command, settings[field]]);
+  if (settings.portrait?.index) commands.push(["set_portrait", settings.portrait.index]);
+  return /** @type {[string, Value][]} */ (commands.filter(([, value]) => value !== undefined && value !== null));
 }

@@ -1,46 +1,68 @@
-// What is on the screen, apart from what it means: one function for each thing that changes.
+// What is on the screen: one function for each thing that changes. What it means is decided elsewhere.
 
-import { FACE } from "./words.js";
+import { FACE, sentence } from "./words.js";
+
+/** @typedef {import("./state.js").RunState} RunState */
+/** @typedef {[label: string, act: () => void]} Action a button */
 
 const HOLD_MS = 1500;
+const COUNT_MS = 250;
 
-/** @param {string} id */
-export const el = (id) => document.getElementById(id);
-
-export function setMode(mode) {
-  document.body.dataset.mode = mode;
+/**
+ * Return the element with this id. Throws Error where there is none of that kind.
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @param {new () => T} [kind]
+ * @returns {T}
+ */
+export function el(id, kind) {
+  const found = document.getElementById(id);
+  if (!found || (kind && !(found instanceof kind))) throw new Error(`no element #${id} of that kind`);
+  return /** @type {T} */ (found);
 }
 
-/** @param {"calm"|"good"|"warn"} tone */
-export function pill(tone, text) {
+/**
+ * Show the status in the head of the page.
+ * @param {"calm" | "good" | "warn"} tone
+ * @param {string} text
+ */
+export function showStatus(tone, text) {
   el("status").dataset.tone = tone;
   if (el("status-text").textContent === text) return;
   el("status-text").textContent = text;
   announce(text);
 }
 
-/** Say something to those who do not see the page; the same text is not said twice. */
+/**
+ * Have a screen reader say a text in its turn. The same text is not said twice.
+ * @param {string} text
+ */
 export function announce(text) {
-  if (el("voice").textContent !== text) el("voice").textContent = text;
+  if (el("announcer").textContent !== text) el("announcer").textContent = text;
 }
-
-/** The same, at once, for what needs an answer. */
-export function alarm(text) {
-  el("alarm").textContent = "";
-  el("alarm").textContent = text;
-}
-
-let counting = null;
 
 /**
- * Cover the stage with words and buttons.
- * @param {{title: string, text?: string, actions?: [string, () => void][], waitMs?: number, urgent?: boolean}} what
+ * Have a screen reader say a text at once.
+ * @param {string} text
  */
-export function veil({ title, text = "", actions = [], waitMs = 0, urgent = false }) {
-  const focused = el("veil-actions").contains(document.activeElement);
-  el("veil-title").textContent = title;
-  el("veil-text").textContent = text;
-  el("veil-actions").replaceChildren(...actions.map(([label, act], index) => {
+export function announceNow(text) {
+  el("alert").textContent = "";
+  el("alert").textContent = text;
+}
+
+/** @type {ReturnType<typeof setInterval> | undefined} */
+let counting;
+
+/**
+ * Cover the picture with words and buttons.
+ * @param {{title: string, text?: string, actions?: Action[], waitMs?: number, urgent?: boolean}} message `waitMs` is
+ *   counted down; an urgent message is read aloud at once
+ */
+export function showOverlay({ title, text = "", actions = [], waitMs = 0, urgent = false }) {
+  const hadFocus = el("overlay-actions").contains(document.activeElement);
+  el("overlay-title").textContent = title;
+  el("overlay-text").textContent = text;
+  el("overlay-actions").replaceChildren(...actions.map(([label, act], index) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = label;
@@ -48,108 +70,159 @@ export function veil({ title, text = "", actions = [], waitMs = 0, urgent = fals
     button.addEventListener("click", act);
     return button;
   }));
-  el("veil").hidden = false;
-  // who pressed a button here goes on here
-  if (focused) (el("veil-actions").querySelector("button") || el("stage")).focus();
-  count(waitMs);
+  el("overlay").hidden = false;
+  // the focus stays where the user has just pressed a button
+  if (hadFocus) (el("overlay-actions").querySelector("button") || el("picture")).focus();
+  countDown(waitMs);
   const spoken = waitMs > 0 ? `${text} Trying again in ${Math.ceil(waitMs / 1000)} seconds.` : text;
-  if (urgent) alarm(`${title}. ${spoken}`);
+  if (urgent) announceNow(`${title}. ${spoken}`);
 }
 
-export function unveil() {
-  if (el("veil").contains(document.activeElement)) el("stage").focus();
-  el("veil").hidden = true;
-  count(0);
+/** Uncover the picture. */
+export function hideOverlay() {
+  if (el("overlay").contains(document.activeElement)) el("picture").focus();
+  el("overlay").hidden = true;
+  countDown(0);
 }
 
-function count(waitMs) {
+/** @param {number} waitMs */
+function countDown(waitMs) {
   clearInterval(counting);
-  el("veil-count").hidden = waitMs <= 0;
+  el("overlay-count").hidden = waitMs <= 0;
   if (waitMs <= 0) return;
   const end = performance.now() + waitMs;
   const show = () => {
     const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
-    el("veil-count").textContent = left ? `Trying again in ${left} s` : "Trying again";
+    el("overlay-count").textContent = left ? `Trying again in ${left} s` : "Trying again";
   };
   show();
-  counting = setInterval(show, 250);
+  counting = setInterval(show, COUNT_MS);
 }
 
-/** What came of a command, in the dock. */
-export function say(text, warn = false) {
-  el("said").textContent = text ? text.charAt(0).toUpperCase() + text.slice(1) : "";
-  el("said").classList.toggle("warn", warn);
+/**
+ * Show what became of a command, beside the controls.
+ * @param {string} text
+ * @param {boolean} [warn]
+ */
+export function showFeedback(text, warn = false) {
+  el("feedback").textContent = sentence(text, "");
+  el("feedback").classList.toggle("warn", warn);
 }
 
-/** Your own picture, or words in its place; ``over`` lays the words over the picture. */
-export function own(stream, text, over = false) {
-  const video = el("own");
+/**
+ * Show the user's own camera, or words in its place.
+ * @param {?MediaStream} stream
+ * @param {string} text
+ * @param {boolean} [over] lays the words over the camera's picture
+ */
+export function showPreview(stream, text, over = false) {
+  const video = el("preview", HTMLVideoElement);
   if (video.srcObject !== stream) video.srcObject = stream;
   video.hidden = !stream;
-  el("own-text").textContent = text;
-  el("own-text").hidden = !text;
-  el("own-text").classList.toggle("over", over);
+  el("preview-text").textContent = text;
+  el("preview-text").hidden = !text;
+  el("preview-text").classList.toggle("over", over);
 }
 
-/** The still picture on the stage while nothing is live. */
-export function still(picture) {
-  const image = el("still");
-  image.hidden = !picture;
-  if (picture && image.getAttribute("src") !== picture) image.src = picture;
+/** The object URL of the file that is shown. @type {?string} */
+let fileUrl = null;
+
+/**
+ * Show a still picture while nothing is live.
+ * @param {?string | Blob} picture an address or a file; null hides it
+ */
+export function showStill(picture) {
+  const image = el("still", HTMLImageElement);
+  const old = fileUrl;
+  fileUrl = picture instanceof Blob ? URL.createObjectURL(picture) : null;
+  const address = picture instanceof Blob ? fileUrl : picture;
+  image.hidden = !address;
+  if (address && image.getAttribute("src") !== address) image.src = address;
+  if (!old) return;
+  if (!address) image.removeAttribute("src");
+  URL.revokeObjectURL(old);
 }
 
-const held = new Map();
+/** When each control follows the state again, in ms since the page was opened. @type {Map<string, number>} */
+const heldUntil = new Map();
 
-/** A control the person has just moved: for a moment the state from the server does not move it back. */
-export function hold(name) {
-  held.set(name, performance.now() + HOLD_MS);
+/**
+ * Keep the state from moving back a control that the user has just moved.
+ * @param {string} command
+ */
+export function holdControl(command) {
+  heldUntil.set(command, performance.now() + HOLD_MS);
 }
 
-const free = (name) => performance.now() > (held.get(name) || 0);
+/** @param {string} command */
+const isFree = (command) => performance.now() > (heldUntil.get(command) || 0);
 
-/** Bring the controls and badges in line with a state. */
-export function showState(state) {
-  for (const button of el("dock").querySelectorAll("[data-field]")) {
-    if (free(button.dataset.command)) button.setAttribute("aria-pressed", String(Boolean(state[button.dataset.field])));
+/**
+ * Bring the controls and badges in line with a state.
+ * @param {RunState} run
+ */
+export function showRun(run) {
+  for (const button of controlButtons("[data-field]")) {
+    const { command = "", field = "" } = button.dataset;
+    const on = Boolean(run[/** @type {keyof RunState} */ (field)]);
+    if (isFree(command)) button.setAttribute("aria-pressed", String(on));
   }
-  if (free("set_gain")) showGain(state.gain);
-  for (const name of ["region", "mouth"]) {
-    const choice = el(name).querySelector(`input[value="${CSS.escape(state[name] || "")}"]`);
-    if (choice && free(`set_${name}`)) choice.checked = true;
+  if (isFree("set_gain") && run.gain !== undefined) showGain(run.gain);
+  for (const [name, value] of [["region", run.region], ["mouth", run.mouth]]) {
+    const choice = el(`${name}`).querySelector(`input[value="${CSS.escape(value || "")}"]`);
+    if (choice instanceof HTMLInputElement && isFree(`set_${name}`)) choice.checked = true;
   }
-  el("own").classList.toggle("flipped", Boolean(state.mirror));
-  badges([
-    state.slate && ["Slate is on: viewers see no portrait", false],
-    state.frozen && ["Frozen", false],
-    state.calibrating && ["Calibrating: look calmly at the camera", false],
-    state.face !== "starting" && FACE[state.face] && [FACE[state.face], true],
-  ].filter(Boolean));
+  el("preview").classList.toggle("mirrored", Boolean(run.mirror));
+  /** @type {[string, boolean][]} */
+  const badges = [];
+  if (run.slate) badges.push(["Slate is on: viewers do not see the portrait", false]);
+  if (run.frozen) badges.push(["Frozen", false]);
+  if (run.calibrating) badges.push(["Calibrating: look calmly at the camera", false]);
+  if (run.face && FACE[run.face]) badges.push([FACE[run.face], true]);
+  showBadges(badges);
 }
 
+/**
+ * Return the buttons of the controls.
+ * @param {string} [filter]
+ * @returns {HTMLButtonElement[]}
+ */
+export function controlButtons(filter = "") {
+  return [...el("controls").querySelectorAll("button")].filter((each) => !filter || each.matches(filter));
+}
+
+/**
+ * Show a gain at its slider.
+ * @param {number} gain
+ */
 export function showGain(gain) {
-  el("gain").value = gain;
-  el("gain-value").textContent = `×${Number(gain).toFixed(2).replace(/0$/, "")}`;
+  el("gain", HTMLInputElement).value = String(gain);
+  el("gain-value").textContent = `×${gain.toFixed(2).replace(/0$/, "")}`;
 }
 
-function badges(list) {
-  const key = JSON.stringify(list);
+/**
+ * Show badges over the picture, each a text and whether it is a warning.
+ * @param {[string, boolean][]} badges
+ */
+export function showBadges(badges) {
+  const key = JSON.stringify(badges);
   if (el("badges").dataset.key === key) return;
   el("badges").dataset.key = key;
-  el("badges").replaceChildren(...list.map(([text, warn]) => {
+  el("badges").replaceChildren(...badges.map(([text, warn]) => {
     const item = document.createElement("li");
     item.textContent = text;
     item.classList.toggle("warn", warn);
     return item;
   }));
-  if (list.length) announce(list.map(([text]) => text).join(". "));
+  if (badges.length) announce(badges.map(([text]) => text).join(". "));
 }
 
-export function clearBadges() {
-  badges([]);
-}
-
-/** Which controls there is something to control for. */
-export function enable({ controls }) {
-  for (const button of el("dock").querySelectorAll("button")) button.disabled = !controls;
-  for (const name of ["gain", "region", "mouth"]) el(name).disabled = !controls;
+/**
+ * Enable the controls, or disable them where there is no run that they act on.
+ * @param {boolean} enabled
+ */
+export function enableControls(enabled) {
+  for (const button of controlButtons()) button.disabled = !enabled;
+  el("gain", HTMLInputElement).disabled = !enabled;
+  for (const name of ["region", "mouth"]) el(name, HTMLFieldSetElement).disabled = !enabled;
 }

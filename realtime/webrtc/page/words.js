@@ -1,15 +1,31 @@
-// What the page says when something is wrong: what happened, and what to do about it.
+// What the page says: names for states, and for each error what happened and what to do about it.
 
-/** @param {unknown} error what getUserMedia threw */
-export function cameraTrouble(error) {
+/** @typedef {import("./errors.js").ReenactError} ReenactError */
+/** @typedef {import("./modes.js").Mode} Mode */
+/** @typedef {{title: string, text: string}} Message */
+
+/** What is said of the face; nothing where all is well. @type {Record<string, string>} */
+export const FACE = {
+  lost: "No face found: look at the camera, with light from the front",
+  "camera lost": "The camera sends no pictures",
+};
+
+/**
+ * Return what went wrong with the camera. `kind` is "absent" where one may still be plugged in, and "insecure" where
+ * another attempt cannot help.
+ * @param {unknown} error what getUserMedia threw
+ * @returns {Message & {kind: string}}
+ */
+export function cameraErrorText(error) {
   if (!window.isSecureContext || !navigator.mediaDevices) {
     return {
       kind: "insecure",
-      title: "The browser keeps the camera from this page",
-      text: "Browsers give the camera only to pages on this computer or over HTTPS. Open reenact at its own computer, or serve it through HTTPS.",
+      title: "The browser blocks the camera on this page",
+      text: "Browsers allow the camera only on this computer or over HTTPS. Open the page on the computer that runs reenact, or serve it over HTTPS.",
     };
   }
-  switch (error && error.name) {
+  const { name, message } = error instanceof Error ? error : { name: "", message: String(error) };
+  switch (name) {
     case "NotAllowedError":
     case "SecurityError":
       return {
@@ -22,67 +38,102 @@ export function cameraTrouble(error) {
       return {
         kind: "absent",
         title: "No camera found",
-        text: "Plug one in or switch it on; it is taken as soon as it is there.",
+        text: "Plug one in or switch it on. The page goes live as soon as it is there.",
       };
     case "NotReadableError":
     case "AbortError":
       return {
         kind: "busy",
         title: "The camera is busy",
-        text: "Another program or tab seems to use it. Close that one, or choose another camera, and try again.",
+        text: "Another program or tab seems to use it. Close that one or choose another camera, then try again.",
       };
     default:
       return {
         kind: "other",
         title: "The camera does not open",
-        text: `The browser says: ${(error && error.message) || error}. Choose another camera, or try again.`,
+        text: `The browser says: ${message}. Choose another camera, or try again.`,
       };
   }
 }
 
-/** @param {{status: number, problem: ?{found: string, expected: string, cure: string}}} refusal */
-export function serverTrouble(refusal) {
-  if (refusal.status === 401) {
-    return { kind: "token", title: "This server asks for its token", text: "Sign in with the token reenact was started with." };
+/**
+ * Return what to say when the server refuses for good.
+ * @param {ReenactError} error
+ * @returns {Message}
+ */
+export function refusalText(error) {
+  if (error.status === 401) {
+    return { title: "This server asks for a token", text: "Sign in with the token that reenact was started with." };
   }
-  if (refusal.status === 403) {
+  if (error.status === 403) {
     return {
-      kind: "place",
       title: "The server does not accept this address",
       text: "Open the page at the address that reenact printed when it started.",
     };
   }
-  return { kind: "refusal", title: "That did not work", text: problemText(refusal.problem) || `The server answered ${refusal.status}.` };
+  return { title: "That did not work", text: errorText(error) };
 }
 
-/** One sentence or two out of an error's found, expected and cure. */
-export function problemText(problem) {
-  if (!problem) return "";
-  const found = sentence(problem.expected ? `${problem.found}; expected: ${problem.expected}` : problem.found);
-  return `${found} ${sentence(problem.cure || "")}`.trim();
+/**
+ * Return an error as one sentence or two: what was found, what was expected, and what to do.
+ * @param {{found: string, expected?: string, cure?: string}} error
+ */
+export function errorText({ found, expected = "", cure = "" }) {
+  return `${sentence(expected ? `${found}, expected ${expected}` : found)} ${sentence(cure)}`.trim();
 }
 
-function sentence(text) {
+/**
+ * Return a text with a capital letter, and a full stop unless it ends with a mark.
+ * @param {string} text
+ * @param {string} [stop]
+ */
+export function sentence(text, stop = ".") {
   if (!text) return "";
-  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : stop);
 }
 
-/** What a run's source is, for a person; ``source`` is what the daemon calls it. */
-export function sourceName(source) {
-  if (!source || /performer/i.test(source)) return "the performer, a rendered face";
-  return source;
+/**
+ * Return who sees a picture that is added in a mode, and for how long.
+ * @param {Mode} mode
+ */
+export function pictureVisibility(mode) {
+  return mode.picture === "main"
+    ? "It is shown to everyone who watches this portrait, and stays until reenact ends."
+    : "Only your own session uses it, and it is deleted when you leave.";
 }
 
-/** Who gets to see a picture that is added in this mode, and for how long. */
-export function whosePortraits(mode) {
-  return mode === "main"
-    ? "It is put on for everybody who sees this portrait, and stays until reenact ends."
-    : "It is yours alone, and gone when you leave.";
+/**
+ * Return what becomes of a picture that waits for the user's session.
+ * @param {string} name
+ */
+export function keptText(name) {
+  return `${name} becomes your portrait as soon as you are live`;
 }
 
-export const FACE = {
-  found: "",
-  starting: "Getting ready",
-  lost: "No face found: look at the camera, with light from the front",
-  "camera lost": "The camera's picture has stopped",
-};
+/**
+ * Return what becomes of a picture that is dropped on the page.
+ * @param {Mode} mode
+ */
+export function dropText(mode) {
+  return mode.picture === "main"
+    ? "Drop the picture: everyone who watches sees it as the portrait"
+    : "Drop the picture: it becomes your portrait";
+}
+
+/**
+ * Return what moves the portrait of the main run.
+ * @param {string} [source] its name
+ */
+export function sourceText(source) {
+  return source ? `Driven by ${source}` : "Driven by the main run's camera";
+}
+
+/**
+ * Return how fast a run is and who watches. The page's own view is no viewer: of a session the server leaves it out.
+ * @param {import("./state.js").RunState} run
+ */
+export function ratesText(run) {
+  const viewers = Math.max(0, (run.viewers || 0) - (run.session === null ? 1 : 0));
+  const watching = viewers ? ` · ${viewers} ${viewers === 1 ? "viewer" : "viewers"}` : "";
+  return `${Math.round(run.fps || 0)} frames/s${watching}`;
+}

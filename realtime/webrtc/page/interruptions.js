@@ -1,0 +1,125 @@
+// What interrupts the page: a full server, a lost connection, a failed session, a camera that does not open.
+
+import { CODES } from "./errors.js";
+import { resetSession, state } from "./state.js";
+import { showOverlay, showPreview, showStatus } from "./view.js";
+import { cameraErrorText, errorText, refusalText } from "./words.js";
+
+/** @typedef {import("./errors.js").ReenactError} ReenactError */
+/** @typedef {"full" | "busy" | "absent" | "refused" | "failed" | "lost"} Kind */
+
+/** The code of the server's answer where there is no room for another session or viewer. */
+export const SERVER_FULL = "server-full";
+
+/**
+ * Return what an error means for a connection that is to be kept.
+ *
+ * "full" and "busy" ask to come back later; "absent" is a stream that is not there; "refused" is for good; "failed" is a
+ * session that the server has given up; "lost" is a connection that broke.
+ * @param {ReenactError} error
+ * @param {boolean} watching whether it is a viewer's connection
+ * @returns {Kind}
+ */
+export function kindOf(error, watching) {
+  if (error.code === SERVER_FULL) return "full";
+  /** @type {string[]} */
+  const broken = [CODES.lost, CODES.ended, CODES.timeout];
+  if (error.temporary || broken.includes(error.code)) return "lost";
+  if (error.status === null) return "failed";
+  if (error.status === 503) return "busy";
+  return error.status === 404 && watching ? "absent" : "refused";
+}
+
+/** Says why the page waits or has stopped, and offers what the user can do. */
+export class Interruptions {
+  /** @param {import("./modes.js").ModeMachine} modes */
+  constructor(modes) {
+    this.modes = modes;
+    this.leave = this.leave.bind(this);
+  }
+
+  /** Leave the session, whatever is on, and see what the server has. */
+  leave() {
+    resetSession();
+    this.modes.enter("loading");
+  }
+
+  /**
+   * Say why a connection waits for its next attempt. Return a promise that ends the wait, or false to give up.
+   * @param {ReenactError} error
+   * @param {number} waitMs
+   * @param {boolean} watching whether it is a viewer's connection
+   * @returns {false | Promise<void>}
+   */
+  pause(error, waitMs, watching) {
+    const kind = kindOf(error, watching);
+    if (kind === "refused") {
+      this.refuse(error);
+      return false;
+    }
+    /** @type {Promise<void>} */
+    const sooner = new Promise((resolve) => { state.retry = resolve; });
+    // while the user's own session goes on, or the main run has no pictures yet, the page just waits
+    if (kind === "absent" && this.modes.name !== "watch") return sooner;
+    /** @type {import("./view.js").Action[]} */
+    const actions = [["Try now", () => state.retry?.()]];
+    if (this.modes.name === "live") actions.push(["Cancel", this.leave]);
+    const { status, ...message } = this.#describe(kind, error, watching);
+    showStatus("warn", status);
+    showOverlay({ ...message, actions, waitMs, urgent: kind !== "absent" });
+    return sooner;
+  }
+
+  /**
+   * @param {Exclude<Kind, "refused">} kind
+   * @param {ReenactError} error
+   * @param {boolean} watching
+   */
+  #describe(kind, error, watching) {
+    switch (kind) {
+      case "full": {
+        const title = watching ? "There are too many viewers" : "The server is full";
+        return { status: "Full", title, text: errorText({ found: error.found || "another user has to leave first" }) };
+      }
+      case "busy":
+        return { status: "Busy", title: "reenact is busy", text: errorText({ found: error.found }) };
+      case "absent": {
+        const text = "This stream has ended, or has not begun. The portrait appears as soon as it is live.";
+        return { status: "Not live", title: "Nothing to see right now", text };
+      }
+      case "failed":
+        return { status: "Failed", title: "The session has failed", text: errorText(error) };
+      default:
+        return { status: "Connection lost", title: "The connection was lost", text: "The page reconnects by itself." };
+    }
+  }
+
+  /**
+   * Say that the server refuses for good.
+   * @param {ReenactError} error
+   */
+  refuse(error) {
+    const reload = () => location.reload();
+    const needsToken = error.status === 401;
+    // a viewer's page stays one
+    const again = this.modes.name === "watch" ? reload : this.leave;
+    showStatus("warn", needsToken ? "Sign in" : "Refused");
+    showOverlay({ ...refusalText(error), actions: [needsToken ? ["Sign in", reload] : ["Try again", again]], urgent: true });
+  }
+
+  /**
+   * Say that the camera does not open.
+   * @param {unknown} error what getUserMedia threw
+   * @param {() => void} again
+   */
+  refuseCamera(error, again) {
+    const { kind, title, text } = cameraErrorText(error);
+    this.modes.enter("trouble");
+    showStatus("warn", "No camera");
+    showPreview(null, title);
+    /** @type {import("./view.js").Action[]} */
+    const actions = kind === "insecure" ? [] : [["Try again", again]];
+    showOverlay({ title, text, actions: [...actions, ["Back", this.leave]], urgent: true });
+    state.awaitsCamera = kind === "absent";
+  }
+}

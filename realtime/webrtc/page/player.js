@@ -1,0 +1,85 @@
+// The portrait on the page: a live stream, or a still picture while there is none.
+
+import { watch } from "./connection.js";
+import { keepConnected } from "./retry.js";
+import { state } from "./state.js";
+import { ConnectionStats } from "./stats.js";
+import { el, hideOverlay, showStatus, showStill } from "./view.js";
+
+/** Plays one stream at a time. */
+export class Player {
+  /**
+   * @param {object} parts
+   * @param {import("./modes.js").ModeMachine} parts.modes
+   * @param {import("./gallery.js").Gallery} parts.gallery
+   * @param {import("./interruptions.js").Interruptions} parts.interruptions
+   */
+  constructor({ modes, gallery, interruptions }) {
+    this.modes = modes;
+    this.gallery = gallery;
+    this.interruptions = interruptions;
+  }
+
+  get #video() {
+    return el("result", HTMLVideoElement);
+  }
+
+  /** Show the user's own picture, or the portrait that is chosen, until the stream is there. */
+  showStill() {
+    showStill(state.wish.file ?? this.gallery.picture);
+  }
+
+  /** Show no stream. */
+  clear() {
+    this.#video.srcObject = null;
+    this.#video.hidden = true;
+  }
+
+  /**
+   * Play a stream until the signal aborts; open it again when it breaks.
+   * @param {string} address
+   * @param {AbortSignal} signal
+   */
+  play(address, signal) {
+    return keepConnected({
+      open: (within) => watch(address, (stream) => this.#attach(stream, signal), within),
+      up: (peer) => {
+        state.viewerStats = new ConnectionStats(peer.pc);
+      },
+      down: () => {
+        showStatus("warn", "Connection lost");
+        this.#video.hidden = true;
+        this.showStill();
+      },
+      pause: (error, waitMs) => {
+        if (this.modes.name === "watch") this.#video.hidden = true;
+        return this.interruptions.pause(error, waitMs, true);
+      },
+      signal,
+    });
+  }
+
+  /**
+   * @param {MediaStream} stream
+   * @param {AbortSignal} signal
+   */
+  #attach(stream, signal) {
+    const video = this.#video;
+    video.srcObject = stream;
+    const shown = () => {
+      // a track that ends before its first picture shows a black one
+      const ended = stream.getVideoTracks()[0].readyState === "ended";
+      if (signal.aborted || video.srcObject !== stream || ended) return;
+      video.hidden = false;
+      el("picture").style.setProperty("--ratio", `${video.videoWidth} / ${video.videoHeight}`);
+      el("fullscreen").hidden = false;
+      showStill(null);
+      hideOverlay();
+      showStatus("good", this.modes.name === "watch" ? "Watching live" : "Live");
+    };
+    if ("requestVideoFrameCallback" in video) video.requestVideoFrameCallback(shown);
+    else /** @type {HTMLVideoElement} */ (video).addEventListener("playing", shown, { once: true });
+    // it starts muted, which browsers allow; where one still refuses, the user presses play
+    video.play().catch(() => {});
+  }
+}

@@ -1,0 +1,144 @@
+// Pictures that the user adds, by click, keyboard or drop: to whom they go, and when.
+
+import { CODES, ReenactError } from "./errors.js";
+import { wait } from "./retry.js";
+import { fetchJson, isAbort } from "./server.js";
+import { state } from "./state.js";
+import { el, showFeedback, showStill } from "./view.js";
+import { errorText, keptText } from "./words.js";
+
+const MAX_MIB = 16;
+const MAX_NAME = 60;
+const READY_MS = 15000;
+const STEP_MS = 250;
+
+/** Adds pictures to the run that the page controls, or keeps one until the user's session begins. */
+export class Uploads {
+  /**
+   * @param {object} parts
+   * @param {import("./modes.js").ModeMachine} parts.modes
+   * @param {import("./control.js").Control} parts.control
+   * @param {import("./gallery.js").Gallery} parts.gallery
+   */
+  constructor({ modes, control, gallery }) {
+    this.modes = modes;
+    this.control = control;
+    this.gallery = gallery;
+  }
+
+  /**
+   * Add a picture. A picture for the user's own session never goes to the main run, which everyone may watch: without
+   * a session it is kept.
+   * @param {File} file
+   */
+  async add(file) {
+    const { picture } = this.modes.current;
+    if (picture === null) return;
+    const { session } = this.control;
+    if (picture === "main" || (picture === "session" && session !== null)) {
+      await this.#send(file, picture);
+    } else {
+      state.wish = { portrait: null, file };
+      showStill(file);
+      showFeedback(keptText(file.name));
+    }
+  }
+
+  /**
+   * @param {File} file
+   * @param {"main" | "session"} picture
+   */
+  async #send(file, picture) {
+    const { signal } = this.modes;
+    const { query } = this.control;
+    this.#setBusy(true);
+    showFeedback("Looking for the face in the picture");
+    try {
+      await this.#portraitsReady(query, signal);
+      if (signal.aborted) return;
+      const { index, name } = await uploadPicture(file, query, signal);
+      if (picture === "session") state.uploaded = file;
+      await this.gallery.load(query);
+      this.gallery.mark(index);
+      showFeedback(picture === "main" ? `${name} is shown, to everyone` : `${name} is shown`);
+    } catch (error) {
+      if (isAbort(error)) return;
+      if (!(error instanceof ReenactError)) throw error;
+      showFeedback(errorText(error), true);
+    } finally {
+      this.#setBusy(false);
+    }
+  }
+
+  /**
+   * Wait for the portraits that the run begins with: they come first. Throws ReenactError where that takes too long.
+   * @param {string} query
+   * @param {AbortSignal} signal
+   */
+  async #portraitsReady(query, signal) {
+    for (let waited = 0; waited < READY_MS && query === this.control.query; waited += STEP_MS) {
+      if (signal.aborted || (state.run && this.gallery.holds(query, state.run.portraits || 0))) return;
+      await wait(STEP_MS, signal);
+    }
+    const found = "the picture was not sent: the portrait is not live yet";
+    throw new ReenactError({ code: CODES.notReady, found, cure: "try again in a moment" });
+  }
+
+  /** @param {boolean} busy */
+  #setBusy(busy) {
+    el("add").toggleAttribute("data-busy", busy);
+    el("add-text").textContent = busy ? "Looking for the face" : "Add a picture";
+  }
+}
+
+/**
+ * Send a picture to a session, or with an empty query to the main run. Return the new portrait. Throws ReenactError.
+ * @param {File} file
+ * @param {string} query
+ * @param {AbortSignal} signal
+ * @returns {Promise<{index: number, name: string}>}
+ */
+export async function uploadPicture(file, query, signal) {
+  if (file.size > MAX_MIB << 20) {
+    const found = `a picture of ${(file.size / (1 << 20)).toFixed(0)} MiB`;
+    throw new ReenactError({ code: CODES.tooLarge, found, expected: `${MAX_MIB} MiB at most` });
+  }
+  if (file.type && !file.type.startsWith("image/")) {
+    throw new ReenactError({ code: CODES.notPicture, found: `${file.name} is no picture`, expected: "a JPEG, PNG or WebP file" });
+  }
+  const name = encodeURIComponent(file.name.replace(/\.[^.]*$/, "").slice(0, MAX_NAME));
+  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  return fetchJson(`api/portraits${query ? `${query}&` : "?"}name=${name}`, { method: "POST", headers, body: file, signal });
+}
+
+/**
+ * Accept a file that is dropped anywhere on the page. `hint` is shown while one is over it.
+ * @param {HTMLElement} hint
+ * @param {(file: File) => void} onFile
+ */
+export function acceptDrops(hint, onFile) {
+  let depth = 0;
+  const carriesFile = (/** @type {DragEvent} */ event) => [...(event.dataTransfer?.types || [])].includes("Files");
+  const listen = (/** @type {"dragenter" | "dragover" | "dragleave" | "drop"} */ kind, /** @type {(event: DragEvent) => void} */ act) => {
+    addEventListener(kind, (event) => {
+      if (!carriesFile(event)) return;
+      event.preventDefault();
+      act(event);
+    });
+  };
+  listen("dragover", () => {});
+  listen("dragenter", () => {
+    depth += 1;
+    hint.hidden = false;
+  });
+  listen("dragleave", () => {
+    depth -= 1;
+    hint.hidden = depth <= 0;
+  });
+  listen("drop", (event) => {
+    depth = 0;
+    hint.hidden = true;
+    const file = event.dataTransfer?.files[0];
+    if (file) onFile(file);
+  });
+}

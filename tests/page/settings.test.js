@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { areApplied, changeOf, commandsFor, settingsOf } from "../../realtime/webrtc/page/settings.js";
+
+const STATE = { slate: true, frozen: false, mirror: true, mouth: "painted", gain: 1.2, region: "all", frames: 9, portrait: { index: 2 } };
+
+test("a command changes its member of the state", () => {
+  assert.deepEqual(changeOf("set_gain", 2), { gain: 2 });
+  assert.deepEqual(changeOf("set_portrait", 1), { portrait: { index: 1 } });
+  assert.deepEqual(changeOf("set_slate"), {});
+  assert.deepEqual(changeOf("calibrate"), {});
+});
+
+test("settings are what the user can set", () => {
+  assert.deepEqual(settingsOf(STATE), { slate: true, mouth: "painted", frozen: false, mirror: true, gain: 1.2, region: "all" });
+  assert.deepEqual(settingsOf(null), {});
+});
+
+test("the commands that bring settings back begin with what hides the portrait", () => {
+  assert.deepEqual(commandsFor(STATE), [
+    ["set_slate", true], ["set_mouth", "painted"], ["set_frozen", false], ["set_mirror", true], ["set_gain", 1.2],
+    ["set_region", "all"], ["set_portrait", 2],
+  ]);
+  assert.deepEqual(commandsFor({ mouth: null, portrait: { index: 0 } }), []);
+});
+
+test("settings are applied once the state has them; what has no value does not count", () => {
+  assert.ok(areApplied(STATE, { ...STATE, frames: 10 }));
+  assert.ok(areApplied({ ...STATE, mouth: null }, STATE));
+  assert.ok(areApplied(STATE, { ...STATE, mouth: null }));
+  assert.ok(!areApplied(STATE, { ...STATE, slate: false }));
+});

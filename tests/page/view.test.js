@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { showStill } from "../../realtime/webrtc/page/view.js";
+import { usePage } from "./fake_page.js";
+
+usePage();
+
+test("the object URL of a picture is revoked when another one is shown, or none", (context) => {
+  const created = [];
+  const revoked = [];
+  context.mock.method(URL, "createObjectURL", () => created[created.push(`blob:${created.length}`) - 1]);
+  context.mock.method(URL, "revokeObjectURL", (url) => revoked.push(url));
+  const image = document.getElementById("still");
+  showStill(new Blob(["one"]));
+  showStill(new Blob(["two"]));
+  assert.deepEqual([image.src, image.hidden], ["blob:1", false]);
+  showStill("http://host/api/portraits/0.jpg");
+  assert.equal(image.src, "http://host/api/portraits/0.jpg");
+  showStill(new Blob(["three"]));
+  showStill(null);
+  assert.equal(image.hidden, true);
+  assert.deepEqual(revoked, created);
+  assert.equal(created.length, 3);
+});
