@@ -6,6 +6,7 @@
 /**
  * What a run is doing, as the server describes it in `GET /api/state` and over the control channel.
  * @typedef {object} RunState
+ * @property {?string} [session] its secret; null for the main run
  * @property {string} [source] name of the video that drives the portrait
  * @property {string} [face] "starting", "found", "lost" or "camera lost"
  * @property {number} [fps]
@@ -19,7 +20,7 @@
  * @property {number} [gain]
  * @property {string} [region] "all", "expression" or "pose"
  * @property {?string} [mouth] "driver" or "painted"; null where the generator has no choice
- * @property {number} [viewers] this page's own view is one of them
+ * @property {number} [viewers] for the main run, this page is one of them
  * @property {Record<string, {p50: number}>} [stages_ms]
  * @property {{p50: number}} [age_ms]
  * @property {Record<string, number>} [dropped]
