@@ -1,4 +1,4 @@
-"""One-euro smoothing on real elapsed time."""
+"""The one-euro filter, on real elapsed time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from engines.jit import compiled
 
 GAP_NS = 500_000_000
-"""A longer silence than this says nothing about where the signal is now: the filter starts afresh."""
+"""After a longer gap the last value no longer predicts the signal: the filter starts again."""
 
 
 class OneEuro:
-    """A low-pass filter that is slow on a still signal and quick on a moving one.
+    """A low-pass filter with a low cut-off for a still signal and a higher one for a moving signal.
 
-    Casiez, Roussel and Vogel, "1 € Filter: A Simple Speed-based Low-pass Filter for Noisy Input in
-    Interactive Systems", CHI 2012. The cut-off is ``min_cutoff + beta * |speed|`` hertz, the speed being low-passed at
-    ``d_cutoff`` hertz. Each may be a number or an array that broadcasts against the signal. ``beta`` is in hertz per
-    (unit of the signal a second), so its right size depends on that unit.
+    Casiez, Roussel and Vogel, "1 € Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
+    Systems", CHI 2012. The cut-off is ``min_cutoff + beta * |speed|`` hertz, where the speed is low-passed at ``d_cutoff`` hertz.
+    Each may be a number or an array that broadcasts against the signal. ``beta`` is in hertz per (unit of the signal
+    per second), so it must be chosen for that unit. Raises ValueError if ``beta`` is negative or one of the others is
+    not positive.
     """
 
     def __init__(self, min_cutoff: ArrayLike, beta: ArrayLike, d_cutoff: ArrayLike = 1.0) -> None:
@@ -29,21 +30,21 @@ class OneEuro:
         self._d_cutoff = np.asarray(d_cutoff, np.float32)
         if not (np.all(self._min_cutoff > 0) and np.all(self._beta >= 0) and np.all(self._d_cutoff > 0)):
             raise ValueError("min_cutoff and d_cutoff must be over 0 and beta must not be under 0")
-        self._spread: tuple[tuple[int, ...], tuple[NDArray[np.float32], ...]] | None = None
+        self._broadcast: tuple[tuple[int, ...], tuple[NDArray[np.float32], ...]] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the next sample passes through as it is."""
+        """Forget the signal: the next sample passes unchanged."""
         self._value: NDArray[np.float32] | None = None
         self._raw: NDArray[np.float32] | None = None
         self._speed: NDArray[np.float32] | None = None
         self._time_ns = 0
 
     def __call__(self, x: NDArray[np.float32], time_ns: int) -> NDArray[np.float32]:
-        """Filter one sample of any one shape, float32, seen at ``time_ns``; returns a new array.
+        """Filter a sample, a float32 array of any shape, taken at ``time_ns``. Return a new array.
 
-        The first sample, one after more than half a second, one from the past and one of another shape start the
-        filter afresh. A second sample of the same moment changes nothing.
+        The filter starts again with a sample more than ``GAP_NS`` after the last one, before it, or of another shape.
+        A second sample of the same time is ignored.
         """
         sample = np.array(x, np.float32, order="C")
         elapsed_ns = time_ns - self._time_ns
@@ -65,21 +66,21 @@ class OneEuro:
         return smooth
 
     def _settings(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], ...]:
-        """The three settings, one value for each element of the signal."""
-        if self._spread is None or self._spread[0] != shape:
+        """Return min_cutoff, beta and d_cutoff for each element of a signal, flat. Cached for one shape."""
+        if self._broadcast is None or self._broadcast[0] != shape:
             flat = tuple(
                 np.ascontiguousarray(np.broadcast_to(setting, shape)).reshape(-1)
                 for setting in (self._min_cutoff, self._beta, self._d_cutoff)
             )
-            self._spread = (shape, flat)
-        return self._spread[1]
+            self._broadcast = (shape, flat)
+        return self._broadcast[1]
 
 
 @compiled()
 def _step(
     sample: Any, raw: Any, speed: Any, value: Any, min_cutoff: Any, beta: Any, d_cutoff: Any, seconds: float, out: Any
 ) -> None:
-    """Filter each element: flat float32 arrays; ``raw``, ``speed`` and ``value`` are brought up to date in place.
+    """Filter flat float32 arrays element by element into ``out``. Updates ``raw``, ``speed`` and ``value`` in place.
 
     The share of a new sample for a cut-off of f hertz is 2 pi f t / (1 + 2 pi f t).
     """

@@ -1,8 +1,8 @@
-"""From the driver's face to what the portrait shall do: smoothing, and motion relative to the driver's neutral.
+"""Turns the driver's face into the motion of the portrait: smoothed, and relative to the driver's neutral.
 
-Reenactment is relative: the portrait moves as the driver moves away from the driver's own neutral face, so the driver's
-looks stay the driver's (Zakharov et al. 2019 call the alternative identity leakage). Everything here is geometry on 478
-points and takes well under a millisecond.
+The portrait moves as the driver's face moves away from its own neutral, so that the driver's identity is not
+transferred (Zakharov et al. 2019 call the alternative identity leakage). All of this is geometry on 478 points, which
+takes well under a millisecond.
 """
 
 from __future__ import annotations
@@ -16,56 +16,59 @@ from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
 from engines.face.perspective import seen_turn
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
-from realtime.motion.neutral import NeutralKeeper
+from realtime.motion.neutral_estimator import NeutralEstimator
 from realtime.motion.one_euro import OneEuro
 from realtime.motion.settings import NeutralMode, Region
 
 HOLD_NS = 200_000_000
-"""A face that is lost keeps its last motion this long: most losses are a blink of the tracker."""
+"""After the face is lost, its last motion is held for this time: most losses last a frame or two."""
 REST_NS = 700_000_000
-"""Then it eases to rest in this time."""
+"""The motion then eases to rest in this time."""
 RETURN_NS = 250_000_000
-"""A face that is found again is taken up in this time."""
+"""When the face is found again, its motion eases in over this time."""
 
-_QUICK = np.concatenate([*UPPER_LIDS, *LOWER_LIDS, *IRISES, INNER_UPPER_LIP, INNER_LOWER_LIP])
+_QUICK_POINTS = np.concatenate([*UPPER_LIDS, *LOWER_LIDS, *IRISES, INNER_UPPER_LIP, INNER_LOWER_LIP])
+"""Landmarks that are smoothed less than others, so that blinks and speech get through."""
 
 
 class _Smoother:
-    """One-euro filters over pose and expression: strong on a still face, quick on a moving one."""
+    """One-euro filters over pose and expression: strong on a still face, weak on a moving one."""
 
     def __init__(self) -> None:
-        # units: radians, face scales (some 80 mm), face scales
+        # units: radians for the turn, face scales (about 80 mm) for position and shape
         self._turn = OneEuro(2.5, 80.0, 3.0)
-        self._place = OneEuro(2.0, 60.0, 3.0)
+        self._position = OneEuro(2.0, 60.0, 3.0)
         cutoff = np.full((LANDMARKS, 1), 2.5, np.float32)
         beta = np.full((LANDMARKS, 1), 60.0, np.float32)
-        cutoff[_QUICK], beta[_QUICK] = 3.0, 100.0
+        cutoff[_QUICK_POINTS], beta[_QUICK_POINTS] = 3.0, 100.0
         self._shape = OneEuro(cutoff, beta, 3.0)
 
     def reset(self) -> None:
         self._turn.reset()
-        self._place.reset()
+        self._position.reset()
         self._shape.reset()
 
-    def __call__(
-        self, turn: NDArray[np.float32], place: NDArray[np.float32], shape: Points, time_ns: int
+    def smooth(
+        self, turn: NDArray[np.float32], position: NDArray[np.float32], shape: Points, time_ns: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], Points]:
-        return self._turn(turn, time_ns), self._place(place, time_ns), self._shape(shape, time_ns)
+        return self._turn(turn, time_ns), self._position(position, time_ns), self._shape(shape, time_ns)
 
 
 class MotionTransfer:
-    """Turns what the tracker sees into what the portrait does. One thread owns it."""
+    """Turns the tracker's FaceStates into the Motion of the portrait. Used by one thread only.
+
+    ``region`` and ``gain`` may be changed at any time; they take effect with the next ``update``.
+    """
 
     def __init__(self, neutral: NeutralMode = "auto", region: Region = "all", gain: float = 1.0) -> None:
         self.region: Region = region
         self.gain = gain
-        self._mode: NeutralMode = neutral
-        self._keeper = NeutralKeeper(neutral)
+        self._estimator = NeutralEstimator(neutral)
         self._smoother = _Smoother()
-        self._live = _REST
-        self._whole = 1.0  # the presence at which it was shown as it is
-        self._left = _REST  # what was shown when the face was found again, and how far from it that has come
-        self._back = 1.0
+        self._last_motion = _REST_MOTION  # of the last face, before it fades with the presence
+        self._last_presence = 1.0  # the eased presence when that face was seen
+        self._return_motion = _REST_MOTION  # what was shown when the face was found again
+        self._return_share = 1.0  # how far the motion has come from there to that of the face
         self._flipped = False
         self._presence = 0.0
         self._seen_ns: int | None = None
@@ -73,83 +76,88 @@ class MotionTransfer:
 
     @property
     def calibrating(self) -> bool:
-        """Whether a new neutral is being taken."""
-        return self._keeper.calibrating
+        """True while a calibration collects frames."""
+        return self._estimator.calibrating
 
     def calibrate(self) -> None:
-        """Take the driver's face of the next half second as the neutral."""
-        self._keeper.calibrate()
+        """Use the driver's face of the next half second as the neutral."""
+        self._estimator.calibrate()
 
     def mirror(self) -> None:
-        """Go on with a driving picture that is flipped left to right from now on."""
+        """Continue with driving images that are horizontally flipped from now on."""
         self._flipped = not self._flipped
-        self._keeper.mirror()
+        self._estimator.mirror()
         self._smoother.reset()
-        self._live, self._left = _mirrored(self._live), _mirrored(self._left)
+        self._last_motion, self._return_motion = _mirrored(self._last_motion), _mirrored(self._return_motion)
 
     def update(self, face: FaceState | None, time_ns: int) -> Motion:
-        """The motion for the frame shown at ``time_ns`` (the frame's own time).
+        """Return the motion for the frame of ``time_ns``, in which ``face`` was found.
 
-        Without a face the last motion is held for a moment and then eased to rest; a face that comes back is eased in.
+        Without a face the last motion is held for ``HOLD_NS`` and then eased to rest. A face that returns is eased in.
         """
-        elapsed = max(0, time_ns - self._time_ns)
+        elapsed_ns = max(0, time_ns - self._time_ns)
         if face is not None:
-            self._take_up(face, time_ns, elapsed)
+            self._follow(face, time_ns, elapsed_ns)
         elif self._seen_ns is not None and time_ns - self._seen_ns > HOLD_NS:
-            self._presence = max(0.0, self._presence - elapsed / REST_NS)
+            self._presence = max(0.0, self._presence - elapsed_ns / REST_NS)
         self._time_ns = time_ns
-        motion = self._limit(self._shown())
-        share = self._keeper.rest_share if face is not None else 0.0
+        motion = self._with_region_and_gain(self._faded_motion())
+        rest_share = self._estimator.rest_share if face is not None else 0.0
         return replace(
             motion,
             face=face,
             gain=self.gain,
             region=self.region,
-            rest_share=share,
-            presence=_smooth(self._presence),
+            rest_share=rest_share,
+            presence=_smoothstep(self._presence),
             flipped=self._flipped,
         )
 
-    def _take_up(self, face: FaceState, time_ns: int, elapsed: int) -> None:
-        """Go on with a face; one that was lost for more than a moment is come to from what is shown by now."""
+    def _follow(self, face: FaceState, time_ns: int, elapsed_ns: int) -> None:
+        """Update the motion from a face. After a loss of more than a moment, start from the motion shown by then."""
         if self._seen_ns is None:
             self._presence = 1.0
         elif self._time_ns != self._seen_ns and (self._presence == 0 or time_ns - self._seen_ns > HOLD_NS):
-            self._left, self._back = self._shown(), 0.0
+            self._return_motion, self._return_share = self._faded_motion(), 0.0
             self._smoother.reset()
-            self._keeper.found_again(time_ns, away=self._presence == 0)
+            self._estimator.found_again(time_ns, away=self._presence == 0)
         self._seen_ns = time_ns
-        self._presence = min(1.0, self._presence + elapsed / RETURN_NS)
-        self._back = min(1.0, self._back + elapsed / RETURN_NS)
-        self._whole = _smooth(self._presence)
-        live = self._observe(face)
-        self._live = live if self._back == 1 else _between(self._left, live, _smooth(self._back))
+        self._presence = min(1.0, self._presence + elapsed_ns / RETURN_NS)
+        self._return_share = min(1.0, self._return_share + elapsed_ns / RETURN_NS)
+        self._last_presence = _smoothstep(self._presence)
+        motion = self._relative_motion(face)
+        self._last_motion = (
+            motion
+            if self._return_share == 1
+            else _interpolated(self._return_motion, motion, _smoothstep(self._return_share))
+        )
 
-    def _shown(self) -> Motion:
-        """The motion of the last face, as much of it as is left."""
-        left = _smooth(self._presence) / max(self._whole, 1e-6)
-        return _scaled(self._live, left, left)
+    def _faded_motion(self) -> Motion:
+        """Return the motion of the last face, faded by how much the presence has fallen since."""
+        share = _smoothstep(self._presence) / max(self._last_presence, 1e-6)
+        return _scaled(self._last_motion, share, share)
 
-    def _observe(self, face: FaceState) -> Motion:
+    def _relative_motion(self, face: FaceState) -> Motion:
+        """Return the motion of a face relative to the driver's neutral."""
         pixels = face.pixels()
-        neutral, pose, shape = self._keeper.update(face, pixels)
-        rest = self._keeper.rest
+        neutral, pose, shape = self._estimator.update(face, pixels)
+        rest = self._estimator.rest
         turn = seen_turn(pixels, face.size) - rest.turn
         moved = (pose.origin[:2] - rest.origin) / rest.scale
-        place = np.array([moved[0], moved[1], np.log(pose.scale / rest.scale)], np.float32)
-        # the change against the neutral is what is smoothed: easing over to another one stays smooth as well
+        position = np.array([moved[0], moved[1], np.log(pose.scale / rest.scale)], np.float32)
+        # the change against the neutral is smoothed, not the shape: it stays smooth while the neutral changes
         change = shape - neutral.shape
-        if not face.steady:  # smoothed a second time, it would only be late
-            turn, place, change = self._smoother(turn, place, change, face.time_ns)
+        if not face.steady:
+            turn, position, change = self._smoother.smooth(turn, position, change, face.time_ns)
         return Motion(
             rotation=from_turn_angles(turn),
-            translation=place[:2],
-            scale=float(np.exp(place[2])),
+            translation=position[:2],
+            scale=float(np.exp(position[2])),
             neutral=neutral.shape,
             expression=np.asarray(neutral.shape + change, np.float32),
         )
 
-    def _limit(self, motion: Motion) -> Motion:
+    def _with_region_and_gain(self, motion: Motion) -> Motion:
         return _scaled(
             motion,
             0.0 if self.region == "expression" else 1.0,
@@ -157,13 +165,13 @@ class MotionTransfer:
         )
 
 
-def _smooth(share: float) -> float:
-    """The share in [0, 1] of a way that begins and ends gently."""
+def _smoothstep(share: float) -> float:
+    """Return a share in [0, 1] eased at both ends: 3 s^2 - 2 s^3."""
     return share * share * (3 - 2 * share)
 
 
 def _mirrored(motion: Motion) -> Motion:
-    """The motion of the same driver in the flipped picture."""
+    """Return the motion of the same driver in the horizontally flipped image."""
     flip = np.array([-1, 1, 1], np.float32)
     return replace(
         motion,
@@ -174,22 +182,22 @@ def _mirrored(motion: Motion) -> Motion:
     )
 
 
-def _between(start: Motion, end: Motion, share: float) -> Motion:
-    """Part of the way from one motion to another, whose neutral it has; 0 is the first, 1 the other."""
+def _interpolated(start: Motion, end: Motion, share: float) -> Motion:
+    """Return the motion between ``start`` (``share`` 0) and ``end`` (1), relative to the neutral of ``end``."""
     weight = np.float32(share)
     turn = rotation_vector(end.rotation @ start.rotation.T)
-    change, to = start.expression - start.neutral, end.expression - end.neutral
+    start_change, end_change = start.expression - start.neutral, end.expression - end.neutral
     return replace(
         end,
         rotation=rotation_matrix(turn * weight) @ start.rotation,
         translation=np.asarray(start.translation + weight * (end.translation - start.translation), np.float32),
         scale=float(start.scale * (end.scale / start.scale) ** share),
-        expression=np.asarray(end.neutral + change + weight * (to - change), np.float32),
+        expression=np.asarray(end.neutral + start_change + weight * (end_change - start_change), np.float32),
     )
 
 
 def _scaled(motion: Motion, pose: float, expression: float) -> Motion:
-    """The motion with its head pose and its expression taken that many times."""
+    """Return the motion with its head pose and its expression multiplied by these factors."""
     if pose == 1 and expression == 1:
         return motion
     change = motion.expression - motion.neutral
@@ -202,5 +210,5 @@ def _scaled(motion: Motion, pose: float, expression: float) -> Motion:
     )
 
 
-_NOWHERE = np.zeros((LANDMARKS, 3), np.float32)
-_REST = Motion(np.eye(3, dtype=np.float32), np.zeros(2, np.float32), 1.0, _NOWHERE, _NOWHERE)
+_NO_SHAPE = np.zeros((LANDMARKS, 3), np.float32)
+_REST_MOTION = Motion(np.eye(3, dtype=np.float32), np.zeros(2, np.float32), 1.0, _NO_SHAPE, _NO_SHAPE)

@@ -17,14 +17,8 @@ from engines.face.head import rotation_matrix, rotation_vector, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import MIRROR
 from engines.types import FaceState, Motion, Points
-from realtime.motion.neutral import (
-    CALIBRATION_NS,
-    Neutral,
-    Rest,
-    corner_drop,
-    eye_openings,
-    mouth_opening,
-)
+from realtime.motion.neutral import Neutral, RestPose
+from realtime.motion.neutral_estimator import CALIBRATION_NS, corner_drop, eye_openings, mouth_opening
 from realtime.motion.relative import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
 from realtime.motion.settings import NeutralMode
 from tests.support.faces import FRAME_NS, SIZE, at_pixels, doing, lids, lips, seen, shape_of, turned
@@ -215,14 +209,14 @@ def test_a_pose_at_rest_that_has_arrived_is_left_alone(
     calm: Points, calibrated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs nothing any more, as long as no better one comes."""
-    moves: list[Rest] = []
-    real = Rest.towards
+    moves: list[RestPose] = []
+    real = RestPose.towards
 
-    def counted(self: Rest, other: Rest, weights: NDArray[np.float32]) -> Rest:
+    def counted(self: RestPose, other: RestPose, weights: NDArray[np.float32]) -> RestPose:
         moves.append(other)
         return real(self, other, weights)
 
-    monkeypatch.setattr(Rest, "towards", counted)
+    monkeypatch.setattr(RestPose, "towards", counted)
     fading = ramp(1, 0.5)
     driver = Driver(calm, face=lambda now: {"jaw": 0.3 * fading(now)}, turn=lambda now: (0, 0, 7 * fading(now)))
     transfer = MotionTransfer("auto")
@@ -730,7 +724,7 @@ def test_a_calibration_goes_on_when_the_picture_is_mirrored(calm: Points) -> Non
 
 
 def test_a_neutral_mirrored_twice_is_the_same(calm: Points) -> None:
-    neutral = Neutral.of(seen(calm, turned((0.1, 0.2, 0.3), (200, 150))))
+    neutral = Neutral.from_face(seen(calm, turned((0.1, 0.2, 0.3), (200, 150))))
     twice = neutral.mirrored().mirrored()
     np.testing.assert_allclose(twice.shape, neutral.shape, atol=1e-6)
     np.testing.assert_allclose(twice.pose.rotation, neutral.pose.rotation, atol=1e-6)
