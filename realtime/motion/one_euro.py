@@ -18,10 +18,10 @@ class OneEuro:
     """A low-pass filter with a low cut-off for a still signal and a higher one for a moving signal.
 
     Casiez, Roussel and Vogel, "1 € Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
-    Systems", CHI 2012. The cut-off is ``min_cutoff + beta * |speed|`` hertz, where the speed is low-passed at ``d_cutoff`` hertz.
-    Each may be a number or an array that broadcasts against the signal. ``beta`` is in hertz per (unit of the signal
-    per second), so it must be chosen for that unit. Raises ValueError if ``beta`` is negative or one of the others is
-    not positive.
+    Systems", CHI 2012. The cut-off is ``min_cutoff + beta * |speed|`` hertz, where the speed is low-passed at
+    ``d_cutoff`` hertz. Each may be a number or an array that broadcasts against the signal. ``beta`` is in hertz per
+    (unit of the signal per second), so it must be chosen for that unit. Raises ValueError if ``beta`` is negative or
+    one of the others is not positive.
     """
 
     def __init__(self, min_cutoff: ArrayLike, beta: ArrayLike, d_cutoff: ArrayLike = 1.0) -> None:
