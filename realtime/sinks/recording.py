@@ -1,4 +1,4 @@
-"""A recording of the result: H.264 in MP4, through PyAV, playable however it ends."""
+"""A recording of the result: H.264 in MP4, through PyAV, playable even if it is interrupted."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _NS = 1_000_000_000
 _TICKS = 60_000
-"""Of the video's clock, a second: MPEG-4 Part 2 takes no more than 65,535."""
+"""Ticks of the video's clock in a second: MPEG-4 Part 2 allows 65,535 at most."""
 _CODECS = {"libx264": {"preset": "veryfast", "crf": "18", "bf": "0"}, "libopenh264": {"b": "6M"}, "mpeg4": {"q": "3"}}
-"""In the order they are preferred: some builds of FFmpeg have no x264."""
+"""Encoders and their options in order of preference: some builds of FFmpeg have no x264."""
 _FRAGMENT_BYTES = 4 << 20
-"""More than a fragment of one second takes, so that each reaches the file in one write."""
+"""More than the size of a one-second fragment, so that each fragment is written at once."""
 # ISO/IEC 23091-2: RGB becomes I420 with the BT.601 matrix, in limited range, its primaries untouched.
 _MATRIX_BT601 = 6
 _PRIMARIES_BT709 = 1
@@ -40,13 +40,13 @@ _RANGE_LIMITED = 1
 class Recording:
     """A Sink that writes an MP4 file.
 
-    While it records it writes ``NAME.partial.mp4`` beside the file, in fragments of a second: whatever happens
-    to the program or the disk, that file plays up to its last whole fragment. Closing makes it an ordinary MP4
-    and only then puts it in the place of ``path``, so that an older file there gives way to a whole one only.
+    While recording it writes ``NAME.partial.mp4`` beside the file, in fragments of a second: whatever happens to the
+    program or the disk, that file plays up to its last complete fragment. Closing turns it into an ordinary MP4 and
+    then renames it to ``path``, so that an older file there is only ever replaced by a complete one.
 
-    Frames keep their times (``Frame.time_ns``). ``sound_from`` is the driving video, whose sound is carried over.
+    Frames keep their times (``Frame.time_ns``). ``sound_from`` is the driving video, whose sound is copied.
 
-    Raises UsageError for a path that is no MP4 or an odd size, SinkMissing where the file cannot be written.
+    Raises UsageError for a path that is not an MP4 or an odd size, SinkMissing if the file cannot be written.
     """
 
     format = PixelFormat.I420
@@ -83,18 +83,18 @@ class Recording:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the person should know; may grow while it records."""
+        """Notes for the user. There may be more while it records."""
         return (*self._notes, *(self._sound.notes if self._sound else ()))
 
     @property
     def partial(self) -> Path:
-        """Where it is written until it is closed."""
+        """The path of the file until it is closed."""
         return self._file.path
 
     def send(self, frame: Frame) -> None:
-        """Append an I420 frame. Raises SinkLost when the file cannot grow; what it holds stays playable."""
+        """Append an I420 frame. Raises SinkLost if it cannot be written; what was written before stays playable."""
         if self._closed:
-            raise SinkLost(f"the recording to {self._path} is closed")
+            raise SinkLost("recording-closed", f"the recording to {self._path} is closed")
         picture = av.VideoFrame.from_ndarray(frame.pixels, format="yuv420p")
         picture.pts = self._tick(frame.time_ns)
         picture.time_base = Fraction(1, _TICKS)
@@ -103,9 +103,9 @@ class Recording:
             self._close_file()
 
     def close(self) -> None:
-        """Finish the file and put it in its place; may be called twice.
+        """Finish the file and rename it to its path. close() is idempotent.
 
-        Raises SinkLost, once, when the end cannot be written; what was written before stays playable.
+        Raises SinkLost, once, if the end cannot be written; what was written before stays playable.
         """
         if self._closed:
             return
@@ -118,11 +118,11 @@ class Recording:
         self._close_file()
 
     def _write(self, picture: av.VideoFrame | None, until: int) -> None:
-        """Write a picture and the sound up to the tick ``until``; None ends both. A failure ends the file."""
+        """Write a picture and the sound up to the tick ``until``; None flushes both. An error ends the file."""
         try:
             packets = self._stream.encode(picture)
             self._container.mux(packets)
-            # Not before the first picture: a file that was begun and has none crashes FFmpeg's muxer when it is closed.
+            # Not before the first picture: FFmpeg's muxer crashes on closing a file that has a header and no picture.
             self._begun = self._begun or bool(packets)
             if self._sound is not None and self._begun:
                 self._sound.mux(self._first_ns, self._first_ns + until * _NS // _TICKS)
@@ -132,12 +132,12 @@ class Recording:
             self._file.fail(error)
 
     def _tick(self, time_ns: int) -> int:
-        """The frame's time on the video's clock, always later than the one before."""
+        """Return a frame's time on the video's clock, always later than the one before."""
         if self._origin_ns is None:
             self._origin_ns = self._first_ns = time_ns
         tick = round((time_ns - self._origin_ns) * _TICKS / _NS)
         if tick < self._last - _TICKS:
-            # Time began anew, as when another source takes over: go on after the last frame.
+            # The time restarted, as when the source changes: continue after the last frame.
             tick = self._last + self._period
             self._origin_ns = time_ns - tick * _NS // _TICKS
         self._last = max(tick, self._last + 1)
@@ -148,30 +148,33 @@ class Recording:
         self._close_container()
         error = self._file.close()
         if error is not None:
-            raise self._cut_short(error)
+            raise self._incomplete(error)
         try:
             os.replace(self._file.path, self._path)
         except OSError as refused:
-            raise self._not_in_place(refused) from None
+            raise self._not_renamed(refused) from None
 
-    def _cut_short(self, error: OSError) -> SinkLost:
+    def _incomplete(self, error: OSError) -> SinkLost:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-        what = "the disk is full" if full else error.strerror
+        reason = "the disk is full" if full else error.strerror
         kept = "nothing was kept"
         if os.path.exists(self._file.path):
-            kept = f"what was recorded so far is in {self._file.path}"
+            kept = f"the recording up to there is {self._file.path}"
         return SinkLost(
-            f"{self._path} cannot be written any further: {what}; {kept}",
+            "recording-disk-full" if full else "recording-write-failed",
+            f"{self._path} cannot be continued: {reason}; {kept}",
             cure="free some space" if full else "check the disk, or record to another one",
         )
 
-    def _not_in_place(self, refused: OSError) -> SinkLost:
+    def _not_renamed(self, refused: OSError) -> SinkLost:
         if not os.path.exists(self._file.path):
             return SinkLost(
-                f"{self._path} cannot be finished: {self._file.path}, where it was recorded, is not there any more",
-                cure="record to a disk that stays, and leave that file alone meanwhile",
+                "recording-partial-missing",
+                f"{self._path} cannot be finished: {self._file.path}, to which it was recorded, is gone",
+                cure="leave that file and its disk in place while recording",
             )
         return SinkLost(
+            "recording-not-replaced",
             f"{self._path} cannot be replaced ({refused.strerror}); the recording is {self._file.path}",
             cure="close the program that has it open, and rename the recording",
         )
@@ -185,7 +188,7 @@ class Recording:
             self._sound.close()
 
     def _open_container(self) -> OutputContainer:
-        # hybrid_fragmented (FFmpeg 7.1): fragments while it lasts, and an ordinary index when it is closed.
+        # hybrid_fragmented (FFmpeg 7.1): fragments while recording, and an ordinary index on closing.
         return av.open(
             self._file,
             "w",
@@ -214,12 +217,12 @@ class Recording:
 
 
 class FragmentFile:
-    """The file under a recording. After its first failed write nothing more reaches it.
+    """The file of a recording. After the first failed write nothing more is written.
 
-    A muxer that goes on after a failure could turn a file whose beginning plays into one that does not; so this
-    one pretends that all is well, keeps the failure in ``error``, and cuts the file after its last whole box.
+    A muxer that continues after a failure could damage a file whose beginning plays. Therefore ``write`` never fails:
+    the error is kept in ``error``, and closing truncates the file after its last complete box.
 
-    Raises OSError where the file cannot be created; FileExistsError where it is there already.
+    Raises OSError if the file cannot be created, FileExistsError if it exists.
     """
 
     def __init__(self, path: Path) -> None:
@@ -230,7 +233,7 @@ class FragmentFile:
         self._end = 0
 
     def write(self, data: bytes) -> int:
-        """Write all of it, or note the error."""
+        """Write all of ``data``, or keep the error."""
         if self.error is None:
             try:
                 self.put(data)
@@ -241,18 +244,18 @@ class FragmentFile:
         return len(data)
 
     def fail(self, error: OSError | av.FFmpegError) -> None:
-        """Let nothing more reach it, because of this; the first failure stands."""
+        """Write nothing more because of this error. The first one is kept."""
         if self.error is None:
             self.error = OSError(error.errno, error.strerror)
 
     def put(self, data: bytes) -> None:
-        """Write all of it at the current position. Raises OSError."""
+        """Write all of ``data`` at the current position. Raises OSError."""
         rest = memoryview(data)
         while rest:
             rest = rest[self._file.write(rest) :]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
+        """Implement ``io.IOBase.seek``."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
         self._position = base + offset
         if self.error is None:
@@ -260,11 +263,11 @@ class FragmentFile:
         return self._position
 
     def tell(self) -> int:
-        """As of any file."""
+        """Implement ``io.IOBase.tell``."""
         return self._position
 
     def close(self) -> OSError | None:
-        """Close it and return what went wrong, if anything. A broken file is cut, removed if nothing plays."""
+        """Close the file and return its first error. After an error it is truncated, or removed if nothing plays."""
         if self._file.closed:
             return self.error
         try:
@@ -272,18 +275,18 @@ class FragmentFile:
         except OSError as error:
             self.fail(error)
         if self.error is not None:
-            with contextlib.suppress(OSError):  # the medium may be gone, and the file with it
-                self._cut()
+            with contextlib.suppress(OSError):  # the medium may be gone
+                self._truncate()
         return self.error
 
     def discard(self) -> None:
-        """Close and remove it, where its medium is still there."""
+        """Close and remove the file. Errors are ignored."""
         with contextlib.suppress(OSError):
             self._file.close()
             self.path.unlink(missing_ok=True)
 
-    def _cut(self) -> None:
-        """Leave what plays. Raises OSError."""
+    def _truncate(self) -> None:
+        """Truncate the file after what plays. Raises OSError."""
         playable = _playable_bytes(self.path)
         if playable:
             os.truncate(self.path, playable)
@@ -292,7 +295,7 @@ class FragmentFile:
 
 
 def _playable_bytes(path: Path) -> int:
-    """Where the last whole box of media data ends (ISO/IEC 14496-12, 4.2); 0 where there is none."""
+    """Return where the last complete box of media data ends (ISO/IEC 14496-12, 4.2); 0 if there is none."""
     length, at, playable = path.stat().st_size, 0, 0
     with open(path, "rb") as file:
         while at + 8 <= length:
@@ -311,29 +314,31 @@ def _playable_bytes(path: Path) -> int:
 
 def _check(path: Path, size: tuple[int, int]) -> None:
     if path.suffix.lower() != ".mp4":
-        hidden = path.name.lower() == ".mp4"  # nothing but an ending is taken for a name
-        found = f"{path} is no more than an ending" if hidden else f"{path} does not end in .mp4"
-        named = path.with_name("out.mp4") if hidden else path.with_suffix(".mp4")
-        raise UsageError(f"{found}, and recordings are MP4 files", cure=f"--sink file:{named}")
-    if size[0] % 2 or size[1] % 2:
+        suffix_only = path.name.lower() == ".mp4"  # pathlib takes this for a name without a suffix
+        better = path.with_name("out.mp4") if suffix_only else path.with_suffix(".mp4")
         raise UsageError(
-            f"a recording cannot be {size[0]}x{size[1]}, expected even sizes", cure="choose another --size"
+            "recording-not-mp4", f"a recording to {path}", "a file name that ends in .mp4", f"--sink file:{better}"
         )
+    if size[0] % 2 or size[1] % 2:
+        found = f"a recording of {size[0]}x{size[1]}"
+        raise UsageError("recording-odd-size", found, "an even width and height", "choose another --size")
     try:
         if path.is_dir():
-            raise SinkMissing(f"{path} is a folder, expected a file to record to", cure="give another name")
+            raise SinkMissing("recording-is-folder", f"the folder {path}", "a file to record to", "give another name")
         if not path.parent.is_dir():
-            raise SinkMissing(f"there is no folder {path.parent} to record into", cure=f"mkdir -p {path.parent}")
+            raise SinkMissing("recording-no-folder", f"no folder {path.parent}", cure=f"mkdir -p {path.parent}")
         if path.exists() and not path.is_file():
-            raise SinkMissing(f"{path} is a pipe or a device, expected a file to record to", cure="give another name")
+            found = f"{path}, which is a pipe or a device"
+            raise SinkMissing("recording-not-a-file", found, "a file to record to", "give another name")
         if paths.is_write_protected(path):
-            raise SinkMissing(f"{path} is write-protected", cure=f"chmod u+w {path}, or write to another file")
+            cure = f"chmod u+w {path}, or write to another file"
+            raise SinkMissing("recording-write-protected", f"{path} is write-protected", cure=cure)
     except OSError as error:
         raise _not_writable(path, error) from None
 
 
 def _create(path: Path, create: Callable[[Path], FragmentFile]) -> FragmentFile:
-    """Create the file that is written meanwhile, beside the other and over none that an earlier run left."""
+    """Create the file to record to, beside ``path``, under a name that no earlier recording has left."""
     for number in range(1, 1000):
         try:
             return create(path.with_name(f"{path.stem}.partial{'' if number == 1 else f'-{number}'}.mp4"))
@@ -341,10 +346,16 @@ def _create(path: Path, create: Callable[[Path], FragmentFile]) -> FragmentFile:
             continue
         except OSError as error:
             raise _not_writable(path, error) from None
-    raise SinkMissing(f"{path.parent} is full of unfinished recordings", cure=f"remove {path.stem}.partial-*.mp4")
+    raise SinkMissing(
+        "recording-too-many-partials",
+        f"1000 unfinished recordings in {path.parent}",
+        cure=f"remove {path.stem}.partial-*.mp4",
+    )
 
 
 def _not_writable(path: Path, error: OSError) -> SinkMissing:
     return SinkMissing(
-        f"{path} cannot be written: {error.strerror}", cure="record into a folder of your own, where there is room"
+        "recording-not-writable",
+        f"{path} cannot be written: {error.strerror}",
+        cure="record to a folder that you may write to and that has room",
     )

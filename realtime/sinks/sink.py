@@ -1,4 +1,4 @@
-"""Where the result goes: a virtual camera, a recording, or nowhere."""
+"""The sinks of finished frames: a virtual camera, a recording, or none."""
 
 from __future__ import annotations
 
@@ -13,58 +13,56 @@ if TYPE_CHECKING:
     from realtime.core.frames import Frame
 
 AUTO_RECORDING = Path("reenact.mp4")
-"""What ``auto`` writes where a file is worked through."""
-_SPECS = "auto, virtualcam, virtualcam:DEVICE, webrtc, file:OUT.mp4 or null"
+"""What ``auto`` stands for when a file is processed at the highest pace."""
+_SINKS = "auto, virtualcam, virtualcam:DEVICE, webrtc, file:OUT.mp4 or null"
 
 
 class Sink(Protocol):
-    """Takes finished frames. One thread owns it and calls everything on it, ``close`` included."""
+    """A consumer of finished frames. One thread owns it and calls all its methods, ``close`` included."""
 
     @property
     def name(self) -> str:
-        """What it is, for the person: device or file, and format."""
+        """A description for the user: device or file, and format."""
 
     @property
     def format(self) -> PixelFormat:
-        """What ``send`` takes."""
+        """The format of the frames that ``send`` accepts."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the person should know about the choice or the sink; may grow while it is used."""
+        """Notes for the user about the choice or the sink. There may be more while it is used."""
 
     def send(self, frame: Frame) -> None:
-        """Deliver a frame of the sink's format and size; its pixels are not kept. Raises SinkLost."""
+        """Deliver a frame of the sink's format and size. Its pixels are not kept. Raises SinkLost."""
 
     def close(self) -> None:
-        """Finish and let go of everything; may be called twice.
+        """Finish and release everything. close() is idempotent.
 
-        Raises SinkLost where what was sent could not be kept to its end.
+        Raises SinkLost if the last frames could not be stored.
         """
 
 
 class NullSink:
-    """Takes frames and forgets them: for measuring. In I420, so that what is measured has been converted."""
+    """A sink that discards frames, for measurements. It accepts I420, so that they include the conversion."""
 
-    name = "null (frames are made and forgotten)"
+    name = "null (frames are generated and discarded)"
     format = PixelFormat.I420
     notes: tuple[str, ...] = ()
 
     def send(self, frame: Frame) -> None:
-        """Forget it."""
+        """Discard a frame."""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
 def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path | None = None) -> Sink:
-    """Open what ``--sink`` names: ``virtualcam[:DEVICE]``, ``file:OUT.mp4`` or ``null``.
+    """Open the sink that ``--sink`` names: ``virtualcam[:DEVICE]``, ``file:OUT.mp4`` or ``null``.
 
-    What ``auto`` stands for, and the page, are a matter of ``realtime.assemble``.
+    ``auto`` and ``webrtc`` are resolved by ``realtime.assemble``. ``size`` is the width and height of every frame,
+    both even. ``sound_from`` is a driving video whose sound a recording copies.
 
-    ``size`` is the width and height of every frame, both even. ``sound_from`` is a driving video whose sound a
-    recording takes over.
-
-    Raises UsageError for anything else, SinkMissing where it cannot be had.
+    Raises UsageError for anything else, SinkMissing if the sink cannot be opened.
     """
     kind, _, detail = spec.partition(":")
     if spec == "null":
@@ -77,4 +75,4 @@ def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path 
         from realtime.sinks.recording import Recording
 
         return Recording(paths.expand(detail), size=size, fps=fps, sound_from=sound_from)
-    raise UsageError(f"there is no sink {spec!r}", cure=f"--sink takes {_SPECS}")
+    raise UsageError("sink-unknown", f"the sink {spec!r}", _SINKS, "choose one of them")

@@ -1,4 +1,4 @@
-"""Recordings: times, colours and sound as they were, and playable however they end."""
+"""Test recordings: times, colours and sound, and that they play even if interrupted."""
 
 from __future__ import annotations
 
@@ -13,40 +13,25 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 
-from engines.errors import SinkLost, SinkMissing, SourceEnded, UsageError
-from engines.types import Image
+from engines.errors import ReenactError, SinkLost, SinkMissing, SourceEnded, UsageError
 from realtime.capture.video_file import VideoFile
-from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import Frame, PixelFormat
 from realtime.sinks import recording
 from realtime.sinks.recording import FragmentFile, Recording
 from tests.support import clips
+from tests.support.clips import i420
 
 SIZE = (96, 64)
 NS = 1_000_000_000
 START = 1_234 * NS
 
 
-def i420(image: Image, index: int, time_ns: int) -> Frame:
-    """A frame as the loop hands it to a sink."""
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420).astype(np.uint8, copy=False)
-    return Frame(pixels, PixelFormat.I420, index, Stamps(0), time_ns)
-
-
 def greys(count: int, fps: float = 30, start: int = START) -> Iterator[Frame]:
     for index in range(count):
         yield i420(clips.grey(index, SIZE), index, start + round(index * NS / fps))
-
-
-def noise(count: int, fps: float = 30) -> Iterator[Frame]:
-    """Pictures that compress badly, so that files fill up."""
-    rng = np.random.default_rng(0)
-    for index in range(count):
-        image = rng.integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
-        yield i420(image, index, START + round(index * NS / fps))
 
 
 def send_all(sink: Recording, frames: Iterable[Frame]) -> None:
@@ -55,23 +40,23 @@ def send_all(sink: Recording, frames: Iterable[Frame]) -> None:
 
 
 def boxes(path: Path) -> list[str]:
-    """The names of the top-level boxes of an MP4 file."""
+    """Return the names of the top-level boxes of an MP4 file."""
     data, at, names = path.read_bytes(), 0, []
     while at < len(data):
         names.append(data[at + 4 : at + 8].decode("latin-1"))
         at += int.from_bytes(data[at : at + 4], "big")
-    assert at == len(data), "the last box is whole"
+    assert at == len(data), "the last box is complete"
     return names
 
 
-def test_frames_come_back_in_order_at_their_times(tmp_path: Path) -> None:
+def test_frames_are_recorded_in_order_at_their_times(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     sink = Recording(path, size=SIZE, fps=30)
     assert sink.format is PixelFormat.I420
     assert str(path) in sink.name
     for frame in greys(50):
         sink.send(frame)
-    assert not path.exists(), "the file appears when it is whole"
+    assert not path.exists(), "the file appears when it is complete"
     sink.close()
     sink.close()
     assert sink.notes == ()
@@ -104,7 +89,7 @@ def test_variable_times_are_kept(tmp_path: Path) -> None:
     assert clips.times_in(tmp_path / "out.mp4") == pytest.approx(times, abs=1e-4)
 
 
-def test_time_that_stands_still_or_begins_anew(tmp_path: Path) -> None:
+def test_recorded_times_increase_where_time_stops_or_restarts(tmp_path: Path) -> None:
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=10)
     for index, time in enumerate([5.0, 5.1, 5.1, 5.05, 7.0, 0.0, 0.1]):
         sink.send(i420(clips.grey(index, SIZE), index, round(time * NS)))
@@ -114,7 +99,7 @@ def test_time_that_stands_still_or_begins_anew(tmp_path: Path) -> None:
     assert all(later > earlier for earlier, later in pairwise(times))
 
 
-def test_colours_survive(tmp_path: Path) -> None:
+def test_colours_are_kept(tmp_path: Path) -> None:
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30)
     for index in range(10):
         sink.send(i420(clips.quarters(SIZE), index, START + index * NS // 30))
@@ -129,7 +114,7 @@ def test_colours_survive(tmp_path: Path) -> None:
         assert np.abs(image[y, x].astype(int) - colour).max() < 8
 
 
-def test_nothing_sent_leaves_nothing(tmp_path: Path) -> None:
+def test_a_recording_without_frames_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"an older recording")
     Recording(path, size=SIZE, fps=30).close()
@@ -137,7 +122,7 @@ def test_nothing_sent_leaves_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == b"an older recording"
 
 
-def test_an_older_file_gives_way_only_to_a_whole_one(tmp_path: Path) -> None:
+def test_an_older_file_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"an older recording")
     sink = Recording(path, size=SIZE, fps=30)
@@ -148,7 +133,7 @@ def test_an_older_file_gives_way_only_to_a_whole_one(tmp_path: Path) -> None:
     assert len(clips.times_in(path)) == 5
 
 
-def test_two_at_once_do_not_write_over_each_other(tmp_path: Path) -> None:
+def test_two_recordings_at_once_do_not_overwrite_each_other(tmp_path: Path) -> None:
     one, two = (Recording(tmp_path / "out.mp4", size=SIZE, fps=30) for _ in range(2))
     for frame in greys(5):
         one.send(frame)
@@ -159,11 +144,11 @@ def test_two_at_once_do_not_write_over_each_other(tmp_path: Path) -> None:
     assert len(clips.times_in(tmp_path / "out.mp4")) == 5
 
 
-# What goes wrong
+# Errors
 
 
 class SmallDisk(FragmentFile):
-    """A disk with room for so many bytes."""
+    """A disk with room for ``ROOM`` bytes."""
 
     ROOM = 200_000
 
@@ -174,14 +159,15 @@ class SmallDisk(FragmentFile):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_keeps_what_was_recorded(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_recording_up_to_there(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"an older recording")
     sink = Recording(path, size=SIZE, fps=30, create=SmallDisk)
-    with pytest.raises(SinkLost, match="the disk is full") as caught:
-        send_all(sink, noise(600))
+    with pytest.raises(SinkLost) as caught:
+        send_all(sink, clips.noise_frames(600))
     partial = tmp_path / "out.partial.mp4"
-    assert str(partial) in str(caught.value)
+    assert caught.value.code == "recording-disk-full"
+    assert str(partial) in caught.value.found
     assert caught.value.cure
     assert boxes(partial)[-1] == "mdat"
     assert partial.stat().st_size <= SmallDisk.ROOM
@@ -191,50 +177,53 @@ def test_a_full_disk_keeps_what_was_recorded(tmp_path: Path) -> None:
     assert path.read_bytes() == b"an older recording"
     sink.close()
     with pytest.raises(SinkLost):
-        sink.send(next(noise(1)))
+        sink.send(next(clips.noise_frames(1)))
 
 
-def test_a_disk_that_is_full_at_the_end(tmp_path: Path) -> None:
-    class Brim(SmallDisk):
+def test_a_disk_that_is_full_at_the_end_keeps_the_recording(tmp_path: Path) -> None:
+    class NearlyLargeEnough(SmallDisk):
         ROOM = 1_000_000
 
     whole = Recording(tmp_path / "whole.mp4", size=SIZE, fps=30)
-    for frame in noise(90):
+    for frame in clips.noise_frames(90):
         whole.send(frame)
     whole.close()
-    # Room for the media and not for the index behind it.
-    Brim.ROOM = (tmp_path / "whole.mp4").stat().st_size - 300
-    sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, create=Brim)
-    for frame in noise(90):
+    # Room for the media, but not for the index after it.
+    NearlyLargeEnough.ROOM = (tmp_path / "whole.mp4").stat().st_size - 300
+    sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, create=NearlyLargeEnough)
+    for frame in clips.noise_frames(90):
         sink.send(frame)
-    with pytest.raises(SinkLost, match="the disk is full"):
+    with pytest.raises(SinkLost) as caught:
         sink.close()
+    assert caught.value.code == "recording-disk-full"
     sink.close()
     assert len(clips.times_in(tmp_path / "out.partial.mp4")) >= 60
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no folder that is in use")
-def test_a_folder_that_goes_away_takes_the_recording_along(tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_while_recording_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     sink = Recording(tmp_path / "folder" / "out.mp4", size=SIZE, fps=30)
     send_all(sink, greys(3))
     sink.partial.unlink()
     (tmp_path / "folder").rmdir()
-    with pytest.raises(SinkLost, match="where it was recorded, is not there any more"):
+    with pytest.raises(SinkLost) as caught:
         sink.close()
+    assert caught.value.code == "recording-partial-missing"
 
 
-def test_a_disk_without_any_room_keeps_nothing(tmp_path: Path) -> None:
+def test_a_disk_without_room_keeps_nothing(tmp_path: Path) -> None:
     class NoRoom(SmallDisk):
         ROOM = 100
 
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, create=NoRoom)
-    with pytest.raises(SinkLost, match="nothing was kept"):
-        send_all(sink, noise(120))
+    with pytest.raises(SinkLost) as caught:
+        send_all(sink, clips.noise_frames(120))
+    assert caught.value.code == "recording-disk-full"
     assert os.listdir(tmp_path) == []
 
 
-def test_a_medium_that_is_gone_is_said_in_a_line(tmp_path: Path) -> None:
+def test_a_medium_that_is_removed_is_an_error(tmp_path: Path) -> None:
     class Unplugged(SmallDisk):
         def put(self, data: bytes) -> None:
             if self.tell() + len(data) > self.ROOM:
@@ -243,60 +232,66 @@ def test_a_medium_that_is_gone_is_said_in_a_line(tmp_path: Path) -> None:
             super().put(data)
 
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, create=Unplugged)
-    with pytest.raises(SinkLost, match="Input/output error; nothing was kept") as caught:
-        send_all(sink, noise(600))
-    assert "another" in caught.value.cure
+    with pytest.raises(SinkLost) as caught:
+        send_all(sink, clips.noise_frames(600))
+    assert caught.value.code == "recording-write-failed"
+    assert os.strerror(errno.EIO) in caught.value.found
     sink.close()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open stays there")
-def test_a_recording_that_is_removed_meanwhile_is_missed(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+def test_a_file_that_is_removed_while_recording_is_an_error(tmp_path: Path) -> None:
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30)
     send_all(sink, greys(5))
     (tmp_path / "out.partial.mp4").unlink()
-    with pytest.raises(SinkLost, match=r"out\.partial\.mp4, where it was recorded, is not there any more") as caught:
+    with pytest.raises(SinkLost) as caught:
         sink.close()
+    assert caught.value.code == "recording-partial-missing"
     assert caught.value.cure
     sink.close()
 
 
-def test_what_cannot_be_cut_any_more_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_truncated_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, create=SmallDisk)
     monkeypatch.setattr(os, "truncate", refuse)
-    with pytest.raises(SinkLost, match=r"the disk is full; what was recorded so far is in .*out\.partial\.mp4"):
-        send_all(sink, noise(600))
+    with pytest.raises(SinkLost) as caught:
+        send_all(sink, clips.noise_frames(600))
+    assert caught.value.code == "recording-disk-full"
+    assert str(tmp_path / "out.partial.mp4") in caught.value.found
 
 
 class BrokenEncoder:
-    """An encoder that gives up."""
+    """An encoder that fails."""
 
     def encode(self, _: object) -> list[object]:
         raise av.FFmpegError(errno.ENOMEM, "Cannot allocate memory")
 
 
 @pytest.mark.parametrize("at_the_end", [False, True])
-def test_an_encoder_that_fails_leaves_what_was_recorded(
+def test_an_encoder_that_fails_leaves_the_recording_up_to_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_the_end: bool
 ) -> None:
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30)
-    send_all(sink, noise(150))
+    send_all(sink, clips.noise_frames(150))
     monkeypatch.setattr(sink, "_stream", BrokenEncoder())
-    with pytest.raises(SinkLost, match="Cannot allocate memory; what was recorded so far is in") as caught:
-        sink.close() if at_the_end else sink.send(next(noise(1)))
+    with pytest.raises(SinkLost) as caught:
+        sink.close() if at_the_end else sink.send(next(clips.noise_frames(1)))
+    assert caught.value.code == "recording-write-failed"
     assert caught.value.cure
     sink.close()
     assert len(clips.times_in(tmp_path / "out.partial.mp4")) >= 60
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends itself SIGKILL")
-def test_a_killed_recording_plays(tmp_path: Path) -> None:
+def test_a_recording_of_a_killed_process_plays(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from pathlib import Path; from tests.sinks.test_recording import *\n"
-        "sink = Recording(Path(sys.argv[1]), size=SIZE, fps=30)\n"
-        "for frame in noise(150): sink.send(frame)\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from realtime.sinks.recording import Recording; from tests.support import clips\n"
+        "sink = Recording(Path(sys.argv[1]), size=(96, 64), fps=30)\n"
+        "for frame in clips.noise_frames(150): sink.send(frame)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = Path(__file__).parents[2]
@@ -304,52 +299,56 @@ def test_a_killed_recording_plays(tmp_path: Path) -> None:
     assert ended.returncode == -signal.SIGKILL
     assert os.listdir(tmp_path) == ["out.partial.mp4"]
     assert len(clips.times_in(tmp_path / "out.partial.mp4")) >= 60
-    # The next recording leaves it alone.
+    # The next recording does not touch it.
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30)
     sink.send(next(greys(1)))
     sink.close()
     assert sorted(os.listdir(tmp_path)) == ["out.mp4", "out.partial.mp4"]
 
 
-def test_paths_that_cannot_be_recorded_to(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"does not end in \.mp4"):
-        Recording(tmp_path / "out.avi", size=SIZE, fps=30)
-    with pytest.raises(UsageError, match="even"):
-        Recording(tmp_path / "out.mp4", size=(97, 64), fps=30)
-    with pytest.raises(SinkMissing, match="no folder") as caught:
-        Recording(tmp_path / "none" / "out.mp4", size=SIZE, fps=30)
-    assert caught.value.cure == f"mkdir -p {tmp_path / 'none'}"
+@pytest.mark.parametrize(
+    ("name", "size", "kind", "code", "cure"),
+    [
+        ("out.avi", SIZE, UsageError, "recording-not-mp4", "--sink file:{folder}/out.mp4"),
+        (".mp4", SIZE, UsageError, "recording-not-mp4", "--sink file:{folder}/out.mp4"),
+        ("out.mp4", (97, 64), UsageError, "recording-odd-size", "choose another --size"),
+        ("none/out.mp4", SIZE, SinkMissing, "recording-no-folder", "mkdir -p {folder}/none"),
+        ("dir.mp4", SIZE, SinkMissing, "recording-is-folder", "give another name"),
+        (f"{'n' * 250}.mp4", SIZE, SinkMissing, "recording-not-writable", ""),
+        (f"{'n' * 300}.mp4", SIZE, SinkMissing, "recording-not-writable", ""),
+    ],
+)
+def test_a_path_that_cannot_be_recorded_to_is_an_error(
+    tmp_path: Path, name: str, size: tuple[int, int], kind: type[ReenactError], code: str, cure: str
+) -> None:
     (tmp_path / "dir.mp4").mkdir()
-    with pytest.raises(SinkMissing, match="is a folder"):
-        Recording(tmp_path / "dir.mp4", size=SIZE, fps=30)
-    with pytest.raises(SinkMissing, match="cannot be written"):
-        Recording(tmp_path / f"{'n' * 250}.mp4", size=SIZE, fps=30)
-    with pytest.raises(SinkMissing, match="cannot be written"):
-        Recording(tmp_path / f"{'n' * 300}.mp4", size=SIZE, fps=30)
-    with pytest.raises(UsageError, match="no more than an ending") as cured:
-        Recording(tmp_path / ".mp4", size=SIZE, fps=30)
-    assert cured.value.cure == f"--sink file:{tmp_path / 'out.mp4'}"
+    with pytest.raises(kind) as caught:
+        Recording(tmp_path / name, size=size, fps=30)
+    assert caught.value.code == code
+    assert cure.format(folder=tmp_path) in caught.value.cure
     assert os.listdir(tmp_path) == ["dir.mp4"]
 
 
-def test_a_file_that_is_write_protected_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_protected_file_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "kept.mp4"
     path.touch(0o444)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(SinkMissing, match="is write-protected") as caught:
+    with pytest.raises(SinkMissing) as caught:
         Recording(path, size=SIZE, fps=30)
+    assert caught.value.code == "recording-write-protected"
     assert f"chmod u+w {path}" in caught.value.cure
     assert os.listdir(tmp_path) == ["kept.mp4"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
-def test_a_pipe_is_no_place_for_a_recording(tmp_path: Path) -> None:
+def test_a_pipe_cannot_be_recorded_to(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
-    with pytest.raises(SinkMissing, match="is a pipe or a device"):
+    with pytest.raises(SinkMissing) as caught:
         Recording(tmp_path / "pipe.mp4", size=SIZE, fps=30)
+    assert caught.value.code == "recording-not-a-file"
 
 
-def test_a_link_leads_to_the_file_that_is_recorded_to(tmp_path: Path) -> None:
+def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     link = tmp_path / "link.mp4"
     link.symlink_to(tmp_path / "kept" / "out.mp4")
@@ -366,7 +365,7 @@ def test_a_link_leads_to_the_file_that_is_recorded_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "flac"), ("a.avi", "libmp3lame"), ("a.ts", "aac")]
 )
-def test_sound_is_carried_over_in_time(tmp_path: Path, name: str, codec: str) -> None:
+def test_sound_is_copied_in_sync(tmp_path: Path, name: str, codec: str) -> None:
     driver = clips.write_with_sound(tmp_path / name, seconds=3, beep_at=1.0, codec=codec)
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)
     for frame in greys(60, start=0):
@@ -376,12 +375,12 @@ def test_sound_is_carried_over_in_time(tmp_path: Path, name: str, codec: str) ->
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.audio[0].codec_context.name == "aac"
         sounds = [frame.time or 0.0 for frame in container.decode(audio=0)]
-    assert max(sounds) == pytest.approx(2.0, abs=0.05), "the sound ends with the pictures"
+    assert max(sounds) == pytest.approx(2.0, abs=0.05), "the sound ends with the video"
     assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(clips.beep_in(driver), abs=0.01)
     assert clips.times_in(tmp_path / "out.mp4") == pytest.approx([i / 30 for i in range(60)], abs=1e-3)
 
 
-def test_aac_goes_over_untouched(tmp_path: Path) -> None:
+def test_aac_is_copied_unchanged(tmp_path: Path) -> None:
     driver = clips.write_with_sound(tmp_path / "a.mp4", seconds=2, beep_at=0.5)
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)
     for frame in greys(60, start=0):
@@ -397,17 +396,17 @@ def test_aac_goes_over_untouched(tmp_path: Path) -> None:
     assert len(copied) > 80
 
 
-def test_sound_starts_with_the_pictures(tmp_path: Path) -> None:
+def test_sound_starts_with_the_video(tmp_path: Path) -> None:
     driver = clips.write_with_sound(tmp_path / "a.mkv", seconds=3, beep_at=1.5, pictures_from=0.5)
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)
-    # The recording itself begins 0.4 s after the driver's first picture.
+    # The recording begins 0.4 s after the first picture of the driving video.
     for frame in greys(60, start=round(0.4 * NS)):
         sink.send(frame)
     sink.close()
     assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(1.5 - 0.5 - 0.4, abs=0.03)
 
 
-def test_a_silent_driver_gives_a_silent_recording(tmp_path: Path) -> None:
+def test_a_driving_video_without_sound_gives_a_recording_without_sound(tmp_path: Path) -> None:
     driver = clips.write_video(tmp_path / "a.mp4", (clips.grey(i, SIZE) for i in range(10)))
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)
     for frame in greys(10, start=0):
@@ -418,9 +417,9 @@ def test_a_silent_driver_gives_a_silent_recording(tmp_path: Path) -> None:
         assert not container.streams.audio
 
 
-def test_sound_that_breaks_off_is_told(tmp_path: Path) -> None:
+def test_sound_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
     driver = tmp_path / "a.mp4"
-    driver.write_bytes(b"no video any more")
+    driver.write_bytes(b"not a video")
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)
     for frame in greys(10, start=0):
         sink.send(frame)
@@ -431,7 +430,7 @@ def test_sound_that_breaks_off_is_told(tmp_path: Path) -> None:
 
 
 def record(driver: Path, path: Path) -> tuple[str, ...]:
-    """Record a driver's pictures at their times, with its sound; the notes."""
+    """Record a driving video at its times, with its sound. Return the notes."""
     source = VideoFile(driver, pace="max")
     sink = Recording(path, size=SIZE, fps=30, sound_from=driver)
     with suppress(SourceEnded):
@@ -443,35 +442,35 @@ def record(driver: Path, path: Path) -> tuple[str, ...]:
     return sink.notes
 
 
-def without_codec(path: Path, codec: bytes) -> None:
-    """Give the first track of a Matroska file a codec that nobody knows."""
+def replace_codec(path: Path, codec: bytes) -> None:
+    """Give the first track of a Matroska file an unknown codec."""
     data = path.read_bytes()
     assert codec in data
     path.write_bytes(data.replace(codec, b"A_" + b"X" * (len(codec) - 2), 1))
 
 
-def test_sound_of_an_unknown_kind_is_left_out(tmp_path: Path) -> None:
+def test_sound_of_an_unknown_codec_is_left_out(tmp_path: Path) -> None:
     driver = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, codec="flac")
-    without_codec(driver, b"A_FLAC")
+    replace_codec(driver, b"A_FLAC")
     notes = record(driver, tmp_path / "out.mp4")
     assert len(notes) == 1
     assert "the sound of a.mkv cannot be decoded" in notes[0]
     assert len(clips.times_in(tmp_path / "out.mp4")) == 30
 
 
-def test_the_next_sound_track_stands_in_for_one_of_an_unknown_kind(tmp_path: Path) -> None:
+def test_the_next_sound_track_is_used_instead_of_one_of_an_unknown_codec(tmp_path: Path) -> None:
     driver = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, codec="flac", tracks=2)
-    without_codec(driver, b"A_FLAC")
+    replace_codec(driver, b"A_FLAC")
     notes = record(driver, tmp_path / "out.mp4")
     assert len(notes) == 1
-    assert "another is taken" in notes[0]
+    assert "another one is used" in notes[0]
     assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("codec", ["flac", "mp2"])
-def test_sound_goes_on_after_damage(tmp_path: Path, codec: str) -> None:
+def test_sound_continues_after_damage(tmp_path: Path, codec: str) -> None:
     whole = clips.write_with_sound(tmp_path / "whole.mp4", seconds=3, beep_at=2.0, codec=codec)
-    driver = clips.spoil_sound(whole, tmp_path / "spoilt.mkv", range(5, 8))
+    driver = clips.damage_sound(whole, tmp_path / "spoilt.mkv", range(5, 8))
     notes = record(driver, tmp_path / "out.mp4")
     assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(clips.beep_in(whole), abs=0.03)
     assert len(notes) == 1
@@ -479,7 +478,7 @@ def test_sound_goes_on_after_damage(tmp_path: Path, codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["aac", "mp2"])
-def test_the_sound_of_joined_files_stays_with_their_pictures(tmp_path: Path, codec: str) -> None:
+def test_the_sound_of_joined_files_stays_in_sync(tmp_path: Path, codec: str) -> None:
     part = clips.write_with_sound(tmp_path / "part.ts", seconds=3, beep_at=1.0, codec=codec)
     driver = tmp_path / "joined.ts"
     driver.write_bytes(2 * part.read_bytes())
@@ -497,12 +496,12 @@ def test_a_still_picture_keeps_its_length_and_its_sound(tmp_path: Path, name: st
     assert clips.beep_in(tmp_path / "out.mp4") == pytest.approx(clips.beep_in(driver), abs=0.03)
 
 
-def test_whole_sound_is_not_called_damaged_where_it_is_the_first_stream(tmp_path: Path) -> None:
+def test_intact_sound_is_not_called_damaged_where_it_is_the_first_stream(tmp_path: Path) -> None:
     driver = clips.write_with_sound(tmp_path / "a.mkv", seconds=1, beep_at=0.5, codec="flac", sound_first=True)
     assert record(driver, tmp_path / "out.mp4") == ()
 
 
-def test_a_recording_that_is_over_before_the_sound_begins(tmp_path: Path) -> None:
+def test_a_recording_that_ends_before_the_sound_begins_has_none(tmp_path: Path) -> None:
     driver = clips.write_with_sound(tmp_path / "a.mp4", seconds=1, beep_at=0.5)
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30, sound_from=driver)
     send_all(sink, greys(20, start=10 * NS))
@@ -510,7 +509,7 @@ def test_a_recording_that_is_over_before_the_sound_begins(tmp_path: Path) -> Non
     assert len(clips.times_in(tmp_path / "out.mp4")) == 20
 
 
-def test_a_build_without_h264_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_without_h264_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "_CODECS", {"mpeg4": recording._CODECS["mpeg4"]})
     sink = Recording(tmp_path / "out.mp4", size=SIZE, fps=30)
     send_all(sink, greys(20))

@@ -1,4 +1,4 @@
-"""The names that ``--sink`` takes."""
+"""Test the sinks that ``--sink`` names."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def open_one(spec: str) -> Sink:
 
 def no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object, **__: object) -> None:
-        raise SinkMissing("this machine has no virtual camera", cure="sudo modprobe v4l2loopback")
+        raise SinkMissing("virtualcam-missing", "no virtual camera", cure="sudo modprobe v4l2loopback")
 
     monkeypatch.setattr(virtual_camera, "VirtualCamera", missing)
 
 
-def test_null_takes_frames() -> None:
+def test_null_discards_frames() -> None:
     sink = open_one("null")
     assert sink.format is PixelFormat.I420
     for index in range(3):
@@ -41,7 +41,7 @@ def test_null_takes_frames() -> None:
     assert sink.notes == ()
 
 
-def test_file_records(tmp_path: Path) -> None:
+def test_file_writes_a_recording(tmp_path: Path) -> None:
     sink = open_one(f"file:{tmp_path / 'out.mp4'}")
     for index in range(5):
         sink.send(frame(index))
@@ -49,7 +49,7 @@ def test_file_records(tmp_path: Path) -> None:
     assert (tmp_path / "out.mp4").stat().st_size > 0
 
 
-def test_a_virtual_camera_that_was_asked_for_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_replaces_a_virtual_camera_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     no_camera(monkeypatch)
     with pytest.raises(SinkMissing):
         open_one("virtualcam")
@@ -58,7 +58,8 @@ def test_a_virtual_camera_that_was_asked_for_is_not_replaced(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("spec", ["", "nul", "file", "file:", "virtualcam:", "null:x", "auto:1", "auto", "webrtc"])
-def test_anything_else_is_wrong_use(spec: str) -> None:
+def test_any_other_name_is_an_error(spec: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_one(spec)
-    assert "virtualcam" in caught.value.cure
+    assert caught.value.code == "sink-unknown"
+    assert "virtualcam" in caught.value.expected

@@ -1,35 +1,52 @@
-"""Videos and sounds made for a test, ordinary and odd."""
+"""Videos and sounds generated for a test, ordinary and unusual."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 
 from engines.types import Image
+from realtime.core.frames import Frame, PixelFormat, Stamps
 
+NS = 1_000_000_000
 LEVELS = (30, 90, 150, 210)
-"""Grey levels far enough apart to survive any codec: picture i of a test video is as bright as LEVELS[i % 4]."""
+"""Grey levels far enough apart to survive any codec: picture i of a test video has the level LEVELS[i % 4]."""
 
 
 def grey(index: int, size: tuple[int, int]) -> Image:
-    """Picture ``index`` of a test video."""
+    """Return picture ``index`` of a test video, uniformly grey."""
     return np.full((size[1], size[0], 3), LEVELS[index % len(LEVELS)], np.uint8)
 
 
 def level(image: Image) -> int:
-    """Which of LEVELS a picture shows, as an index, judged by its middle."""
+    """Return the index in LEVELS that comes closest to the middle of a picture."""
     height, width = image.shape[:2]
     middle = float(image[height // 3 : height * 2 // 3, width // 3 : width * 2 // 3].mean())
     return min(range(len(LEVELS)), key=lambda index: abs(LEVELS[index] - middle))
 
 
+def i420(image: Image, index: int, time_ns: int) -> Frame:
+    """Return an RGB picture as a frame that a sink accepts."""
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420).astype(np.uint8, copy=False)
+    return Frame(pixels, PixelFormat.I420, index, Stamps(0), time_ns)
+
+
+def noise_frames(count: int, size: tuple[int, int] = (96, 64), start_ns: int = 1_234 * NS) -> Iterator[Frame]:
+    """Yield frames at 30 fps that compress badly, so that files grow."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        image = rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+        yield i420(image, index, start_ns + round(index * NS / 30))
+
+
 def quarters(size: tuple[int, int]) -> Image:
-    """Red top left, green top right, blue bottom left, white bottom right."""
+    """Return a picture that is red top left, green top right, blue bottom left and white bottom right."""
     width, height = size
     image = np.zeros((height, width, 3), np.uint8)
     image[: height // 2, : width // 2] = (220, 20, 20)
@@ -40,7 +57,7 @@ def quarters(size: tuple[int, int]) -> Image:
 
 
 def corners(image: Image) -> str:
-    """The colours of the four quarters, in reading order, as letters of r, g, b and w."""
+    """Return the colours of the four quarters, in reading order, as the letters r, g, b and w."""
     height, width = image.shape[:2]
     letters = ""
     for y, x in ((1, 1), (1, 3), (3, 1), (3, 3)):
@@ -63,9 +80,10 @@ def write_video(
     matrix: str | None = None,
     **options: str,
 ) -> Path:
-    """Encode pictures, at ``times`` in seconds or else at ``rate``, with a colour ``matrix`` that is not declared.
+    """Encode pictures at ``times`` in seconds, or at ``rate``, and return ``path``.
 
-    A player is to turn them by ``rotation`` degrees and then to mirror them: ``across``, ``down`` or neither.
+    ``matrix`` is the colour matrix, which the file does not declare. The file asks players to rotate the pictures by
+    ``rotation`` degrees and then to mirror them ``across`` or ``down``.
     """
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
@@ -102,9 +120,9 @@ def write_with_sound(
     still: tuple[float, float] = (0.0, 0.0),
     sound_first: bool = False,
 ) -> Path:
-    """A video at 30 fps with a beep of 0.2 s; its pictures begin ``pictures_from`` seconds after its sound.
+    """Write a video at 30 fps with a beep of 0.2 s; its pictures begin ``pictures_from`` seconds after its sound.
 
-    There are no pictures between the two times that are ``still``. ``sound_first`` is about the order of the streams.
+    There are no pictures between the two times in ``still``. With ``sound_first`` the audio streams come first.
     """
     packets: list[av.Packet[Any]] = []
     with av.open(str(path), "w") as container:
@@ -138,7 +156,7 @@ def write_with_sound(
 
 
 def _add(container: av.container.OutputContainer, codec: str, rate: int) -> av.VideoStream | av.AudioStream:
-    """A video stream at 30 fps, or a mono sound stream at ``rate``."""
+    """Add a video stream at 30 fps, or a mono audio stream at ``rate``."""
     if codec == "libx264":
         return container.add_stream("libx264", rate=30)
     stream = container.add_stream(codec, rate=rate, layout="mono")
@@ -146,9 +164,9 @@ def _add(container: av.container.OutputContainer, codec: str, rate: int) -> av.V
     return stream
 
 
-def spoil_sound(path: Path, spoilt: Path, pieces: range) -> Path:
-    """The same file with rubbish instead of some packets of its sound."""
-    with av.open(str(path)) as whole, av.open(str(spoilt), "w") as container:
+def damage_sound(path: Path, damaged: Path, pieces: range) -> Path:
+    """Write a copy of a file in which some packets of its sound are damaged."""
+    with av.open(str(path)) as whole, av.open(str(damaged), "w") as container:
         streams = [container.add_stream_from_template(stream) for stream in whole.streams]
         heard = 0
         for packet in whole.demux():
@@ -162,11 +180,11 @@ def spoil_sound(path: Path, spoilt: Path, pieces: range) -> Path:
                 heard += 1
             written.stream = streams[packet.stream_index]
             container.mux(written)
-    return spoilt
+    return damaged
 
 
 def write_tone(path: Path) -> Path:
-    """A file with sound and no picture."""
+    """Write a file with sound and no video."""
     with av.open(str(path), "w") as container:
         audio = container.add_stream("aac", rate=44100, layout="mono")
         assert isinstance(audio, av.AudioStream)
@@ -179,7 +197,7 @@ def write_tone(path: Path) -> Path:
 
 
 def beep_in(path: Path) -> float:
-    """When the first beep starts, in seconds after the first picture. Raises ValueError where there is none."""
+    """Return when the first beep starts, in seconds after the first picture. Raises ValueError if there is none."""
     beeps = beeps_in(path)
     if not beeps:
         raise ValueError(f"no beep in {path}")
@@ -187,7 +205,7 @@ def beep_in(path: Path) -> float:
 
 
 def beeps_in(path: Path) -> list[float]:
-    """When each beep starts, in seconds after the first picture."""
+    """Return when each beep starts, in seconds after the first picture."""
     beeps: list[float] = []
     until = -1.0
     with av.open(str(path)) as container:
@@ -203,6 +221,6 @@ def beeps_in(path: Path) -> list[float]:
 
 
 def times_in(path: Path) -> list[float]:
-    """When each picture of a file is shown, in seconds."""
+    """Return the presentation times of a file's pictures, in seconds."""
     with av.open(str(path)) as container:
         return [frame.time for frame in container.decode(video=0) if frame.time is not None]
