@@ -121,13 +121,13 @@ def test_a_portrait_that_cannot_be_used(
 
 
 CANNOT: list[tuple[list[str], str]] = [
-    (["--camera", "none.mp4"], "there is no file none.mp4"),
-    (["--camera", "rubbish.mp4"], "rubbish.mp4 is not a video"),
+    (["--camera", "none.mp4"], "no file none.mp4"),
+    (["--camera", "rubbish.mp4"], "rubbish.mp4 cannot be read as a video"),
     (["--camera", "empty.mp4"], "empty.mp4 is empty"),
-    (["--camera", "."], ". is a folder"),
-    (["--camera", "97"], "there is no camera"),
+    (["--camera", "."], "the folder ."),
+    (["--camera", "97"], "no camera /dev/video97"),
     (["--camera", "/dev/video97"], "/dev/video97"),
-    (["--sink", "file:nowhere/out.mp4"], "there is no folder nowhere"),
+    (["--sink", "file:nowhere/out.mp4"], "no folder nowhere"),
     (["--sink", "virtualcam:/dev/video97"], "virtual camera"),
     (["--tracker", "landmarker"], "python -m tools.models fetch face_landmarker"),
     (["--model", "rubbish.mp4"], "rubbish.mp4 is not the face landmarker's file"),
@@ -238,7 +238,7 @@ def test_streams_that_are_closed(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{command} >&-"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60, check=False
     )
-    assert ended(done) == (1, "reenact: there is no file none.mp4; check the path\n")
+    assert ended(done) == (1, "reenact: no file none.mp4; check the path\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")

@@ -1,7 +1,7 @@
-"""A guest with real camera drivers: User Mode Linux with vivid, a webcam, and v4l2loopback, virtual cameras.
+"""A guest with real camera drivers: User Mode Linux with vivid (a webcam) and v4l2loopback (virtual cameras).
 
-Its kernel takes several minutes to build, so that this is done only where REENACT_V4L2_BUILD_S allows it so many
-seconds; without, the tests skip unless the kernel is there.
+Building its kernel takes several minutes, so it is built only if REENACT_V4L2_BUILD_S allows that many seconds;
+otherwise the tests are skipped unless the kernel exists.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ INSIDE = ROOT / "tests" / "e2e" / "v4l2"
 
 
 def work_folder() -> Path:
-    """Where the script keeps its kernel."""
+    """Return the folder in which the script keeps its kernel."""
     return Path(os.environ.get("W") or Path(os.environ.get("TMPDIR") or tempfile.gettempdir()) / "v4l2-uml")
 
 
 def boot_script(shared_dir: Path) -> Path:
-    """The script that runs a command in the guest, its kernel built; skips where there is none."""
+    """Return the script that runs a command in the guest, and build the kernel. Skip the test if that fails."""
     script = shared_dir / "tools" / "v4l2-uml.sh"
     if not script.is_file():
         pytest.skip(f"no {script} to boot a guest with real V4L2 drivers")
@@ -45,7 +45,7 @@ def boot_script(shared_dir: Path) -> Path:
 
 
 def run_inside(script: Path, *command: str, seconds: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the guest, in the checkout's own Python path."""
+    """Run a command in the guest, with the checkout in its Python path."""
     with_environment = [
         *("env", "-u", "OPENCV_LOG_LEVEL", f"PYTHONPATH={ROOT}"),
         f"REENACT_LOOPBACK_KO={work_folder() / 'umlk' / 'v4l2loopback.ko'}",
@@ -54,7 +54,7 @@ def run_inside(script: Path, *command: str, seconds: int, **environment: str) ->
     import fcntl
 
     with (work_folder() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the script has one folder for all guests
+        fcntl.flock(lock, fcntl.LOCK_EX)  # all guests share one folder
         return subprocess.run(
             ["bash", str(script), *with_environment, *command],
             env={**os.environ, "LIMIT": str(seconds)},
@@ -65,9 +65,9 @@ def run_inside(script: Path, *command: str, seconds: int, **environment: str) ->
         )
 
 
-def home_of_somebody() -> Path:
-    """A home for user 1000, with everything compiled: to compile in the guest takes more memory than it has."""
-    home = Path(tempfile.mkdtemp(prefix="reenact-somebody-"))
+def create_user_home() -> Path:
+    """Create a home for user 1000 with a filled cache: compiling in the guest takes more memory than it has."""
+    home = Path(tempfile.mkdtemp(prefix="reenact-user-"))
     command = [sys.executable, str(ROOT / "run.py"), "--camera", "performer", "--sink", "null", "--size", "320x240"]
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(home), "XDG_CACHE_HOME": str(home)}
     subprocess.run([*command, "--frames", "30"], env=environment, check=True, capture_output=True, timeout=300)
@@ -76,17 +76,17 @@ def home_of_somebody() -> Path:
     return home
 
 
-def named_tests(name: str) -> list[str]:
-    """The tests in one of the ``inside_*.py``."""
+def list_tests(name: str) -> list[str]:
+    """Return the names of the tests in one of the ``inside_*.py``."""
     tree = ast.parse((INSIDE / f"inside_{name}.py").read_text("utf-8"))
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
 
 
 def pytest_inside(script: Path, name: str, *, seconds: int, only: str = "", **environment: str) -> str:
-    """Run one of the ``inside_*.py`` in the guest, or one test of it; what it said, see ``all_passed``.
+    """Run one of the ``inside_*.py`` in the guest, or one of its tests. Return its output for ``all_passed``.
 
-    Where the guest's memory gives out, which needs a map for every page of which machines allow a process 65530, it
-    is tried once more in a new guest, and skipped if that does not help: what is tried is the program, not the guest.
+    The guest needs a memory mapping for each page, of which the host allows a process 65530. If they are used up, the
+    run is repeated once in a new guest, then the test is skipped: the program is tested, not the guest.
     """
     chosen = str(INSIDE / f"inside_{name}.py") + (f"::{only}" if only else "")
     command = [
@@ -95,16 +95,16 @@ def pytest_inside(script: Path, name: str, *, seconds: int, only: str = "", **en
     ]
     for _ in range(2):
         ended = run_inside(script, *command, seconds=seconds, **environment)
-        said = ended.stdout + ended.stderr
-        if ended.returncode == 0 or "UML ran out of memory on the host side" not in said:
+        output = ended.stdout + ended.stderr
+        if ended.returncode == 0 or "UML ran out of memory on the host side" not in output:
             break
     else:
         pytest.skip("the guest ran out of memory maps: sysctl vm.max_map_count=262144 gives it more")
-    assert ended.returncode == 0, said
-    return said
+    assert ended.returncode == 0, output
+    return output
 
 
-def all_passed(said: str) -> bool:
-    """Whether pytest, among all else that was said, counts tests that ran, and none that failed or was in error."""
-    counts = re.findall(r"^=+ (\d+ .+) in [\d.]+s.* =+\s*$", said, re.MULTILINE)
+def all_passed(output: str) -> bool:
+    """Return True if pytest's summary in ``output`` counts tests that passed and none that failed."""
+    counts = re.findall(r"^=+ (\d+ .+) in [\d.]+s.* =+\s*$", output, re.MULTILINE)
     return len(counts) == 1 and " passed" in counts[0] and not re.search("failed|error", counts[0])

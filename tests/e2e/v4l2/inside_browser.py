@@ -1,4 +1,4 @@
-"""Runs in the guest: a browser takes the virtual camera for a webcam, as a video call does."""
+"""Runs in the guest: a browser opens the virtual camera as a webcam, as a video call does."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ CHROMIUM = (
 )
 
 
-class Desk(http.server.BaseHTTPRequestHandler):
-    """Serves the page and takes what it found."""
+class PageHandler(http.server.BaseHTTPRequestHandler):
+    """Serves the page and receives its result."""
 
     found: ClassVar[dict[str, Any]] = {}
     done = threading.Event()
@@ -60,17 +60,17 @@ class Desk(http.server.BaseHTTPRequestHandler):
         self.wfile.write(PAGE.encode())
 
     def do_POST(self) -> None:
-        Desk.found.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        PageHandler.found.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(204)
         self.end_headers()
-        Desk.done.set()
+        PageHandler.done.set()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_a_browser_lists_the_camera_and_shows_its_picture(tmp_path: Path) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Desk)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), PageHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     camera = parts.feeder("/dev/video10")
     first = parts.Watcher("/dev/video10", tmp_path / "in.jsonl")
@@ -84,19 +84,18 @@ def test_a_browser_lists_the_camera_and_shows_its_picture(tmp_path: Path) -> Non
     began = time.monotonic()
     browser = parts.Process("chromium", *CHROMIUM.split(), f"--user-data-dir={tmp_path / 'profile'}", address)
     try:
-        assert Desk.done.wait(LIMIT_S), browser.text()[-3000:]
+        assert PageHandler.done.wait(LIMIT_S), browser.text()[-3000:]
     finally:
         for process in (browser, program, camera):
             process.end(signal.SIGKILL)
         server.shutdown()
-    assert "error" not in Desk.found, Desk.found
-    assert any("FaceCam" in label for label in Desk.found["labels"]), "listed by its name"
-    pictures = [_decoded(text) for text in Desk.found["pictures"]]
-    print(
-        f"the browser lists {Desk.found['labels']}; pictures {pictures[0].shape} after {time.monotonic() - began:.0f} s"
-    )
+    assert "error" not in PageHandler.found, PageHandler.found
+    assert any("FaceCam" in label for label in PageHandler.found["labels"]), "the browser lists the camera by its name"
+    pictures = [_decoded(text) for text in PageHandler.found["pictures"]]
+    labels, took_s = PageHandler.found["labels"], time.monotonic() - began
+    print(f"the browser lists {labels}; pictures {pictures[0].shape} after {took_s:.0f} s")
     assert {picture.shape for picture in pictures} == {(480, 640, 3)}
-    assert max(map(parts.magenta, pictures)) < 0.01, "no picture of the camera"
+    assert max(map(parts.magenta, pictures)) < 0.01, "the camera's picture is never shown"
     assert any((pictures[0] != other).mean() > 0.01 for other in pictures[1:]), "it moves"
     tracker = open_tracker(None)
     step = 300_000_000

@@ -1,4 +1,4 @@
-"""Runs in the guest: a real face in by one virtual camera, through the whole program, out by another."""
+"""Runs in the guest: a real face from one virtual camera, through the whole program, to another."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def track(images: Iterable[Image]) -> list[FaceState | None]:
 
 
 def kept(path: Path) -> Image:
-    """A picture that the watcher kept."""
+    """Return a picture that the watcher kept."""
     return np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def jaw_and_yaw(face: FaceState) -> tuple[float, float]:
-    """How far the mouth is open, by the face's height, and where the nose is between the cheeks."""
+    """Return how far the mouth is open, relative to the face's height, and where the nose is between the cheeks."""
     at = face.pixels()
     height = np.linalg.norm(at[FACE[0], :2] - at[FACE[1], :2])
     jaw = np.linalg.norm(at[INNER_LIPS[0], :2] - at[INNER_LIPS[1], :2]) / height
@@ -48,19 +48,19 @@ def jaw_and_yaw(face: FaceState) -> tuple[float, float]:
     return float(jaw), float((at[NOSE, 0] - left) / (right - left))
 
 
-def test_a_face_goes_in_and_its_portrait_comes_out(tmp_path: Path) -> None:
+def test_the_portrait_follows_a_real_face(tmp_path: Path) -> None:
     camera = parts.feeder("/dev/video10")
     watched = tmp_path / "seen.keep"
     report = tmp_path / "report.json"
     on_the_way = parts.Watcher("/dev/video10", tmp_path / "in.jsonl")
     on_the_way.sees(parts.fresh, count=30)
     alone = [look.age for look in on_the_way.looks() if look.age is not None][10:]
-    assert on_the_way.looks()[-1].magenta > 0.05, "the camera's own picture is told by its border"
+    assert on_the_way.looks()[-1].magenta > 0.05, "the camera's own picture is recognised by its border"
     on_the_way.process.end(signal.SIGKILL)
     program = parts.program("reenactcam", "virtualcam:FaceCam", "--report", str(report))
     watcher = parts.Watcher("/dev/video11", watched)
     try:
-        program.said(r"/dev/video10 \(ReenactCam\), 640x480 YU12 at")
+        program.wait_for(r"/dev/video10 \(ReenactCam\), 640x480 YU12 at")
         began = watcher.sees(parts.fresh, count=20)
         time.sleep(SECONDS)
         looks = watcher.looks()
@@ -70,7 +70,7 @@ def test_a_face_goes_in_and_its_portrait_comes_out(tmp_path: Path) -> None:
         camera.end()
     assert status == 0, program.text()
     assert "Traceback" not in program.text()
-    assert max(look.magenta for look in looks) < 0.01, "no picture of the camera"
+    assert max(look.magenta for look in looks) < 0.01, "the camera's picture is never shown"
     ages = [look.age for look in looks if look.at > began and look.age is not None]
     figures = json.loads(report.read_text())["latency_ms"]
     work = {q: figures["track"][q] + figures["generate"][q] for q in ("p50", "p99")}
@@ -80,10 +80,10 @@ def test_a_face_goes_in_and_its_portrait_comes_out(tmp_path: Path) -> None:
     print(f"track + generate p50 {work['p50']:.1f} ms; ratio p50 {p50 / work['p50']:.2f}, p99 {p99 / work['p50']:.2f}")
     assert p50 < 10 * work["p50"]
 
-    # one picture at a time: memory is scattered in the guest, and each page of it a map of the machine's
+    # one picture at a time: memory in the guest is fragmented, and each page of it is a mapping of the host
     sources = track(np.ascontiguousarray(image) for image in read_frames(parts.clip()))
     counters = sorted(int(path.stem) for path in tmp_path.glob("*.bmp"))[10:90]
-    driving = [sources[parts.to_and_fro(counter, len(sources))] for counter in counters]
+    driving = [sources[parts.clip_index(counter, len(sources))] for counter in counters]
     driven = track(kept(tmp_path / f"{counter}.bmp") for counter in counters)
     both = [(jaw_and_yaw(a), jaw_and_yaw(b)) for a, b in zip(driving, driven, strict=True) if a and b]
     assert len(both) > 0.8 * len(counters), "the face is there"
@@ -94,14 +94,17 @@ def test_a_face_goes_in_and_its_portrait_comes_out(tmp_path: Path) -> None:
     assert yaw > 0.6
 
 
-def test_a_name_that_fits_two_cameras_lists_them(tmp_path: Path) -> None:
+def test_a_name_of_two_cameras_lists_them(tmp_path: Path) -> None:
     cameras = [parts.feeder("/dev/video10"), parts.feeder("/dev/video11")]
     try:
         for number in (10, 11):
             watcher = parts.Watcher(f"/dev/video{number}", tmp_path / f"{number}.jsonl")
             watcher.sees(parts.fresh)
             watcher.process.end(signal.SIGKILL)
-        for name, expected in (("cam", "'cam' could be /dev/video10"), ("Zoom", "no camera and no file 'Zoom'; this")):
+        for name, expected in (
+            ("cam", "cameras named like 'cam': /dev/video10"),
+            ("Zoom", "no camera and no file 'Zoom'"),
+        ):
             program = parts.program(name, "null")
             assert program.process.wait(parts.START_S) == 1
             program.end()

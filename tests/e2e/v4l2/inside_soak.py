@@ -1,4 +1,4 @@
-"""Runs in the guest: live for REENACT_SOAK_S seconds with a fault every 20 s; it must neither fail, leak nor grow."""
+"""Runs in the guest: run live for REENACT_SOAK_S seconds with a fault every 20 s, without failing or leaking."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from tests.e2e.v4l2 import parts
-from tests.e2e.v4l2.inside_faults import Scene
+from tests.e2e.v4l2.inside_faults import Setup
 
 SECONDS = float(os.environ.get("REENACT_SOAK_S") or 60)
 EVERY_S = 20.0 if SECONDS > 300 else 10.0
 AWAY_S = 3.0
 WARM_UP = 3
-"""Rounds of faults after which memory must not grow any more."""
+"""The rounds of faults after which memory must not grow."""
 
 
 class Faults:
-    """What goes wrong, one after another, each mended by itself here after a few seconds."""
+    """The faults, one after another, each of which is cured after a few seconds."""
 
-    def __init__(self, scene: Scene, folder: Path) -> None:
-        self.scene = scene
+    def __init__(self, setup: Setup, folder: Path) -> None:
+        self.setup = setup
         self.folder = folder
         self.number = 0
         self.all: list[Callable[[], None]] = [
@@ -42,21 +42,21 @@ class Faults:
         return fault.__name__
 
     def camera_killed(self) -> None:
-        assert self.scene.feeder is not None
-        self.scene.feeder.end(signal.SIGKILL)
+        assert self.setup.feeder is not None
+        self.setup.feeder.end(signal.SIGKILL)
         time.sleep(AWAY_S)
-        self.scene.feeder = parts.feeder("/dev/video10")
+        self.setup.feeder = parts.feeder("/dev/video10")
 
     def camera_silent(self) -> None:
-        assert self.scene.feeder is not None
-        self.scene.feeder.process.send_signal(signal.SIGSTOP)
+        assert self.setup.feeder is not None
+        self.setup.feeder.process.send_signal(signal.SIGSTOP)
         time.sleep(AWAY_S)
-        self.scene.feeder.process.send_signal(signal.SIGCONT)
+        self.setup.feeder.process.send_signal(signal.SIGCONT)
 
     def reader_leaves(self) -> None:
-        self.scene.watcher.process.end(signal.SIGKILL)
+        self.setup.watcher.process.end(signal.SIGKILL)
         time.sleep(AWAY_S)
-        self.scene.watcher = parts.Watcher("/dev/video11", self.folder / f"seen{self.number}.jsonl")
+        self.setup.watcher = parts.Watcher("/dev/video11", self.folder / f"seen{self.number}.jsonl")
 
     def virtual_camera_gone(self) -> None:
         device = Path("/dev/video11")
@@ -67,43 +67,43 @@ class Faults:
 
 
 def footprint(process: int) -> tuple[float, int, int]:
-    """Its resident memory in MiB, its open files and its threads."""
+    """Return the resident memory of a process in MiB, its open files and its threads."""
     folder = Path(f"/proc/{process}")
     status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
     return int(status["VmRSS"].split()[0]) / 1024, len(list((folder / "fd").iterdir())), int(status["Threads"])
 
 
-def test_it_goes_on_and_on(tmp_path: Path) -> None:
-    scene = Scene("ReenactCam", tmp_path, feeder=True)
-    faults = Faults(scene, tmp_path)
+def test_the_program_neither_fails_nor_leaks(tmp_path: Path) -> None:
+    setup = Setup("ReenactCam", tmp_path, feeder=True)
+    faults = Faults(setup, tmp_path)
     taken: list[tuple[float, int, int]] = []
     worst, pictures, shares = 0.0, 0, 0.0
     until = time.monotonic() + SECONDS
     try:
-        scene.watcher.sees(parts.fresh, count=10)
+        setup.watcher.sees(parts.fresh, count=10)
         while time.monotonic() < until:
             began = time.monotonic()
             name = faults.next()
             cured = time.monotonic_ns()
-            camera = scene.feeder if name == "camera_killed" else None
-            back = scene.program.said("is back", since=cured) if camera else cured
-            seen = scene.watcher.sees(parts.fresh, since=back, count=5)
+            camera = setup.feeder if name == "camera_killed" else None
+            back = setup.program.wait_for("is back", since=cured) if camera else cured
+            seen = setup.watcher.sees(parts.fresh, since=back, count=5)
             recovered = (seen - back) / 1e9
             worst = max(worst, recovered)
-            assert scene.program.process.poll() is None, scene.program.text()
+            assert setup.program.process.poll() is None, setup.program.text()
             time.sleep(max(0.0, began + EVERY_S - time.monotonic()))
-            looks = scene.watcher.looks()
+            looks = setup.watcher.looks()
             pictures += sum(look.at > began * 1e9 for look in looks)
             shares = max(shares, *(look.magenta for look in looks))
-            taken.append(footprint(scene.program.process.pid))
+            taken.append(footprint(setup.program.process.pid))
             print(f"{faults.number}: {name}, followed again after {recovered:.2f} s, {taken[-1]}", flush=True)
     finally:
-        status = scene.program.end(signal.SIGINT)
-        text = scene.program.text()
-        scene.close()
+        status = setup.program.end(signal.SIGINT)
+        text = setup.program.text()
+        setup.close()
     assert status == 0, text
     assert "Traceback" not in text
-    assert shares < 0.01, "no picture of the camera"
+    assert shares < 0.01, "the camera's picture is never shown"
     print(
         f"SOAK {SECONDS:g} s, {faults.number} faults, {pictures} pictures seen, slowest to follow again {worst:.2f} s"
     )

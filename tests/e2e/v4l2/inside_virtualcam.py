@@ -19,23 +19,23 @@ from realtime.capture.source import open_source
 from realtime.capture.webcam import Webcam
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.sinks.sink import Sink, open_sink
-from tests.e2e.v4l2.inside_webcam import elsewhere, unplugged
+from tests.e2e.v4l2.parts import in_another_process, unplugged
 
 SIZE = (640, 360)
 OPEN: list[Sink] = []
-"""What a test fed, closed after it: the driver cannot be loaded anew before."""
+"""The sinks that a test opened, which are closed after it: otherwise the driver cannot be reloaded."""
 SINK = (
     "from realtime.sinks.sink import open_sink\n"
-    "def fed(spec):\n"
+    "def open_and_close(spec):\n"
     "    try: sink = open_sink(spec, size=(640, 360), fps=30)\n"
-    "    except ReenactError as error: return f'{error} | {error.cure}'\n"
+    "    except ReenactError as error: return f'{error.code} | {error.found} | {error.cure}'\n"
     "    sink.close(); return sink.name\n"
 )
 
 
 @pytest.fixture(autouse=True, params=[1, 0], ids=["exclusive_caps=1", "exclusive_caps=0"])
 def _loopback(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The driver loaded anew, so that no test sees what another left behind."""
+    """Reload the driver, so that no test is affected by another."""
     load(request.param)
     yield
     for sink in OPEN:
@@ -57,7 +57,7 @@ def feed(spec: str = "virtualcam", size: tuple[int, int] = SIZE) -> Sink:
 
 
 def picture(index: int, size: tuple[int, int] = SIZE) -> Frame:
-    """A picture with detail everywhere, another one for each index."""
+    """Return a frame with detail everywhere, different for each index."""
     rng = np.random.default_rng(index)
     small = rng.integers(0, 255, (9, 16, 3), dtype=np.uint8)
     pixels = cv2.cvtColor(cv2.resize(small, size), cv2.COLOR_RGB2YUV_I420).astype(np.uint8, copy=False)
@@ -71,15 +71,15 @@ def send_for(sink: Sink, seconds: float) -> None:
 
 
 class Watcher:
-    """Another process that looks at a camera."""
+    """Another process that reads a camera."""
 
     def __init__(self, device: str, count: int, out: Path) -> None:
         self.out = out
         command = [sys.executable, "-m", "tests.e2e.v4l2.reader", device, str(count), str(out)]
         self.process = subprocess.Popen(command)
 
-    def looks(self) -> bool:
-        """Whether it still does; lets it for a fortieth of a second."""
+    def reads(self) -> bool:
+        """Wait for a fortieth of a second. Return True if it still reads."""
         try:
             self.process.wait(0.025)
         except subprocess.TimeoutExpired:
@@ -92,10 +92,10 @@ class Watcher:
 
 
 def send_while_watched(sink: Sink, watcher: Watcher, first: int) -> dict[bytes, int]:
-    """Send one picture after another until nobody looks any more; what was sent, with its index."""
+    """Send frames until the watcher ends. Return their pixels and indices."""
     sent: dict[bytes, int] = {}
     index = first
-    while watcher.looks():
+    while watcher.reads():
         frame = picture(index)
         sent[frame.pixels.tobytes()] = index
         sink.send(frame)
@@ -103,7 +103,7 @@ def send_while_watched(sink: Sink, watcher: Watcher, first: int) -> dict[bytes, 
     return sent
 
 
-def test_another_program_sees_the_very_pixels(tmp_path: Path) -> None:
+def test_another_program_receives_the_same_pixels(tmp_path: Path) -> None:
     sink = feed()
     assert sink.name == "virtual camera /dev/video10 (ReenactCam), 640x360 I420"
     sent: dict[bytes, int] = {}
@@ -111,23 +111,23 @@ def test_another_program_sees_the_very_pixels(tmp_path: Path) -> None:
         watcher = Watcher("/dev/video10", 10, tmp_path / f"{visit}.npy")
         sent |= send_while_watched(sink, watcher, 1000 * visit)
         seen = watcher.seen()
-        # A reader that is held up while the driver's four buffers are written over gets parts of two pictures.
+        # A reader that is delayed while the driver's four buffers are overwritten gets parts of two pictures.
         order = [sent[each] for each in seen if each in sent]
         assert len(order) >= 8
         assert order == sorted(order)
     sink.close()
 
 
-def test_a_reader_that_stays_sees_the_next_run(tmp_path: Path) -> None:
+def test_a_reader_that_stays_receives_the_next_run(tmp_path: Path) -> None:
     first = feed("virtualcam:10")
     watcher = Watcher("/dev/video10", 30, tmp_path / "seen.npy")
     sent: dict[bytes, int] = {}
-    while watcher.looks() and "python" not in "".join(v4l2_devices.programs_using("/dev/video10")):
+    while watcher.reads() and "python" not in "".join(v4l2_devices.programs_using("/dev/video10")):
         first.send(picture(0))
     for index in range(20):
         first.send(picture(index))
         sent[picture(index).pixels.tobytes()] = index
-        watcher.looks()
+        watcher.reads()
     first.close()
     second = feed("virtualcam:10")
     assert second.notes == ()
@@ -137,17 +137,17 @@ def test_a_reader_that_stays_sees_the_next_run(tmp_path: Path) -> None:
     assert any(each in later for each in seen)
 
 
-def test_another_size_under_a_reader_is_told(tmp_path: Path) -> None:
+def test_a_change_of_size_is_noted_where_a_reader_has_the_device_open(tmp_path: Path) -> None:
     sink = feed("virtualcam:10")
     watcher = Watcher("/dev/video10", 1000, tmp_path / "seen.npy")
-    while watcher.looks() and not v4l2_devices.programs_using("/dev/video10"):
+    while watcher.reads() and not v4l2_devices.programs_using("/dev/video10"):
         sink.send(picture(0))
     sink.close()
     other = feed("virtualcam:10", (320, 240))
     watcher.process.kill()
     watcher.process.wait()
     other.close()
-    assert "it was 640x360 and is 320x240 now" in other.notes[0]
+    assert "from 640x360 to 320x240" in other.notes[0]
 
 
 def test_it_can_be_opened_again_and_again() -> None:
@@ -160,18 +160,21 @@ def test_it_can_be_opened_again_and_again() -> None:
         assert not v4l2_devices.inspect("/dev/video10").has_producer  # type: ignore[union-attr]
 
 
-def test_a_killed_producer_leaves_it_usable() -> None:
+def test_a_killed_producer_leaves_the_device_usable() -> None:
     program = "import os, signal; sink = open_sink('virtualcam:10', size=(640, 360), fps=30)\nos.kill(os.getpid(), 9)"
     killed = subprocess.run([sys.executable, "-c", f"{SINK}\n{program}"], check=False)
     assert killed.returncode == -9
     feed("virtualcam:10").close()
 
 
-def test_one_that_is_fed_is_left_to_its_program() -> None:
+def test_a_device_that_another_program_feeds_is_not_taken() -> None:
     mine = feed()
-    said = elsewhere(f"{SINK}for spec in ('virtualcam:10', 'virtualcam:ReenactCam', 'virtualcam'): print(fed(spec))")
+    said = in_another_process(
+        f"{SINK}for spec in ('virtualcam:10', 'virtualcam:ReenactCam', 'virtualcam'): print(open_and_close(spec))"
+    )
     by_path, by_label, auto = said.splitlines()
-    assert "/dev/video10 (ReenactCam) is in use by another program" in by_path == by_label
+    assert by_path.startswith("virtualcam-busy |")
+    assert by_path == by_label
     assert f"(process {os.getpid()})" in by_path
     assert auto == "virtual camera /dev/video11 (FaceCam), 640x360 I420"
     mine.close()
@@ -186,37 +189,41 @@ def test_auto_capture_does_not_take_its_own_output() -> None:
     with_picture.close()
 
 
-def test_what_is_no_virtual_camera() -> None:
-    with pytest.raises(SinkMissing, match=r"/dev/video0 \(vivid\) is a camera, expected a virtual one"):
-        feed("virtualcam:/dev/video0")
-    with pytest.raises(SinkMissing, match=r"no virtual camera 'Zoom'; this machine has /dev/video10"):
-        feed("virtualcam:Zoom")
+def test_a_device_that_is_not_a_virtual_camera_is_an_error() -> None:
+    for spec, code in (("/dev/video0", "virtualcam-not-virtual"), ("Zoom", "virtualcam-missing")):
+        with pytest.raises(SinkMissing) as caught:
+            feed(f"virtualcam:{spec}")
+        assert caught.value.code == code
 
 
 def test_permission() -> None:
     for device in ("/dev/video10", "/dev/video11"):
         os.chmod(device, 0o600)
-    said = elsewhere(f"{SINK}print(fed('virtualcam')); print(fed('virtualcam:11'))", user=1000)
-    assert said.count("may not be opened by this user | sudo usermod -aG video $USER") == 2
+    said = in_another_process(
+        f"{SINK}print(open_and_close('virtualcam')); print(open_and_close('virtualcam:11'))", user=1000
+    )
+    assert said.count("virtualcam-permission-denied |") == said.count("sudo usermod -aG video $USER") == 2
 
 
-def test_a_device_that_goes_away_is_lost() -> None:
+def test_a_device_that_is_removed_is_lost() -> None:
     sink = feed("virtualcam:10")
     sink.send(picture(0))
     os.unlink("/dev/video10")
-    with pytest.raises(SinkLost, match="/dev/video10 has gone"):
+    with pytest.raises(SinkLost) as caught:
         send_for(sink, 5)
+    assert caught.value.code == "virtualcam-removed"
     sink.close()
 
 
-def test_without_the_driver_its_cure_is_named() -> None:
+def test_without_the_driver_the_cure_loads_it() -> None:
     subprocess.run(["rmmod", "v4l2loopback"], check=True)
-    with pytest.raises(SinkMissing, match="this machine has no virtual camera") as caught:
+    with pytest.raises(SinkMissing) as caught:
         feed()
+    assert caught.value.code == "virtualcam-missing"
     assert "modprobe v4l2loopback" in caught.value.cure
 
 
-def test_a_camera_that_comes_back_under_another_number_is_found_again() -> None:
+def test_a_camera_that_returns_under_another_number_is_found_again() -> None:
     source = open_source("vivid", size=SIZE, fps=30, pace="live")
     assert isinstance(source, Webcam)
     source.read()
@@ -226,11 +233,12 @@ def test_a_camera_that_comes_back_under_another_number_is_found_again() -> None:
         with unplugged():
             source.close()
             subprocess.run(["rmmod", "v4l2loopback"], check=True)
-            # another device takes its number meanwhile
+            # another device gets its number meanwhile
             options = ["devices=1", "video_nr=0", "exclusive_caps=0", "card_label=Another"]
             subprocess.run(["insmod", module, *options], check=True)
-            with pytest.raises(SourceMissing, match="is not there; this machine has /dev/video0"):
+            with pytest.raises(SourceMissing) as caught:
                 source.reopen()
+            assert caught.value.code == "camera-missing"
         again = source.reopen()
         assert again.name.startswith("/dev/video1 (vivid), 640x360 ")
         assert again.read().pixels.shape == (360, 640, 3)

@@ -1,9 +1,10 @@
-"""What stands around the program in the guest: a camera that is fed, a watcher of the result, the program itself.
+"""The processes in the guest: a feeder that acts as the camera, the program, and a watcher of the result.
 
-    python -m tests.e2e.v4l2.parts feed DEVICE CLIP      a face within a magenta border, the time in each picture
-    python -m tests.e2e.v4l2.parts watch DEVICE OUT      a line of JSON for each picture seen
+    python -m tests.e2e.v4l2.parts feed DEVICE CLIP      send a face with a magenta border and the time in each picture
+    python -m tests.e2e.v4l2.parts watch DEVICE OUT      write a line of JSON for each picture
 
-Magenta is in no portrait and no card, and a whole bar of vivid's picture: seen on the result, it is the camera's.
+Magenta is in no portrait and no slate, and a whole bar of vivid's picture is magenta: in the result it would mean that
+the camera's picture has leaked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,28 +32,29 @@ from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from tools.support.files import read_frames
 
+VIVID = Path("/sys/bus/platform/drivers/vivid")
 ROOT = Path(__file__).parents[3]
 SIZE = (640, 480)
 BORDER = 12
 FPS = 20
-"""What the guest's one processor can do with three programs on it."""
+"""The rate that the guest's one processor sustains with three programs."""
 START_S = 60.0
 MAGENTA = np.array([255, 0, 255], np.uint8)
 
 
 def clip() -> Path:
-    """The driver's face."""
+    """Return the clip with the driving face."""
     return Path(os.environ["REENACT_CLIP"])
 
 
-def to_and_fro(number: int, length: int) -> int:
-    """Which picture of a clip a feeder shows with a counter: it plays forwards, then backwards."""
+def clip_index(number: int, length: int) -> int:
+    """Return which picture of a clip a feeder sends with a counter: forwards, then backwards."""
     number %= 2 * length - 2
     return number if number < length else 2 * length - 2 - number
 
 
 def feed(device: str, path: Path) -> None:
-    """Feed a virtual camera until a signal ends it."""
+    """Feed a virtual camera until the process is ended."""
     from realtime.sinks.sink import open_sink
 
     planes = []
@@ -67,7 +70,7 @@ def feed(device: str, path: Path) -> None:
         start, number = time.monotonic(), 0
         while True:
             time.sleep(max(0.0, start + number / FPS - time.monotonic()))
-            pixels = planes[to_and_fro(number, len(planes))].copy()
+            pixels = planes[clip_index(number, len(planes))].copy()
             now = time.monotonic_ns()
             pixelcode.draw_i420(pixels, pixelcode.Code.at(number, now))
             sink.send(Frame(pixels, PixelFormat.I420, number, Stamps(now), now))
@@ -79,13 +82,13 @@ def feed(device: str, path: Path) -> None:
 
 
 def magenta(image: np.ndarray[Any, np.dtype[np.uint8]]) -> float:
-    """The share of an RGB picture that is magenta."""
+    """Return the share of an RGB picture that is magenta."""
     few = image[::4, ::4].astype(np.int16)
     return float(((np.minimum(few[..., 0], few[..., 2]) - few[..., 1]) > 90).mean())
 
 
 def watch(device: str, out: Path) -> None:
-    """Look at a camera until killed; it may come and go. Pictures are kept beside ``out`` where it ends in .keep."""
+    """Read a camera, which may come and go, until killed. Pictures are kept if the name of ``out`` ends in .keep."""
     with out.open("w", buffering=1) as log:
         while True:
             try:
@@ -103,9 +106,32 @@ def watch(device: str, out: Path) -> None:
             stream.close()
 
 
+@contextmanager
+def unplugged() -> Iterator[None]:
+    """Unplug vivid's camera, and plug it in again."""
+    (VIVID / "unbind").write_text("vivid.0")
+    try:
+        yield
+    finally:
+        (VIVID / "bind").write_text("vivid.0")
+
+
+def in_another_process(statements: str, *, user: int | None = None) -> str:
+    """Run statements in another process, as ``user`` where given. Return what it prints."""
+    program = (
+        "from engines.errors import *; from realtime.capture.source import open_source\n"
+        "def opened(name):\n"
+        "    try: source = open_source(name, size=None, fps=None, pace='live')\n"
+        "    except ReenactError as error: return f'{error.code} | {error.found} | {error.cure}'\n"
+        "    source.close(); return source.name\n" + statements
+    )
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+    return subprocess.run([*become, sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A picture that the watcher saw."""
+    """A picture that the watcher received."""
 
     at: int
     code: int | None
@@ -115,7 +141,7 @@ class Look:
 
 
 class Process:
-    """A process of the scene and what it said, each line with the time it came."""
+    """A process and its output, each line with its time."""
 
     def __init__(self, *command: str) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "XDG_CACHE_HOME": "/tmp/cache"}
@@ -134,8 +160,8 @@ class Process:
                 self.lines.append((time.monotonic_ns(), line.strip()))
                 self._more.notify_all()
 
-    def said(self, pattern: str, *, since: int = 0, seconds: float = START_S) -> int:
-        """When it said something like that, waiting for it."""
+    def wait_for(self, pattern: str, *, since: int = 0, seconds: float = START_S) -> int:
+        """Wait for a line that matches ``pattern``. Return its time in nanoseconds."""
 
         def found() -> int | None:
             return next((at for at, line in self.lines if at >= since and re.search(pattern, line)), None)
@@ -143,14 +169,14 @@ class Process:
         with self._more:
             self._more.wait_for(lambda: found() is not None, seconds)
         at = found()
-        assert at is not None, f"not said within {seconds} s: {pattern}\n{self.text()}"
+        assert at is not None, f"not printed within {seconds} s: {pattern}\n{self.text()}"
         return at
 
     def text(self) -> str:
         return "\n".join(line for _, line in self.lines)
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait; the exit status."""
+        """Send a signal and wait. Return the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
@@ -165,18 +191,18 @@ class Process:
 
 
 def feeder(device: str) -> Process:
-    """Another program that is the camera."""
+    """Start a program that acts as the camera."""
     return Process(sys.executable, "-m", "tests.e2e.v4l2.parts", "feed", device, str(clip()))
 
 
 def program(camera: str, sink: str, *more: str) -> Process:
-    """The program, as a person starts it."""
+    """Start the program as a user does."""
     words = ["--camera", camera, "--sink", sink, "--size", "640x480", "--fps", str(FPS), "--mouth", "painted"]
     return Process(sys.executable, str(ROOT / "run.py"), *words, "--relay-code", *more)
 
 
 class Watcher:
-    """Another program that looks at the result."""
+    """A program that reads the result."""
 
     def __init__(self, device: str, out: Path) -> None:
         self.out = out
@@ -188,25 +214,25 @@ class Watcher:
         return [Look(**json.loads(line)) for line in self.out.read_text().splitlines() if line.endswith("}")]
 
     def sees(self, what: Callable[[Look], bool], *, since: int = 0, seconds: float = START_S, count: int = 1) -> int:
-        """When it saw the last of so many such pictures, waiting for them."""
+        """Wait for ``count`` pictures that satisfy ``what``. Return the time of the last, in nanoseconds."""
         until = time.monotonic() + seconds
         while True:
             found = [look for look in self.looks() if look.at >= since and what(look)]
             if len(found) >= count:
                 return found[count - 1].at
             last = self.looks()[-1:]
-            assert time.monotonic() < until, f"not seen within {seconds} s; last {last}; {self.process.text()}"
+            assert time.monotonic() < until, f"not received within {seconds} s; last {last}; {self.process.text()}"
             assert self.process.process.poll() is None, self.process.text()
             time.sleep(0.05)
 
     def longest_gap_s(self, since: int) -> float:
-        """The longest time without a picture."""
+        """Return the longest time without a picture, in seconds."""
         times = [look.at for look in self.looks() if look.at >= since]
         return float(np.diff(times).max() / 1e9) if len(times) > 1 else float("inf")
 
 
 def fresh(look: Look) -> bool:
-    """A picture that a recent one of the camera drove."""
+    """Return True for a picture that was driven by a recent one of the camera."""
     return look.age is not None and look.age < 1000
 
 

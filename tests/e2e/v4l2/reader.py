@@ -1,7 +1,6 @@
-"""Another program that watches a virtual camera: ``python -m tests.e2e.v4l2.reader DEVICE COUNT OUT.npy``.
+"""A program that reads a virtual camera: ``python -m tests.e2e.v4l2.reader DEVICE COUNT OUT.npy``.
 
-It waits for the camera to appear, reads pictures until it has seen COUNT different ones, as the raw bytes that the
-driver gives, and saves them.
+It waits for the camera to appear, reads until it has COUNT different frames, and saves them as the driver's raw bytes.
 """
 
 from __future__ import annotations

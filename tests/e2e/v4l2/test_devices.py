@@ -1,4 +1,4 @@
-"""Cameras and virtual cameras on real Linux drivers: each ``inside_*.py`` runs in the guest."""
+"""Test cameras and virtual cameras with real Linux drivers: each ``inside_*.py`` runs in the guest."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import cv2
 import pytest
 
 from engines.types import Image
-from tests.e2e.v4l2.guest import all_passed, boot_script, home_of_somebody, named_tests, pytest_inside
+from tests.e2e.v4l2.guest import all_passed, boot_script, create_user_home, list_tests, pytest_inside
 from tests.support.clips import write_video
 from tools.support.files import read_frames
 
 SIZE = (640, 480)
 CLIP_FRAMES = 120
 FEATURES = {"webcam": 300, "virtualcam": 300, "program": 300}
-"""Each with the seconds that it may take."""
+"""The modules, with the seconds that each may take."""
 
 
 @pytest.fixture(scope="module")
 def guest(shared_dir: Path) -> Path:
-    """The script that runs a command in the guest."""
+    """Return the script that runs a command in the guest."""
     return boot_script(shared_dir)
 
 
 @pytest.fixture(scope="module")
 def clip(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real face that talks and turns, as a camera of 640x480 sees it."""
+    """Return a clip of a real face that talks and turns, in the size of the camera."""
     source = shared_dir / "faces" / "clips" / "lp__d6.mp4"
     if not source.is_file():
         pytest.skip(f"no clip {source}")
@@ -38,7 +38,7 @@ def clip(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _fitted(image: Image) -> Image:
-    """The middle of the picture, in the shape of the camera's."""
+    """Crop a picture to the shape of the camera, and scale it."""
     height, width = image.shape[:2]
     rows = min(height, width * SIZE[1] // SIZE[0])
     columns = rows * SIZE[0] // SIZE[1]
@@ -49,39 +49,39 @@ def _fitted(image: Image) -> Image:
 
 @pytest.mark.parametrize("name", list(FEATURES))
 def test_on_real_drivers(guest: Path, clip: Path, name: str) -> None:
-    said = pytest_inside(guest, name, seconds=FEATURES[name], REENACT_CLIP=str(clip))
-    print(said)
-    assert all_passed(said)
+    output = pytest_inside(guest, name, seconds=FEATURES[name], REENACT_CLIP=str(clip))
+    print(output)
+    assert all_passed(output)
 
 
 @pytest.fixture(scope="module")
-def somebody(guest: Path) -> Iterator[Path]:
-    """The home of a user who may do less."""
-    del guest  # where there is none, nobody needs a home
-    home = home_of_somebody()
+def user_home(guest: Path) -> Iterator[Path]:
+    """Create the home of a user with fewer permissions."""
+    del guest  # skips the test before the home is created
+    home = create_user_home()
     yield home
     shutil.rmtree(home)
 
 
-@pytest.mark.parametrize("fault", named_tests("faults"))
-def test_what_becomes_of_a_fault(guest: Path, clip: Path, somebody: Path, fault: str) -> None:
-    """Each in a guest of its own, whose memory nobody has cut to pieces."""
-    environment = {"REENACT_CLIP": str(clip), "REENACT_SOMEBODY": str(somebody)}
-    said = pytest_inside(guest, "faults", only=fault, seconds=300, **environment)
-    print(said)
-    assert all_passed(said)
+@pytest.mark.parametrize("fault", list_tests("faults"))
+def test_the_program_survives_a_fault(guest: Path, clip: Path, user_home: Path, fault: str) -> None:
+    """Run each fault in a new guest, whose memory is not yet fragmented."""
+    environment = {"REENACT_CLIP": str(clip), "REENACT_USER_HOME": str(user_home)}
+    output = pytest_inside(guest, "faults", only=fault, seconds=300, **environment)
+    print(output)
+    assert all_passed(output)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_in_a_video_call(guest: Path, clip: Path) -> None:
-    said = pytest_inside(guest, "browser", seconds=400, REENACT_CLIP=str(clip))
-    print(said)
-    assert all_passed(said)
+    output = pytest_inside(guest, "browser", seconds=400, REENACT_CLIP=str(clip))
+    print(output)
+    assert all_passed(output)
 
 
 def test_soak(guest: Path, clip: Path) -> None:
-    """Half a minute; REENACT_SOAK_S=1800 for the real one."""
+    """Run for 40 seconds, or for REENACT_SOAK_S seconds."""
     seconds = int(os.environ.get("REENACT_SOAK_S") or 40)
-    said = pytest_inside(guest, "soak", seconds=seconds + 200, REENACT_CLIP=str(clip), REENACT_SOAK_S=str(seconds))
-    print(said)
-    assert all_passed(said)
+    output = pytest_inside(guest, "soak", seconds=seconds + 200, REENACT_CLIP=str(clip), REENACT_SOAK_S=str(seconds))
+    print(output)
+    assert all_passed(output)
