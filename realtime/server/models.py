@@ -31,6 +31,11 @@ class OneOf:
         return core_schema.literal_schema(list(self.choices))
 
 
+def _one_of(choices: tuple[str, ...]) -> str:
+    """Return choices as a text, such as "one, two or three"."""
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
 def _integer(value: Any) -> Any:
     """Return an integral float such as 1.0 as an int, which it is for JSON Schema; anything else as it is."""
     if isinstance(value, bool):
@@ -144,21 +149,21 @@ class SetRegion(Request):
     """Choose what moves. What the generator cannot move by itself is refused."""
 
     command: Literal["set_region"]
-    value: Annotated[str, OneOf(REGIONS)] = Field(description=" or ".join(REGIONS))
+    value: Annotated[str, OneOf(REGIONS)] = Field(description=_one_of(REGIONS))
 
 
 class SetMouth(Request):
     """Choose what fills an open mouth. For the generator ``mesh`` only."""
 
     command: Literal["set_mouth"]
-    value: Annotated[str, OneOf(MOUTHS)] = Field(description=" or ".join(MOUTHS))
+    value: Annotated[str, OneOf(MOUTHS)] = Field(description=_one_of(MOUTHS))
 
 
 class SetGenerator(Request):
     """Change the generator. The current one goes on until the new one is ready."""
 
     command: Literal["set_generator"]
-    value: Annotated[str, OneOf(GENERATORS)] = Field(description=" or ".join(GENERATORS))
+    value: Annotated[str, OneOf(GENERATORS)] = Field(description=_one_of(GENERATORS))
 
 
 ControlRequest = Annotated[
@@ -258,14 +263,14 @@ class State(Message):
     """What a run is doing."""
 
     session: str | None = Field(description="the secret of the session; null for the main run")
-    watch: str = Field(description="what lets others watch: POST /whep/WATCH")
+    watch: str = Field(description="what lets others watch: ?watch=WATCH on the page; POST /whep/WATCH for a session")
     source: str = Field(description="where the driving video comes from")
     face: Literal["starting", "found", "lost", "camera lost"] = Field(
         description="whether there is a face in the driving video"
     )
-    portrait: SelectedPortrait
+    portrait: SelectedPortrait = Field(description="the portrait that was chosen, and the one that is shown")
     portraits: int = Field(description="how many portraits there are")
-    generator: str = Field(description=f"the generator: {' or '.join(GENERATORS)}")
+    generator: str = Field(description=f"the generator: {_one_of(GENERATORS)}")
     generator_name: str = Field(description="the generator as shown to people, with weights, backend and device")
     region: str = Field(description="what moves")
     gain: float = Field(description="how strongly it moves")
@@ -284,30 +289,30 @@ class State(Message):
     )
     dropped: dict[str, int] = Field(description="dropped frames by place")
     viewers: int = Field(description="how many watch, without the own view of the browser that drives")
-    network: NetworkState
+    network: NetworkState = Field(description="figures of the connection, see below")
 
 
 class SessionCount(BaseModel):
     """How many sessions there are."""
 
-    open: int
+    open: int = Field(description="how many are open")
     limit: int = Field(description="how many there may be at the same time")
 
 
 class ProgramState(Message):
     """What the program is doing."""
 
-    program: Literal["reenact"] = "reenact"
-    version: str
+    program: Literal["reenact"] = Field(default="reenact", description="always the same")
+    version: str = Field(description="of the program")
     main: State | None = Field(description="the main run; null where browsers drive")
-    sessions: SessionCount
-    uptime_s: float
+    sessions: SessionCount = Field(description="how many are open, and how many may be")
+    uptime_s: float = Field(description="seconds since the program started")
 
 
 class Health(Message):
     """Whether the program works."""
 
-    ok: bool
+    ok: bool = Field(description="true; a program that does not work is answered by a problem")
 
 
 # --- portraits
@@ -316,8 +321,8 @@ class Health(Message):
 class Portrait(BaseModel):
     """A portrait to choose from."""
 
-    index: int
-    name: str
+    index: int = Field(description="for set_portrait")
+    name: str = Field(description="for set_portrait, and to show")
     picture: str = Field(description="the path of a small JPEG of it")
 
 
@@ -330,8 +335,8 @@ class PortraitList(Message):
 class AddedPortrait(Message):
     """A portrait that was uploaded."""
 
-    index: int
-    name: str
+    index: int = Field(description="for set_portrait")
+    name: str = Field(description="for set_portrait, and to show")
     notes: list[str] = Field(description="remarks on the picture")
 
 
