@@ -52,6 +52,7 @@ class PageServer(EchoDesk):
         """Whether commands are refused."""
         self.uploads: list[str | None] = []
         """The session of each picture that was sent; None is the main run."""
+        self.portraits: list[str] = []
 
     @property
     def session(self) -> str:
@@ -94,7 +95,8 @@ class PageServer(EchoDesk):
         if request.path == "/api/portraits":
             if request.method == "POST":
                 self.uploads.append(request.session)
-            values = {"v": 1, "portraits": [], "index": 0, "name": "mine"}
+            listed = [{"index": index, "name": name, "picture": "/x.jpg"} for index, name in enumerate(self.portraits)]
+            values = {"v": 1, "portraits": listed, "index": 0, "name": "mine"}
         elif request.session in self.opened and request.session not in self.unknown:
             values = STATE
         elif request.session is not None:
@@ -173,6 +175,18 @@ def test_notices_and_refusals_are_shown(page: Page, server: PageServer) -> None:
     server.push(ok=False, error=_error("message-rate", "too many messages", "30 a second", "send fewer"))
     says(page, "Too many messages, expected 30 a second. Send fewer.")
     assert page.inner_text("#status") == "Live"
+
+
+def test_portraits_that_are_ready_later_are_shown(page: Page, server: PageServer) -> None:
+    page.goto("/")
+    says(page, "Become this portrait")
+    server.portraits = ["Mona", "Lisa"]
+    says(page, "Lisa")
+    page.get_by_role("button", name="Mona").focus()
+    with page.expect_response("**/api/portraits"):
+        pass
+    page.wait_for_timeout(100)
+    assert page.evaluate("document.activeElement.innerText") == "Mona"
 
 
 def test_the_end_of_a_session_is_noticed_at_once(page: Page, link: MediaLink, server: PageServer) -> None:

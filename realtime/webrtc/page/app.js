@@ -88,9 +88,10 @@ function entered(name, mode) {
 }
 
 function showIdle() {
+  // the program reads its portraits while it starts: they come one after the other
+  gallery.load("").then(() => modes.name === "idle" && player.showStill()).catch(galleryFailed);
   if (modes.name === "idle") return;
   modes.enter("idle");
-  gallery.load("").then(() => player.showStill()).catch(galleryFailed);
   player.showStill();
   view.showStatus("calm", "Ready");
   view.showOverlay({
@@ -156,8 +157,8 @@ async function fulfilWish() {
 /** @param {unknown} error */
 function galleryFailed(error) {
   if (!(error instanceof ReenactError)) throw error;
-  // where the server is out of reach, polling says so
-  if (!error.temporary) interruptions.refuse(error);
+  // where the server is out of reach, polling says so; what is not controlled yet is asked for again
+  if (!error.temporary && modes.current.controls) interruptions.refuse(error);
 }
 
 async function drawChart() {

@@ -87,7 +87,7 @@ export class Chart {
     const dropped = this.#samples.reduce((total, each) => total + each.dropped, 0);
     const parts = STAGES.filter(([name]) => name in stages);
     const rows = parts.map(([name, label]) => row(name, label, `${format(stages[name])} ms`));
-    rows.push(row("drops", "Dropped in the last minute", String(dropped)));
+    rows.push(row("drops", "Dropped in 60 s", String(dropped)));
     this.legend.replaceChildren(...rows);
     const now = Date.now();
     // a screen reader reads it on demand: no need to change it twice a second

@@ -25,7 +25,7 @@ export function setUpDialogs(shareId) {
     field.value = viewerLink(shareId() || "");
     el("share-feedback").textContent = "";
     el("share-hint").textContent = LOOPBACK.includes(location.hostname)
-      ? "Only this computer reaches this reenact. To let others in, start it with --sink webrtc:0.0.0.0:8080 and a token."
+      ? "Only this computer can open this link. To let others in, start reenact with --sink webrtc:0.0.0.0:8080 and a token."
       : "Viewers are asked for the token of this server, if it has one.";
     el("share", HTMLDialogElement).showModal();
     field.select();

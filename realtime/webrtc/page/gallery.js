@@ -61,8 +61,10 @@ export class Gallery {
     }
     this.#query = query;
     this.#loaded = true;
+    const shown = JSON.stringify(this.portraits);
     this.portraits = answer.portraits || [];
-    this.#show();
+    // buttons that stay keep the focus
+    if (JSON.stringify(this.portraits) !== shown) this.#show();
   }
 
   /**

@@ -40,6 +40,7 @@ export class Uploads {
     } else {
       state.wish = { portrait: null, file };
       showStill(file);
+      this.gallery.mark(null);
       showFeedback(keptText(file.name));
     }
   }

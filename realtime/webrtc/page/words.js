@@ -107,7 +107,7 @@ export function pictureVisibility(mode) {
  * @param {string} name
  */
 export function keptText(name) {
-  return `${name} becomes your portrait as soon as you are live`;
+  return `The picture ${name} becomes your portrait as soon as you are live`;
 }
 
 /**
