@@ -1,4 +1,4 @@
-"""What several test files share: the real clips and models where there are any, and a cache of its own."""
+"""Fixtures shared by all tests: real clips and models if there are any, face models, and a cache folder of its own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from realtime.tracking.still_faces import FaceFinder
 
 ROOT = Path(__file__).parents[1]
 
-# how long an example takes says more about the machine than about the program
+# the time an example takes depends more on the machine than on the program
 settings.register_profile("reenact", deadline=None)
 settings.load_profile("reenact")
 
-# a shell that runs the tests in the background has them, and every program they start, ignore Ctrl-C
+# a shell that runs the tests in the background makes them and their child processes ignore SIGINT
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -58,7 +58,7 @@ def face_landmarker(shared_dir: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def face_finder() -> Iterator[FaceFinder]:
-    """Finds faces in stills; one for all tests, because it takes a second to load."""
+    """One FaceFinder for all tests, because it takes a second to load."""
     try:
         opened = FaceFinder()
     except TrackerError as error:
@@ -93,7 +93,7 @@ def driver_face(driver_picture: PortraitPicture) -> FaceState:
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder that the program under test takes for the person's."""
+    """An empty folder that the program under test uses as the user's cache folder."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     monkeypatch.setenv("LOCALAPPDATA", str(folder))

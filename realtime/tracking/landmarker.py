@@ -127,7 +127,7 @@ def _blacked_out(image: Image, faces: list[DetectedFace]) -> Image:
 def require_model_file() -> Path:
     """Return the path of the downloaded model file. Raises TrackerError if it is not there.
 
-    Called where the installed mediapipe has no Face Mesh, which is said in the message.
+    Call it if the installed mediapipe has no Face Mesh: the message says so.
     """
     path = model_path(MODEL_NAME)
     if path is None:

@@ -40,7 +40,7 @@ MODELS = {
             url="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
             sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
             size=3_758_596,
-            purpose="face tracking with blendshapes and head matrix; the judge of tools.fidelity",
+            purpose="face tracking with blendshapes and head matrix; the reference tracker of tools.fidelity",
             licence="Apache-2.0",
         ),
     )

@@ -1,4 +1,4 @@
-"""The one-euro filter: what must hold for any signal."""
+"""The one-euro filter: properties that hold for any signal."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def run(smooth: OneEuro, signal: NDArray[np.float32], step_ns: int = FRAME_NS) -
 
 
 @given(signals)
-def test_first_sample_passes_through_unchanged(signal: NDArray[np.float32]) -> None:
+def test_the_first_sample_passes_unchanged(signal: NDArray[np.float32]) -> None:
     first = OneEuro(1.0, 0.1)(signal[0], 12345)
     np.testing.assert_array_equal(first, signal[0])
     assert first is not signal[0]
 
 
 @given(values, st.lists(gaps, min_size=1, max_size=30))
-def test_constant_stays_constant(value: float, steps: list[int]) -> None:
+def test_a_constant_signal_stays_constant(value: float, steps: list[int]) -> None:
     smooth = OneEuro(0.5, 2.0)
     time_ns = 0
     for step in steps:
@@ -39,7 +39,7 @@ def test_constant_stays_constant(value: float, steps: list[int]) -> None:
 
 
 @given(signals, st.floats(0.01, 50), st.floats(0, 10), gaps)
-def test_output_stays_between_the_values_seen(
+def test_the_output_stays_between_the_input_values(
     signal: NDArray[np.float32], min_cutoff: float, beta: float, step_ns: int
 ) -> None:
     smoothed = run(OneEuro(min_cutoff, beta), signal, step_ns)
@@ -61,7 +61,7 @@ def test_dropped_frames_hardly_change_the_result() -> None:
     assert max(differences) < 0.05
 
 
-def test_larger_beta_follows_a_step_sooner() -> None:
+def test_a_larger_beta_follows_a_step_sooner() -> None:
     def after_step(beta: float) -> float:
         signal = np.array([[0.0]] * 5 + [[1.0]] * 3, np.float32)
         return float(run(OneEuro(0.5, beta), signal)[-1, 0])
@@ -87,27 +87,27 @@ def test_every_element_has_its_own_parameters() -> None:
 
 
 @pytest.mark.parametrize("time_ns", [FRAME_NS - 1, FRAME_NS + GAP_NS + 1])
-def test_a_gap_or_time_going_backwards_starts_afresh(time_ns: int) -> None:
+def test_a_gap_or_a_time_that_goes_back_restarts_the_filter(time_ns: int) -> None:
     smooth = OneEuro(0.1, 0.0)
     smooth(np.zeros(2, np.float32), FRAME_NS)
     np.testing.assert_array_equal(smooth(np.ones(2, np.float32), time_ns), 1)
 
 
-def test_same_moment_twice_changes_nothing() -> None:
+def test_a_second_sample_of_the_same_time_is_ignored() -> None:
     smooth = OneEuro(0.1, 0.0)
     smooth(np.zeros(2, np.float32), 0)
     before = smooth(np.ones(2, np.float32), FRAME_NS)
     np.testing.assert_array_equal(smooth(np.full(2, 9, np.float32), FRAME_NS), before)
 
 
-def test_reset_forgets() -> None:
+def test_after_a_reset_the_next_sample_passes_unchanged() -> None:
     smooth = OneEuro(0.1, 0.0)
     smooth(np.zeros(2, np.float32), 0)
     smooth.reset()
     np.testing.assert_array_equal(smooth(np.ones(2, np.float32), FRAME_NS), 1)
 
 
-def test_results_are_float32_and_the_callers_own() -> None:
+def test_results_are_float32_and_belong_to_the_caller() -> None:
     smooth = OneEuro(1.0, 0.1)
     sample = np.zeros((478, 3), np.float32)
     smooth(sample, 0)[:] = 7

@@ -1,4 +1,4 @@
-"""Faces at a test's command: shapes that do something, and faces somewhere in a picture."""
+"""Faces made by calculation: shapes with a given expression, and faces in a given pose."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ FRAME_NS = 33_333_333
 
 
 def shape_of(face: FaceState) -> Points:
-    """The face in its own head frame."""
+    """Return a face's landmarks in its own head frame, (478, 3)."""
     pixels = face.pixels()
     return own_pose(pixels).unproject(pixels)
 
 
 def width(shape: Points, ends: NDArray[np.intp]) -> float:
+    """Return the distance between two landmarks."""
     return float(np.linalg.norm(shape[ends[1]] - shape[ends[0]]))
 
 
 def lids(shape: Points) -> NDArray[np.float32]:
-    """Gap of each eye's lids over the eye's width, (2,)."""
+    """Return the gap between each eye's lids over the eye's width, (2,)."""
     gaps = [
         (shape[low, 1] - shape[up, 1])[2:5].mean() / width(shape, ends)
         for ends, up, low in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True)
@@ -47,7 +48,7 @@ def lids(shape: Points) -> NDArray[np.float32]:
 
 
 def lips(shape: Points) -> float:
-    """Gap of the lips over the mouth's width."""
+    """Return the gap between the lips over the mouth's width."""
     gap = (shape[INNER_LOWER_LIP, 1] - shape[INNER_UPPER_LIP, 1])[3:6].mean()
     return float(gap) / width(shape, MOUTH_CORNERS)
 
@@ -61,8 +62,11 @@ def doing(
     shut: float | tuple[float, float] = 0.0,
     gaze: tuple[float, float] = (0, 0),
 ) -> Points:
-    """The shape with lips parted by ``jaw`` mouth widths, corners of the mouth out and up by ``smile`` and brows up by
-    ``brows`` head units, lids shut by that share, irises moved by ``gaze`` eye widths (right and down in the picture).
+    """Return the shape with an expression.
+
+    The lips are parted by ``jaw`` mouth widths. The corners of the mouth are moved out and up by ``smile`` head units,
+    the brows up by ``brows`` head units. The lids are closed by the share ``shut``, of both eyes or of right and left.
+    The irises are moved by ``gaze`` eye widths, to the right and down in the image.
     """
     done = shape.copy()
     drop = jaw * width(shape, MOUTH_CORNERS) * np.sin(np.linspace(0, np.pi, 11))[1:-1].astype(np.float32)
@@ -81,31 +85,31 @@ def doing(
 
 
 def turned(rotation: Iterable[float] = (0, 0, 0), at: tuple[float, float] = (320, 210), scale: float = 70.0) -> Pose:
-    """A head at a place in the picture, turned by a rotation vector."""
+    """Return the pose of a head at ``at`` in the image, turned by a rotation vector in radians."""
     return Pose(
         rotation_matrix(np.array(list(rotation), np.float32)), np.array([*at, 0], np.float32), scale
     )  # fmt: skip
 
 
 def seen(shape: Points, pose: Pose | None = None, *, time_ns: int = 0, size: tuple[int, int] = SIZE) -> FaceState:
-    """The face that a tracker without error would see."""
+    """Return the FaceState of a tracker without error."""
     return at_pixels((pose or turned()).project(shape), time_ns=time_ns, size=size)
 
 
 def at_pixels(pixels: Points, *, time_ns: int = 0, size: tuple[int, int] = SIZE) -> FaceState:
-    """The face with its landmarks at these pixels, (478, 3)."""
+    """Return the FaceState with its landmarks at these pixels, (478, 3)."""
     return FaceState(0, time_ns, pixels / np.array([size[0], size[1], size[0]], np.float32), size)
 
 
 def polygon(points: Points, size: tuple[int, int], grow: int = 0) -> NDArray[np.bool_]:
-    """The pixels (H, W) inside of an outline (N, 2 or more), and ``grow`` more all around."""
+    """Return a mask (H, W) of the pixels inside an outline (N, 2 or more), grown by ``grow`` pixels."""
     mask = np.zeros(size[::-1], np.uint8)
     cv2.fillPoly(mask, [np.rint(points[:, :2]).astype(np.int32)], (1,))
     return cv2.dilate(mask, np.ones((2 * grow + 1, 2 * grow + 1), np.uint8)).astype(bool)
 
 
 def inner_lips(face: FaceState) -> Points:
-    """The outline of the opening between the lips, in pixels."""
+    """Return the outline of the opening between the lips, (20, 3) pixels."""
     outline = np.concatenate(
         [MOUTH_CORNERS[:1], INNER_UPPER_LIP, MOUTH_CORNERS[1:], INNER_LOWER_LIP[::-1]]
     )  # fmt: skip
@@ -119,7 +123,7 @@ def relative(
     rotation: Iterable[float] = (0, 0, 0),
     face: FaceState | None = None,
 ) -> Motion:
-    """A driver of that neutral making that face, the head turned by a rotation vector."""
+    """Return the motion of a driver with this neutral and expression, the head turned by a rotation vector."""
     return Motion(
         rotation=rotation_matrix(np.array(list(rotation), np.float32)),
         translation=np.zeros(2, np.float32),
