@@ -120,7 +120,9 @@ class HttpApi:
 
     def _readiness(self) -> ApiReply:
         if not self._ready():
-            raise BusyError("stream-not-ready", "no picture has been sent yet", "", "try again in a moment")
+            raise BusyError(
+                "stream-not-started", "the run has not started", "a stream that is live", "try again in a moment"
+            )
         return self._health()
 
     def _program_state(self) -> ProgramState:

@@ -238,7 +238,7 @@ class Sessions:
             return self._sessions.get(key)
 
     def set_limit(self, limit: int, reason: str) -> None:
-        """Set how many sessions may be open at the same time. ``reason`` is told to those that find no room."""
+        """Set how many sessions may be open. ``reason`` is part of the error that a further one gets."""
         with self._lock:
             self.limit, self._limit_reason = limit, reason
 
@@ -260,7 +260,7 @@ class Sessions:
                 self.refused += 1
                 raise refusal
             session = Session(key, watch, self._config, self.link, self._make_loader, self._remove)
-            # started within the lock: whoever finds it in the table may wait for its end
+            # started within the lock: close() may find it in the table and wait for its end
             session.start(self._attach(session))
             self._sessions[key] = session
             self.opened += 1

@@ -68,7 +68,7 @@ def test_a_control_message_without_a_run_is_answered(server: FakeServer) -> None
 def test_a_main_run_is_ready_once_its_viewers_have_been_sent_a_frame() -> None:
     with closing(FakeServer(camera="0")) as server:
         reply = server.request("GET", "/readyz")
-        assert (reply.status, json.loads(reply.body)["code"]) == (503, "stream-not-ready")
+        assert (reply.status, json.loads(reply.body)["code"]) == (503, "stream-not-started")
         assert server.request("GET", "/healthz").status == 200
         assert server.control(None, "next_portrait")["error"]["code"] == "run-starting"
         send_until_live(server)

@@ -84,6 +84,27 @@ def test_the_run_ends_when_its_number_of_frames_is_reached() -> None:
     assert made.shared_sinks.finished(3)
 
 
+def test_the_run_ends_after_its_duration_without_a_session() -> None:
+    sink, stop_signal = FakeSink(), StopSignal()
+    now = [1_000_000_000]
+    shared_sinks = SharedSinks(
+        [OpenedSink("fake", sink)],
+        size=SIZE,
+        limits=Limits(duration_ns=60_000_000_000),
+        stop_signal=stop_signal,
+        notice=lambda _: None,
+        clock=lambda: now[0],
+    )
+    now[0] += 59_000_000_000
+    shared_sinks.start()
+    sink.wait_for(3)
+    assert not stop_signal.over.is_set()
+    now[0] += 1_000_000_000
+    assert stop_signal.over.wait(5)
+    assert stop_signal.complete
+    assert shared_sinks.finished(3)
+
+
 def test_a_recording_contains_no_notices_of_start_and_failure() -> None:
     with serving() as made:
         server = made.server
