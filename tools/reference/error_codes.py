@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from engines import errors
 from tools.reference.markdown import table
@@ -25,7 +26,7 @@ _BASE = {
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """One place where an error is raised. The texts are templates: ``{path}`` stands for a value."""
+    """What errors with a code have in common. The texts are templates: ``{path}`` stands for a value."""
 
     code: str
     kind: str
@@ -36,14 +37,14 @@ class ErrorCode:
 
 
 def collect(root: Path = ROOT) -> list[ErrorCode]:
-    """Return every error that is raised with a literal code, sorted by code; of several places the first."""
+    """Return every error that is raised with a literal code, sorted by code. Texts of several places are joined."""
     trees = [ast.parse(path.read_text("utf-8")) for name in PACKAGES for path in sorted((root / name).rglob("*.py"))]
     kinds = _subclasses(trees)
-    first: dict[str, ErrorCode] = {}
+    known: dict[str, ErrorCode] = {}
     for tree in trees:
         for error in _errors(tree, kinds):
-            first.setdefault(error.code, error)
-    return [first[code] for code in sorted(first)]
+            known[error.code] = _join(known[error.code], error) if error.code in known else error
+    return [known[code] for code in sorted(known)]
 
 
 def render(codes: list[ErrorCode]) -> str:
@@ -60,6 +61,15 @@ Every error has a stable code. Programs decide by the code; the sentences are fo
 body is a problem document with that status, see [api.md](api.md#errors). On the command line an error with a status
 from 400 to 499 ends the program with exit code 2, any other with 1. `{...}` stands for a value.
 """
+
+
+def _join(first: ErrorCode, second: ErrorCode) -> ErrorCode:
+    """Return one entry for two places that raise errors with the same code."""
+    texts: dict[str, Any] = {}
+    for part in _PARTS:
+        one, other = getattr(first, part), getattr(second, part)
+        texts[part] = one if not other or other in one.split(" / ") else f"{one} / {other}" if one else other
+    return replace(first, **texts)
 
 
 def _subclasses(trees: list[ast.Module]) -> Mapping[str, type[errors.ReenactError]]:
