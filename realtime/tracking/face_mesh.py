@@ -49,7 +49,9 @@ class FaceDetector:
         with quiet_libraries():
             from mediapipe.python.solutions.face_detection import FaceDetection
 
-            self._detector = FaceDetection(min_detection_confidence=DETECTION_CONFIDENCE, model_selection=int(distant))
+            self._detector: Any = FaceDetection(
+                min_detection_confidence=DETECTION_CONFIDENCE, model_selection=int(distant)
+            )
             self._detector.process(BLANK_IMAGE)
 
     def detect(self, image: Image) -> list[FaceBox]:
@@ -65,8 +67,10 @@ class FaceDetector:
         return sorted(boxes, key=lambda box: -box.side)
 
     def close(self) -> None:
-        """Release the detector. Call it once only."""
-        self._detector.close()
+        """Release the detector. Idempotent."""
+        if self._detector is not None:
+            self._detector.close()
+            self._detector = None
 
 
 class FaceMesh:

@@ -20,7 +20,7 @@ from engines.types import FaceState, Image, Points
 from realtime.capture.performer import Act, Performer, PerformerSource, script
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.tracking.tracker import Tracker, open_tracker
-from tests.support.faces import lids, shape_of
+from tests.support.faces import eye_gaps, shape_of
 
 NS = 1_000_000_000
 SIZE = (512, 512)
@@ -192,7 +192,7 @@ def test_known_values_come_back(session: Session) -> None:
     gap = (shapes[:, INNER_LOWER_LIP[3:6], 1] - shapes[:, INNER_UPPER_LIP[3:6], 1]).mean(axis=1)
     assert correlation([act.jaw for act in acts], gap) > 0.88
     assert correlation([act.jaw for act in acts], shapes[:, CHIN, 1].mean(axis=1)) > 0.9
-    openness = np.array([lids(shape).mean() for shape in shapes])
+    openness = np.array([eye_gaps(shape).mean() for shape in shapes])
     assert correlation([act.blink for act in acts], openness) < -0.9
     assert correlation([act.smile for act in acts], -shapes[:, MOUTH_CORNERS, 1].mean(axis=1)) > 0.7
     assert correlation([act.brows for act in acts], -shapes[:, BROWS, 1].mean(axis=1)) > 0.7

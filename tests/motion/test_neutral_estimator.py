@@ -16,7 +16,7 @@ from realtime.motion.neutral_estimator import CALIBRATION_NS, corner_drop, eye_o
 from realtime.motion.relative import MotionTransfer
 from realtime.motion.settings import NeutralMode
 from tests.support.driver import NOISE, START_NS, Driver, assert_at_rest, change, frame_times, mirrored, ramp, turn
-from tests.support.faces import FRAME_NS, doing, lids, lips, seen, turned
+from tests.support.faces import FRAME_NS, eye_gaps, face_state, head_pose, mouth_gap, with_expression
 
 
 def test_before_any_face_the_portrait_is_at_rest() -> None:
@@ -30,7 +30,9 @@ def test_before_any_face_the_portrait_is_at_rest() -> None:
 @pytest.mark.parametrize("start_ns", [0, START_NS])
 def test_the_first_face_is_the_neutral_in_mode_first(calm: Points, start_ns: int) -> None:
     """Whatever its expression and pose. The time of a file's first frame is 0."""
-    face = seen(doing(calm, jaw=0.2, smile=0.1), turned((0.1, 0.3, -0.1), (200, 180), 50), time_ns=start_ns)
+    face = face_state(
+        with_expression(calm, jaw=0.2, smile=0.1), head_pose((0.1, 0.3, -0.1), (200, 180), 50), time_ns=start_ns
+    )
     motion = MotionTransfer("first").update(face, start_ns)
     assert_at_rest(motion, atol=2e-4)
     assert motion.face is face
@@ -40,7 +42,7 @@ def test_in_mode_first_the_neutral_stays(calm: Points) -> None:
     driver = Driver(calm, face=lambda now: {"jaw": 0.3 * ramp(1, 0.3)(now)}, noise=NOISE)
     motions = driver.drive(MotionTransfer("first"), frame_times(0, 5))
     np.testing.assert_array_equal(motions[-1].neutral, motions[0].neutral)
-    assert lips(motions[-1].neutral) > 0.2
+    assert mouth_gap(motions[-1].neutral) > 0.2
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,8 @@ def test_a_bad_first_neutral_is_replaced(calm: Points, start: dict[str, float]) 
     assert np.abs(motions[0].neutral - calm).max() > 0.05
     neutral = motions[-1].neutral
     assert np.abs(neutral - calm).max() < 8 * NOISE
-    assert lips(neutral) < 0.02
-    np.testing.assert_allclose(lids(neutral), lids(calm), rtol=0.1)
+    assert mouth_gap(neutral) < 0.02
+    np.testing.assert_allclose(eye_gaps(neutral), eye_gaps(calm), rtol=0.1)
     assert np.abs(turn(motions[-1])).max() < 3
 
 
@@ -114,7 +116,7 @@ def test_a_better_neutral_does_not_turn_a_head_that_is_held_still(calm: Points) 
         noise=NOISE,
     )
     motions = driver.drive(MotionTransfer("auto"), frame_times(0, 8))
-    assert lips(motions[-1].neutral) < 0.02
+    assert mouth_gap(motions[-1].neutral) < 0.02
     after = np.array([turn(motion) for motion in motions[90:]])
     assert np.ptp(after, axis=0).max() < 1.5
     assert np.abs(after[-1] - after[0]).max() < 1
@@ -195,7 +197,7 @@ def test_calibration_averages_half_a_second_of_faces(calm: Points) -> None:
         took += 1
     assert took * FRAME_NS == pytest.approx(CALIBRATION_NS, abs=1.5 * FRAME_NS)
     motions = driver.drive(transfer, frame_times(3, 6))
-    expected = doing(calm, jaw=0.05)
+    expected = with_expression(calm, jaw=0.05)
     assert np.abs(motions[-1].neutral - expected).max() < 0.05
     assert np.abs(motions[-1].neutral - expected).mean() < NOISE
     assert np.abs(turn(motions[-1])).max() < 1
@@ -289,12 +291,12 @@ def test_a_calibration_goes_on_when_the_image_is_mirrored(calm: Points) -> None:
         motions.append(transfer.update(mirrored(face), face.time_ns))
     assert not transfer.calibrating
     flip = np.array([-1, 1, 1], np.float32)
-    np.testing.assert_allclose(motions[-1].neutral, doing(calm, smile=0.1)[MIRROR] * flip, atol=0.02)
+    np.testing.assert_allclose(motions[-1].neutral, with_expression(calm, smile=0.1)[MIRROR] * flip, atol=0.02)
     assert_at_rest(motions[-1], atol=5e-3)
 
 
 def test_a_neutral_mirrored_twice_is_the_same(calm: Points) -> None:
-    neutral = Neutral.from_face(seen(calm, turned((0.1, 0.2, 0.3), (200, 150))))
+    neutral = Neutral.from_face(face_state(calm, head_pose((0.1, 0.2, 0.3), (200, 150))))
     twice = neutral.mirrored().mirrored()
     np.testing.assert_allclose(twice.shape, neutral.shape, atol=1e-6)
     np.testing.assert_allclose(twice.pose.rotation, neutral.pose.rotation, atol=1e-6)
@@ -324,6 +326,6 @@ def test_a_neutral_has_arrived_only_when_its_pose_has(calm: Points) -> None:
 
 
 def test_measures_of_a_face_agree_with_its_expression(calm: Points) -> None:
-    assert mouth_opening(doing(calm, jaw=0.3)) - mouth_opening(calm) == pytest.approx(0.28, abs=0.03)
-    np.testing.assert_allclose(eye_openings(doing(calm, shut=0.5)), 0.5 * eye_openings(calm), rtol=0.05)
-    assert corner_drop(doing(calm, smile=0.1)) == pytest.approx(corner_drop(calm) - 0.1, abs=0.03)
+    assert mouth_opening(with_expression(calm, jaw=0.3)) - mouth_opening(calm) == pytest.approx(0.28, abs=0.03)
+    np.testing.assert_allclose(eye_openings(with_expression(calm, shut=0.5)), 0.5 * eye_openings(calm), rtol=0.05)
+    assert corner_drop(with_expression(calm, smile=0.1)) == pytest.approx(corner_drop(calm) - 0.1, abs=0.03)

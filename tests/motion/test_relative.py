@@ -18,7 +18,7 @@ from engines.types import FaceState, Motion, Points
 from realtime.motion.relative import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
 from realtime.motion.settings import NeutralMode
 from tests.support.driver import NOISE, START_NS, Driver, assert_at_rest, change, frame_times, mirrored, ramp, turn
-from tests.support.faces import SIZE, at_pixels, doing, lids, seen, turned
+from tests.support.faces import SIZE, at_pixels, eye_gaps, face_state, head_pose, with_expression
 
 # --- relative motion
 
@@ -38,14 +38,14 @@ def test_motion_is_relative_to_the_neutral(
 ) -> None:
     """Wherever the driver sits and however the camera is turned."""
     transfer = MotionTransfer("first")
-    expression = doing(calm, jaw=0.2, smile=0.05)
-    begin = turned(np.radians(first), (320, 210), scale)
-    start = seen(calm, begin, time_ns=START_NS)
+    expression = with_expression(calm, jaw=0.2, smile=0.05)
+    begin = head_pose(np.radians(first), (320, 210), scale)
+    start = face_state(calm, begin, time_ns=START_NS)
     transfer.update(start, START_NS)
     then = START_NS + 600_000_000  # after such a gap nothing is smoothed
     extra = rotation_matrix(np.radians(wanted).astype(np.float32))
-    now = replace(turned((0, 0, 0), place[:2], place[2]), rotation=extra @ begin.rotation)
-    face = seen(expression, now, time_ns=then)
+    now = replace(head_pose((0, 0, 0), place[:2], place[2]), rotation=extra @ begin.rotation)
+    face = face_state(expression, now, time_ns=then)
     motion = transfer.update(face, then)
     turned_by = seen_turn(face.pixels(), face.size) - seen_turn(start.pixels(), start.size)
     np.testing.assert_allclose(turn_angles(motion.rotation), turned_by, atol=1e-4)
@@ -368,7 +368,7 @@ def test_after_mirroring_the_mirrored_driver_gives_the_mirrored_motion(calm: Poi
 def test_mirroring_before_any_face_changes_nothing(calm: Points) -> None:
     transfer = MotionTransfer()
     transfer.mirror()
-    assert_at_rest(transfer.update(seen(calm, time_ns=START_NS), START_NS), atol=1e-3)
+    assert_at_rest(transfer.update(face_state(calm, time_ns=START_NS), START_NS), atol=1e-3)
 
 
 def test_a_held_motion_is_mirrored(calm: Points) -> None:
@@ -397,8 +397,8 @@ def test_a_quick_blink_gets_through(calm: Points) -> None:
     """Without blinks a portrait stares."""
     driver = Driver(calm, face=lambda now: {"shut": 0.7 * (1 <= now < 1.13)})
     motions = driver.drive(MotionTransfer("first"), frame_times(0, 2))
-    least = min(lids(motion.expression).max() for motion in motions)
-    assert least < 0.5 * lids(calm).min()
+    least = min(eye_gaps(motion.expression).max() for motion in motions)
+    assert least < 0.5 * eye_gaps(calm).min()
 
 
 def test_a_quick_turn_lags_little(calm: Points) -> None:

@@ -14,7 +14,7 @@ from PIL import Image as Pictures
 from engines.types import FaceState, Image
 from realtime.portraits.portrait import PortraitPicture, yaw
 from realtime.tracking.still_faces import FaceFinder
-from tests.support.faces import lips, shape_of
+from tests.support.faces import mouth_gap, shape_of
 from tools.latency.chromium import Tab, wait_until
 
 _TAKE = """
@@ -109,7 +109,7 @@ def followed(finder: FaceFinder, pictures: list[Taken]) -> NDArray[np.float64]:
         if face is None:
             face = next(iter(finder.find(each.image)), None)
         if face is not None:
-            rows.append((each.at_ms, lips(shape_of(face)), yaw(face)))
+            rows.append((each.at_ms, mouth_gap(shape_of(face)), yaw(face)))
     return np.array(rows, np.float64).reshape(-1, 3)
 
 

@@ -14,7 +14,7 @@ from engines.face.head import rotation_vector
 from engines.face.topology import MIRROR
 from engines.types import FaceState, Motion, Points
 from realtime.motion.relative import MotionTransfer
-from tests.support.faces import SIZE, at_pixels, doing, seen, turned
+from tests.support.faces import SIZE, at_pixels, face_state, head_pose, with_expression
 
 START_NS = 5_000_000_000
 """The time_ns of second 0."""
@@ -37,11 +37,11 @@ class Driver:
         """Return the tracked face at a time in seconds, or None while the driver is absent."""
         if not self.present(seconds):
             return None
-        shape = doing(self.calm, **self.face(seconds))
+        shape = with_expression(self.calm, **self.face(seconds))
         noise = np.random.default_rng(round((seconds + 10) * 1000)).normal(0, self.noise, shape.shape)
         x, y, scale = self.place(seconds)
-        pose = turned(np.radians(self.turn(seconds)), (x, y), scale)
-        return seen(shape + noise.astype(np.float32), pose, time_ns=START_NS + round(seconds * 1e9))
+        pose = head_pose(np.radians(self.turn(seconds)), (x, y), scale)
+        return face_state(shape + noise.astype(np.float32), pose, time_ns=START_NS + round(seconds * 1e9))
 
     def drive(self, transfer: MotionTransfer, times: Iterable[float]) -> list[Motion]:
         """Feed the faces at these times in seconds to ``transfer``. Return the motions."""

@@ -33,27 +33,27 @@ def shape_of(face: FaceState) -> Points:
     return own_pose(pixels).unproject(pixels)
 
 
-def width(shape: Points, ends: NDArray[np.intp]) -> float:
+def distance(shape: Points, ends: NDArray[np.intp]) -> float:
     """Return the distance between two landmarks."""
     return float(np.linalg.norm(shape[ends[1]] - shape[ends[0]]))
 
 
-def lids(shape: Points) -> NDArray[np.float32]:
+def eye_gaps(shape: Points) -> NDArray[np.float32]:
     """Return the gap between each eye's lids over the eye's width, (2,)."""
     gaps = [
-        (shape[low, 1] - shape[up, 1])[2:5].mean() / width(shape, ends)
+        (shape[low, 1] - shape[up, 1])[2:5].mean() / distance(shape, ends)
         for ends, up, low in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True)
     ]
     return np.array(gaps, np.float32)
 
 
-def lips(shape: Points) -> float:
+def mouth_gap(shape: Points) -> float:
     """Return the gap between the lips over the mouth's width."""
     gap = (shape[INNER_LOWER_LIP, 1] - shape[INNER_UPPER_LIP, 1])[3:6].mean()
-    return float(gap) / width(shape, MOUTH_CORNERS)
+    return float(gap) / distance(shape, MOUTH_CORNERS)
 
 
-def doing(
+def with_expression(
     shape: Points,
     *,
     jaw: float = 0.0,
@@ -69,7 +69,7 @@ def doing(
     The irises are moved by ``gaze`` eye widths, to the right and down in the image.
     """
     done = shape.copy()
-    drop = jaw * width(shape, MOUTH_CORNERS) * np.sin(np.linspace(0, np.pi, 11))[1:-1].astype(np.float32)
+    drop = jaw * distance(shape, MOUTH_CORNERS) * np.sin(np.linspace(0, np.pi, 11))[1:-1].astype(np.float32)
     for row in (INNER_LOWER_LIP, *LOWER_LIP_ROWS):
         done[row, 1] += drop
     done[CHIN, 1] += 0.8 * drop.max()
@@ -80,20 +80,20 @@ def doing(
     shares = np.broadcast_to(np.asarray(shut, np.float32), 2)
     for ends, up, low, iris, share in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, IRISES, shares, strict=True):
         done[up] += share * (shape[low] - shape[up])
-        done[iris, :2] += np.array(gaze, np.float32) * np.float32(width(shape, ends))
+        done[iris, :2] += np.array(gaze, np.float32) * np.float32(distance(shape, ends))
     return done
 
 
-def turned(rotation: Iterable[float] = (0, 0, 0), at: tuple[float, float] = (320, 210), scale: float = 70.0) -> Pose:
+def head_pose(rotation: Iterable[float] = (0, 0, 0), at: tuple[float, float] = (320, 210), scale: float = 70.0) -> Pose:
     """Return the pose of a head at ``at`` in the image, turned by a rotation vector in radians."""
     return Pose(
         rotation_matrix(np.array(list(rotation), np.float32)), np.array([*at, 0], np.float32), scale
     )  # fmt: skip
 
 
-def seen(shape: Points, pose: Pose | None = None, *, time_ns: int = 0, size: tuple[int, int] = SIZE) -> FaceState:
+def face_state(shape: Points, pose: Pose | None = None, *, time_ns: int = 0, size: tuple[int, int] = SIZE) -> FaceState:
     """Return the FaceState of a tracker without error."""
-    return at_pixels((pose or turned()).project(shape), time_ns=time_ns, size=size)
+    return at_pixels((pose or head_pose()).project(shape), time_ns=time_ns, size=size)
 
 
 def at_pixels(pixels: Points, *, time_ns: int = 0, size: tuple[int, int] = SIZE) -> FaceState:
@@ -101,7 +101,7 @@ def at_pixels(pixels: Points, *, time_ns: int = 0, size: tuple[int, int] = SIZE)
     return FaceState(0, time_ns, pixels / np.array([size[0], size[1], size[0]], np.float32), size)
 
 
-def polygon(points: Points, size: tuple[int, int], grow: int = 0) -> NDArray[np.bool_]:
+def polygon_mask(points: Points, size: tuple[int, int], grow: int = 0) -> NDArray[np.bool_]:
     """Return a mask (H, W) of the pixels inside an outline (N, 2 or more), grown by ``grow`` pixels."""
     mask = np.zeros(size[::-1], np.uint8)
     cv2.fillPoly(mask, [np.rint(points[:, :2]).astype(np.int32)], (1,))
@@ -116,7 +116,7 @@ def inner_lips(face: FaceState) -> Points:
     return np.asarray(face.pixels()[outline], np.float32)
 
 
-def relative(
+def make_motion(
     neutral: Points,
     expression: Points | None = None,
     *,

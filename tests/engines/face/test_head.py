@@ -19,7 +19,7 @@ from engines.face.head import (
 )
 from engines.face.topology import MIRROR, RIGID
 from engines.types import FaceState
-from tests.support.faces import doing, shape_of
+from tests.support.faces import shape_of, with_expression
 
 Vector = tuple[float, float, float]
 
@@ -129,7 +129,7 @@ def test_the_pose_of_anothers_face_is_a_rotation_even_so(
 
 def test_speech_and_blinks_are_no_turn_of_the_head(driver_face: FaceState) -> None:
     shape = shape_of(driver_face)
-    found = pose_against(doing(shape, jaw=0.5, shut=1.0, gaze=(0.2, 0)), shape)
+    found = pose_against(with_expression(shape, jaw=0.5, shut=1.0, gaze=(0.2, 0)), shape)
     assert np.linalg.norm(rotation_vector(found.rotation)) < np.radians(1)
     assert found.scale == pytest.approx(1, abs=0.01)
 

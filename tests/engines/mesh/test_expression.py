@@ -28,7 +28,7 @@ from engines.face.topology import (
 )
 from engines.mesh.expression import GAZE_LIMIT, LIPS_MEET, SHUT, Expression, ExpressionTransfer
 from engines.types import LANDMARKS, FaceState, Points
-from tests.support.faces import doing, lids, lips, relative, shape_of, width
+from tests.support.faces import distance, eye_gaps, make_motion, mouth_gap, shape_of, with_expression
 
 MOUTH = np.concatenate([INNER_UPPER_LIP, INNER_LOWER_LIP, *UPPER_LIP_ROWS, *LOWER_LIP_ROWS, CHIN])
 ELSEWHERE = np.setdiff1d(np.arange(LANDMARKS), MOUTH)
@@ -54,11 +54,11 @@ def neutral(driver_face: FaceState) -> Points:
 @pytest.fixture(scope="module")
 def agape(own: Points) -> Points:
     """The shape of a portrait that was painted with its mouth open."""
-    return doing(own, jaw=0.35)
+    return with_expression(own, jaw=0.35)
 
 
 def carried(own: Points, neutral: Points, expression: Points | None = None) -> Expression:
-    return ExpressionTransfer(own)(relative(neutral, expression))
+    return ExpressionTransfer(own)(make_motion(neutral, expression))
 
 
 def test_at_rest_a_portrait_is_as_it_was_painted(own: Points, neutral: Points) -> None:
@@ -96,8 +96,8 @@ def test_where_the_driver_has_no_say_a_portrait_is_as_it_was_painted(
 ) -> None:
     """Also where the neutral was taken in the middle of a word or of a blink."""
     face: Points = request.getfixturevalue(painted)
-    caught = doing(neutral, jaw=0.3, shut=0.5)
-    rest = ExpressionTransfer(face)(replace(relative(caught), **said))
+    caught = with_expression(neutral, jaw=0.3, shut=0.5)
+    rest = ExpressionTransfer(face)(replace(make_motion(caught), **said))
     np.testing.assert_allclose(rest.shape, face, atol=2e-3)
     np.testing.assert_allclose(rest.closure, 0, atol=1e-6)
     assert rest.lips == pytest.approx(0, abs=1e-6)
@@ -107,11 +107,11 @@ def test_where_the_driver_has_no_say_a_portrait_is_as_it_was_painted(
 def test_a_driver_who_leaves_lets_go_of_lids_and_lips_by_and_by(
     own: Points, neutral: Points, presence: float, more: float
 ) -> None:
-    caught = doing(neutral, jaw=0.3, shut=0.5)
+    caught = with_expression(neutral, jaw=0.3, shut=0.5)
     transfer = ExpressionTransfer(own)
     less, here = sorted((presence, more))
-    left, there = (transfer(replace(relative(caught), presence=part)) for part in (less, here))
-    assert lips(left.shape) <= lips(there.shape) + 1e-6
+    left, there = (transfer(replace(make_motion(caught), presence=part)) for part in (less, here))
+    assert mouth_gap(left.shape) <= mouth_gap(there.shape) + 1e-6
     assert (left.closure <= there.closure + 1e-6).all()
     assert abs(left.lips - there.lips) <= 1.5 * (here - less) + 1e-6
 
@@ -129,8 +129,8 @@ def test_before_any_face_a_portrait_rests(own: Points) -> None:
 def test_lips_meet_when_the_drivers_do(request: pytest.FixtureRequest, mouth: str, neutral: Points) -> None:
     shape: Points = request.getfixturevalue(mouth)
     for gap in (0.0, 0.5 * LIPS_MEET):
-        shut = carried(shape, neutral, doing(neutral, jaw=gap))
-        assert lips(shut.shape) == pytest.approx(0, abs=5e-3)
+        shut = carried(shape, neutral, with_expression(neutral, jaw=gap))
+        assert mouth_gap(shut.shape) == pytest.approx(0, abs=5e-3)
         assert shut.lips == pytest.approx(0, abs=5e-3)
 
 
@@ -149,8 +149,8 @@ def test_the_wider_the_driver_opens_the_wider_the_portrait(
 ) -> None:
     shape: Points = request.getfixturevalue(mouth)
     gaps = [0.05, 0.1, 0.2, 0.35, 0.5]
-    poses = [carried(shape, neutral, doing(neutral, jaw=gap)) for gap in gaps]
-    opened = [lips(pose.shape) for pose in poses]
+    poses = [carried(shape, neutral, with_expression(neutral, jaw=gap)) for gap in gaps]
+    opened = [mouth_gap(pose.shape) for pose in poses]
     assert (np.diff(opened) > 0.02).all()
     assert (np.diff([pose.shape[CHIN, 1].mean() for pose in poses]) > 0).all()
     for pose, gap in zip(poses, opened, strict=True):
@@ -159,30 +159,32 @@ def test_the_wider_the_driver_opens_the_wider_the_portrait(
 
 
 def test_a_shut_eye_shuts_the_portraits(own: Points, neutral: Points) -> None:
-    shut = carried(own, neutral, doing(neutral, shut=BLINK))
+    shut = carried(own, neutral, with_expression(neutral, shut=BLINK))
     np.testing.assert_allclose(shut.closure, 1, atol=1e-3)
-    assert lids(shut.shape).max() < 0.02
+    assert eye_gaps(shut.shape).max() < 0.02
     # the upper lid falls, the lower one hardly rises
     fall = np.concatenate([(shut.shape - own)[row, 1] for row in UPPER_LIDS])
     assert (fall > 0).all()
 
 
 def test_lids_that_landmarks_draw_through_each_other_are_shut_not_crossed(own: Points, neutral: Points) -> None:
-    shut = carried(own, neutral, doing(neutral, shut=1.4))
+    shut = carried(own, neutral, with_expression(neutral, shut=1.4))
     np.testing.assert_allclose(shut.closure, 1, atol=1e-3)
-    assert (lids(shut.shape) > -0.01).all()
+    assert (eye_gaps(shut.shape) > -0.01).all()
 
 
 def test_a_wink_shuts_one_eye_more_than_the_other(own: Points, neutral: Points) -> None:
     for eye in (0, 1):
         shares = (BLINK, 0.0) if eye == 0 else (0.0, BLINK)
-        closure = carried(own, neutral, doing(neutral, shut=shares)).closure
+        closure = carried(own, neutral, with_expression(neutral, shut=shares)).closure
         assert closure[eye] > 0.7
         assert closure[1 - eye] < 0.3
 
 
 def test_lids_follow_all_the_way(own: Points, neutral: Points) -> None:
-    closure = np.array([carried(own, neutral, doing(neutral, shut=s)).closure for s in np.linspace(-0.2, BLINK, 12)])
+    closure = np.array(
+        [carried(own, neutral, with_expression(neutral, shut=s)).closure for s in np.linspace(-0.2, BLINK, 12)]
+    )
     assert (np.diff(closure, axis=0) >= -1e-6).all()
     assert (closure[0] < -0.05).all()
     assert closure.min() >= -0.5
@@ -191,17 +193,17 @@ def test_lids_follow_all_the_way(own: Points, neutral: Points) -> None:
 
 def test_a_neutral_that_caught_a_blink_keeps_the_eyes_open_after(own: Points, neutral: Points) -> None:
     """Else each open look would be a stare."""
-    blinking = doing(neutral, shut=BLINK)
+    blinking = with_expression(neutral, shut=BLINK)
     assert (carried(own, blinking, neutral).closure >= -0.5).all()
-    assert lids(carried(own, blinking, neutral).shape).max() < 2 * lids(own).max()
+    assert eye_gaps(carried(own, blinking, neutral).shape).max() < 2 * eye_gaps(own).max()
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
 def test_eyes_look_where_the_drivers_do_and_stay_in_their_sockets(
     own: Points, neutral: Points, across: float, down: float
 ) -> None:
-    gaze = carried(own, neutral, doing(neutral, gaze=(across, down))).gaze
-    widths = np.array([width(own, ends) for ends in EYE_CORNERS])
+    gaze = carried(own, neutral, with_expression(neutral, gaze=(across, down))).gaze
+    widths = np.array([distance(own, ends) for ends in EYE_CORNERS])
     relative_gaze = gaze / widths[:, None]
     assert (np.abs(relative_gaze) <= GAZE_LIMIT + 1e-5).all()
     np.testing.assert_allclose(relative_gaze[0], relative_gaze[1], atol=1e-4)
@@ -213,13 +215,13 @@ def test_eyes_look_where_the_drivers_do_and_stay_in_their_sockets(
 
 
 def test_a_shut_eye_does_not_look_about(own: Points, neutral: Points) -> None:
-    gaze = carried(own, neutral, doing(neutral, shut=BLINK, gaze=(0.2, 0.1))).gaze
+    gaze = carried(own, neutral, with_expression(neutral, shut=BLINK, gaze=(0.2, 0.1))).gaze
     np.testing.assert_allclose(gaze, 0, atol=1e-3)
 
 
 def test_a_smile_lifts_and_widens_the_mouth(own: Points, neutral: Points) -> None:
     rest = carried(own, neutral).shape
-    moves = [carried(own, neutral, doing(neutral, smile=s)).shape - rest for s in (0.05, 0.1, 0.15)]
+    moves = [carried(own, neutral, with_expression(neutral, smile=s)).shape - rest for s in (0.05, 0.1, 0.15)]
     rise = [-move[MOUTH_CORNERS, 1] for move in moves]
     spread = [move[MOUTH_CORNERS, 0] * (-1, 1) for move in moves]
     assert (np.diff([np.zeros(2), *rise], axis=0) > 0.02).all()
@@ -231,15 +233,15 @@ def test_a_smile_lifts_and_widens_the_mouth(own: Points, neutral: Points) -> Non
 def test_brows_rise_with_the_drivers(own: Points, neutral: Points) -> None:
     rest = carried(own, neutral).shape
     for amount in (0.05, 0.1, 0.2):
-        rise = -(carried(own, neutral, doing(neutral, brows=amount)).shape - rest)[BROWS, 1]
+        rise = -(carried(own, neutral, with_expression(neutral, brows=amount)).shape - rest)[BROWS, 1]
         assert ((rise > 0.7 * amount) & (rise < 2 * amount + 0.1)).all()
-    frown = -(carried(own, neutral, doing(neutral, brows=-0.1)).shape - rest)[BROWS, 1]
+    frown = -(carried(own, neutral, with_expression(neutral, brows=-0.1)).shape - rest)[BROWS, 1]
     assert (frown < -0.05).all()
 
 
 def test_a_portrait_with_low_brows_gets_them_up_as_well(own: Points, neutral: Points) -> None:
-    frowning = doing(own, brows=-0.08)
-    up = doing(neutral, brows=0.15)
+    frowning = with_expression(own, brows=-0.08)
+    up = with_expression(neutral, brows=0.15)
     short = neutral[BROWS, 1].mean() - own[BROWS, 1].mean()
     gained = carried(own, neutral, up).shape[BROWS, 1].mean() - own[BROWS, 1].mean()
     gained_low = carried(frowning, neutral, up).shape[BROWS, 1].mean() - frowning[BROWS, 1].mean()
@@ -253,7 +255,7 @@ def test_an_expression_is_no_turn_of_the_head(
 ) -> None:
     """Else the head would nod with each word."""
     shape = carried(
-        own, neutral, doing(neutral, jaw=0.6 * jaw, smile=0.2 * smile, brows=0.2 * brows, shut=shut)
+        own, neutral, with_expression(neutral, jaw=0.6 * jaw, smile=0.2 * smile, brows=0.2 * brows, shut=shut)
     ).shape  # fmt: skip
     corners = np.concatenate(EYE_CORNERS)
     np.testing.assert_allclose(shape[corners], own[corners], atol=0.06)
@@ -279,7 +281,7 @@ def test_a_small_change_makes_no_jump(own: Points, neutral: Points, change: NDAr
     transfer = ExpressionTransfer(own)
     expression = neutral + change
     nudge = np.random.default_rng(seed).uniform(-1e-3, 1e-3, expression.shape).astype(np.float32)
-    one, other = transfer(relative(neutral, expression)), transfer(relative(neutral, expression + nudge))
+    one, other = transfer(make_motion(neutral, expression)), transfer(make_motion(neutral, expression + nudge))
     assert np.abs(one.shape - other.shape).max() < 0.025
     assert np.abs(one.gaze - other.gaze).max() < 0.02
     assert np.abs(one.closure - other.closure).max() < 0.03
@@ -288,9 +290,9 @@ def test_a_small_change_makes_no_jump(own: Points, neutral: Points, change: NDAr
 
 @given(amounts, amounts, amounts)
 def test_what_came_before_does_not_matter(own: Points, neutral: Points, jaw: float, brows: float, shut: float) -> None:
-    motion = relative(neutral, doing(neutral, jaw=jaw, brows=0.2 * brows, shut=shut))
+    motion = make_motion(neutral, with_expression(neutral, jaw=jaw, brows=0.2 * brows, shut=shut))
     transfer = ExpressionTransfer(own)
-    transfer(relative(neutral * np.float32(1.2), doing(neutral, jaw=0.5, smile=0.2, gaze=(0.2, 0.1))))
+    transfer(make_motion(neutral * np.float32(1.2), with_expression(neutral, jaw=0.5, smile=0.2, gaze=(0.2, 0.1))))
     again, fresh = transfer(motion), ExpressionTransfer(own)(motion)
     for a, b in zip((again.shape, again.gaze, again.closure), (fresh.shape, fresh.gaze, fresh.closure), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -298,7 +300,7 @@ def test_what_came_before_does_not_matter(own: Points, neutral: Points, jaw: flo
 
 
 def test_what_is_handed_in_is_left_alone(own: Points, neutral: Points) -> None:
-    expression = doing(neutral, jaw=0.3, smile=0.1, shut=0.5)
+    expression = with_expression(neutral, jaw=0.3, smile=0.1, shut=0.5)
     before = own.copy(), neutral.copy(), expression.copy()
     carried(own, neutral, expression)
     for array, kept in zip((own, neutral, expression), before, strict=True):
@@ -312,7 +314,7 @@ def test_mirrored_faces_do_the_mirrored(
     def mirrored(shape: Points) -> Points:
         return np.ascontiguousarray(shape[MIRROR] * np.array([-1, 1, 1], np.float32))
 
-    expression = doing(neutral, jaw=jaw, smile=0.2 * smile, shut=(shut, 0), gaze=(look, 0.05))
+    expression = with_expression(neutral, jaw=jaw, smile=0.2 * smile, shut=(shut, 0), gaze=(look, 0.05))
     straight = carried(own, neutral, expression)
     flipped = carried(mirrored(own), mirrored(neutral), mirrored(expression))
     np.testing.assert_allclose(flipped.shape, mirrored(straight.shape), atol=3e-3)

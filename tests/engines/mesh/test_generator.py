@@ -21,7 +21,7 @@ from engines.types import FaceState, Image, Motion, Points, Portrait
 from realtime.motion.relative import MotionTransfer
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
-from tests.support.faces import doing, inner_lips, lids, lips, polygon, relative, shape_of
+from tests.support.faces import eye_gaps, inner_lips, make_motion, mouth_gap, polygon_mask, shape_of, with_expression
 
 Bools = NDArray[np.bool_]
 
@@ -43,11 +43,11 @@ class Stage:
         return self.generator.drive(self.portrait, motion, driving).copy()
 
     def rest(self) -> Image:
-        return self.show(relative(self.neutral))
+        return self.show(make_motion(self.neutral))
 
     def turn(self, x: float = 0, y: float = 0, z: float = 0) -> Image:
         """The head turned by degrees about the axes of the picture."""
-        return self.show(relative(self.neutral, rotation=np.radians([x, y, z])))
+        return self.show(make_motion(self.neutral, rotation=np.radians([x, y, z])))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_at_rest_the_output_is_the_portrait_at_any_size(
     picture = load_portrait(None, size, finder=face_finder)
     stage = Stage(picture, neutral)
     assert stage.portrait.size == size
-    for motion in (relative(neutral), MotionTransfer().update(None, 1)):
+    for motion in (make_motion(neutral), MotionTransfer().update(None, 1)):
         out = stage.show(motion)
         assert out.shape == (size[1], size[0], 3)
         assert out.dtype == np.uint8
@@ -102,15 +102,15 @@ def test_a_still_face_does_not_shimmer(stage: Stage, neutral: Points) -> None:
     stage.turn(y=20)
     first = stage.rest()
     np.testing.assert_array_equal(stage.rest(), first)
-    stage.show(relative(neutral, doing(neutral, jaw=0.4, shut=0.7)))
+    stage.show(make_motion(neutral, with_expression(neutral, jaw=0.4, shut=0.7)))
     np.testing.assert_array_equal(stage.rest(), first)
 
 
 def test_a_little_motion_changes_the_picture_a_little(stage: Stage, neutral: Points) -> None:
-    expression = doing(neutral, jaw=0.1, shut=0.4, gaze=(0.05, 0))
+    expression = with_expression(neutral, jaw=0.1, shut=0.4, gaze=(0.05, 0))
     nudged = expression + np.random.default_rng(0).normal(0, 2e-4, expression.shape).astype(np.float32)
-    one = stage.show(relative(neutral, expression, rotation=(0.1, 0.2, 0)))
-    other = stage.show(relative(neutral, nudged, rotation=(0.1, 0.2005, 0)))
+    one = stage.show(make_motion(neutral, expression, rotation=(0.1, 0.2, 0)))
+    other = stage.show(make_motion(neutral, nudged, rotation=(0.1, 0.2005, 0)))
     assert psnr(one, other) > 40
 
 
@@ -135,7 +135,7 @@ def test_any_motion_leaves_the_background_alone(wide: Stage, aside: Stage, seed:
         out = stage.show(motion)
         hull = cv2.convexHull(np.ascontiguousarray(stage.picture.face.pixels()[:, :2]))[:, 0]
         centre = (hull.min(axis=0) + hull.max(axis=0)) / 2
-        kept = ~polygon(np.asarray(centre + 2 * (hull - centre), np.float32), stage.portrait.size, grow=2)
+        kept = ~polygon_mask(np.asarray(centre + 2 * (hull - centre), np.float32), stage.portrait.size, grow=2)
         assert kept.mean() > 0.2
         np.testing.assert_array_equal(out[kept], stage.picture.image[kept])
 
@@ -201,12 +201,12 @@ def test_a_turned_face_is_not_folded_over(
     """Where the map from output to portrait has a negative determinant, one sees the back of the mesh."""
     image, read = coordinates(portrait_face)
     stage = Stage(PortraitPicture("coordinates", image, portrait_face), neutral)
-    out = stage.show(relative(neutral, rotation=sign * np.radians(25) * np.array(axis)))
+    out = stage.show(make_motion(neutral, rotation=sign * np.radians(25) * np.array(axis)))
     where = read(out)
     dy, dx = np.gradient(where, axis=(0, 1))
     folded = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0] < -0.02
     oval = portrait_face.pixels()[OVAL]
-    face = polygon(oval.mean(axis=0) + 0.85 * (oval - oval.mean(axis=0)), portrait_face.size)
+    face = polygon_mask(oval.mean(axis=0) + 0.85 * (oval - oval.mean(axis=0)), portrait_face.size)
     column, row = np.rint(np.moveaxis(where, -1, 0)).astype(int).clip(0, 511)
     from_face = face[row, column] & (out[..., 2] > 120)
     assert from_face.sum() > 15_000
@@ -248,7 +248,7 @@ def test_a_portrait_that_looks_aside_is_not_turned_to_show_what_it_hides(aside: 
 
 
 def test_leaning_in_makes_the_head_larger(stage: Stage, face_finder: FaceFinder, resting_face: FaceState) -> None:
-    motion = relative(stage.neutral)
+    motion = make_motion(stage.neutral)
     scales = [
         own_pose(found(face_finder, stage.show(replace(motion, scale=scale))).pixels()).scale for scale in (0.9, 1.1)
     ]
@@ -259,7 +259,7 @@ def test_leaning_in_makes_the_head_larger(stage: Stage, face_finder: FaceFinder,
 def test_the_head_moves_with_the_drivers(stage: Stage, face_finder: FaceFinder, resting_face: FaceState) -> None:
     there = own_pose(resting_face.pixels())
     for shift in ((0.2, 0.0), (-0.2, 0.0), (0.0, 0.15), (0.0, -0.15)):
-        motion = replace(relative(stage.neutral), translation=np.array(shift, np.float32))
+        motion = replace(make_motion(stage.neutral), translation=np.array(shift, np.float32))
         moved = own_pose(found(face_finder, stage.show(motion)).pixels()).origin[:2] - there.origin[:2]
         share = moved / there.scale @ np.array(shift) / np.dot(shift, shift)
         assert 0.25 < share < 1.1
@@ -270,7 +270,7 @@ def test_the_head_moves_with_the_drivers(stage: Stage, face_finder: FaceFinder, 
 
 def shown(stage: Stage, finder: FaceFinder, resting: FaceState, expression: Points) -> tuple[Points, Points]:
     """The tracked shapes at rest and with an expression, in one frame."""
-    face = found(finder, stage.show(relative(stage.neutral, expression)))
+    face = found(finder, stage.show(make_motion(stage.neutral, expression)))
     shape = shape_of(resting)
     return shape, pose_against(face.pixels(), shape).unproject(face.pixels())
 
@@ -278,7 +278,10 @@ def shown(stage: Stage, finder: FaceFinder, resting: FaceState, expression: Poin
 def test_a_driver_who_speaks_is_seen_to(
     stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
 ) -> None:
-    seen = [lips(shown(stage, face_finder, resting_face, doing(neutral, jaw=gap))[1]) for gap in (0.0, 0.15, 0.4)]
+    seen = [
+        mouth_gap(shown(stage, face_finder, resting_face, with_expression(neutral, jaw=gap))[1])
+        for gap in (0.0, 0.15, 0.4)
+    ]
     assert seen[0] < 0.03
     assert 0.08 < seen[1] < 0.3
     assert 0.25 < seen[2] < 0.6
@@ -287,14 +290,14 @@ def test_a_driver_who_speaks_is_seen_to(
 def test_a_driver_who_blinks_is_seen_to(
     stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
 ) -> None:
-    rest, shut = shown(stage, face_finder, resting_face, doing(neutral, shut=0.75))
-    assert (lids(shut) < 0.65 * lids(rest)).all()
+    rest, shut = shown(stage, face_finder, resting_face, with_expression(neutral, shut=0.75))
+    assert (eye_gaps(shut) < 0.65 * eye_gaps(rest)).all()
 
 
 def test_a_driver_who_smiles_is_seen_to(
     stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
 ) -> None:
-    rest, smile = shown(stage, face_finder, resting_face, doing(neutral, smile=0.15))
+    rest, smile = shown(stage, face_finder, resting_face, with_expression(neutral, smile=0.15))
     move = (smile - rest)[MOUTH_CORNERS]
     assert (move[:, 1] < -0.04).all()
     assert (move[:, 0] * (-1, 1) > 0.05).all()
@@ -303,7 +306,7 @@ def test_a_driver_who_smiles_is_seen_to(
 def test_a_driver_who_raises_the_brows_is_seen_to(
     stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
 ) -> None:
-    rest, raised = shown(stage, face_finder, resting_face, doing(neutral, brows=0.15))
+    rest, raised = shown(stage, face_finder, resting_face, with_expression(neutral, brows=0.15))
     assert (raised - rest)[BROWS, 1].mean() < -0.03
 
 
@@ -311,7 +314,7 @@ def test_a_driver_who_raises_the_brows_is_seen_to(
 def test_a_driver_who_looks_aside_is_seen_to(
     stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points, direction: tuple[float, float]
 ) -> None:
-    rest, away = shown(stage, face_finder, resting_face, doing(neutral, gaze=direction))
+    rest, away = shown(stage, face_finder, resting_face, with_expression(neutral, gaze=direction))
     pupils = [468, 473]
     corners = [[33, 133], [263, 362]]
     moved = [
@@ -329,7 +332,7 @@ def test_going_back_to_a_portrait_shows_it_as_before(
     generator = MeshGenerator("painted")
     one = generator.prepare("one", portrait_picture.image, portrait_picture.face)
     other = generator.prepare("other", driver_picture.image, driver_picture.face)
-    motion = relative(neutral, doing(neutral, jaw=0.3, shut=0.4), rotation=(0, 0.3, 0))
+    motion = make_motion(neutral, with_expression(neutral, jaw=0.3, shut=0.4), rotation=(0, 0.3, 0))
     shown = [generator.drive(portrait, motion, None).copy() for portrait in (one, other, one, other, one)]
     for first, again in ((0, 2), (0, 4), (1, 3)):
         np.testing.assert_array_equal(shown[first], shown[again])
@@ -346,7 +349,7 @@ def test_a_portrait_keeps_what_it_needs(portrait_picture: PortraitPicture, neutr
     before = stage.turn(y=10)
     image[:] = 0
     face.landmarks[:] = 0
-    stage.generator.drive(stage.portrait, relative(neutral, rotation=(0.2, 0, 0)), None)
+    stage.generator.drive(stage.portrait, make_motion(neutral, rotation=(0.2, 0, 0)), None)
     np.testing.assert_array_equal(stage.turn(y=10), before)
 
 
@@ -358,7 +361,7 @@ def driver_with(colour: tuple[int, int, int], face: FaceState, mouth: tuple[int,
     width, height = face.size
     picture = np.full((height, width, 3), colour, np.uint8)
     if mouth is not None:
-        picture[polygon(inner_lips(face), face.size, grow=2)] = mouth
+        picture[polygon_mask(inner_lips(face), face.size, grow=2)] = mouth
     picture.flags.writeable = False
     return picture
 
@@ -366,10 +369,10 @@ def driver_with(colour: tuple[int, int, int], face: FaceState, mouth: tuple[int,
 @pytest.fixture(scope="module")
 def speaking(neutral: Points, driver_face: FaceState) -> Motion:
     """A driver with the mouth wide open, and where that is in the driving picture."""
-    expression = doing(neutral, jaw=0.45)
+    expression = with_expression(neutral, jaw=0.45)
     pose = own_pose(driver_face.pixels())
     pixels = pose.project(expression) / np.array([640, 480, 640], np.float32)
-    return relative(neutral, expression, rotation=(0, 0.15, 0), face=replace(driver_face, landmarks=pixels))
+    return make_motion(neutral, expression, rotation=(0, 0.15, 0), face=replace(driver_face, landmarks=pixels))
 
 
 def test_a_painted_mouth_never_reads_the_driving_picture(stage: Stage, speaking: Motion) -> None:
@@ -413,7 +416,7 @@ def test_shut_lips_show_nothing_of_the_driving_picture(
     portrait_picture: PortraitPicture, neutral: Points, driver_face: FaceState
 ) -> None:
     stage = Stage(portrait_picture, neutral, "driver")
-    motion = relative(neutral, face=driver_face)
+    motion = make_motion(neutral, face=driver_face)
     np.testing.assert_array_equal(
         stage.show(motion, driver_with(SECRET, driver_face)), stage.show(motion, driver_with(OTHER, driver_face))
     )
@@ -431,7 +434,7 @@ def test_the_widest_mouth_leaves_no_stain(
     untouched[top:bottom, left:right] = False
     assert untouched.any()
     for jaw in (1, 2, 4):
-        wide = replace(speaking, expression=doing(neutral, jaw=jaw))
+        wide = replace(speaking, expression=with_expression(neutral, jaw=jaw))
         shown = stage.show(wide, driver_with(SECRET, speaking.face))
         np.testing.assert_array_equal(shown[untouched], portrait_picture.image[untouched])
     left_alone = replace(speaking, expression=neutral, face=None, presence=0.0)
@@ -466,7 +469,7 @@ def test_a_mouth_at_the_edge_of_the_driving_picture_is_painted(
     """What lies beyond the edge is guessed, and the pixels at the edge are no mouth."""
     wide = shape_of(driver_face).copy()
     wide[INNER_LOWER_LIP, 1] += 0.4
-    motion = relative(shape_of(driver_face), wide)
+    motion = make_motion(shape_of(driver_face), wide)
     aside = replace(driver_face, landmarks=driver_face.landmarks - np.array([0.5, 0, 0], np.float32))
     driving = np.full((480, 640, 3), (255, 0, 255), np.uint8)
     pictures = []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engines.face.head import own_pose
 from engines.mesh.mouth import MARGIN, SeenMouth
 from engines.types import FaceState, Image, Motion, Points
-from tests.support.faces import at_pixels, doing, inner_lips, polygon, relative, shape_of
+from tests.support.faces import at_pixels, inner_lips, make_motion, polygon_mask, shape_of, with_expression
 
 SKIN, INSIDE = (200, 160, 140), (0, 250, 0)
 
@@ -26,9 +26,9 @@ def speaking(driver_face: FaceState) -> Motion:
 def at(face: FaceState, shift: tuple[float, float]) -> Motion:
     """The open mouth, the face moved by so many pixels."""
     neutral = shape_of(face)
-    expression = doing(neutral, jaw=0.45)
+    expression = with_expression(neutral, jaw=0.45)
     pixels: Points = own_pose(face.pixels()).project(expression) + np.array([*shift, 0], np.float32)
-    return relative(neutral, expression, face=at_pixels(pixels, size=face.size))
+    return make_motion(neutral, expression, face=at_pixels(pixels, size=face.size))
 
 
 def driving(motion: Motion) -> Image:
@@ -36,7 +36,7 @@ def driving(motion: Motion) -> Image:
     assert motion.face is not None
     width, height = motion.face.size
     picture = np.full((height, width, 3), SKIN, np.uint8)
-    picture[polygon(inner_lips(motion.face), motion.face.size, grow=2)] = INSIDE
+    picture[polygon_mask(inner_lips(motion.face), motion.face.size, grow=2)] = INSIDE
     return picture
 
 

@@ -17,7 +17,7 @@ from engines.networks.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
 from engines.networks.retarget import Retarget, ratios
 from engines.types import FaceState, Image, Motion, Portrait, TensorSpec
 from realtime.motion.relative import MotionTransfer
-from tests.support.faces import at_pixels, doing, shape_of
+from tests.support.faces import at_pixels, shape_of, with_expression
 
 SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "liveportrait": {"rotation": (1, 3, 3), "expression": (1, 21, 3), "scale": (1, 1), "translation": (1, 3)},
@@ -388,7 +388,7 @@ def test_what_moves_as_a_whole_has_no_regions(portrait_face: FaceState, driver_f
 
 def test_unless_asked_for_nothing_is_retargeted(live: Stage) -> None:
     rest = shape_of(live.face)
-    live.show(0.0, neutral=rest, expression=doing(rest, shut=1.0))
+    live.show(0.0, neutral=rest, expression=with_expression(rest, shut=1.0))
     assert live.last["eye_weight"] == live.last["lip_weight"] == 0
     assert (live.last["expression_weights"] == 1).all()
     assert "retargeted" not in live.generator.label
@@ -397,14 +397,14 @@ def test_unless_asked_for_nothing_is_retargeted(live: Stage) -> None:
 @pytest.fixture
 def both(portrait_face: FaceState, driver_face: FaceState) -> Stage:
     """With a portrait that shows its teeth."""
-    parted = at_pixels(doing(portrait_face.pixels(), jaw=0.3), size=portrait_face.size)
+    parted = at_pixels(with_expression(portrait_face.pixels(), jaw=0.3), size=portrait_face.size)
     return Stage(LIVEPORTRAIT, parted, driver_face, "both")
 
 
 def test_shut_eyes_are_asked_of_the_network_instead_of_the_motion_but_for_the_gaze(both: Stage) -> None:
     rest = shape_of(both.face)
     own = ratios(both.own.pixels())
-    both.show(0.0, neutral=rest, expression=doing(rest, shut=1.0), gain=1.5)
+    both.show(0.0, neutral=rest, expression=with_expression(rest, shut=1.0), gain=1.5)
     np.testing.assert_allclose(both.last["eye_ratio"], [[*own.eyes, 0]], atol=1e-6)
     assert both.last["eye_weight"] == 1
     weights = both.last["expression_weights"][0]
@@ -417,14 +417,14 @@ def test_shut_eyes_are_asked_of_the_network_instead_of_the_motion_but_for_the_ga
 
 def test_open_eyes_are_left_to_the_motion(both: Stage) -> None:
     rest = shape_of(both.face)
-    both.show(0.0, neutral=rest, expression=doing(rest, gaze=(0.1, 0)))
+    both.show(0.0, neutral=rest, expression=with_expression(rest, gaze=(0.1, 0)))
     assert both.last["eye_weight"] == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(both.last["expression_weights"], 1, atol=1e-6)
 
 
 def test_a_portrait_that_shows_its_teeth_shuts_its_mouth_with_the_driver(both: Stage) -> None:
     rest = shape_of(both.face)
-    both.show(0.0, neutral=rest, expression=doing(rest, smile=0.1))
+    both.show(0.0, neutral=rest, expression=with_expression(rest, smile=0.1))
     own, wanted = both.last["lip_ratio"][0]
     assert own > 0.15
     assert wanted == pytest.approx(ratios(rest).lips, abs=0.03)
@@ -442,7 +442,7 @@ def test_only_what_moves_and_is_asked_for_is_retargeted(
 ) -> None:
     some = Stage(LIVEPORTRAIT, both.own, driver_face, retarget)
     rest = shape_of(some.face)
-    some.show(0.0, neutral=rest, expression=doing(rest, shut=1.0), region=region)
+    some.show(0.0, neutral=rest, expression=with_expression(rest, shut=1.0), region=region)
     assert some.last["eye_weight"] == eyes * (retarget != "lips")
     assert some.last["lip_weight"] == lips * (retarget != "eyes")
     assert f"{'eyes and lips' if retarget == 'both' else retarget} retargeted" in some.generator.label
@@ -454,7 +454,7 @@ def test_what_is_retargeted_follows_the_drivers_blink_and_comes_back(both: Stage
     rest = shape_of(both.face)
     weights = []
     for index, shut in enumerate([0.0, 0.5, 1.0, 0.5, 0.0]):
-        both.show(index / 30, neutral=rest, expression=doing(rest, shut=shut))
+        both.show(index / 30, neutral=rest, expression=with_expression(rest, shut=shut))
         weights.append(both.last["eye_weight"].item())
     assert weights == pytest.approx([0, weights[1], 1, weights[1], 0], abs=1e-6)
     assert 0.4 < weights[1] < 0.8

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.networks.retarget import NOTHING, PARTED, SHUT, TOUCHING, Ratios, eyes, lips, ratios
 from engines.types import FaceState, Points
-from tests.support.faces import doing, shape_of
+from tests.support.faces import shape_of, with_expression
 
 openings = st.floats(0.1, 0.6)
 partings = st.floats(0, 0.8)
@@ -36,7 +36,7 @@ def similar(points: Points, angle: float, scale: float, x: float, y: float) -> P
 def test_they_do_not_change_with_place_size_or_roll(
     driver_face: FaceState, angle: float, scale: float, x: float, y: float
 ) -> None:
-    still = doing(driver_face.pixels(), jaw=0.4, shut=(0.2, 0.5))
+    still = with_expression(driver_face.pixels(), jaw=0.4, shut=(0.2, 0.5))
     moved = similar(still, angle, scale, x, y)
     np.testing.assert_allclose(flat(ratios(moved)), flat(ratios(still)), atol=0.005)
 
@@ -44,7 +44,7 @@ def test_they_do_not_change_with_place_size_or_roll(
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_they_tell_how_far_a_face_is_open(driver_face: FaceState, right: float, left: float, jaw: float) -> None:
     rest = shape_of(driver_face)
-    before, after = ratios(rest), ratios(doing(rest, jaw=jaw, shut=(right, left)))
+    before, after = ratios(rest), ratios(with_expression(rest, jaw=jaw, shut=(right, left)))
     assert after.eyes[0] == pytest.approx((1 - right) * before.eyes[0], abs=0.01)
     assert after.eyes[1] == pytest.approx((1 - left) * before.eyes[1], abs=0.01)
     # measured over the outer corners, opened in widths between the inner ones
@@ -62,7 +62,7 @@ def test_what_is_shut_or_crossed_is_0(driver_face: FaceState) -> None:
 
 
 def test_a_face_in_the_mirror_has_its_eyes_swapped(driver_face: FaceState) -> None:
-    shape = doing(shape_of(driver_face), jaw=0.3, shut=(0.8, 0.1))
+    shape = with_expression(shape_of(driver_face), jaw=0.3, shut=(0.8, 0.1))
     there = ratios(shape)
     flipped = ratios(shape[MIRROR] * np.array([-1, 1, 1], np.float32))
     assert flipped.eyes == pytest.approx(there.eyes[::-1], abs=1e-5)
