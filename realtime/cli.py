@@ -22,7 +22,7 @@ from realtime.config import Config
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import KEYS
 from realtime.terminal import std_streams
-from realtime.terminal.display import LAST_S, Display, summary, tell
+from realtime.terminal.display import FLUSH_S, Display, format_error, summary
 from realtime.terminal.keys import Keys
 from realtime.terminal.signals import Interrupts, Suspensions
 
@@ -55,17 +55,17 @@ def main() -> None:
         print(f"reenact: {text}; python run.py --help lists the options", file=sys.stderr)
         code = 2
     except ReenactError as error:
-        print(tell(error), file=sys.stderr)
+        print(format_error(error), file=sys.stderr)
         code = exit_code(error)
     except OSError:  # the text of --help, for one
-        code = std_streams.settle(last="\n")
+        code = std_streams.flush_output(last="\n")
         if not code:
             raise
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if threading.active_count() > 1:
         _leave(code)
-    sys.exit(std_streams.settle(code))
+    sys.exit(std_streams.flush_output(code))
 
 
 def _open_streams() -> None:
@@ -75,7 +75,7 @@ def _open_streams() -> None:
     load; the lines of ours go around that, because the process may end meanwhile.
     """
     _occupy()
-    std_streams.open_error()
+    std_streams.protect_stderr()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - stands in for one that was closed
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -274,7 +274,7 @@ def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with
     """Start the run and see it through."""
     run, media = opened.run, opened.media
     if with_keys:
-        display.keys()
+        display.show_keys()
     display.begin(run.total)
     opened.start()
     running = False
@@ -346,14 +346,14 @@ def _conclude(config: Config, stop_signal: StopSignal, opened: Opened | None, di
     if errors:
         complaint = threading.Thread(target=_complain, args=(errors,), name="complaint", daemon=True)
         complaint.start()
-        complaint.join(LAST_S)  # a terminal that is held keeps nobody here
+        complaint.join(FLUSH_S)  # a terminal that is held keeps nobody here
     return code
 
 
 def _complain(errors: Sequence[BaseException]) -> None:
     for error in errors:
         if isinstance(error, ReenactError):
-            print(tell(error), file=sys.stderr)
+            print(format_error(error), file=sys.stderr)
         else:
             traceback.print_exception(error, file=sys.stderr)
 

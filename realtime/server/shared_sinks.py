@@ -100,8 +100,12 @@ class SharedSinks:
 
     @property
     def recent_age(self) -> tuple[float, float]:
-        """The recent median and 99th percentile of the age, in milliseconds, at the sink where they are largest."""
-        return self.deliveries.recent_age
+        """The recent median and 99th percentile of the age, in milliseconds, at the sink where they are largest.
+
+        Without sinks of its own, at those of the selected session.
+        """
+        pipeline = None if len(self.deliveries) else self._selected_pipeline()
+        return self.deliveries.recent_age if pipeline is None else pipeline.recent_age
 
     @property
     def dropped(self) -> dict[str, int]:

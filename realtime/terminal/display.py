@@ -1,4 +1,4 @@
-"""What the person sees in the terminal while it runs."""
+"""What the user sees in the terminal during a run."""
 
 from __future__ import annotations
 
@@ -17,59 +17,79 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress, TaskID
 
+    from realtime.motion.relative import MotionTransfer
     from realtime.pipeline.run import Run
 
-EVERY_S = 5.0
-"""How often the status is said where it cannot stand in one place."""
-LAST_S = 1.0
-"""How long what was said last may take to be printed."""
+STATUS_INTERVAL_S = 5.0
+"""Time between two status lines where the status cannot stay in one place."""
+FLUSH_S = 1.0
+"""How long ``close`` waits for the last output to be printed."""
 
 
-def line(run: Run, aside: str = "") -> str:
-    """The state of a run in one line; ``aside`` is what else there is to say."""
-    end = f" | {aside}" if aside else ""
+def status_line(run: Run, clients: str = "") -> str:
+    """Return the status of a live run in one line, the most important first, because a terminal may cut it off.
+
+    ``clients`` is how many browsers and viewers are connected.
+    """
     parts = run.parts
     ledger = run.ledger
     if parts is None or not ledger.frames:
-        return run.waiting + end
+        return " | ".join(filter(None, (run.waiting, clients)))
+    animator = parts.animator
     p50, p99 = run.recent_age
-    age = f"age p50 {p50:.1f} ms, p99 {p99:.1f} ms" if p99 else "age unknown without a face"
-    dropped = ", ".join(f"{place} {count}" for place, count in run.dropped.items() if count)
-    face = "camera lost" if run.lost else f"face {'found' if parts.animator.face_found else 'lost'}"
-    noise = " | random weights: the picture is noise" if parts.animator.generator.random_weights else ""
-    held = "slate | " if parts.animator.slated else "frozen | " if parts.animator.frozen else ""
-    return (
-        f"{held}{ledger.fps_now(time.monotonic_ns()):4.1f} fps | {age} | dropped {dropped or 'none'} | {face}"
-        f" | {parts.animator.portrait}, gain {parts.animator.motion.gain:g}{noise}{end}"
+    dropped = sum(run.dropped.values()) - ledger.starting
+    fields = (
+        "slate" if animator.slated else "frozen" if animator.frozen else "",
+        "calibrating" if animator.motion.calibrating else "",
+        f"{_short(ledger.fps_now(time.monotonic_ns()))} fps",
+        f"frame age {_short(p50)} ms, p99 {_short(p99)}" if p99 else "",
+        _face(run),
+        clients,
+        f"dropped {dropped}",
+        _portrait(run),
     )
+    return " | ".join(filter(None, fields))
+
+
+def progress_line(run: Run) -> str:
+    """Return the progress through a file in one line. Frames have no age there: they wait for each other."""
+    ledger, total = run.ledger, run.total
+    if run.parts is None or not ledger.frames:
+        return run.waiting
+    progress = f"{ledger.frames} frames"
+    if total:
+        progress = f"{min(100, 100 * ledger.frames // total)} %"
+        if ledger.fps:
+            progress += f", {_duration(max(0, total - ledger.frames) / ledger.fps)} left"
+    return " | ".join((progress, f"{_short(ledger.fps)} fps", _face(run), _portrait(run)))
 
 
 def summary(run: Run) -> str:
-    """A finished run in one line."""
+    """Return a finished run in one line."""
     ledger, age = run.ledger, run.age
     if not ledger.frames:
-        return "no frame was made"
+        return "no frame was generated"
     text = f"{ledger.frames} frames, {ledger.faces} with a face, {ledger.fps:.1f} fps"
     if age.count:
-        text += f", captured to sent p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
+        text += f", frame age p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
     dropped = sum(run.dropped.values()) - ledger.starting
     if run.parts is not None and run.parts.animator.generator.random_weights:
         text += ", random weights"
     return f"{text}, {dropped} dropped" + (f" (and {ledger.starting} while starting)" if ledger.starting else "")
 
 
-def tell(error: ReenactError) -> str:
-    """An error as one line: what was found and expected, and what to do."""
+def format_error(error: ReenactError) -> str:
+    """Return an error in one line: what was found and expected, and the cure."""
     text = " ".join(str(error).split())
     return f"reenact: {text}; {error.cure}" if error.cure else f"reenact: {text}"
 
 
 class Display:
-    """Lines of text, and under them one that changes: a status when live, a progress bar through a file.
+    """Lines of text, and below them a line that changes: the status of a live run, or a progress bar for a file.
 
-    In a terminal that line stands in one place; elsewhere, and where TERM is dumb, it is printed every five seconds.
-    With ``quiet`` there is neither. Any thread may call ``say``; the rest belongs to the main thread. Nothing waits for
-    standard output, and where it fails, nothing more is said.
+    In a terminal that line stays in one place; elsewhere, and where TERM is dumb, it is printed every five seconds.
+    With ``quiet`` nothing is printed. Any thread may call ``say``; the other methods belong to the main thread. No
+    method waits for standard output, and after it has failed, nothing more is printed.
     """
 
     def __init__(self, *, quiet: bool, lossless: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,6 +100,7 @@ class Display:
         self._console: Console | None = None
         self._live: Live | None = None
         self._progress: Progress | None = None
+        self._calibrating: MotionTransfer | None = None
         self._last = clock()
         self._task: TaskID
         self._output = Output(sys.stdout)
@@ -89,7 +110,7 @@ class Display:
             self._console = Console(file=cast("TextIO", self._output), highlight=False, markup=False, soft_wrap=True)
 
     def say(self, text: str, label: str = "") -> None:
-        """Print a line, with a label in front where one is given; nothing after ``close``."""
+        """Print a line, in a column after ``label`` if there is one. Does nothing after ``close``."""
         if self._quiet:
             return
         text = f"{label:<10}{text}" if label else text
@@ -99,12 +120,12 @@ class Display:
             else:
                 self._output.write(f"{text}\n")
 
-    def keys(self) -> None:
-        """Say which keys do what."""
+    def show_keys(self) -> None:
+        """Print the keys and their commands."""
         self.say(", ".join(f"{key} {name}" for key, name in KEYS.items()), "keys")
 
     def begin(self, total: int | None) -> None:
-        """Begin the line that changes; ``total`` is how many frames there will be, if anybody knows."""
+        """Show the line that changes. ``total`` is the number of frames, if known."""
         if self._quiet or self._console is None or self._console.is_dumb_terminal:
             return
         if self._lossless:
@@ -112,6 +133,7 @@ class Display:
 
             columns = (
                 progress.BarColumn(),
+                progress.TaskProgressColumn(),
                 progress.MofNCompleteColumn(),
                 progress.TextColumn("{task.description}"),
                 progress.TimeRemainingColumn(),
@@ -125,27 +147,60 @@ class Display:
             self._live = Live("starting", console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
 
-    def update(self, run: Run, aside: str = "") -> None:
-        """Bring the line that changes up to date; called a few times a second."""
+    def update(self, run: Run, clients: str = "") -> None:
+        """Update the line that changes, and print what has happened. Call it a few times a second."""
+        self._note_calibration(run)
         if self._progress is not None:
             speed = f"{run.ledger.fps:.0f} fps"
             self._progress.update(self._task, total=run.total, completed=run.ledger.frames, description=speed)
         elif self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text(line(run, aside), no_wrap=True, overflow="ellipsis"))
-        elif not self._quiet and self._clock() - self._last >= EVERY_S:
+            self._live.update(Text(status_line(run, clients), no_wrap=True, overflow="ellipsis"))
+        elif not self._quiet and self._clock() - self._last >= STATUS_INTERVAL_S:
             self._last = self._clock()
-            self.say(line(run, aside))
+            self.say(progress_line(run) if self._lossless else status_line(run, clients))
 
     def end(self) -> None:
-        """Take the line that changes away. May be called twice."""
+        """Remove the line that changes. end() is idempotent."""
         for moving in (self._live, self._progress):
             if moving is not None:
                 moving.stop()
         self._live = self._progress = None
 
     def close(self) -> None:
-        """End, and see that all is printed, where standard output takes it. May be called twice."""
+        """End, and wait for a moment until everything is printed. close() is idempotent."""
         self.end()
-        self._output.close(LAST_S)
+        self._output.close(FLUSH_S)
+
+    def _note_calibration(self, run: Run) -> None:
+        """Print a line when a calibration has finished."""
+        motion = None if run.parts is None else run.parts.animator.motion
+        before, self._calibrating = self._calibrating, motion if motion is not None and motion.calibrating else None
+        if before is not None and before is motion and self._calibrating is None:
+            self.say("calibrated")
+
+
+def _face(run: Run) -> str:
+    if run.lost:
+        return "camera lost"
+    return "face found" if run.parts is not None and run.parts.animator.face_found else "no face"
+
+
+def _portrait(run: Run) -> str:
+    """Return the portrait, the gain if it is not 1, and a warning where the picture is noise."""
+    if run.parts is None:
+        return ""
+    animator = run.parts.animator
+    noise = "random weights: the picture is noise | " if animator.generator.random_weights else ""
+    gain = animator.motion.gain
+    return f"{noise}{animator.portrait}" + ("" if gain == 1 else f", gain {gain:g}")
+
+
+def _short(value: float) -> str:
+    """Return two significant digits, so that the important fields fit into 80 columns."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

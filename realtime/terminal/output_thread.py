@@ -1,4 +1,4 @@
-"""Standard output that keeps nobody waiting: a terminal that is held (Ctrl-S, an ssh that hangs) takes no more."""
+"""Write to standard output without waiting for it: a terminal may accept nothing (Ctrl-S, an ssh that hangs)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, TextIO
 
 from realtime.terminal import std_streams
 
-MOST = 1000
-"""Pieces of text that may wait to be printed; of more, the oldest are dropped."""
+MOST_WAITING = 1000
+"""The number of pieces of text that may wait to be printed; of more, the oldest are dropped."""
 
 
 class Output:
-    """A text stream that a run can do without. What is written is printed in order, on a thread of its own.
+    """A text stream whose ``write`` never waits and never fails. A thread of its own prints the text in order.
 
-    Any thread may write, which never waits and never fails. Once printing fails, as on a full disk, nothing more is
-    tried. That is said on standard error; a closed pipe is given up quietly. All else is the stream's own.
+    Any thread may write. After an error, as on a full disk, nothing more is printed, and the error is reported on
+    standard error once; a closed pipe is not reported. All other attributes are those of the stream.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._errors = sys.stderr  # what shows a status puts itself in its place
-        self._lost = False
+        self._stderr = sys.stderr  # a live display replaces sys.stderr
+        self._failed = False
         self._closed = False
-        self._waiting: deque[str] = deque(maxlen=MOST)
+        self._waiting: deque[str] = deque(maxlen=MOST_WAITING)
         self._changed = threading.Condition()
         self._printer: threading.Thread | None = None
 
@@ -33,7 +33,7 @@ class Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Have it printed; nothing after ``close``."""
+        """Queue text to be printed. Does nothing after ``close``."""
         with self._changed:
             if not self._closed:
                 self._waiting.append(text)
@@ -44,10 +44,10 @@ class Output:
         return len(text)
 
     def flush(self) -> None:
-        """As of any file; everything is flushed as it is printed."""
+        """Do nothing: the thread flushes the stream after each piece of text."""
 
     def close(self, timeout: float) -> None:
-        """Take no more, and wait ``timeout`` seconds at most until all is printed; a second call waits no more."""
+        """Accept no more text, and wait up to ``timeout`` seconds until all is printed. Further calls do not wait."""
         with self._changed:
             waits = self._printer is not None and not self._closed
             self._closed = True
@@ -62,16 +62,16 @@ class Output:
                 if not self._waiting:
                     return
                 text = self._waiting.popleft()
-            if not self._lost:
-                self._try(text)
+            if not self._failed:
+                self._print_one(text)
 
-    def _try(self, text: str) -> None:
+    def _print_one(self, text: str) -> None:
         try:
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError) as error:
-            self._lost = True
-            std_streams.give_up(self._stream)
+            self._failed = True
+            std_streams.redirect_to_null(self._stream)
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-                found = f"reenact: standard output fails ({error.strerror}); the run goes on without it"
-                print(found, file=self._errors)
+                message = f"reenact: standard output fails ({error.strerror}); the run continues without it"
+                print(message, file=self._stderr)

@@ -1,4 +1,4 @@
-"""Signals: the first asks the program to end, the second ends it; Ctrl-Z stops it for a while."""
+"""Signal handlers: the first signal asks the program to end, the second ends it; Ctrl-Z suspends it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 EXIT_CODE = 130
-APART_S = 0.5
-"""Signals that follow the first sooner mean the same request: ``timeout`` sends to the program and to its group."""
+SAME_REQUEST_S = 0.5
+"""Signals that follow the first sooner count as one: ``timeout`` sends one to the program and one to its group."""
 
 
 class _Handlers:
-    """Signal handlers that are given back at ``__exit__``, all on the main thread."""
+    """Signal handlers that ``__exit__`` restores. All methods belong to the main thread."""
 
     def __init__(self) -> None:
         self._previous: dict[int, object] = {}
@@ -33,17 +33,17 @@ class _Handlers:
 class Interrupts(_Handlers):
     """Counts SIGINT, SIGTERM and SIGHUP between ``__enter__`` and ``__exit__``, on the main thread.
 
-    A SIGHUP that is ignored stays so: under nohup the program outlives its terminal.
+    If SIGHUP is ignored, it stays so: under nohup the program outlives its terminal.
 
-    The handler sets a number that the main thread looks at, and nothing that takes a lock: the main thread may hold
-    that very lock. At the second signal it calls ``last_words`` and ends the process with code 130. Nobody insists with
-    a SIGHUP, which comes from the shell and from the system when a terminal is closed: it is never the second.
+    The handler sets a number that the main thread polls, and acquires no lock, because the main thread may hold it.
+    At the second signal it calls ``before_exit`` and ends the process with code 130. SIGHUP, which the shell and the
+    system send when a terminal is closed, never counts as the second.
     """
 
-    def __init__(self, last_words: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, before_exit: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.count = 0
-        self._last_words = last_words
+        self._before_exit = before_exit
         self._clock = clock
         self._first = 0.0
 
@@ -59,16 +59,16 @@ class Interrupts(_Handlers):
         now = self._clock()
         if not self.count:
             self.count, self._first = 1, now
-        elif number != getattr(signal, "SIGHUP", None) and now - self._first >= APART_S:
-            self._last_words()
+        elif number != getattr(signal, "SIGHUP", None) and now - self._first >= SAME_REQUEST_S:
+            self._before_exit()
             os._exit(EXIT_CODE)
 
 
 class Suspensions(_Handlers):
-    """Hears Ctrl-Z between ``__enter__`` and ``__exit__``, on the main thread.
+    """Handles Ctrl-Z between ``__enter__`` and ``__exit__``, on the main thread.
 
-    ``pause`` is called before the program stops, and ``resume`` when it goes on, in the foreground or not, even where
-    it was stopped unheard; it may be called twice. A SIGTSTP that is ignored stays so.
+    ``pause`` is called before the program is suspended, and ``resume``, which must be idempotent, when it continues, in
+    the foreground or not, also if it was suspended by SIGSTOP. If SIGTSTP is ignored, it stays so.
     """
 
     def __init__(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
@@ -78,16 +78,16 @@ class Suspensions(_Handlers):
 
     def __enter__(self) -> Suspensions:
         if sys.platform != "win32" and signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
-            self._set(signal.SIGTSTP, self._stop)
+            self._set(signal.SIGTSTP, self._suspend)
             self._set(signal.SIGCONT, self._continue)
         return self
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._pause()
         signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)  # comes back when the program goes on, at once where nobody could continue it
-        signal.signal(number, self._stop)
+        signal.raise_signal(number)  # returns when the program continues; at once if no shell could continue it
+        signal.signal(number, self._suspend)
         self._resume()
 
     def _continue(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Standard output and standard error as what a program can do without: a disk is full, a terminal or a reader gone."""
+"""Keep the program running when standard output or standard error fails: a full disk, a closed terminal or pipe."""
 
 from __future__ import annotations
 
@@ -13,58 +13,57 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class _Heedless(io.FileIO):
-    """A file that never fails: what cannot be written to it is lost."""
+class _UnfailingFile(io.FileIO):
+    """A file that never fails: data that cannot be written is discarded."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """How much of it is dealt with, in bytes."""
+        """Write or discard ``data``. Return the number of bytes that are done with."""
         written: int | None = None
         with contextlib.suppress(OSError):
             written = super().write(data)
         return memoryview(data).nbytes if written is None else written
 
 
-def open_error() -> None:
-    """Let what is said on standard error arrive at once, whatever happens to file descriptor 2, and never fail."""
+def protect_stderr() -> None:
+    """Make standard error line-buffered and unfailing, and independent of later changes of file descriptor 2."""
     encoding = getattr(sys.stderr, "encoding", None)
-    with contextlib.suppress(OSError):  # a program without a console on Windows has none at all
-        raw = io.BufferedWriter(_Heedless(os.dup(2), "w"))
+    with contextlib.suppress(OSError):  # a program without a console on Windows has no standard error
+        raw = io.BufferedWriter(_UnfailingFile(os.dup(2), "w"))
         sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
 
 
-def give_up(stream: TextIO) -> None:
-    """Let what is written to a stream that has failed go nowhere, or the interpreter fails at it once more at exit."""
+def redirect_to_null(stream: TextIO) -> None:
+    """Discard what is written to a stream that has failed. Otherwise the interpreter fails again at exit."""
     with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
-def settle(code: int = 0, *, last: str = "") -> int:
-    """Write out what standard output still holds; the exit code to leave with, 1 instead of 0 where that fails.
+def flush_output(code: int = 0, *, last: str = "") -> int:
+    """Flush standard output before the program exits. Return the exit code: ``code``, or 1 instead of 0 on failure.
 
-    That is said in a line, unless nobody reads any more. The interpreter would show a traceback and leave with 120.
-    Where a failure may have been standard output's, an empty line as the ``last`` tells: not every stream holds
-    anything back.
+    A failure is printed in one line, unless the pipe was closed; the interpreter would print a traceback and exit with
+    120. ``last`` is written first: an empty line reveals an earlier failure where the stream has no buffered data.
     """
     try:
         if last:
             sys.stdout.write(last)
         sys.stdout.flush()
     except OSError as error:
-        give_up(sys.stdout)
+        redirect_to_null(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             print(f"reenact: standard output fails ({error.strerror})", file=sys.stderr)
         return code or 1
-    except ValueError:  # it was closed
+    except ValueError:  # the stream was closed
         pass
     return code
 
 
 def show_cursor() -> None:
-    """Show the cursor again where standard output is a terminal. May be called from a signal handler.
+    """Show the cursor again if standard output is a terminal. Signal handlers may call it.
 
-    One that takes no text at the moment, after Ctrl-S, is left as it is: there one would wait.
+    A terminal that accepts no output at the moment, as after Ctrl-S, is left as it is: the call would block.
     """
     with contextlib.suppress(OSError, ValueError):
         if sys.stdout.isatty() and (sys.platform == "win32" or select.select([], [sys.stdout], [], 0)[1]):

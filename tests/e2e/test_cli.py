@@ -190,7 +190,10 @@ def test_output_that_fails_loses_no_recording(clip: Path, tmp_path: Path) -> Non
             timeout=120,
             check=False,
         )
-    assert ended(done) == (0, "reenact: standard output fails (No space left on device); the run goes on without it\n")
+    assert ended(done) == (
+        0,
+        "reenact: standard output fails (No space left on device); the run continues without it\n",
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "report.json"}
 
 

@@ -1,7 +1,8 @@
-"""In-memory stand-ins for what a run is made of. Each does what its protocol says, at the test's command."""
+"""In-memory fakes of the parts of a run, which the test controls."""
 
 from __future__ import annotations
 
+import io
 import queue
 import threading
 import time
@@ -15,7 +16,7 @@ from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits.portrait import PortraitPicture
 
 CAMERA = (255, 0, 255)
-"""The colour of every driving picture: it must never be seen in what leaves."""
+"""The colour of every driving frame, which must never be published."""
 PORTRAIT = (30, 160, 60)
 """The colour of every generated picture."""
 SIZE = (64, 64)
@@ -31,13 +32,13 @@ def driving(seq: int = 0) -> Frame:
 
 
 def face(frame: Frame | None = None) -> FaceState:
-    """Some face: 478 points that do not all fall on one line."""
+    """Return a face with random landmarks."""
     points = np.random.default_rng(1).random((478, 3), np.float32)
     return FaceState(frame.seq if frame else 0, frame.time_ns if frame else 0, points, SIZE)
 
 
 class FakeSource:
-    """Gives what the test feeds it: a frame, or an exception to raise. ``read`` blocks until there is something."""
+    """A Source that returns the frames, or raises the exceptions, that the test feeds it. ``read`` blocks meanwhile."""
 
     name = "fake source"
     size = SIZE
@@ -59,10 +60,10 @@ class FakeSource:
             self.fed.put(driving(seq))
 
     def lose(self) -> None:
-        self.fed.put(SourceLost("the fake camera was unplugged"))
+        self.fed.put(SourceLost("camera-unplugged", "the fake camera was unplugged"))
 
     def end(self) -> None:
-        self.fed.put(SourceEnded("the fake file has ended"))
+        self.fed.put(SourceEnded("video-ended", "the fake file has ended"))
 
     def read(self) -> Frame:
         self.reading.set()
@@ -78,7 +79,7 @@ class FakeSource:
 
 
 class FakeTracker:
-    """Finds a face in every frame while ``present``; calls ``during`` for each."""
+    """A Tracker that finds a face in every frame while ``present``, and calls ``during`` for each."""
 
     name = "fake tracker"
 
@@ -101,7 +102,7 @@ class FakeTracker:
 
 
 class FakeGenerator:
-    """Makes pictures of one colour, in a buffer it uses again; notes what it was driven with."""
+    """A Generator of pictures of one colour, in a buffer that it reuses. It records what it was driven with."""
 
     name = label = "fake generator"
     random_weights = False
@@ -112,7 +113,7 @@ class FakeGenerator:
     def __init__(self, during: Callable[[Motion], None] | None = None) -> None:
         self.portraits: list[str] = []
         self.driven: list[tuple[str, bool]] = []
-        """The portrait, and whether the driving picture was handed in."""
+        """For each call of ``drive``: the portrait's name, and whether there was a driving picture."""
         self.gains: list[float] = []
         self.closed = False
         self.during = during
@@ -138,7 +139,7 @@ class FakeGenerator:
 
 
 class FakeSink:
-    """Keeps a copy of every frame; ``wait_for`` blocks until so many have come. ``during`` may block or raise."""
+    """A Sink that keeps a copy of every frame. ``during``, called for each, may block or raise."""
 
     def __init__(
         self,
@@ -166,7 +167,7 @@ class FakeSink:
         self.closed.set()
 
     def wait_for(self, wanted: int | Callable[[Frame], bool], timeout: float = 5) -> Frame:
-        """The first frame that is wanted: the one of that number from 1 on, or one that meets a condition."""
+        """Wait for a frame and return it: that of a number from 1 on, or the first that meets a condition."""
 
         def index() -> int | None:
             if isinstance(wanted, int):
@@ -175,20 +176,38 @@ class FakeSink:
 
         with self._came:
             if not self._came.wait_for(lambda: index() is not None, timeout):
-                raise AssertionError(f"{self.name} got {len(self.frames)} frames, not the wanted one")
+                raise AssertionError(f"{self.name} got {len(self.frames)} frames, but not the expected one")
             found = index()
             assert found is not None
             return self.frames[found]
 
     def shows(self, colour: tuple[int, int, int]) -> bool:
-        """Whether any pixel of any frame (RGB) has that colour."""
+        """Return True if any pixel of any RGB frame has that colour."""
         return any(bool((frame.pixels == np.array(colour)).all(axis=-1).any()) for frame in self.frames)
 
 
 def is_generated(frame: Frame) -> bool:
-    """Whether an RGB frame is a generated picture and nothing else."""
+    """Return True if an RGB frame is a generated picture without a mark."""
     return bool((frame.pixels == np.array(PORTRAIT)).all())
 
 
 def portrait(name: str = "one") -> PortraitPicture:
     return PortraitPicture(name, picture(PORTRAIT), face())
+
+
+class FailingStream(io.StringIO):
+    """A text stream whose ``write`` fails, as with a closed pipe, a full disk or a closed terminal."""
+
+    def __init__(self, error: Exception, *, terminal: bool) -> None:
+        super().__init__()
+        self.error = error
+        self.terminal = terminal
+        self.writes = 0
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, text: str) -> int:
+        del text
+        self.writes += 1
+        raise self.error

@@ -3,15 +3,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from realtime.terminal.keys import Keys
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 
-# A child takes the terminal for its own, then runs the lines that are given.
+# A child makes the terminal its controlling one, then runs the given lines.
 CHILD = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -22,19 +24,19 @@ def echoes(): return bool(termios.tcgetattr(0)[3] & termios.ECHO)
 
 
 def in_terminal(lines: str, **typed: bytes) -> str:
-    """Run Python lines in a pseudo-terminal of their own; what they print. Keys are typed when they print a word."""
+    """Run Python lines in a new pseudo-terminal and return their output. ``typed`` is sent when they print its name."""
     import pty
 
-    terminal, theirs = pty.openpty()
+    terminal, slave = pty.openpty()
     root = str(Path(__file__).parents[2])
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD.format(root=root) + lines],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
         start_new_session=True,
     )
-    os.close(theirs)
+    os.close(slave)
     printed = b""
     while True:
         try:
@@ -51,7 +53,7 @@ def in_terminal(lines: str, **typed: bytes) -> str:
     return printed.decode()
 
 
-def test_keys_arrive_one_by_one_without_enter_and_without_echo() -> None:
+def test_keys_are_read_one_by_one_without_enter_and_without_echo() -> None:
     printed = in_terminal(
         """
 import queue
@@ -68,7 +70,7 @@ print("after", echoes())
     assert "after True" in printed
 
 
-def test_the_terminal_is_given_back_after_an_exception() -> None:
+def test_the_mode_is_restored_after_an_exception() -> None:
     printed = in_terminal(
         """
 try:
@@ -81,7 +83,7 @@ except ValueError:
     assert "after True" in printed
 
 
-def test_the_terminal_is_given_back_by_a_signal_handler_that_ends_the_process() -> None:
+def test_a_signal_handler_that_ends_the_process_can_restore_the_mode() -> None:
     printed = in_terminal(
         """
 with Keys(print) as keys:
@@ -95,7 +97,7 @@ with Keys(print) as keys:
     assert "restored True" in printed
 
 
-def test_nothing_happens_where_there_is_no_terminal() -> None:
+def test_nothing_is_read_where_there_is_no_terminal() -> None:
     reader, writer = os.pipe()
     try:
         with Keys(lambda _: None, fd=reader) as keys:
@@ -105,21 +107,53 @@ def test_nothing_happens_where_there_is_no_terminal() -> None:
         os.close(writer)
 
 
-def test_a_terminal_that_is_gone_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_is_gone_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     import pty
 
-    monkeypatch.setattr("realtime.terminal.keys._is_ours", lambda _: True)
-    terminal, theirs = pty.openpty()
+    monkeypatch.setattr("realtime.terminal.keys._in_foreground", lambda _: True)
+    terminal, slave = pty.openpty()
     try:
-        with Keys(lambda _: None, theirs) as keys:
+        with Keys(lambda _: None, slave) as keys:
             assert keys.active
             os.close(terminal)
-            assert not os.isatty(theirs)
+            assert not os.isatty(slave)
     finally:
-        os.close(theirs)
+        os.close(slave)
 
 
-# What a program does that is stopped and goes on in a terminal, and the shell that has started it.
+def test_input_that_another_program_reads_first_does_not_block_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Announce input that is gone when it is read, as when the shell reads it while the program continues."""
+    import pty
+
+    announced = threading.Event()
+
+    def announce(inputs: list[int], *_: object) -> tuple[list[int], list[int], list[int]]:
+        time.sleep(0.001)
+        wake, *terminals = inputs
+        if terminals:
+            announced.set()
+        return (terminals or [wake] if not over.is_set() else [wake]), [], []
+
+    over = threading.Event()
+    monkeypatch.setattr("realtime.terminal.keys._in_foreground", lambda _: True)
+    monkeypatch.setattr("realtime.terminal.keys.select.select", announce)
+    master, slave = pty.openpty()
+    keys = Keys(lambda _: None, slave)
+    keys.__enter__()
+    assert announced.wait(5)
+    over.set()
+    ending = threading.Thread(target=lambda: keys.__exit__(None, None, None), daemon=True)
+    ending.start()
+    ending.join(5)
+    stuck = ending.is_alive()
+    os.write(master, b"x")  # lets a read that blocks return
+    ending.join(5)
+    os.close(master)
+    os.close(slave)
+    assert not stuck
+
+
+# A program that is suspended and continues in a terminal, and the shell that started it.
 JOB = """
 import os, queue, sys
 from realtime.terminal.signals import Suspensions
@@ -152,12 +186,12 @@ def waited(job):
 
 
 def in_shell(lines: str, **typed: bytes) -> str:
-    """As ``in_terminal``, for lines of a shell with ``start``, ``waited`` and ``echoes``."""
+    """Do the same as ``in_terminal`` in a shell that has ``start``, ``waited`` and ``echoes``."""
     root = str(Path(__file__).parents[2])
     return in_terminal(SHELL.format(job=JOB, root=root) + lines, **typed)
 
 
-def test_a_program_that_is_stopped_gives_the_terminal_back_and_takes_it_again() -> None:
+def test_a_suspended_program_restores_the_mode_and_reads_keys_again_afterwards() -> None:
     printed = in_shell(
         """
 job = start("q")
@@ -173,11 +207,11 @@ print(f"end {waited(job)} {echoes()}", flush=True)
         front=b"q",
     )
     assert "state SIGTSTP True" in printed
-    assert r"aside b'q\n'" in printed, "what is typed is for the shell meanwhile"
+    assert r"aside b'q\n'" in printed, "the shell gets what is typed meanwhile"
     assert "end 0 True" in printed
 
 
-def test_a_program_that_ends_in_the_background_leaves_the_terminal_alone() -> None:
+def test_a_program_that_ends_in_the_background_leaves_the_mode_alone() -> None:
     printed = in_shell(
         """
 job = start("")

@@ -1,4 +1,4 @@
-"""Standard streams that fail keep nothing else from working."""
+"""Test that the program continues when a standard stream fails."""
 
 from __future__ import annotations
 
@@ -10,36 +10,34 @@ from pathlib import Path
 import pytest
 
 from realtime.terminal import std_streams
-from tests.terminal.test_display import Broken
+from tests.support.fakes import FailingStream
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "printed"),
     [
         (OSError(errno.ENOSPC, "No space left"), "reenact: standard output fails (No space left)\n"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), ""),
     ],
 )
-def test_output_that_fails_is_a_failure(
-    error: OSError, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_failure_of_standard_output_sets_the_exit_code(
+    error: OSError, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdout", Broken(error, terminal=False))
-    assert std_streams.settle() == 0, "nothing is held back"
-    assert std_streams.settle(last="\n") == 1
-    assert std_streams.settle(2, last="\n") == 2
-    assert capsys.readouterr().err == 2 * told
+    monkeypatch.setattr(sys, "stdout", FailingStream(error, terminal=False))
+    assert std_streams.flush_output() == 0, "there is no buffered data"
+    assert std_streams.flush_output(last="\n") == 1
+    assert std_streams.flush_output(2, last="\n") == 2
+    assert capsys.readouterr().err == 2 * printed
 
 
-def test_output_that_works_changes_no_exit_code() -> None:
-    assert [std_streams.settle(code) for code in (0, 1, 130)] == [0, 1, 130]
+def test_standard_output_that_works_leaves_the_exit_code() -> None:
+    assert [std_streams.flush_output(code) for code in (0, 1, 130)] == [0, 1, 130]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a Unix thing")
-def test_the_cursor_is_shown_where_there_is_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_cursor_is_shown_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     import pty
 
     std_streams.show_cursor()
@@ -51,8 +49,8 @@ def test_the_cursor_is_shown_where_there_is_one(
         assert shown.read(100) == b"\x1b[?25h"
 
 
-def left_with(code: str) -> tuple[int, str]:
-    """The exit code and the output of a program whose standard error is a device that is always full."""
+def run_with_full_stderr(code: str) -> tuple[int, str]:
+    """Return the exit code and the output of a program whose standard error is a device that is always full."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -70,16 +68,16 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that
 
 
 @FULL
-def test_errors_that_cannot_be_told_are_lost() -> None:
+def test_errors_that_cannot_be_printed_are_discarded() -> None:
     code = (
-        "import sys; from realtime.terminal import std_streams; std_streams.open_error(); "
-        "print(1, file=sys.stderr); print('went on')"
+        "import sys; from realtime.terminal import std_streams; std_streams.protect_stderr(); "
+        "print(1, file=sys.stderr); print('continued')"
     )
-    assert left_with(code) == (0, "went on\n")
+    assert run_with_full_stderr(code) == (0, "continued\n")
 
 
 @FULL
-def test_libraries_are_kept_quiet_where_standard_error_fails() -> None:
+def test_library_messages_are_filtered_where_standard_error_fails() -> None:
     code = """
 import contextlib, os, sys
 from realtime.core.quiet_libraries import quiet_libraries
@@ -87,7 +85,7 @@ with contextlib.suppress(OSError):
     print("lost", file=sys.stderr)
 with quiet_libraries():
     os.write(2, b"this too\\n")
-print("went on", flush=True)
+print("continued", flush=True)
 os._exit(0)
 """
-    assert left_with(code) == (0, "went on\n")
+    assert run_with_full_stderr(code) == (0, "continued\n")

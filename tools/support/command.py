@@ -28,7 +28,7 @@ def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = No
     of standard output is printed too and gives exit code 1; a failure of standard error is ignored.
     """
     if sys.stderr is sys.__stderr__:
-        std_streams.open_error()
+        std_streams.protect_stderr()
     words = sys.argv[1:] if arguments is None else arguments
     code: Any = 0
     try:
@@ -39,10 +39,10 @@ def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = No
     except SystemExit as ended:
         code = ended.code
     except OSError:
-        code = std_streams.settle(last="\n")
+        code = std_streams.flush_output(last="\n")
         if not code:
             raise
-    return std_streams.settle(code or 0)
+    return std_streams.flush_output(code or 0)
 
 
 def with_cure(error: ReenactError) -> str:
