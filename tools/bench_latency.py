@@ -1,16 +1,16 @@
-"""How late is my face? The delay from camera to picture, by stage, with real devices, over WebRTC, and to the eye.
+"""The delay from camera to picture: by stage, with real devices, over WebRTC, and from the light of a screen.
 
     python -m tools.bench_latency [stages|device|webrtc|screen|all] [--seconds N] [--size WxH] [--fps N] ...
 
-``stages`` plays a recorded clip through the program's own threads. ``device`` sends a code in the pixels in by one
-virtual camera and out by another. ``webrtc`` does so through a real peer and through Chromium. ``screen`` lets a camera
-look at a window, which measures everything there is. ``all`` is all that needs no person.
+``stages`` runs a recorded clip through the program's own threads. ``device`` sends a code in the pixels in through one
+virtual camera and out through another. ``webrtc`` does so through a peer and through Chromium. ``screen`` points a
+camera at a window, which measures the whole delay. ``all`` runs all methods that need no user.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -23,13 +23,14 @@ from engines.errors import ConfigError, ReenactError, SourceMissing
 from realtime import report
 from realtime.config import Config, load
 from tools.latency import page, rounds, table, trace
-from tools.latency.figures import Budget, Change, Part, compare, rounds_of, to_json
+from tools.latency.figures import Budget, Change, Measurement, compare, rounds_of, to_json
 from tools.latency.stages import THREADS
-from tools.support.command import new_app, run_app
+from tools.support.command import Notice, new_app, run_app
+from tools.support.files import check_writable, write_json, write_text
 
 
-class What(StrEnum):
-    """What can be measured."""
+class Method(StrEnum):
+    """The ways to measure the delay."""
 
     STAGES = "stages"
     DEVICE = "device"
@@ -38,48 +39,74 @@ class What(StrEnum):
     ALL = "all"
 
 
-_UNATTENDED = (What.STAGES, What.DEVICE, What.WEBRTC)
+_UNATTENDED = (Method.STAGES, Method.DEVICE, Method.WEBRTC)
 
 
-def measure(what: What, config: Config, fps: float, seconds: float, old: rounds.Older | None) -> list[Part]:
-    """Measure one part, or with ``all`` those that can be had here; what cannot says why. Raises ReenactError."""
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files to write; None for those that were not asked for."""
+
+    json: Path | None
+    html: Path | None
+    trace: Path | None
+
+    def check(self) -> None:
+        """Check, before the measurement, that all of them can be written. Raises UsageError."""
+        for path, option in ((self.json, "--json"), (self.html, "--html"), (self.trace, "--trace")):
+            if path is not None:
+                check_writable(path, option)
+
+    def write(self, measurements: list[Measurement], values: dict[str, Any], changes: list[Change], how: str) -> None:
+        """Write them. Raises SinkLost."""
+        if self.json:
+            write_json(self.json, values, "--json", indent=None)
+        if self.html:
+            write_text(self.html, page.build(measurements, values, changes, how), "--html")
+        if self.trace:
+            write_json(self.trace, trace.build(measurements, THREADS), "--trace", indent=None)
+
+
+def measure(
+    method: Method, config: Config, fps: float, seconds: float, old: rounds.OlderReport | None
+) -> list[Measurement]:
+    """Run one method or, for ``all``, those that work here; the others are reported. Raises ReenactError."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    parts: list[Part] = []
-    for each in _UNATTENDED if what is What.ALL else (what,):
+    measurements: list[Measurement] = []
+    for each in _UNATTENDED if method is Method.ALL else (method,):
         try:
-            parts += _one(each, config, fps, seconds, old, lambda text: console.print(f"  {text}", style="dim"))
+            measurements += _run(each, config, fps, seconds, old, lambda text: console.print(f"  {text}", style="dim"))
         except SourceMissing as error:
-            if what is not What.ALL:
+            if method is not Method.ALL:
                 raise
             console.print(f"{each}: left out: {error}" + (f"; {error.cure}" if error.cure else ""))
-    return parts
+    return measurements
 
 
-def _one(
-    what: What, config: Config, fps: float, seconds: float, old: rounds.Older | None, say: rounds.Say
-) -> list[Part]:
-    say(f"{what}, {config.size[0]}x{config.size[1]} at {fps:g} fps, {config.generator}")
-    if what is What.STAGES:
-        return [rounds.stages(config, fps, seconds, old, say)]
-    if what is What.DEVICE:
+def _run(
+    method: Method, config: Config, fps: float, seconds: float, old: rounds.OlderReport | None, notice: Notice
+) -> list[Measurement]:
+    notice(f"{method}, {config.size[0]}x{config.size[1]} at {fps:g} fps, {config.generator}")
+    if method is Method.STAGES:
+        return [rounds.measure_stages(config, fps, seconds, old, notice)]
+    if method is Method.DEVICE:
         from tools.latency import device
 
-        return [device.measure(config, fps, seconds, say)]
-    if what is What.WEBRTC:
+        return [device.measure(config, fps, seconds, notice)]
+    if method is Method.WEBRTC:
         from tools.latency import webrtc
 
-        return webrtc.measure(config, fps, seconds, say)
+        return webrtc.measure(config, fps, seconds, notice)
     from tools.latency import screen
 
-    return screen.measure(config, seconds, say)
+    return screen.measure(config, seconds, notice)
 
 
-def head(config: Config, fps: float, seconds: float) -> dict[str, Any]:
-    """Where, when and with what."""
-    number, changed = rounds.commit()
+def header(config: Config, fps: float, seconds: float) -> dict[str, Any]:
+    """Return when, on which machine and with which settings the measurement was made."""
+    commit, changed = rounds.commit()
     return {
         "taken": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": number,
+        "commit": commit,
         "changed": changed,
         "machine": report.machine(),
         "config": {
@@ -92,27 +119,29 @@ def head(config: Config, fps: float, seconds: float) -> dict[str, Any]:
     }
 
 
-def against(parts: list[Part], old: rounds.Older, new_config: dict[str, Any]) -> tuple[list[Change], str]:
-    """Every part that the older report has too, and in words how they were compared. Raises ConfigError."""
-    old_config = old.found.get("config", {})
+def compare_with(
+    old: rounds.OlderReport, measurements: list[Measurement], config: dict[str, Any]
+) -> tuple[list[Change], str]:
+    """Compare every method that the older report has too. Return the changes, and how they were measured.
+
+    Raises ConfigError where the older report was measured with other settings.
+    """
+    old_config = old.values.get("config", {})
     for key in ("size", "fps", "generator"):
-        if old_config.get(key) != new_config[key]:
+        if old_config.get(key) != config[key]:
             raise ConfigError(
-                f"--against: that was measured with {key} {old_config.get(key)}, this with {new_config[key]}",
-                cure=f"give --{key} {old_config.get(key)}",
+                "against-other-settings",
+                f"--against: the older report was measured with {key} {old_config.get(key)}",
+                f"{key} {config[key]}",
+                f"give --{key} {old_config.get(key)}",
             )
     changes: list[Change] = []
-    turned = False
-    for part in parts:
-        turned = turned or bool(part.old_rounds)
-        changes += compare(part.name, part.rounds, part.old_rounds or rounds_of(old.found, part.name))
-    if turned:
-        return changes, f"The program of commit {old.commit[:10]} ran in turn with this one, round by round."
-    why = (
-        "its files differed from its commit" if not old.clean else f"commit {old.commit[:10] or 'unknown'} is not here"
-    )
+    for each in measurements:
+        changes += compare(each.name, each.rounds, each.old_rounds or rounds_of(old.values, each.name))
+    if any(each.old_rounds for each in measurements):
+        return changes, f"The program of commit {old.commit[:10]} alternated with this one, round by round."
     return changes, (
-        f"Compared with the figures in the file, as the older program cannot be run again ({why}): "
+        f"Compared with the figures in the file, as the older program was not run again ({old.reason}): "
         "if the machine is slower or faster now than then, that shows as a change of every stage."
     )
 
@@ -122,53 +151,47 @@ app = new_app()
 
 @app.command()
 def bench_command(
-    what: Annotated[What, typer.Argument(help="What to measure.")] = What.STAGES,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long each part measures.")] = 24.0,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Of camera and output.")] = "640x480",
-    fps: Annotated[float, typer.Option(min=1, max=240, help="Of the camera.")] = 30.0,
-    generator: Annotated[str, typer.Option(metavar="NAME", help="What makes the pictures.")] = "mesh",
+    method: Annotated[Method, typer.Argument(help="What to measure.")] = Method.STAGES,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long each method measures.")] = 24.0,
+    size: Annotated[str, typer.Option(metavar="WxH", help="The size of camera and output.")] = "640x480",
+    fps: Annotated[float, typer.Option(min=1, max=240, help="The camera's frame rate.")] = 30.0,
+    generator: Annotated[str, typer.Option(metavar="NAME", help="The generator.")] = "mesh",
     camera: Annotated[
         str, typer.Option(metavar="CAMERA", help="For screen: the camera that sees the window.")
     ] = "auto",
-    budget: Annotated[list[str] | None, typer.Option(metavar="p99=80", help="Exit with 1 beyond it.")] = None,
+    budget: Annotated[list[str] | None, typer.Option(metavar="p99=80", help="Exit with 1 above this limit.")] = None,
     old_path: Annotated[
-        Path | None, typer.Option("--against", metavar="OLD.json", help="Say what got worse since.")
+        Path | None, typer.Option("--against", metavar="OLD.json", help="Report what got worse since this report.")
     ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write everything here.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Write all figures here.")] = None,
     html_path: Annotated[Path | None, typer.Option("--html", metavar="OUT.html", help="Write a page to read.")] = None,
     trace_path: Annotated[
         Path | None, typer.Option("--trace", metavar="OUT.json", help="Write a trace for ui.perfetto.dev.")
     ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the README's table as well.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown too.")] = False,
 ) -> None:
-    """Measure how late the picture is, stage by stage."""
+    """Measure the delay from camera to picture, stage by stage."""
     budgets = [Budget.parse(text) for text in budget or []]
     config = load({"camera": camera, "size": size, "fps": fps, "generator": generator, "sink": ["null"]})
-    for path in (json_path, html_path, trace_path):
-        if path is not None:
-            report.check(path)
-    old = rounds.Older(old_path) if old_path else None
-    parts = measure(what, config, fps, seconds, old)
-    if not parts:
-        raise ReenactError("nothing could be measured here")
-    found = to_json(parts, head(config, fps, seconds))
+    outputs = Outputs(json_path, html_path, trace_path)
+    outputs.check()
+    old = rounds.OlderReport(old_path) if old_path else None
+    measurements = measure(method, config, fps, seconds, old)
+    if not measurements:
+        raise ReenactError("measure-nothing", "nothing could be measured here", cure="see why each method was left out")
+    values = to_json(measurements, header(config, fps, seconds))
+    changes, how = compare_with(old, measurements, values["config"]) if old else ([], "")
     console = Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 110)
-    table.show(console, parts)
-    changes, how = against(parts, old, found["config"]) if old else ([], "")
+    table.show(console, measurements)
     if old:
         table.show_changes(console, changes, how)
     if markdown:
-        print(table.markdown(parts[0]) + "\n")
-    if json_path:
-        json_path.write_text(json.dumps(found, ensure_ascii=False) + "\n")
-    if html_path:
-        html_path.write_text(page.build(parts, found, changes, how), "utf-8")
-    if trace_path:
-        trace_path.write_text(json.dumps(trace.build(parts, THREADS)))
-    broken = [line for each in budgets for line in each.broken(parts)]
-    for line in broken:
+        print(table.markdown(measurements[0]) + "\n")
+    outputs.write(measurements, values, changes, how)
+    exceeded = [line for each in budgets for line in each.violations(measurements)]
+    for line in exceeded:
         print(f"over budget: {line}", file=sys.stderr)
-    if broken:
+    if exceeded:
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The latency tool as a person uses it, with real threads, processes and devices where there are some."""
+"""The latency tool as a user runs it, with real threads and processes, and devices where there are some."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tool(*words: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 def checkout(folder: Path) -> Path:
-    """The program's files as they are, in a repository of their own."""
+    """Copy the program's files into a new repository."""
     root = folder / "checkout"
     root.mkdir()
     for name in ("realtime", "engines", "tools", "run.py", ".gitignore"):
@@ -48,32 +48,32 @@ def checkout(folder: Path) -> Path:
         else:
             shutil.copy(ROOT / name, root / name)
     author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "as it is"]):
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "test"]):
         subprocess.run(["git", *words], cwd=root, check=True)
     return root
 
 
-def test_every_output_is_written_and_a_budget_is_kept_or_not(tmp_path: Path) -> None:
-    made = {name: tmp_path / f"out.{name}" for name in ("json", "html", "trace.json")}
+def test_every_output_is_written_and_a_violated_budget_is_an_error(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"out.{name}" for name in ("json", "html", "trace.json")}
     ended = tool(
-        *("stages", "--seconds", "12", "--json", str(made["json"]), "--html", str(made["html"])),
-        *("--trace", str(made["trace.json"]), "--budget", "p99=5000", "--budget", "track.p50=0.01"),
+        *("stages", "--seconds", "12", "--json", str(paths["json"]), "--html", str(paths["html"])),
+        *("--trace", str(paths["trace.json"]), "--budget", "p99=5000", "--budget", "track.p50=0.01"),
     )
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "over budget: stages, track: p50" in ended.stderr
     assert "p99" not in ended.stderr
     assert "end to end" in ended.stdout
-    found = json.loads(made["json"].read_text())
+    found = json.loads(paths["json"].read_text())
     figures = found["parts"]["stages"]["stages_ms"]
     assert list(figures)[-1] == "end to end"
     assert 0 < figures["track"]["p50"] < figures["end to end"]["p50"]
-    events = json.loads(made["trace.json"].read_text())["traceEvents"]
+    events = json.loads(paths["trace.json"].read_text())["traceEvents"]
     assert {"track", "generate"} <= {event["name"] for event in events}
-    assert "<svg" in made["html"].read_text()
+    assert "<svg" in paths["html"].read_text()
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_a_sleep_is_found_and_named_and_nothing_else(tmp_path: Path) -> None:
+def test_a_sleep_is_found_in_its_stage_and_nowhere_else(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     old = tmp_path / "old.json"
     first = tool("stages", "--seconds", "12", "--json", str(old), root=root)
@@ -86,12 +86,12 @@ def test_a_sleep_is_found_and_named_and_nothing_else(tmp_path: Path) -> None:
     mesh.write_text(text[:at] + '\n        __import__("time").sleep(0.005)' + text[at:])
     ended = tool("stages", "--seconds", "12", "--against", str(old), root=root)
     assert ended.returncode == 0, ended.stderr
-    assert "ran in turn with this one" in ended.stdout
+    assert "alternated with this one" in ended.stdout
     worse = [line.partition(":")[0] for line in ended.stdout.splitlines() if line.startswith("WORSE")]
     assert worse == ["WORSE stages, generate", "WORSE stages, end to end"], ended.stdout
 
 
-def test_a_machine_without_virtual_cameras_is_told_how_to_have_them() -> None:
+def test_without_virtual_cameras_the_cure_is_a_command() -> None:
     if any(Path("/dev").glob("video*")):
         pytest.skip("this machine has video devices")
     ended = tool("device")
@@ -121,11 +121,12 @@ def test_through_two_virtual_cameras(shared_dir: Path) -> None:
     assert 1 < part["stages_ms"]["end to end"]["p50"] < 150
 
 
-class Desk:
-    """A window and a camera that looks at it from an angle, in memory. The camera exposes over time, then delivers."""
+class FilmedWindow:
+    """A window, and a camera that films it from an angle, in memory. The camera exposes over time, then delivers."""
 
     live = True
     frames: int | None = None
+    skipped = 0
     notes: tuple[str, ...] = ()
     name = "a simulated camera"
     size = (960, 540)
@@ -139,8 +140,8 @@ class Desk:
         self._seq = 0
         self._start = 0.0
         corners = np.array([[0, 0], [1280, 0], [1280, 720], [0, 720]], np.float32)
-        seen = np.array([[90, 60], [880, 20], [900, 500], [70, 470]], np.float32)
-        self._view = cv2.getPerspectiveTransform(corners, seen)
+        filmed = np.array([[90, 60], [880, 20], [900, 500], [70, 470]], np.float32)
+        self._view = cv2.getPerspectiveTransform(corners, filmed)
         self._noise = np.random.default_rng(3).normal(12, 3, (540, 960, 3)).astype(np.float32)
 
     def show(self, image: Image) -> bool:
@@ -150,7 +151,7 @@ class Desk:
 
     def read(self) -> Frame:
         self._start = self._start or time.monotonic()
-        # a camera leaves out what nobody was there to take
+        # a camera drops frames that were not read in time
         self._seq = max(self._seq + 1, int((time.monotonic() - self._start) * self.fps))
         end = self._start + self._seq / self.fps
         time.sleep(max(0.0, end + self._delay_s - time.monotonic()))
@@ -161,7 +162,7 @@ class Desk:
         return Frame(np.clip(picture, 0, 255).astype(np.uint8), PixelFormat.RGB, self._seq, Stamps(now), now)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: it holds no resources."""
 
     def _at(self, when: float) -> Image:
         with self._lock:
@@ -169,13 +170,13 @@ class Desk:
         return past[-1] if past else np.zeros((720, 1280, 3), np.uint8)
 
 
-def test_a_camera_that_sees_the_window_tells_its_own_share() -> None:
-    desk = Desk(delay_s=0.06)
-    said: list[str] = []
+def test_a_camera_that_sees_the_window_gives_its_own_share() -> None:
+    window = FilmedWindow(delay_s=0.06)
+    notices: list[str] = []
     config = load({"camera": "auto", "size": "640x480", "sink": ["null"]})
-    part = screen.run(config, desk, desk, 6.0, said.append)
-    share = summary(part.samples("screen and camera"))["p50"]
-    # the delay, and a wait for an exposure that shows the new code alone: one interval at most where all is well
+    measurement = screen.run(config, window, window, 6.0, notices.append)
+    share = summary(measurement.samples("screen and camera"))["p50"]
+    # the delay, and a wait for an exposure that shows the new code alone: one interval at most at best
     assert 60 < share < 160, share
-    assert summary(part.samples("program"))["p50"] > 1
-    assert part.missed <= part.frames // 3
+    assert summary(measurement.samples("program"))["p50"] > 1
+    assert measurement.missed <= measurement.frames // 3

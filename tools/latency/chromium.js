@@ -1,13 +1,13 @@
-// Measures the way browser -> reenact -> browser with a code in the pixels; put into the page before its own scripts run.
+// Measures the delay browser -> reenact -> browser with a code in the pixels; injected before the page's own scripts run.
 //
-// The camera that the page gets is a canvas: the real camera's picture with the code of realtime/core/pixelcode.py over it,
-// drawn anew for each of its frames. The daemon carries the number over (--relay-code), and each picture that comes
-// back is read. Both times are of this page's performance.now(), so no clocks have to be compared.
+// The page gets a canvas as its camera: the real camera's picture with the code of realtime/core/pixelcode.py on top,
+// drawn for each of its frames. The daemon copies the code (--relay-code), and it is read from each picture that comes
+// back. Both times are from this page's performance.now(), so no clocks have to be compared.
 
 (() => {
   const [COLUMNS, ROWS, ACROSS, SAMPLES] = [20, 8, 48, 8];
   const [BLACK, WHITE] = ["rgb(16,16,16)", "rgb(235,235,235)"];
-  const measured = { drawn: 0, seen: 0, unread: 0, ages: [], fresh: [], late: [] };
+  const measured = { drawn: 0, presented: 0, unread: 0, ages: [], counters: [], received: [] };
   window.reenactLatency = measured;
 
   const nowUs = () => Math.floor(performance.now() * 1000) % 2 ** 32;
@@ -46,7 +46,7 @@
     }
   }
 
-  /** Mean brightness of the middle half of each cell, out of a copy that has SAMPLES pixels a cell. */
+  /** Mean brightness of the middle half of each cell, from a copy that has SAMPLES pixels per cell. */
   function levels(pixels) {
     const quarter = SAMPLES / 4;
     const found = new Float64Array(ROWS * COLUMNS);
@@ -65,7 +65,7 @@
     return found;
   }
 
-  /** The code in these levels, or null where it cannot be believed. */
+  /** Return the code in these levels, or null where its checksum or its rings are wrong. */
   function decode(found) {
     let [white, whites, black, blacks] = [0, 0, 0, 0];
     for (let row = 0; row < ROWS; row += 1) {
@@ -99,29 +99,29 @@
     return decode(levels(reader.getImageData(0, 0, COLUMNS * SAMPLES, ROWS * SAMPLES).data));
   }
 
-  /** Read every picture that a video shows. */
-  function look(video) {
+  /** Read the code in every picture that a video presents. */
+  function observe(video) {
     let last = -1;
     const each = (_, metadata) => {
-      const seenUs = nowUs();
-      measured.seen += 1;
+      const readUs = nowUs();
+      measured.presented += 1;
       const code = read(video);
       if (code === null) measured.unread += 1;
       else if (code.counter !== last) {
         last = code.counter;
-        const ageMs = ((seenUs - code.timeUs + 2 ** 32) % 2 ** 32) / 1000;
+        const ageMs = ((readUs - code.timeUs + 2 ** 32) % 2 ** 32) / 1000;
         measured.ages.push(ageMs);
-        measured.fresh.push(code.counter);
+        measured.counters.push(code.counter);
         // from the arrival of its last packet to here
-        measured.late.push(metadata.receiveTime === undefined ? null : seenUs / 1000 - metadata.receiveTime);
+        measured.received.push(metadata.receiveTime === undefined ? null : readUs / 1000 - metadata.receiveTime);
       }
       video.requestVideoFrameCallback(each);
     };
     video.requestVideoFrameCallback(each);
   }
 
-  /** The camera's picture with the code over it. */
-  async function coded(stream) {
+  /** Return a stream of the camera's picture with the code on top. */
+  async function withCode(stream) {
     const video = document.createElement("video");
     Object.assign(video, { srcObject: stream, muted: true });
     await video.play();
@@ -142,7 +142,7 @@
     return out;
   }
 
-  // every connection of the page, for what it counts itself
+  // every connection of the page, for its getStats()
   const connections = [];
   const Native = window.RTCPeerConnection;
   window.RTCPeerConnection = class extends Native {
@@ -152,7 +152,7 @@
     }
   };
 
-  /** What getStats() says of video sent and received, by its type. */
+  /** Return the getStats() entries of sent and received video by type. */
   async function stats() {
     const found = {};
     for (const connection of connections.filter((one) => one.connectionState === "connected")) {
@@ -165,10 +165,10 @@
   }
 
   const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-  navigator.mediaDevices.getUserMedia = async (wanted) => coded(await open(wanted));
+  navigator.mediaDevices.getUserMedia = async (wanted) => withCode(await open(wanted));
   addEventListener("DOMContentLoaded", () => {
     const video = document.getElementById("result");
-    if (video) look(video);
+    if (video) observe(video);
   });
   Object.assign(measured, { encode, decode, crc16, stats });
 })();

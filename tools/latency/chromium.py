@@ -1,4 +1,4 @@
-"""Chromium without a window, with a video as its camera: for browser tests, and for delays measured in a browser."""
+"""Headless Chromium with a video as its camera, for browser tests and for delays measured in a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LATENCY_SCRIPT = Path(__file__).with_name("chromium.js")
 _COUNTS = "({count: reenactLatency.ages.length, drawn: reenactLatency.drawn, unread: reenactLatency.unread})"
 LIVE_S = 30.0
-"""For how long a page may take until the portrait is live."""
+"""How long a page may take until the portrait is live, in seconds."""
 _ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",
@@ -41,19 +41,20 @@ _ARGUMENTS = (
 
 
 def find_chromium() -> Path:
-    """The browser: ``REENACT_CHROMIUM``, or the first one on the path. Raises UsageError where there is none."""
+    """Return the path of Chromium: ``REENACT_CHROMIUM``, or the first one on the path. Raises UsageError."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("REENACT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        raise UsageError("there is no Chromium on the path", cure="sudo apt install chromium, or set REENACT_CHROMIUM")
-    return Path(found)
+    path = os.environ.get("REENACT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        cure = "sudo apt install chromium, or set REENACT_CHROMIUM"
+        raise UsageError("chromium-missing", "there is no Chromium on the path", cure=cure)
+    return Path(path)
 
 
 def launch(play: Playwright, camera: Path | None = None, *, allowed: bool = True) -> Browser:
-    """A browser whose camera is a video (``.mjpeg`` or ``.y4m``; None: its own test picture). The caller closes it.
+    """Start a browser whose camera is a video (``.mjpeg`` or ``.y4m``; None: its own test picture).
 
-    ``allowed`` says that pages get the camera without asking; otherwise each page's permissions decide. Raises
-    UsageError without Chromium.
+    The caller closes it. With ``allowed`` pages get the camera without a prompt; otherwise the permissions of each
+    page decide. Raises UsageError without Chromium.
     """
     arguments = list(_ARGUMENTS)
     if allowed:
@@ -66,11 +67,11 @@ def launch(play: Playwright, camera: Path | None = None, *, allowed: bool = True
 
 @contextmanager
 def chromium(camera: Path | None = None, *, allowed: bool = True) -> Iterator[Browser]:
-    """The same, closed at the end. Raises UsageError also without Playwright."""
+    """Start Playwright and a browser as ``launch`` does, and close both at the end. Raises UsageError."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise UsageError("Playwright is not installed", cure=install("dev")) from None
+        raise UsageError("package-missing", "Playwright is not installed", cure=install("dev")) from None
     with sync_playwright() as play:
         browser = launch(play, camera, allowed=allowed)
         try:
@@ -80,7 +81,7 @@ def chromium(camera: Path | None = None, *, allowed: bool = True) -> Iterator[Br
 
 
 def write_camera(path: Path, pictures: Iterable[Image], fps: int = 30) -> Path:
-    """Write what Chromium can take for a camera: RGB pictures (H, W, 3) of one size as Motion JPEG."""
+    """Write a video that Chromium can use as a camera: RGB pictures (H, W, 3) of one size as Motion JPEG."""
     with av.open(str(path), "w", format="mjpeg") as container:
         stream = None
         for index, picture in enumerate(pictures):
@@ -97,23 +98,23 @@ def write_camera(path: Path, pictures: Iterable[Image], fps: int = 30) -> Path:
 
 
 class Tab(Protocol):
-    """What is asked of a browser's tab: as Playwright has it, or another driver."""
+    """The used methods of a browser tab of Playwright or of another driver."""
 
     def evaluate(self, expression: str, arg: Any = None) -> Any:
-        """The value of a JavaScript expression, or of a function called with ``arg``."""
+        """Return the value of a JavaScript expression, or of a function called with ``arg``."""
 
     def wait_for_timeout(self, timeout: float) -> None:
-        """Let so many milliseconds pass."""
+        """Wait for ``timeout`` milliseconds."""
 
     def click(self, selector: str) -> None:
-        """Press the mouse's button on the element."""
+        """Click the element."""
 
     def inner_text(self, selector: str) -> str:
-        """What the element says."""
+        """Return the text of the element."""
 
 
 def wait_until(page: Tab, condition: str, timeout_s: float) -> bool:
-    """Wait until a JavaScript expression is true; whether it became so.
+    """Wait up to ``timeout_s`` until a JavaScript expression is true. Return whether it is.
 
     Playwright's own ``wait_for_function`` evaluates strings in the page, which its content security policy forbids.
     """
@@ -127,37 +128,37 @@ def wait_until(page: Tab, condition: str, timeout_s: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class BrowserAges:
-    """What came back to the browser."""
+    """The pictures that came back to the browser."""
 
     ages_ms: NDArray[np.float64]
-    """Of each picture, from drawing the code on the camera's picture to the callback that shows it coming back."""
+    """For each picture, from drawing the code on the camera's picture to the callback that presents it."""
     received_ms: NDArray[np.float64]
-    """The last part of it: from the arrival of a picture's last packet to the callback."""
+    """The last part of it: from the arrival of the picture's last packet to the callback."""
     drawn: int
-    """Camera pictures of that time."""
+    """How many camera pictures were drawn meanwhile."""
     unread: int
-    """Pictures that came back without a code that could be read."""
+    """How many pictures came back without a readable code."""
     stats: dict[str, float]
-    """What the browser itself counted meanwhile: ``getStats`` at the end less ``getStats`` at the beginning."""
+    """The difference of two readings of ``getStats``, by name."""
 
 
 def stats_between(first: dict[str, Any], last: dict[str, Any], seconds: float) -> dict[str, float]:
-    """Figures for a frame, in milliseconds, out of two readings of ``getStats``; what is not counted is left out."""
-    found: dict[str, float] = {}
+    """Return figures from two readings of ``getStats`` taken ``seconds`` apart. Missing counters are left out."""
+    figures: dict[str, float] = {}
 
-    def per(name: str, kind: str, total: str, count: str) -> None:
+    def mean_ms(name: str, kind: str, total: str, count: str) -> None:
         try:
             start, end = first.get(kind, {}), last[kind]
             frames = end[count] - start.get(count, 0)
-            found[name] = 1000 * (end[total] - start.get(total, 0)) / frames
+            figures[name] = 1000 * (end[total] - start.get(total, 0)) / frames
         except (KeyError, ZeroDivisionError):
             pass
 
-    per("encoding a picture, ms", "outbound-rtp", "totalEncodeTime", "framesEncoded")
-    per("waiting in the pacer, ms a packet", "outbound-rtp", "totalPacketSendDelay", "packetsSent")
-    per("jitter buffer, ms a picture", "inbound-rtp", "jitterBufferDelay", "jitterBufferEmittedCount")
-    per("decoding a picture, ms", "inbound-rtp", "totalDecodeTime", "framesDecoded")
-    per("first packet to decoded, ms a picture", "inbound-rtp", "totalProcessingDelay", "framesDecoded")
+    mean_ms("encoding, ms a picture", "outbound-rtp", "totalEncodeTime", "framesEncoded")
+    mean_ms("pacer queue, ms a packet", "outbound-rtp", "totalPacketSendDelay", "packetsSent")
+    mean_ms("jitter buffer, ms a picture", "inbound-rtp", "jitterBufferDelay", "jitterBufferEmittedCount")
+    mean_ms("decoding, ms a picture", "inbound-rtp", "totalDecodeTime", "framesDecoded")
+    mean_ms("first packet to decoded, ms a picture", "inbound-rtp", "totalProcessingDelay", "framesDecoded")
     for name, kind, key, scale in (
         ("sent, kbit/s", "outbound-rtp", "bytesSent", 0.008),
         ("received, kbit/s", "inbound-rtp", "bytesReceived", 0.008),
@@ -167,14 +168,15 @@ def stats_between(first: dict[str, Any], last: dict[str, Any], seconds: float) -
         ("packets lost", "inbound-rtp", "packetsLost", seconds),
     ):
         if key in last.get(kind, {}):
-            found[name] = scale * (last[kind][key] - first.get(kind, {}).get(key, 0)) / seconds
-    return found
+            figures[name] = scale * (last[kind][key] - first.get(kind, {}).get(key, 0)) / seconds
+    return figures
 
 
 def measure_ages(url: str, camera: Path, *, seconds: float, warm_up_s: float = 8.0) -> BrowserAges:
-    """Go live on the page at ``url`` of a daemon with ``--relay-code``, and measure what comes back.
+    """Go live on the page at ``url`` of a daemon with ``--relay-code``, and measure the pictures that come back.
 
-    The first seconds, in which a browser finds its bit rate, are left out. Raises SourceLost where nothing comes back.
+    The first ``warm_up_s`` seconds, in which a browser finds its bit rate, are left out. Raises SourceLost where no
+    code comes back.
     """
     with chromium(camera) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -183,6 +185,7 @@ def measure_ages(url: str, camera: Path, *, seconds: float, warm_up_s: float = 8
         page.click("#go")
         if not wait_until(page, "reenactLatency.ages.length > 10", LIVE_S):
             raise SourceLost(
+                "measure-no-code",
                 f"no code came back to the browser within {LIVE_S:g} s: the page says {page.inner_text('#status')!r}",
                 cure="start reenact with --relay-code, and give a video in which a face is found",
             )
@@ -192,12 +195,12 @@ def measure_ages(url: str, camera: Path, *, seconds: float, warm_up_s: float = 8
         last = page.evaluate(_COUNTS)
         stats = stats_between(counted, page.evaluate("reenactLatency.stats()"), seconds)
         ages = np.array(page.evaluate("reenactLatency.ages")[first["count"] : last["count"]], np.float64)
-        late = page.evaluate("reenactLatency.late")[first["count"] : last["count"]]
+        received = page.evaluate("reenactLatency.received")[first["count"] : last["count"]]
     if ages.size == 0:
-        raise SourceLost("no code came back to the browser", cure="look whether a face is found")
+        raise SourceLost("measure-no-code", "no code came back to the browser", cure="check that a face is found")
     return BrowserAges(
         ages,
-        np.array([each for each in late if each is not None], np.float64),
+        np.array([each for each in received if each is not None], np.float64),
         last["drawn"] - first["drawn"],
         last["unread"] - first["unread"],
         stats,

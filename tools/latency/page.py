@@ -1,4 +1,4 @@
-"""A latency measurement as one HTML page: no script, no network, light and dark."""
+"""A latency measurement as one HTML page without scripts or network access, in light and dark colours."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from tools.latency.figures import QUANTILES, Change, Part, Samples, jitter, summary
+from tools.latency.figures import QUANTILES, Change, Measurement, Samples, jitter, summary
 from tools.latency.stages import MEANING
 from tools.latency.style import STYLE, colour
-from tools.latency.table import verdict
+from tools.latency.table import outcome
 
 _WIDTH = 960
-_MOST_DOTS = 2400
+"""The width of the charts, in pixels."""
+_MAX_DOTS = 2400
+"""The number of dots that a timeline shows at most."""
 
 
-def build(parts: Sequence[Part], found: Mapping[str, Any], changes: Sequence[Change], how: str) -> str:
-    """The page. ``found`` is the JSON of the same measurement."""
-    body = [_header(found), *(_part(part) for part in parts)]
+def build(measurements: Sequence[Measurement], report: Mapping[str, Any], changes: Sequence[Change], how: str) -> str:
+    """Return the page. ``report`` is the JSON of the same measurements, ``how`` says how changes were measured."""
+    body = [_header(report), *(_section(each) for each in measurements)]
     if changes:
         body.insert(1, _changes(changes, how))
     return (
@@ -31,12 +33,14 @@ def build(parts: Sequence[Part], found: Mapping[str, Any], changes: Sequence[Cha
     )
 
 
-def _header(found: Mapping[str, Any]) -> str:
-    machine, config = found["machine"], found["config"]
-    commit = found["commit"][:10] + (" with changes" if found["changed"] else "") if found["commit"] else "no checkout"
+def _header(report: Mapping[str, Any]) -> str:
+    machine, config = report["machine"], report["config"]
+    commit = "no checkout"
+    if report["commit"]:
+        commit = report["commit"][:10] + (" with changes" if report["changed"] else "")
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     rows = (
-        ("measured", f"{found['taken'].replace('T', ' ').replace('+00:00', ' UTC')}, commit {commit}"),
+        ("measured", f"{report['taken'].replace('T', ' ').replace('+00:00', ' UTC')}, commit {commit}"),
         (
             "with",
             f"{config['size']} at {config['fps']:g} fps, generator {config['generator']}, {config['seconds']:g} s",
@@ -48,32 +52,32 @@ def _header(found: Mapping[str, Any]) -> str:
     return f"<header><p class=brand>reenact</p><h1>How late is my face?</h1><dl class=facts>{facts}</dl></header>"
 
 
-def _part(part: Part) -> str:
-    name, _, detail = part.title.partition(": ")
-    charts = [_flow(part)] if len(part.stages) > 1 else []
-    charts += [_table(part), _timeline(part), _histograms(part), _drops(part)]
+def _section(measurement: Measurement) -> str:
+    name, _, detail = measurement.title.partition(": ")
+    charts = [_flow(measurement)] if len(measurement.stages) > 1 else []
+    charts += [_table(measurement), _timeline(measurement), _histograms(measurement), _drops(measurement)]
     return (
         f"<section><h2>{escape(name)}</h2><p class=lead>{escape(detail)}</p>"
-        f"{_cards(part)}{''.join(charts)}{_figures(part)}</section>"
+        f"{_cards(measurement)}{''.join(charts)}{_figures(measurement)}</section>"
     )
 
 
-def _cards(part: Part) -> str:
-    age = summary(part.samples(part.age))
-    shown = [(f"{age['p50']:.1f}", "ms", "half of the frames are younger"), (f"{age['p99']:.1f}", "ms", "99 % are")]
-    if part.cadence.size:
-        shown.append((f"{jitter(part.cadence)['p95']:.1f}", "ms", "jitter of their intervals, p95"))
-    lost = sum(part.dropped.values())
-    shown.append((str(lost), f"of {part.frames + lost}", "frames dropped"))
+def _cards(measurement: Measurement) -> str:
+    age = summary(measurement.samples(measurement.age))
+    cards = [(f"{age['p50']:.1f}", "ms", "half of the frames are newer"), (f"{age['p99']:.1f}", "ms", "99 % are newer")]
+    if measurement.cadence.size:
+        cards.append((f"{jitter(measurement.cadence)['p95']:.1f}", "ms", "jitter of the intervals, p95"))
+    dropped = sum(measurement.dropped.values())
+    cards.append((str(dropped), f"of {measurement.frames + dropped}", "frames dropped"))
     cells = "".join(
-        f"<div class=card><b>{value}<small> {unit}</small></b><span>{text}</span></div>" for value, unit, text in shown
+        f"<div class=card><b>{value}<small> {unit}</small></b><span>{text}</span></div>" for value, unit, text in cards
     )
     return f"<div class=cards>{cells}</div>"
 
 
-def _flow(part: Part) -> str:
-    """One bar: where the time of a frame goes, by the stages' medians."""
-    medians = {stage: summary(part.samples(stage))["p50"] for stage in part.stages[:-1]}
+def _flow(measurement: Measurement) -> str:
+    """Return a bar that divides a frame's time by the medians of the stages."""
+    medians = {stage: summary(measurement.samples(stage))["p50"] for stage in measurement.stages[:-1]}
     total = sum(medians.values()) or 1.0
     at, bars = 0.0, []
     for index, (stage, value) in enumerate(medians.items()):
@@ -97,35 +101,35 @@ def _flow(part: Part) -> str:
     )
 
 
-def _table(part: Part) -> str:
+def _table(measurement: Measurement) -> str:
     names = [f"p{q}" for q in QUANTILES] + ["max"]
     rows = []
-    for stage in part.stages:
-        found = summary(part.samples(stage))
-        cells = "".join(f"<td>{found[name]:.2f}</td>" for name in names)
-        kind = " class=total" if stage == part.age else ""
+    for stage in measurement.stages:
+        percentiles = summary(measurement.samples(stage))
+        cells = "".join(f"<td>{percentiles[name]:.2f}</td>" for name in names)
+        kind = " class=total" if stage == measurement.age else ""
         rows.append(f"<tr{kind}><th>{escape(stage)}</th>{cells}</tr>")
-    if part.cadence.size:
-        for label, found in (("interval of frames", summary(part.cadence)), ("its jitter", jitter(part.cadence))):
-            rows.append(
-                f"<tr class=aside><th>{label}</th>{''.join(f'<td>{found[name]:.2f}</td>' for name in names)}</tr>"
-            )
+    if measurement.cadence.size:
+        cadence = measurement.cadence
+        for label, percentiles in (("interval of frames", summary(cadence)), ("its jitter", jitter(cadence))):
+            cells = "".join(f"<td>{percentiles[name]:.2f}</td>" for name in names)
+            rows.append(f"<tr class=aside><th>{label}</th>{cells}</tr>")
     titles = "".join(f"<th>{name}</th>" for name in names)
     head = f"<thead><tr><th>milliseconds</th>{titles}</tr></thead>"
     return f"<h3>Percentiles</h3><table>{head}<tbody>{''.join(rows)}</tbody></table>"
 
 
-def _timeline(part: Part) -> str:
-    """Each frame's age over time, round after round."""
+def _timeline(measurement: Measurement) -> str:
+    """Return a chart of each frame's age over time, round after round."""
     height, left = 220, 44
-    ages = [each.whole for each in part.rounds if each.whole.size]
+    ages = [each.whole for each in measurement.rounds if each.whole.size]
     if not ages:
         return ""
     pool = np.concatenate(ages)
     top = _nice(max(float(np.percentile(pool, 99.5)) * 1.25, float(np.median(pool)) * 2))
-    rounds = [each for each in part.rounds if each.whole.size]
+    rounds = [each for each in measurement.rounds if each.whole.size]
     total = sum(each.at_s[-1] - each.at_s[0] + 0.4 for each in rounds)
-    step = max(1, pool.size // _MOST_DOTS)
+    step = max(1, pool.size // _MAX_DOTS)
     scale = (_WIDTH - left - 6) / total
     x, marks = float(left), []
     for number, each in enumerate(rounds):
@@ -139,8 +143,8 @@ def _timeline(part: Part) -> str:
         high = "".join(f"M{px:.1f} 4h.01" for px, _, over in dots if over)
         marks.append(f'<path class=dots d="{path}"/><path class="dots over" d="{high}"/>')
         x += span
-    found = summary(pool)
-    levels = [found[f"p{q}"] for q in QUANTILES]
+    percentiles = summary(pool)
+    levels = [percentiles[f"p{q}"] for q in QUANTILES]
     lowest = height + 20.0
     for q, value in zip(QUANTILES, levels, strict=True):
         y = height * (1 - min(value / top, 1.0))
@@ -149,12 +153,12 @@ def _timeline(part: Part) -> str:
         marks.append(f'<text class=mark x="{_WIDTH - 4}" y="{y - 4:.1f}" text-anchor="end">p{q} {value:.1f} ms</text>')
     marks += _ticks(top, height, left)
     over = int((pool > top).sum())
-    note = f" {over} beyond {top:g} ms lie at the top, in red." if over else ""
-    spans = f"{len(rounds)} rounds, each a new start" if part.apart else f"{len(rounds)} spans of one run"
+    note = f" {over} above {top:g} ms are shown at the top, in red." if over else ""
+    what = "rounds, each a new start" if measurement.restarted else "intervals of one run"
     chart = _svg(height + 8, "".join(marks), "age of frames over time")
     return (
-        f"<h3>Age of each frame when it was delivered</h3>{chart}"
-        f"<p class=note>From left to right {total:.0f} s in {spans}.{note}</p>"
+        f"<h3>Age of each frame at delivery</h3>{chart}"
+        f"<p class=note>From left to right {total:.0f} s in {len(rounds)} {what}.{note}</p>"
     )
 
 
@@ -168,10 +172,10 @@ def _ticks(top: float, height: float, left: float) -> list[str]:
     return marks
 
 
-def _histograms(part: Part) -> str:
-    """A histogram for each stage, all on one logarithmic axis so that they can be compared."""
-    stages = part.stages
-    pools = {stage: np.maximum(part.samples(stage), 1e-3) for stage in stages}
+def _histograms(measurement: Measurement) -> str:
+    """Return a histogram for each stage, all on one logarithmic axis so that they can be compared."""
+    stages = measurement.stages
+    pools = {stage: np.maximum(measurement.samples(stage), 1e-3) for stage in stages}
     if not any(pool.size for pool in pools.values()):
         return ""
     low = min(float(np.percentile(pool, 0.5)) for pool in pools.values())
@@ -187,7 +191,7 @@ def _histograms(part: Part) -> str:
         marks.append(f'<text class=tick x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{10.0**power:g} ms</text>')
     for index, stage in enumerate(stages):
         marks.append(_histogram(pools[stage], edges, index, stage, row, left))
-    return f"<h3>How the samples are spread</h3>{_svg(bottom + 22, ''.join(marks), 'a histogram for each stage')}"
+    return f"<h3>Distribution of the samples</h3>{_svg(bottom + 22, ''.join(marks), 'a histogram for each stage')}"
 
 
 def _histogram(pool: Samples, edges: Samples, index: int, stage: str, row: int, left: int) -> str:
@@ -209,8 +213,8 @@ def _histogram(pool: Samples, edges: Samples, index: int, stage: str, row: int, 
     )
 
 
-def _drops(part: Part) -> str:
-    places = {**part.dropped, f"without {part.lacking}": part.missed}
+def _drops(measurement: Measurement) -> str:
+    places = {**measurement.dropped, f"without {measurement.lacking}": measurement.missed}
     most = max(*places.values(), 1)
     rows = []
     for place, count in places.items():
@@ -219,40 +223,40 @@ def _drops(part: Part) -> str:
             f'<tr><th>{escape(place)}</th><td>{count}</td><td class=bar><i style="width:{width:.0f}%"></i></td></tr>'
         )
     return (
-        "<h3>Drops</h3><p class=note>Frames that a newer one pushed out, by the place before which they waited; and "
-        f"those without {part.lacking}, which no figure above includes.</p>"
+        "<h3>Drops</h3><p class=note>Frames that a newer one replaced, by the place where they waited; and "
+        f"frames without {measurement.lacking}, which no figure above includes.</p>"
         f"<table class=drops><tbody>{''.join(rows)}</tbody></table>"
     )
 
 
-def _figures(part: Part) -> str:
+def _figures(measurement: Measurement) -> str:
     rows = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value if isinstance(value, str) else f'{value:.2f}')}</dd></div>"
-        for name, value in part.figures.items()
+        for name, value in measurement.figures.items()
     )
-    notes = "".join(f"<p class=note>{escape(note)}</p>" for note in part.notes)
+    notes = "".join(f"<p class=note>{escape(note)}</p>" for note in measurement.notes)
     return f"<h3>Also measured</h3><dl class=facts>{rows}</dl>{notes}" if rows else notes
 
 
 def _changes(changes: Sequence[Change], how: str) -> str:
     rows = []
     for change in changes:
-        kind = verdict(change)
+        kind = outcome(change)
         rows.append(
-            f"<tr class={kind}><th>{escape(change.part)}: {escape(change.stage)}</th><td>{change.old_ms:.2f}</td>"
+            f"<tr class={kind}><th>{escape(change.method)}: {escape(change.stage)}</th><td>{change.old_ms:.2f}</td>"
             f"<td>{change.new_ms:.2f}</td><td>{change.ratio:.2f}</td><td>{change.old_p99_ms:.2f}</td>"
             f"<td>{change.new_p99_ms:.2f}</td><td>±{change.noise_ms:.2f}</td><td>{kind}</td></tr>"
         )
-    titles = "".join(f"<th>{t}</th>" for t in ("old p50", "new p50", "ratio", "old p99", "new p99", "noise", "verdict"))
+    titles = "".join(f"<th>{t}</th>" for t in ("old p50", "new p50", "ratio", "old p99", "new p99", "noise", "result"))
     head = f"<thead><tr><th>milliseconds</th>{titles}</tr></thead>"
     return (
-        f"<section><h2>Against before</h2><p class=lead>{escape(how)}</p><table>{head}"
+        f"<section><h2>Changes against the older measurement</h2><p class=lead>{escape(how)}</p><table>{head}"
         f"<tbody>{''.join(rows)}</tbody></table></section>"
     )
 
 
 def _nice(value: float) -> float:
-    """The next round number up."""
+    """Return the next larger round number."""
     power: float = 10.0 ** math.floor(math.log10(max(value, 1e-3)))
     return next(power * step for step in (1, 2, 4, 5, 8, 10) if power * step >= value)
 

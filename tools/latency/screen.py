@@ -1,9 +1,9 @@
-"""The part ``screen``: from light to picture, for a person with one camera.
+"""The method ``screen``: from the light of a window to the generated picture, with one camera.
 
-A window shows the performer with a code that changes every few pictures. The camera looks at the window and drives the
-program. Of each code two times are taken: when the camera's first picture with it has arrived, and when the program's
-picture made of that one is handed to the window. What lies before is the screen's and the camera's, what lies between
-the program's. The clock is one, as everything is one process.
+A window shows the performer with a code that changes every few pictures. The camera is pointed at the window and drives
+the program. Two times are taken of each code: when the camera's first picture with it arrived, and when the picture
+that the program made from it is handed to the window. What lies before the first is the delay of screen and camera,
+what lies between the two is the program's. Everything is one process, so there is only one clock.
 """
 
 from __future__ import annotations
@@ -28,42 +28,48 @@ from realtime.config import Config
 from realtime.core import pixelcode
 from realtime.core.frames import Frame, PixelFormat
 from tools.bench_costs import driving_frames, fitted
-from tools.latency.device import blocks
-from tools.latency.figures import Part, Round
-from tools.latency.rounds import Say
-from tools.latency.sight import Finder, Sight, advice
+from tools.latency.code_finder import CodeFinder, Detection, advice
+from tools.latency.figures import Measurement, Round
+from tools.latency.readings import split
+from tools.support.command import Notice
 
 TITLE = "screen: from the light of a window through camera and program to the picture"
 STAGES = ("screen and camera", "program")
 _SIZE = (1280, 720)
-_FACE = (640, 720)
-_HOLD = 2.3
-"""For how many of the camera's pictures a code stays: one of them at least is exposed while it does not change."""
+_FACE_SIZE = (640, 720)
+_CODE_PLACE = pixelcode.Place(16, 16, 28)
+_CODE_FRAMES = 2.3
+"""How many camera pictures a code lasts at least: at least one of them is exposed while the code does not change."""
 _AIM_S = 60.0
-_ENOUGH = 20
-"""So many of the last 30 pictures with a code, and measuring begins."""
+_RECENT = 30
+_READABLE = 20
+"""How many of the last ``_RECENT`` pictures must have a readable code before the measurement begins."""
 
 
 class Window(Protocol):
-    """Shows a picture. ``show`` returns whether the person wants to go on."""
+    """Shows pictures."""
 
-    def show(self, image: Image) -> bool: ...
+    def show(self, image: Image) -> bool:
+        """Show a picture. Return False when the user wants to end."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the window. Idempotent."""
 
 
 class ScreenWindow:
-    """A window on the desktop. Raises SourceMissing where there is none."""
+    """A window on the desktop."""
 
     def __init__(self) -> None:
+        """Open the window. Raises SourceMissing where there is no screen."""
         self._name = "reenact: point the camera here (q ends it)"
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise SourceMissing("there is no screen to show a window on", cure="run this in a desktop session")
+            found = "there is no screen to open a window on"
+            raise SourceMissing("window-no-screen", found, cure="run this in a desktop session")
         try:
             cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             cv2.resizeWindow(self._name, *_SIZE)
         except cv2.error as error:
-            raise SourceMissing(f"no window can be opened: {error.err}", cure=install()) from None
+            raise SourceMissing("window-failed", f"no window can be opened: {error.err}", cure=install()) from None
 
     def show(self, image: Image) -> bool:
         """See ``Window``."""
@@ -76,69 +82,80 @@ class ScreenWindow:
 
 
 @dataclass(slots=True)
-class Watch:
-    """What was seen of which code, written by the capture thread and the sink's; read when they have ended."""
+class Observations:
+    """Where each code was observed. Written by the threads of source and sink, read when they have ended."""
 
     arrived: dict[int, int] = field(default_factory=dict)
-    """By counter: when the camera's first picture with this code had arrived (ns)."""
+    """By counter: when the camera's first picture with this code arrived (ns)."""
     by_frame: dict[int, int] = field(default_factory=dict)
-    """By frame: the counter of the code that was first seen in it."""
-    made: dict[int, int] = field(default_factory=dict)
-    """By counter: when the program's picture of it was there (ns)."""
-    sights: list[Sight] = field(default_factory=list)
-    looking_ns: list[int] = field(default_factory=list)
+    """By frame number: the counter of the code that first appeared in it."""
+    generated: dict[int, int] = field(default_factory=dict)
+    """By counter: when the picture generated from it was delivered (ns)."""
+    detections: list[Detection] = field(default_factory=list)
+    """Of the last camera pictures."""
+    search_ns: list[int] = field(default_factory=list)
+    """How long the search for the code took in each picture."""
     picture: Image | None = None
-    """The program's latest picture."""
+    """The latest generated picture."""
+
+    @property
+    def readable(self) -> int:
+        """How many of the last camera pictures had a readable code."""
+        return sum(each.code is not None for each in self.detections)
 
 
-class WatchingSource:
-    """The camera; looks for the code in each picture."""
+class ObservedSource:
+    """A camera whose pictures are searched for the code."""
 
-    def __init__(self, source: Source, watch: Watch) -> None:
-        self._source, self._watch, self._finder = source, watch, Finder()
+    def __init__(self, source: Source, observations: Observations) -> None:
+        self._source, self._observations, self._finder = source, observations, CodeFinder()
         self.name, self.size, self.fps, self.live = source.name, source.size, source.fps, source.live
         self.frames, self.notes = source.frames, source.notes
 
     @property
     def skipped(self) -> int:
+        """See ``Source``."""
         return self._source.skipped
 
     def read(self) -> Frame:
+        """See ``Source``."""
         frame = self._source.read()
         now = time.monotonic_ns()
-        sight = self._finder.look(frame.pixels)
-        self._watch.sights = [*self._watch.sights[-29:], sight]
-        if sight.code is not None and sight.code.counter not in self._watch.arrived:
-            self._watch.arrived[sight.code.counter] = now
-            self._watch.by_frame[frame.seq] = sight.code.counter
-        self._watch.looking_ns.append(time.monotonic_ns() - now)
+        detection = self._finder.find(frame.pixels)
+        self._observations.detections = [*self._observations.detections[1 - _RECENT :], detection]
+        if detection.code is not None and detection.code.counter not in self._observations.arrived:
+            self._observations.arrived[detection.code.counter] = now
+            self._observations.by_frame[frame.seq] = detection.code.counter
+        self._observations.search_ns.append(time.monotonic_ns() - now)
         return frame
 
     def close(self) -> None:
+        """See ``Source``."""
         self._source.close()
 
 
-class WatchingSink:
-    """Notes when a picture is there, and keeps it to be shown."""
+class ObservedSink:
+    """A sink that records when a picture arrives, and keeps it to be shown."""
 
     name = "the window"
     format = PixelFormat.RGB
     notes: tuple[str, ...] = ()
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, observations: Observations) -> None:
+        self._observations = observations
 
     def send(self, frame: Frame) -> None:
-        counter = self._watch.by_frame.get(frame.seq)
+        """See ``Sink``."""
+        counter = self._observations.by_frame.get(frame.seq)
         if counter is not None:
-            self._watch.made.setdefault(counter, time.monotonic_ns())
-        self._watch.picture = np.array(frame.pixels)
+            self._observations.generated.setdefault(counter, time.monotonic_ns())
+        self._observations.picture = np.array(frame.pixels)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: the sink holds no resources."""
 
 
-def measure(config: Config, seconds: float, say: Say) -> list[Part]:
+def measure(config: Config, seconds: float, notice: Notice) -> list[Measurement]:
     """Open the window and the camera and measure. Raises SourceMissing, ReenactError."""
     from realtime.capture.source import open_source
 
@@ -147,37 +164,39 @@ def measure(config: Config, seconds: float, say: Say) -> list[Part]:
         source = open_source(config.camera, size=None, fps=config.fps, pace="live")
         if source.name.startswith("performer"):
             source.close()
-            raise SourceMissing("no webcam found", cure="plug one in, or name it with --camera")
-        return [run(config, source, window, seconds, say)]
+            raise SourceMissing("camera-missing", "no webcam was found", cure="plug one in, or name it with --camera")
+        return [run(config, source, window, seconds, notice)]
     finally:
         window.close()
 
 
-def run(config: Config, source: Source, window: Window, seconds: float, say: Say) -> Part:
-    """Show, watch and measure with an open camera and window; closes the camera. Raises ReenactError."""
-    watch = Watch()
-    pipeline, stop_signal = _pipeline(config, WatchingSource(source, watch), WatchingSink(watch))
-    stage = Stage(window, watch, _HOLD / (source.fps or 30.0))
+def run(config: Config, source: Source, window: Window, seconds: float, notice: Notice) -> Measurement:
+    """Measure with an open camera and window, and close the camera. Raises ReenactError."""
+    observations = Observations()
+    source_with_codes = ObservedSource(source, observations)
+    pipeline, stop_signal = _pipeline(config, source_with_codes, ObservedSink(observations))
+    pattern = CodePattern(window, observations, _CODE_FRAMES / (source.fps or 30.0))
     pipeline.start()
     try:
-        _aim(stage, watch, stop_signal, say)
-        say(f"measuring for {seconds:g} s; leave camera and window as they are")
-        first = stage.counter + 1
-        stage.play(time.monotonic() + seconds, stop_signal.over, lambda: None)
+        _wait_for_aim(pattern, observations, stop_signal, notice)
+        notice(f"measuring for {seconds:g} s; do not move camera or window")
+        first = pattern.counter + 1
+        pattern.show(time.monotonic() + seconds, stop_signal.over, lambda: False)
     finally:
         pipeline.close()
     if stop_signal.error is not None:
         raise stop_signal.error
-    return _part(watch, stage, first, source.fps)
+    return _measurement(observations, pattern.shown, first, source.fps)
 
 
-class Stage:
-    """What the window shows: the performer with the code, and beside it what the program makes of it."""
+class CodePattern:
+    """What the window shows: the performer with the code, beside the picture that the program makes of it."""
 
-    def __init__(self, window: Window, watch: Watch, hold_s: float) -> None:
-        self._window, self._watch, self._hold_s = window, watch, hold_s
-        self._pictures = [fitted(each, _FACE) for each in islice(driving_frames(None, (640, 480)), 90)]
-        self._pictures += self._pictures[-2:0:-1]
+    def __init__(self, window: Window, observations: Observations, code_s: float) -> None:
+        """``code_s`` is how long a code lasts at least, in seconds."""
+        self._window, self._observations, self._code_s = window, observations, code_s
+        self._faces = [fitted(each, _FACE_SIZE) for each in islice(driving_frames(None, (640, 480)), 90)]
+        self._faces += self._faces[-2:0:-1]
         self._canvas = np.full((_SIZE[1], _SIZE[0], 3), 40, np.uint8)
         self._due = 0.0
         self._rng = np.random.default_rng(1)
@@ -185,77 +204,86 @@ class Stage:
         self.shown: dict[int, int] = {}
         """By counter: when its code was handed to the window (ns)."""
 
-    def play(self, until: float, over: threading.Event, each: Callable[[], Any]) -> None:
-        """Show pictures until then; raises ReenactError when the person ends it."""
+    def show(self, until: float, over: threading.Event, finished: Callable[[], bool]) -> None:
+        """Show pictures until that time, until the run is over, or until ``finished`` returns True.
+
+        Raises ReenactError when the user ends it.
+        """
         while time.monotonic() < until and not over.is_set():
             now = time.monotonic()
-            fresh = now >= self._due
-            if fresh:
-                # no fixed rhythm, which could keep step with the camera's
-                self._due = now + self._hold_s * self._rng.uniform(1.0, 1.5)
-                self.counter = (self.counter + 1) & 0xFFFF
-                pixelcode_place = pixelcode.Place(16, 16, 28)
-                self._canvas[:, : _FACE[0]] = self._pictures[self.counter % len(self._pictures)]
-                stamp = time.monotonic_ns()
-                pixelcode.draw(self._canvas, pixelcode.Code.at(self.counter, stamp), pixelcode_place)
-                self.shown[self.counter] = stamp
-            if self._watch.picture is not None:
-                self._canvas[:, _FACE[0] :] = fitted(self._watch.picture, (_SIZE[0] - _FACE[0], _SIZE[1]))
+            if now >= self._due:
+                # a random interval, as a fixed one could synchronise with the camera
+                self._due = now + self._code_s * self._rng.uniform(1.0, 1.5)
+                self._draw_next()
+            if self._observations.picture is not None:
+                size = (_SIZE[0] - _FACE_SIZE[0], _SIZE[1])
+                self._canvas[:, _FACE_SIZE[0] :] = fitted(self._observations.picture, size)
             if not self._window.show(self._canvas):
-                raise ReenactError("ended before there was anything to report")
-            if each():
+                raise ReenactError("measure-cancelled", "ended before anything was measured")
+            if finished():
                 return
             over.wait(max(0.0, min(self._due - time.monotonic(), 0.02)))
 
+    def _draw_next(self) -> None:
+        self.counter = (self.counter + 1) & 0xFFFF
+        self._canvas[:, : _FACE_SIZE[0]] = self._faces[self.counter % len(self._faces)]
+        now = time.monotonic_ns()
+        pixelcode.draw(self._canvas, pixelcode.Code.at(self.counter, now), _CODE_PLACE)
+        self.shown[self.counter] = now
 
-def _aim(stage: Stage, watch: Watch, stop_signal: Any, say: Say) -> None:
-    """Wait until codes are read, with advice. Raises SourceMissing when they are not for a minute."""
-    say("point the camera at the window: it has to see the black and white code and the face below it")
-    told = time.monotonic()
 
-    def ready() -> bool:
-        nonlocal told
-        sights = watch.sights
-        good = sum(sight.code is not None for sight in sights)
-        if time.monotonic() - told > 3:
-            told = time.monotonic()
-            say(f"{good} of the last {len(sights)} pictures could be read; {advice(sights)}")
-        return good >= _ENOUGH
+def _wait_for_aim(pattern: CodePattern, observations: Observations, stop_signal: Any, notice: Notice) -> None:
+    """Wait until codes are read, and give advice meanwhile. Raises SourceMissing after a minute without."""
+    notice("point the camera at the window: it has to see the black and white code and the face below it")
+    last_notice = time.monotonic()
 
-    stage.play(time.monotonic() + _AIM_S, stop_signal.over, ready)
+    def aimed() -> bool:
+        nonlocal last_notice
+        if time.monotonic() - last_notice > 3:
+            last_notice = time.monotonic()
+            recent = observations.detections
+            notice(f"the code was read in {observations.readable} of the last {len(recent)} pictures; {advice(recent)}")
+        return observations.readable >= _READABLE
+
+    pattern.show(time.monotonic() + _AIM_S, stop_signal.over, aimed)
     if stop_signal.error is not None:
         raise stop_signal.error
-    if sum(sight.code is not None for sight in watch.sights) < _ENOUGH:
-        raise SourceMissing("the camera did not see the code", cure=advice(watch.sights))
+    if observations.readable < _READABLE:
+        raise SourceMissing(
+            "screen-code-not-seen", "the camera did not see the code", cure=advice(observations.detections)
+        )
 
 
-def _part(watch: Watch, stage: Stage, first: int, fps: float) -> Part:
-    counters = [n for n in sorted(stage.shown) if n >= first and n in watch.arrived and n in watch.made]
+def _measurement(observations: Observations, shown: dict[int, int], first: int, fps: float) -> Measurement:
+    """Return the samples of the codes from counter ``first`` on. Raises ReenactError where there are none."""
+    measured = [counter for counter in sorted(shown) if counter >= first]
+    counters = [each for each in measured if each in observations.arrived and each in observations.generated]
     if not counters:
-        raise ReenactError("no code came through", cure="measure for longer with --seconds")
-    shown, arrived, made = (
-        np.array([times[n] for n in counters], np.int64) for times in (stage.shown, watch.arrived, watch.made)
+        raise ReenactError("measure-no-code", "no code came through", cure="measure for longer with --seconds")
+    shown_ns, arrived_ns, generated_ns = (
+        np.array([times[counter] for counter in counters], np.int64)
+        for times in (shown, observations.arrived, observations.generated)
     )
-    missed = sum(n >= first for n in stage.shown) - len(counters)
+    samples = ((arrived_ns - shown_ns) / 1e6, (generated_ns - arrived_ns) / 1e6)
     whole = Round(
-        {STAGES[0]: ((arrived - shown) / 1e6).tolist(), STAGES[1]: ((made - arrived) / 1e6).tolist()},
-        ((shown - shown[0]) / 1e9).tolist(),
-        frames=len(counters) + missed,
-        missed=missed,
-        cadence_ms=(np.diff(made) / 1e6).tolist(),
+        {name: values.tolist() for name, values in zip(STAGES, samples, strict=True)},
+        ((shown_ns - shown_ns[0]) / 1e9).tolist(),
+        frames=len(measured),
+        missed=len(measured) - len(counters),
+        cadence_ms=(np.diff(generated_ns) / 1e6).tolist(),
     )
-    looking = float(np.median(watch.looking_ns)) / 1e6
-    part = Part("screen", TITLE, blocks(whole), lacking="a picture of their code")
-    part.figures["looking for the code, in the program's share, p50 ms"] = looking
-    part.figures["the camera's pictures come every, ms"] = 1000 / fps if fps else 0.0
-    part.notes.append(
-        "A code waits for the camera's next exposure, half an interval on average, as everything that happens does. "
-        "The time that the screen takes to show the program's picture is not in it; that of showing the code is."
+    measurement = Measurement("screen", TITLE, split(whole), lacking="a picture of their code")
+    search_ms = float(np.median(observations.search_ns)) / 1e6
+    measurement.figures["searching for the code, part of the program's share, p50 ms"] = search_ms
+    measurement.figures["interval of the camera's pictures, ms"] = 1000 / fps if fps else 0.0
+    measurement.notes.append(
+        "A code waits for the camera's next exposure, half an interval on average, as everything in front of it does. "
+        "The delay of showing the code on the screen is included, that of showing the program's picture is not."
     )
-    return part
+    return measurement
 
 
-def _pipeline(config: Config, source: Source, sink: WatchingSink) -> tuple[Any, Any]:
+def _pipeline(config: Config, source: Source, sink: ObservedSink) -> tuple[Any, Any]:
     from realtime import assemble
     from realtime.core.stop_signal import StopSignal
     from realtime.pipeline.delivery_thread import OpenedSink

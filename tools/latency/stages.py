@@ -1,11 +1,11 @@
-"""The part ``stages``: a recorded clip through the program's real threads, a time taken wherever a frame passes.
+"""The method ``stages``: a recorded clip through the program's threads, with a timestamp at each point of the pipeline.
 
     python -m tools.latency.stages CLIP SECONDS OUT.json [--size WxH] [--generator NAME]
 
-runs one round in this process. Each round has a process of its own, so that nothing warm carries over and versions of
-the program can be measured in turn.
+runs one round in this process. Each round has its own process, so that all start cold and versions of the program can
+alternate.
 
-The stages are the whole way without a gap: what is slow is in one of them, wherever it is.
+The stages cover the pipeline without a gap, so a slowdown anywhere shows in one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,50 +35,53 @@ from realtime.sinks.sink import NullSink
 from realtime.tracking.tracker import Tracker
 from tools.latency.figures import Round
 from tools.support.command import new_app, run_app
+from tools.support.files import write_json
 
 STAGES = ("capture", "wait", "track", "motion", "generate", "publish", "hand over", "send")
 MEANING = {
-    "capture": "from the moment a frame is due until the source has given it",
-    "wait": "until the compute thread takes it up",
-    "track": "the face is found in it",
-    "motion": "out of the face becomes the portrait's motion",
-    "generate": "the portrait is moved",
-    "publish": "the picture is checked, converted and left for the sinks",
-    "hand over": "until the sink's thread has it in hand",
-    "send": "the sink takes it",
+    "capture": "from the time a frame is due until the source returns it",
+    "wait": "until the compute thread takes it",
+    "track": "the face is found in the frame",
+    "motion": "the motion is computed from the face",
+    "generate": "the portrait is drawn with that motion",
+    "publish": "the picture is checked, converted and published to the sinks",
+    "hand over": "until the sink's thread takes it",
+    "send": "the sink delivers it",
 }
 THREADS = {"capture": "capture", "send": "sink"} | dict.fromkeys(("track", "motion", "generate", "publish"), "compute")
-"""Which thread a stage runs on, where it is work and not waiting."""
-WARM_S = 1.0
-"""So much of each round is left out: caches fill, the neutral settles."""
-_PLACES = ("captured", "read", "track", "tracked", "generate", "generated", "published", "send", "sent")
+"""The thread of each stage that is work, not waiting."""
+WARM_UP_S = 1.0
+"""The start of each round that is left out: caches fill, the neutral expression settles."""
+_POINTS = ("captured", "read", "track", "tracked", "generate", "generated", "published", "send", "sent")
 
 
-class Marks:
-    """Where a frame was when, by its number. Each place is written by one thread only."""
+class Timestamps:
+    """When each frame was at each point of the pipeline. Each point is written by one thread only."""
 
     def __init__(self) -> None:
-        self.times: dict[str, dict[int, int]] = {place: {} for place in _PLACES}
+        self.times: dict[str, dict[int, int]] = {point: {} for point in _POINTS}
+        """By point and frame number, monotonic nanoseconds."""
         self.faces: set[int] = set()
-        self.now = 0
+        """The numbers of the frames with a face."""
+        self.current = 0
         """The number of the frame that the compute thread works on."""
 
-    def at(self, place: str, seq: int) -> None:
-        """This frame is at this place now."""
+    def take(self, point: str, seq: int) -> None:
+        """Record that the frame is at this point now."""
         if not bare(seq):
-            self.times[place][seq] = time.monotonic_ns()
+            self.times[point][seq] = time.monotonic_ns()
 
 
 def bare(seq: int) -> bool:
-    """Whether only the first and the last time of this frame are taken: of one in four, at random."""
+    """Return whether only the first and the last timestamp of this frame are taken: of one in four, at random."""
     return (seq * 2654435761 >> 13) % 4 == 0
 
 
-class MarkedSource:
-    """A source, timed."""
+class TimedSource:
+    """A source with a timestamp after each read."""
 
-    def __init__(self, source: Source, marks: Marks) -> None:
-        self._source, self._marks = source, marks
+    def __init__(self, source: Source, times: Timestamps) -> None:
+        self._source, self._times = source, times
         self.name, self.size, self.fps, self.live = source.name, source.size, source.fps, source.live
         self.frames, self.notes = source.frames, source.notes
 
@@ -88,28 +91,28 @@ class MarkedSource:
 
     def read(self) -> Frame:
         frame = self._source.read()
-        self._marks.times["captured"][frame.seq] = frame.stamps.captured
-        self._marks.at("read", frame.seq)
+        self._times.times["captured"][frame.seq] = frame.stamps.captured
+        self._times.take("read", frame.seq)
         return frame
 
     def close(self) -> None:
         self._source.close()
 
 
-class MarkedTracker:
-    """A tracker, timed."""
+class TimedTracker:
+    """A tracker with timestamps before and after each frame."""
 
-    def __init__(self, tracker: Tracker, marks: Marks) -> None:
-        self._tracker, self._marks = tracker, marks
+    def __init__(self, tracker: Tracker, times: Timestamps) -> None:
+        self._tracker, self._times = tracker, times
         self.name = tracker.name
 
     def track(self, frame: Frame) -> FaceState | None:
-        self._marks.now = frame.seq
-        self._marks.at("track", frame.seq)
+        self._times.current = frame.seq
+        self._times.take("track", frame.seq)
         face = self._tracker.track(frame)
-        self._marks.at("tracked", frame.seq)
+        self._times.take("tracked", frame.seq)
         if face is not None:
-            self._marks.faces.add(frame.seq)
+            self._times.faces.add(frame.seq)
         return face
 
     def reset(self) -> None:
@@ -119,11 +122,11 @@ class MarkedTracker:
         self._tracker.close()
 
 
-class MarkedGenerator:
-    """A generator, timed."""
+class TimedGenerator:
+    """A generator with timestamps before and after each frame."""
 
-    def __init__(self, generator: Generator, marks: Marks) -> None:
-        self._generator, self._marks = generator, marks
+    def __init__(self, generator: Generator, times: Timestamps) -> None:
+        self._generator, self._times = generator, times
         self.name, self.label, self.random_weights = generator.name, generator.label, generator.random_weights
         self.regions, self.mouths = generator.regions, generator.mouths
 
@@ -138,41 +141,41 @@ class MarkedGenerator:
         return self._generator.prepare(name, image, face)
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
-        seq = self._marks.now
-        self._marks.at("generate", seq)
+        seq = self._times.current
+        self._times.take("generate", seq)
         image = self._generator.drive(portrait, motion, driving)
-        self._marks.at("generated", seq)
+        self._times.take("generated", seq)
         return image
 
     def close(self) -> None:
         self._generator.close()
 
 
-class MarkedSink:
-    """A sink, timed."""
+class TimedSink:
+    """A sink with timestamps before and after each frame."""
 
     name = NullSink.name
     format = PixelFormat.I420
     notes: tuple[str, ...] = ()
 
-    def __init__(self, sink: NullSink, marks: Marks) -> None:
-        self._sink, self._marks = sink, marks
+    def __init__(self, sink: NullSink, times: Timestamps) -> None:
+        self._sink, self._times = sink, times
 
     def send(self, frame: Frame) -> None:
         seq = frame.seq
-        self._marks.at("send", seq)
+        self._times.take("send", seq)
         if not bare(seq):
-            self._marks.times["published"][seq] = frame.stamps.generated
+            self._times.times["published"][seq] = frame.stamps.generated
         self._sink.send(frame)
         if frame.stamps.tracked:
-            self._marks.times["sent"][seq] = time.monotonic_ns()
+            self._times.times["sent"][seq] = time.monotonic_ns()
 
     def close(self) -> None:
         self._sink.close()
 
 
 def run_round(clip: Path, seconds: float, config: Config) -> Round:
-    """Play the clip through a run of the program in this process. Raises ReenactError."""
+    """Run the program on the clip in this process and return its samples. Raises ReenactError."""
     from realtime.capture.video_file import VideoFile
     from realtime.core.protocol import DEFAULT_FPS
     from realtime.core.stop_signal import StopSignal
@@ -181,14 +184,15 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
     from realtime.pipeline.settings import Limits, RunHooks, RunSettings
 
     sys.setswitchinterval(0.001)
-    marks, stop_signal = Marks(), StopSignal()
-    source = MarkedSource(VideoFile(clip, pace="live"), marks)
+    times, stop_signal = Timestamps(), StopSignal()
+    source = TimedSource(VideoFile(clip, pace="live"), times)
+    limits = Limits(duration_ns=round((WARM_UP_S + seconds) * 1e9))
     pipeline = Pipeline(
-        _loader(config, stop_signal, marks),
+        _loader(config, stop_signal, times),
         source,
         None,
-        [OpenedSink("null", MarkedSink(NullSink(), marks))],
-        RunSettings(config.size, source.fps or DEFAULT_FPS, limits=Limits(duration_ns=round((WARM_S + seconds) * 1e9))),
+        [OpenedSink("null", TimedSink(NullSink(), times))],
+        RunSettings(config.size, source.fps or DEFAULT_FPS, limits=limits),
         RunHooks(lambda _: None),
         stop_signal,
     )
@@ -199,11 +203,13 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
         pipeline.close()
     if stop_signal.error is not None:
         raise stop_signal.error
-    return to_round(marks, {place: count for place, count in pipeline.dropped.items() if place != "starting"})
+    return timestamps_to_round(
+        times, {place: count for place, count in pipeline.dropped.items() if place != "starting"}
+    )
 
 
-def _loader(config: Config, stop_signal: Any, marks: Marks) -> Any:
-    """The parts that the program itself would take, timed."""
+def _loader(config: Config, stop_signal: Any, times: Timestamps) -> Any:
+    """Return a started loader of the program's own tracker and generator, with timestamps."""
     from functools import partial
 
     from engines import generator as generators
@@ -212,8 +218,8 @@ def _loader(config: Config, stop_signal: Any, marks: Marks) -> Any:
     from realtime.tracking.tracker import open_tracker
 
     factories = PartFactories(
-        lambda: MarkedTracker(open_tracker(config.model), marks),
-        lambda: MarkedGenerator(generators.create(config.generator, mouth=config.mouth), marks),
+        lambda: TimedTracker(open_tracker(config.model), times),
+        lambda: TimedGenerator(generators.create(config.generator, mouth=config.mouth), times),
         lambda: MotionTransfer(config.neutral, config.region, config.gain),
         [partial(load_portrait, None, config.size)],
     )
@@ -222,19 +228,19 @@ def _loader(config: Config, stop_signal: Any, marks: Marks) -> Any:
     return parts
 
 
-def to_round(marks: Marks, dropped: dict[str, int]) -> Round:
-    """The samples out of the times, start-up and frames without a face left out."""
-    sent = marks.times["sent"]
+def timestamps_to_round(times: Timestamps, dropped: dict[str, int]) -> Round:
+    """Return the samples, without start-up and frames without a face. Raises ReenactError where there are none."""
+    sent = times.times["sent"]
     if not sent:
-        raise ReenactError("no frame came through", cure="measure for longer with --seconds")
-    captured = marks.times["captured"]
-    begin = captured[min(sent)] + round(WARM_S * 1e9)
+        raise ReenactError("measure-no-frame", "no frame was delivered", cure="give more --seconds")
+    captured = times.times["captured"]
+    begin = captured[min(sent)] + round(WARM_UP_S * 1e9)
     delivered = [seq for seq in sorted(sent) if captured[seq] >= begin]
-    faces = [seq for seq in delivered if seq in marks.faces]
-    rows = [seq for seq in faces if all(seq in marks.times[place] for place in _PLACES)]
+    faces = [seq for seq in delivered if seq in times.faces]
+    rows = [seq for seq in faces if all(seq in times.times[point] for point in _POINTS)]
     if not rows:
-        raise ReenactError("no frame with a face came through", cure="measure for longer with --seconds")
-    table = np.array([[marks.times[place][seq] for place in _PLACES] for seq in rows], np.int64)
+        raise ReenactError("measure-no-face", "no frame with a face was delivered", cure="give more --seconds")
+    table = np.array([[times.times[point][seq] for point in _POINTS] for seq in rows], np.int64)
     steps = np.diff(table, axis=1) / 1e6
     return Round(
         stages={name: steps[:, i].tolist() for i, name in enumerate(STAGES)},
@@ -248,50 +254,47 @@ def to_round(marks: Marks, dropped: dict[str, int]) -> Round:
     )
 
 
-def start_round(clip: Path, seconds: float, words: Iterable[str], folder: Path, root: Path | None = None) -> Round:
-    """One round in a process of its own, of the program in ``root`` (None: this one). Raises ReenactError."""
-    out = folder / "round.json"
-    command = [sys.executable, "-m", "tools.latency.stages", str(clip), str(seconds), str(out), *words]
-    here = root or Path(__file__).parents[2]
+def run_in_process(root: Path, module: str, clip: Path, seconds: float, out: Path, options: Sequence[str]) -> Round:
+    """Run one round in a new process, of the program in ``root``, and return its samples. Raises ReenactError."""
     ended = subprocess.run(
-        command,
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(here)},
+        [sys.executable, "-m", module, str(clip), str(seconds), str(out), *options],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
         timeout=120 + 2 * seconds,
         check=False,
     )
     if ended.returncode:
-        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ReenactError(f"a round ended with {ended.returncode}: {last}")
-    return Round(**json.loads(out.read_text()))
+        last = (ended.stderr.strip().splitlines() or ["without a message"])[-1]
+        raise ReenactError("round-failed", f"a round of {module} ended with exit code {ended.returncode}: {last}")
+    return Round(**json.loads(out.read_text("utf-8")))
 
 
 def clock_figures() -> dict[str, float]:
-    """How fine the clock is and what a reading of it costs, in nanoseconds, measured."""
+    """Measure the resolution of the clock and the cost of a reading (ns), and of all timestamps of a frame (µs)."""
     times = np.array([time.monotonic_ns() for _ in range(20_000)], np.int64)
     steps = np.diff(times)
-    moved = steps[steps > 0]
+    ticks = steps[steps > 0]
     return {
-        "resolution_ns": float(moved.min()) if moved.size else 0.0,
+        "resolution_ns": float(ticks.min()) if ticks.size else 0.0,
         "reading_ns": float((times[-1] - times[0]) / len(steps)),
-        "marks_us": _marks_cost_us(),
+        "timestamps_us": _timestamps_cost_us(),
     }
 
 
-def _marks_cost_us() -> float:
-    """What taking a frame's times costs altogether, in microseconds."""
-    marks = Marks()
+def _timestamps_cost_us() -> float:
+    """Return what taking all timestamps of a frame costs, in microseconds."""
+    times = Timestamps()
     start = time.perf_counter_ns()
     for seq in range(2000):
-        for place in _PLACES:
-            marks.at(place, seq)
+        for point in _POINTS:
+            times.take(point, seq)
     return (time.perf_counter_ns() - start) / 2000 / 1000
 
 
-def words_for(config: Config) -> list[str]:
-    """The options of a round."""
+def round_options(config: Config) -> list[str]:
+    """Return the command line options of a round."""
     return ["--size", "{}x{}".format(*config.size), "--generator", config.generator]
 
 
@@ -306,10 +309,10 @@ def round_command(
     size: Annotated[str, typer.Option(metavar="WxH")] = "640x480",
     generator: Annotated[str, typer.Option(metavar="NAME")] = "mesh",
 ) -> None:
-    """Run one round and write its samples."""
+    """Run one round and write its samples as JSON."""
     config = load({"camera": str(clip), "sink": ["null"], "size": size, "generator": generator})
-    found = run_round(clip, seconds, config)
-    out.write_text(json.dumps(asdict(found)))
+    samples = run_round(clip, seconds, config)
+    write_json(out, asdict(samples), "OUT.json", indent=None)
     if threading.active_count() > 1:
         sys.stdout.flush()
         os._exit(0)

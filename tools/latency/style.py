@@ -1,6 +1,8 @@
-"""How the page of a latency measurement looks."""
+"""The style sheet and the colours of the page of a latency measurement."""
 
 from __future__ import annotations
+
+from tools.latency.figures import WHOLE
 
 _WAITING = ("wait", "hand over")
 _COLOURS = {
@@ -15,10 +17,10 @@ _MORE = ("var(--c4)", "var(--c2)", "var(--c3)", "var(--c1)", "var(--c5)", "var(-
 
 
 def colour(stage: str, index: int) -> str:
-    """The colour of a stage; waiting is grey, the sum as text is."""
+    """Return the CSS colour of a stage: grey for waiting, the text's colour for the sum."""
     if stage in _WAITING:
         return "var(--waiting)"
-    if stage == "end to end":
+    if stage == WHOLE:
         return "var(--whole)"
     return _COLOURS.get(stage) or _MORE[index % len(_MORE)]
 

@@ -1,4 +1,4 @@
-"""A latency measurement as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing open.
+"""A latency measurement as a trace for Perfetto (ui.perfetto.dev) and chrome://tracing.
 
 The format is the Trace Event Format: threads are rows, stages slices, and arrows (flows) follow each frame.
 """
@@ -8,33 +8,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tools.latency.figures import WHOLE, Part
+from tools.latency.figures import WHOLE, Measurement
 
 _ROWS = ("capture", "compute", "sink")
 
 
-def build(parts: Sequence[Part], threads: Mapping[str, str]) -> dict[str, Any]:
-    """The trace of the last round of each part. ``threads`` names the thread of each stage that is work."""
+def build(measurements: Sequence[Measurement], threads: Mapping[str, str]) -> dict[str, Any]:
+    """Return the trace of the last round of each measurement.
+
+    ``threads`` maps each stage that is work, not waiting, to its thread.
+    """
     events: list[dict[str, Any]] = []
-    for process, part in enumerate((part for part in parts if part.rounds), 1):
-        events.append(_named("process_name", process, 0, f"reenact, {part.name}"))
-        rows = [*_ROWS, "whole"] if len(part.stages) > 1 else ["whole"]
-        events += [_named("thread_name", process, row, name) for row, name in enumerate(rows, 1)]
-        events += _frames(part, process, {name: row for row, name in enumerate(rows, 1)}, threads)
+    measured = [each for each in measurements if each.rounds]
+    for process, measurement in enumerate(measured, 1):
+        events.append(_metadata("process_name", process, 0, f"reenact, {measurement.name}"))
+        rows = [*_ROWS, "whole"] if len(measurement.stages) > 1 else ["whole"]
+        events += [_metadata("thread_name", process, row, name) for row, name in enumerate(rows, 1)]
+        events += _frames(measurement, process, {name: row for row, name in enumerate(rows, 1)}, threads)
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
-def _frames(part: Part, process: int, rows: Mapping[str, int], threads: Mapping[str, str]) -> list[dict[str, Any]]:
-    last = part.rounds[-1]
+def _frames(
+    measurement: Measurement, process: int, rows: Mapping[str, int], threads: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    last = measurement.rounds[-1]
     whole = last.whole
     events: list[dict[str, Any]] = []
     for index, at_s in enumerate(last.at_s):
         begin = at_s * 1e6
         age = f"frame {index}, {whole[index]:.2f} ms"
         # an asynchronous slice, as frames overlap
-        head = {"cat": "frame", "name": age, "id": index, "pid": process, "tid": rows["whole"]}
-        events.append({**head, "ph": "b", "ts": round(begin, 3)})
-        events.append({**head, "ph": "e", "ts": round(begin + whole[index] * 1e3, 3)})
+        frame = {"cat": "frame", "name": age, "id": index, "pid": process, "tid": rows["whole"]}
+        events.append({**frame, "ph": "b", "ts": round(begin, 3)})
+        events.append({**frame, "ph": "e", "ts": round(begin + whole[index] * 1e3, 3)})
         steps = []
         for stage, samples in last.stages.items():
             duration = samples[index] * 1e3
@@ -63,5 +69,5 @@ def _flow(step: Mapping[str, Any], place: int, steps: int, flow: int) -> dict[st
     return event | ({"bp": "e"} if kind == "f" else {})
 
 
-def _named(what: str, process: int, thread: int, name: str) -> dict[str, Any]:
-    return {"ph": "M", "name": what, "pid": process, "tid": thread, "args": {"name": name}}
+def _metadata(name: str, process: int, thread: int, value: str) -> dict[str, Any]:
+    return {"ph": "M", "name": name, "pid": process, "tid": thread, "args": {"name": value}}

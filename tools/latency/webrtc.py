@@ -1,6 +1,6 @@
-"""The part ``webrtc``: a code in the pixels from a publisher over the network through the program and back to a viewer.
+"""The method ``webrtc``: a code in the pixels from a publisher over WebRTC through the program and back to a viewer.
 
-Once with a foreign peer (aiortc as it is shipped), once with Chromium, which sends and shows on the program's own page.
+Once with unmodified aiortc as the peer, once with Chromium, which sends and shows on the program's own page.
 """
 
 from __future__ import annotations
@@ -27,38 +27,39 @@ from engines.errors import ReenactError, SourceMissing, UsageError
 from realtime.config import Config
 from realtime.core import pixelcode
 from tools.bench_costs import driving_frames
-from tools.latency.device import blocks, codes_to_round
-from tools.latency.figures import Part, Round, summary
-from tools.latency.rounds import ROOT, Say
+from tools.latency.figures import WHOLE, Measurement, Round, summary
+from tools.latency.readings import Reading, readings_to_round, split
+from tools.latency.rounds import ROOT
+from tools.support.command import Notice
 from tools.support.webrtc_client import Client
 
-PEER_TITLE = "webrtc: a foreign peer sends, the whole program, a foreign peer watches"
+PEER_TITLE = "webrtc: a peer sends, the whole program, a peer watches"
 BROWSER_TITLE = "chromium: the page sends, the whole program, the page shows"
 _CLIP_S = 4.0
 _SETTLE_S = 5.0
 _START_S = 40.0
 
 
-def measure(config: Config, fps: float, seconds: float, say: Say) -> list[Part]:
+def measure(config: Config, fps: float, seconds: float, notice: Notice) -> list[Measurement]:
     """Measure with a peer, and with Chromium where it is installed. Raises ReenactError."""
-    say("rendering the clip")
+    notice("rendering the clip")
     pictures = list(islice(driving_frames(None, config.size), round(_CLIP_S * fps)))
     with TemporaryDirectory() as name:
         folder = Path(name)
-        say("a peer sends and watches")
+        notice("a peer sends and watches")
         with _program(config, folder) as address:
-            parts = [asyncio.run(_peer(address, pictures, fps, seconds))]
+            measurements = [asyncio.run(_peer(address, pictures, fps, seconds))]
         try:
-            say("Chromium sends and shows")
+            notice("Chromium sends and shows")
             with _program(config, folder) as address:
-                parts.append(_browser(address, pictures, round(fps), seconds, folder))
+                measurements.append(_browser(address, pictures, round(fps), seconds, folder))
         except UsageError as error:
-            say(f"Chromium is left out: {error}; {error.cure}")
-    return parts
+            notice(f"Chromium was left out: {error}; {error.cure}")
+    return measurements
 
 
 class CodedTrack:
-    """Pictures to and fro without end, the time drawn into each when it is given to be encoded."""
+    """A track of pictures forwards and backwards without end, with the time drawn into each before it is encoded."""
 
     kind = "video"
 
@@ -71,7 +72,7 @@ class CodedTrack:
         self._start: float | None = None
 
     async def recv(self) -> Any:
-        """The next picture, when its time has come."""
+        """Wait until the next picture is due and return it as a VideoFrame."""
         from av import VideoFrame
 
         loop = asyncio.get_running_loop()
@@ -86,17 +87,17 @@ class CodedTrack:
         return frame
 
     def stop(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: the track holds no resources."""
 
 
-class CodeWatcher(Client):
-    """A viewer that reads codes."""
+class CodeViewer(Client):
+    """A viewer that reads the codes in its pictures."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
-        self.seen: list[tuple[int, int, int]] = []
-        """Counter, age (ns) and when (monotonic ns) of each picture with a code."""
-        self.blank = 0
+        self.readings: list[Reading] = []
+        self.unread = 0
+        """Pictures without a readable code."""
 
     async def _receive(self, track: Any) -> None:
         from aiortc.mediastreams import MediaStreamError
@@ -107,68 +108,71 @@ class CodeWatcher(Client):
                 now = time.monotonic_ns()
                 code = pixelcode.read(np.asarray(frame.to_ndarray(format="gray"), np.uint8))
                 if code is None:
-                    self.blank += 1
+                    self.unread += 1
                 else:
-                    self.seen.append((code.counter, code.age_ns(now), now))
+                    self.readings.append(Reading(code.counter, code.age_ns(now), now))
 
 
-async def _peer(address: str, pictures: Sequence[NDArray[np.uint8]], fps: float, seconds: float) -> Part:
-    _stay_here()
-    async with Client(address) as publisher, CodeWatcher(address) as viewer:
+async def _peer(address: str, pictures: Sequence[NDArray[np.uint8]], fps: float, seconds: float) -> Measurement:
+    _use_loopback_only()
+    async with Client(address) as publisher, CodeViewer(address) as viewer:
         await publisher.publish(CodedTrack(pictures, fps))
         await viewer.watch(publisher.watch_path)
         until = time.monotonic() + _START_S
-        while not viewer.seen:
+        while not viewer.readings:
             if time.monotonic() > until:
                 raise ReenactError(
-                    f"no code came back within {_START_S:g} s ({viewer.blank} pictures without one)",
+                    "measure-no-code",
+                    f"no code came back within {_START_S:g} s ({viewer.unread} pictures without one)",
                     cure="measure with a larger --size, in which the code can be read",
                 )
             await asyncio.sleep(0.05)
         await asyncio.sleep(_SETTLE_S)
-        viewer.seen.clear()
-        viewer.blank = 0
+        viewer.readings.clear()
+        viewer.unread = 0
         await asyncio.sleep(seconds)
-        found = codes_to_round(viewer.seen, viewer.blank)
+        whole = readings_to_round(viewer.readings, viewer.unread)
         with suppress(OSError):
             await publisher.delete()
-    part = Part("webrtc", PEER_TITLE, blocks(found), lacking="a code")
-    part.notes.append("Of it, encoding and decoding at both ends; sent, watched and measured on one machine.")
-    return part
+    measurement = Measurement("webrtc", PEER_TITLE, split(whole), lacking="a code")
+    measurement.notes.append("Includes encoding and decoding at both ends; all of it ran on one machine.")
+    return measurement
 
 
-def _stay_here() -> None:
-    """Let nothing leave this machine: aioice leaves the loopback out by itself, and takes every other address."""
+def _use_loopback_only() -> None:
+    """Make aioice use the loopback interface, which it leaves out by default, and no other."""
     import aioice.ice
 
     aioice.ice.get_host_addresses = lambda *_, **__: ["127.0.0.1"]
 
 
-def _browser(address: str, pictures: Sequence[NDArray[np.uint8]], fps: int, seconds: float, folder: Path) -> Part:
+def _browser(
+    address: str, pictures: Sequence[NDArray[np.uint8]], fps: int, seconds: float, folder: Path
+) -> Measurement:
     from tools.latency import chromium
 
     clip = chromium.write_camera(folder / "camera.mjpeg", [*pictures, *pictures[-2:0:-1]], fps)
-    found = chromium.measure_ages(address, clip, seconds=seconds)
-    ages = found.ages_ms
+    result = chromium.measure_ages(address, clip, seconds=seconds)
+    ages = result.ages_ms
     at = np.linspace(0.0, seconds, ages.size)
-    whole = Round({"end to end": ages.tolist()}, at.tolist(), ages.size + found.unread, found.unread)
-    part = Part("chromium", BROWSER_TITLE, blocks(whole), lacking="a code")
-    late = summary(found.received_ms)
-    part.figures["of it, from its last packet to the screen's callback"] = (
-        f"p50 {late['p50']:.1f}, p99 {late['p99']:.1f} ms"
+    whole = Round({WHOLE: ages.tolist()}, at.tolist(), ages.size + result.unread, result.unread)
+    measurement = Measurement("chromium", BROWSER_TITLE, split(whole), lacking="a code")
+    received = summary(result.received_ms)
+    measurement.figures["part of it, from the last packet to the frame callback"] = (
+        f"p50 {received['p50']:.1f}, p99 {received['p99']:.1f} ms"
     )
-    part.figures.update({f"getStats: {name}": value for name, value in found.stats.items()})
-    part.figures["camera pictures drawn, results shown"] = f"{found.drawn}, {ages.size + found.unread}"
-    return part
+    measurement.figures.update({f"getStats: {name}": value for name, value in result.stats.items()})
+    measurement.figures["camera pictures drawn, results shown"] = f"{result.drawn}, {ages.size + result.unread}"
+    return measurement
 
 
 @contextmanager
 def _program(config: Config, folder: Path) -> Iterator[str]:
-    """The program as a server, and its address. Raises ReenactError with its last words."""
+    """Run the program as a server and yield its address. Raises SourceMissing with the last line of its output."""
     log = folder / "log.txt"
     words = ["--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--relay-code", "--generator", config.generator]
     words += ["--size", "{}x{}".format(*config.size)]
-    with log.open("w") as out:
+    with log.open("wb") as out:
         running = subprocess.Popen(
             [sys.executable, str(ROOT / "run.py"), *words], cwd=folder, stdout=out, stderr=subprocess.STDOUT
         )
@@ -185,12 +189,14 @@ def _program(config: Config, folder: Path) -> Iterator[str]:
 
 
 def _address(running: subprocess.Popen[bytes], log: Path) -> str:
+    """Wait for the address that the program prints."""
     until = time.monotonic() + _START_S
     while True:
-        said = log.read_text(errors="replace")
-        found = re.search(r"^page +(http\S+)", said, re.MULTILINE)
-        if found is not None:
-            return found[1]
+        output = log.read_text("utf-8", "replace")
+        match = re.search(r"^page +(http\S+)", output, re.MULTILINE)
+        if match is not None:
+            return match[1]
         if running.poll() is not None or time.monotonic() > until:
-            raise SourceMissing(f"run.py serves no page: {(said.strip().splitlines() or ['it said nothing'])[-1]}")
+            last = (output.strip().splitlines() or ["it printed nothing"])[-1]
+            raise SourceMissing("program-failed", f"run.py serves no page: {last}")
         time.sleep(0.05)
