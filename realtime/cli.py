@@ -1,24 +1,28 @@
-"""The command line of the daemon."""
+"""The command line: ``reenact`` and ``python run.py``.
+
+Without a subcommand it runs the program. The options are the fields of ``realtime.config.Config``. The subcommands are
+the tools of ``engines.install_hint.SUBCOMMANDS``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import importlib
 import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engines.errors import ReenactError, SinkLost, UsageError
-from engines.install_hint import version
-from realtime import config as configs
+from engines.install_hint import SUBCOMMANDS, command, version
+from realtime import config as configuration
 from realtime import report
-from realtime.config import Config
+from realtime.config import GROUPS, Config
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import KEYS
 from realtime.terminal import std_streams
@@ -27,61 +31,187 @@ from realtime.terminal.keys import Keys
 from realtime.terminal.signals import Interrupts, Suspensions
 
 if TYPE_CHECKING:
-    from realtime.assemble import Opened
+    from realtime.assemble import OpenedRun
     from realtime.pipeline.run import Run
     from realtime.server.service import MediaService
 
 FINISH_S = 60.0
 """A run that ended by itself may take this long to finish its recordings."""
 ENCODE_S = 8.0
-"""A run that was told to stop has stopped in two seconds, but what is being encoded may take this much longer: until it
-is, nothing of a recording may play. A second signal cuts that short."""
+"""A run that was told to stop stops within two seconds, but what is being encoded may take this much longer: until it
+is written, a recording does not play. A second signal cuts that short."""
 TICK_S = 0.1
 STARTED_NS = time.monotonic_ns()
-"""When the program started, or nearly: what start-up time counts from."""
+"""When the program started, which start-up time counts from."""
 SWITCH_S = 0.001
-"""How long a Python thread keeps the others waiting at most; the interpreter's own 5 ms is a sixth of a frame."""
-WRONG_USE: Any = typer.BadParameter.__base__
-"""What typer raises for an option that there is not, or a value that is none."""
+"""How long a Python thread may keep the others waiting; the interpreter's default of 5 ms is a sixth of a frame."""
+
+SUBCOMMAND_HELP = {
+    "doctor": "check what this machine can do, and what is missing",
+    "models": "download and check models and weights",
+    "build-engine": "build TensorRT engines for this GPU",
+    "bench": "measure the delay from camera to output",
+    "fidelity": "measure how well the portrait follows the driver",
+}
+_EXAMPLES = (
+    ("", "webcam to virtual camera; the page shows it too"),
+    ("--portrait me.jpg --portrait art.png", "your own portraits; n and p switch between them"),
+    ("--camera webrtc", "drive it from a browser: open the printed address"),
+    ("--camera in.mp4 --pace max --sink file:out.mp4", "convert a video file, every frame of it"),
+    ("--generator liveportrait --device cuda", "a network instead of the mesh, on a GPU"),
+)
 
 
-def main() -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong use."""
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage."""
     _open_streams()
     try:
-        code = typer.main.get_command(_app()).main(prog_name="run.py", standalone_mode=False)
-    except WRONG_USE as error:
-        text = " ".join(error.format_message().split())
-        print(f"reenact: {text}; python run.py --help lists the options", file=sys.stderr)
-        code = 2
+        code = execute(sys.argv[1:])
     except ReenactError as error:
         print(format_error(error), file=sys.stderr)
         code = exit_code(error)
-    except OSError:  # the text of --help, for one
+    except OSError:  # while printing the text of --help, for one
         code = std_streams.flush_output(last="\n")
         if not code:
             raise
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         code = 130
     if threading.active_count() > 1:
-        _leave(code)
+        _exit_now(code)
     sys.exit(std_streams.flush_output(code))
 
 
-def _open_streams() -> None:
-    """Let any text be printed, and what is said on standard error arrive at once.
+def execute(words: list[str]) -> int:
+    """Carry out a command line and return its exit code. Raises ReenactError."""
+    if words and words[0] in SUBCOMMANDS:
+        tool = importlib.import_module(f"tools.{SUBCOMMANDS[words[0]]}")
+        return int(tool.main(words[1:], command(words[0])))
+    options = parse(words)
+    if options.pop("help"):
+        print(_parser().format_help(), end="")
+        return 0
+    if options.pop("version"):
+        print(f"reenact {version()}")
+        return 0
+    path = options.pop("config")
+    return run(configuration.load(options, None if path is None else Path(path)))
 
-    Native libraries chatter on file descriptor 2, which ``realtime.core.quiet_libraries`` holds back while they
-    load; the lines of ours go around that, because the process may end meanwhile.
+
+def parse(words: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a command line by key, None where one was not given. Raises UsageError."""
+    if words and not words[0].startswith("-"):
+        found = f"no command {words[0]!r}"
+        raise UsageError("cli-unknown-command", found, f"one of {', '.join(SUBCOMMANDS)}, or options", _help_hint())
+    parser = _parser()
+    options: dict[str, Any] = vars(parser.parse_args(_join_values(words)))
+    for key in Config.model_fields:
+        if configuration.kind(key) == "number":
+            options[key] = _to_number(options[key])
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises UsageError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError("cli-bad-option", message, cure=_help_hint())
+
+
+def _help_hint() -> str:
+    return f"{command()} --help lists the options"
+
+
+def _parser() -> _Parser:
+    """Return a parser with an option for each field of Config, in groups."""
+    parser = _Parser(
+        prog=command(),
+        usage="%(prog)s [OPTIONS]",
+        description=_description(),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28),
+        add_help=False,
+        allow_abbrev=False,
+    )
+    groups = {title: parser.add_argument_group(title) for title in GROUPS}
+    for key in Config.model_fields:
+        _add_option(groups[configuration.group(key)], key)
+    other = groups["Other"]
+    other.add_argument("--config", metavar="FILE.toml", help="read options from a TOML file; its keys are their names")
+    other.add_argument("--version", action="store_true", help="print the version and exit")
+    other.add_argument("--help", action="store_true", help="print this text and exit")
+    return parser
+
+
+def _add_option(group: argparse._ArgumentGroup, key: str) -> None:
+    """Add the option of one field of Config."""
+    text = (Config.model_fields[key].description or "").replace("%", "%%")
+    if default := configuration.default(key):
+        text += f" [{default}]"
+    name = configuration.option_name(key)
+    kind = configuration.kind(key)
+    if kind == "flag":
+        if Config.model_fields[key].default:
+            text += " [on]"
+        group.add_argument(name, dest=key, action=argparse.BooleanOptionalAction, default=None, help=text)
+    else:
+        action = "append" if kind == "list" else "store"
+        group.add_argument(name, dest=key, action=action, metavar=configuration.metavar(key), help=text)
+
+
+def _description() -> str:
+    """Return what the program does, examples, and the subcommands."""
+    examples = _table((f"{command()} {options}", text) for options, text in _EXAMPLES)
+    subcommands = _table((command(name), text) for name, text in SUBCOMMAND_HELP.items())
+    return (
+        "Turn a webcam into a living portrait, in real time.\n\n"
+        f"Examples:\n{examples}\n\n"
+        f"Tools, each with a --help of its own:\n{subcommands}"
+    )
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    """Return lines of a command and what it does, which is put on a line of its own below a long command."""
+    return "\n".join(
+        f"  {typed:<36}  {text}" if len(typed) <= 36 else f"  {typed}\n{text:>{40 + len(text)}}" for typed, text in rows
+    )
+
+
+def _join_values(words: Sequence[str]) -> list[str]:
+    """Join each option and its value by ``=``, so that a value may begin with a dash."""
+    takes_value = {"--config"} | {
+        configuration.option_name(key) for key in Config.model_fields if configuration.kind(key) != "flag"
+    }
+    joined: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        value = next(remaining, None) if word in takes_value else None
+        joined.append(word if value is None else f"{word}={value}")
+    return joined
+
+
+def _to_number(text: str | None) -> float | str | None:
+    """Return a number where the text is one; otherwise the text, which the configuration refuses."""
+    if text is None:
+        return None
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return text
+
+
+def _open_streams() -> None:
+    """Let any text be printed, and let text on standard error arrive at once.
+
+    Native libraries write to file descriptor 2, which ``realtime.core.quiet_libraries`` holds back while they load;
+    our own lines go around that, because the process may end meanwhile.
     """
-    _occupy()
-    std_streams.protect_stderr()
+    _occupy_closed_streams()
+    std_streams.open_error()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - stands in for one that was closed
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _occupy() -> None:
+def _occupy_closed_streams() -> None:
     """Open standard streams that were closed: the next file would get their number, and what is printed natively."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
@@ -89,123 +219,16 @@ def _occupy() -> None:
 
 
 def exit_code(error: BaseException | None) -> int:
-    """0 without an error, 2 for wrong use, otherwise 1."""
+    """Return 0 without an error, 2 for wrong usage, otherwise 1."""
     return 0 if error is None else 2 if isinstance(error, UsageError) else 1
 
 
-def _app() -> typer.Typer:
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(help="Appear as a living portrait: a webcam drives it, a virtual camera shows it.")(_command)
-    return app
-
-
-def _option(key: str, metavar: str, *names: str) -> typer.models.OptionInfo:
-    text = configs.allowed(key).removeprefix("true or false: ")
-    default = Config.model_fields[key].default
-    if default and default is not True:
-        text += f" [{default[0] if key == 'sink' else 'x'.join(map(str, default)) if key == 'size' else default}]"
-    info: typer.models.OptionInfo = typer.Option(*(names or (f"--{key}",)), metavar=metavar, help=text)
-    return info
-
-
-def _number(text: str | None) -> object:
-    """A number where the text is one; otherwise the text, which the configuration refuses in its own words."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError, TypeError):
-            return kind(text)  # type: ignore[arg-type]
-    return text
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"reenact {version()}")
-        raise typer.Exit
-
-
-def _command(
-    camera: Annotated[str | None, _option("camera", "auto|INDEX|/dev/videoN|FILE|performer|webrtc")] = None,
-    portrait: Annotated[list[str] | None, _option("portrait", "IMAGE")] = None,
-    generator: Annotated[str | None, _option("generator", "mesh|liveportrait|fomm")] = None,
-    backend: Annotated[str | None, _option("backend", "auto|torch|onnx|tensorrt")] = None,
-    device: Annotated[str | None, _option("device", "auto|cpu|cuda|rtx")] = None,
-    compiled: Annotated[bool | None, _option("compile", "", "--compile/--no-compile")] = None,
-    weights: Annotated[str | None, _option("weights", "PATH|random:SEED")] = None,
-    sink: Annotated[
-        list[str] | None, _option("sink", "auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|null")
-    ] = None,
-    size: Annotated[str | None, _option("size", "WxH")] = None,
-    fps: Annotated[str | None, _option("fps", "N")] = None,
-    pace: Annotated[str | None, _option("pace", "live|max")] = None,
-    frames: Annotated[str | None, _option("frames", "N")] = None,
-    duration: Annotated[str | None, _option("duration", "S")] = None,
-    neutral: Annotated[str | None, _option("neutral", "auto|first")] = None,
-    region: Annotated[str | None, _option("region", "all|expression|pose|lips|eyes")] = None,
-    retarget: Annotated[str | None, _option("retarget", "none|eyes|lips|both")] = None,
-    gain: Annotated[str | None, _option("gain", "G")] = None,
-    mouth: Annotated[str | None, _option("mouth", "driver|painted")] = None,
-    mirror: Annotated[bool | None, _option("mirror", "", "--mirror/--no-mirror")] = None,
-    tracker: Annotated[str | None, _option("tracker", "auto|facemesh|landmarker")] = None,
-    model: Annotated[str | None, _option("model", "FILE.task")] = None,
-    token: Annotated[str | None, _option("token", "TEXT")] = None,
-    token_file: Annotated[str | None, _option("token_file", "FILE", "--token-file")] = None,
-    sessions: Annotated[str | None, _option("sessions", "N")] = None,
-    ice_server: Annotated[list[str] | None, _option("ice_server", "URL[,USER,PASSWORD]", "--ice-server")] = None,
-    server_name: Annotated[list[str] | None, _option("server_name", "NAME", "--server-name")] = None,
-    bitrate: Annotated[str | None, _option("bitrate", "KBIT")] = None,
-    jitter_mend: Annotated[bool | None, _option("jitter_mend", "", "--jitter-mend/--no-jitter-mend")] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", metavar="FILE.toml", help="read options from a TOML file")
-    ] = None,
-    relay_code: Annotated[bool | None, _option("relay_code", "", "--relay-code/--no-relay-code")] = None,
-    report: Annotated[str | None, _option("report", "OUT.json")] = None,
-    quiet: Annotated[bool | None, _option("quiet", "", "--quiet/--no-quiet")] = None,
-    version: Annotated[
-        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
-    ] = None,
-) -> int:
-    options: dict[str, object] = {
-        "camera": camera,
-        "portrait": portrait,
-        "generator": generator,
-        "backend": backend,
-        "device": device,
-        "compile": compiled,
-        "weights": weights,
-        "sink": sink,
-        "size": size,
-        "fps": _number(fps),
-        "pace": pace,
-        "frames": _number(frames),
-        "duration": _number(duration),
-        "neutral": neutral,
-        "region": region,
-        "retarget": retarget,
-        "gain": _number(gain),
-        "mouth": mouth,
-        "mirror": mirror,
-        "tracker": tracker,
-        "model": model,
-        "token": token,
-        "token_file": token_file,
-        "sessions": _number(sessions),
-        "ice_server": ice_server,
-        "server_name": server_name,
-        "bitrate": _number(bitrate),
-        "jitter_mend": jitter_mend,
-        "relay_code": relay_code,
-        "report": report,
-        "quiet": quiet,
-    }
-    del version
-    return run(configs.load(options, None if config is None else Path(config)))
-
-
 def run(config: Config) -> int:
-    """Do the whole job that a configuration asks for; the exit code. Raises ReenactError before it has begun.
+    """Run the program with a configuration and return its exit code. Raises ReenactError before it has begun.
 
-    A thread that hangs, in a camera's driver for one, may still be there when it returns.
+    A thread that hangs, in a camera's driver for one, may still exist when it returns.
     """
-    _check_folder()
+    _check_working_directory()
     if config.report is not None:
         report.check(config.report)
     sys.setswitchinterval(SWITCH_S)
@@ -215,14 +238,14 @@ def run(config: Config) -> int:
 
 def _run(config: Config, display: Display) -> int:
     stop_signal = StopSignal()
-    opened: Opened | None = None
+    opened: OpenedRun | None = None
 
     def pressed(key: str) -> None:
-        command = KEYS.get(key)
-        if command == "quit":
+        name = KEYS.get(key)
+        if name == "quit":
             stop_signal.stop("quit")
-        elif opened is not None and command is not None:
-            opened.run.commands.post(command)
+        elif opened is not None and name is not None:
+            opened.run.commands.post(name)
 
     def leave() -> None:
         keys.restore()
@@ -233,18 +256,18 @@ def _run(config: Config, display: Display) -> int:
         std_streams.show_cursor()
 
     with Keys(pressed) as keys, Interrupts(leave) as interrupts, Suspensions(pause, keys.resume):
-        from realtime import assemble  # takes most of a second, in which a signal is heard already
+        from realtime import assemble  # takes most of a second, during which signals are handled already
         from realtime.core.background_task import BackgroundTask
 
-        parts = assemble.loader(config, stop_signal, display.say) if config.camera != "webrtc" else None
-        if parts is not None:
-            parts.start()
-        opening = BackgroundTask("open", lambda: assemble.open_run(config, parts, stop_signal, display.say))
+        loader = assemble.make_loader(config, stop_signal, display.say) if config.camera != "webrtc" else None
+        if loader is not None:
+            loader.start()
+        opening = BackgroundTask("open", lambda: assemble.open_run(config, loader, stop_signal, display.say))
         opening.start()
         try:
             while not opening.wait(TICK_S) and not _ended(interrupts, stop_signal):
                 pass
-            # what is open by then is closed in order, although the run has been ended before it began
+            # what is open by then is closed in order, although the run was ended before it began
             if opening.wait(1.0):
                 opened = opening.result()
                 _supervise(opened, display, interrupts, with_keys=keys.active)
@@ -255,23 +278,24 @@ def _run(config: Config, display: Display) -> int:
     return _conclude(config, stop_signal, opened, display)
 
 
-def _check_folder() -> None:
+def _check_working_directory() -> None:
     """Raise UsageError in a working directory that was deleted, where libraries cannot even be imported."""
     try:
         os.getcwd()
     except OSError:
-        raise UsageError("the folder this was started in is gone", cure="cd into another one") from None
+        found = "the working directory no longer exists"
+        raise UsageError("cli-no-working-directory", found, cure="cd into another one") from None
 
 
 def _ended(interrupts: Interrupts, stop_signal: StopSignal) -> bool:
-    """Whether the run is over, by a signal for one."""
+    """Return True if the run is over. A signal ends it."""
     if interrupts.count:
         stop_signal.stop("interrupted")
     return stop_signal.over.is_set()
 
 
-def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with_keys: bool) -> None:
-    """Start the run and see it through."""
+def _supervise(opened: OpenedRun, display: Display, interrupts: Interrupts, *, with_keys: bool) -> None:
+    """Start the run, show its state until it ends, and close it."""
     run, media = opened.run, opened.media
     if with_keys:
         display.show_keys()
@@ -297,7 +321,7 @@ def _supervise(opened: Opened, display: Display, interrupts: Interrupts, *, with
 
 
 def _finish_recordings(run: Run, display: Display, interrupts: Interrupts, deadline: float) -> None:
-    """Wait for recordings that are still being written: until then nothing of them may play."""
+    """Wait for recordings that are still being written: until then they do not play."""
     signals = interrupts.count
     if unfinished(run):
         display.say(f"finishing the recording; Ctrl-C {'again ' if signals else ''}leaves it as it is")
@@ -306,7 +330,7 @@ def _finish_recordings(run: Run, display: Display, interrupts: Interrupts, deadl
 
 
 def unfinished(run: Run) -> list[SinkLost]:
-    """An error for each recording of a closed run that is still being written."""
+    """Return an error for each recording of a closed run that is still being written."""
     writing = [each.sink for each in run.deliveries if each.is_alive()]
     if not writing:
         return []
@@ -314,16 +338,17 @@ def unfinished(run: Run) -> list[SinkLost]:
 
     return [
         SinkLost(
-            f"the recording was not finished: {sink.partial} is what there is of it, and may not play",
-            cure="choose a smaller --size where encoding takes this long",
+            "recording-unfinished",
+            f"the recording was not finished: its part {sink.partial} may not play",
+            cure="choose a smaller --size if encoding takes this long",
         )
         for sink in writing
         if isinstance(sink, Recording)
     ]
 
 
-def _conclude(config: Config, stop_signal: StopSignal, opened: Opened | None, display: Display) -> int:
-    """Say how it ended, write the report; the exit code."""
+def _conclude(config: Config, stop_signal: StopSignal, opened: OpenedRun | None, display: Display) -> int:
+    """Print how it ended, write the report, and return the exit code."""
     code = exit_code(stop_signal.error)
     errors = [stop_signal.error] if stop_signal.error is not None else []
     run: Run | None = None
@@ -344,13 +369,13 @@ def _conclude(config: Config, stop_signal: StopSignal, opened: Opened | None, di
             errors.append(failure)
             code = code or 1
     if errors:
-        complaint = threading.Thread(target=_complain, args=(errors,), name="complaint", daemon=True)
-        complaint.start()
-        complaint.join(FLUSH_S)  # a terminal that is held keeps nobody here
+        printing = threading.Thread(target=_print_errors, args=(errors,), name="print errors", daemon=True)
+        printing.start()
+        printing.join(LAST_S)  # a terminal whose output is stopped does not keep the program from ending
     return code
 
 
-def _complain(errors: Sequence[BaseException]) -> None:
+def _print_errors(errors: Sequence[BaseException]) -> None:
     for error in errors:
         if isinstance(error, ReenactError):
             print(format_error(error), file=sys.stderr)
@@ -358,10 +383,10 @@ def _complain(errors: Sequence[BaseException]) -> None:
             traceback.print_exception(error, file=sys.stderr)
 
 
-def _leave(code: int) -> None:
-    """End the process although a thread is at work, or hangs, say in a camera's driver.
+def _exit_now(code: int) -> NoReturn:
+    """End the process although a thread is at work, or hangs, for example in a camera's driver.
 
-    Waiting for it could take for ever, and the interpreter's own way out kills threads inside native code, which C++
-    answers with an abort. Nothing is left to flush, and it could hang on a terminal that is held.
+    Waiting for it could take forever, and the interpreter's own exit kills threads inside native code, which makes C++
+    abort. Nothing is left to flush, and flushing could hang on a terminal whose output is stopped.
     """
     os._exit(code)

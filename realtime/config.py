@@ -1,4 +1,4 @@
-"""One typed configuration out of a TOML file and the command line; whatever is wrong names its key."""
+"""One typed configuration out of a TOML file and the command line; an error names the key, and what is allowed."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engines.errors import ConfigError, UsageError
 from engines.generator import GENERATORS, REGIONS_OF
+from engines.install_hint import command
 from realtime.core import paths
-from realtime.motion.settings import MAX_GAIN, NeutralMode, Region
-from realtime.sinks.sink import AUTO_RECORDING
 from realtime.webrtc.settings import IceServer
 
+GROUPS = ("Driving video", "Portrait", "Motion", "Output", "Networks", "Server", "Other")
+"""The groups of options, in the order of ``--help``."""
+MAX_GAIN = 4.0
 SECRETS = ("token", "ice_server")
-"""What is never printed."""
-_EITHER = (("token", "token_file"), ("token_file", "token"))
-"""Options that say the same in two ways: one on the command line wins over the other in a file."""
+"""Keys whose values are never printed."""
+AUTO_RECORDING = Path("reenact.mp4")
+"""What the sink ``auto`` writes at the highest pace."""
 TOKEN_VARIABLE = "REENACT_TOKEN"
 DEFAULT_ADDRESS = ("127.0.0.1", 8080)
-"""Where the page is served."""
-_SMALLEST, _LARGEST = 64, 4096
+"""The host and port of the page."""
+_ALTERNATIVES = (("token", "token_file"), ("token_file", "token"))
+"""Pairs of keys that set the same: the first on the command line overrides the second in a file."""
+_MIN_SIDE, _MAX_SIDE = 64, 4096
 _SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?", re.DOTALL)
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
 _ICE_SERVER = {"url": str, "username": str, "credential": str, "secret": str, "lifetime_s": int}
 _LIVE_CAMERA = re.compile(r"auto|\d+|/dev/(video\d+|v4l/.+)|webrtc")
-"""What is known to be live before it is opened; what has a camera's name shows only then."""
+"""Cameras that are known to be live before they are opened; a part of a camera's name is not."""
 
 
 def _size(value: object) -> tuple[int, int]:
@@ -39,7 +43,7 @@ def _size(value: object) -> tuple[int, int]:
     if match is None:
         raise ValueError("not WxH")
     width, height = int(match[1]), int(match[2])
-    if any(side % 2 or not _SMALLEST <= side <= _LARGEST for side in (width, height)):
+    if any(side % 2 or not _MIN_SIDE <= side <= _MAX_SIDE for side in (width, height)):
         raise ValueError("odd or out of range")
     return width, height
 
@@ -77,7 +81,7 @@ def _sink(value: object) -> str:
 
 
 def address(spec: str) -> tuple[str, int]:
-    """Host and port of ``webrtc[:[HOST:]PORT]``. Raises ValueError."""
+    """Return host and port of ``webrtc[:[HOST:]PORT]``. Raises ValueError."""
     if spec == "webrtc":
         return DEFAULT_ADDRESS
     match = _ADDRESS.fullmatch(spec.partition(":")[2])
@@ -97,7 +101,7 @@ def _ice_server(value: object) -> IceServer:
     if not isinstance(value, dict) or any(type(each) is not _ICE_SERVER.get(key) for key, each in value.items()):
         raise ValueError("not an ICE server")
     if value.get("lifetime_s", 1) < 1:
-        raise ValueError("credentials that are never good")
+        raise ValueError("credentials that are never valid")
     try:
         return IceServer(**value)
     except (TypeError, UsageError) as error:
@@ -110,6 +114,14 @@ def _generator(value: object) -> str:
     return str(value)
 
 
+def _option(
+    group: str, default: Any, help_text: str, *, metavar: str = "", allowed: str = "", **constraints: Any
+) -> Any:
+    """Return the field of an option. ``metavar`` and ``allowed`` are derived from the type where that is possible."""
+    extra: dict[str, Any] = {"group": group, "metavar": metavar, "allowed": allowed}
+    return Field(default=default, description=help_text, json_schema_extra=extra, **constraints)
+
+
 _Path = Annotated[Path, BeforeValidator(_path)]
 _Generator = Annotated[str, BeforeValidator(_generator)]
 _Sink = Annotated[str, BeforeValidator(_sink)]
@@ -118,212 +130,323 @@ _ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(:\d{1,5})?$")]
 
 
 class Config(BaseModel):
-    """Everything a run is told. The descriptions say what is allowed; errors and ``--help`` quote them."""
+    """The configuration of the program. Options of the command line and keys of the TOML file are its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    camera: Annotated[str, BeforeValidator(_camera)] = Field(
-        default="auto",
-        description="auto, a camera's number, /dev/videoN, part of a camera's name (Linux), a video file, "
-        "performer (a scripted face), or webrtc",
+    camera: Annotated[str, BeforeValidator(_camera)] = _option(
+        "Driving video",
+        "auto",
+        "a camera by its number, device or part of its name (Linux), a video file, performer (a scripted face), or "
+        "webrtc (browsers)",
+        metavar="auto|INDEX|/dev/videoN|NAME|FILE|performer|webrtc",
+        allowed="auto, a camera's number, /dev/videoN, part of a camera's name, a video file, performer or webrtc",
     )
-    portrait: Annotated[tuple[_Path, ...], BeforeValidator(_several)] = Field(
-        default=(), description="a picture with a face; give several to switch between them with n and p"
+    fps: float | None = _option(
+        "Driving video", None, "frames per second, 1 to 240; as the camera by default", ge=1, le=240
     )
-    generator: _Generator = Field(default="mesh", description=" or ".join(GENERATORS))
-    sink: Annotated[tuple[_Sink, ...], BeforeValidator(_several)] = Field(
-        default=("auto",),
+    pace: Literal["live", "max"] = _option(
+        "Driving video", "live", "live: as a camera, the newest frame wins; max: every frame of a file, in order"
+    )
+    mirror: bool = _option("Driving video", False, "flip the driving video left to right")
+    tracker: Literal["auto", "facemesh", "landmarker"] = _option("Driving video", "auto", "what tracks the face")
+    model: _Path | None = _option(
+        "Driving video", None, "the landmarker's model file", metavar="FILE.task", allowed="a face_landmarker.task file"
+    )
+
+    portrait: Annotated[tuple[_Path, ...], BeforeValidator(_several)] = _option(
+        "Portrait",
+        (),
+        "a picture with a face; give several to switch between them with n and p",
+        metavar="IMAGE",
+        allowed="a picture file",
+    )
+    generator: _Generator = _option(
+        "Portrait",
+        "mesh",
+        "what makes the picture: mesh runs on any CPU, the others are networks",
+        metavar="|".join(GENERATORS),
+    )
+    mouth: Literal["driver", "painted"] = _option(
+        "Portrait", "driver", "inside of an open mouth: the driver's own, or painted (nothing from the camera); mesh"
+    )
+
+    neutral: Literal["auto", "first"] = _option(
+        "Motion", "auto", "the driver's neutral face: the calmest one seen so far, or the first one"
+    )
+    gain: float = _option("Motion", 1.0, f"strength of the expression, 0 to {MAX_GAIN:g}", ge=0, le=MAX_GAIN)
+    region: Literal["all", "expression", "pose", "lips", "eyes"] = _option(
+        "Motion", "all", "what moves; lips and eyes with liveportrait only"
+    )
+    retarget: Literal["none", "eyes", "lips", "both"] = _option(
+        "Motion", "none", "what closes fully when the driver's does; liveportrait"
+    )
+
+    sink: Annotated[tuple[_Sink, ...], BeforeValidator(_several)] = _option(
+        "Output",
+        ("auto",),
+        "where the result goes; give several for several places",
+        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|null",
+        allowed="auto, virtualcam, virtualcam:DEVICE, webrtc, webrtc:HOST:PORT, file:OUT.mp4 or null",
         min_length=1,
-        description="auto, virtualcam, virtualcam:DEVICE, webrtc, webrtc:HOST:PORT, file:OUT.mp4 or null",
     )
-    size: Annotated[tuple[int, int], BeforeValidator(_size)] = Field(
-        default=(1280, 720),
-        description=f"WIDTHxHEIGHT of the output, both even, {_SMALLEST} to {_LARGEST}, such as 1280x720",
+    size: Annotated[tuple[int, int], BeforeValidator(_size)] = _option(
+        "Output",
+        (1280, 720),
+        f"width and height, both even, {_MIN_SIDE} to {_MAX_SIDE}",
+        metavar="WxH",
+        allowed=f"WIDTHxHEIGHT, both even and {_MIN_SIDE} to {_MAX_SIDE}, such as 1280x720",
     )
-    fps: float | None = Field(default=None, ge=1, le=240, description="frames per second, from 1 to 240")
-    pace: Literal["live", "max"] = Field(
-        default="live",
-        description="live (as a camera: the newest frame wins) or max (every frame of a file, in order)",
+    frames: int | None = _option("Output", None, "end after this many frames", metavar="N", ge=1)
+    duration: float | None = _option("Output", None, "end after this many seconds", metavar="SECONDS", gt=0, le=1e8)
+
+    backend: Literal["auto", "torch", "onnx", "tensorrt"] = _option("Networks", "auto", "what runs the networks")
+    device: Literal["auto", "cpu", "cuda", "rtx"] = _option(
+        "Networks", "auto", "where they run; rtx is TensorRT for RTX in ONNX Runtime"
     )
-    frames: int | None = Field(default=None, ge=1, description="end after so many frames, 1 or more")
-    duration: float | None = Field(default=None, gt=0, le=1e8, description="end after so many seconds, more than 0")
-    neutral: NeutralMode = Field(
-        default="auto",
-        description="auto (the calmest face seen so far) or first (the first one seen) is the neutral face",
-    )
-    backend: Literal["auto", "torch", "onnx", "tensorrt"] = Field(
-        default="auto", description="what runs the networks: auto, torch, onnx or tensorrt"
-    )
-    device: Literal["auto", "cpu", "cuda", "rtx"] = Field(
-        default="auto", description="where they run: auto, cpu, cuda, or rtx (TensorRT for RTX cards in ONNX Runtime)"
-    )
-    compile: bool = Field(
-        default=False, description="true or false: have torch.compile work on the networks first, for minutes"
-    )
-    weights: str | None = Field(
-        default=None,
+    compile: bool = _option("Networks", False, "optimize the networks with torch.compile first, which takes minutes")
+    weights: str | None = _option(
+        "Networks",
+        None,
+        "the networks' weights: a folder or file, or random:SEED for trying out",
+        metavar="PATH|random:SEED",
+        allowed="a folder, a file or random:SEED",
         pattern=r"^[^\x00]+$",
-        description="the networks' weights: a folder or file, or random:SEED for trying out",
     )
-    region: Region = Field(default="all", description="all, expression or pose; with liveportrait also lips or eyes")
-    retarget: Literal["none", "eyes", "lips", "both"] = Field(
-        default="none",
-        description="none, eyes, lips or both: what shuts all the way when the driver's does, with liveportrait",
+
+    token: str | None = _option(
+        "Server",
+        None,
+        f"the token that opens the page; also read from {TOKEN_VARIABLE}",
+        metavar="TEXT",
+        allowed="some text",
+        min_length=1,
+        repr=False,
+        exclude=True,
     )
-    gain: float = Field(
-        default=1.0, ge=0, le=MAX_GAIN, description=f"strength of the expression, from 0 to {MAX_GAIN:g}"
+    token_file: _Path | None = _option(
+        "Server", None, "a file that contains the token", metavar="FILE", allowed="a file that contains the token"
     )
-    mouth: Literal["driver", "painted"] = Field(
-        default="driver",
-        description="inside of an open mouth: driver (their own) or painted (nothing from the camera)",
+    sessions: int | None = _option(
+        "Server", None, "how many browsers may drive at once, 1 to 64; measured by default", metavar="N", ge=1, le=64
     )
-    mirror: bool = Field(default=False, description="true or false: flip the driving picture left to right")
-    tracker: Literal["auto", "facemesh", "landmarker"] = Field(
-        default="auto", description="auto, facemesh or landmarker"
+    ice_server: Annotated[tuple[_IceServer, ...], BeforeValidator(_several)] = _option(
+        "Server",
+        (),
+        "a STUN or TURN server; in TOML also a table with url and secret",
+        metavar="URL[,USER,PASSWORD]",
+        allowed="stun:HOST or turn:HOST,USER,PASSWORD; in TOML also a table with url and secret",
+        exclude=True,
     )
-    model: _Path | None = Field(default=None, description="the face_landmarker.task file for the landmarker")
-    token: str | None = Field(
-        default=None, min_length=1, repr=False, exclude=True, description="what whoever opens the page must know"
+    server_name: Annotated[tuple[_ServerName, ...], BeforeValidator(_several)] = _option(
+        "Server",
+        (),
+        "another name that the page is opened under, such as a proxy's",
+        metavar="NAME[:PORT]",
+        allowed="NAME or NAME:PORT",
     )
-    token_file: _Path | None = Field(default=None, description="a file with the token in it")
-    sessions: int | None = Field(
-        default=None, ge=1, le=64, description="how many browsers may drive at a time, 1 to 64; measured if left out"
+    bitrate: int = _option(
+        "Server",
+        6000,
+        "most kilobits of video per second, 100 to 100000",
+        metavar="KBIT",
+        ge=100,
+        le=100_000,
     )
-    ice_server: Annotated[tuple[_IceServer, ...], BeforeValidator(_several)] = Field(
-        default=(), exclude=True, description="stun:HOST or turn:HOST,USER,PASSWORD; in TOML also url and secret"
+    jitter_mend: bool = _option(
+        "Server", True, "show a frame when its last packet arrives, not when the next frame begins"
     )
-    server_name: Annotated[tuple[_ServerName, ...], BeforeValidator(_several)] = Field(
-        default=(), description="another name that the page is opened under, NAME or NAME:PORT, as through a proxy"
+
+    relay_code: bool = _option("Other", False, "carry the code of the latency benchmark over to the output")
+    report: _Path | None = _option(
+        "Other", None, "write statistics of the run to this JSON file", metavar="OUT.json", allowed="a file"
     )
-    bitrate: int = Field(
-        default=6000, ge=100, le=100_000, description="the most kilobits a second of video for a viewer, 100 to 100000"
-    )
-    jitter_mend: bool = Field(
-        default=True, description="true or false: show a frame when its last packet is here, not when the next begins"
-    )
-    relay_code: bool = Field(
-        default=False,
-        description="true or false: carry the code of tools.bench_latency over to the picture, to measure delays",
-    )
-    report: _Path | None = Field(default=None, description="write figures about the run to this JSON file")
-    quiet: bool = Field(default=False, description="true or false: print errors only")
+    quiet: bool = _option("Other", False, "print errors only")
+
+
+def group(key: str) -> str:
+    """Return the group of an option, one of ``GROUPS``."""
+    return _hints(key)["group"]
+
+
+def kind(key: str) -> Literal["flag", "list", "number", "text"]:
+    """Return what an option takes."""
+    annotation = Config.model_fields[key].annotation
+    if annotation is bool:
+        return "flag"
+    if Ellipsis in get_args(annotation):
+        return "list"
+    return "number" if key != "size" and {int, float} & {annotation, *get_args(annotation)} else "text"
+
+
+def metavar(key: str) -> str:
+    """Return the placeholder of an option's value, such as ``live|max``; empty for a flag."""
+    return _hints(key)["metavar"] or "|".join(_choices(key)) or ("N" if kind(key) == "number" else "")
 
 
 def allowed(key: str) -> str:
-    """What may be given for a key, in words."""
-    return Config.model_fields[key].description or ""
+    """Return the values that an option takes, in words."""
+    if words := _hints(key)["allowed"]:
+        return words
+    if choices := _choices(key):
+        return f"{', '.join(choices[:-1])} or {choices[-1]}"
+    return "true or false" if kind(key) == "flag" else _allowed_numbers(key)
+
+
+def default(key: str) -> str:
+    """Return the default of an option as it is written on the command line; empty for a flag, and if there is none."""
+    value = Config.model_fields[key].default
+    if key == "size":
+        return "{}x{}".format(*value)
+    if isinstance(value, tuple):
+        return str(value[0]) if value else ""
+    return "" if value is None or isinstance(value, bool) else str(value)
+
+
+def _hints(key: str) -> dict[str, str]:
+    hints: Any = Config.model_fields[key].json_schema_extra
+    return dict(hints)
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """Return the values of an option that takes one of a few words; empty for any other."""
+    if key == "generator":
+        return GENERATORS
+    annotation = Config.model_fields[key].annotation
+    return tuple(get_args(annotation)) if get_origin(annotation) is Literal else ()
+
+
+def _allowed_numbers(key: str) -> str:
+    field = Config.model_fields[key]
+    limits: dict[str, float] = {}
+    for constraint in field.metadata:
+        limits |= {name: getattr(constraint, name) for name in ("ge", "gt", "le") if hasattr(constraint, name)}
+    number = "a whole number" if int in (field.annotation, *get_args(field.annotation)) else "a number"
+    words = f"{number} above {limits['gt']:g}" if "gt" in limits else f"{number} from {limits['ge']:g}"
+    return f"{words} to {limits['le']:.0f}" if "le" in limits else f"{words} on"
 
 
 def load(options: Mapping[str, object], path: Path | None = None) -> Config:
     """Merge the command line over the TOML file at ``path`` and check the whole.
 
-    ``options`` has the keys of Config; None stands for an option that was not given. Paths in the file are
-    taken as on the command line: relative to the working directory. Raises ConfigError.
+    ``options`` has the keys of Config; None stands for an option that was not given. Paths in the file are relative to
+    the working directory, as on the command line. Raises ConfigError.
     """
     given = {key: value for key, value in options.items() if value is not None and value != []}
-    written = _read(path) if path else {}
-    for key in written:
+    in_file = _read_file(path) if path else {}
+    for key in in_file:
         if key not in Config.model_fields:
-            raise _unknown(key, path)
-    for key, other in _EITHER:
+            raise _unknown_key(key, path)
+    for key, alternative in _ALTERNATIVES:
         if key in given:
-            written.pop(other, None)
+            in_file.pop(alternative, None)
     try:
-        config = Config.model_validate(written | given)
+        config = Config.model_validate(in_file | given)
     except ValidationError as error:
-        raise _invalid(error, given, path) from None
-    _check_together(config)
+        raise _bad_value(error, given, path) from None
+    _check_combinations(config)
     _check_files(config, path)
     return _with_token(config)
 
 
 def _with_token(config: Config) -> Config:
-    """The token out of its file, or of the environment where no option names one."""
+    """Return the configuration with the token of its file, or of the environment if no option names one."""
     if config.token is not None and config.token_file is not None:
-        raise ConfigError("--token and --token-file are both given", cure="give one of them")
+        raise ConfigError("config-token-twice", "both --token and --token-file", "one of them", "leave one out")
     token = config.token
     if config.token_file is not None:
+        cure = "give a text file that contains the token"
         try:
             token = paths.read_text(config.token_file).strip()
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is not text"
-            raise ConfigError(
-                f"--token-file: {config.token_file} cannot be read: {why}", cure="give a text file with the token in it"
-            ) from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            found = f"--token-file: {config.token_file} cannot be read: {reason}"
+            raise ConfigError("config-token-unreadable", found, cure=cure) from None
         if not token:
-            raise ConfigError(f"--token-file: {config.token_file} is empty", cure="write the token into it")
+            found = f"--token-file: {config.token_file} is empty"
+            raise ConfigError("config-token-empty", found, cure="write the token into it")
     if token is None:
         token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
     return config if token == config.token else config.model_copy(update={"token": token})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(paths.read_text(path))
     except FileNotFoundError:
-        raise ConfigError(f"--config: there is no file {path}", cure="give the path of a TOML file") from None
+        cure = "give the path of a TOML file"
+        raise ConfigError("config-file-missing", f"--config: there is no file {path}", cure=cure) from None
     except OSError as error:
-        raise ConfigError(
-            f"--config: {path} cannot be read: {error.strerror}", cure="give the path of a TOML file"
-        ) from None
+        found = f"--config: {path} cannot be read: {error.strerror}"
+        raise ConfigError("config-file-unreadable", found, cure="give the path of a TOML file") from None
     except (ValueError, RecursionError) as error:
-        told = isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError)
-        why = error if told else "a number in it is too long, or it is nested too deeply"
-        raise ConfigError(
-            f"--config: {path} is not TOML: {why}", cure='write one key a line, such as size = "1280x720"'
-        ) from None
+        known = isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError)
+        reason = error if known else "a number in it is too long, or it is nested too deeply"
+        found = f"--config: {path} is not TOML: {reason}"
+        cure = 'write one key per line, such as size = "1280x720"'
+        raise ConfigError("config-file-not-toml", found, cure=cure) from None
 
 
-def _unknown(key: str, path: Path | None) -> ConfigError:
+def _unknown_key(key: str, path: Path | None) -> ConfigError:
     close = difflib.get_close_matches(key, Config.model_fields, n=1, cutoff=0.5)
     cure = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(Config.model_fields)}"
-    return ConfigError(f"{path}: {key!r} is not a key", cure=cure)
+    return ConfigError("config-unknown-key", f"the key {key!r} in {path}", "a name of an option", cure)
 
 
-def _invalid(error: ValidationError, given: Mapping[str, object], path: Path | None) -> ConfigError:
+def _bad_value(error: ValidationError, given: Mapping[str, object], path: Path | None) -> ConfigError:
     first = error.errors()[0]
     key = str(first["loc"][0])
-    found = first["input"]
-    where = f"--{key.replace('_', '-')}" if key in given else f"{path}: {key}"
-    shown = str(found) if isinstance(found, Path) else repr(found)
-    if key in SECRETS and found:
-        shown = "something else"
-    return ConfigError(f"{where}: found {shown}", cure=f"allowed: {allowed(key)}")
+    value = first["input"]
+    shown = str(value) if isinstance(value, Path) else repr(value)
+    if key in SECRETS and value:
+        shown = "a value that is not shown"
+    where = f"{option_name(key)} {shown}" if key in given else f"{key} = {shown} in {path}"
+    return ConfigError("config-bad-value", where, allowed(key), f"{command()} --help lists the options")
 
 
-def no_file(config: Config) -> ConfigError:
-    """What to say of ``--pace max`` with a camera that is live, known before or after it is opened."""
-    return ConfigError(
-        f"--pace max works through a file, and --camera is {config.camera}",
-        cure="give --camera a video file, or leave --pace at live",
-    )
+def option_name(key: str) -> str:
+    """Return the name of an option on the command line."""
+    return f"--{key.replace('_', '-')}"
 
 
-def _check_together(config: Config) -> None:
-    if config.pace == "max" and _LIVE_CAMERA.fullmatch(config.camera):
-        raise no_file(config)
-    if config.pace == "max" and config.camera == "performer" and not (config.frames or config.duration):
-        raise ConfigError("--pace max never ends with the performer", cure="say how much with --frames or --duration")
-    if config.pace == "max" and any(spec.startswith("webrtc") for spec in config.sink):
-        raise ConfigError("--pace max goes through a file, not at a viewer's pace", cure="leave --sink webrtc out")
-    allowed_regions = REGIONS_OF[config.generator]
-    if config.region not in allowed_regions:
-        raise ConfigError(
-            f"--region {config.region} is not for the generator {config.generator}",
-            cure=f"choose {' or '.join(allowed_regions)}, or --generator liveportrait",
-        )
+def pace_needs_file(config: Config) -> ConfigError:
+    """Return the error for ``--pace max`` with a live camera, which may be known only once it is open."""
+    found = f"--pace max with --camera {config.camera}, which is live"
+    return ConfigError("config-pace-needs-file", found, "a video file", "give one with --camera, or leave --pace out")
+
+
+def _check_combinations(config: Config) -> None:
+    if config.pace == "max":
+        _check_pace(config)
+    regions = REGIONS_OF[config.generator]
+    if config.region not in regions:
+        found = f"--region {config.region} with --generator {config.generator}"
+        cure = "choose one of these regions, or --generator liveportrait"
+        raise ConfigError("config-region-not-available", found, " or ".join(regions), cure)
     if config.retarget != "none" and config.generator != "liveportrait":
-        raise ConfigError(
-            f"--retarget {config.retarget} is not for the generator {config.generator}",
-            cure="leave it out, or choose --generator liveportrait",
-        )
+        found = f"--retarget {config.retarget} with --generator {config.generator}"
+        raise ConfigError("config-retarget-not-available", found, "--generator liveportrait", "leave --retarget out")
     addresses = [spec for spec in config.sink if spec.startswith("webrtc")]
     if len(addresses) > 1:
-        raise ConfigError(f"--sink: found {' and '.join(addresses)}", cure="serve the page at one address")
+        found = f"--sink {' and --sink '.join(addresses)}"
+        raise ConfigError("config-two-addresses", found, "one address for the page", "give one of them")
+
+
+def _check_pace(config: Config) -> None:
+    """Raise ConfigError for what does not go together with ``--pace max``."""
+    if _LIVE_CAMERA.fullmatch(config.camera):
+        raise pace_needs_file(config)
+    if config.camera == "performer" and not (config.frames or config.duration):
+        found = "--pace max with --camera performer, which never ends"
+        raise ConfigError("config-pace-never-ends", found, "a limit", "give one with --frames or --duration")
+    if any(spec.startswith("webrtc") for spec in config.sink):
+        found = "--pace max with --sink webrtc"
+        cure = "leave one of them out"
+        raise ConfigError("config-pace-with-webrtc", found, "--pace live, as viewers watch in real time", cure)
 
 
 def _check_files(config: Config, path: Path | None) -> None:
-    """Refuse to write over anything that is read, the TOML file at ``path`` included, or over anything twice."""
+    """Raise ConfigError if an output is also an input, the TOML file at ``path`` included, or another output."""
     weights = paths.expand(config.weights) if config.weights else None
     inputs = (Path(config.camera), *config.portrait, path, config.model, config.token_file, weights)
     outputs = [paths.expand(spec[5:]) for spec in config.sink if spec.startswith("file:")]
@@ -331,8 +454,9 @@ def _check_files(config: Config, path: Path | None) -> None:
         outputs += [AUTO_RECORDING for spec in config.sink if spec == "auto"]
     if config.report:
         outputs.append(config.report)
-    taken = {paths.resolve(each) for each in inputs if each}
-    for each in map(paths.resolve, outputs):
-        if each in taken:
-            raise ConfigError(f"{each} would be overwritten: it is given twice", cure="write to a file of another name")
-        taken.add(each)
+    used = {paths.resolve(each) for each in inputs if each}
+    for output in map(paths.resolve, outputs):
+        if output in used:
+            found = f"{output} is given twice and would be overwritten"
+            raise ConfigError("config-overwrites", found, cure="write to a file of another name")
+        used.add(output)

@@ -1,4 +1,4 @@
-"""The figures of a run as JSON, written whole or not at all."""
+"""The statistics of a run as JSON, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ _PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam
 
 
 def check(path: Path) -> None:
-    """Make sure, before a run begins, that its report can be written. Raises ConfigError."""
-    cure = "give --report a file in a folder that exists and may be written"
+    """Raise ConfigError if the report of a run that has not begun could not be written."""
+    expected = "a file in a writable folder"
+    cure = "give one with --report"
     try:
         if path.is_dir():
-            raise ConfigError(f"--report: {path} is a folder, expected a file", cure=cure)
+            raise ConfigError("report-is-folder", f"--report: {path} is a folder", expected, cure)
         if paths.is_write_protected(path):
-            raise ConfigError(
-                f"--report: {path} is write-protected", cure=f"chmod u+w {path}, or write to another file"
-            )
-        if not _written_into(path):
+            cure = f"chmod u+w {path}, or give another file with --report"
+            raise ConfigError("report-write-protected", f"--report: {path} is write-protected", expected, cure)
+        if not _is_appended_to(path):
             with tempfile.TemporaryFile(dir=paths.resolve(path).parent):
                 pass
     except OSError as error:
-        raise ConfigError(f"--report: {path} cannot be written: {error.strerror}", cure=cure) from None
+        found = f"--report: {path} cannot be written: {error.strerror}"
+        raise ConfigError("report-unwritable", found, expected, cure) from None
 
 
 def build(pipeline: Run | None, config: Config, media: MediaService | None = None) -> dict[str, Any]:
-    """The figures of a run that has ended; all zero for one that failed before it began (None)."""
+    """Return the statistics of a run that has ended; all zero for one that failed before it began (None)."""
     ledger = pipeline.ledger if pipeline else Ledger()
     age = pipeline.age if pipeline else Durations()
     served = {}
@@ -70,7 +71,7 @@ def build(pipeline: Run | None, config: Config, media: MediaService | None = Non
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Return what the run was measured on: system, processor, and the versions of packages."""
     versions = {}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -84,11 +85,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(path: Path, figures: dict[str, Any]) -> None:
-    """Write the figures; an older report gives way to a whole one only, where a link leads to. Raises SinkLost."""
-    text = json.dumps(figures, indent=2) + "\n"
+def write(path: Path, statistics: dict[str, Any]) -> None:
+    """Write the report where links lead to; an older one is replaced only by a whole one. Raises SinkLost."""
+    text = json.dumps(statistics, indent=2) + "\n"
     try:
-        if _written_into(path):
+        if _is_appended_to(path):
             with open(path, "a", encoding="utf-8", opener=paths.open_without_waiting) as file:
                 file.write(text)
             return
@@ -97,20 +98,20 @@ def write(path: Path, figures: dict[str, Any]) -> None:
             partial.chmod(0o644)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise SinkLost(f"--report: nobody reads {path}", cure="start what reads it before the run ends") from None
-        raise SinkLost(
-            f"--report: {path} cannot be written: {error.strerror}",
-            cure="give --report a file in a folder that is there and has room when the run ends",
-        ) from None
+            found = f"--report: the pipe {path} has no reader"
+            raise SinkLost("report-not-read", found, cure="start the reader before the run ends") from None
+        found = f"--report: {path} cannot be written: {error.strerror}"
+        cure = "give --report a file in a folder that exists and has room when the run ends"
+        raise SinkLost("report-lost", found, cure=cure) from None
 
 
-def _written_into(path: Path) -> bool:
-    """Whether what is there is not replaced: a pipe, a device, or where our own output goes, as with /dev/stdout."""
+def _is_appended_to(path: Path) -> bool:
+    """Return True for what is appended to, not replaced: a pipe, a device, or our own output, such as /dev/stdout."""
     try:
-        there = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return False
-    return not stat.S_ISREG(there.st_mode) or any(os.path.samestat(there, own) for own in _own_output())
+    return not stat.S_ISREG(status.st_mode) or any(os.path.samestat(status, own) for own in _own_output())
 
 
 def _own_output() -> Iterator[os.stat_result]:

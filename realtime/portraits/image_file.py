@@ -44,7 +44,7 @@ def read_image(path: Path) -> DecodedImage:
     EXIF orientation and colour profiles are applied, transparent parts become grey, 16 bits are scaled to 8, and of
     an animation the first frame is used. Raises PortraitError if the file cannot be read.
     """
-    _check_file(path)
+    check_file(path)
     return _decode(path, path, MAX_PIXELS)
 
 
@@ -89,7 +89,7 @@ def _decode(path: Path, file: Path | io.BytesIO, max_pixels: int) -> DecodedImag
     return DecodedImage(image, tuple(notes))
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raise PortraitError if ``path`` is no file, cannot be read, is empty, or is a HEIC image."""
     try:
         if path.is_dir():

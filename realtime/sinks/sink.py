@@ -12,8 +12,6 @@ from realtime.core.frames import PixelFormat
 if TYPE_CHECKING:
     from realtime.core.frames import Frame
 
-AUTO_RECORDING = Path("reenact.mp4")
-"""What ``auto`` stands for when a file is processed at the highest pace."""
 _SINKS = "auto, virtualcam, virtualcam:DEVICE, webrtc, file:OUT.mp4 or null"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from engines.errors import SinkMissing
+from engines.errors import AddressInUse, SinkMissing
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -25,7 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise SinkMissing(f"port {port} of {host} is taken by another program", cure=cure) from None
+            raise AddressInUse(f"port {port} of {host} is taken by another program", cure=cure) from None
         raise SinkMissing(f"cannot serve on {host}:{port}: {error.strerror}", cure=cure) from None
     return listener
 

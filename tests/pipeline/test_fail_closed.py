@@ -158,8 +158,8 @@ def test_a_gpu_that_goes_ends_the_program_with_one_line_and_code_1(
 ) -> None:
     write_video(tmp_path / "in.mp4", [picture(CAMERA, SIZE) if i else grey(i, SIZE) for i in range(40)])
     lost = Lost(monkeypatch, pictures=6)
-    monkeypatch.setattr(assemble, "_create_generator", lambda *_: lost.generator)
-    monkeypatch.setattr(assemble, "_open_tracker", lambda _: Grimaces(default_portrait.face))
+    monkeypatch.setattr(assemble, "create_generator", lambda *_: lost.generator)
+    monkeypatch.setattr(assemble, "open_configured_tracker", lambda _: Grimaces(default_portrait.face))
     options = {"camera": str(tmp_path / "in.mp4"), "pace": pace, "size": "160x128", "sink": ["null"], "quiet": True}
     assert cli.run(load(options)) == 1
     said = capsys.readouterr()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from engines.errors import ConfigError, SourceMissing, TrackerError
+from engines.errors import AddressInUse, ConfigError, PortraitError, SinkMissing, SourceMissing, TrackerError
+from engines.install_hint import command
 from engines.types import Image
 from realtime import assemble
 from realtime.capture import v4l2_devices, webcam
@@ -20,6 +22,7 @@ from realtime.config import load
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.loader import PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
+from realtime.webrtc.settings import ServerSettings
 from tests.support.clips import grey, write_video
 
 
@@ -39,7 +42,7 @@ def opened(**options: object) -> tuple[Pipeline, list[tuple[str, str]]]:
 
     config = load(options)
     stop_signal = StopSignal()
-    parts = assemble.loader(config, stop_signal, say)
+    parts = assemble.make_loader(config, stop_signal, say)
     assert isinstance(parts, PipelineLoader)
     pipeline = assemble.open_run(config, parts, stop_signal, say).run
     assert isinstance(pipeline, Pipeline)
@@ -61,8 +64,8 @@ def test_options_that_mean_nothing_are_told(clip: Path) -> None:
     _, said = opened(**options, fps=12.0, backend="onnx", device="cpu")
     notes = [text for label, text in said if not label]
     assert notes == [
-        "a file is read at its own 30 fps, whatever --fps says",
-        "--backend and --device: for other generators only, as the mesh runs no networks",
+        "--fps has no effect on a file, which is read at its own 30 fps",
+        "--backend and --device have no effect on the mesh, which runs no networks",
     ]
     for fitting in (
         {},
@@ -128,12 +131,12 @@ def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2_devices.
     assert before.name.startswith("/dev/video0 (Built-in)")
     ours = cameras.pop(0)
     with pytest.raises(SourceMissing, match="Built-in"):
-        assemble._reopen_source(config, before)
+        assemble.reopen_source(config, before)
     cameras.clear()
     with pytest.raises(SourceMissing, match="Built-in"):
-        assemble._reopen_source(config, before)
+        assemble.reopen_source(config, before)
     cameras.append(replace(ours, path="/dev/video2"))
-    assert assemble._reopen_source(config, before).name.startswith("/dev/video2 (Built-in)")
+    assert assemble.reopen_source(config, before).name.startswith("/dev/video2 (Built-in)")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cameras have names on Linux")
@@ -143,9 +146,9 @@ def test_the_highest_pace_is_not_for_a_camera_whatever_names_it(
     del cameras
     lens = Lens()
     monkeypatch.setattr(webcam, "_open", lambda *_: lens)
-    with pytest.raises(ConfigError, match="--pace max works through a file, and --camera is living") as caught:
+    with pytest.raises(ConfigError) as caught:
         opened(camera="living", pace="max", sink=["null"])
-    assert caught.value.cure
+    assert caught.value.code == "config-pace-needs-file"
     assert lens.closed
 
 
@@ -178,14 +181,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 @pytest.mark.parametrize(("run", "page"), [(math.inf, 0.2), (0.1, math.inf), (math.inf, math.inf)])
 def test_it_stops_in_time_whatever_hangs(clock: SimpleNamespace, run: float, page: float) -> None:
     began, running, media = clock.now, Slow(run, clock), Slow(page, clock)
-    assemble.Opened(cast(Any, running), cast(Any, media)).close()
+    assemble.OpenedRun(cast(Any, running), cast(Any, media)).close()
     assert clock.now - began == pytest.approx(STOP_S)
     assert media.given >= assemble.PAGE_STOP_S - 1e-6
 
 
 def test_a_recording_is_finished_in_the_time_that_the_page_leaves(clock: SimpleNamespace) -> None:
     running, media = Slow(1.7, clock), Slow(0.2, clock)
-    assemble.Opened(cast(Any, running), cast(Any, media)).close()
+    assemble.OpenedRun(cast(Any, running), cast(Any, media)).close()
     assert running.ended
     assert media.ended
 
@@ -193,5 +196,63 @@ def test_a_recording_is_finished_in_the_time_that_the_page_leaves(clock: SimpleN
 def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> None:
     del own_cache
     with pytest.raises(TrackerError) as caught:
-        assemble._open_tracker(load({"tracker": "landmarker"}))
-    assert "tools.models fetch" in caught.value.cure
+        assemble.open_configured_tracker(load({"tracker": "landmarker"}))
+    assert caught.value.code == "tracker-model-missing"
+    assert command("models") in caught.value.cure
+
+
+def test_a_portrait_that_is_not_there_is_reported_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("nothing is loaded")
+
+    monkeypatch.setattr(assemble, "open_configured_tracker", fail)
+    monkeypatch.setattr(assemble, "create_generator", fail)
+    with pytest.raises(PortraitError) as caught:
+        assemble.make_loader(load({"portrait": ["nowhere.png"]}), StopSignal(), lambda *_: None)
+    assert caught.value.code == "portrait-missing"
+
+
+class Page:
+    """A media service that starts unless its port is in use."""
+
+    def __init__(self, port: int, error: SinkMissing | None) -> None:
+        self.address = f"http://127.0.0.1:{port or 9999}/"
+        self.closed = False
+        self._error = error
+
+    def start(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "ports"),
+    [
+        ({}, AddressInUse("listen-address-in-use", "port 8080 is taken"), [8080, 0]),
+        ({"sink": ["webrtc"]}, AddressInUse("listen-address-in-use", "port 8080 is taken"), [8080]),
+        ({}, SinkMissing("listen-failed", "port 8080 cannot be used"), [8080]),
+    ],
+)
+def test_a_page_that_is_only_offered_takes_another_port(
+    options: dict[str, object], error: SinkMissing, ports: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[tuple[int, Page]] = []
+
+    def make(_: object, settings: ServerSettings, __: object) -> Page:
+        page = Page(settings.port, None if pages else error)
+        pages.append((settings.port, page))
+        return page
+
+    monkeypatch.setattr(assemble, "_make_media", make)
+    with ExitStack() as stack:
+        if len(ports) == 2:
+            assert assemble._open_media(load(options), lambda *_: None, stack) is pages[1][1]  # type: ignore[comparison-overlap]
+        else:
+            with pytest.raises(SinkMissing) as caught:
+                assemble._open_media(load(options), lambda *_: None, stack)
+            assert caught.value is error
+    assert [port for port, _ in pages] == ports
+    assert all(page.closed for _, page in pages)

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import tomllib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,13 @@ def toml(folder: Path, text: str) -> Path:
     path = folder / "reenact.toml"
     path.write_text(text, "utf-8")
     return path
+
+
+def refused(options: Mapping[str, object], path: Path | None = None) -> ConfigError:
+    """Return the error that loading the options raises."""
+    with pytest.raises(ConfigError) as caught:
+        load(options, path)
+    return caught.value
 
 
 def test_defaults() -> None:
@@ -83,13 +91,10 @@ def test_the_token_comes_from_an_option_a_file_or_the_environment(
     assert load({}).token == "from outside"
     assert load({"token": "given"}).token == "given"
     assert load({"token_file": str(file)}).token == "from the file"
-    with pytest.raises(ConfigError, match="both given"):
-        load({"token": "given", "token_file": str(file)})
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load({"token_file": str(tmp_path / "nowhere")})
+    assert refused({"token": "given", "token_file": str(file)}).code == "config-token-twice"
+    assert refused({"token_file": str(tmp_path / "nowhere")}).code == "config-token-unreadable"
     file.write_text(" \n")
-    with pytest.raises(ConfigError, match="is empty"):
-        load({"token_file": str(file)})
+    assert refused({"token_file": str(file)}).code == "config-token-empty"
 
 
 def test_no_secret_is_printed_or_reported() -> None:
@@ -103,9 +108,9 @@ def test_no_secret_is_printed_or_reported() -> None:
         {"ice_server": [{"url": "turn:x", "secret": "hush-hush", "lifetime_s": "a"}]},
         {"ice_server": [{"url": "turn:x", "secret": "hush-hush", "lifetime_s": 0}]},
     ):
-        with pytest.raises(ConfigError) as caught:
-            load(bad)
-        assert "hush-hush" not in f"{caught.value} {caught.value.cure}"
+        error = refused(bad)
+        assert error.code == "config-bad-value"
+        assert "hush-hush" not in f"{error} {error.cure}"
 
 
 @pytest.mark.parametrize(
@@ -136,8 +141,7 @@ def test_a_token_on_the_command_line_wins_over_the_file_however_it_is_given(tmp_
     assert load({"token": "given"}, named).token == "given"
     assert load({"token_file": str(file)}, written).token == "from a file"
     written.write_text(f'token = "written"\ntoken_file = "{file.as_posix()}"')
-    with pytest.raises(ConfigError, match="both given"):
-        load({}, written)
+    assert refused({}, written).code == "config-token-twice"
 
 
 def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
@@ -204,31 +208,28 @@ def test_one_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
         ("quiet", 0),
     ],
 )
-def test_an_impossible_value_names_key_finding_and_what_is_allowed(key: str, value: object) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load({key: value})
+def test_a_bad_value_names_the_option_and_what_is_allowed(key: str, value: object) -> None:
+    error = refused({key: value})
     shown = value[-1] if isinstance(value, list) and key != "size" else value
-    assert str(caught.value) == f"--{key}: found {shown!r}"
-    assert caught.value.cure == f"allowed: {allowed(key)}"
+    assert error.code == "config-bad-value"
+    assert error.found == f"--{key} {shown!r}"
+    assert error.expected == allowed(key)
 
 
 def test_an_unknown_key_suggests_a_close_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'portrit' is not a key") as caught:
-        load({}, toml(tmp_path, 'portrit = "a.png"'))
-    assert caught.value.cure == "did you mean portrait?"
+    error = refused({}, toml(tmp_path, 'portrit = "a.png"'))
+    assert error.code == "config-unknown-key"
+    assert error.cure == "did you mean portrait?"
 
 
 def test_an_unknown_key_like_no_other_lists_them_all(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load({}, toml(tmp_path, "zzzzqqq = 1"))
-    assert all(key in caught.value.cure for key in Config.model_fields)
+    error = refused({}, toml(tmp_path, "zzzzqqq = 1"))
+    assert all(key in error.cure for key in Config.model_fields)
 
 
 def test_a_wrong_value_in_a_file_names_the_file(tmp_path: Path) -> None:
     path = toml(tmp_path, "gain = 9")
-    with pytest.raises(ConfigError, match="gain: found 9") as caught:
-        load({}, path)
-    assert str(path) in str(caught.value)
+    assert refused({}, path).found == f"gain = 9 in {path}"
 
 
 @pytest.mark.parametrize(
@@ -239,27 +240,24 @@ def test_a_wrong_value_in_a_file_names_the_file(tmp_path: Path) -> None:
 def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="is not TOML"):
-        load({}, path)
+    assert refused({}, path).code == "config-file-not-toml"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no file"):
-        load({}, tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        load({}, tmp_path)
+    assert refused({}, tmp_path / "none.toml").code == "config-file-missing"
+    assert refused({}, tmp_path).code == "config-file-unreadable"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
-@pytest.mark.parametrize("option", ["--config", "--token-file"])
-def test_a_pipe_that_nobody_writes_into_is_told_and_not_waited_for(tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize("code", ["config-file-unreadable", "config-token-unreadable"])
+def test_a_pipe_without_a_writer_is_an_error_and_not_waited_for(tmp_path: Path, code: str) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     rescue = threading.Timer(10, lambda: os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)))
     rescue.start()
     try:
-        with pytest.raises(ConfigError, match=f"{option}: {pipe} cannot be read: nothing writes to this pipe"):
-            load({"token_file": str(pipe)}) if option == "--token-file" else load({}, pipe)
+        error = refused({}, pipe) if code == "config-file-unreadable" else refused({"token_file": str(pipe)})
+        assert error.code == code
     finally:
         rescue.cancel()
 
@@ -281,14 +279,12 @@ def test_the_output_of_another_program_is_read_as_a_file(early: bool) -> None:
 
 @pytest.mark.parametrize("camera", ["auto", "0", "/dev/video2", "/dev/v4l/by-id/usb-cam-index0", "webrtc"])
 def test_the_highest_pace_needs_a_file(camera: str) -> None:
-    with pytest.raises(ConfigError, match="--pace max"):
-        load({"pace": "max", "camera": camera})
+    assert refused({"pace": "max", "camera": camera}).code == "config-pace-needs-file"
 
 
 @pytest.mark.parametrize("sink", ["webrtc", "webrtc:9000"])
 def test_the_highest_pace_is_not_for_viewers(sink: str) -> None:
-    with pytest.raises(ConfigError, match="not at a viewer's pace"):
-        load({"pace": "max", "camera": "in.mp4", "sink": ["null", sink]})
+    assert refused({"pace": "max", "camera": "in.mp4", "sink": ["null", sink]}).code == "config-pace-with-webrtc"
     assert load({"camera": "in.mp4", "sink": ["null", sink]}).sink == ("null", sink)
 
 
@@ -305,29 +301,26 @@ def test_each_generator_has_its_regions(generator: str, regions: set[str]) -> No
         if region in regions:
             assert load({"generator": generator, "region": region}).region == region
             continue
-        with pytest.raises(ConfigError, match=f"--region {region} is not for the generator {generator}") as caught:
-            load({"generator": generator, "region": region})
-        assert all(each in caught.value.cure for each in regions)
+        error = refused({"generator": generator, "region": region})
+        assert error.code == "config-region-not-available"
+        assert all(each in error.expected for each in regions)
 
 
 def test_the_page_is_served_at_one_address() -> None:
-    with pytest.raises(ConfigError, match="found webrtc and webrtc:9000") as caught:
-        load({"sink": ["webrtc", "null", "webrtc:9000"]})
-    assert "one address" in caught.value.cure
+    assert refused({"sink": ["webrtc", "null", "webrtc:9000"]}).code == "config-two-addresses"
 
 
 @pytest.mark.parametrize("generator", ["mesh", "fomm"])
 def test_only_liveportrait_retargets(generator: str) -> None:
     assert load({"generator": generator}).retarget == "none"
     assert load({"generator": "liveportrait", "retarget": "both"}).retarget == "both"
-    with pytest.raises(ConfigError, match=f"--retarget eyes is not for the generator {generator}") as caught:
-        load({"generator": generator, "retarget": "eyes"})
-    assert "--generator liveportrait" in caught.value.cure
+    error = refused({"generator": generator, "retarget": "eyes"})
+    assert error.code == "config-retarget-not-available"
+    assert error.expected == "--generator liveportrait"
 
 
 def test_the_highest_pace_with_the_performer_needs_an_end() -> None:
-    with pytest.raises(ConfigError, match="never ends"):
-        load({"pace": "max", "camera": "performer"})
+    assert refused({"pace": "max", "camera": "performer"}).code == "config-pace-never-ends"
     assert load({"pace": "max", "camera": "performer", "frames": 10}).frames == 10
 
 
@@ -347,28 +340,26 @@ def test_the_highest_pace_with_the_performer_needs_an_end() -> None:
     ],
 )
 def test_nothing_that_is_read_is_written_over(options: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="would be overwritten"):
-        load(options)
+    assert refused(options).code == "config-overwrites"
 
 
 def test_the_file_of_options_is_not_written_over(tmp_path: Path) -> None:
     path = toml(tmp_path, 'report = "reenact.toml"')
-    with pytest.raises(ConfigError, match="would be overwritten"):
-        load({"report": str(path)}, path)
+    assert refused({"report": str(path)}, path).code == "config-overwrites"
 
 
 def test_what_a_link_leads_to_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "out.mp4").symlink_to(tmp_path / "in.mp4")
-    with pytest.raises(ConfigError, match="would be overwritten"):
-        load({"camera": str(tmp_path / "in.mp4"), "sink": [f"file:{tmp_path / 'out.mp4'}"]})
+    options = {"camera": str(tmp_path / "in.mp4"), "sink": [f"file:{tmp_path / 'out.mp4'}"]}
+    assert refused(options).code == "config-overwrites"
 
 
-def test_live_nothing_is_recorded_that_was_not_asked_for() -> None:
+def test_a_live_run_records_only_on_request() -> None:
     assert load({"camera": "reenact.mp4"}).sink == ("auto",)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no links and no such folders")
-def test_paths_that_lead_nowhere_are_left_to_whoever_opens_them(
+def test_paths_that_lead_nowhere_are_left_to_the_code_that_opens_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ring").symlink_to("ring")
@@ -377,8 +368,7 @@ def test_paths_that_lead_nowhere_are_left_to_whoever_opens_them(
     deleted.mkdir()
     monkeypatch.chdir(deleted)
     deleted.rmdir()
-    with pytest.raises(ConfigError, match="would be overwritten"):
-        load({"camera": "in.mp4", "sink": ["file:in.mp4"]})
+    assert refused({"camera": "in.mp4", "sink": ["file:in.mp4"]}).code == "config-overwrites"
 
 
 @pytest.mark.parametrize(
@@ -391,9 +381,8 @@ def test_paths_that_lead_nowhere_are_left_to_whoever_opens_them(
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="any name may have a home folder there")
-def test_a_home_folder_of_nobody(key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match="no home folder ~nobody-at-all"):
-        load({key: value})
+def test_a_home_folder_that_does_not_exist(key: str, value: object) -> None:
+    assert refused({key: value}).code == "path-no-home"
 
 
 def test_the_home_folder_is_written_out_wherever_a_path_is_given(
@@ -417,7 +406,7 @@ VALUES = st.booleans() | st.floats() | st.integers() | WORDS | st.lists(WORDS, m
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=3))
-def test_whatever_is_given_is_taken_or_a_config_error_with_a_cure(options: dict[str, object]) -> None:
+def test_any_value_is_accepted_or_a_config_error_with_a_cure(options: dict[str, object]) -> None:
     try:
         config = load(options)
     except ConfigError as error:
@@ -427,3 +416,18 @@ def test_whatever_is_given_is_taken_or_a_config_error_with_a_cure(options: dict[
         return
     assert str(caught)
     assert caught.cure
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("gain", "a number from 0 to 4"),
+        ("frames", "a whole number from 1 on"),
+        ("duration", "a number above 0 to 100000000"),
+        ("pace", "live or max"),
+        ("generator", "mesh, liveportrait or fomm"),
+        ("mirror", "true or false"),
+    ],
+)
+def test_what_is_allowed_follows_from_the_type(key: str, words: str) -> None:
+    assert allowed(key) == words

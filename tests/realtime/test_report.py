@@ -40,18 +40,20 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["nowhere/report.json", "."])
-def test_a_path_that_cannot_be_written_is_found_before_the_run(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="--report"):
+@pytest.mark.parametrize(("name", "code"), [("nowhere/report.json", "report-unwritable"), (".", "report-is-folder")])
+def test_a_path_that_cannot_be_written_is_found_before_the_run(tmp_path: Path, name: str, code: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         report.check(tmp_path / name)
+    assert caught.value.code == code
 
 
 def test_a_report_that_is_write_protected_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.json"
     path.touch(0o444)
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    with pytest.raises(ConfigError, match="is write-protected") as caught:
+    with pytest.raises(ConfigError) as caught:
         report.check(path)
+    assert caught.value.code == "report-write-protected"
     assert f"chmod u+w {path}" in caught.value.cure
     report.check(tmp_path / "new.json")
 
@@ -88,24 +90,24 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
-def test_a_pipe_that_nobody_reads_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_without_a_reader_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     rescue = threading.Timer(10, lambda: os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     rescue.start()
     try:
-        with pytest.raises(SinkLost, match=f"nobody reads {path}") as caught:
+        with pytest.raises(SinkLost) as caught:
             report.write(path, {"frames": 1})
-        assert caught.value.cure
+        assert caught.value.code == "report-not-read"
     finally:
         rescue.cancel()
 
 
 def test_a_folder_that_went_away_is_told_with_a_cure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SinkLost, match="cannot be written") as caught:
+    with pytest.raises(SinkLost) as caught:
         report.write(tmp_path / "file" / "report.json", {"frames": 1})
-    assert caught.value.cure
+    assert caught.value.code == "report-lost"
 
 
 INTO_ITS_OWN_OUTPUT = """
@@ -132,5 +134,6 @@ def test_what_our_own_output_goes_to_is_not_replaced(tmp_path: Path) -> None:
 def test_a_path_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     (tmp_path / "ring").symlink_to("ring")
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"--report: .* cannot be written"):
+    with pytest.raises(ConfigError) as caught:
         report.check(tmp_path / name)
+    assert caught.value.code == "report-unwritable"

@@ -291,7 +291,7 @@ def _pipeline(config: Config, source: Source, sink: ObservedSink) -> tuple[Any, 
     from realtime.pipeline.settings import RunHooks, RunSettings
 
     stop_signal = StopSignal()
-    parts = assemble.loader(config, stop_signal, lambda *_: None)
+    parts = assemble.make_loader(config, stop_signal, lambda *_: None)
     parts.start()
     outgoing = [OpenedSink("window", sink)]
     settings = RunSettings(config.size, source.fps or 30.0)
