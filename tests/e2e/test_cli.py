@@ -63,7 +63,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], text: str, 
     (tmp_path / "typo.toml").write_text('portriat = "a.png"')
     (tmp_path / "wrong.toml").write_text('fps = "fast"')
     code, line = ended(run(*options, cwd=tmp_path))
-    assert code == 2
+    assert exit_code == 2
     assert text in line
 
 
@@ -74,8 +74,8 @@ def test_a_working_directory_that_was_deleted(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    code, line = ended(done)
-    assert code == 2
+    exit_code, line = ended(done)
+    assert exit_code == 2
     assert "cd into another one" in line
 
 
