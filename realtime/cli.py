@@ -205,7 +205,7 @@ def _open_streams() -> None:
     our own lines go around that, because the process may end meanwhile.
     """
     _occupy_closed_streams()
-    std_streams.open_error()
+    std_streams.protect_stderr()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - stands in for one that was closed
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -371,7 +371,7 @@ def _conclude(config: Config, stop_signal: StopSignal, opened: OpenedRun | None,
     if errors:
         printing = threading.Thread(target=_print_errors, args=(errors,), name="print errors", daemon=True)
         printing.start()
-        printing.join(LAST_S)  # a terminal whose output is stopped does not keep the program from ending
+        printing.join(FLUSH_S)  # a terminal whose output is stopped does not keep the program from ending
     return code
 
 

@@ -63,7 +63,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(options: list[str], text: str, 
     (tmp_path / "typo.toml").write_text('portriat = "a.png"')
     (tmp_path / "wrong.toml").write_text('fps = "fast"')
     code, line = ended(run(*options, cwd=tmp_path))
-    assert exit_code == 2
+    assert code == 2
     assert text in line
 
 
