@@ -38,7 +38,8 @@ GROUPS = {
     name: group
     for name, value in vars(topology).items()
     if name.isupper()
-    and name not in ("TRIANGLES", "RIGID_WEIGHTS", "RIGID_CANONICAL", "RIGHT_EYE", "LEFT_EYE", "MIRROR")
+    and not isinstance(value, int)
+    and name not in ("TRIANGLES", "RIGID_WEIGHTS", "RIGID_CANONICAL", "MIRROR")
     for group in (value if isinstance(value, tuple) else (value,))
 }
 
@@ -124,5 +125,12 @@ def test_names_say_where_points_are(driver_face: FaceState) -> None:
     middle = [row[4] for row in (INNER_LOWER_LIP, *LOWER_LIP_ROWS)]
     assert (np.diff(y[middle]) > 0).all()
     assert y[CHIN].min() > y[INNER_LOWER_LIP].max()
-    assert y[OVAL[0]] == y[:468].min()
-    assert y[OVAL[18]] == y[:468].max()
+    assert y[topology.FOREHEAD_TOP] == y[:468].min()
+    assert y[topology.CHIN_TIP] == y[:468].max()
+    assert (OVAL[0], OVAL[18]) == (topology.FOREHEAD_TOP, topology.CHIN_TIP)
+    assert y[topology.NOSE_TIP] < y[topology.NOSE_BASE] < y[topology.UPPER_LIP_MIDDLE]
+    assert y[topology.UPPER_LIP_MIDDLE] <= y[topology.LOWER_LIP_MIDDLE]
+    right, left = topology.CHEEKS
+    assert x[right] < x[topology.OUTER_EYE_CORNERS[RIGHT_EYE]]
+    assert x[left] > x[topology.OUTER_EYE_CORNERS[LEFT_EYE]]
+    np.testing.assert_array_equal(topology.ALL_EYE_CORNERS, np.concatenate(EYE_CORNERS))
