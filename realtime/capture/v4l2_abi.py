@@ -81,7 +81,7 @@ def enumerate_answers(handle: int, request: int, length: int, query: Callable[[i
 
 
 def query_capability(handle: int) -> Capability:
-    """Return what an open device is. Raises OSError if it has gone or is not a video device."""
+    """Return the capabilities of an open device. Raises OSError if it has gone or is not a video device."""
     answer = bytearray(104)
     ioctl(handle, VIDIOC_QUERYCAP, answer)
     driver, card, bus, _version, all_flags, node_flags = struct.unpack_from("<16s32s32s3I", answer)

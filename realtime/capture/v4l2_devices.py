@@ -35,7 +35,7 @@ class Node:
     permission_denied: bool = False
     """This user may not open the device; then only its name is known, and whether it is virtual."""
     has_producer: bool | None = False
-    """The device is virtual and a program sends frames to it; None if the driver does not tell."""
+    """The device is virtual and a program sends frames to it; None if the driver does not report it."""
     bus: str = ""
     """Where the device is plugged in; stays when its number changes."""
 

@@ -141,7 +141,7 @@ class V4l2Stream:
         self.driver_delay = Durations()
         """From the driver's timestamp to having the frame; empty if its timestamps are not of the monotonic clock."""
         self.conversion = Durations()
-        """How long the conversion to RGB takes."""
+        """The time of the conversion to RGB."""
         self.broken = 0
         """Frames that the driver marked as broken, or that could not be decoded."""
         self.stale = 0
@@ -277,7 +277,7 @@ class V4l2Stream:
 
 
 def _set_rate(handle: int, fps: float) -> float:
-    """Request a frame rate. Return the one that the driver gives, or ``fps`` if it does not tell."""
+    """Request a frame rate. Return the one that the driver sets, or ``fps`` if it does not report one."""
     for request in (v4l2_abi.VIDIOC_S_PARM, v4l2_abi.VIDIOC_G_PARM):
         with suppress(OSError):
             given = v4l2_abi.negotiate_rate(handle, request, fps)

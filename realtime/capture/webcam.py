@@ -134,7 +134,7 @@ class Webcam:
     def _grab_newest(self) -> tuple[Image, int, int] | None:
         """Return what ``_grab`` does; after a pause a new frame instead of those that have waited in the driver.
 
-        Age alone does not tell them apart: some cameras deliver every frame late.
+        Age alone does not distinguish them: some cameras deliver every frame late.
         """
         requested = time.monotonic_ns()
         paused = requested - self._received_ns > _OLD_NS
@@ -220,7 +220,7 @@ def find_same(nodes: Sequence[v4l2_devices.Node], before: v4l2_devices.Node) -> 
     """Return the camera that ``before`` was: of its label at its bus position, or else the only one of its label."""
     same_label = [node for node in nodes if node.label == before.label and node.captures]
     same_bus = [node for node in same_label if node.bus == before.bus]
-    # devices that share a bus position, as virtual ones do, are told apart by their number
+    # devices that share a bus position, as virtual ones do, are distinguished by their number
     same_path = [node for node in same_bus if node.path == before.path]
     chosen = same_path or same_bus or (same_label if len(same_label) == 1 else [])
     return chosen[0] if chosen else None

@@ -16,7 +16,7 @@ _BUCKETS = math.ceil(math.log(1e9) / math.log(_STEP)) + 2
 _BUCKETS_PER_E = 1 / math.log(_STEP)
 _RECENT = 256
 _RECENT_NS = 5_000_000_000
-"""The period of the recent figures: that of the status line where it is printed anew each time."""
+"""The period of the recent figures: that of the status line where it is printed repeatedly."""
 
 QUANTILES = (50, 95, 99)
 

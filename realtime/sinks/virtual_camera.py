@@ -106,7 +106,7 @@ class WriteCheck:
     """Detects frames that the kernel did not accept: pyvirtualcam only prints that a write has failed.
 
     The kernel counts the bytes that each thread has written successfully (proc(5), /proc/PID/io, wchar). If it does
-    not, no write counts as failed. Belongs to the thread that writes; on another thread the count starts anew.
+    not, no write counts as failed. Belongs to the thread that writes; on another thread the count restarts.
     """
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ def choose(nodes: Sequence[v4l2_devices.Node], wanted: str | None) -> v4l2_devic
 
 
 def _in_use(node: v4l2_devices.Node) -> bool:
-    """Return True if another program feeds a device, or has it open and the driver does not tell what for."""
+    """Return True if another program feeds a device, or has it open and the driver does not report why."""
     return bool(v4l2_devices.programs_using(node.path)) if node.has_producer is None else node.has_producer
 
 

@@ -1,4 +1,4 @@
-"""The performer: a script whose values come back when a tracker looks, and a source that keeps a camera's time."""
+"""Test the performer: its script, that a tracker measures the script's values in its pictures, and its source."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from realtime.capture.performer import Act, Performer, PerformerSource, script
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.tracking.tracker import Tracker, open_tracker
 from tests.support.faces import eye_gaps, shape_of
+from tests.support.fakes import FakeClock
 
 NS = 1_000_000_000
 SIZE = (512, 512)
@@ -30,22 +31,22 @@ moments = st.floats(0, 3600)
 
 
 def values(act: Act) -> NDArray[np.float64]:
-    """All numbers of an act in a row."""
+    """Return all numbers of an act in one array."""
     return np.concatenate([np.ravel(part) for part in astuple(act)])
 
 
-# --- the script
+# The script
 
 
 @given(moments)
-def test_what_it_does_depends_on_the_time_alone(moment: float) -> None:
+def test_an_act_depends_on_the_time_only(moment: float) -> None:
     act = script(moment)
     script(moment + 1.234)
     assert script(moment) == act
 
 
 @given(moments)
-def test_it_does_nothing_that_a_face_cannot_do(moment: float) -> None:
+def test_every_act_is_within_the_range_of_a_face(moment: float) -> None:
     act = script(moment)
     for amount in (act.jaw, act.smile, act.pucker, act.blink, act.brows):
         assert 0 <= amount <= 1
@@ -54,17 +55,16 @@ def test_it_does_nothing_that_a_face_cannot_do(moment: float) -> None:
 
 
 @given(st.floats(-10, 1.5))
-def test_it_begins_with_a_calm_face(moment: float) -> None:
-    """From which whoever is driven by it takes the neutral."""
+def test_the_script_begins_with_a_neutral_face(moment: float) -> None:
     np.testing.assert_array_equal(values(script(moment)), 0)
 
 
 @given(moments)
-def test_it_moves_without_jumps(moment: float) -> None:
+def test_the_script_moves_without_jumps(moment: float) -> None:
     assert np.abs(values(script(moment + 1e-4)) - values(script(moment))).max() < 0.02
 
 
-def test_it_does_everything_within_half_a_minute() -> None:
+def test_the_script_contains_every_movement_within_half_a_minute() -> None:
     acts = [script(moment) for moment in np.arange(0, 30, 1 / 30)]
     for name in ("jaw", "smile", "blink", "brows"):
         amounts = [getattr(act, name) for act in acts]
@@ -75,14 +75,14 @@ def test_it_does_everything_within_half_a_minute() -> None:
     assert (np.degrees(np.ptp([act.turn for act in acts], axis=0)) > (8, 25, 5)).all()
 
 
-def test_it_blinks_as_people_do() -> None:
+def test_the_performer_blinks_at_a_human_rate() -> None:
     shut = [script(moment).blink > 0.5 for moment in np.arange(0, 60, 0.01)]
     blinks = sum(after and not before for before, after in pairwise(shut))
     assert 12 <= blinks <= 30
     assert 0.005 < np.mean(shut) < 0.08
 
 
-# --- its pictures
+# The pictures
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +107,15 @@ def frame(pixels: Image, seq: int = 0, seconds: float = 0.0) -> Frame:
     return Frame(pixels, PixelFormat.RGB, seq, Stamps(0), round(seconds * NS))
 
 
-def look(tracker: Tracker, performer: Performer, act: Act) -> Points:
-    """The landmarks of an act that is seen out of the blue, in pixels."""
+def track_alone(tracker: Tracker, performer: Performer, act: Act) -> Points:
+    """Return the landmarks of an act in pixels, (478, 3), without any earlier frames."""
     tracker.reset()
     face = tracker.track(frame(performer.picture(act)))
     assert face is not None
     return face.pixels()
 
 
-def test_a_picture_is_the_callers_own_and_repeats(performer: Performer) -> None:
+def test_a_picture_is_a_new_array_and_reproducible(performer: Performer) -> None:
     act = script(7.3)
     first = performer.picture(act)
     assert first.shape == (512, 512, 3)
@@ -127,16 +127,16 @@ def test_a_picture_is_the_callers_own_and_repeats(performer: Performer) -> None:
     np.testing.assert_array_equal(performer.picture(act), first)
 
 
-def test_turns_go_where_they_say(performer: Performer, tracker: Tracker) -> None:
-    """The first lowers the nose, the second turns it to the left in the picture, the third tilts clockwise."""
-    rest = look(tracker, performer, Act())
+def test_turns_have_the_documented_directions(performer: Performer, tracker: Tracker) -> None:
+    """Component 0 lowers the nose, 1 turns it to the left in the picture, 2 tilts the head clockwise."""
+    rest = track_alone(tracker, performer, Act())
 
     def nose(pixels: Points) -> NDArray[np.float32]:
         return np.asarray((pixels[4] - pixels[[33, 263]].mean(axis=0))[:2], np.float32)
 
     for sign in (-1, 1):
         nod, shake, tilt = (
-            look(tracker, performer, Act(turn=(a * sign, b * sign, c * sign)))
+            track_alone(tracker, performer, Act(turn=(a * sign, b * sign, c * sign)))
             for a, b, c in ((0.2, 0, 0), (0, 0.25, 0), (0, 0, 0.15))
         )
         assert sign * (nose(nod) - nose(rest))[1] > 2
@@ -146,13 +146,13 @@ def test_turns_go_where_they_say(performer: Performer, tracker: Tracker) -> None
 
 
 class Session(NamedTuple):
-    """Acts, and what the tracker saw of them."""
+    """Acts, and the faces that the tracker found in their pictures."""
 
     acts: list[Act]
     faces: list[FaceState | None]
 
-    def seen(self) -> tuple[list[Act], Points, NDArray[np.float32]]:
-        """Acts with a face; their shapes (N, 478, 3) and turns (N, 3) against the first."""
+    def measured(self) -> tuple[list[Act], Points, NDArray[np.float32]]:
+        """Return the acts with a face, their shapes (N, 478, 3), and their turns (N, 3) relative to the first."""
         first = self.faces[0]
         assert first is not None
         neutral, rest = shape_of(first), own_pose(first.pixels()).rotation
@@ -168,7 +168,7 @@ class Session(NamedTuple):
 
 @pytest.fixture(scope="module")
 def session(performer: Performer, tracker: Tracker) -> Session:
-    """Forty seconds of the script; this is what takes long here."""
+    """Track forty seconds of the script, which takes most of the time of this module."""
     tracker.reset()
     moments = np.arange(FRAMES) * SECONDS / FRAMES
     acts = [script(moment) for moment in moments.tolist()]
@@ -179,16 +179,16 @@ def session(performer: Performer, tracker: Tracker) -> Session:
     return Session(acts, faces)
 
 
-def correlation(known: list[float], seen: NDArray[np.float32]) -> float:
-    return float(np.corrcoef(known, seen)[0, 1])
+def correlation(known: list[float], measured: NDArray[np.float32]) -> float:
+    return float(np.corrcoef(known, measured)[0, 1])
 
 
-def test_the_face_is_found_in_its_pictures(session: Session) -> None:
+def test_the_face_is_found_in_the_pictures(session: Session) -> None:
     assert sum(face is not None for face in session.faces) >= 0.99 * FRAMES
 
 
-def test_known_values_come_back(session: Session) -> None:
-    acts, shapes, turns = session.seen()
+def test_the_values_of_the_script_are_measured(session: Session) -> None:
+    acts, shapes, turns = session.measured()
     gap = (shapes[:, INNER_LOWER_LIP[3:6], 1] - shapes[:, INNER_UPPER_LIP[3:6], 1]).mean(axis=1)
     assert correlation([act.jaw for act in acts], gap) > 0.88
     assert correlation([act.jaw for act in acts], shapes[:, CHIN, 1].mean(axis=1)) > 0.9
@@ -204,30 +204,14 @@ def test_known_values_come_back(session: Session) -> None:
         assert 0.6 < turns[:, axis].std() / np.std(known) < 1.3
 
 
-# --- the source
-
-
-class Clock:
-    """Time that passes only when somebody sleeps or says so."""
-
-    def __init__(self) -> None:
-        self.now = 5 * NS
-        self.slept: list[float] = []
-
-    def __call__(self) -> int:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds > 0
-        self.slept.append(seconds)
-        self.now += round(seconds * NS)
+# The source
 
 
 @pytest.fixture(scope="module")
-def sources(request: pytest.FixtureRequest) -> Iterator[tuple[PerformerSource, PerformerSource, Clock]]:
-    """A paced and an unpaced one."""
+def sources(request: pytest.FixtureRequest) -> Iterator[tuple[PerformerSource, PerformerSource, FakeClock]]:
+    """Provide a paced and an unpaced source, and their clock."""
     request.getfixturevalue("performer")  # skips where there are no models
-    clock = Clock()
+    clock = FakeClock()
     paced = PerformerSource((160, 120), 25, now_ns=clock, sleep=clock.sleep)
     unpaced = PerformerSource((160, 120), 25, paced=False, now_ns=clock, sleep=clock.sleep)
     yield paced, unpaced, clock
@@ -236,7 +220,7 @@ def sources(request: pytest.FixtureRequest) -> Iterator[tuple[PerformerSource, P
         source.close()
 
 
-def test_a_source_says_what_it_is(sources: tuple[PerformerSource, PerformerSource, Clock]) -> None:
+def test_a_source_describes_itself(sources: tuple[PerformerSource, PerformerSource, FakeClock]) -> None:
     paced, unpaced, _ = sources
     assert paced.live
     assert not unpaced.live
@@ -248,8 +232,8 @@ def test_a_source_says_what_it_is(sources: tuple[PerformerSource, PerformerSourc
         assert "160x120" in source.name
 
 
-def test_a_paced_source_keeps_a_cameras_time_and_skips_what_nobody_read(
-    sources: tuple[PerformerSource, PerformerSource, Clock],
+def test_a_paced_source_keeps_the_time_of_a_camera_and_leaves_out_frames_that_are_late(
+    sources: tuple[PerformerSource, PerformerSource, FakeClock],
 ) -> None:
     source, _, clock = sources
     start = clock.now
@@ -265,7 +249,7 @@ def test_a_paced_source_keeps_a_cameras_time_and_skips_what_nobody_read(
     assert source.read().seq == 5
     assert clock.now == start + 5 * NS // 25
 
-    # nobody reads for a second
+    # a reader that was away for a second
     clock.now += NS
     late = source.read()
     assert late.seq == 30
@@ -277,8 +261,8 @@ def test_a_paced_source_keeps_a_cameras_time_and_skips_what_nobody_read(
     assert following.time_ns - start == 31 * NS // 25
 
 
-def test_an_unpaced_source_leaves_nothing_out_and_waits_for_nobody(
-    sources: tuple[PerformerSource, PerformerSource, Clock],
+def test_an_unpaced_source_returns_every_frame_without_waiting(
+    sources: tuple[PerformerSource, PerformerSource, FakeClock],
 ) -> None:
     _, source, clock = sources
     slept = len(clock.slept)
@@ -291,8 +275,8 @@ def test_an_unpaced_source_leaves_nothing_out_and_waits_for_nobody(
     assert [frame.time_ns for frame in frames] == [index * NS // 25 for index in range(30)]
 
 
-def test_frames_show_the_script(sources: tuple[PerformerSource, PerformerSource, Clock]) -> None:
-    """Also after frames were left out: frame i shows the script at i / fps."""
+def test_frame_i_shows_the_script_at_i_through_fps(sources: tuple[PerformerSource, PerformerSource, FakeClock]) -> None:
+    """Check it after frames were left out, too."""
     paced, _, clock = sources
     known = Performer((160, 120))
     for pause in (0, NS, NS // 7):

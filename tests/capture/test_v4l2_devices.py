@@ -56,12 +56,12 @@ def test_only_the_name_of_a_device_that_may_not_be_opened_is_known(
     )
 
 
-@pytest.mark.parametrize(("said", "size"), [("YU12:640x360@30/1", (640, 360)), ("", None), ("nothing yet", None)])
+@pytest.mark.parametrize(("format_", "size"), [("YU12:640x360@30/1", (640, 360)), ("", None), ("nothing yet", None)])
 def test_the_size_of_a_virtual_camera(
-    said: str, size: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    format_: str, size: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "video10").mkdir()
-    (tmp_path / "video10" / "format").write_text(said)
+    (tmp_path / "video10" / "format").write_text(format_)
     monkeypatch.setattr(v4l2_devices, "_SYSFS", tmp_path)
     assert v4l2_devices.producer_size("/dev/video10") == size
     assert v4l2_devices.producer_size("/dev/video11") is None

@@ -105,6 +105,19 @@ def test_the_run_ends_after_its_duration_without_a_session() -> None:
     assert shared_sinks.finished(3)
 
 
+def test_the_age_without_sinks_of_its_own_is_that_of_the_selected_session() -> None:
+    stop_signal = StopSignal()
+    shared_sinks = SharedSinks([], size=SIZE, limits=Limits(), stop_signal=stop_signal, notice=lambda _: None)
+    server = FakeServer(shared_sinks)
+    shared_sinks.start()
+    with closing(server):
+        assert shared_sinks.recent_age == (0, 0)
+        server.open("a")
+        server.drive("a")
+        until(lambda: shared_sinks.recent_age[0] > 0, "no age is reported")
+    assert shared_sinks.close(3)
+
+
 def test_a_recording_contains_no_notices_of_start_and_failure() -> None:
     with serving() as made:
         server = made.server

@@ -222,7 +222,7 @@ def test_a_device_that_another_program_feeds_is_never_chosen() -> None:
         assert "/dev/video901 (OBS)" in caught.value.found
 
 
-def test_a_device_that_is_open_elsewhere_counts_as_in_use_where_the_driver_does_not_tell(
+def test_a_device_that_is_open_elsewhere_counts_as_in_use_where_the_driver_does_not_report_its_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old = [replace(node(number), captures=True, outputs=True, has_producer=None) for number in (901, 902)]

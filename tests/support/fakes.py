@@ -37,6 +37,22 @@ def face(frame: Frame | None = None) -> FaceState:
     return FaceState(frame.seq if frame else 0, frame.time_ns if frame else 0, points, SIZE)
 
 
+class FakeClock:
+    """A clock that advances only when ``sleep`` is called."""
+
+    def __init__(self) -> None:
+        self.now = 5_000_000_000
+        self.slept: list[float] = []
+
+    def __call__(self) -> int:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.slept.append(seconds)
+        self.now += round(seconds * 1e9)
+
+
 class FakeSource:
     """A Source that returns the frames, or raises the exceptions, that the test feeds it. ``read`` blocks meanwhile."""
 
