@@ -359,7 +359,7 @@ def _conclude(config: Config, stop_signal: StopSignal, opened: OpenedRun | None,
             display.say(note)
         errors += [each.error for each in run.deliveries if each.error is not None and each.error not in errors]
         errors += unfinished(run)
-        display.say(summary(run), "done" if stop_signal.error is None else "stopped")
+        display.say(summary(run, lossless=config.pace == "max"), "done" if stop_signal.error is None else "stopped")
         code = code or exit_code(errors[0] if errors else None)
     display.close()  # before what else is written, perhaps to the same place
     if config.report is not None:

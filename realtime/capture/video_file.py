@@ -40,7 +40,7 @@ _TEXT_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
 _CLOCK_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _CONVERT = "convert it to H.264, for instance with: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
-_Shot = tuple[int, "av.VideoFrame"]
+_TimedPicture = tuple[int, "av.VideoFrame"]
 """The presentation time of a picture in nanoseconds, 0 for the first, and the decoded picture."""
 
 
@@ -86,15 +86,15 @@ class VideoFile:
             self._reformatter = VideoReformatter()
             self._damaged_packets = self._damaged_pictures = 0
             self._decoded = 0
-            self._shots = self._decode(stream)
-            self._next = next(self._shots, None)
-            if self._next is None:
+            self._decoded_pictures = self._decode(stream)
+            self._ahead = next(self._decoded_pictures, None)
+            if self._ahead is None:
                 raise SourceMissing(
                     "video-no-frames",
                     f"{path} has no frame that can be decoded",
                     cure="give a video that plays in a media player",
                 )
-            first = self._image(self._next[1])
+            first = self._to_rgb(self._ahead[1])
         except BaseException:
             self._container.close()
             raise
@@ -127,14 +127,14 @@ class VideoFile:
             raise SourceEnded("video-ended", f"{self._path.name} has ended")
         if self.live:
             return self._read_live()
-        shot = self._take()
-        return self._frame(shot[0], self._now_ns(), fit_into(self._image(shot[1]), self.size))
+        timed = self._next_picture()
+        return self._frame(timed[0], self._now_ns(), fit_into(self._to_rgb(timed[1]), self.size))
 
     def close(self) -> None:
         """Close the file. close() is idempotent."""
         self._ended = True
-        self._next = None
-        self._shots = iter(())
+        self._ahead = None
+        self._decoded_pictures = iter(())
         self._container.close()
 
     def _read_live(self) -> Frame:
@@ -143,19 +143,19 @@ class VideoFile:
             self._start_ns = self._now_ns()
         start = self._start_ns
         late = self._now_ns() - start
-        if self._next is not None and self._shown is not None and self._next[0] - late > 1.5 * _HOLD_NS:
+        if self._ahead is not None and self._shown is not None and self._ahead[0] - late > 1.5 * _HOLD_NS:
             self._sleep(_HOLD_NS / _NS)
             shown_at, image = self._shown
-            shown_at = max(shown_at + 1, min(self._now_ns() - start, self._next[0] - 1))
+            shown_at = max(shown_at + 1, min(self._now_ns() - start, self._ahead[0] - 1))
             return self._frame(shown_at, self._now_ns(), image.copy())
-        shot = self._take()
-        while self._next is not None and self._next[0] <= late:
-            shot = self._take()
-        image = fit_into(self._image(shot[1]), self.size)
-        wait = start + shot[0] - self._now_ns()
+        timed = self._next_picture()
+        while self._ahead is not None and self._ahead[0] <= late:
+            timed = self._next_picture()
+        image = fit_into(self._to_rgb(timed[1]), self.size)
+        wait = start + timed[0] - self._now_ns()
         if wait > 0:
             self._sleep(wait / _NS)
-        return self._frame(shot[0], start + shot[0], image)
+        return self._frame(timed[0], start + timed[0], image)
 
     def _frame(self, time_ns: int, captured: int, image: Image) -> Frame:
         frame = Frame(image, PixelFormat.RGB, self._seq, Stamps(captured), time_ns)
@@ -163,23 +163,23 @@ class VideoFile:
         self._shown = (time_ns, image)
         return frame
 
-    def _image(self, picture: av.VideoFrame) -> Image:
+    def _to_rgb(self, picture: av.VideoFrame) -> Image:
         """Return a picture as a new RGB array with square pixels, rotated and mirrored as the file says."""
         # Where a file does not say, players assume BT.709 for large pictures and BT.601 for small ones.
         assume_bt709 = picture.colorspace == _UNSPECIFIED and picture.height >= _HD_LINES
         square = max(1, round(picture.width * self._pixel_aspect))
         matrix = _SWS_BT709 if assume_bt709 else None
         rgb = self._reformatter.reformat(picture, width=square, format="rgb24", src_colorspace=matrix)
-        return _upright(rgb.to_ndarray().astype(np.uint8, copy=False), picture)
+        return _apply_orientation(rgb.to_ndarray().astype(np.uint8, copy=False), picture)
 
-    def _take(self) -> _Shot:
-        shot = self._next
-        if shot is None:
+    def _next_picture(self) -> _TimedPicture:
+        timed = self._ahead
+        if timed is None:
             self._ended = True
             self._add_notes()
             raise SourceEnded("video-ended", "; ".join([f"{self._path.name} has ended", *self._notes]))
-        self._next = next(self._shots, None)
-        return shot
+        self._ahead = next(self._decoded_pictures, None)
+        return timed
 
     def _add_notes(self) -> None:
         """Note what was missing or damaged, at the end of the file."""
@@ -194,7 +194,7 @@ class VideoFile:
         if self._decoded == 1:
             self._notes.append(f"{name} has a single frame; to show a still picture, give it as the --portrait")
 
-    def _decode(self, stream: av.VideoStream) -> Iterator[_Shot]:
+    def _decode(self, stream: av.VideoStream) -> Iterator[_TimedPicture]:
         """Yield every picture that can be decoded, with times that start at 0 and increase strictly."""
         period = round(_NS / self.fps)
         tick = float(stream.time_base or 0) * _NS
@@ -334,7 +334,7 @@ def _announced_ns(container: av.container.InputContainer, stream: av.VideoStream
     return None
 
 
-def _upright(image: Image, picture: av.VideoFrame) -> Image:
+def _apply_orientation(image: Image, picture: av.VideoFrame) -> Image:
     """Rotate by right angles and mirror an image as its display matrix says. May return ``image`` itself."""
     data = cast("bytes | None", picture.side_data.get("DISPLAYMATRIX"))
     if data is None:

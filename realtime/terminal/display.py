@@ -64,13 +64,13 @@ def progress_line(run: Run) -> str:
     return " | ".join((progress, f"{_short(ledger.fps)} fps", _face(run), _portrait(run)))
 
 
-def summary(run: Run) -> str:
-    """Return a finished run in one line."""
+def summary(run: Run, *, lossless: bool = False) -> str:
+    """Return a finished run in one line. Frames have no age in a lossless run."""
     ledger, age = run.ledger, run.age
     if not ledger.frames:
         return "no frame was generated"
     text = f"{ledger.frames} frames, {ledger.faces} with a face, {ledger.fps:.1f} fps"
-    if age.count:
+    if age.count and not lossless:
         text += f", frame age p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
     dropped = sum(run.dropped.values()) - ledger.starting
     if run.parts is not None and run.parts.animator.generator.random_weights:

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from engines.errors import ConfigError, SinkLost
-from realtime.core.latency import Ledger
+from realtime.core.latency import Durations, Ledger
 from realtime.pipeline.run import Run
 from realtime.terminal.display import STATUS_INTERVAL_S, Display, format_error, progress_line, status_line, summary
 from tests.support.fakes import FailingStream, FakeSink, FakeSource, is_generated
@@ -106,6 +106,14 @@ def test_the_progress_through_a_file_has_a_percentage_and_the_time_left_and_no_a
     assert progress_line(fake_run(total=100_000)).startswith("0 %, 55 min left | ")
     assert progress_line(fake_run()) == "300 frames | 30 fps | face found | one"
     assert progress_line(fake_run(parts=None)) == "starting"
+
+
+def test_the_summary_of_a_file_has_no_age() -> None:
+    age = Durations()
+    age.record(20_000_000, 0)
+    run = fake_run(age=age)
+    assert "frame age p50 20" in summary(run)
+    assert summary(run, lossless=True) == "300 frames, 300 with a face, 30.0 fps, 3 dropped (and 30 while starting)"
 
 
 def test_a_file_is_processed_with_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:
