@@ -226,12 +226,13 @@ def _server_settings(config: Config, spec: str) -> ServerSettings:
         host=host,
         port=port,
         token=config.token,
-        names=config.server_name,
+        server_names=config.server_name,
+        main_run=config.camera != "webrtc",
         ice_servers=config.ice_server,
         max_bitrate=max_bitrate,
         start_bitrate=min(START_BITRATE, max_bitrate),
         min_bitrate=min(MIN_BITRATE, max_bitrate),
-        jitter_mend=config.jitter_mend,
+        marker_jitter_buffer=config.jitter_mend,
     )
 
 

@@ -34,10 +34,11 @@ import typer
 
 from engines.errors import SourceError, SourceLost
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
-from realtime.webrtc.link import ANSWERERS, MediaLink
+from realtime.webrtc.link import CALLBACK_THREADS, MediaLink
+from realtime.webrtc.process import aiortc_setup
 from realtime.webrtc.settings import ServerSettings
+from realtime.webrtc.video import jitter_buffer
 from realtime.webrtc.video.codecs import Codecs
-from realtime.webrtc.video.jitter_buffer import mend, unmend
 from tools.support.command import new_app, run_app
 from tools.support.webrtc_client import Client, PatternTrack, read_number
 
@@ -85,13 +86,12 @@ def ours(settings: ServerSettings) -> Iterator[None]:
 
     before = {module: dict(vars(module)) for module in (rtcrtpsender, rtcrtpreceiver)}
     Codecs(settings).install()
-    problem = mend()
-    if problem is not None:
-        raise SourceError(problem)
+    aiortc_setup.check_version()
+    jitter_buffer.install()
     try:
         yield
     finally:
-        unmend()
+        jitter_buffer.uninstall()
         for module, names in before.items():
             vars(module).update(names)
 
@@ -224,7 +224,7 @@ def path(seconds: float) -> list[Figure]:
     by_mend: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(_TURNS):
         for mended, delays in by_mend.items():
-            delays += [ms for _, ms in through_server(seconds / _TURNS + 2, jitter_mend=mended)]
+            delays += [ms for _, ms in through_server(seconds / _TURNS + 2, marker_jitter_buffer=mended)]
     (p50, p99), (p50_off, p99_off) = percentiles(by_mend[True]), percentiles(by_mend[False])
     value = f"{p50:.1f} / {p99:.1f} ms against {p50_off:.1f} / {p99_off:.1f} ms without the mend: {p50 / p50_off:.2f}x"
     data = {"p50": p50, "p99": p99, "off_p50": p50_off, "off_p99": p99_off, "ratio": p50 / p50_off}
@@ -311,7 +311,7 @@ def churn(publishers: int) -> list[Figure]:
     callbacks = ReadingDesk()
     with server(callbacks) as link:
         pids = {"daemon": os.getpid(), "media process": link.process_id}
-        asyncio.run(_ask_at_once(link.address, ANSWERERS))
+        asyncio.run(_ask_at_once(link.address, CALLBACK_THREADS))
         _visits_elsewhere(link.address, _CHURN_WARM_UP)
         before, shared = _settled(pids), len(os.listdir("/dev/shm"))
         _visits_elsewhere(link.address, publishers)

@@ -1,17 +1,17 @@
-"""What the daemon offers to the media process: it grants sessions, obeys commands and answers requests."""
+"""Callbacks of the media server: what the main process does on its behalf."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-WATCHES = ("/healthz", "/metrics")
-"""What is asked to see how the program is: answered whatever else there is to answer."""
+MONITORING_PATHS = ("/healthz", "/readyz", "/metrics")
+"""Paths that monitoring asks for. They are answered beside the other requests, so that these cannot hold them up."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """An HTTP request that the media process does not answer itself. It has passed token, Origin and Host."""
+    """An HTTP request that the media process does not answer itself. Its token, Origin and Host have been checked."""
 
     method: str
     path: str
@@ -19,15 +19,15 @@ class ApiRequest:
     query: dict[str, str]
     """Without ``session``."""
     body: bytes
-    """Bounded: 16 MB for an upload, 64 kB elsewhere."""
+    """At most 16 MB for an upload and 64 kB otherwise."""
     content_type: str
     session: str | None
-    """What the query names; the desk says whether there is one. None is the main run."""
+    """The session that the query names, which may not exist. None stands for the main run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiReply:
-    """What to answer."""
+    """The answer to an ApiRequest."""
 
     status: int
     content_type: str
@@ -35,10 +35,11 @@ class ApiReply:
 
 
 class ServerCallbacks(Protocol):
-    """The daemon's side of the media server.
+    """The main process as the media server sees it.
 
-    Called on threads of the link, several at once; a slow answer delays only its own request. What it raises is
-    a bug: the request gets a 500 and the error is told once.
+    The link calls these methods on several threads at once; a slow one delays only its own request. A ReenactError is
+    answered as problem+json with the error's status. Any other exception is a bug: the link logs its traceback and the
+    request is answered with status 500 and the code ``internal-error``.
     """
 
     def open(self, session: str, watch: str) -> None:
@@ -51,13 +52,14 @@ class ServerCallbacks(Protocol):
         """
 
     def closed(self, session: str) -> None:
-        """The publisher of a granted session has left, vanished or never came; its source ends by itself."""
+        """Handle the end of a session: its publisher left, vanished or never connected. Its source ends by itself."""
 
     def control(self, session: str | None, message: bytes) -> bytes:
-        """Obey one message of the control channel, and reply; both are JSON.
+        """Carry out one message of the control channel and return the reply; both are JSON.
 
-        None is the main run. Never raises for what the message says: the reply tells.
+        ``session`` is None for the main run. A message that cannot be carried out is answered by the reply; it raises
+        nothing.
         """
 
     def request(self, request: ApiRequest) -> ApiReply:
-        """Answer one request to ``/api/...``, ``/healthz`` or ``/metrics``."""
+        """Answer a request to ``/api/...`` or to one of ``MONITORING_PATHS``. Raises ReenactError."""

@@ -14,7 +14,7 @@ from realtime.core import problem
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
 from tests.support.browser import go_live, says, wait_live
-from tests.support.media import EchoDesk, serve
+from tests.support.media import EchoCallbacks, serve
 from tools.latency.chromium import find_chromium, launch, wait_until
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ STATE = {
 }
 
 
-class PageServer(EchoDesk):
+class PageServer(EchoCallbacks):
     """Callbacks that send pictures back and answer the page's requests."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The whole program with browsers' stand-ins: a foreign publisher drives, a foreign viewer watches."""
+"""The whole program with aiortc clients: one publishes like a browser, others watch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def program(folder: Path, *options: str, **environment: str) -> Iterator[Program]:
-    """The program with its page on a free port, once it has said where."""
+    """Start the program with its page on a free port, and return it once it has printed the address."""
     log = folder / "log.txt"
     arguments = [sys.executable, str(ROOT / "run.py"), *options]
     with log.open("w") as out:
@@ -68,7 +68,7 @@ def program(folder: Path, *options: str, **environment: str) -> Iterator[Program
 
 
 class PerformerTrack:
-    """The scripted face as a browser's camera."""
+    """The performer as a browser's camera."""
 
     kind = "video"
 
@@ -97,7 +97,7 @@ class PerformerTrack:
 
 
 async def until(condition: Any, what: str, timeout_s: float = 20.0) -> Any:
-    """Wait for what an awaitable gives to be true."""
+    """Wait until an awaitable returns something true, and return that."""
     deadline = time.monotonic() + timeout_s
     while not (found := await condition()):
         assert time.monotonic() < deadline, what
@@ -107,7 +107,7 @@ async def until(condition: Any, what: str, timeout_s: float = 20.0) -> Any:
 
 @contextlib.asynccontextmanager
 async def watching(client: Client, path: str) -> AsyncIterator[list[Image]]:
-    """The pictures that a viewer gets, RGB, the newest few."""
+    """Watch a stream, and return the list of its newest frames, RGB."""
     transceiver = client.connection.addTransceiver("video", "recvonly")
     await client.exchange(path)
     track: Any = transceiver.receiver.track
@@ -143,8 +143,7 @@ def test_a_browser_drives_and_others_watch(tmp_path: Path) -> None:
         async with Client(address) as publisher, Client(address) as viewer:
             channel = await publisher.publish(track, control=True)
             session = publisher.location.rpartition("/")[2]
-            watch = re.search(r"</whep/([^>]+)>", publisher.links)
-            assert watch is not None
+            watch = publisher.watch_path
             state: Any = {}
 
             async def found() -> bool:
@@ -154,7 +153,7 @@ def test_a_browser_drives_and_others_watch(tmp_path: Path) -> None:
 
             await until(found, "no face was found")
             assert state["size"] == [320, 240]
-            async with watching(viewer, f"/whep/{watch[1]}") as pictures:
+            async with watching(viewer, watch) as pictures:
 
                 async def enough() -> bool:
                     return len(pictures) >= 20
@@ -188,7 +187,7 @@ def test_a_browser_drives_and_others_watch(tmp_path: Path) -> None:
                 with pytest.raises(aiohttp.ClientResponseError) as caught:
                     await late.publish(PerformerTrack())
                 assert caught.value.status == 503
-            # gone without a word to the program: the session ends with the connection
+            # without DELETE: the session ends with the connection
         async with Client(address) as watcher:
 
             async def empty() -> bool:
@@ -244,7 +243,7 @@ def test_a_plain_run_shows_itself_on_the_page(tmp_path: Path) -> None:
     assert not (tmp_path / "reenact.mp4").exists()
 
 
-def test_out_of_reach_without_a_token(tmp_path: Path) -> None:
+def test_an_address_that_others_can_reach_requires_a_token(tmp_path: Path) -> None:
     arguments = [sys.executable, str(ROOT / "run.py"), "--camera", "performer", "--sink", "webrtc:0.0.0.0:0"]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, timeout=30, check=False)
     assert done.returncode == 2
@@ -252,7 +251,7 @@ def test_out_of_reach_without_a_token(tmp_path: Path) -> None:
     assert "there is no token" in done.stderr
 
 
-def test_a_taken_port_is_an_error_where_it_was_asked_for(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error_if_it_was_requested(tmp_path: Path) -> None:
     options = ("--camera", "performer", "--sink", "webrtc:0", "--size", "64x64")
     with program(tmp_path, *options) as (_, address):
         port = address.rstrip("/").rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""A media server to test against: a desk that sends every publisher's pictures back."""
+"""A media server to test against: callbacks that send every publisher's frames back."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.errors import ServerFull, SinkLost, SourceError, SourceLost
+from engines.errors import RequestError, ServerFull, SinkLost, SourceError, SourceLost
+from realtime.core import problem
 from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.protocol import MAIN_STREAM, VERSION
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
 from tools.support.webrtc_client import SIZE, Client, PatternTrack, numbered
 
-__all__ = ["SIZE", "Client", "EchoDesk", "Pattern", "PatternTrack", "serve"]
+__all__ = ["SIZE", "Client", "EchoCallbacks", "Pattern", "PatternTrack", "serve"]
 
 
-class EchoDesk:
-    """Grants up to ``limit`` sessions and sends back what each publishes, at the size it came in."""
+class EchoCallbacks:
+    """Opens up to ``limit`` sessions and sends back the frames of each, at their size."""
 
     def __init__(self, limit: int = 4, *, echo: bool = True, work_s: float = 0.0) -> None:
         self.link: MediaLink | None = None
@@ -31,9 +33,9 @@ class EchoDesk:
         self.messages: list[tuple[str | None, bytes]] = []
         self.requests: list[ApiRequest] = []
         self.lags_ms: list[float] = []
-        """From capture to read, of every picture read."""
+        """The time from capture to read of every frame."""
         self.read = threading.Event()
-        """Set whenever a picture was read."""
+        """Set whenever a frame was read."""
         self._echo = echo
         self._work_s = work_s
         self._threads: dict[str, threading.Thread] = {}
@@ -62,15 +64,17 @@ class EchoDesk:
         except ValueError:
             values = None
         if not isinstance(values, dict):
-            error = {"found": "no object", "expected": "a command", "cure": "send JSON"}
-            return json.dumps({"v": 1, "ok": False, "error": error}).encode()
-        return json.dumps({"v": 1, "id": values.get("id"), "ok": True, "said": str(values.get("command"))}).encode()
+            error = RequestError("control-bad-message", "no object", "a command", "send JSON")
+            return json.dumps({"v": VERSION, "ok": False, "error": problem.fields(error)}).encode()
+        return json.dumps(
+            {"v": VERSION, "id": values.get("id"), "ok": True, "said": str(values.get("command"))}
+        ).encode()
 
     def request(self, request: ApiRequest) -> ApiReply:
         self.requests.append(request)
         if request.path == "/metrics":
             return ApiReply(200, "text/plain; version=0.0.4; charset=utf-8", b"reenact_up 1\n")
-        values = {"v": 1, "session": request.session, "path": request.path, "bytes": len(request.body)}
+        values = {"v": VERSION, "session": request.session, "path": request.path, "bytes": len(request.body)}
         return ApiReply(200, "application/json", json.dumps(values).encode())
 
     def _run(self, session: str) -> None:
@@ -100,13 +104,13 @@ class EchoDesk:
 
 
 class Pattern:
-    """Sends numbered pictures to the main stream until closed."""
+    """Sends numbered frames to the main stream until it is closed."""
 
     def __init__(self, link: MediaLink, size: tuple[int, int] = SIZE, fps: float = 30.0) -> None:
         self._over = threading.Event()
         self.failed = False
-        """Whether the sink has said that it is lost."""
-        self._sink = link.sink("main", size, fps)
+        """Whether the sink has raised SinkLost."""
+        self._sink = link.sink(MAIN_STREAM, size, fps)
         self._thread = threading.Thread(target=self._run, args=(size, fps), name="pattern", daemon=True)
         self._thread.start()
 
@@ -128,9 +132,9 @@ class Pattern:
         self._sink.close()
 
 
-def serve(desk: EchoDesk, **settings: Any) -> MediaLink:
-    """A started link on a free port of loopback."""
-    link = MediaLink(callbacks=desk, settings=ServerSettings(**{"port": 0, **settings}))
-    desk.link = link
+def serve(callbacks: EchoCallbacks, **settings: Any) -> MediaLink:
+    """Return a started link on a free port of loopback."""
+    link = MediaLink(callbacks=callbacks, settings=ServerSettings(**{"port": 0, **settings}))
+    callbacks.link = link
     link.start()
     return link

@@ -1,4 +1,4 @@
-"""What the daemon's side keeps of a session, without a media process."""
+"""What the link keeps of a session, without a media process."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from realtime.capture.source import Source
 from realtime.webrtc.ipc.frame_ring import RingWriter
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
-from tests.support.media import EchoDesk
+from tests.support.media import EchoCallbacks
 
 SIZE = (64, 48)
 
 
 class Publisher:
-    """The media process' place on the wire: sends pictures as a publisher does."""
+    """The media process's end of the connection: sends frames as a publisher does."""
 
     def __init__(self) -> None:
         self.writer: RingWriter | None = None
 
     def send(self, values: dict[str, Any], _: bytes = b"", fds: Sequence[int] = ()) -> bool:
-        assert values == {"do": "source", "session": "s"}
+        assert values == {"kind": "source", "session": "s"}
         self.close()
         self.writer = RingWriter(*(os.dup(fd) for fd in fds))
-        self.show()
+        self.send_frames()
         return True
 
-    def show(self, count: int = 1) -> None:
+    def send_frames(self, count: int = 1) -> None:
         assert self.writer is not None
         for _ in range(count):
             assert self.writer.write((np.zeros((SIZE[1] * 3 // 2, SIZE[0]), np.uint8),), SIZE, 1, 1)
@@ -52,11 +52,11 @@ def publisher() -> Iterator[Publisher]:
 
 @pytest.fixture
 def link(publisher: Publisher) -> Iterator[MediaLink]:
-    """A link to which one session, ``s``, was granted."""
-    made: Any = MediaLink(ServerSettings(), EchoDesk())
-    made._wire, made._sessions, made._stats = publisher, {"s": True}, {"sessions": {"s": {}}}
+    """A link with one open session, ``s``."""
+    made: Any = MediaLink(ServerSettings(), EchoCallbacks())
+    made._connection, made._sessions, made._stats = publisher, {"s": True}, {"sessions": {"s": {}}}
     yield made
-    made._wire = None
+    made._connection = None
     made.close()
 
 
@@ -64,12 +64,12 @@ def dropped(link: MediaLink) -> int:
     return int(link.stats()["sessions"]["s"]["dropped"])
 
 
-def test_what_a_publishers_stalls_leave_behind_is_a_number(link: MediaLink, publisher: Publisher) -> None:
+def test_of_closed_sources_only_the_count_of_dropped_frames_is_kept(link: MediaLink, publisher: Publisher) -> None:
     closed: list[weakref.ref[Source]] = []
     for stall in range(3):
         source = link.source("s", 30.0, 5.0)
         source.read()
-        publisher.show(3)
+        publisher.send_frames(3)
         source.read()
         assert dropped(link) == 2 * (stall + 1)
         source.close()

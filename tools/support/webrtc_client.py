@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Self
+from urllib.parse import urljoin
 
 import aiohttp
 import cv2
@@ -95,6 +96,8 @@ class Client:
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.http = aiohttp.ClientSession(headers=headers)
         self.location = ""
+        """The path of the session at the server."""
+        self._path = ""
         self.etag = ""
         self.links = ""
         self.numbers: list[tuple[int, int]] = []
@@ -146,15 +149,18 @@ class Client:
             answer = await reply.text()
             reply.raise_for_status()
             assert reply.status == 201
-            self.location, self.etag = reply.headers["Location"], reply.headers["ETag"]
+            self.location, self.etag = urljoin(path, reply.headers["Location"]), reply.headers["ETag"]
             self.links = ", ".join(reply.headers.getall("Link", []))
+            self._path = path
         await self.connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         return answer
 
     @property
     def watch_path(self) -> str:
         """The path at which others watch what this client publishes."""
-        return next(link.split(">")[0][1:] for link in self.links.split(", ") if 'rel="watch"' in link)
+        return next(
+            urljoin(self._path, link.split(">")[0][1:]) for link in self.links.split(", ") if 'rel="watch"' in link
+        )
 
     async def until(self, count: int, timeout_s: float = 15.0) -> None:
         """Wait until ``count`` pictures were received. Raises TimeoutError."""

@@ -1,11 +1,11 @@
-"""Frames from one process to another through shared memory: three slots, the newest wins, nothing waits.
+"""A ring buffer of frames in shared memory, from one process to another: three slots, newest wins, no waiting.
 
-The memory has no name: it is a file descriptor that crosses over a socket, so that it is gone with the last process
-that holds it, however that ended. A pipe wakes the reader. One process writes and one reads.
+The memory has no name: it is a file descriptor passed over a socket, so that the kernel frees it with the last process
+that holds it, however that process ended. A pipe wakes the reader. There is one writer and one reader.
 
-Torn frames are told apart as in a seqlock: a slot holds which frame was begun in it and which was ended, and a reader
-that copies one looks before that it was ended, and after that no other was begun. With three slots the writer comes
-back to the slot being read only after two more frames.
+Torn frames are detected as in a seqlock: a slot's header holds the sequence number of the frame that was begun in it
+and of the one that was completed. The reader checks before copying that its frame was completed, and afterwards that
+no other was begun. With three slots the writer reaches the slot being read only after two more frames.
 """
 
 from __future__ import annotations
@@ -26,45 +26,51 @@ from numpy.typing import NDArray
 SLOTS = 3
 _WORDS = 8
 """8-byte words of a slot's header."""
-_BEGUN, _ENDED, _SEQ, _WIDTH, _HEIGHT, _BYTES, _CAPTURED, _TIME = range(_WORDS)
+_BEGUN, _COMPLETED, _SEQ, _WIDTH, _HEIGHT, _BYTES, _CAPTURED, _TIME = range(_WORDS)
 _PAGE = 4096
-_TRIES = 8
-_READS = 4
+_MAX_COPIES = 8
+"""Attempts to copy a frame before the writer overwrites it."""
+_MAX_PIPE_READS = 4
+"""Reads to empty the pipe: a fast writer would keep the reader there for ever."""
 _FENCE = threading.Lock()
 
 
 def _fence() -> None:
-    """Keep loads and stores on their side of this line, also where the processor would reorder them."""
+    """Order loads and stores across this line, also on processors that reorder them."""
     with _FENCE:
         pass
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One frame out of a ring."""
+class RingFrame:
+    """A frame copied out of a ring buffer."""
 
     pixels: NDArray[np.uint8]
-    """One dimension; the reader's own."""
+    """The planes in a row, one dimension; owned by the reader."""
     width: int
     height: int
     seq: int
-    """Counts what was written, from 1."""
+    """Counts the written frames, from 1."""
     captured_ns: int
-    """Monotonic."""
+    """When it was captured, or when its last packet arrived; monotonic."""
     time_ns: int
+    """When the scene looked like this; monotonic."""
 
 
 @dataclass(frozen=True, slots=True)
-class RingEnds:
-    """The descriptors of a new ring. Whoever made it hands each to a RingWriter or RingReader, or closes it."""
+class RingDescriptors:
+    """The descriptors of a new ring buffer. Its creator passes each to a RingWriter or RingReader, or closes it."""
 
     memory: int
     wake_read: int
     wake_write: int
 
 
-def create_ring(capacity: int) -> RingEnds:
-    """A ring for frames of up to ``capacity`` bytes. Memory is taken only as slots are written."""
+def create_ring(capacity: int) -> RingDescriptors:
+    """Create a ring buffer for frames of up to ``capacity`` bytes. Memory is allocated as slots are written.
+
+    Raises OSError.
+    """
     size = _PAGE + SLOTS * _slot_size(capacity)
     memory = _anonymous_file()
     try:
@@ -75,11 +81,11 @@ def create_ring(capacity: int) -> RingEnds:
         raise
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)
-    return RingEnds(memory, wake_read, wake_write)
+    return RingDescriptors(memory, wake_read, wake_write)
 
 
 class _Ring:
-    """What both ends share: the mapped memory. Takes over the descriptors, also where it raises OSError."""
+    """The mapped memory, common to both ends. Takes over the descriptors, also if it raises OSError."""
 
     def __init__(self, memory: int, wake: int) -> None:
         try:
@@ -103,27 +109,29 @@ class _Ring:
         return self._wake < 0
 
     def close(self) -> None:
-        """Let go of memory and pipe; may be called twice."""
+        """Release memory and pipe. close() is idempotent."""
         if self._wake >= 0:
             os.close(self._wake)
             self._wake = -1
             del self._head, self._headers, self._pixels
             with contextlib.suppress(BufferError):
-                # somebody still looks at the memory: it goes with the last view
+                # views of the memory still exist: it is freed with the last one
                 self._map.close()
 
 
 class RingWriter(_Ring):
-    """The end that gives frames; belongs to one thread."""
+    """The writing end; belongs to one thread."""
 
     def __init__(self, memory: int, wake_write: int) -> None:
         super().__init__(memory, wake_write)
         self._seq = int(self._head[0])
 
     def write(self, planes: Sequence[NDArray[np.uint8]], size: tuple[int, int], captured_ns: int, time_ns: int) -> bool:
-        """Publish a frame made of planes in a row, each 2-D of any stride; ``size`` is its width and height.
+        """Publish a frame, without waiting. Return False if the reader is gone.
 
-        Never waits. False if nobody reads any more. Raises ValueError if it is larger than the ring takes.
+        ``planes`` are 2-D, of any stride, and stored in a row; ``size`` is the frame's width and height.
+
+        Raises ValueError if the frame is larger than the ring buffer's capacity.
         """
         count = sum(plane.size for plane in planes)
         if count > self.capacity:
@@ -138,7 +146,7 @@ class RingWriter(_Ring):
             at += plane.size
         header[_SEQ : _TIME + 1] = (seq, *size, count, captured_ns, time_ns)
         _fence()
-        header[_ENDED] = seq
+        header[_COMPLETED] = seq
         _fence()
         self._head[0] = self._seq = seq
         try:
@@ -151,39 +159,38 @@ class RingWriter(_Ring):
 
 
 class RingReader(_Ring):
-    """The end that takes frames; belongs to one thread, or one event loop that watches ``fileno``."""
+    """The reading end; belongs to one thread, or to one event loop that watches ``fileno``."""
 
     def __init__(self, memory: int, wake_read: int) -> None:
         super().__init__(memory, wake_read)
         self.dropped = 0
-        """Frames that were pushed out by a newer one before they were taken."""
+        """Frames that a newer one replaced before they were taken."""
         self.ended = False
         """Whether the writer is gone, closed or dead."""
         self._taken = max(0, int(self._head[0]) - 1)
 
     def fileno(self) -> int:
-        """Becomes readable with a frame, and when the writer is gone."""
+        """Return the descriptor that becomes readable with a new frame, and when the writer is gone."""
         return self._wake
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for a frame that was not taken yet, or the end; whether there is one."""
+        """Wait up to ``timeout_s`` for a new frame or the end. Return True if there is a new frame."""
         deadline = time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        while not self.fresh and not self.ended:
-            # what wakes may be of a frame taken already, which came just before its byte
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
+        while not self.has_new and not self.ended:
+            # the byte in the pipe may be that of a frame taken just before it was written
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not poll.poll(remaining * 1000):
                 break
             self.drain()
         self.drain()
-        return self.fresh
+        return self.has_new
 
     def drain(self) -> None:
-        """Empty the pipe, so that it wakes for the next frame only."""
+        """Empty the pipe, so that the next byte means a new frame."""
         try:
-            # a few times: a writer in a hurry would keep it here for ever
-            for _ in range(_READS):
+            for _ in range(_MAX_PIPE_READS):
                 if not os.read(self._wake, _PAGE):
                     self.ended = True
                     return
@@ -191,34 +198,35 @@ class RingReader(_Ring):
             pass
 
     @property
-    def fresh(self) -> bool:
-        """Whether there is a frame that was not taken yet."""
+    def has_new(self) -> bool:
+        """Whether there is a frame that has not been taken."""
         return int(self._head[0]) > self._taken
 
-    def take(self) -> Picture | None:
-        """Copy the newest frame if it was not taken yet."""
-        for _ in range(_TRIES):
+    def take(self) -> RingFrame | None:
+        """Copy the newest frame. Return None if it has been taken already."""
+        for _ in range(_MAX_COPIES):
             seq = int(self._head[0])
             if seq <= self._taken:
                 return None
-            picture = self._copy(seq)
-            if picture is not None:
+            frame = self._copy(seq)
+            if frame is not None:
                 self.dropped += seq - self._taken - 1
                 self._taken = seq
-                return picture
+                return frame
         return None
 
-    def _copy(self, seq: int) -> Picture | None:
+    def _copy(self, seq: int) -> RingFrame | None:
+        """Copy a frame, or return None if the writer overwrote it meanwhile."""
         header, pixels = self._headers[seq % SLOTS], self._pixels[seq % SLOTS]
         _fence()
-        if int(header[_ENDED]) != seq:
+        if int(header[_COMPLETED]) != seq:
             return None
         _, width, height, count, captured_ns, time_ns = (int(word) for word in header[_SEQ : _TIME + 1])
         copied = pixels[: min(max(count, 0), self.capacity)].copy()
         _fence()
         if int(header[_BEGUN]) != seq:
             return None
-        return Picture(copied, width, height, seq, captured_ns, time_ns)
+        return RingFrame(copied, width, height, seq, captured_ns, time_ns)
 
 
 def _slot_size(capacity: int) -> int:

@@ -1,4 +1,4 @@
-"""Who may ask: the token, the names the server is asked under, the page that asks; and what every answer carries."""
+"""Access control: the token, the names the server is reached under, the origin of requests, and response headers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from engines.errors import AccessDenied
+from realtime.webrtc.process.client_address import client_of
 from realtime.webrtc.settings import ServerSettings, is_loopback
 
 COOKIE = "reenact"
@@ -32,142 +33,154 @@ HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # links hold the id of what is watched, and for a moment the token
+    # links contain the secret of the watched stream, and for a moment the token
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
-WRONG_TOKENS = 20
-"""Different wrong ones that an address may try in a minute; then it is not listened to."""
+MAX_WRONG_TOKENS = 20
+"""Different wrong tokens that a client may try in a minute, before its requests are denied."""
+TOKEN_REQUIRED = "token-required"
+TOKEN_WRONG = "token-wrong"
 _WINDOW_S = 60.0
-_MOST_SIGNED_IN = 1000
+_MAX_TRACKED = 1000
+"""Clients whose wrong tokens are kept before old ones are dropped."""
+_MAX_SIGNED_IN = 1000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class AccessDenied:
-    """Why a request is not answered, as it is told."""
-
-    status: int
-    found: str
-    expected: str
-    cure: str
-    retry_after_s: int | None = None
-
-
-class Gate:
-    """Lets a request in or says why not. One for a server; its own time is taken from ``clock`` (s)."""
+class Authenticator:
+    """Checks requests before they are answered. ``clock`` returns seconds."""
 
     def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._token = settings.token
         self._only_loopback = settings.loopback
-        self._names = {name.lower() for name in settings.names}
+        self._names = {name.lower() for name in settings.server_names}
         self._host = settings.host.lower()
         self._clock = clock
         self._wrong: dict[str, dict[bytes, float]] = {}
-        """When each address tried which wrong ones, by their digests."""
+        """Maps each client to the digests of the wrong tokens it tried, and when it tried them."""
         self._signed_in: dict[str, None] = {}
-        """Cookies that were let in, the oldest first."""
+        """The cookies that were accepted, oldest first."""
 
-    def cookie(self) -> str:
-        """A new cookie's value: not the token, so that it is good for nothing elsewhere."""
-        return self._remember(self._sealed(secrets.token_urlsafe(12)))
+    def new_cookie(self) -> str:
+        """Return the value of a new cookie. It is not the token, so that it is of no use elsewhere."""
+        return self._remember(self._sign(secrets.token_urlsafe(12)))
 
-    def sign_in(self, token: str, peer: str) -> AccessDenied | None:
-        """Check the token that a person at ``peer`` (address) gives to have a cookie."""
+    def sign_in(self, token: str, address: str) -> None:
+        """Check a token that is to be exchanged for a cookie. Raises AccessDenied."""
         if self._token is None:
-            return None
-        waits = self._waits(peer)
-        if waits is not None or _same(token, self._token):
-            return waits
-        self._note(token, peer)
-        return WRONG
+            return
+        self._check_rate(address)
+        if not _same(token, self._token):
+            self._count_wrong(token, address)
+            raise AccessDenied(
+                TOKEN_WRONG,
+                "a wrong token",
+                "the token the server was started with",
+                "look at how the program was started",
+            )
 
-    def place(self, host: str | None, origin: str | None, site: str | None, *, visit: bool) -> AccessDenied | None:
-        """Check the headers ``Host``, ``Origin`` and ``Sec-Fetch-Site``.
+    def check_origin(self, host: str | None, origin: str | None, site: str | None, *, navigation: bool) -> None:
+        """Check the headers ``Host``, ``Origin`` and ``Sec-Fetch-Site``. Raises AccessDenied.
 
-        ``visit`` is a person following a link, which may come from any page.
+        ``navigation`` is true for a user who follows a link, which may be on any page.
         """
         if host is None or not self._serves(host):
-            return AccessDenied(
-                403,
-                f"a request for {(host or 'no host')[:80]!r}",
+            raise AccessDenied(
+                "host-not-allowed",
+                f"a request for the host {(host or '')[:80]!r}",
                 "one of the names of this server",
-                "open the address that the program prints, or allow the name of the proxy before it",
+                "open the address that the program prints, or allow the name of the proxy with --server-name",
+                status=403,
             )
-        if origin is not None and not _same_place(origin, host) and not self._named(origin):
-            return AccessDenied(
-                403, f"a request from a page of {origin[:80]!r}", "the server's own page", "open its own page"
+        if origin is not None and not _same_origin(origin, host) and not self._allows(origin):
+            raise AccessDenied(
+                "origin-not-allowed",
+                f"a request from a page of {origin[:80]!r}",
+                "the server's own page",
+                "open the server's own page",
+                status=403,
             )
-        if site == "cross-site" and not visit:
-            return AccessDenied(
-                403, "a request from a page of another site", "the server's own page", "open its own page"
+        if site == "cross-site" and not navigation:
+            raise AccessDenied(
+                "cross-site-request",
+                "a request from a page of another site",
+                "the server's own page",
+                "open the server's own page",
+                status=403,
             )
-        return None
 
-    def token(self, authorization: str | None, cookie: str | None, peer: str) -> AccessDenied | None:
-        """Check the headers ``Authorization`` and ``Cookie`` of a request of ``peer`` (address).
+    def check_token(self, authorization: str | None, cookie: str | None, address: str) -> None:
+        """Check the headers ``Authorization`` and ``Cookie`` of a request from ``address``. Raises AccessDenied.
 
-        An address that has guessed too often is not listened to for a while, or it would hear when a guess is right.
-        A cookie that was let in before is no guess: it goes on, also where all come from the address of a proxy.
+        A client that has tried too many wrong tokens is denied for a while even with the right one: otherwise it would
+        learn when a guess is right. A cookie that was accepted before is no guess and stays valid, also where all
+        requests come from the address of a proxy.
         """
         if self._token is None:
-            return None
+            return
         authorization, cookie = authorization or "", cookie or ""
         if not authorization and not cookie:
-            return UNKNOWN
-        kind, _, bearer = authorization.partition(" ")
-        by_header = kind.lower() == "bearer" and _same(bearer.strip(), self._token)
-        by_cookie = _same(cookie, self._sealed(cookie.partition(".")[0]))
+            raise _token_required()
+        scheme, _, bearer = authorization.partition(" ")
+        by_header = scheme.lower() == "bearer" and _same(bearer.strip(), self._token)
+        by_cookie = _same(cookie, self._sign(cookie.partition(".")[0]))
         if by_cookie and cookie in self._signed_in:
-            return None
-        waits = self._waits(peer)
-        if waits is not None:
-            return waits
+            return
+        self._check_rate(address)
         if by_cookie:
             self._remember(cookie)
         if by_header or by_cookie:
-            return None
+            return
         for guess in filter(None, (authorization, cookie)):
-            self._note(guess, peer)
-        return UNKNOWN
+            self._count_wrong(guess, address)
+        raise _token_required()
 
-    def _waits(self, peer: str) -> AccessDenied | None:
-        """Whether an address has to wait because of what it has tried."""
-        tried = self._tried(peer)
-        if len(tried) < WRONG_TOKENS:
-            return None
-        wait_s = math.ceil(min(tried.values()) + _WINDOW_S - self._clock())
-        return AccessDenied(429, "too many wrong tokens from this address", "a pause", f"wait {wait_s} s", wait_s)
+    def _check_rate(self, address: str) -> None:
+        """Raise AccessDenied for a client that has tried too many wrong tokens."""
+        wrong = self._recent_wrong(client_of(address))
+        if len(wrong) < MAX_WRONG_TOKENS:
+            return
+        wait_s = math.ceil(min(wrong.values()) + _WINDOW_S - self._clock())
+        raise AccessDenied(
+            "token-too-many-wrong",
+            "too many wrong tokens from this address",
+            f"{MAX_WRONG_TOKENS} a minute at most",
+            f"wait {wait_s} s",
+            status=429,
+            retry_after_s=wait_s,
+        )
 
-    def _tried(self, peer: str) -> dict[bytes, float]:
+    def _recent_wrong(self, client: str) -> dict[bytes, float]:
         now = self._clock()
-        return {guess: at for guess, at in self._wrong.get(peer, {}).items() if now - at < _WINDOW_S}
+        return {guess: at for guess, at in self._wrong.get(client, {}).items() if now - at < _WINDOW_S}
 
-    def _note(self, guess: str, peer: str) -> None:
-        """Remember what was wrong, once: a program that repeats an old token does not guess."""
+    def _count_wrong(self, guess: str, address: str) -> None:
+        """Count a wrong token, once: a program that repeats an old token does not guess."""
         now = self._clock()
-        if len(self._wrong) > 1000:
-            self._wrong = {each: tried for each, tried in self._wrong.items() if now - max(tried.values()) < _WINDOW_S}
-        tried = self._tried(peer)
-        tried.setdefault(_digest(guess), now)
-        self._wrong[peer] = tried
+        if len(self._wrong) > _MAX_TRACKED:
+            self._wrong = {each: wrong for each, wrong in self._wrong.items() if now - max(wrong.values()) < _WINDOW_S}
+        client = client_of(address)
+        wrong = self._recent_wrong(client)
+        wrong.setdefault(_digest(guess), now)
+        self._wrong[client] = wrong
 
-    def _sealed(self, name: str) -> str:
-        """The cookie of that name; only who has the token can make one."""
+    def _sign(self, name: str) -> str:
+        """Return the cookie of that name, which cannot be made without the token."""
         text = f"reenact sign-in 2 {name}".encode("utf-8", "surrogatepass")
         return f"{name}.{hmac.new((self._token or '').encode(), text, hashlib.sha256).hexdigest()}"
 
     def _remember(self, cookie: str) -> str:
         self._signed_in[cookie] = None
-        if len(self._signed_in) > _MOST_SIGNED_IN:
+        if len(self._signed_in) > _MAX_SIGNED_IN:
             del self._signed_in[next(iter(self._signed_in))]
         return cookie
 
-    def _named(self, origin: str) -> bool:
-        """Whether a page is of an allowed name: proxies may pass on another ``Host`` than they are asked for."""
+    def _allows(self, origin: str) -> bool:
+        """Whether a page's origin is an allowed name: a proxy may pass on another ``Host`` than the browser's."""
         scheme, _, rest = origin.partition("://")
         name, port = _split(rest)
         default = _DEFAULT_PORTS.get(scheme)
@@ -176,7 +189,10 @@ class Gate:
         return f"{name}:{port or default}" in self._names or (port in (None, default) and name in self._names)
 
     def _serves(self, host: str) -> bool:
-        """Names are checked on loopback, against pages whose name comes to mean 127.0.0.1 (DNS rebinding)."""
+        """Whether a ``Host`` is a name of this server.
+
+        On loopback names are checked, against pages whose name resolves to 127.0.0.1 later (DNS rebinding).
+        """
         name, port = _split(host)
         if name is None:
             return False
@@ -185,20 +201,17 @@ class Gate:
         return is_loopback(name) or name == self._host or name in self._names or f"{name}:{port}" in self._names
 
 
-UNKNOWN = AccessDenied(
-    401,
-    "no token, or a wrong one",
-    "the token the server was started with",
-    "send Authorization: Bearer TOKEN, or open /?token=TOKEN once",
-)
-WRONG = AccessDenied(
-    401, "a wrong token", "the token the server was started with", "look at how the program was started"
-)
-"""What ``Gate.sign_in`` says of one."""
+def _token_required() -> AccessDenied:
+    return AccessDenied(
+        TOKEN_REQUIRED,
+        "no token, or a wrong one",
+        "the token the server was started with",
+        "send Authorization: Bearer TOKEN, or open /?token=TOKEN once",
+    )
 
 
 def _same(one: str, other: str) -> bool:
-    # digests, so that the time does not tell the length either
+    # digests, so that the time does not reveal the length either
     return hmac.compare_digest(_digest(one), _digest(other))
 
 
@@ -207,6 +220,7 @@ def _digest(text: str) -> bytes:
 
 
 def _split(host: str) -> tuple[str | None, int | None]:
+    """Return name and port of ``NAME[:PORT]``; None for the name of anything else."""
     try:
         parts = urlsplit(f"//{host}")
         if parts.path or parts.query or parts.fragment or "@" in host:
@@ -216,8 +230,8 @@ def _split(host: str) -> tuple[str | None, int | None]:
         return None, None
 
 
-def _same_place(origin: str, host: str) -> bool:
-    """Whether a page of ``origin`` is one of ours, whichever scheme a proxy before us may serve."""
+def _same_origin(origin: str, host: str) -> bool:
+    """Whether a page of ``origin`` is served under ``host``, whichever scheme a proxy in front may use."""
     scheme, separator, rest = origin.partition("://")
     default = _DEFAULT_PORTS.get(scheme)
     if not separator or default is None:

@@ -1,4 +1,4 @@
-"""Who may connect: so many in all, so many of one address, and nobody who then says nothing."""
+"""Limits connections in total and per client, and drops idle ones."""
 
 from __future__ import annotations
 
@@ -7,53 +7,55 @@ import contextlib
 import socket
 from collections.abc import Callable
 
+from realtime.webrtc.process.client_address import client_of
 from realtime.webrtc.settings import is_loopback
 
-MOST = 256
-MOST_OF_ONE = 64
-"""Of one address; not of this machine's own, from which a proxy passes on what all the others ask."""
-FIRST_S = 10.0
-"""Within this a first whole request has to come."""
-_AGAIN_S = 1.0
+MAX_CONNECTIONS = 256
+MAX_PER_CLIENT = 64
+"""The most connections of one client. Loopback has no such limit: a proxy there connects for all clients."""
+FIRST_REQUEST_S = 10.0
+"""A new connection is closed unless it sends a whole request within this time."""
+_RETRY_S = 1.0
 
 
 class ConnectionLimit:
-    """Takes connections in for a server. Belongs to the event loop's thread."""
+    """Accepts connections for a server. Belongs to the event loop's thread."""
 
     def __init__(self) -> None:
         self._open: dict[asyncio.BaseTransport, str] = {}
-        """By address."""
-        self._silent: set[asyncio.BaseTransport] = set()
-        """Those from which no request has come yet."""
+        """Maps each connection to its client."""
+        self._idle: set[asyncio.BaseTransport] = set()
+        """Connections that have sent no request yet."""
         self._task: asyncio.Task[None] | None = None
 
-    def open(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
-        """Let them in from now on, each to a protocol of its own."""
+    def start(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Begin to accept connections. ``make`` returns the protocol of each."""
         listener.setblocking(False)
-        self._task = asyncio.get_running_loop().create_task(self._receive(listener, make))
+        self._task = asyncio.get_running_loop().create_task(self._accept(listener, make))
 
-    def heard(self, transport: asyncio.BaseTransport | None) -> None:
-        """A request has come over this one."""
+    def request_received(self, transport: asyncio.BaseTransport | None) -> None:
+        """Note that a request has arrived over a connection."""
         if transport is not None:
-            self._silent.discard(transport)
+            self._idle.discard(transport)
 
     async def close(self) -> None:
-        """Let nobody in any more."""
+        """Accept no more connections."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _receive(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
+    async def _accept(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
                 connection, address = await loop.sock_accept(listener)
             except OSError:
-                # it has gone already, or there are too many files open: some will be closed
-                await asyncio.sleep(_AGAIN_S)
+                # the client has gone already, or too many files are open
+                await asyncio.sleep(_RETRY_S)
                 continue
-            if not self._has_room(address[0]):
+            client = client_of(address[0])
+            if not self._has_room(client):
                 connection.close()
                 continue
             try:
@@ -61,17 +63,17 @@ class ConnectionLimit:
             except OSError:
                 connection.close()
                 continue
-            self._open[transport] = address[0]
-            self._silent.add(transport)
-            loop.call_later(FIRST_S, self._end_silent, transport)
+            self._open[transport] = client
+            self._idle.add(transport)
+            loop.call_later(FIRST_REQUEST_S, self._drop_idle, transport)
 
-    def _has_room(self, address: str) -> bool:
+    def _has_room(self, client: str) -> bool:
         self._open = {each: of for each, of in self._open.items() if not each.is_closing()}
-        if len(self._open) >= MOST:
+        if len(self._open) >= MAX_CONNECTIONS:
             return False
-        return is_loopback(address) or sum(of == address for of in self._open.values()) < MOST_OF_ONE
+        return is_loopback(client) or sum(of == client for of in self._open.values()) < MAX_PER_CLIENT
 
-    def _end_silent(self, transport: asyncio.Transport) -> None:
-        if transport in self._silent:
-            self._silent.discard(transport)
+    def _drop_idle(self, transport: asyncio.Transport) -> None:
+        if transport in self._idle:
+            self._idle.discard(transport)
             transport.abort()

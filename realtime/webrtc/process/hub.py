@@ -1,4 +1,4 @@
-"""Who is connected: publishers, viewers and streams, what joins them, and their end."""
+"""All peers of the media process: publishers, viewers, and the streams that connect them."""
 
 from __future__ import annotations
 
@@ -8,140 +8,140 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
+from engines.errors import BusyError, NotFoundError, ReenactError, ServerFull
+from realtime.core.protocol import MAIN_STREAM
 from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter
 from realtime.webrtc.ipc.messages import Message
+from realtime.webrtc.process.background import BackgroundTasks
+from realtime.webrtc.process.control_channel import error_reply
+from realtime.webrtc.process.main_process import MainProcess
 from realtime.webrtc.process.peers import Publisher, Viewer
 from realtime.webrtc.process.sdp import Offer
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.codecs import Codecs
 from realtime.webrtc.video.shared_encoding import Stream
 
-MAIN = "main"
 SWEEP_S = 1.0
-MOST_PUBLISHERS = 64
-"""Whatever the desk would grant."""
-_OPEN_S = 10.0
-_CONTROL_S = 5.0
-_RETRY_S = 10.0
+MAX_PUBLISHERS = 64
+"""The most publishers, even if the main process would open more sessions."""
+_OPEN_TIMEOUT_S = 10.0
+_CONTROL_TIMEOUT_S = 5.0
+_FULL_RETRY_S = 10.0
+_NOT_STARTED_RETRY_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class FullError(Exception):
-    """No room for another peer: when to try again (s), and why."""
-
-    def __init__(self, retry_after_s: float, why: str) -> None:
-        super().__init__(why)
-        self.retry_after_s = retry_after_s
-
-
-class CallbackError(Exception):
-    """The daemon does not answer, or failed to."""
-
-
-class Line(Protocol):
-    """The way to the daemon."""
-
-    async def ask(self, what: str, values: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> Message:
-        """Ask the desk and wait for its reply. Raises DeskError."""
-
-    def tell(self, values: dict[str, Any]) -> None:
-        """Say something that wants no answer."""
-
-
 class Hub:
-    """Every peer of this process. Belongs to the event loop's thread."""
+    """All peers of this process. Belongs to the event loop's thread."""
 
-    def __init__(self, settings: ServerSettings, line: Line, codecs: Codecs | None = None) -> None:
+    def __init__(self, settings: ServerSettings, main_process: MainProcess, codecs: Codecs | None = None) -> None:
         self.settings = settings
-        self.line = line
+        self.main_process = main_process
         self.codecs = codecs or Codecs(settings)
         self.publishers: dict[str, Publisher] = {}
         """By session."""
         self.viewers: dict[str, Viewer] = {}
-        self.streams: dict[str, Stream] = {MAIN: Stream(MAIN)}
-        """By session, and the main run's."""
-        self._first: set[str] = set()
-        """The sessions whose first viewer is being opened."""
-        self.notes: list[str] = []
-        self._stop_signal: set[asyncio.Task[None]] = set()
-        self._failing: set[str] = set()
-        """The peers that could not be looked after the last time, and "stats" where those failed."""
+        """By id."""
+        self.streams: dict[str, Stream] = {MAIN_STREAM: Stream(MAIN_STREAM)}
+        """The main run's stream, and those of sessions."""
+        self._opening_first: set[str] = set()
+        """The streams of sessions whose first viewer is being opened."""
         self._opening = 0
+        """The number of other viewers that are being opened."""
+        self._tasks = BackgroundTasks()
+        self._failing: set[str] = set()
+        """What failed in the last sweep: peers by id, and "stats"."""
 
     async def publish(self, offer: Offer) -> tuple[Publisher, str]:
-        """Open a session for a publisher; it and the answer. Raises FullError, SdpError, DeskError."""
-        if len(self.publishers) >= MOST_PUBLISHERS:
-            raise FullError(_RETRY_S, f"{MOST_PUBLISHERS} publishers are here or coming")
+        """Open a session for a publisher. Return the publisher and the answer.
+
+        Raises ServerFull, RequestError, BusyError, and what ``ServerCallbacks.open`` raises.
+        """
+        if len(self.publishers) >= MAX_PUBLISHERS:
+            raise ServerFull(
+                "server-full",
+                f"{MAX_PUBLISHERS} publishers are connected",
+                cure="try again later",
+                retry_after_s=_FULL_RETRY_S,
+            )
         session, watch = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
         publisher = Publisher(session, watch, self.settings, lambda: self.end(session), self.control)
         self.publishers[session] = publisher
         self.streams[session] = Stream(session)
         try:
             values = {"session": session, "watch": watch}
-            await self.line.ask("open", values, timeout_s=_OPEN_S)
+            await self.main_process.call("open", values, timeout_s=_OPEN_TIMEOUT_S)
             return publisher, await publisher.answer(offer)
         except BaseException:
             await self._close_publisher(session)
             raise
 
     async def watch(self, watch: str | None, offer: Offer) -> tuple[str, Viewer, str]:
-        """Open a viewer of a session's stream, or of the main run's; its id, it and the answer.
+        """Open a viewer of a session's stream, or of the main run's. Return its id, the viewer and the answer.
 
-        Raises KeyError where there is nothing to watch, FullError, SdpError.
+        Raises NotFoundError if there is no such stream, BusyError if the main run has not started, ServerFull,
+        RequestError.
         """
-        stream = self._stream(watch)
-        watched = {viewer.stream.name for viewer in self.viewers.values()} - {MAIN}
-        # a place is kept for whoever drives to see the result, and the first to watch a session has it
-        first = stream.name not in watched | self._first | {MAIN}
+        stream = self._find_stream(watch)
+        watched = {viewer.stream.name for viewer in self.viewers.values()} - {MAIN_STREAM}
+        # the first viewer of a session is not counted, so that its driver can always see the result
+        first = stream.name not in watched | self._opening_first | {MAIN_STREAM}
         if not first and len(self.viewers) - len(watched) + self._opening >= self.settings.max_viewers:
-            raise FullError(_RETRY_S, f"{self.settings.max_viewers} viewers are watching already")
+            raise ServerFull(
+                "viewers-full",
+                f"{self.settings.max_viewers} viewers are watching already",
+                cure="try again later",
+                retry_after_s=_FULL_RETRY_S,
+            )
         identity = secrets.token_urlsafe(16)
         if first:
-            self._first.add(stream.name)
+            self._opening_first.add(stream.name)
         else:
             self._opening += 1
         viewer = Viewer(stream, self.codecs, self.settings, lambda: self.end(identity))
         try:
             answer = await viewer.answer(offer)
             if self.streams.get(stream.name) is not stream:
-                # it has ended meanwhile, and closed the viewers it knew of
-                raise KeyError(watch)
+                # the stream ended meanwhile, and closed the viewers it knew of
+                raise _stream_not_found()
         except BaseException:
             await viewer.close()
             raise
         finally:
             if first:
-                self._first.discard(stream.name)
+                self._opening_first.discard(stream.name)
             else:
                 self._opening -= 1
         self.viewers[identity] = viewer
         return identity, viewer, answer
 
     def end(self, identity: str) -> None:
-        """Begin to close a publisher or viewer, if there is one of that name."""
+        """Begin to close a publisher or viewer, if it exists."""
         if identity in self.publishers:
-            self._later(self._close_publisher(identity))
+            self._tasks.spawn(self._close_publisher(identity))
         elif identity in self.viewers:
-            self._later(self._close_viewer(identity))
+            self._tasks.spawn(self._close_viewer(identity))
 
     async def control(self, session: str | None, message: bytes) -> bytes:
-        """Pass a control message on; the reply, which tells if the daemon did not answer."""
+        """Pass a control message to the main process and return its reply, or one that carries the error."""
         try:
-            return (await self.line.ask("control", {"session": session}, message, timeout_s=_CONTROL_S)).body
-        except CallbackError as error:
-            problem = {"found": str(error), "expected": "an answer", "cure": "try again"}
-            return json.dumps({"v": 1, "ok": False, "error": problem}).encode()
+            values = {"session": session}
+            return (await self.main_process.call("control", values, message, timeout_s=_CONTROL_TIMEOUT_S)).body
+        except ReenactError as error:
+            return error_reply(error, message)
 
-    def obey(self, message: Message) -> None:
-        """Do what the daemon says; takes over the descriptors."""
+    def handle(self, message: Message) -> None:
+        """Handle a message of the main process. Takes over its descriptors."""
         values = message.values
-        match values["do"]:
-            case "source" | "sink":
-                self._attach(values, message.fds)
+        match values["kind"]:
+            case "source":
+                self._attach(message.fds, lambda memory, wake: self._attach_source(values["session"], memory, wake))
+            case "sink":
+                self._attach(message.fds, lambda memory, wake: self._attach_sink(values["stream"], memory, wake))
             case "push":
                 publisher = self.publishers.get(values["session"])
                 if publisher is not None:
@@ -150,9 +150,9 @@ class Hub:
                 self.end(values["session"])
 
     async def sweep(self) -> None:
-        """Close peers that have vanished, and tell the daemon the figures, every second, for ever.
+        """Close lost peers and send statistics to the main process, every second, for ever.
 
-        What fails is logged and harms nothing else: it is tried again the next time.
+        A failure is logged and affects nothing else; the next sweep tries again.
         """
         due = time.monotonic()
         while True:
@@ -162,65 +162,69 @@ class Hub:
             due = max(due, time.monotonic() - SWEEP_S)
             self._failing &= {"stats", *self.publishers, *self.viewers}
             for identity, peer in (*self.publishers.items(), *self.viewers.items()):
-                with self._logged(identity, "looking after a peer"):
-                    if peer.lost(time.monotonic()):
+                with self._log_failure(identity, "cannot sweep a peer"):
+                    if peer.is_lost(time.monotonic()):
                         self.end(identity)
                     else:
                         await peer.measure()
-            with self._logged("stats", "telling the figures"):
-                self.line.tell({"say": "stats", "stats": self.stats(lag_ms)})
+            with self._log_failure("stats", "cannot send statistics"):
+                self.main_process.send({"kind": "stats", "stats": self.stats(lag_ms)})
 
     def stats(self, lag_ms: float) -> dict[str, Any]:
-        """What ``MediaLink.stats`` gives."""
-        watching = {name: [v.figures for v in self.viewers.values() if v.stream.name == name] for name in self.streams}
+        """Return the statistics, see ``MediaLink.stats``."""
+        viewers = {name: [v.figures for v in self.viewers.values() if v.stream.name == name] for name in self.streams}
         sessions = {}
         for session, publisher in self.publishers.items():
-            encoders = sorted({each["encoder"] for each in watching[session] if each.get("encoder")})
-            sessions[session] = publisher.figures | {"viewers": len(watching[session]), "encoders": encoders}
+            encoders = sorted({each["encoder"] for each in viewers[session] if each.get("encoder")})
+            sessions[session] = publisher.figures | {"viewers": len(viewers[session]), "encoders": encoders}
         return {
             "sessions": sessions,
-            "streams": {name: {"viewers": viewers} for name, viewers in watching.items()},
+            "streams": {name: {"viewers": each} for name, each in viewers.items()},
             "viewers": len(self.viewers),
             "max_viewers": self.settings.max_viewers,
-            "h264_encoder": self.codecs.h264(),
-            "jitter_mend": self.settings.jitter_mend and not self.notes,
+            "h264_encoder": self.codecs.h264_encoder(),
+            "marker_jitter_buffer": self.settings.marker_jitter_buffer,
             "loop_lag_ms": lag_ms,
             "cpu_s": round(time.process_time(), 2),
         }
 
     async def close(self) -> None:
         """Close every peer."""
-        identities = [*self.viewers, *self.publishers]
-        for identity in identities:
+        for identity in [*self.viewers, *self.publishers]:
             self.end(identity)
-        if self._stop_signal:
-            await asyncio.wait(self._stop_signal)
+        await self._tasks.wait()
         for stream in self.streams.values():
             stream.detach()
 
-    def _stream(self, watch: str | None) -> Stream:
+    def _find_stream(self, watch: str | None) -> Stream:
+        """Return the main run's stream, or the one of the session whose ``watch`` secret this is."""
         if watch is None:
-            if not self.streams[MAIN].live:
-                raise KeyError(MAIN)
-            return self.streams[MAIN]
+            if self.streams[MAIN_STREAM].live:
+                return self.streams[MAIN_STREAM]
+            if self.settings.main_run:
+                raise BusyError(
+                    "stream-not-started",
+                    "the run has not started",
+                    "a stream that is live",
+                    "try again in a moment",
+                    retry_after_s=_NOT_STARTED_RETRY_S,
+                )
+            raise _stream_not_found()
         for session, publisher in self.publishers.items():
             if secrets.compare_digest(publisher.watch.encode(), watch.encode("utf-8", "surrogatepass")):
                 return self.streams[session]
-        raise KeyError(watch)
+        raise _stream_not_found()
 
-    def _attach(self, values: dict[str, Any], fds: tuple[int, ...]) -> None:
-        """Join a ring. Where that fails the daemon finds that nobody has its other end."""
+    def _attach(self, fds: tuple[int, ...], attach: Callable[[int, int], None]) -> None:
+        """Attach a ring buffer. If that fails, the main process finds that its other end is closed."""
         try:
             if len(fds) != 2:
                 for each in fds:
                     os.close(each)
                 raise OSError("too many files are open")
-            if values["do"] == "source":
-                self._attach_source(values["session"], *fds)
-            else:
-                self._attach_sink(values["stream"], *fds)
+            attach(*fds)
         except OSError as error:
-            logger.error("pictures cannot pass between the two processes: %s", error)
+            logger.error("cannot exchange frames between the two processes: %s", error)
 
     def _attach_source(self, session: str, memory: int, wake: int) -> None:
         publisher = self.publishers.get(session)
@@ -239,21 +243,16 @@ class Hub:
         stream.attach(RingReader(memory, wake))
 
     @contextmanager
-    def _logged(self, what: str, doing: str) -> Iterator[None]:
-        """Log what fails in here, the first time of several in a row: it is done every second."""
+    def _log_failure(self, what: str, text: str) -> Iterator[None]:
+        """Log an exception of the block, the first of several sweeps in a row."""
         try:
             yield
         except Exception:
             if what not in self._failing:
-                logger.exception("while %s", doing)
+                logger.exception(text)
             self._failing.add(what)
         else:
             self._failing.discard(what)
-
-    def _later(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._stop_signal.add(task)
-        task.add_done_callback(self._stop_signal.discard)
 
     async def _close_publisher(self, session: str) -> None:
         publisher = self.publishers.pop(session, None)
@@ -266,9 +265,15 @@ class Hub:
             await publisher.close()
         finally:
             stream.detach()
-            self.line.tell({"say": "closed", "session": session})
+            self.main_process.send({"kind": "closed", "session": session})
 
     async def _close_viewer(self, identity: str) -> None:
         viewer = self.viewers.pop(identity, None)
         if viewer is not None:
             await viewer.close()
+
+
+def _stream_not_found() -> NotFoundError:
+    return NotFoundError(
+        "stream-not-found", "no stream at this address", "a stream that is live", "start it, or ask for a new link"
+    )

@@ -1,4 +1,4 @@
-"""ICE as it is wanted here: gathering that ends in time, chosen addresses, and when a peer was last heard."""
+"""ICE for aiortc: gathering that ends in time, selected addresses, and when a peer was last heard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from realtime.webrtc.settings import ServerSettings
 
 
 def install(settings: ServerSettings) -> None:
-    """Have every transport that aiortc makes from now on gather as the settings say, and note when it hears.
+    """Make aiortc's ICE transports gather as the settings say and note when they receive something.
 
     aioice waits 5 s for a STUN or TURN server that is dead; here it is ``gather_timeout_s``. A server on loopback is
     reached over loopback first; the other addresses stay, because browsers may not send to 127.0.0.1 from a socket
@@ -19,15 +19,15 @@ def install(settings: ServerSettings) -> None:
     from aioice import Connection
     from aiortc import rtcicetransport
 
-    class Listening(Connection):
-        """An ICE connection that knows when anything came last."""
+    class ObservedConnection(Connection):
+        """An ICE connection that notes when it last received something."""
 
         heard_s = 0.0
 
         async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Any]:
-            chosen = addresses_for(settings, addresses)
+            selected = select_addresses(settings, addresses)
             bounded: Any = min(timeout, settings.gather_timeout_s)
-            return await super().get_component_candidates(component, chosen, bounded)
+            return await super().get_component_candidates(component, selected, bounded)
 
         def data_received(self, data: bytes, component: int) -> None:
             self.heard_s = time.monotonic()
@@ -37,11 +37,11 @@ def install(settings: ServerSettings) -> None:
             self.heard_s = time.monotonic()
             super().request_received(message, addr, protocol)
 
-    vars(rtcicetransport)["Connection"] = Listening
+    vars(rtcicetransport)["Connection"] = ObservedConnection
 
 
-def addresses_for(settings: ServerSettings, found: list[str]) -> list[str]:
-    """Which of this machine's addresses to offer, the preferred one first."""
+def select_addresses(settings: ServerSettings, found: list[str]) -> list[str]:
+    """Return which of this machine's addresses to offer, the preferred one first."""
     if settings.loopback or not found:
         own = "::1" if settings.host.strip("[]") == "::1" else "127.0.0.1"
         return [own, *(address for address in found if address != own)]
@@ -53,5 +53,5 @@ def addresses_for(settings: ServerSettings, found: list[str]) -> list[str]:
 
 
 def heard_s(connection: object) -> float:
-    """When a peer was last heard over one of our connections, on the clock of ``time.monotonic``; 0.0 never."""
+    """Return when a connection last received something, in seconds of ``time.monotonic``; 0.0 for never."""
     return float(getattr(connection, "heard_s", 0.0))

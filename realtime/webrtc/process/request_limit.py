@@ -1,4 +1,4 @@
-"""Places for requests: so many in all, of which one client may take its share."""
+"""Limits requests in progress, in total and per client."""
 
 from __future__ import annotations
 
@@ -7,44 +7,52 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from realtime.webrtc.process.hub import FullError
+from engines.errors import BusyError
+from realtime.webrtc.process.client_address import client_of
 
 RETRY_S = 1.0
 
 
 class RequestLimit:
-    """Each is taken by a request for as long as it lasts. Belongs to the event loop's thread."""
+    """A semaphore of which one client gets no more than a share. Belongs to the event loop's thread."""
 
-    def __init__(self, count: int, share: int, what: str, wait_s: float = 0.0) -> None:
-        """``count`` in all and ``share`` for one client (address).
+    def __init__(self, total: int, per_client: int, what: str, wait_s: float = 0.0) -> None:
+        """Allow ``total`` requests at the same time, and ``per_client`` of them to one client.
 
-        Those who find none wait for ``wait_s``: a page asks for much at once. ``what`` is told to those in vain.
+        A request above the limit waits for ``wait_s``, because a page sends many at once. ``what`` names the requests
+        in the error of one that waited in vain.
         """
-        self._count = count
-        self._share = share
+        self._total = total
+        self._per_client = per_client
         self._what = what
         self._wait_s = wait_s
-        self._taken: Counter[str] = Counter()
-        self._freed = asyncio.Event()
+        self._in_progress: Counter[str] = Counter()
+        self._released = asyncio.Event()
 
     @asynccontextmanager
-    async def take(self, client: str) -> AsyncIterator[None]:
-        """Hold a place while the block runs. Raises FullError."""
+    async def acquire(self, address: str) -> AsyncIterator[None]:
+        """Count a request from ``address`` as in progress while the block runs. Raises BusyError."""
+        client = client_of(address)
         try:
             async with asyncio.timeout(self._wait_s):
                 while not self._has_room(client):
-                    self._freed.clear()
-                    await self._freed.wait()
+                    self._released.clear()
+                    await self._released.wait()
         except TimeoutError:
-            raise FullError(RETRY_S, f"too many {self._what} at a time") from None
-        self._taken[client] += 1
+            raise BusyError(
+                "too-many-requests",
+                f"too many {self._what} at the same time",
+                cure="try again later",
+                retry_after_s=RETRY_S,
+            ) from None
+        self._in_progress[client] += 1
         try:
             yield
         finally:
-            self._taken[client] -= 1
-            if not self._taken[client]:
-                del self._taken[client]
-            self._freed.set()
+            self._in_progress[client] -= 1
+            if not self._in_progress[client]:
+                del self._in_progress[client]
+            self._released.set()
 
     def _has_room(self, client: str) -> bool:
-        return self._taken.total() < self._count and self._taken[client] < self._share
+        return self._in_progress.total() < self._total and self._in_progress[client] < self._per_client

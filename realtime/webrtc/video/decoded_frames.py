@@ -1,4 +1,4 @@
-"""Decoded pictures on their way into a ring: as I420 of even size, within bounds, with the time they show."""
+"""Decoded frames on their way into a ring buffer: I420 of even size, within bounds, on our clock."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from realtime.webrtc.settings import MAX_PIXELS
+
 if TYPE_CHECKING:
     from av import VideoFrame
 
-MAX_PIXELS = 1920 * 1080
-"""Larger pictures are scaled down."""
-_SMALLEST = 16
+_MIN_SIDE = 16
 _CLOCK = 90_000
-_SLACK = 0.0005
-"""How fast the shortest way of a frame so far is forgotten: clocks of two machines drift far less."""
+_FORGETTING = 0.0005
+"""The share of a frame's extra delay by which the least delay grows: the clocks of two machines drift far less."""
+_JUMP_NS = 10e9
+"""A change of the offset that is larger than this is a new clock of the sender."""
 
 
 def planes_of(frame: VideoFrame) -> tuple[NDArray[np.uint8], ...] | None:
-    """Y (h, w), U and V (h/2, w/2), views into the frame; None for a picture too small to be one."""
-    if min(frame.width, frame.height) < _SMALLEST:
+    """Return Y (h, w), U and V (h/2, w/2) as views of the frame, or None if the frame is too small to be one."""
+    if min(frame.width, frame.height) < _MIN_SIDE:
         return None
     if frame.width * frame.height > MAX_PIXELS:
         scale = math.sqrt(MAX_PIXELS / (frame.width * frame.height))
@@ -29,7 +31,7 @@ def planes_of(frame: VideoFrame) -> tuple[NDArray[np.uint8], ...] | None:
         frame = frame.reformat(width=width, height=height, format="yuv420p")
     elif frame.format.name != "yuv420p":
         frame = frame.reformat(format="yuv420p")
-    # browsers send odd sizes when they scale: one row or column less
+    # browsers send odd sizes when they scale: drop a row or column
     half_width, half_height = frame.width // 2, frame.height // 2
     sizes = ((2 * half_height, 2 * half_width), (half_height, half_width), (half_height, half_width))
     planes = []
@@ -39,23 +41,23 @@ def planes_of(frame: VideoFrame) -> tuple[NDArray[np.uint8], ...] | None:
     return tuple(planes)
 
 
-class PictureTimes:
-    """The moment a picture shows, on our clock: the sender's timestamps, which do not jitter as arrivals do.
+class SenderClock:
+    """Maps the sender's timestamps to our clock. Unlike arrival times, they do not jitter.
 
-    The sender's clock is placed by the frame that took the shortest way so far.
+    The offset between the clocks comes from the frame with the least delay so far.
     """
 
     def __init__(self) -> None:
         self._offset_ns: float | None = None
         self._last_ns = 0
 
-    def shown(self, pts: int, arrived_ns: int) -> int:
-        """For a picture with this timestamp (90 kHz, without wrap-around); later than the one before, in ns."""
+    def to_monotonic(self, pts: int, arrived_ns: int) -> int:
+        """Return the monotonic time (ns) of a timestamp (90 kHz, without wrap-around), later than the one before."""
         sent_ns = pts * 1_000_000_000 // _CLOCK
         offset = arrived_ns - sent_ns
-        if self._offset_ns is None or offset < self._offset_ns or abs(offset - self._offset_ns) > 10e9:
+        if self._offset_ns is None or offset < self._offset_ns or abs(offset - self._offset_ns) > _JUMP_NS:
             self._offset_ns = offset
         else:
-            self._offset_ns += _SLACK * (offset - self._offset_ns)
+            self._offset_ns += _FORGETTING * (offset - self._offset_ns)
         self._last_ns = max(self._last_ns + 1, int(sent_ns + self._offset_ns))
         return self._last_ns

@@ -1,4 +1,4 @@
-"""Frames through shared memory: the newest wins, none is torn, nothing is left behind."""
+"""The ring buffer: the newest frame wins, none is torn, nothing is left behind."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CAPACITY = 10_000
 
 
 def pair(capacity: int = CAPACITY) -> tuple[RingWriter, RingReader]:
-    ends = create_ring(capacity)
-    return RingWriter(os.dup(ends.memory), ends.wake_write), RingReader(ends.memory, ends.wake_read)
+    made = create_ring(capacity)
+    return RingWriter(os.dup(made.memory), made.wake_write), RingReader(made.memory, made.wake_read)
 
 
 @pytest.fixture
@@ -47,33 +47,33 @@ def test_a_frame_arrives_as_it_was_written(ring: tuple[RingWriter, RingReader]) 
     planes = (np.arange(24, dtype=np.uint8).reshape(4, 6), plane(7, 2, 3), plane(9, 2, 3))
     assert writer.write(planes, (6, 4), 11, 12)
     assert reader.wait(0)
-    picture = reader.take()
-    assert picture is not None
-    assert (picture.width, picture.height, picture.seq, picture.captured_ns, picture.time_ns) == (6, 4, 1, 11, 12)
-    assert picture.pixels.tolist() == [*range(24), *[7] * 6, *[9] * 6]
+    frame = reader.take()
+    assert frame is not None
+    assert (frame.width, frame.height, frame.seq, frame.captured_ns, frame.time_ns) == (6, 4, 1, 11, 12)
+    assert frame.pixels.tolist() == [*range(24), *[7] * 6, *[9] * 6]
 
 
 def test_planes_may_be_views_with_padding(ring: tuple[RingWriter, RingReader]) -> None:
     writer, reader = ring
     wide = np.arange(64, dtype=np.uint8).reshape(4, 16)
     writer.write((wide[:, :6],), (6, 4), 0, 0)
-    picture = reader.take()
-    assert picture is not None
-    assert np.array_equal(picture.pixels.reshape(4, 6), wide[:, :6])
+    frame = reader.take()
+    assert frame is not None
+    assert np.array_equal(frame.pixels.reshape(4, 6), wide[:, :6])
 
 
-def test_a_picture_taken_stays_as_it_is(ring: tuple[RingWriter, RingReader]) -> None:
+def test_a_frame_that_was_taken_does_not_change(ring: tuple[RingWriter, RingReader]) -> None:
     writer, reader = ring
     writer.write((plane(1),), (6, 4), 0, 0)
-    picture = reader.take()
+    frame = reader.take()
     for value in range(2, 2 + 2 * SLOTS):
         writer.write((plane(value),), (6, 4), 0, 0)
-    assert picture is not None
-    assert set(picture.pixels) == {1}
+    assert frame is not None
+    assert set(frame.pixels) == {1}
 
 
 @given(st.lists(st.one_of(st.just("take"), st.integers(1, CAPACITY)), max_size=60))
-def test_whatever_the_order_the_newest_wins(steps: list[str | int]) -> None:
+def test_the_newest_frame_wins_in_any_order_of_reads_and_writes(steps: list[str | int]) -> None:
     """Against a model: one slot, the newest in it, all others counted."""
     writer, reader = pair()
     written, taken, dropped, size = 0, 0, 0, 0
@@ -82,21 +82,21 @@ def test_whatever_the_order_the_newest_wins(steps: list[str | int]) -> None:
             written, size = written + 1, step
             assert writer.write((plane(written, 1, step),), (step, 1), written, 0)
             continue
-        picture = reader.take()
+        frame = reader.take()
         if written == taken:
-            assert picture is None
+            assert frame is None
             continue
         dropped += written - taken - 1
         taken = written
-        assert picture is not None
-        assert (picture.seq, picture.width) == (written, size)
-        assert np.array_equal(picture.pixels, plane(written, 1, size)[0])
+        assert frame is not None
+        assert (frame.seq, frame.width) == (written, size)
+        assert np.array_equal(frame.pixels, plane(written, 1, size)[0])
     assert reader.dropped == dropped
     writer.close()
     reader.close()
 
 
-def test_a_frame_that_is_overwritten_while_it_is_copied_is_not_given(ring: tuple[RingWriter, RingReader]) -> None:
+def test_a_frame_that_is_overwritten_while_it_is_copied_is_not_returned(ring: tuple[RingWriter, RingReader]) -> None:
     writer, reader = ring
     for value in range(1, 4):
         writer.write((plane(value),), (6, 4), 0, 0)
@@ -105,26 +105,26 @@ def test_a_frame_that_is_overwritten_while_it_is_copied_is_not_given(ring: tuple
     assert reader.take() is None
 
 
-def test_too_large_a_frame_is_a_mistake(ring: tuple[RingWriter, RingReader]) -> None:
+def test_a_frame_that_is_too_large_raises_value_error(ring: tuple[RingWriter, RingReader]) -> None:
     writer, _ = ring
     with pytest.raises(ValueError, match="at most"):
         writer.write((plane(1, 1000, 1000),), (1000, 1000), 0, 0)
 
 
-def test_a_reader_that_comes_late_gets_the_newest() -> None:
-    ends = create_ring(CAPACITY)
-    writer = RingWriter(os.dup(ends.memory), ends.wake_write)
+def test_a_late_reader_gets_the_newest_frame() -> None:
+    made = create_ring(CAPACITY)
+    writer = RingWriter(os.dup(made.memory), made.wake_write)
     for value in range(5):
         writer.write((plane(value),), (6, 4), 0, 0)
-    reader = RingReader(ends.memory, ends.wake_read)
-    picture = reader.take()
-    assert picture is not None
-    assert (picture.seq, reader.dropped) == (5, 0)
+    reader = RingReader(made.memory, made.wake_read)
+    frame = reader.take()
+    assert frame is not None
+    assert (frame.seq, reader.dropped) == (5, 0)
     writer.close()
     reader.close()
 
 
-def test_each_end_learns_that_the_other_has_gone() -> None:
+def test_each_end_notices_that_the_other_is_gone() -> None:
     writer, reader = pair()
     writer.write((plane(1),), (6, 4), 0, 0)
     writer.close()
@@ -141,20 +141,20 @@ def test_each_end_learns_that_the_other_has_gone() -> None:
     writer.close()
 
 
-def test_a_writer_never_waits_for_a_reader_that_sleeps(ring: tuple[RingWriter, RingReader]) -> None:
-    """More wake-ups than a pipe holds."""
+def test_a_writer_never_waits_for_a_reader(ring: tuple[RingWriter, RingReader]) -> None:
+    """It writes more bytes than the pipe holds."""
     writer, reader = ring
     for value in range(70_000):
         assert writer.write((plane(value, 1, 1),), (1, 1), 0, 0)
     assert reader.wait(0)
-    picture = reader.take()
-    assert picture is not None
-    assert picture.seq == 70_000
+    frame = reader.take()
+    assert frame is not None
+    assert frame.seq == 70_000
     assert not reader.wait(0)
 
 
-def test_what_was_taken_already_does_not_end_the_waiting(ring: tuple[RingWriter, RingReader]) -> None:
-    """The byte that wakes comes after the frame, and the frame may be gone by then."""
+def test_waiting_does_not_end_with_a_frame_that_was_taken_already(ring: tuple[RingWriter, RingReader]) -> None:
+    """The byte in the pipe follows the frame, which may have been taken by then."""
     writer, reader = ring
     writer.write((plane(1),), (6, 4), 0, 0)
     assert reader.take() is not None
@@ -196,22 +196,22 @@ def process(code: str, *fds: int) -> subprocess.Popen[bytes]:
     return started
 
 
-def test_between_processes_no_frame_is_torn_and_a_killed_writer_leaves_nothing() -> None:
+def test_between_processes_no_frame_is_torn_and_a_killed_writer_leaves_nothing_behind() -> None:
     before = set(os.listdir("/dev/shm"))
-    ends = create_ring(400 * 300)
-    writer = process(WRITE, ends.memory, ends.wake_write)
-    reader = RingReader(ends.memory, ends.wake_read)
-    os.close(ends.wake_write)
+    made = create_ring(400 * 300)
+    writer = process(WRITE, made.memory, made.wake_write)
+    reader = RingReader(made.memory, made.wake_read)
+    os.close(made.wake_write)
     seqs: list[int] = []
     while len(seqs) < 300:
         assert reader.wait(30), "the writer has ended"
-        picture = reader.take()
-        if picture is None:
+        frame = reader.take()
+        if frame is None:
             continue
-        assert picture.pixels.size == picture.width * picture.height == 400 * (100 + picture.seq % 200)
-        assert (picture.pixels == picture.seq % 256).all()
-        assert picture.captured_ns == picture.seq
-        seqs.append(picture.seq)
+        assert frame.pixels.size == frame.width * frame.height == 400 * (100 + frame.seq % 200)
+        assert (frame.pixels == frame.seq % 256).all()
+        assert frame.captured_ns == frame.seq
+        seqs.append(frame.seq)
     assert seqs == sorted(set(seqs))
     assert reader.dropped == seqs[-1] - len(seqs)
     writer.send_signal(signal.SIGKILL)
@@ -229,12 +229,12 @@ def test_between_processes_no_frame_is_torn_and_a_killed_writer_leaves_nothing()
     assert set(os.listdir("/dev/shm")) == before
 
 
-def test_a_killed_reader_is_noticed_and_leaves_nothing() -> None:
+def test_a_killed_reader_is_noticed_and_leaves_nothing_behind() -> None:
     before = set(os.listdir("/dev/shm"))
-    ends = create_ring(CAPACITY)
-    reader = process(READ, ends.memory, ends.wake_read)
-    writer = RingWriter(ends.memory, ends.wake_write)
-    os.close(ends.wake_read)
+    made = create_ring(CAPACITY)
+    reader = process(READ, made.memory, made.wake_read)
+    writer = RingWriter(made.memory, made.wake_write)
+    os.close(made.wake_read)
     assert reader.stdout is not None
     with reader.stdout:
         assert reader.stdout.readline() == b"ready\n"

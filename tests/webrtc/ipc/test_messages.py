@@ -13,24 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.webrtc.ipc.messages import MAX_BODY, Parser, Wire, encode
+from realtime.webrtc.ipc.messages import MAX_BODY, MessageParser, MessageSocket, encode
 
 VALUES = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(-9, 9), st.text(max_size=9)), max_size=4)
 MESSAGES = st.lists(st.tuples(VALUES, st.binary(max_size=50)), max_size=6)
 
 
 @pytest.fixture
-def wires() -> Iterator[tuple[Wire, Wire]]:
-    one, other = (Wire(end) for end in socket.socketpair())
+def sockets() -> Iterator[tuple[MessageSocket, MessageSocket]]:
+    one, other = (MessageSocket(end) for end in socket.socketpair())
     yield one, other
     one.close()
     other.close()
 
 
 @given(MESSAGES, st.lists(st.integers(1, 40), min_size=1))
-def test_messages_survive_any_cut(messages: list[tuple[dict[str, Any], bytes]], cuts: list[int]) -> None:
+def test_messages_can_arrive_in_any_pieces(messages: list[tuple[dict[str, Any], bytes]], cuts: list[int]) -> None:
     stream = b"".join(encode(values, body) for values, body in messages)
-    parser, got, at = Parser(), [], 0
+    parser, got, at = MessageParser(), [], 0
     while at < len(stream):
         step = cuts[at % len(cuts)]
         got += [(each.values, each.body) for each in parser.feed(stream[at : at + step])]
@@ -39,18 +39,18 @@ def test_messages_survive_any_cut(messages: list[tuple[dict[str, Any], bytes]], 
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_message_is_an_error_or_waits_for_more(data: bytes) -> None:
+def test_bytes_that_are_no_message_raise_value_error_or_wait_for_more(data: bytes) -> None:
     with contextlib.suppress(ValueError):
-        assert all(isinstance(message.body, bytes) for message in Parser().feed(data))
+        assert all(isinstance(message.body, bytes) for message in MessageParser().feed(data))
 
 
-def test_too_long_a_message_is_not_sent() -> None:
+def test_a_message_that_is_too_long_is_not_sent() -> None:
     with pytest.raises(ValueError, match="at most"):
         encode({}, bytes(MAX_BODY + 1))
 
 
-def test_descriptors_come_with_their_message(wires: tuple[Wire, Wire]) -> None:
-    one, other = wires
+def test_descriptors_arrive_with_their_message(sockets: tuple[MessageSocket, MessageSocket]) -> None:
+    one, other = sockets
     read, write = os.pipe()
     assert one.send({"n": 1})
     assert one.send({"n": 2}, b"body", fds=(write,))
@@ -68,8 +68,8 @@ def test_descriptors_come_with_their_message(wires: tuple[Wire, Wire]) -> None:
     assert next(received).values == {"n": 3}
 
 
-def test_large_messages_of_several_threads_do_not_mix(wires: tuple[Wire, Wire]) -> None:
-    one, other = wires
+def test_large_messages_of_several_threads_do_not_mix(sockets: tuple[MessageSocket, MessageSocket]) -> None:
+    one, other = sockets
     bodies = [bytes([which]) * 500_000 for which in range(4)]
     senders = [threading.Thread(target=lambda body=body: one.send({}, body)) for body in bodies]
     for sender in senders:
@@ -81,17 +81,17 @@ def test_large_messages_of_several_threads_do_not_mix(wires: tuple[Wire, Wire]) 
     assert got == bodies
 
 
-def test_a_peer_that_is_gone_ends_it(wires: tuple[Wire, Wire]) -> None:
-    one, other = wires
+def test_messages_end_when_the_peer_is_gone(sockets: tuple[MessageSocket, MessageSocket]) -> None:
+    one, other = sockets
     one.send({"last": True})
     one.close()
     assert [message.values for message in other.messages()] == [{"last": True}]
     assert not other.send({})
 
 
-def test_a_message_whose_descriptors_did_not_fit_comes_without_them() -> None:
+def test_a_message_whose_descriptors_did_not_fit_arrives_without_them() -> None:
     read, write = os.pipe()
-    parser = Parser()
+    parser = MessageParser()
     (message,) = parser.feed(encode({"n": 1}, fds=2), [write])
     assert (message.values, message.fds) == ({"n": 1}, (write,))
     assert [each.values for each in parser.feed(encode({"n": 2}))] == [{"n": 2}]
@@ -99,9 +99,9 @@ def test_a_message_whose_descriptors_did_not_fit_comes_without_them() -> None:
     os.close(write)
 
 
-def test_descriptors_nobody_took_are_closed() -> None:
+def test_descriptors_of_incomplete_messages_are_closed() -> None:
     read, write = os.pipe()
-    parser = Parser()
+    parser = MessageParser()
     assert list(parser.feed(b"", [write])) == []
     parser.close()
     assert os.read(read, 1) == b""

@@ -1,138 +1,164 @@
-"""Who may ask: token, host, origin."""
+"""Access control: token, host, origin."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.webrtc.process.auth import CONTENT_POLICY, HEADERS, WRONG_TOKENS, AccessDenied, Gate
+from engines.errors import AccessDenied
+from realtime.webrtc.process.auth import CONTENT_POLICY, HEADERS, MAX_WRONG_TOKENS, Authenticator
+from realtime.webrtc.process.client_address import client_of
 from realtime.webrtc.settings import ServerSettings
 
-LOCAL = Gate(ServerSettings())
-OPEN = Gate(ServerSettings(host="0.0.0.0", token="secret"))
+LOCAL = Authenticator(ServerSettings())
+OPEN = Authenticator(ServerSettings(host="0.0.0.0", token="secret"))
 
 
-def status(denied: AccessDenied | None) -> int:
-    return 200 if denied is None else denied.status
+def _status(check: Callable[[], None]) -> int:
+    """Return the HTTP status that a check comes to."""
+    try:
+        check()
+    except AccessDenied as error:
+        return error.status
+    return 200
+
+
+def token_status(authenticator: Authenticator, authorization: str | None, cookie: str | None, address: str) -> int:
+    return _status(lambda: authenticator.check_token(authorization, cookie, address))
+
+
+def sign_in_status(authenticator: Authenticator, token: str, address: str) -> int:
+    return _status(lambda: authenticator.sign_in(token, address))
+
+
+def origin_status(
+    authenticator: Authenticator, host: str | None, origin: str | None, site: str | None, *, navigation: bool
+) -> int:
+    return _status(lambda: authenticator.check_origin(host, origin, site, navigation=navigation))
 
 
 def test_the_token_comes_by_header_or_cookie() -> None:
-    gate = Gate(ServerSettings(token="secret"))
-    assert status(gate.token("Bearer secret", None, "a")) == 200
-    assert status(gate.token("bearer  secret", None, "a")) == 200
-    assert status(gate.token(None, gate.cookie(), "a")) == 200
+    authenticator = Authenticator(ServerSettings(token="secret"))
+    assert token_status(authenticator, "Bearer secret", None, "a") == 200
+    assert token_status(authenticator, "bearer  secret", None, "a") == 200
+    assert token_status(authenticator, None, authenticator.new_cookie(), "a") == 200
     for header, cookie in (
         (None, None),
         ("Bearer wrong", None),
         ("Basic secret", None),
         ("secret", None),
         (None, "secret"),
-        ("Bearer", gate.cookie()[:-1]),
-        (None, gate.cookie().partition(".")[2]),
+        ("Bearer", authenticator.new_cookie()[:-1]),
+        (None, authenticator.new_cookie().partition(".")[2]),
         (None, "\udcff.\udcff"),
     ):
-        assert status(gate.token(header, cookie, "a")) == 401
+        assert token_status(authenticator, header, cookie, "a") == 401
 
 
 @given(st.text())
 def test_only_the_token_signs_in(token: str) -> None:
-    assert status(Gate(ServerSettings(token="secret")).sign_in(token, "a")) == (200 if token == "secret" else 401)
-    assert LOCAL.sign_in(token, "a") is None
+    assert sign_in_status(Authenticator(ServerSettings(token="secret")), token, "a") == (
+        200 if token == "secret" else 401
+    )
+    assert sign_in_status(LOCAL, token, "a") == 200
 
 
-def test_the_cookie_is_not_the_token_and_another_servers_is_none_here() -> None:
-    other = Gate(ServerSettings(host="0.0.0.0", token="other"))
-    assert "secret" not in OPEN.cookie()
-    assert status(other.token(None, OPEN.cookie(), "a")) == 401
-    assert OPEN.cookie() != OPEN.cookie()
+def test_the_cookie_is_not_the_token_and_is_of_no_use_elsewhere() -> None:
+    other = Authenticator(ServerSettings(host="0.0.0.0", token="other"))
+    assert "secret" not in OPEN.new_cookie()
+    assert token_status(other, None, OPEN.new_cookie(), "a") == 401
+    assert OPEN.new_cookie() != OPEN.new_cookie()
 
 
-def test_a_cookie_is_good_after_the_program_was_started_again() -> None:
-    before, after = (Gate(ServerSettings(token="secret")) for _ in range(2))
-    assert status(after.token(None, before.cookie(), "a")) == 200
+def test_a_cookie_is_valid_after_a_restart() -> None:
+    before, after = (Authenticator(ServerSettings(token="secret")) for _ in range(2))
+    assert token_status(after, None, before.new_cookie(), "a") == 200
 
 
-class Guessed:
-    """A gate, at whose door somebody at the address ``bad`` has tried as often as one may."""
+class Guessing:
+    """An authenticator that the address ``bad`` has sent as many wrong tokens as are allowed."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.gate = Gate(ServerSettings(token="secret"), clock=lambda: self.now)
-        self.signed_in = self.gate.cookie()
+        self.authenticator = Authenticator(ServerSettings(token="secret"), clock=lambda: self.now)
+        self.signed_in = self.authenticator.new_cookie()
         self.guess()
 
     def guess(self) -> None:
-        for number in range(WRONG_TOKENS):
-            assert status(self.gate.token(f"Bearer {number}", None, "bad")) == 401
+        for number in range(MAX_WRONG_TOKENS):
+            assert token_status(self.authenticator, f"Bearer {number}", None, "bad") == 401
             self.now += 0.5
 
 
-def test_whoever_guesses_has_to_wait_and_does_not_hear_when_a_guess_is_right() -> None:
-    guessed = Guessed()
-    stranger = Gate(ServerSettings(token="secret")).cookie()
-    for header, cookie in (("Bearer guess", None), ("Bearer secret", None), (None, "guess"), (None, stranger)):
-        denied = guessed.gate.token(header, cookie, "bad")
-        assert denied is not None
-        assert (denied.status, denied.retry_after_s) == (429, 50)
+def test_after_too_many_wrong_tokens_even_the_right_one_is_denied_for_a_while() -> None:
+    guessing = Guessing()
+    unused = Authenticator(ServerSettings(token="secret")).new_cookie()
+    for header, cookie in (("Bearer guess", None), ("Bearer secret", None), (None, "guess"), (None, unused)):
+        with pytest.raises(AccessDenied) as caught:
+            guessing.authenticator.check_token(header, cookie, "bad")
+        assert (caught.value.code, caught.value.status) == ("token-too-many-wrong", 429)
+        assert caught.value.retry_after_s == 50
     for token in ("guess", "secret"):
-        assert status(guessed.gate.sign_in(token, "bad")) == 429
-    guessed.now = 60.0
-    assert status(guessed.gate.token("Bearer secret", None, "bad")) == 200
-    assert status(guessed.gate.token(None, stranger, "bad")) == 200
-    assert status(guessed.gate.sign_in("secret", "bad")) == 200
+        assert sign_in_status(guessing.authenticator, token, "bad") == 429
+    guessing.now = 60.0
+    assert token_status(guessing.authenticator, "Bearer secret", None, "bad") == 200
+    assert token_status(guessing.authenticator, None, unused, "bad") == 200
+    assert sign_in_status(guessing.authenticator, "secret", "bad") == 200
 
 
-def test_whoever_forms_cookies_or_fills_the_form_guesses_too() -> None:
-    gate = Gate(ServerSettings(token="secret"))
-    for number in range(WRONG_TOKENS // 2):
-        assert status(gate.token(None, f"cookie {number}", "bad")) == 401
-        assert status(gate.sign_in(f"token {number}", "bad")) == 401
-    assert status(gate.sign_in("secret", "bad")) == 429
+def test_wrong_cookies_and_forms_count_as_wrong_tokens() -> None:
+    authenticator = Authenticator(ServerSettings(token="secret"))
+    for number in range(MAX_WRONG_TOKENS // 2):
+        assert token_status(authenticator, None, f"cookie {number}", "bad") == 401
+        assert sign_in_status(authenticator, f"token {number}", "bad") == 401
+    assert sign_in_status(authenticator, "secret", "bad") == 429
 
 
-def test_what_is_tried_while_one_has_to_wait_does_not_make_it_longer() -> None:
-    guessed = Guessed()
+def test_denied_attempts_do_not_prolong_the_denial() -> None:
+    guessing = Guessing()
     for number in range(100):
-        assert status(guessed.gate.token(f"Bearer more {number}", None, "bad")) == 429
-    guessed.now = 60.0
-    assert status(guessed.gate.token("Bearer secret", None, "bad")) == 200
+        assert token_status(guessing.authenticator, f"Bearer more {number}", None, "bad") == 429
+    guessing.now = 60.0
+    assert token_status(guessing.authenticator, "Bearer secret", None, "bad") == 200
 
 
-def test_whoever_is_signed_in_goes_on_though_somebody_guesses_from_that_address() -> None:
-    guessed = Guessed()
-    assert status(guessed.gate.token(None, guessed.signed_in, "bad")) == 200
-    # one that was made before the program was started again, and came back in time
-    older = Gate(ServerSettings(token="secret")).cookie()
-    guessed.now = 120.0
-    assert status(guessed.gate.token(None, older, "bad")) == 200
-    guessed.guess()
-    assert status(guessed.gate.token(None, older, "bad")) == 200
+def test_a_client_that_is_signed_in_is_not_denied_with_its_address() -> None:
+    guessing = Guessing()
+    assert token_status(guessing.authenticator, None, guessing.signed_in, "bad") == 200
+    # from before a restart, and used again in time
+    older = Authenticator(ServerSettings(token="secret")).new_cookie()
+    guessing.now = 120.0
+    assert token_status(guessing.authenticator, None, older, "bad") == 200
+    guessing.guess()
+    assert token_status(guessing.authenticator, None, older, "bad") == 200
 
 
-def test_other_addresses_do_not_wait() -> None:
-    guessed = Guessed()
-    assert status(guessed.gate.token("Bearer guess", None, "another")) == 401
-    assert status(guessed.gate.token("Bearer secret", None, "another")) == 200
-    assert status(guessed.gate.sign_in("secret", "another")) == 200
+def test_other_addresses_are_not_denied() -> None:
+    guessing = Guessing()
+    assert token_status(guessing.authenticator, "Bearer guess", None, "another") == 401
+    assert token_status(guessing.authenticator, "Bearer secret", None, "another") == 200
+    assert sign_in_status(guessing.authenticator, "secret", "another") == 200
 
 
-def test_a_program_that_repeats_an_old_token_does_not_guess() -> None:
-    gate = Gate(ServerSettings(token="secret"))
-    for _ in range(10 * WRONG_TOKENS):
-        assert status(gate.token("Bearer old", "old", "a")) == 401
-    assert status(gate.token("Bearer secret", "old", "a")) == 200
+def test_a_repeated_wrong_token_counts_once() -> None:
+    authenticator = Authenticator(ServerSettings(token="secret"))
+    for _ in range(10 * MAX_WRONG_TOKENS):
+        assert token_status(authenticator, "Bearer old", "old", "a") == 401
+    assert token_status(authenticator, "Bearer secret", "old", "a") == 200
 
 
-def test_many_guessing_addresses_and_cookies_do_not_fill_the_memory() -> None:
+def test_many_addresses_and_cookies_do_not_fill_the_memory() -> None:
     now = 0.0
-    gate = Gate(ServerSettings(token="secret"), clock=lambda: now)
+    authenticator = Authenticator(ServerSettings(token="secret"), clock=lambda: now)
     for peer in range(5000):
         now += 1
-        gate.sign_in("guess", str(peer))
-        gate.cookie()
-    assert len(gate._wrong) <= 1001
-    assert len(gate._signed_in) <= 1001
+        sign_in_status(authenticator, "guess", str(peer))
+        authenticator.new_cookie()
+    assert len(authenticator._wrong) <= 1001
+    assert len(authenticator._signed_in) <= 1001
 
 
 @pytest.mark.parametrize(
@@ -153,16 +179,16 @@ def test_many_guessing_addresses_and_cookies_do_not_fill_the_memory() -> None:
         (None, 403),
     ],
 )
-def test_on_loopback_only_its_own_names_serve(host: str | None, expected: int) -> None:
-    assert status(LOCAL.place(host, None, None, visit=False)) == expected
+def test_on_loopback_only_its_own_names_are_allowed(host: str | None, expected: int) -> None:
+    assert origin_status(LOCAL, host, None, None, navigation=False) == expected
 
 
 def test_names_of_a_proxy_can_be_allowed() -> None:
-    gate = Gate(ServerSettings(names=("portrait.example", "other.example:8443"), token="t"))
-    assert status(gate.place("portrait.example", "https://portrait.example", None, visit=False)) == 200
-    assert status(gate.place("other.example:8443", None, None, visit=False)) == 200
-    assert status(gate.place("other.example", None, None, visit=False)) == 403
-    assert status(gate.place("127.0.0.1:80", None, None, visit=False)) == 200
+    authenticator = Authenticator(ServerSettings(server_names=("portrait.example", "other.example:8443"), token="t"))
+    assert origin_status(authenticator, "portrait.example", "https://portrait.example", None, navigation=False) == 200
+    assert origin_status(authenticator, "other.example:8443", None, None, navigation=False) == 200
+    assert origin_status(authenticator, "other.example", None, None, navigation=False) == 403
+    assert origin_status(authenticator, "127.0.0.1:80", None, None, navigation=False) == 200
 
 
 @pytest.mark.parametrize(
@@ -181,15 +207,15 @@ def test_names_of_a_proxy_can_be_allowed() -> None:
         ("null", 403),
     ],
 )
-def test_a_page_of_an_allowed_name_asks_through_a_proxy_with_a_host_of_its_own(origin: str, expected: int) -> None:
-    gate = Gate(ServerSettings(names=("portrait.example", "other.example:8443"), token="t"))
-    assert status(gate.place("127.0.0.1:18088", origin, "same-origin", visit=False)) == expected
+def test_a_page_of_an_allowed_name_is_accepted_behind_a_proxy_that_changes_the_host(origin: str, expected: int) -> None:
+    authenticator = Authenticator(ServerSettings(server_names=("portrait.example", "other.example:8443"), token="t"))
+    assert origin_status(authenticator, "127.0.0.1:18088", origin, "same-origin", navigation=False) == expected
 
 
-def test_elsewhere_any_name_serves_unless_some_are_given() -> None:
-    assert status(OPEN.place("whatever.example", None, None, visit=False)) == 200
-    gate = Gate(ServerSettings(host="0.0.0.0", token="t", names=("a.example",)))
-    assert status(gate.place("b.example", None, None, visit=False)) == 403
+def test_on_other_addresses_any_name_is_allowed_unless_names_are_given() -> None:
+    assert origin_status(OPEN, "whatever.example", None, None, navigation=False) == 200
+    authenticator = Authenticator(ServerSettings(host="0.0.0.0", token="t", server_names=("a.example",)))
+    assert origin_status(authenticator, "b.example", None, None, navigation=False) == 403
 
 
 @pytest.mark.parametrize(
@@ -209,21 +235,21 @@ def test_elsewhere_any_name_serves_unless_some_are_given() -> None:
         ("127.0.0.1:8080", "chrome-extension://127.0.0.1:8080", 403),
     ],
 )
-def test_only_its_own_page_asks(host: str, origin: str, expected: int) -> None:
-    assert status(LOCAL.place(host, origin, None, visit=False)) == expected
+def test_only_its_own_page_is_allowed(host: str, origin: str, expected: int) -> None:
+    assert origin_status(LOCAL, host, origin, None, navigation=False) == expected
 
 
-def test_requests_from_other_sites_are_refused_but_for_links() -> None:
-    assert status(LOCAL.place("localhost", None, "cross-site", visit=False)) == 403
-    assert status(LOCAL.place("localhost", None, "cross-site", visit=True)) == 200
+def test_requests_from_other_sites_are_denied_except_links() -> None:
+    assert origin_status(LOCAL, "localhost", None, "cross-site", navigation=False) == 403
+    assert origin_status(LOCAL, "localhost", None, "cross-site", navigation=True) == 200
     for site in ("same-origin", "none", None):
-        assert status(LOCAL.place("localhost", None, site, visit=False)) == 200
+        assert origin_status(LOCAL, "localhost", None, site, navigation=False) == 200
 
 
 @given(st.text(max_size=30), st.one_of(st.none(), st.text(max_size=30)))
 def test_no_header_breaks_it(host: str, origin: str | None) -> None:
-    assert status(LOCAL.place(host, origin, None, visit=False)) in (200, 403)
-    assert status(OPEN.token(host, origin, host)) in (401, 429)
+    assert origin_status(LOCAL, host, origin, None, navigation=False) in (200, 403)
+    assert token_status(OPEN, host, origin, host) in (401, 429)
 
 
 def test_the_page_may_load_its_own_files_only() -> None:
@@ -232,3 +258,27 @@ def test_the_page_may_load_its_own_files_only() -> None:
     assert "*" not in CONTENT_POLICY
     assert HEADERS["X-Content-Type-Options"] == "nosniff"
     assert not any(name.startswith("Access-Control") for name in HEADERS)
+
+
+def test_wrong_tokens_of_one_ipv6_network_are_counted_together() -> None:
+    authenticator = Authenticator(ServerSettings(token="secret"))
+    for number in range(MAX_WRONG_TOKENS):
+        assert sign_in_status(authenticator, f"guess {number}", f"2001:db8::{number:x}") == 401
+    assert sign_in_status(authenticator, "secret", "2001:db8::ffff:1") == 429
+    assert sign_in_status(authenticator, "secret", "2001:db8:0:1::1") == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::1"),
+        ("", ""),
+        ("no address", "no address"),
+    ],
+)
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(address: str, expected: str) -> None:
+    assert client_of(address) == expected

@@ -1,37 +1,25 @@
-"""The sweep over all peers: one that fails harms nobody else, and is told."""
+"""The hub: its sweep over all peers, viewers and control messages."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from realtime.webrtc.ipc.messages import Message
+from engines.errors import BusyError, NotFoundError
+from realtime.core.protocol import MAIN_STREAM, VERSION
 from realtime.webrtc.process import hub as hub_module
+from realtime.webrtc.process.background import BackgroundTasks
+from realtime.webrtc.process.control_channel import CHANNEL, MAX_MESSAGE, ControlChannel
 from realtime.webrtc.process.hub import Hub
-from realtime.webrtc.process.main import _ended
 from realtime.webrtc.process.sdp import Offer
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.shared_encoding import Stream
 from tests.support.waiting import soon
-
-
-class FakeLine:
-    """The way to the daemon; ``error`` is raised for whatever is told."""
-
-    def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
-        self.error: Exception | None = None
-
-    async def ask(self, _: str, __: dict[str, Any], ___: bytes = b"", *, timeout_s: float) -> Message:
-        raise AssertionError(f"nobody asks, for {timeout_s} s")
-
-    def tell(self, values: dict[str, Any]) -> None:
-        if self.error is not None:
-            raise self.error
-        self.told.append(values)
+from tests.support.webrtc import FakeMainProcess
 
 
 class FakePeer:
@@ -42,7 +30,7 @@ class FakePeer:
         self.measured = self.failed = 0
         self.error: Exception | None = None
 
-    def lost(self, _: float) -> bool:
+    def is_lost(self, _: float) -> bool:
         return False
 
     async def measure(self) -> None:
@@ -53,17 +41,17 @@ class FakePeer:
 
 
 class FakeCodecs:
-    def h264(self) -> str:
+    def h264_encoder(self) -> str:
         return "libx264"
 
 
 class Sweeping:
-    """A hub with two publishers that is swept over."""
+    """A hub with two publishers whose peers are swept."""
 
     def __init__(self) -> None:
-        self.line = FakeLine()
+        self.main_process = FakeMainProcess()
         codecs: Any = FakeCodecs()
-        self.hub = Hub(ServerSettings(), self.line, codecs)
+        self.hub = Hub(ServerSettings(), self.main_process, codecs)
         self.bad, self.good = FakePeer(), FakePeer()
         peers: Any = self.hub.publishers
         for name, peer in (("bad", self.bad), ("good", self.good)):
@@ -71,7 +59,7 @@ class Sweeping:
             self.hub.streams[name] = Stream(name)
 
     async def rounds(self, count: int) -> None:
-        """Wait for so many more."""
+        """Wait for ``count`` more sweeps."""
         wanted = self.good.measured + count
         await soon(lambda: self.good.measured >= wanted, "the sweep has ended")
 
@@ -90,14 +78,14 @@ def sweep(monkeypatch: pytest.MonkeyPatch, check: Callable[[Sweeping], Awaitable
     asyncio.run(run())
 
 
-def test_a_peer_that_fails_harms_no_other_and_is_logged_once(
+def test_a_peer_that_fails_affects_no_other_and_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def check(sweeping: Sweeping) -> None:
         sweeping.bad.error = AttributeError("a mistake of ours")
         await sweeping.rounds(3)
         assert sweeping.bad.failed > 1
-        assert sweeping.line.told
+        assert sweeping.main_process.sent
         assert caplog.text.count("AttributeError: a mistake of ours") == 1
         sweeping.bad.error = None
         await sweeping.rounds(2)
@@ -108,27 +96,27 @@ def test_a_peer_that_fails_harms_no_other_and_is_logged_once(
     sweep(monkeypatch, check)
 
 
-def test_figures_that_cannot_be_told_do_not_end_the_sweep(
+def test_statistics_that_cannot_be_sent_do_not_end_the_sweep(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def check(sweeping: Sweeping) -> None:
-        sweeping.line.error = ValueError("a message of great length")
+        sweeping.main_process.send_error = ValueError("a message of great length")
         await sweeping.rounds(3)
         assert caplog.text.count("ValueError: a message of great length") == 1
-        sweeping.line.error = None
+        sweeping.main_process.send_error = None
         await sweeping.rounds(2)
-        assert sweeping.line.told
+        assert sweeping.main_process.sent
 
     sweep(monkeypatch, check)
 
 
-def test_a_viewer_whose_stream_ends_while_it_is_answered_is_not_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_viewer_whose_stream_ends_during_the_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[str] = []
 
     async def run() -> None:
         codecs: Any = FakeCodecs()
-        hub = Hub(ServerSettings(), FakeLine(), codecs)
-        main = hub.streams[hub_module.MAIN]
+        hub = Hub(ServerSettings(), FakeMainProcess(), codecs)
+        main = hub.streams[MAIN_STREAM]
         monkeypatch.setattr(Stream, "live", True)
 
         class EndingViewer:
@@ -143,25 +131,78 @@ def test_a_viewer_whose_stream_ends_while_it_is_answered_is_not_let_in(monkeypat
                 closed.append(self.stream.name)
 
         monkeypatch.setattr(hub_module, "Viewer", EndingViewer)
-        with pytest.raises(KeyError):
+        with pytest.raises(NotFoundError):
             await hub.watch(None, Offer("", (), frozenset()))
         assert not hub.viewers
 
     asyncio.run(run())
-    assert closed == [hub_module.MAIN]
+    assert closed == [MAIN_STREAM]
 
 
-def test_the_end_of_the_sweep_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_background_task_that_fails_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     async def check() -> None:
         async def fail() -> None:
             raise RuntimeError("boom")
 
-        for work in (fail(), asyncio.sleep(100)):
-            task = asyncio.ensure_future(work)
-            task.add_done_callback(_ended)
-            await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
+        tasks = BackgroundTasks()
+        tasks.spawn(fail())
+        tasks.spawn(asyncio.sleep(100))
+        await asyncio.sleep(0)
+        tasks.cancel()
+        await tasks.wait()
 
     asyncio.run(check())
-    assert caplog.text.count("the sweeper has failed") == 1
+    assert caplog.text.count("RuntimeError: boom") == 1
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "identity"),
+    [
+        (b'{"v":1,"id":7,"command":"next_portrait"}', 7),
+        (b'{"id":"seven"}', "seven"),
+        (b'{"command":"next_portrait"}', None),
+        (b'{"id":true}', None),
+        (b'{"id":{}}', None),
+        (b"[7]", None),
+        (b"{", None),
+        (b"\xff", None),
+        (b"[" * MAX_MESSAGE, None),
+        (b'{"id":7}' + b" " * MAX_MESSAGE, None),
+    ],
+)
+def test_a_command_that_is_not_answered_gets_an_error_with_its_id(message: bytes, identity: object) -> None:
+    async def check() -> None:
+        main_process, codecs = FakeMainProcess(), FakeCodecs()
+        made: Any = codecs
+        main_process.error = BusyError("main-process-silent", "no answer for 5 s", cure="try again")
+        reply = json.loads(await Hub(ServerSettings(), main_process, made).control("s", message))
+        assert (reply["v"], reply["ok"], reply["error"]["code"]) == (VERSION, False, "main-process-silent")
+        assert reply.get("id") == identity
+
+    asyncio.run(check())
+
+
+def test_messages_above_the_rate_limit_are_refused_with_their_id() -> None:
+    sent: list[dict[str, Any]] = []
+
+    class FakeChannel:
+        label = CHANNEL
+        readyState = "open"  # noqa: N815
+        bufferedAmount = 0  # noqa: N815
+
+        def on(self, _: str, handler: Any) -> None:
+            self.receive = handler
+
+        def send(self, text: str) -> None:
+            sent.append(json.loads(text))
+
+    async def handle(_: bytes) -> bytes:
+        raise AssertionError("nothing is handled yet")
+
+    channel: Any = FakeChannel()
+    assert ControlChannel(handle).attach(channel)
+    for number in range(100):
+        channel.receive(json.dumps({"v": VERSION, "id": number, "command": "next_portrait"}))
+    assert [each["error"]["code"] for each in sent] == ["control-too-many-messages"] * len(sent)
+    assert [each["id"] for each in sent] == list(range(100 - len(sent), 100))
