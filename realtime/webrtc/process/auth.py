@@ -42,8 +42,6 @@ HEADERS: Mapping[str, str] = {
 }
 MAX_WRONG_TOKENS = 20
 """Different wrong tokens that a client may try in a minute, before its requests are denied."""
-TOKEN_REQUIRED = "token-required"
-TOKEN_WRONG = "token-wrong"
 _WINDOW_S = 60.0
 _MAX_TRACKED = 1000
 """Clients whose wrong tokens are kept before old ones are dropped."""
@@ -77,7 +75,7 @@ class Authenticator:
         if not _same(token, self._token):
             self._count_wrong(token, address)
             raise AccessDenied(
-                TOKEN_WRONG,
+                "token-wrong",
                 "a wrong token",
                 "the token the server was started with",
                 "look at how the program was started",
@@ -203,7 +201,7 @@ class Authenticator:
 
 def _token_required() -> AccessDenied:
     return AccessDenied(
-        TOKEN_REQUIRED,
+        "token-required",
         "no token, or a wrong one",
         "the token the server was started with",
         "send Authorization: Bearer TOKEN, or open /?token=TOKEN once",

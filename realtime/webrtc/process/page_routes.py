@@ -11,7 +11,7 @@ from aiohttp import web
 from yarl import URL
 
 from engines.errors import AccessDenied, NotFoundError, RequestError
-from realtime.webrtc.process.auth import COOKIE, TOKEN_REQUIRED, TOKEN_WRONG, Authenticator
+from realtime.webrtc.process.auth import COOKIE, Authenticator
 from realtime.webrtc.process.responses import path_from, problem_response, read_body
 from realtime.webrtc.settings import ServerSettings
 
@@ -96,9 +96,9 @@ def denied_response(request: web.Request, error: AccessDenied) -> web.Response:
     if not wants_html or error.status not in (401, 429):
         return response
     alert = ""
-    if error.code == TOKEN_WRONG:
+    if error.code == "token-wrong":
         alert = '<p role="alert">That was not the token.</p>\n'
-    elif error.code != TOKEN_REQUIRED:
+    elif error.code != "token-required":
         alert = f'<p role="alert">{escape(error.found.capitalize())}: {escape(error.cure)}.</p>\n'
     action = escape(_with_watch(path_from(request, "sign-in"), request))
     headers = {name: value for name, value in response.headers.items() if name in ("Retry-After", "WWW-Authenticate")}

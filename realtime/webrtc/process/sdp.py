@@ -44,13 +44,13 @@ def read_offer(body: bytes, direction: str) -> Offer:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
-        raise _offer_error("sdp-not-utf8", "bytes that are not UTF-8", "SDP") from None
+        raise RequestError("sdp-not-utf8", "bytes that are not UTF-8", "SDP", _OFFER_CURE) from None
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
     if not lines or lines[0] != "v=0":
-        raise _offer_error("sdp-not-sdp", "no SDP", "an offer that begins with v=0")
+        raise RequestError("sdp-not-sdp", "no SDP", "an offer that begins with v=0", _OFFER_CURE)
     if "\0" in text or "\n".join(lines).splitlines() != lines:
         # aiortc ends a line at any of these, and would read other lines than are checked here
-        raise _offer_error("sdp-control-characters", "control characters", "SDP")
+        raise RequestError("sdp-control-characters", "control characters", "SDP", _OFFER_CURE)
     _check_sections(lines, direction)
     kept = [line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
     return Offer("\r\n".join(kept) + "\r\n", _candidates(lines), _ufrags(lines))
@@ -106,22 +106,22 @@ def ice_links(servers: tuple[IceServer, ...]) -> list[str]:
     return links
 
 
-def _offer_error(code: str, found: str, expected: str) -> RequestError:
-    return RequestError(code, found, expected, _OFFER_CURE)
-
-
 def _check_sections(lines: list[str], direction: str) -> None:
     sections = _split_sections(lines)[1:]
     if not 0 < len(sections) <= _MAX_SECTIONS:
-        raise _offer_error("sdp-media-sections", f"{len(sections)} media sections", f"1 to {_MAX_SECTIONS}")
+        raise RequestError(
+            "sdp-media-sections", f"{len(sections)} media sections", f"1 to {_MAX_SECTIONS}", _OFFER_CURE
+        )
     videos = [section for section in sections if section[0].startswith("m=video ")]
     if not videos:
-        raise _offer_error("sdp-no-video", "no video", f"a video section that is {direction}")
+        raise RequestError("sdp-no-video", "no video", f"a video section that is {direction}", _OFFER_CURE)
     if not any(line.startswith("a=fingerprint:") for line in lines):
-        raise _offer_error("sdp-no-fingerprint", "no fingerprint", "an offer for DTLS-SRTP")
+        raise RequestError("sdp-no-fingerprint", "no fingerprint", "an offer for DTLS-SRTP", _OFFER_CURE)
     others = {"sendonly": ("a=recvonly", "a=inactive"), "recvonly": ("a=sendonly", "a=inactive")}[direction]
     if all(any(line in others for line in section) for section in videos):
-        raise _offer_error("sdp-video-direction", "video of another direction", f"a video section that is {direction}")
+        raise RequestError(
+            "sdp-video-direction", "video of another direction", f"a video section that is {direction}", _OFFER_CURE
+        )
     _check_mids(lines, sections)
     for section in sections:
         _check_codecs(section)
@@ -132,7 +132,9 @@ def _check_codecs(section: list[str]) -> None:
     for start, most in _MAX_LINES.items():
         count = sum(line.startswith(start) for line in section)
         if count > most:
-            raise _offer_error("sdp-too-many-lines", f"{count} lines of {start} in a section", f"{most} at most")
+            raise RequestError(
+                "sdp-too-many-lines", f"{count} lines of {start} in a section", f"{most} at most", _OFFER_CURE
+            )
     mapped: set[int] = set()
     for line in section:
         if not line.startswith("a=rtpmap:"):
@@ -140,8 +142,11 @@ def _check_codecs(section: list[str]) -> None:
         written = line[9:].partition(" ")[0]
         number = int(written) if re.fullmatch("[0-9]{1,3}", written) else -1
         if number not in _PAYLOAD_TYPES or number in mapped:
-            raise _offer_error(
-                "sdp-bad-payload-type", f"a=rtpmap:{written[:20]}", "each payload type from 0 to 127 at most once"
+            raise RequestError(
+                "sdp-bad-payload-type",
+                f"a=rtpmap:{written[:20]}",
+                "each payload type from 0 to 127 at most once",
+                _OFFER_CURE,
             )
         mapped.add(number)
 
@@ -151,13 +156,15 @@ def _check_mids(lines: list[str], sections: list[list[str]]) -> None:
     of_sections = [[line[6:] for line in section if line.startswith("a=mid:")] for section in sections]
     mids = [mid for of_section in of_sections for mid in of_section]
     if any(len(of_section) > 1 for of_section in of_sections) or len(set(mids)) < len(mids):
-        raise _offer_error(
-            "sdp-ambiguous-mid", "a section with several a=mid, or a repeated one", "one for each section"
+        raise RequestError(
+            "sdp-ambiguous-mid", "a section with several a=mid, or a repeated one", "one for each section", _OFFER_CURE
         )
     bundled = {mid for line in lines if line.startswith("a=group:BUNDLE") for mid in line.split()[1:]}
     unknown = bundled.difference(mids)
     if unknown:
-        raise _offer_error("sdp-unknown-bundle", f"a BUNDLE of {min(unknown)[:80]!r}", "the a=mid of existing sections")
+        raise RequestError(
+            "sdp-unknown-bundle", f"a BUNDLE of {min(unknown)[:80]!r}", "the a=mid of existing sections", _OFFER_CURE
+        )
 
 
 def _split_sections(lines: list[str]) -> list[list[str]]:
@@ -177,7 +184,9 @@ def _candidates(lines: list[str]) -> tuple[Candidate, ...]:
         mid = next((line[6:] for line in section if line.startswith("a=mid:")), None)
         found += [Candidate(mid, max(0, at - 1), line[12:]) for line in section if line.startswith("a=candidate:")]
     if len(found) > MAX_CANDIDATES:
-        raise _offer_error("sdp-too-many-candidates", f"{len(found)} candidates", f"{MAX_CANDIDATES} at most")
+        raise RequestError(
+            "sdp-too-many-candidates", f"{len(found)} candidates", f"{MAX_CANDIDATES} at most", _OFFER_CURE
+        )
     return tuple(found)
 
 
