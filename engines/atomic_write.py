@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_KEPT = 50
-"""Characters of the name that the temporary one begins with: a name may be as long as a file system takes any."""
+_PREFIX_LENGTH = 50
+"""Characters of the final name in the temporary one: the whole could exceed the limit of the file system."""
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file to write, in ``path``'s folder, which is made where it is missing.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, in the folder of ``path``, which is created if it is missing.
 
-    When the block ends well it becomes ``path``, in the place of one that was there; when it does not, it goes.
-    Raises OSError.
+    If the block succeeds, the temporary file replaces ``path``; otherwise it is deleted. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_KEPT]}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_PREFIX_LENGTH]}.")
     os.close(handle)
     partial = Path(name)
     try:

@@ -1,25 +1,21 @@
-"""Where files that may be thrown away are kept on this machine."""
+"""The folders for files that can be downloaded or computed again."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
+
+import platformdirs
 
 
 def cache_home() -> Path:
-    """The folder for what may be thrown away and fetched or computed again. It may not exist yet."""
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        chosen = os.environ.get("XDG_CACHE_HOME", "")
-        # The specification of the XDG directories says to ignore a relative one.
-        root = Path(chosen) if os.path.isabs(chosen) else Path.home() / ".cache"
-    return root / "reenact"
+    """Return the cache folder of reenact, which may not exist yet.
+
+    ``$XDG_CACHE_HOME/reenact`` if that is set, else the platform's: ``~/.cache/reenact`` on Linux,
+    ``~/Library/Caches/reenact`` on macOS, ``%LOCALAPPDATA%\\reenact`` on Windows.
+    """
+    return platformdirs.user_cache_path("reenact", appauthor=False, opinion=False)
 
 
 def models_home() -> Path:
-    """Where fetched models and converted checkpoints lie."""
+    """Return the folder of downloaded models and converted checkpoints."""
     return cache_home() / "models"

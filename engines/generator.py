@@ -1,55 +1,52 @@
-"""What a generator is, and the one table from its name to its class."""
+"""The interface of a generator, and the names that are used to choose and control one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from engines.errors import UsageError
-
 if TYPE_CHECKING:
-    from engines.networks.retarget import Retarget
     from engines.types import FaceState, Image, Motion, Portrait
 
 GENERATORS = ("mesh", "liveportrait", "fomm")
-"""The names that ``--generator`` takes."""
+"""The values of ``--generator``; ``engines.registry`` creates them."""
 REGIONS = ("all", "expression", "pose", "lips", "eyes")
-"""What can be moved by itself: the values of ``Motion.region``."""
+"""The values of ``Motion.region``: what moves."""
 REGIONS_OF: dict[str, tuple[str, ...]] = {"mesh": REGIONS[:3], "liveportrait": REGIONS, "fomm": REGIONS[:1]}
-"""Those that each generator can."""
+"""The regions that each generator supports."""
 MOUTHS: tuple[str, ...] = ("driver", "painted")
 """How the mesh fills an open mouth: with the driver's, or with a painted one."""
 
 
 class Generator(Protocol):
-    """Makes the pictures. One thread at a time owns it and calls everything on it but ``prepare``."""
+    """Generates the images. One thread at a time owns it and makes all calls except ``prepare``."""
 
     name: str
     """Its name in ``GENERATORS``."""
     label: str
     """What to show the user: the name, and for networks their weights, backend and device."""
     random_weights: bool
-    """Whether its networks have random weights, so that its pictures are noise."""
+    """Whether its networks have random weights, so that its images are noise."""
     regions: tuple[str, ...]
     """The values of ``Motion.region`` that it supports, see ``REGIONS_OF``."""
     mouths: tuple[str, ...]
-    """The values that ``set_mouth`` takes; empty where there is no choice."""
+    """The values that ``set_mouth`` takes; empty if there is no choice."""
 
     @property
     def mouth(self) -> str | None:
-        """How an open mouth is filled: one of ``mouths``, or None where there is no choice."""
+        """How an open mouth is filled: one of ``mouths``, or None if there is no choice."""
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
-        """Compute once what every frame of a portrait needs.
+        """Compute what all frames of a portrait need.
 
-        ``image`` has the output's size and ``face`` was seen in it. Both are copied where they are kept. It may be
-        called on another thread while ``drive`` is at work.
+        ``image`` has the output's size, and ``face`` was found in it. Both are copied if they are kept. Another
+        thread may call this while ``drive`` is running.
         """
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
-        """Return the portrait doing what ``motion`` says, (H, W, 3) RGB of the portrait's size.
+        """Return the portrait with a motion applied: (H, W, 3) RGB of the portrait's size.
 
-        ``driving`` is the picture ``motion.face`` was seen in, any size, or None. The result belongs to the generator,
-        which writes over it in a later call: copy or convert it before the next one.
+        ``driving`` is the image that ``motion.face`` was found in, of any size, or None. The result belongs to the
+        generator, which overwrites it in a later call: copy or convert it before the next one.
         """
 
     def set_mouth(self, mouth: str) -> None:
@@ -59,43 +56,4 @@ class Generator(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of everything; may be called twice, and on another thread than ``drive`` once that is over."""
-
-
-def create(
-    name: str,
-    *,
-    mouth: str = "driver",
-    backend: str = "auto",
-    device: str = "auto",
-    compiled: bool = False,
-    weights: str | None = None,
-    retarget: Retarget = "none",
-) -> Generator:
-    """Build the generator of that name.
-
-    ``mouth`` (``driver`` or ``painted``) is the mesh's. The networks' are ``backend``, ``device`` and ``compiled`` as
-    in ``engines.backends.backend``, and ``weights``: None for the published ones, a path, or ``random:SEED``.
-    ``retarget`` is LivePortrait's, see ``engines.networks.retarget``; the mesh shuts eyes and lips by itself.
-
-    Raises UsageError for a name that is not in the table, or a network that cannot retarget, GeneratorError where it
-    cannot be had.
-    """
-    if name == "mesh":
-        from engines.mesh.generator import MeshGenerator
-
-        return MeshGenerator(mouth=mouth)
-    if name in GENERATORS:
-        from engines.cache_dirs import cache_home
-        from engines.networks import generator
-
-        return generator.create(
-            name,
-            backend=backend,
-            device=device,
-            compiled=compiled,
-            weights=weights,
-            cache=cache_home() / "networks",
-            retarget=retarget,
-        )
-    raise UsageError(f"no generator is called {name!r}", cure=f"choose one of: {', '.join(GENERATORS)}")
+        """Release everything. close() is idempotent, and may be called on another thread after the last ``drive``."""

@@ -1,4 +1,4 @@
-"""How what is not installed is installed."""
+"""The commands that messages tell the user to run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 DISTRIBUTION = "reenact-live"
 """The name of the installed distribution; on PyPI ``reenact`` is an unrelated project."""
+_ROOT = Path(__file__).parents[1]
 
 
 def version() -> str:
@@ -18,13 +19,17 @@ def version() -> str:
         return "unknown"
 
 
-def install(extra: str = "") -> str:
-    """The command that installs the project with an extra of its own, such as ``neural``; for a person to run.
+def install_command(extra: str = "") -> str:
+    """Return the pip command that installs the project, with one of its extras such as ``neural``.
 
-    From the checkout and at the versions known to work: on a registry its name may be somebody else's.
+    In a checkout it installs the checkout, at the versions that are known to work.
     """
-    what = f"'.[{extra}]'" if extra else "."
-    return f"python -m pip install -c constraints.txt -e {what}"
+    suffix = f"[{extra}]" if extra else ""
+    if (_ROOT / "pyproject.toml").is_file():
+        what = f"'.{suffix}'" if suffix else "."
+        return f"python -m pip install -c constraints.txt -e {what}"
+    what = f"'{DISTRIBUTION}{suffix}'" if suffix else DISTRIBUTION
+    return f"python -m pip install {what}"
 
 
 SUBCOMMANDS = {

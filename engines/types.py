@@ -1,6 +1,6 @@
-"""The values that cross from tracking to generators. NumPy only.
+"""The values that pass from the tracker to the generators. NumPy only.
 
-Image axes throughout: x right, y down, z away from the viewer; lengths in pixels unless a name says otherwise.
+Image axes throughout: x right, y down, z away from the viewer; lengths in pixels unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ Points = NDArray[np.float32]
 """(N, 2) or (N, 3) float32."""
 
 LANDMARKS = 478
-"""MediaPipe's face mesh: 468 points of the face, then five for each iris."""
+"""Points in MediaPipe's face mesh: 468 of the face, then five for each iris."""
+NEUTRAL_EASE_S = 0.35
+"""Time constant with which a new neutral of the driver replaces the last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaceState:
-    """A face as the tracker saw it in one frame. Its arrays are read-only by agreement."""
+    """A face as the tracker found it in one frame. Its arrays must not be written to."""
 
     seq: int
-    """The frame it was seen in."""
+    """The number of the frame."""
     time_ns: int
-    """The moment shown, as in the frame: what filters take as time."""
+    """The time of the frame: what filters use as time."""
     landmarks: Points
     """(478, 3) float32, normalised: x by the image's width, y by its height, z by its width."""
     size: tuple[int, int]
@@ -43,67 +45,57 @@ class FaceState:
     """True if the tracker has smoothed the landmarks over time. Smoothing them again would only add delay."""
 
     def pixels(self) -> Points:
-        """The landmarks in pixels, (478, 3) float32, a new array."""
+        """Return the landmarks in pixels, (478, 3) float32, in a new array."""
         width, height = self.size
         return self.landmarks * np.array([width, height, width], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """What a portrait is asked to do: the driver relative to the driver's own neutral face.
+    """What a portrait is to do: the driver's motion relative to the driver's own neutral face.
 
-    The head frame is that of the driver's neutral: origin between the eyes, x right, y down, z away from the viewer,
-    and one unit is the neutral's face scale (see ``engines.face.head``), so that nothing depends on how far away
-    the driver sits.
+    The head frame is that of the driver's neutral: origin between the eyes, x right, y down, z away from the viewer.
+    One unit is the neutral's face scale (see ``engines.face.head``), so that the driver's distance does not matter.
     """
 
     rotation: NDArray[np.float32]
     """(3, 3) float32: head rotation relative to the neutral."""
     translation: NDArray[np.float32]
-    """(2,) float32: how far the head moved in the picture, in face scales."""
+    """(2,) float32: how far the head moved in the image, in face scales."""
     scale: float
-    """How much larger the head became: over 1 when the driver leans in."""
+    """The change of the head's size: over 1 when the driver leans in."""
     neutral: Points
     """(478, 3) float32: the driver's neutral face in the head frame."""
     expression: Points
-    """(478, 3) float32: the driver's face now, in the head frame, head pose taken out."""
+    """(478, 3) float32: the driver's face now, in the head frame, without the head's pose."""
     gain: float = 1.0
-    """How often the expression is taken; it is in ``expression`` already."""
+    """The factor of the expression; ``expression`` contains it."""
     region: str = "all"
-    """What shall move; rotation and expression heed it already."""
+    """What moves, one of ``engines.generator.REGIONS``; rotation and expression contain it."""
     rest_share: float = 0.0
-    """How much of the driver's neutral this very frame becomes, for whoever keeps a neutral of their own.
+    """The share of this frame in the driver's neutral, for generators that keep a neutral of their own.
 
-    1 replaces the old one, 1/n is the n-th of several that are averaged, 0 leaves it as it is.
+    1 replaces the old neutral, 1/n is the n-th of several that are averaged, 0 leaves the neutral as it is.
     """
     presence: float = 1.0
-    """How much of the driver is there: 1 while the face is seen or held, 0 at rest.
+    """How much of the motion is the driver's: 1 while the face is seen or held, 0 at rest.
 
-    Rotation, translation, scale and expression heed it already.
+    Rotation, translation, scale and expression contain it.
     """
     flipped: bool = False
-    """Whether the driving picture is the flip, left to right, of what it was at first.
+    """Whether the driving image is flipped, left to right, compared with the first one.
 
-    Whoever keeps anything of earlier pictures flips it when this changes.
+    A generator that keeps anything of earlier images flips it when this changes.
     """
     face: FaceState | None = None
-    """Where the driver's face is in the driving picture; None while it is lost: then the picture must not be used."""
+    """The driver's face in the driving image; None while it is lost: the image must not be used then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A portrait made ready by one generator; ``features`` belongs to that generator alone."""
+    """A portrait prepared by one generator; ``features`` is private to that generator."""
 
     name: str
     size: tuple[int, int]
+    """Width and height in pixels."""
     features: Any = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output of a network: what a backend allocates for it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-    """A NumPy name: what crosses the backend's boundary, whatever precision it computes in."""

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines import generator as generators
+from engines import registry as generators
 from engines.errors import AddressInUse, SinkMissing, TrackerError
+from engines.generator import Generator
 from engines.install_hint import command
 from realtime.capture.source import Source, open_source
 from realtime.config import AUTO_RECORDING, Config, address, option_name, pace_needs_file
@@ -62,7 +63,7 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
         say(tracker.name, "tracker")
         return tracker
 
-    def create_and_name_generator() -> generators.Generator:
+    def create_and_name_generator() -> Generator:
         generator = create_generator(config)
         mouth = f", mouth {generator.mouth}" if generator.mouths else ""
         say(f"{generator.label}{mouth}, {config.size[0]}x{config.size[1]}", "generator")
@@ -297,7 +298,7 @@ def _introduce(part: Source | Sink | FrameRelay, label: str, say: Say) -> None:
         say(note, "")
 
 
-def create_generator(config: Config, name: str | None = None) -> generators.Generator:
+def create_generator(config: Config, name: str | None = None) -> Generator:
     """Create the generator of the configuration, or the one called ``name`` with the same options."""
     return generators.create(
         name or config.generator,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.atomic_write import whole
+from engines.atomic_write import atomic_write
 from engines.errors import ConfigError, SinkLost
 from realtime.config import Config
 from realtime.core import paths
@@ -93,7 +93,7 @@ def write(path: Path, statistics: dict[str, Any]) -> None:
             with open(path, "a", encoding="utf-8", opener=paths.open_without_waiting) as file:
                 file.write(text)
             return
-        with whole(paths.resolve(path)) as partial:
+        with atomic_write(paths.resolve(path)) as partial:
             partial.write_text(text, "utf-8")
             partial.chmod(0o644)
     except OSError as error:

@@ -116,7 +116,7 @@ class ProgramWork:
     """The work of the program on one frame after the other, from tracking to I420, in the caller's thread."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        from engines.generator import create
+        from engines.registry import create
         from realtime.motion.relative import MotionTransfer
         from realtime.portraits.portrait import load_portrait
         from realtime.tracking.tracker import open_tracker

@@ -30,7 +30,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from engines.backends.backend import BACKENDS, DEVICES, has_cuda
+from engines.backends.backend import BACKENDS, DEVICES
+from engines.backends.open import has_cuda
 from engines.errors import ReenactError, UsageError
 from tools.network_bench import table
 from tools.network_bench.networks import FAMILIES, load

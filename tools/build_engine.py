@@ -26,28 +26,30 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from engines.atomic_write import whole
-from engines.backends.backend import TOLERANCE, Feeds, has_cuda, reference, sample
-from engines.backends.engine_cache import Machine, Sidecar, Tensor, Tolerance, engines_home, sha256_of, write
+from engines.atomic_write import atomic_write
+from engines.backends.engine_cache import Machine, Sidecar, Tensor, Tolerance, engines_home, sha256_of, write_engine
+from engines.backends.network_stage import Feeds
+from engines.backends.numeric_check import TOLERANCE, reference_outputs
 from engines.backends.onnx_export import (
     DTYPES,
+    EXPORT_PRECISIONS,
     OPSET,
     OPSET_BF16,
     OPSETS,
-    PRECISIONS,
-    Precision,
-    Recipe,
-    export,
-    identity,
+    ExportOptions,
+    ExportPrecision,
+    export_onnx,
+    network_id,
 )
-from engines.backends.tensorrt_backend import Asked, TensorrtBackend, import_driver, this_machine
+from engines.backends.open import has_cuda
+from engines.backends.tensorrt_backend import EngineSignature, TensorrtBackend, import_driver, this_machine
 from engines.errors import BackendError, UsageError
 from tools.engine_builder import listing, trt
 from tools.engine_builder.onnx import Compared, compare_stage, describe, farthest, noise, run, simplify
 from tools.support.command import new_app, run_app
 
 if TYPE_CHECKING:
-    from engines.backends.network_stage import Stage
+    from engines.backends.network_stage import NetworkStage
 
 FAMILIES = ("liveportrait", "fomm")
 WARM_UP, REPEATS = 20, 200
@@ -62,11 +64,11 @@ class Job:
     """One engine to build."""
 
     model: str
-    asked: Asked
+    asked: EngineSignature
     network: str
     """``engines.backends.onnx_export.identity``, or empty."""
     weights: str
-    recipe: Recipe
+    recipe: ExportOptions
     grid_sample: str | None
     make: Callable[[Path], Path]
     """Puts the ONNX file into a folder."""
@@ -158,18 +160,18 @@ def build_command(
         print(json.dumps(done, indent=2, allow_nan=False))
 
 
-def _precision(text: str) -> Precision:
-    for precision in PRECISIONS:
+def _precision(text: str) -> ExportPrecision:
+    for precision in EXPORT_PRECISIONS:
         if text == precision:
             return precision
     if text:
-        raise UsageError(f"there is no precision {text!r}", cure=f"choose one of: {', '.join(PRECISIONS)}")
+        raise UsageError(f"there is no precision {text!r}", cure=f"choose one of: {', '.join(EXPORT_PRECISIONS)}")
     return "fp16"
 
 
 def _family_jobs(
     family: str,
-    precision: Precision,
+    precision: ExportPrecision,
     kept: tuple[str, ...],
     opset: int,
     grid_sample: str,
@@ -197,8 +199,8 @@ def _family_jobs(
         if native and not takes:
             raise UsageError("this TensorRT cannot sample volumes: 11.2 is the first", cure="--grid-sample planar")
         native = native or (not grid_sample and takes and opset >= OPSET)
-    loaded = checkpoints.load(family, weights)
-    made: dict[str, Stage] = (liveportrait if family == "liveportrait" else fomm).stages(
+    loaded = checkpoints.load_weights(family, weights)
+    made: dict[str, NetworkStage] = (liveportrait if family == "liveportrait" else fomm).stages(
         loaded.parts, grid_sample="native" if native else "planar"
     )
     known = {name for stage in made.values() for name, _ in stage.module.named_modules() if name}
@@ -211,23 +213,31 @@ def _family_jobs(
 
 
 def _stage_job(
-    family: str, label: str, stage: Stage, precision: Precision, kept: tuple[str, ...], opset: int, sampling: str | None
+    family: str,
+    label: str,
+    stage: NetworkStage,
+    precision: ExportPrecision,
+    kept: tuple[str, ...],
+    opset: int,
+    sampling: str | None,
 ) -> Job:
     half = precision if stage.halves else "fp32"
     within = {name for name, _ in stage.module.named_modules()}
-    recipe = Recipe(opset, half, tuple(sorted(name for name in kept if name in within)) if half != "fp32" else ())
-    feeds = sample(stage.inputs, stage.defaults)
+    recipe = ExportOptions(
+        opset, half, tuple(sorted(name for name in kept if name in within)) if half != "fp32" else ()
+    )
+    feeds = stage.sample_inputs()
     return Job(
         family,
-        Asked(stage.name, stage.inputs, stage.outputs),
-        identity(stage),
+        EngineSignature(stage.name, stage.inputs, stage.outputs),
+        network_id(stage),
         label,
         recipe,
         sampling if stage.name == "frame" else None,
-        lambda folder: export(stage, folder, recipe),
+        lambda folder: export_onnx(stage, folder, recipe),
         feeds,
         lambda _, slim: compare_stage(slim, stage, feeds, half),
-        lambda _: reference(stage, feeds),
+        lambda _: reference_outputs(stage, feeds),
     )
 
 
@@ -252,10 +262,10 @@ def _file_job(path: Path, given: list[str]) -> Job:
 
     return Job(
         path.name,
-        Asked(f"{path.stem}-{digest}", found.inputs, found.outputs),
+        EngineSignature(f"{path.stem}-{digest}", found.inputs, found.outputs),
         "",
         "its own",
-        Recipe(found.opset, found.precision),
+        ExportOptions(found.opset, found.precision),
         None,
         lambda _: path,
         feeds,
@@ -303,7 +313,7 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
         gpu=machine.gpu,
         compute_capability=machine.compute_capability,
         precision=DTYPES[job.recipe.precision],
-        float32=list(job.recipe.kept),
+        float32=list(job.recipe.float32),
         opset=job.recipe.opset,
         grid_sample=job.grid_sample,
         workspace_mib=wish.options.workspace_mib,
@@ -318,7 +328,7 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
         command=wish.command,
     )
-    path = write(wish.out, f"{job.name}-{_place(machine)}", built.engine, sidecar)
+    path = write_engine(wish.out, f"{job.name}-{_place(machine)}", built.engine, sidecar)
     timed = "not timed: there is no GPU here, and it runs nowhere" if median is None else f"{median:.2f} ms"
     wish.say(f"{job.asked.name}: built in {built.seconds:.1f} s, {timed}\n  {path}")
     return {"file": str(path), **sidecar.model_dump(mode="json")}
@@ -327,7 +337,7 @@ def _carry_out(job: Job, wish: Wish, scratch: Path) -> dict[str, Any]:
 def _keep_onnx(slim: Path, folder: Path) -> Path:
     """Put a simplified file into a folder, whole or not at all."""
     try:
-        with whole(folder / slim.name) as partial:
+        with atomic_write(folder / slim.name) as partial:
             shutil.copyfile(slim, partial)
     except OSError as error:
         raise BackendError(
@@ -382,7 +392,7 @@ def _try_out(
     job: Job, engine: bytes, source: Path, wish: Wish, allowed: float
 ) -> tuple[Tolerance | None, float, float]:
     """Run a new engine on this GPU: how far off it is, and what it takes with all its copies, median and p99 in ms."""
-    backend = TensorrtBackend.of(job.asked, engine, DTYPES[job.recipe.precision])
+    backend = TensorrtBackend.from_engine(job.asked, engine, DTYPES[job.recipe.precision])
     try:
         answers = {name: array.copy() for name, array in backend.run(job.feeds).items()}
         tolerance = None

@@ -25,15 +25,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from engines.backends.engine_cache import engines_home, entries, misfit
+from engines.backends.engine_cache import engines_home, list_engines, mismatch
 from engines.backends.tensorrt_backend import this_machine
 from engines.errors import ReenactError, SinkError, SourceError
-from engines.install_hint import install
+from engines.install_hint import install_command
 from realtime.tracking.model_files import MODELS, find_model, model_path
 from tools.support.command import new_app, run_app
 
 ROOT = Path(__file__).parents[1]
-REINSTALL = f"make run, or: {install()}"
+REINSTALL = f"make run, or: {install_command()}"
 _FRAMES = 20
 """How many frames are read from the camera."""
 _SIZES_SHOWN = 6
@@ -265,9 +265,9 @@ def tensorrt() -> Finding:
     if version is None:
         return Finding("TensorRT", State.NOTE, "not installed; the mesh generator does not need it")
     if pycuda is None:
-        return Finding("TensorRT", State.NOTE, f"{version}, but not PyCUDA", install("tensorrt"))
+        return Finding("TensorRT", State.NOTE, f"{version}, but not PyCUDA", install_command("tensorrt"))
     machine = this_machine()
-    usable = [entry for entry in entries(engines_home()) if entry.sidecar and not misfit(entry.sidecar, machine)]
+    usable = [entry for entry in list_engines(engines_home()) if entry.sidecar and not mismatch(entry.sidecar, machine)]
     if not usable:
         build = "python -m tools.build_engine liveportrait"
         return Finding("TensorRT", State.NOTE, f"{version}, and no engine built for this machine", build)

@@ -21,9 +21,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from engines.atomic_write import whole
+from engines.atomic_write import atomic_write
 from engines.errors import ReenactError, UsageError
-from engines.networks.weights import FETCH, PUBLISHED
+from engines.networks.weights import PUBLISHED, fetch_hint
 from realtime.tracking.model_files import MODELS, ModelFile, find_model, model_path, target_path
 from tools.support.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub, import_checkpoint, installed_folder
 from tools.support.command import new_app, run_app
@@ -42,7 +42,7 @@ def fetch(file: ModelFile, path: Path, console: Console) -> None:
     Raises ReenactError when it cannot be downloaded or written, or is not the published file.
     """
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             with partial.open("wb") as out:
                 _download(file, out, path, console)
             if not file.matches(partial):
@@ -161,7 +161,7 @@ def fetch_checkpoint(checkpoint: Checkpoint, source: Path | None, accepted: bool
     if source is not None:
         import_checkpoint(checkpoint, source.expanduser(), console.print)
         return
-    cure = FETCH[checkpoint.family]
+    cure = fetch_hint(checkpoint.family)
     if not checkpoint.files:
         raise UsageError("download-not-offered", f"{checkpoint.family} cannot be downloaded automatically", cure=cure)
     if not (accepted or _confirmed(checkpoint)):
@@ -187,7 +187,11 @@ def _model(name: str) -> ModelFile:
 def where_command(name: Annotated[str, typer.Argument(help="A name from the list.")]) -> None:
     """Print the path of a model. The exit code is 1 when it has not been fetched."""
     if name in CHECKPOINTS:
-        path, files, cure = installed_folder(name), ", ".join(file.file for file in PUBLISHED[name]), FETCH[name]
+        path, files, cure = (
+            installed_folder(name),
+            ", ".join(file.file for file in PUBLISHED[name]),
+            fetch_hint(name),
+        )
     else:
         file = _model(name)
         path, files, cure = model_path(name), file.file, f"python -m tools.models fetch {name}"

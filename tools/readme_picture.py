@@ -16,7 +16,7 @@ import numpy as np
 import typer
 from PIL import Image as Pillow
 
-from engines.generator import create
+from engines.registry import create
 from engines.types import Image
 from realtime.capture.performer import Act, Performer, script
 from realtime.core.frames import Frame, PixelFormat, Stamps

@@ -1,8 +1,8 @@
-"""Compiled engines on the disk: each ``NAME.engine`` with ``NAME.json`` beside it, its sidecar.
+"""Cached TensorRT engines: each ``NAME.engine`` has a sidecar ``NAME.json`` that describes it.
 
-An engine runs only with the TensorRT that built it, on the kind of GPU it was built for; loaded elsewhere it fails
-obscurely, or not at all. The sidecar says what it is, so that what does not fit is refused with the command that mends
-it. Importing this file needs neither TensorRT nor a GPU.
+An engine runs only with the TensorRT version that built it, on the model of GPU it was built for; elsewhere it fails
+obscurely, or computes wrongly. The sidecar makes it possible to refuse an engine that does not fit, with the command
+that rebuilds it. Importing this file needs neither TensorRT nor a GPU.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engines.backends.backend import Precision
+from engines.backends.network_stage import TensorSpec
 from engines.cache_dirs import cache_home
 from engines.errors import BackendError
-from engines.types import TensorSpec
 
-_LARGEST_SIDECAR = 1 << 20
+_MAX_SIDECAR_BYTES = 1 << 20
+_REBUILD = "build the engine again"
 
 
 class Tensor(BaseModel):
@@ -37,27 +39,27 @@ class Tensor(BaseModel):
 
     @classmethod
     def of(cls, spec: TensorSpec) -> Tensor:
-        """The same, for a file."""
+        """Return the JSON form of a spec."""
         return cls(name=spec.name, shape=list(spec.shape), dtype=spec.dtype)
 
 
 class Tolerance(BaseModel):
-    """How far answers lay from the reference's, as shares of the reference's scale."""
+    """The errors of outputs, relative to the largest magnitude of the reference's."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     by: str
-    """What answered, and what it was compared with."""
+    """What was compared with what."""
     allowed: float
     mean: float
     max: float
     worst_layer: str | None = None
-    """The layer whose answer lay farthest off, where layers were compared."""
+    """The layer with the largest error, if layers were compared."""
     worst_layer_mean: float | None = None
 
 
 class Sidecar(BaseModel):
-    """What an engine is, and where it fits."""
+    """The description of an engine, and of the machine it runs on."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -66,18 +68,18 @@ class Sidecar(BaseModel):
     """The family, or the name of the ONNX file."""
     stage: str
     network: str
-    """``engines.backends.onnx_export.identity`` of the stage; empty for a network that is not one of reenact's."""
+    """``engines.backends.onnx_export.network_id`` of the stage; empty for a network that is not one of reenact's."""
     weights: str
     onnx_sha256: str
     engine_sha256: str
     tensorrt: str
     gpu: str | None
-    """Name of the GPU it was built for; None where there was none, and it runs nowhere."""
+    """The model of GPU it was built for; None if it was built without one, and runs nowhere."""
     compute_capability: str | None
-    precision: str
-    """What most of it is multiplied in. What the network has in float32 is never lowered to TF32."""
+    precision: Precision
+    """The precision of most of it. Float32 parts are never lowered to TF32."""
     float32: list[str] = Field(default_factory=list)
-    """Modules that were kept in float32."""
+    """The modules that stayed in float32."""
     opset: int
     grid_sample: str | None
     workspace_mib: int | None
@@ -85,21 +87,21 @@ class Sidecar(BaseModel):
     inputs: list[Tensor]
     outputs: list[Tensor]
     export: Tolerance | None = None
-    """The exported network against PyTorch."""
+    """The errors of the exported network against PyTorch."""
     engine: Tolerance | None = None
-    """The engine against the reference."""
+    """The errors of the engine against the reference."""
     median_ms: float | None = None
     p99_ms: float | None = None
     built_in_s: float
     built_at: str
     """UTC, ISO 8601."""
     command: str
-    """What builds it again."""
+    """The command that rebuilds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What an engine must fit. None: there is none."""
+    """What an engine has to fit. None means that there is none."""
 
     tensorrt: str | None
     gpu: str | None
@@ -107,25 +109,26 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """An engine of the cache."""
+class CachedEngine:
+    """An engine in the cache."""
 
     path: Path
     size: int
+    """Bytes."""
     sidecar: Sidecar | None
-    """None where it cannot be read; ``wrong`` says why."""
-    wrong: str = ""
+    """None if it cannot be read; ``error`` says why."""
+    error: BackendError | None = None
 
 
 def engines_home() -> Path:
-    """Where engines lie unless another folder is named."""
+    """Return the default folder of engines."""
     return cache_home() / "engines"
 
 
-def misfit(sidecar: Sidecar, machine: Machine) -> str:
-    """Why an engine does not fit a machine, for the person; empty where it does."""
+def mismatch(sidecar: Sidecar, machine: Machine) -> str:
+    """Return why an engine does not fit a machine, as a clause for the user; empty if it fits."""
     if sidecar.compute_capability is None:
-        return "it was built on a machine without a GPU, to see that it builds, and runs nowhere"
+        return "it was built without a GPU, as a test of the build, and runs nowhere"
     if machine.tensorrt is None:
         return f"it needs TensorRT {sidecar.tensorrt}, which is not installed"
     if sidecar.tensorrt != machine.tensorrt:
@@ -141,35 +144,36 @@ def misfit(sidecar: Sidecar, machine: Machine) -> str:
     return ""
 
 
-def write(folder: Path, name: str, engine: bytes | memoryview, sidecar: Sidecar) -> Path:
-    """Put an engine and its sidecar into a folder: both whole, or none, and what was there before stays.
+def write_engine(folder: Path, name: str, engine: bytes | memoryview, sidecar: Sidecar) -> Path:
+    """Write an engine and its sidecar to a folder and return the engine's path. On failure the old files stay.
 
-    An engine whose sidecar is not there yet, or is the one of before, is refused: its hash is another.
-    Raises BackendError where there is no room.
+    If the program is killed between the two files, the engine does not match its sidecar's hash and is refused.
+    Raises BackendError if the folder cannot be written or is full.
     """
     path = folder / f"{name}.engine"
-    beside = path.with_suffix(".json")
+    sidecar_path = path.with_suffix(".json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (
-            _partial(path, engine) as first,
-            _partial(beside, (sidecar.model_dump_json(indent=2) + "\n").encode()) as last,
+            _temporary_file(path, engine) as first,
+            _temporary_file(sidecar_path, (sidecar.model_dump_json(indent=2) + "\n").encode()) as last,
         ):
             os.replace(first, path)
-            os.replace(last, beside)
+            os.replace(last, sidecar_path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            need = f"the engine needs {len(engine) / 1e6:.0f} MB"
-            raise BackendError(f"no room in {folder}: {need}", cure="make room, or name a folder with --out") from None
+            need = f"{len(engine) / 1e6:.0f} MB"
+            cure = "free some space, or name another folder with --out"
+            raise BackendError("engine-disk-full", f"a full disk at {folder}", need, cure) from None
         raise BackendError(
-            f"the engine cannot be written to {folder}: {error.strerror}", cure="name a folder with --out"
+            "engine-not-writable", f"the folder {folder}: {error.strerror}", "a writable one", "name another with --out"
         ) from None
     return path
 
 
 @contextlib.contextmanager
-def _partial(path: Path, content: bytes | memoryview) -> Iterator[str]:
-    """The content in a file beside ``path`` for as long as the block runs, which may rename it."""
+def _temporary_file(path: Path, content: bytes | memoryview) -> Iterator[str]:
+    """Yield the path of a file with this content beside ``path``, and delete it unless the block has moved it."""
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -181,71 +185,72 @@ def _partial(path: Path, content: bytes | memoryview) -> Iterator[str]:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal. Raises OSError."""
+    """Return the SHA-256 of a file in hexadecimal. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def entries(folder: Path) -> Iterator[Entry]:
-    """Every engine of a folder, by name, whether its sidecar can be read or not."""
+def list_engines(folder: Path) -> Iterator[CachedEngine]:
+    """Yield every engine of a folder by name, including those whose sidecars cannot be read."""
     for path in sorted(folder.glob("*.engine")):
         try:
             size = path.stat().st_size
-        except OSError:  # removed meanwhile
+        except OSError:  # it was removed in the meantime
             continue
         try:
-            yield Entry(path, size, read(path))
+            yield CachedEngine(path, size, read_sidecar(path))
         except BackendError as error:
-            yield Entry(path, size, None, str(error))
+            yield CachedEngine(path, size, None, error)
 
 
-def read(path: Path) -> Sidecar:
-    """The sidecar of an engine. Raises BackendError where there is none, or it is not one."""
-    beside = path.with_suffix(".json")
+def read_sidecar(path: Path) -> Sidecar:
+    """Read the sidecar of an engine. Raises BackendError if it is missing or invalid."""
+    sidecar = path.with_suffix(".json")
     try:
-        if beside.stat().st_size > _LARGEST_SIDECAR:
-            raise BackendError(f"{beside} is too long for the sidecar of an engine", cure="build the engine again")
-        return Sidecar.model_validate_json(beside.read_bytes())
+        if sidecar.stat().st_size > _MAX_SIDECAR_BYTES:
+            raise BackendError("engine-sidecar-invalid", f"more than 1 MiB in {sidecar}", "a sidecar", _REBUILD)
+        return Sidecar.model_validate_json(sidecar.read_bytes())
     except OSError as error:
-        raise BackendError(
-            f"the engine {path.name} has no sidecar {beside.name}: {error.strerror}", cure="build the engine again"
-        ) from None
+        found = f"no readable sidecar {sidecar.name} of the engine {path.name}: {error.strerror}"
+        raise BackendError("engine-sidecar-missing", found, cure=_REBUILD) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))[:100] or "the file"
         where = where if where.isprintable() else ascii(where)
-        raise BackendError(
-            f"the sidecar {beside} was edited or is damaged: {where}: {first['msg']}", cure="build the engine again"
-        ) from None
+        found = f"an edited or damaged sidecar {sidecar}: {where}: {first['msg']}"
+        raise BackendError("engine-sidecar-invalid", found, cure=_REBUILD) from None
 
 
-def load(folder: Path, network: str, stage: str, machine: Machine, rebuild: str) -> tuple[bytes, Sidecar]:
-    """The engine of a network that fits this machine, whole; where there are several, the one built last.
+def load_engine(folder: Path, network: str, stage: str, machine: Machine, rebuild: str) -> tuple[bytes, Sidecar]:
+    """Return the newest engine of a network that fits this machine, complete, with its sidecar.
 
-    ``network`` is ``engines.backends.onnx_export.identity`` of the stage, and ``rebuild`` the command that builds
-    its engine. Raises BackendError where there is none, none fits, or the file is not what was built.
+    ``network`` is ``engines.backends.onnx_export.network_id`` of the stage, and ``rebuild`` the command that builds
+    its engine. Raises BackendError if there is none, none fits, or the file was changed.
     """
-    found = [entry for entry in entries(folder) if entry.sidecar is None or entry.sidecar.network == network]
-    whole = [(entry, entry.sidecar) for entry in found if entry.sidecar is not None]
-    whole.sort(key=lambda one: one[1].built_at, reverse=True)
-    refusals = []
-    for entry, sidecar in whole:
-        wrong = misfit(sidecar, machine)
-        if not wrong:
-            return _whole(entry.path, sidecar, rebuild), sidecar
-        refusals.append(f"the engine {entry.path.name} does not fit: {wrong}")
-    refusals += [entry.wrong for entry in found if entry.sidecar is None and entry.path.name.startswith(f"{stage}-")]
+    found = [entry for entry in list_engines(folder) if entry.sidecar is None or entry.sidecar.network == network]
+    readable = [(entry, entry.sidecar) for entry in found if entry.sidecar is not None]
+    readable.sort(key=lambda each: each[1].built_at, reverse=True)
+    refusals: list[BackendError] = []
+    for entry, sidecar in readable:
+        reason = mismatch(sidecar, machine)
+        if not reason:
+            return _read_engine(entry.path, sidecar, rebuild), sidecar
+        found_engine = f"the engine {entry.path.name} does not fit: {reason}"
+        refusals.append(BackendError("engine-mismatch", found_engine, cure=rebuild))
+    refusals += [entry.error for entry in found if entry.error and entry.path.name.startswith(f"{stage}-")]
     if refusals:
-        raise BackendError(refusals[0], cure=rebuild)
-    raise BackendError(f"there is no engine for {stage} with these weights in {folder}", cure=rebuild)
+        first = refusals[0]
+        raise BackendError(first.code, first.found, first.expected, rebuild)
+    raise BackendError("engine-missing", f"no engine for {stage} with these weights in {folder}", cure=rebuild)
 
 
-def _whole(path: Path, sidecar: Sidecar, rebuild: str) -> bytes:
-    """An engine as it was built. Raises BackendError where it cannot be read, or is truncated or changed."""
+def _read_engine(path: Path, sidecar: Sidecar, rebuild: str) -> bytes:
+    """Return the content of an engine. Raises BackendError if it cannot be read, or does not match its hash."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BackendError(f"{path} cannot be read: {error.strerror}", cure=rebuild) from None
+        raise BackendError("engine-unreadable", f"the engine {path}: {error.strerror}", cure=rebuild) from None
     if hashlib.sha256(content).hexdigest() != sidecar.engine_sha256:
-        raise BackendError(f"{path} is not the engine that was built: it is truncated or changed", cure=rebuild)
+        found = f"a truncated or changed engine {path}"
+        raise BackendError("engine-damaged", found, "the file that was built", rebuild)
     return content

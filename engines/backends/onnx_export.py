@@ -1,4 +1,4 @@
-"""A stage as an ONNX file, checked; in half precision where that is asked for."""
+"""Export a network as a checked ONNX file, in float32 or half precision."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from engines.atomic_write import whole
-from engines.backends.backend import sample
+from engines.atomic_write import atomic_write
+from engines.backends.backend import Precision, first_line
 from engines.backends.torch_backend import import_torch
 from engines.errors import BackendError, UsageError
-from engines.install_hint import install
+from engines.install_hint import install_command
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from engines.backends.network_stage import Stage
+    from engines.backends.network_stage import NetworkStage
 
 OPSET = 20
 """The first in which GridSample takes volumes, and the last that PyTorch's tracing exporter writes."""
@@ -31,125 +31,127 @@ OPSET_BF16 = 22
 """The first in which convolutions take bfloat16."""
 OPSETS = range(16, 23)
 """From the first that has GridSample."""
-Precision = Literal["fp32", "fp16", "bf16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-"""The precisions by PyTorch's names."""
+ExportPrecision = Literal["fp32", "fp16", "bf16"]
+EXPORT_PRECISIONS: tuple[ExportPrecision, ...] = get_args(ExportPrecision)
+DTYPES: dict[ExportPrecision, Precision] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""The precisions by the names of PyTorch's dtypes."""
 _FORMAT = "2"
-"""Part of every file's name: another way to export must not meet files of the old one."""
+"""Part of every identity: files exported in another way must not be found again."""
 _digests: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a stage is exported."""
+class ExportOptions:
+    """How a network is exported."""
 
     opset: int = OPSET
-    """The version of ONNX's operators."""
-    precision: Precision = "fp32"
-    kept: tuple[str, ...] = ()
-    """Modules by dotted name that stay float32 in half precision."""
+    """The version of ONNX's operator set."""
+    precision: ExportPrecision = "fp32"
+    float32: tuple[str, ...] = ()
+    """The modules, by dotted name, that stay float32 in half precision."""
 
     def __str__(self) -> str:
-        """As part of a file's name."""
-        kept = hashlib.sha256(" ".join(sorted(self.kept)).encode()).hexdigest()[:6] if self.kept else ""
-        return "-".join(filter(None, (f"opset{self.opset}", self.precision, kept)))
+        """Return the options as part of a file's name."""
+        float32 = hashlib.sha256(" ".join(sorted(self.float32)).encode()).hexdigest()[:6] if self.float32 else ""
+        return "-".join(filter(None, (f"opset{self.opset}", self.precision, float32)))
 
 
-def identity(stage: Stage) -> str:
-    """What tells one network with its weights from another, however it is computed: 16 hexadecimal digits."""
+def network_id(stage: NetworkStage) -> str:
+    """Return an identifier of a network with its weights, however it is computed: 16 hexadecimal digits."""
     named = f"{_FORMAT} {stage.name} {stage.inputs} {stage.outputs} {_weights_digest(stage.module)}"
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
-def fingerprint(stage: Stage) -> str:
-    """``identity`` and the way it is computed: 16 hexadecimal digits."""
-    return hashlib.sha256(f"{identity(stage)} {stage.module}".encode()).hexdigest()[:16]
+def fingerprint(stage: NetworkStage) -> str:
+    """Return an identifier of a network and of how it is computed: 16 hexadecimal digits."""
+    return hashlib.sha256(f"{network_id(stage)} {stage.module}".encode()).hexdigest()[:16]
 
 
 def _weights_digest(module: nn.Module) -> str:
-    known = _digests.get(module)
-    if known is None:
-        digest = hashlib.sha256()
+    digest = _digests.get(module)
+    if digest is None:
+        sha256 = hashlib.sha256()
         for name, tensor in sorted(module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        known = _digests[module] = digest.hexdigest()
-    return known
+            sha256.update(name.encode())
+            sha256.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest = _digests[module] = sha256.hexdigest()
+    return digest
 
 
-def export(stage: Stage, folder: Path, recipe: Recipe | None = None) -> Path:
-    """Export a stage, once: the file under ``folder`` that holds it.
+def export_onnx(stage: NetworkStage, folder: Path, options: ExportOptions | None = None) -> Path:
+    """Return the ONNX file of a network in ``folder``, exporting it if it is not there.
 
-    In half precision that is the stage's ``halves`` but for the modules kept; its inputs and outputs are float32 all
-    the same. The file is written whole or not at all. Raises BackendError where torch or onnx is missing, the export
-    fails or what came out is not valid, or there is no room; UsageError for a module to keep that there is not.
+    In half precision the stage's ``halves`` are exported so, except for ``options.float32``; inputs and outputs are
+    float32 all the same. The file is written completely or not at all.
+
+    Raises BackendError if torch or onnx is missing, the export fails, or the folder cannot be written, and UsageError
+    for a name in ``options.float32`` that is not a module.
     """
-    recipe = recipe or Recipe()
+    options = options or ExportOptions()
     torch = import_torch()
     onnx = import_onnx()
-    path = folder / f"{stage.name}-{fingerprint(stage)}-{recipe}.onnx"
+    path = folder / f"{stage.name}-{fingerprint(stage)}-{options}.onnx"
     if path.is_file():
         return path
-    feeds = sample(stage.inputs, stage.defaults)
+    feeds = stage.sample_inputs()
     arguments = tuple(torch.from_numpy(feeds[spec.name]) for spec in stage.inputs)
-    module = _in_half(stage, recipe)
+    module = _in_precision(stage, options)
     try:
         with (
-            whole(path) as partial,
+            atomic_write(path) as partial,
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             torch.inference_mode(),
         ):
-            warnings.simplefilter("ignore")  # remarks of the tracer; the answers are compared afterwards
+            warnings.simplefilter("ignore")  # from the tracer; the outputs are compared afterwards
             torch.onnx.export(
                 module,
                 arguments,
                 str(partial),
                 input_names=[spec.name for spec in stage.inputs],
                 output_names=[spec.name for spec in stage.outputs],
-                opset_version=min(recipe.opset, OPSET),
+                opset_version=min(options.opset, OPSET),
                 dynamo=False,
                 do_constant_folding=True,
             )
-            if recipe.opset > OPSET:
-                onnx.save(onnx.version_converter.convert_version(onnx.load(partial), recipe.opset), partial)
+            if options.opset > OPSET:
+                onnx.save(onnx.version_converter.convert_version(onnx.load(partial), options.opset), partial)
             onnx.checker.check_model(str(partial), full_check=True)
     except OSError as error:
-        raise BackendError(
-            f"the exported network cannot be written to {folder}: {error.strerror}",
-            cure="make room, or set XDG_CACHE_HOME",
-        ) from error
+        found, cure = f"the folder {folder}: {error.strerror}", "free some space, or set XDG_CACHE_HOME"
+        raise BackendError("export-not-writable", found, "a writable one", cure) from error
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BackendError(f"{stage.name} cannot be exported to ONNX: {line}", cure="try another --opset") from error
+        found = f"{stage.name}, which cannot be exported to ONNX: {first_line(error)}"
+        raise BackendError("export-failed", found, cure="try another --opset") from error
     return path
 
 
 def import_onnx() -> Any:
-    """The package onnx. Raises BackendError where it is not installed."""
+    """Import the package onnx. Raises BackendError if it is not installed."""
     try:
         import onnx
         import onnx.version_converter
     except ImportError:
-        raise BackendError("onnx is not installed", cure=install("neural")) from None
+        raise BackendError("package-missing", "no package onnx", cure=install_command("neural")) from None
     return onnx
 
 
-def _in_half(stage: Stage, recipe: Recipe) -> nn.Module:
-    """The stage's module, or a copy of it in half precision."""
+def _in_precision(stage: NetworkStage, options: ExportOptions) -> nn.Module:
+    """Return the stage's module, or a copy of it in half precision. Raises UsageError for an unknown module."""
     names = {name for name, _ in stage.module.named_modules() if name}
-    for name in recipe.kept:
+    for name in options.float32:
         if name not in names:
-            tops = ", ".join(sorted(name for name in names if "." not in name))
-            raise UsageError(f"{stage.name} has no module {name!r}", cure=f"it has {tops}, and what is in them")
-    if recipe.precision == "fp32" or not stage.halves:
+            top_level = ", ".join(sorted(name for name in names if "." not in name))
+            expected = f"{top_level}, or a module in one of them"
+            found = f"the module {name!r} of {stage.name}"
+            raise UsageError("export-unknown-module", found, expected, "name modules that the network has")
+    if options.precision == "fp32" or not stage.halves:
         return stage.module
     torch = import_torch()
     module = copy.deepcopy(stage.module)
     for name in stage.halves:
-        module.get_submodule(name).to(getattr(torch, DTYPES[recipe.precision]))
-    for name in recipe.kept:
+        module.get_submodule(name).to(getattr(torch, DTYPES[options.precision]))
+    for name in options.float32:
         module.get_submodule(name).float()
     convolve = _convolution().apply
     for part in module.modules():
@@ -159,14 +161,17 @@ def _in_half(stage: Stage, recipe: Recipe) -> nn.Module:
 
 
 def _convolved(convolve: Any, part: Any, x: Any) -> Any:
-    """A convolution in the precision of its weight, whatever its input's."""
+    """Convolve in the precision of the weight, whatever the input's."""
     layout = {"pads": part.padding, "strides": part.stride, "dilations": part.dilation, "group": part.groups}
     return convolve(x.to(part.weight.dtype), part.weight, part.bias, layout)
 
 
 @functools.cache
 def _convolution() -> Any:
-    """ONNX's Conv, computed in float32: in half precision it takes the CPU minutes, and only the graph is wanted."""
+    """Return ONNX's Conv as an autograd function that computes in float32.
+
+    In half precision the CPU would take minutes, and only the graph is needed.
+    """
     torch = import_torch()
 
     class Convolution(torch.autograd.Function):  # type: ignore[misc, name-defined]

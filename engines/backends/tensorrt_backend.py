@@ -1,7 +1,7 @@
-"""Stages run as TensorRT engines, with PyCUDA for the context, the stream and the memory.
+"""Networks run as TensorRT engines, with PyCUDA for the context, the stream and the memory.
 
-A frame is one graph launch: inputs from pinned memory, the engine, outputs back, and one event to wait for. Where the
-engine cannot be recorded as a graph the same work is put on the stream each time.
+A frame is one graph launch: inputs from pinned memory, the engine, outputs back, and one event to wait for. If the
+engine cannot be captured as a graph, the same work is put on the stream for each frame.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.backends import cuda_graph
-from engines.backends.backend import CAPTURING, Array, Feeds, put
-from engines.backends.engine_cache import Machine, engines_home, load
-from engines.backends.onnx_export import identity
+from engines.backends.backend import CAPTURE_LOCK, Precision, copy_input, first_line
+from engines.backends.engine_cache import Machine, engines_home, load_engine
+from engines.backends.onnx_export import network_id
 from engines.errors import BackendError
-from engines.install_hint import install
-from engines.types import TensorSpec
+from engines.install_hint import install_command
 
 if TYPE_CHECKING:
-    from engines.backends.network_stage import Stage
+    from engines.backends.network_stage import Array, Feeds, NetworkStage, TensorSpec
 
 _log = logging.getLogger(__name__)
 _NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING: what others do on the default stream must not spoil a recording, nor be spoilt by it."""
+"""CU_STREAM_NON_BLOCKING: the stream does not synchronise with the default one, which would spoil a capture."""
+_SEE_NVIDIA_SMI = "see nvidia-smi, then start again"
+_FREE_MEMORY = "close other programs that use the GPU: see nvidia-smi"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What an engine must take and give."""
+class EngineSignature:
+    """The inputs and outputs that an engine must have."""
 
     name: str
     inputs: tuple[TensorSpec, ...]
@@ -42,43 +43,46 @@ class Asked:
 
 
 def import_tensorrt() -> Any:
-    """TensorRT. Raises BackendError where it is not installed or its libraries are not."""
+    """Import TensorRT. Raises BackendError if it is not installed or does not load."""
     try:
         import tensorrt
     except (ImportError, OSError) as error:
-        absent = getattr(error, "name", None) == "tensorrt"
-        found = "TensorRT is not installed" if absent else f"TensorRT does not load: {_line(error)}"
-        raise BackendError(found, cure=install("tensorrt")) from None
+        cure = install_command("tensorrt")
+        if getattr(error, "name", None) == "tensorrt":
+            raise BackendError("package-missing", "no package tensorrt", cure=cure) from None
+        found = f"TensorRT, which does not load: {first_line(error)}"
+        raise BackendError("package-broken", found, cure=cure) from None
     return tensorrt
 
 
 def import_driver() -> Any:
-    """PyCUDA's driver, initialised. Raises BackendError where it is not installed or there is no GPU."""
+    """Import and initialise PyCUDA's driver. Raises BackendError if it is not installed or there is no GPU."""
     try:
         import pycuda.driver as driver
     except ImportError as error:
-        absent = (error.name or "").startswith("pycuda")
-        found = "PyCUDA is not installed" if absent else f"PyCUDA does not load: {_line(error)}"
-        raise BackendError(found, cure=install("tensorrt")) from None
+        cure = install_command("tensorrt")
+        if (error.name or "").startswith("pycuda"):
+            raise BackendError("package-missing", "no package pycuda", cure=cure) from None
+        raise BackendError("package-broken", f"PyCUDA, which does not load: {first_line(error)}", cure=cure) from None
     try:
         driver.init()
         if driver.Device.count() == 0:
-            raise BackendError("the NVIDIA driver sees no GPU", cure="see nvidia-smi, or choose --backend torch")
+            cure = "see nvidia-smi, or choose --backend torch"
+            raise BackendError("gpu-missing", "no GPU that the NVIDIA driver sees", cure=cure)
     except driver.Error as error:
-        raise BackendError(
-            f"CUDA does not start: {_line(error)}", cure="see nvidia-smi, or choose --backend torch --device cpu"
-        ) from None
+        cure = "see nvidia-smi, or choose --backend torch --device cpu"
+        raise BackendError("cuda-not-starting", f"CUDA does not start: {first_line(error)}", cure=cure) from None
     return driver
 
 
 def this_machine() -> Machine:
-    """What an engine has to fit here. Nothing is raised: what is missing is None."""
+    """Return what an engine has to fit on this machine. Nothing is raised: what is missing is None."""
     version = gpu = capability = None
     with contextlib.suppress(BackendError):
         version = str(import_tensorrt().__version__)
     with contextlib.suppress(BackendError):
         driver = import_driver()
-        with _failures(driver):
+        with _translate_errors(driver):
             device = driver.Device(0)
             gpu, capability = str(device.name()), ".".join(map(str, device.compute_capability()))
     return Machine(version, gpu, capability)
@@ -86,61 +90,70 @@ def this_machine() -> Machine:
 
 @functools.cache
 def _primary_context(driver: Any) -> Any:
-    """The GPU's own context, which every library shares, kept until the process ends.
+    """Return the GPU's primary context, which all libraries share; it is kept until the process ends.
 
-    PyCUDA does not give it back on another thread than the one that asked for it, and where it does, leaves it current
-    there: whoever used CUDA on that thread next would meet a context that is gone.
+    PyCUDA does not release it on another thread than the one that retained it, and where it does, it leaves the
+    context current there: the next use of CUDA on that thread would meet a destroyed context.
     """
     return driver.Device(0).retain_primary_context()
 
 
 class TensorrtBackend:
-    """See ``engines.backends.backend.Backend``.
+    """A network run by TensorRT, see ``engines.backends.backend.Backend``.
 
     The context is made current for each call, so that any thread may call.
     """
 
-    def __init__(self, stage: Stage, folder: Path | None = None, rebuild: str = "python -m tools.build_engine") -> None:
+    def __init__(self, stage: NetworkStage, folder: Path | None = None, *, rebuild: str) -> None:
         """Load the engine that was built for the stage and this machine, from ``folder`` or the cache.
 
-        ``rebuild`` is the command that builds it. Raises BackendError where TensorRT, PyCUDA, a GPU or a fitting engine
-        is missing, or the engine is not what it says.
+        ``rebuild`` is the command that builds it. Raises BackendError if TensorRT, PyCUDA, a GPU or a fitting engine
+        is missing, or the engine does not have the stage's inputs and outputs.
         """
         tensorrt, driver = import_tensorrt(), import_driver()
-        content, sidecar = load(folder or engines_home(), identity(stage), stage.name, this_machine(), rebuild)
-        self._start(
-            tensorrt, driver, Asked(stage.name, stage.inputs, stage.outputs), content, sidecar.precision, rebuild
-        )
+        home = folder or engines_home()
+        engine, sidecar = load_engine(home, network_id(stage), stage.name, this_machine(), rebuild)
+        signature = EngineSignature(stage.name, stage.inputs, stage.outputs)
+        self._start(tensorrt, driver, signature, engine, sidecar.precision, rebuild)
 
     @classmethod
-    def of(cls, asked: Asked, engine: bytes, precision: str) -> TensorrtBackend:
-        """A backend for an engine that was just built, before it is put anywhere. Raises as the constructor does."""
+    def from_engine(cls, signature: EngineSignature, engine: bytes, precision: Precision) -> TensorrtBackend:
+        """Return a backend for an engine that is not in the cache. Raises as the constructor does."""
         self = cls.__new__(cls)
-        self._start(import_tensorrt(), import_driver(), asked, engine, precision, "")
+        self._start(import_tensorrt(), import_driver(), signature, engine, precision, "")
         return self
 
-    def _start(self, tensorrt: Any, driver: Any, asked: Asked, content: bytes, precision: str, rebuild: str) -> None:
-        self.inputs, self.outputs = asked.inputs, asked.outputs
+    def _start(
+        self,
+        tensorrt: Any,
+        driver: Any,
+        signature: EngineSignature,
+        engine: bytes,
+        precision: Precision,
+        rebuild: str,
+    ) -> None:
+        self.inputs, self.outputs = signature.inputs, signature.outputs
+        self.precision = precision
         self._driver = driver
         self._graphs: dict[frozenset[str], cuda_graph.Graph] = {}
-        """A recording for each set of inputs that were kept: those are not sent in it."""
+        """A graph for each set of retained inputs, which it does not send."""
         self._capturable = True
         self._host: dict[str, Array] = {}
         self._memory: dict[str, Any] = {}
-        self._keep: frozenset[str] = frozenset()
-        self._answers: dict[str, Array] = {}
+        self._retained: frozenset[str] = frozenset()
+        self._output_arrays: dict[str, Array] = {}
         self._stream: Any = None
         self._done: Any = None
         self._runtime: Any = None
         self._engine: Any = None
         self._execution: Any = None
         self._context: Any = None
-        with _failures(driver):
+        with _translate_errors(driver):
             self.name = f"tensorrt on {driver.Device(0).name()}, {precision}"
             self._context = _primary_context(driver)
         try:
-            with self._current():
-                self._load(tensorrt, asked, content, rebuild)
+            with self._current_context():
+                self._load(tensorrt, signature, engine, rebuild)
                 self._stream = driver.Stream(_NON_BLOCKING)
                 self._done = driver.Event(driver.event_flags.BLOCKING_SYNC | driver.event_flags.DISABLE_TIMING)
                 self._allocate()
@@ -148,43 +161,44 @@ class TensorrtBackend:
             self.close()
             raise
 
-    def _load(self, tensorrt: Any, asked: Asked, content: bytes, rebuild: str) -> None:
-        """The engine, and what runs it."""
-        words = listener(tensorrt)
+    def _load(self, tensorrt: Any, signature: EngineSignature, engine: bytes, rebuild: str) -> None:
+        """Create the engine and its execution context. Raises BackendError."""
+        logger = error_logger(tensorrt)
         try:
-            self._runtime = tensorrt.Runtime(words)
-            self._engine = self._runtime.deserialize_cuda_engine(content)
+            self._runtime = tensorrt.Runtime(logger)
+            self._engine = self._runtime.deserialize_cuda_engine(engine)
         except (TypeError, RuntimeError) as error:  # pybind's answer to a null pointer
-            raise BackendError(
-                f"TensorRT does not start: {words.last or _line(error)}", cure="see nvidia-smi, and update the driver"
-            ) from None
+            found = f"TensorRT does not start: {logger.last or first_line(error)}"
+            raise BackendError("tensorrt-not-starting", found, cure="see nvidia-smi, and update the driver") from None
         if self._engine is None:
-            why = words.last or "it does not say why"
-            cure = "close what else uses the GPU: see nvidia-smi" if "memory" in why.lower() else rebuild
-            raise BackendError(f"TensorRT cannot load the engine of {asked.name}: {why}", cure=cure)
-        _compare(tensorrt, self._engine, asked, rebuild)
+            reason = logger.last or "no reason given"
+            if "memory" in reason.lower():
+                found = f"no free memory on the GPU for {signature.name}: {reason}"
+                raise BackendError("gpu-out-of-memory", found, cure=_FREE_MEMORY)
+            found = f"an engine of {signature.name} that TensorRT cannot load: {reason}"
+            raise BackendError("engine-not-loading", found, cure=rebuild)
+        _check_tensors(tensorrt, self._engine, signature, rebuild)
         self._execution = self._engine.create_execution_context()
         if self._execution is None:
-            raise BackendError(
-                f"the GPU has no memory left for {asked.name}", cure="close what else uses it: see nvidia-smi"
-            )
+            found = f"no free memory on the GPU for {signature.name}"
+            raise BackendError("gpu-out-of-memory", found, cure=_FREE_MEMORY)
 
-    def keep(self, name: str, array: Array) -> None:
-        """See Backend."""
-        with self._current():
-            put(name, array, self._host[name])
+    def retain_input(self, name: str, array: Array) -> None:
+        """See ``Backend.retain_input``."""
+        with self._current_context():
+            copy_input(name, array, self._host[name])
             self._driver.memcpy_htod_async(self._memory[name], self._host[name], self._stream)
             self._stream.synchronize()
-        self._keep |= {name}
+        self._retained |= {name}
 
     def run(self, feeds: Feeds) -> Feeds:
-        """See Backend."""
+        """See ``Backend.run``."""
         for name, array in feeds.items():
-            put(name, array, self._host[name])
-        if not self._keep.isdisjoint(feeds):
-            self._keep = self._keep.difference(feeds)
-        with self._current():
-            graph = self._graphs.get(self._keep)
+            copy_input(name, array, self._host[name])
+        if not self._retained.isdisjoint(feeds):
+            self._retained = self._retained.difference(feeds)
+        with self._current_context():
+            graph = self._graphs.get(self._retained)
             if graph is None and self._capturable:
                 graph = self._capture()
             if graph is None:
@@ -193,29 +207,29 @@ class TensorrtBackend:
                 graph.launch(self._stream.handle)
             self._done.record(self._stream)
             self._done.synchronize()
-        return self._answers
+        return self._output_arrays
 
     def close(self) -> None:
-        """See Backend."""
+        """See ``Backend.close``."""
         if self._context is None:
             return
-        # what a lost GPU held is gone with it, and says so
-        with contextlib.suppress(BackendError), self._current():
+        # a lost GPU raises here, and what it held is gone with it
+        with contextlib.suppress(BackendError), self._current_context():
             for graph in self._graphs.values():
                 graph.close()
             self._execution = self._engine = self._runtime = None
             for memory in self._memory.values():
                 memory.free()
-            # PyCUDA lets go of these only where their context is current
-            self._host, self._answers = {}, {}
+            # PyCUDA releases these only while their context is current
+            self._host, self._output_arrays = {}, {}
             self._stream = self._done = None
         self._graphs, self._memory = {}, {}
         self._context = None
 
     @contextlib.contextmanager
-    def _current(self) -> Iterator[None]:
-        """The GPU's context in this thread, and its failures in words."""
-        with _failures(self._driver):
+    def _current_context(self) -> Iterator[None]:
+        """Make the GPU's context current in this thread, and turn failures of the GPU into BackendError."""
+        with _translate_errors(self._driver):
             self._context.push()
             try:
                 yield
@@ -223,7 +237,7 @@ class TensorrtBackend:
                 self._driver.Context.pop()
 
     def _allocate(self) -> None:
-        """Every buffer that there will be, on the GPU and in pinned memory."""
+        """Allocate all buffers, on the GPU and in pinned memory."""
         driver = self._driver
         for spec in (*self.inputs, *self.outputs):
             host = driver.pagelocked_zeros(spec.shape, np.dtype(spec.dtype))
@@ -231,62 +245,64 @@ class TensorrtBackend:
             self._host[spec.name], self._memory[spec.name] = host, memory
             driver.memcpy_htod_async(memory, host, self._stream)
             if not self._execution.set_tensor_address(spec.name, int(memory)):
-                raise BackendError(f"TensorRT does not take a buffer for {spec.name}", cure="build the engine again")
+                found = f"a buffer for {spec.name} that TensorRT refuses"
+                raise BackendError("engine-buffer-refused", found, cure="build the engine again")
         self._stream.synchronize()
-        self._answers = {spec.name: self._host[spec.name] for spec in self.outputs}
+        self._output_arrays = {spec.name: self._host[spec.name] for spec in self.outputs}
 
     def _enqueue(self) -> None:
-        """Put a frame's work on the stream; what is kept on the GPU is not sent again."""
+        """Put a frame's work on the stream; retained inputs are not sent again."""
         driver = self._driver
         for spec in self.inputs:
-            if spec.name not in self._keep:
+            if spec.name not in self._retained:
                 driver.memcpy_htod_async(self._memory[spec.name], self._host[spec.name], self._stream)
         if not self._execution.execute_async_v3(self._stream.handle):
-            raise BackendError("TensorRT fails to run the engine", cure="see nvidia-smi, then start again")
+            raise BackendError("gpu-failed", "TensorRT fails to run the engine", cure=_SEE_NVIDIA_SMI)
         for spec in self.outputs:
             driver.memcpy_dtoh_async(self._host[spec.name], self._memory[spec.name], self._stream)
 
     def _capture(self) -> cuda_graph.Graph | None:
-        """Record a frame's work. TensorRT wants to have run once before, outside of a recording."""
+        """Capture a frame's work, or return None if that fails. TensorRT has to run once before outside a capture."""
         self._enqueue()
         self._stream.synchronize()
         try:
-            with CAPTURING:
-                graph = self._record(cuda_graph.open_driver())
+            with CAPTURE_LOCK:
+                graph = self._capture_graph(cuda_graph.open_driver())
         except (cuda_graph.GraphError, BackendError, self._driver.Error) as error:
             self._capturable = False
-            _log.info("no CUDA graph for this engine (%s): its work is put on the stream each time", error)
+            _log.info("no CUDA graph for this engine (%s): its work is put on the stream for each frame", error)
             return None
-        self._graphs[self._keep] = graph
+        self._graphs[self._retained] = graph
         return graph
 
-    def _record(self, library: Any) -> cuda_graph.Graph:
-        """A frame's work as one graph. Raises what the driver's library, TensorRT and PyCUDA refuse it with."""
-        cuda_graph.begin(library, self._stream.handle)
+    def _capture_graph(self, library: Any) -> cuda_graph.Graph:
+        """Return a frame's work as a graph. Raises GraphError, BackendError or PyCUDA's errors."""
+        cuda_graph.begin_capture(library, self._stream.handle)
         try:
             self._enqueue()
         except BaseException:
             with contextlib.suppress(cuda_graph.GraphError):
-                cuda_graph.end(library, self._stream.handle).close()
+                cuda_graph.end_capture(library, self._stream.handle).close()
             raise
-        return cuda_graph.end(library, self._stream.handle)
+        return cuda_graph.end_capture(library, self._stream.handle)
 
 
 @contextlib.contextmanager
-def _failures(driver: Any) -> Iterator[None]:
-    """Has the GPU's failures said in one line."""
+def _translate_errors(driver: Any) -> Iterator[None]:
+    """Turn failures of the GPU into BackendError."""
     try:
         yield
     except driver.MemoryError as error:
-        raise BackendError("the GPU is out of memory", cure="close what else uses it: see nvidia-smi") from error
+        raise BackendError("gpu-out-of-memory", "no free memory on the GPU", cure=_FREE_MEMORY) from error
     except (driver.Error, cuda_graph.GraphError) as error:
-        raise BackendError(f"the GPU fails: {_line(error)}", cure="see nvidia-smi, then start again") from error
+        found = f"the GPU fails: {first_line(error)}"
+        raise BackendError("gpu-failed", found, cure=_SEE_NVIDIA_SMI) from error
 
 
-def listener(tensorrt: Any) -> Any:
-    """A logger that prints nothing and has TensorRT's last error in ``last``, to be told in one line."""
+def error_logger(tensorrt: Any) -> Any:
+    """Return a logger for TensorRT that prints nothing and keeps the last error in its attribute ``last``."""
 
-    class Listener(tensorrt.ILogger):  # type: ignore[misc]
+    class ErrorLogger(tensorrt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             tensorrt.ILogger.__init__(self)
             self.last = ""
@@ -295,35 +311,33 @@ def listener(tensorrt: Any) -> Any:
             if severity <= tensorrt.ILogger.Severity.ERROR:
                 self.last = (message.strip().splitlines() or [""])[0][:300]
 
-    return Listener()
+    return ErrorLogger()
 
 
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _compare(tensorrt: Any, engine: Any, asked: Asked, rebuild: str) -> None:
-    """Raise BackendError where an engine's tensors are not those asked for."""
-    wanted = {spec.name: (tuple(spec.shape), spec.dtype) for spec in (*asked.inputs, *asked.outputs)}
+def _check_tensors(tensorrt: Any, engine: Any, signature: EngineSignature, rebuild: str) -> None:
+    """Raise BackendError unless an engine has the tensors of its signature."""
+    expected = {spec.name: (tuple(spec.shape), spec.dtype) for spec in (*signature.inputs, *signature.outputs)}
     found = {}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         found[name] = (tuple(engine.get_tensor_shape(name)), dtype_name(tensorrt, engine.get_tensor_dtype(name)))
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
             raise BackendError(
-                f"the engine of {asked.name} has {name} as {_tensor(found.get(name))}, not {_tensor(wanted.get(name))}",
-                cure=rebuild,
+                "engine-wrong-tensors",
+                f"an engine of {signature.name} with {_tensor_text(name, found.get(name))}",
+                _tensor_text(name, expected.get(name)),
+                rebuild,
             )
 
 
 def dtype_name(tensorrt: Any, kind: Any) -> str:
-    """NumPy's name of one of TensorRT's types; of those that NumPy has not, TensorRT's."""
+    """Return NumPy's name of one of TensorRT's types, or TensorRT's name where NumPy has no such type."""
     try:
         return np.dtype(tensorrt.nptype(kind)).name
     except TypeError:
         return str(kind)
 
 
-def _tensor(what: tuple[tuple[int, ...], str] | None) -> str:
-    return "nothing" if what is None else f"{what[1]} {'x'.join(map(str, what[0]))}"
+def _tensor_text(name: str, tensor: tuple[tuple[int, ...], str] | None) -> str:
+    return f"no tensor {name}" if tensor is None else f"{name} as {tensor[1]} {'x'.join(map(str, tensor[0]))}"

@@ -1,4 +1,4 @@
-"""Where a face is cut out for the networks: upright, at one size, a little above its middle.
+"""Crop a face for the networks: upright, at one size, a little above its middle.
 
 The published networks were trained on crops of the kind made here: turned so that the line from the eyes to the mouth
 is vertical, 2.3 times as large as the face, its middle an eighth of the face higher (LivePortrait, arXiv 2407.03168).
@@ -23,17 +23,17 @@ UP = 0.125
 _EYES = np.concatenate(EYE_CORNERS)
 
 MOVED, GROWN, TURNED = 0.10, 0.12, math.radians(8)
-"""A crop that is locked stays until the face has left its place in it by so much: a share of the crop's side, of its
-size, and an angle. Small motion is the driver's and must not be taken out."""
+"""A stable crop stands still until the face has moved so far in it: a share of the crop's side, of its size, and an
+angle. Smaller motion is the driver's and must not be removed."""
 CATCH_UP_S = 0.4
-"""Time constant with which a crop that was left behind follows."""
+"""Time constant with which the crop then follows."""
 ARRIVED = 0.02
-"""So near, in the same measures, it is locked again."""
+"""When it is so near, in the same measures, it stands still again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A square in a picture, possibly turned."""
+    """A square in an image, possibly turned."""
 
     x: float
     y: float
@@ -43,7 +43,7 @@ class Window:
     """Radians, clockwise."""
 
     def matrix(self, size: int) -> NDArray[np.float32]:
-        """The affine map (2, 3) from the picture to a crop of ``size`` pixels, pixel centres to pixel centres."""
+        """Return the affine map (2, 3) from the image to a crop of ``size`` pixels, pixel centres to pixel centres."""
         scale = size / self.side
         cos, sin = scale * math.cos(self.angle), scale * math.sin(self.angle)
         middle = (size - 1) / 2
@@ -53,29 +53,29 @@ class Window:
         )
 
     def cut(self, image: Image, out: Image) -> Image:
-        """The crop of a picture, into ``out`` (size, size, 3); what lies outside is like the nearest edge."""
+        """Crop an image into ``out`` (size, size, 3) and return it; what lies outside repeats the nearest edge."""
         size = out.shape[0]
         cv2.warpAffine(image, self.matrix(size), (size, size), out, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
         return out
 
     def mirrored(self, width: int) -> Window:
-        """The same square in the flipped picture of that width."""
+        """Return the same square in the flipped image of this width."""
         return Window(width - self.x, self.y, self.side, -self.angle)
 
     def resized(self, old: tuple[int, int], new: tuple[int, int]) -> Window:
-        """The same square in a picture of another width and height: as large in its shorter side, about the middle."""
+        """Return the same square in an image of another width and height, scaled about the centre."""
         factor = min(new) / min(old)
         x, y = (to / 2 + factor * (at - of / 2) for at, of, to in zip((self.x, self.y), old, new, strict=True))
         return Window(x, y, factor * self.side, self.angle)
 
-    def apart(self, other: Window) -> tuple[float, float, float]:
-        """How far another one is from it: place over side, size, angle."""
+    def difference(self, other: Window) -> tuple[float, float, float]:
+        """Return how far another one is from it: place over side, size as a natural logarithm, angle."""
         turn = math.remainder(other.angle - self.angle, 2 * math.pi)
         place = math.hypot(other.x - self.x, other.y - self.y) / self.side
         return place, abs(math.log(other.side / self.side)), abs(turn)
 
     def towards(self, other: Window, weight: float) -> Window:
-        """Part of the way to another."""
+        """Return the window that is ``weight`` of the way to another."""
         turn = math.remainder(other.angle - self.angle, 2 * math.pi)
         return Window(
             self.x + weight * (other.x - self.x),
@@ -85,13 +85,13 @@ class Window:
         )
 
 
-def feed(crop: Image, out: NDArray[np.float32]) -> None:
-    """A crop (n, n, 3) as the networks take it, into ``out`` (1, 3, n, n) float32 in [0, 1]."""
+def to_tensor(crop: Image, out: NDArray[np.float32]) -> None:
+    """Convert a crop (n, n, 3) into ``out`` (1, 3, n, n) float32 in [0, 1], as the networks take it."""
     np.multiply(crop.transpose(2, 0, 1)[None], np.float32(1 / 255), out=out, casting="unsafe")
 
 
-def around(pixels: Points) -> Window:
-    """The crop of a face, (468 or more, 2 or 3) landmarks in pixels."""
+def crop_window(pixels: Points) -> Window:
+    """Return the crop of a face with these landmarks, (468 or more, 2 or 3) pixels."""
     eyes, mouth = pixels[_EYES, :2].mean(axis=0), pixels[MOUTH_CORNERS, :2].mean(axis=0)
     down = mouth - eyes
     down = down / max(float(np.linalg.norm(down)), 1e-6)
@@ -104,9 +104,10 @@ def around(pixels: Points) -> Window:
     return Window(x, y, SCALE * face, math.atan2(right[1], right[0]))
 
 
-class Lock:
-    """A crop for a live face: it stays where it is while the face is well inside, because a crop that breathes with
-    every landmark makes heads pump; it follows, in time, a face that moves away. Time is real time.
+class StableCrop:
+    """The crop of a live face, which stands still while the face is well inside and follows one that moves away.
+
+    A crop that moved with every landmark would make the head pulsate. Time is real time.
     """
 
     def __init__(self) -> None:
@@ -115,14 +116,14 @@ class Lock:
         self._following = False
 
     def update(self, pixels: Points, time_ns: int) -> Window:
-        """The crop for a face seen at ``time_ns``."""
-        wanted = around(pixels)
+        """Return the crop for a face seen at ``time_ns``."""
+        wanted = crop_window(pixels)
         elapsed = (time_ns - self._time_ns) / 1e9
         self._time_ns = time_ns
         if self._window is None or not 0 <= elapsed <= 2:
             self._window, self._following = wanted, False
             return wanted
-        place, size, turn = self._window.apart(wanted)
+        place, size, turn = self._window.difference(wanted)
         if place > MOVED or size > GROWN or turn > TURNED:
             self._following = True
         elif max(place, size, turn) < ARRIVED:
@@ -132,15 +133,15 @@ class Lock:
         return self._window
 
     def mirror(self, width: int) -> None:
-        """Go on in the flipped picture of that width."""
+        """Continue in the flipped image of this width."""
         if self._window is not None:
             self._window = self._window.mirrored(width)
 
     def resize(self, old: tuple[int, int], new: tuple[int, int]) -> None:
-        """Go on in a picture of another width and height."""
+        """Continue in an image of another width and height."""
         if self._window is not None:
             self._window = self._window.resized(old, new)
 
     def reset(self) -> None:
-        """Take the next face as it is."""
+        """Forget the crop: the next face gets a new one."""
         self._window = None

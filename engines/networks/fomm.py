@@ -17,8 +17,7 @@ import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from engines.backends.network_stage import GridSample, Stage
-from engines.types import TensorSpec
+from engines.backends.network_stage import GridSample, NetworkStage, TensorSpec
 
 try:
     import torch
@@ -376,11 +375,11 @@ class FrameStage(nn.Module):
 def _keypoint_specs(whose: str) -> tuple[TensorSpec, ...]:
     return (
         TensorSpec(f"{whose}_value", (1, KEYPOINTS, 2)),
-        TensorSpec(f"{whose}_jacobian", (1, KEYPOINTS, 2, 2)),
+        TensorSpec(f"{whose}_jacobian", (1, KEYPOINTS, 2, 2), kind="matrix"),
     )
 
 
-def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native") -> dict[str, Stage]:
+def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native") -> dict[str, NetworkStage]:
     """The parts put together for inference, as ``portrait``, ``motion`` and ``frame``.
 
     ``parts`` are as in ``MODULES`` and left as they are: the stages hold copies with the batch norms folded into the
@@ -394,18 +393,20 @@ def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native"
     image = (1, 3, SIZE, SIZE)
     source = (
         TensorSpec("source_features", (1, 256, _SMALL, _SMALL)),
-        TensorSpec("source_small", (1, 3, _SMALL, _SMALL)),
+        TensorSpec("source_small", (1, 3, _SMALL, _SMALL), kind="image"),
         *_keypoint_specs("source"),
     )
     driving = _keypoint_specs("driving")
     made = (
-        Stage("portrait", PortraitStage(detector, generator).eval(), (TensorSpec("source", image),), source),
-        Stage("motion", MotionStage(detector).eval(), (TensorSpec("crop", image),), driving),
-        Stage(
+        NetworkStage(
+            "portrait", PortraitStage(detector, generator).eval(), (TensorSpec("source", image, kind="image"),), source
+        ),
+        NetworkStage("motion", MotionStage(detector).eval(), (TensorSpec("crop", image, kind="image"),), driving),
+        NetworkStage(
             "frame",
             FrameStage(generator).eval(),
             (*source, *driving, *_keypoint_specs("neutral"), TensorSpec("multiplier", (1, 1))),
-            (TensorSpec("image", image),),
+            (TensorSpec("image", image, kind="image"),),
             halves=("generator",),
             defaults={"multiplier": (1.0,)},
         ),

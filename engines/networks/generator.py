@@ -1,9 +1,9 @@
-"""The generators that are published networks: LivePortrait and the First Order Motion Model, in the live loop.
+"""The generators that are published networks: LivePortrait and the First Order Motion Model.
 
-What depends on the portrait is computed once, by ``prepare``. A frame then takes two networks: the driver's motion out
-of a locked crop, relative to the driver's neutral (see ``driver_motion``), and the picture, which is pasted back into
-the portrait. LivePortrait can be asked to shut eyes and lips where that falls short: see
-``engines.networks.retarget``.
+``prepare`` computes what depends on the portrait alone, once. A frame then takes two networks: one finds the driver's
+motion in a stabilised crop, relative to the driver's neutral (see ``driver_motion``), and the other generates the
+image, which is pasted into the portrait. LivePortrait can also be asked to close eyes and lips that the motion does not
+close, see ``engines.networks.retarget``.
 """
 
 from __future__ import annotations
@@ -12,47 +12,59 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from engines.backends.backend import BUILD, Array, OpenStages, open_stages
+from engines.backends.open import OpenStages, open_stages
 from engines.errors import CommandError, UsageError
 from engines.generator import REGIONS_OF
-from engines.networks.crop import around, feed
-from engines.networks.driver_motion import Driver
+from engines.install_hint import command
+from engines.networks.crop import crop_window, to_tensor
+from engines.networks.driver_motion import DriverMotion
 from engines.networks.paste import Paste
-from engines.networks.retarget import NOTHING, Ratios, Retarget, Wish, eyes, lips, ratios
+from engines.networks.retarget import (
+    NO_CORRECTION,
+    Correction,
+    Openings,
+    Retarget,
+    eye_correction,
+    lip_correction,
+    openings,
+)
 from engines.types import FaceState, Image, Motion, Portrait
 
-RETARGETED = {"eyes": "eyes", "lips": "lips", "both": "eyes and lips"}
-"""In words."""
+if TYPE_CHECKING:
+    from engines.backends.network_stage import Array, NetworkStage
+
+RETARGET_LABELS: dict[Retarget, str] = {"eyes": "eyes", "lips": "lips", "both": "eyes and lips"}
+"""What each value of ``--retarget`` stands for, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFeatures:
-    """What is kept of a portrait."""
+    """What a network generator keeps of a portrait."""
 
     source: Mapping[str, Array]
-    """What the portrait network answered."""
+    """The outputs of the portrait network."""
     paste: Paste
     image: Image
-    openings: Ratios
-    """Of its own eyes and lips."""
+    openings: Openings
+    """Of the portrait's own eyes and lips."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What sets the two families apart."""
+    """What distinguishes the two families of networks."""
 
     name: str
     crop: int
-    """Side of what the networks take."""
+    """Side of the input image, pixels."""
     square: int
-    """Side of what they make."""
+    """Side of the output image, pixels."""
     motion: tuple[str, ...]
-    """The motion network's answers that the frame network takes, ``driving_`` left out."""
+    """The outputs of the motion network that the frame network takes, without the prefix ``driving_``."""
     regions: tuple[str, ...]
 
 
@@ -68,7 +80,7 @@ FAMILIES = {family.name: family for family in (LIVEPORTRAIT, FOMM)}
 
 
 class NetworkGenerator:
-    """See ``engines.generator.Generator``."""
+    """A generator of the networks of one family, see ``engines.generator.Generator``."""
 
     mouths: tuple[str, ...] = ()
     mouth: str | None = None
@@ -76,56 +88,55 @@ class NetworkGenerator:
     def __init__(
         self,
         family: Family,
-        running: OpenStages,
-        label: str,
+        stages: OpenStages,
+        weights: str,
         retarget: Retarget = "none",
         *,
         random_weights: bool = False,
     ) -> None:
-        """Take ownership of ``running``. ``label`` names its weights. ``retarget`` is for LivePortrait alone."""
+        """Take ownership of ``stages``. ``weights`` names their weights. ``retarget`` is for LivePortrait alone."""
         self.family = family
-        self.regions = family.regions
-        retargeted = f"{RETARGETED[retarget]} retargeted, " if retarget != "none" else ""
         self.name = family.name
+        self.regions = family.regions
         self.random_weights = random_weights
-        self.label = f"{family.name}, {label}, {retargeted}{running.why}"
-        self._running = running
-        self._preparing = threading.Lock()
-        self._driver = Driver(running.stages["motion"], family.motion, family.crop)
+        retargeted = f"{RETARGET_LABELS[retarget]} retargeted, " if retarget != "none" else ""
+        self.label = f"{family.name}, {weights}, {retargeted}{stages.choice}"
+        self._stages = stages
+        self._prepare_lock = threading.Lock()
+        self._driver = DriverMotion(stages.backends["motion"], family.motion, family.crop)
         self._planes = [np.zeros((family.square, family.square), np.uint8) for _ in range(3)]
         self._square: Image = np.zeros((family.square, family.square, 3), np.uint8)
         self._controls = _Controls(family, retarget)
-        self._for: Portrait | None = None
+        self._current: Portrait | None = None
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         """See ``Generator.prepare``."""
-        family, window = self.family, around(face.pixels())
+        family, window = self.family, crop_window(face.pixels())
         crop: Image = np.zeros((family.crop, family.crop, 3), np.uint8)
-        fed = np.zeros((1, 3, family.crop, family.crop), np.float32)
-        feed(window.cut(image, crop), fed)
-        with self._preparing:
-            answer = self._running.stages["portrait"].run({"source": fed})
-            source = {key: array.copy() for key, array in answer.items()}
-        features = NetworkFeatures(source, Paste(image, window, family.square), image.copy(), ratios(face.pixels()))
+        tensor = np.zeros((1, 3, family.crop, family.crop), np.float32)
+        to_tensor(window.cut(image, crop), tensor)
+        with self._prepare_lock:
+            outputs = self._stages.backends["portrait"].run({"source": tensor})
+            source = {key: array.copy() for key, array in outputs.items()}
+        features = NetworkFeatures(source, Paste(image, window, family.square), image.copy(), openings(face.pixels()))
         return Portrait(name, (image.shape[1], image.shape[0]), features)
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
-        """See ``Generator.drive``. Raises UsageError for a region that the family cannot move by itself."""
+        """See ``Generator.drive``. Raises UsageError for a region that the family does not support."""
         features: NetworkFeatures = portrait.features
         if motion.region not in self.family.regions:
-            raise UsageError(
-                f"{self.family.name} moves everything at once, not {motion.region} alone",
-                cure=f"choose --region {' or '.join(self.family.regions)}",
-            )
-        if self._for is not portrait:
-            self._take(portrait)
-        self._driver.follow(motion, driving)
+            regions = " or ".join(self.family.regions)
+            found = f"--region {motion.region} with {self.family.name}"
+            raise UsageError("region-not-available", found, regions, f"choose --region {regions}")
+        if self._current is not portrait:
+            self._retain_source(portrait)
+        self._driver.update(motion, driving)
         feeds = self._driver.feeds(motion.presence)
         if not feeds:
-            return features.paste.lay(features.paste.own)  # nobody has driven it yet
-        answer = self._running.stages["frame"].run(feeds | self._controls.of(motion, features.openings))
-        _picture(answer["image"][0], self._planes, self._square)
-        return features.paste.lay(self._square)
+            return features.paste.blend_in(features.paste.own)  # no face was seen yet
+        outputs = self._stages.backends["frame"].run(feeds | self._controls.feeds(motion, features.openings))
+        _to_image(outputs["image"][0], self._planes, self._square)
+        return features.paste.blend_in(self._square)
 
     def set_mouth(self, mouth: str) -> None:
         """See ``Generator.set_mouth``."""
@@ -134,21 +145,21 @@ class NetworkGenerator:
 
     def close(self) -> None:
         """See ``Generator.close``."""
-        self._running.close()
+        self._stages.close()
 
-    def _take(self, portrait: Portrait) -> None:
-        """Hand the portrait's tensors over: they stay on the device until another is put on."""
+    def _retain_source(self, portrait: Portrait) -> None:
+        """Copy a portrait's tensors to the frame network, where they stay until another portrait is driven."""
         features: NetworkFeatures = portrait.features
-        frame = self._running.stages["frame"]
-        taken = {spec.name for spec in frame.inputs}
+        frame = self._stages.backends["frame"]
+        inputs = {spec.name for spec in frame.inputs}
         for name, array in features.source.items():
-            if name in taken:
-                frame.keep(name, array)
-        self._for = portrait
+            if name in inputs:
+                frame.retain_input(name, array)
+        self._current = portrait
 
 
 class _Controls:
-    """The frame network's inputs that are the person's wishes. Buffers are made once."""
+    """The inputs of the frame network that the user controls. Buffers are allocated once."""
 
     def __init__(self, family: Family, retarget: Retarget) -> None:
         self._values: dict[str, Array] = {"multiplier": np.ones((1, 1), np.float32)}
@@ -168,8 +179,8 @@ class _Controls:
                 "lip_weight": np.zeros((1, 1), np.float32),
             }
 
-    def of(self, motion: Motion, own: Ratios) -> dict[str, Array]:
-        """The controls for a frame; ``own`` are the portrait's openings."""
+    def feeds(self, motion: Motion, own: Openings) -> dict[str, Array]:
+        """Return the controls for a frame; ``own`` are the portrait's openings."""
         if self._family is not LIVEPORTRAIT:
             self._values["multiplier"].fill(motion.gain)
             return self._values
@@ -180,39 +191,39 @@ class _Controls:
                 expression[:, points] = motion.gain
         self._values["pose_weights"].fill(motion.region in ("all", "pose"))
         if self._retarget != "none":
-            self._shut(motion, own)
+            self._set_retargeting(motion, own)
         return self._values
 
-    def _shut(self, motion: Motion, own: Ratios) -> None:
-        """Eyes and lips as the driver's openings want them: what is measured has the gain in it, and no head pose."""
-        neutral, now = ratios(motion.neutral), ratios(motion.expression)
-        eye = lip = NOTHING
+    def _set_retargeting(self, motion: Motion, own: Openings) -> None:
+        """Ask for eyes and lips as open as the driver's, measured with the gain and without the head's pose."""
+        neutral, now = openings(motion.neutral), openings(motion.expression)
+        eyes = lips = NO_CORRECTION
         if self._retarget != "lips" and motion.region in ("all", "expression", "eyes"):
-            eye = eyes(own, neutral, now)
-            # across the picture these keypoints move with the gaze, which is not asked for
-            self._values["expression_weights"][:, self._eyes, 1:] = motion.gain * (1 - eye.weight)
+            eyes = eye_correction(own, neutral, now)
+            # in x these keypoints move with the gaze, which the correction does not replace
+            self._values["expression_weights"][:, self._eyes, 1:] = motion.gain * (1 - eyes.weight)
         if self._retarget != "eyes" and motion.region in ("all", "expression", "lips"):
-            lip = lips(own, neutral, now)
-        self._ask("eye", own.eyes, eye)
-        self._ask("lip", (own.lips,), lip)
+            lips = lip_correction(own, neutral, now)
+        self._set_correction("eye", own.eyes, eyes)
+        self._set_correction("lip", (own.lips,), lips)
 
-    def _ask(self, name: str, own: tuple[float, ...], wish: Wish) -> None:
+    def _set_correction(self, name: str, own: tuple[float, ...], correction: Correction) -> None:
         ratio = self._values[f"{name}_ratio"]
-        ratio[0, :-1], ratio[0, -1] = own, wish.ratio
-        self._values[f"{name}_weight"].fill(wish.weight)
+        ratio[0, :-1], ratio[0, -1] = own, correction.ratio
+        self._values[f"{name}_weight"].fill(correction.weight)
 
 
-def _picture(answer: Array, planes: list[Image], out: Image) -> None:
-    """A network's answer (3, n, n) float32 in [0, 1], as a sigmoid makes it, rounded into ``out`` (n, n, 3) uint8.
+def _to_image(output: Array, planes: list[Image], out: Image) -> None:
+    """Round a network's output (3, n, n) float32 in [0, 1] into ``out`` (n, n, 3) uint8.
 
-    ``planes`` are three (n, n) uint8 to work in: to interleave the channels as float32 takes tens of times as long.
+    ``planes`` are three (n, n) uint8 buffers: to interleave the channels as float32 takes tens of times as long.
     """
-    for values, plane in zip(answer, planes, strict=True):
+    for values, plane in zip(output, planes, strict=True):
         cv2.convertScaleAbs(values, plane, 255)
     cv2.merge(planes, out)
 
 
-def create(
+def create_network_generator(
     name: str,
     *,
     backend: str,
@@ -224,31 +235,35 @@ def create(
 ) -> NetworkGenerator:
     """Load a family's weights and open its networks.
 
-    Raises GeneratorError (BackendError among them) for weights, packages or devices that are not there, and UsageError
-    where a family without networks for it is to ``retarget``.
+    Raises GeneratorError (or its BackendError) if weights, packages or devices are missing, and UsageError for
+    ``retarget`` with a family that has no networks for it.
     """
     from engines.backends.torch_backend import import_torch
-    from engines.networks import weights as checkpoints
+    from engines.networks.weights import load_weights
 
     family = FAMILIES[name]
     if retarget != "none" and family is not LIVEPORTRAIT:
-        raise UsageError(
-            f"{name} has no networks to retarget {RETARGETED[retarget]} with",
-            cure="leave --retarget out, or choose --generator liveportrait",
-        )
+        found, cure = f"--retarget {retarget} with {name}", "leave --retarget out, or choose --generator liveportrait"
+        raise UsageError("retarget-not-available", found, "the generator liveportrait", cure)
     import_torch()
-    loaded = checkpoints.load(name, weights)
-    stages = _stages(name, loaded.parts)
-    rebuild = f"{BUILD} {name}" + (f" --weights {weights}" if weights else "")
-    running = open_stages(stages, backend=backend, device=device, cache=cache, compiled=compiled, rebuild=rebuild)
-    return NetworkGenerator(family, running, loaded.label, retarget, random_weights=loaded.random)
+    loaded = load_weights(name, weights)
+    rebuild = f"{command('build-engine')} {name}" + (f" --weights {weights}" if weights else "")
+    stages = open_stages(
+        _network_stages(name, loaded.parts),
+        backend=backend,
+        device=device,
+        cache=cache,
+        compiled=compiled,
+        rebuild=rebuild,
+    )
+    return NetworkGenerator(family, stages, loaded.label, retarget, random_weights=loaded.random)
 
 
-def _stages(name: str, parts: Any) -> Any:
+def _network_stages(name: str, parts: Any) -> dict[str, NetworkStage]:
     if name == "liveportrait":
         from engines.networks import liveportrait
 
-        # in the plane: exact, and twice as fast where it is not a GPU that samples
+        # planar sampling is exact, and twice as fast except on a GPU
         return liveportrait.stages(parts, grid_sample="planar")
     from engines.networks import fomm
 

@@ -22,8 +22,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from engines.backends.network_stage import GridSample, Stage
-from engines.types import TensorSpec
+from engines.backends.network_stage import GridSample, NetworkStage, TensorSpec
 
 try:
     import torch
@@ -772,7 +771,6 @@ class FrameStage(nn.Module):
         return stitched(x_d, delta, stitching)  # (1, K, 3)
 
 
-_POSE = ((3, 3), (KEYPOINTS, 3), (1,), (3,))
 _SOURCE = (
     TensorSpec("feature_3d", (1, 32, _DEPTH, _PLANE, _PLANE)),
     TensorSpec("compressed", (1, 4, _DEPTH, _PLANE, _PLANE)),
@@ -802,11 +800,15 @@ _DEFAULTS = {
 
 
 def _pose_specs(whose: str) -> tuple[TensorSpec, ...]:
-    names = ("rotation", "expression", "scale", "translation")
-    return tuple(TensorSpec(f"{whose}_{name}", (1, *shape)) for name, shape in zip(names, _POSE, strict=True))
+    return (
+        TensorSpec(f"{whose}_rotation", (1, 3, 3), kind="matrix"),
+        TensorSpec(f"{whose}_expression", (1, KEYPOINTS, 3)),
+        TensorSpec(f"{whose}_scale", (1, 1), kind="scale"),
+        TensorSpec(f"{whose}_translation", (1, 3)),
+    )
 
 
-def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native") -> dict[str, Stage]:
+def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native") -> dict[str, NetworkStage]:
     """The parts put together for inference, as ``portrait``, ``motion`` and ``frame``.
 
     ``parts`` are as in ``MODULES`` and left as they are: the stages hold copies, with batch and spectral norms folded
@@ -825,18 +827,18 @@ def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native"
     source = _SOURCE + _pose_specs("source")
     driving = _pose_specs("driving")
     made = (
-        Stage("portrait", PortraitStage(parts).eval(), (TensorSpec("source", image),), source),
-        Stage(
+        NetworkStage("portrait", PortraitStage(parts).eval(), (TensorSpec("source", image, kind="image"),), source),
+        NetworkStage(
             "motion",
             MotionStage(parts).eval(),
-            (TensorSpec("crop", image),),
+            (TensorSpec("crop", image, kind="image"),),
             (*driving, TensorSpec("driving_keypoints", (1, KEYPOINTS, 3))),
         ),
-        Stage(
+        NetworkStage(
             "frame",
             FrameStage(parts).eval(),
             source + driving + _pose_specs("neutral") + _CONTROLS,
-            (TensorSpec("image", (1, 3, OUTPUT_SIZE, OUTPUT_SIZE)),),
+            (TensorSpec("image", (1, 3, OUTPUT_SIZE, OUTPUT_SIZE), kind="image"),),
             halves=("warping_module", "spade_generator"),
             defaults=_DEFAULTS,
         ),

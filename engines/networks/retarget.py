@@ -1,4 +1,4 @@
-"""How far eyes and lips are open, and what LivePortrait's retargeting networks are asked for.
+"""Measure how far eyes and lips are open, and choose the inputs of LivePortrait's retargeting networks.
 
     Guo et al., "LivePortrait", arXiv 2407.03168, section 3.4: R_eyes(x_s; c_s, c_d) and R_lip(x_s; c_s, c_d) shift the
     source's keypoints x_s so that an opening c_s becomes c_d.
@@ -6,20 +6,20 @@
 An opening is a ratio: the gap between the lids over the width of the eye, and the gap between the lips over the width
 of the mouth. The published program measures its landmarks in the same places.
 
-With relative motion the published program lets go of the driver's motion: x_d = x_s + R_eyes + R_lip, a still head
-that blinks and chews (only with absolute motion it adds them to x_d). Here they are added to the full relative motion:
+With relative motion the published program drops the driver's motion: x_d = x_s + R_eyes + R_lip, a still head that
+blinks and chews (only with absolute motion it adds them to x_d). Here they are added to the full relative motion:
 
-**Eyes.** What the networks carry over is how far the driver's lids travel, and on a portrait with larger eyes that is
-not far enough: they never shut. So the driver's opening counts as a share of the driver's own neutral, 1 there and 0
-when shut, and R_eyes is asked for that share of the portrait's own opening: narrow eyes are not wide ones half shut, on
-either side. It takes over from the driver's own motion as the eyes close, for with open eyes that motion has the gaze
-and the squint in it. Both eyes go by the one that is more open, since R_eyes knows one wish for both: a wink stays what
-the driver's motion makes of it.
+**Eyes.** The networks carry over how far the driver's lids travel, and on a portrait with larger eyes that is not far
+enough to close them. So the driver's opening counts as a share of the driver's own neutral, 1 there and 0 when closed,
+and R_eyes is asked for that share of the portrait's own opening: narrow eyes do not count as half closed, on either
+side. It replaces the driver's own motion as the eyes close; while they are open, that motion contains the gaze and the
+squint. Both eyes follow the one that is more open, since R_eyes has one target for both: a wink is left to the driver's
+own motion.
 
-**Lips.** An opening over a mouth's width means much the same on anybody, and relative motion adds the driver's to what
-the portrait has already: one that shows its teeth never shuts its mouth. R_lip is asked to take away as much as keeps
-the lips apart when the driver's meet, so the sum is how far the driver's are open; the motion itself, smiles and all,
-stays. At a neutral with parted lips the portrait has its own opening, and still none when the driver's lips meet.
+**Lips.** An opening over a mouth's width means much the same on any face, and relative motion adds the driver's to the
+portrait's: a portrait that shows its teeth never closes its mouth. R_lip is asked to remove what keeps the lips apart
+when the driver's meet, so that the sum is the driver's opening; the motion itself, smiles included, stays. At a neutral
+with parted lips the portrait has its own opening, and none when the driver's lips meet.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from engines.face.topology import (
 from engines.types import Points
 
 Retarget = Literal["none", "eyes", "lips", "both"]
-"""What ``--retarget`` takes."""
+"""The values of ``--retarget``."""
 
 SHUT = 0.15
-"""The share of their neutral opening at which eyes are shut: blinks in real clips end at 0 to 0.12 of it."""
+"""The share of their neutral opening at which eyes are closed: blinks in real clips end at 0 to 0.12 of it."""
 BLIND = 0.05
-"""An eye that is less open than this in the neutral has no say: it is shut or covered."""
+"""An eye that is less open than this in the neutral is ignored: it is closed or covered."""
 PARTED = 0.08
-"""From here on the lips of a neutral are parted; there is nothing between noise and that to divide by."""
+"""The least opening of a neutral with parted lips; smaller ones are noise, and no divisor."""
 TOUCHING = 0.03
-"""A portrait's lips that are less open than this are left alone (the published program's threshold)."""
+"""A portrait's lips that are less open than this are not corrected (the published program's threshold)."""
 
 _Four = tuple[int, int, int, int]
 """Upper, lower, left and right point, as seen in the picture."""
@@ -65,36 +65,36 @@ _EYES = (
 _LIPS = _four(INNER_UPPER_LIP[4], INNER_LOWER_LIP[4], *OUTER_MOUTH_CORNERS)
 
 
-class Ratios(NamedTuple):
-    """How far a face's eyes and lips are open, 0 where they are shut."""
+class Openings(NamedTuple):
+    """How far a face's eyes and lips are open, as ratios; 0 is closed."""
 
     eyes: tuple[float, float]
-    """The one on the left in the picture first."""
+    """The eye on the left in the image first."""
     lips: float
 
 
-class Wish(NamedTuple):
-    """What a retargeting network is asked for."""
+class Correction(NamedTuple):
+    """The inputs of a retargeting network."""
 
     ratio: float
-    """The opening that the portrait shall have."""
+    """The opening that the portrait is to have."""
     weight: float
-    """How much of the network's answer is taken, 0 to 1."""
+    """The share of the network's output that is added, 0 to 1."""
 
 
-NOTHING = Wish(0.0, 0.0)
+NO_CORRECTION = Correction(0.0, 0.0)
 
 
-def ratios(points: Points) -> Ratios:
-    """The openings of a face, (468 or more, 2 or 3) landmarks in pixels or any unit that is the same in x and y.
+def openings(points: Points) -> Openings:
+    """Return the openings of a face, (468 or more, 2 or 3) landmarks in pixels or another unit that is square.
 
-    They do not change with place, size or roll. Lids that have crossed are shut.
+    They do not change with position, size or roll. Lids that have crossed are closed.
     """
-    return Ratios((_ratio(points, _EYES[0]), _ratio(points, _EYES[1])), _ratio(points, _LIPS))
+    return Openings((_ratio(points, _EYES[0]), _ratio(points, _EYES[1])), _ratio(points, _LIPS))
 
 
 def _ratio(points: Points, four: _Four) -> float:
-    """The gap across the line between the corners, over that line; no arrays are made."""
+    """Return the gap across the line between the corners, over that line, without allocating arrays."""
     upper, lower, left, right = four
     item = points.item
     along_x, along_y = item(right, 0) - item(left, 0), item(right, 1) - item(left, 1)
@@ -103,25 +103,25 @@ def _ratio(points: Points, four: _Four) -> float:
     return max((along_x * gap_y - along_y * gap_x) / width, 0.0) if width > 0 else 0.0
 
 
-def eyes(own: Ratios, neutral: Ratios, now: Ratios) -> Wish:
-    """What R_eyes is asked for: ``own`` openings of the portrait, the driver's in the ``neutral`` and ``now``.
+def eye_correction(own: Openings, neutral: Openings, now: Openings) -> Correction:
+    """Return the inputs of R_eyes for the portrait's ``own`` openings and the driver's in ``neutral`` and ``now``.
 
-    The same part of the driver's own motion of the eyes, ``weight``, is to be left out.
+    The same share of the driver's own motion of the eyes, ``weight``, is to be left out.
     """
     shares = [
         (seen / rest - SHUT) / (1 - SHUT) for rest, seen in zip(neutral.eyes, now.eyes, strict=True) if rest > BLIND
     ]
     openness = min(max(*shares, 0.0), 1.0) if shares else 1.0
-    return Wish(openness * sum(own.eyes) / 2, 1 - openness)
+    return Correction(openness * sum(own.eyes) / 2, 1 - openness)
 
 
-def lips(own: Ratios, neutral: Ratios, now: Ratios) -> Wish:
-    """What R_lip is asked for, as ``eyes``; the driver's own motion of the lips is to be kept.
+def lip_correction(own: Openings, neutral: Openings, now: Openings) -> Correction:
+    """Return the inputs of R_lip, as ``eye_correction`` does; the driver's own motion of the lips stays.
 
-    That motion opens the portrait's by ``now - neutral``: with what is asked for instead of ``own``, the sum is ``now``
-    where the neutral's lips are shut, and goes from 0 through ``own`` where they are parted.
+    That motion opens the portrait's lips by ``now - neutral``. With the corrected opening in place of ``own``, the sum
+    is ``now`` for a neutral with closed lips, and goes from 0 through ``own`` for one with parted lips.
     """
     if own.lips < TOUCHING:
-        return NOTHING
+        return NO_CORRECTION
     share = min(neutral.lips, now.lips) / max(neutral.lips, PARTED)
-    return Wish(min(neutral.lips + share * (own.lips - neutral.lips), own.lips), 1.0)
+    return Correction(min(neutral.lips + share * (own.lips - neutral.lips), own.lips), 1.0)

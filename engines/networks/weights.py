@@ -1,17 +1,18 @@
-"""Checkpoints: the published files, checked, kept as safetensors; or random weights for benchmarks and tests.
+"""Load checkpoints: the published files, checked and kept as safetensors; or random weights for benchmarks and tests.
 
-A published checkpoint is a pickle, which could run code when it is read. It is read once, by PyTorch's reader that
-refuses everything but tensors; what it holds must have the network's own names and shapes to the last one; and it is
-kept as safetensors, which cannot hold code, with its SHA-256 beside it in a file of the same name and ``.sha256``.
+A published checkpoint is a pickle, which could run code when it is read. It is read once, with PyTorch's reader that
+accepts nothing but tensors; its names and shapes must be exactly the network's; and it is kept as safetensors, which
+cannot contain code, with its SHA-256 in a file of the same name and ``.sha256``.
 
     published    CACHE/models/liveportrait, CACHE/models/fomm     put there by ``python -m tools.models fetch``
-    given        a folder or file of the person's; its safetensors lie in CACHE/models/converted, named by digest
+    given        the user's folder or file; its safetensors are kept in CACHE/models/converted, named by digest
 
 Importing this file needs no torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib
@@ -19,16 +20,16 @@ import pickle
 import re
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from engines.atomic_write import whole
+from engines.atomic_write import atomic_write
 from engines.cache_dirs import models_home
 from engines.errors import GeneratorError, UsageError
-from engines.install_hint import install
+from engines.install_hint import command, install_command
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,13 +43,13 @@ class PublishedFile:
 
     file: str
     parts: tuple[str, ...]
-    """The parts of the family it holds, as in the family's ``MODULES``."""
+    """The parts of the family in it, as in the family's ``MODULES``."""
     nested: bool = False
-    """Whether the parts are entries of the file by their names; else it is the state dict of its one part."""
+    """Whether its entries are the parts, by name; otherwise it is the state dict of its only part."""
 
     @property
     def stem(self) -> str:
-        """The name that its safetensors has, without the suffix."""
+        """The name of its safetensors, without the suffix."""
         return self.file.partition(".")[0]
 
 
@@ -66,11 +67,7 @@ PUBLISHED = {
 }
 """The files of each family."""
 
-FETCH = {
-    "liveportrait": "python -m tools.models fetch liveportrait --accept-licence",
-    "fomm": "python -m tools.models fetch fomm --from PATH/TO/vox-cpk.pth.tar",
-}
-"""The command that puts a family's published checkpoint in its place."""
+_FETCH_ARGUMENTS = {"liveportrait": "--accept-licence", "fomm": "--from PATH/TO/vox-cpk.pth.tar"}
 
 RANDOM = "random:"
 
@@ -82,120 +79,130 @@ class Weights:
     parts: dict[str, nn.Module] = field(repr=False)
     """By the names in the family's ``MODULES``; eval mode, float32, on the CPU, without gradients."""
     label: str
-    """What to call them in every output: ``published``, a path, or ``random:SEED``, which is noise."""
+    """What to show the user: ``published``, a path, or ``random:SEED``."""
     digest: str
-    """SHA-256 of all that was loaded, in hexadecimal: what an engine built from them is filed under."""
-
-    @property
-    def random(self) -> bool:
-        """Whether the pictures are noise: every output must say so."""
-        return self.label.startswith(RANDOM)
+    """SHA-256 of everything that was loaded, in hexadecimal."""
+    random: bool = False
+    """Whether they are random, so that the images are noise: the user is told in every output."""
 
 
-def load(family: str, weights: str | Path | None = None) -> Weights:
-    """Build a family's networks and fill them.
+def fetch_hint(family: str) -> str:
+    """Return the command that fetches a family's published checkpoint."""
+    return f"{command('models')} fetch {family} {_FETCH_ARGUMENTS[family]}"
+
+
+def load_weights(family: str, weights: str | Path | None = None) -> Weights:
+    """Build a family's networks and load their weights.
 
     ``weights`` is None for the published ones where ``tools.models`` put them, ``random:SEED``, or the path of a
-    folder with the family's published files (of the one file, for fomm), as ``.pth`` or ``.safetensors``. Raises
-    UsageError for what is not there or not understood, GeneratorError for files that are not the family's weights or
-    cannot be kept, one line each.
+    folder with the family's published files (for fomm also of its only file), as ``.pth`` or ``.safetensors``.
+
+    Raises UsageError for a path or seed that is wrong, and GeneratorError for files that are not the family's weights
+    or cannot be converted.
     """
     if family not in PUBLISHED:
-        raise UsageError(f"no network family is called {family!r}", cure=f"choose one of: {', '.join(PUBLISHED)}")
-    module = _family(family)
+        expected = ", ".join(PUBLISHED)
+        raise UsageError("family-unknown", f"the network family {family!r}", f"one of {expected}", f"choose {expected}")
+    module = _import_family(family)
     text = str(weights) if weights is not None else ""
     if text.startswith(RANDOM):
         seed = text.removeprefix(RANDOM)
         if not re.fullmatch(r"[0-9]{1,18}", seed):
-            raise UsageError(f"--weights {text}: the seed is not a whole number", cure="for example --weights random:1")
-        return _random(module, int(seed))
+            cure = "for example --weights random:1"
+            raise UsageError("weights-bad-seed", f"--weights {text}", "a whole number as the seed", cure)
+        return _random_weights(module, int(seed))
     files = published_files(family) if weights is None else given_files(family, Path(weights).expanduser())
     digest, states = hashlib.sha256(), {}
     for wanted, path in files.items():
-        state, of_file = _read(family, wanted, path)
-        digest.update(of_file.encode())
+        state, file_digest = _read(family, wanted, path)
+        digest.update(file_digest.encode())
         states.update(state)
-    parts = {name: _filled(module, name, states) for name in module.MODULES}
+    parts = {name: _build(module, name, states) for name in module.MODULES}
     return Weights(parts, "published" if weights is None else text, digest.hexdigest())
 
 
 def published_home(family: str) -> Path:
-    """Where a family's fetched checkpoint lies, whether or not it is there."""
+    """Return the folder of a family's fetched checkpoint, which may not exist."""
     return models_home() / family
 
 
 def published_files(family: str) -> dict[PublishedFile, Path]:
-    """The fetched files. Raises GeneratorError, naming what is missing, its place and the command."""
+    """Return the fetched files of a family. Raises GeneratorError if some are missing."""
     home = published_home(family)
-    found = {wanted: _either(home, wanted) for wanted in PUBLISHED[family]}
+    found = {wanted: _find(home, wanted) for wanted in PUBLISHED[family]}
     missing = [wanted.file for wanted, path in found.items() if path is None]
     if missing:
-        raise GeneratorError(f"{family} has no weights: {', '.join(missing)} not in {home}", cure=FETCH[family])
+        cure = fetch_hint(family)
+        raise GeneratorError("weights-missing", f"no weights of {family} in {home}", ", ".join(missing), cure)
     return {wanted: path for wanted, path in found.items() if path is not None}
 
 
 def given_files(family: str, path: Path) -> dict[PublishedFile, Path]:
-    """The files at a place the person named. Raises UsageError when they are not there, or nobody may look."""
+    """Return the files of a family at a path of the user's. Raises UsageError if some are missing or not readable."""
     try:
         return _given_files(family, path)
     except OSError as error:
-        raise UsageError(f"--weights {path} cannot be read: {error.strerror}", cure="check its permissions") from None
+        found, cure = f"--weights {path}: {error.strerror}", "check its permissions"
+        raise UsageError("weights-unreadable", found, "a readable file or folder", cure) from None
 
 
 def _given_files(family: str, path: Path) -> dict[PublishedFile, Path]:
     wanted_files = PUBLISHED[family]
     names = ", ".join(wanted.file for wanted in wanted_files)
     if not path.exists():
-        raise UsageError(f"--weights {path}: there is no such file or folder", cure=f"name one that holds {names}")
+        found = f"no file or folder at --weights {path}"
+        raise UsageError("weights-not-found", found, names, f"name one that contains {names}")
     if path.is_file():
         if len(wanted_files) > 1:
-            raise UsageError(
-                f"--weights {path} is one file; {family} has {len(wanted_files)}", cure="name their folder"
-            )
+            found, expected = f"one file at --weights {path}", f"the {len(wanted_files)} files of {family}"
+            raise UsageError("weights-not-folder", found, expected, "name their folder")
         return {wanted_files[0]: path}
-    found = {wanted: _either(path, wanted) for wanted in wanted_files}
-    missing = [wanted.file for wanted, place in found.items() if place is None]
+    files = {wanted: _find(path, wanted) for wanted in wanted_files}
+    missing = [wanted.file for wanted, place in files.items() if place is None]
     if missing:
-        raise UsageError(f"--weights {path}: {', '.join(missing)} not in it", cure=f"put there {names}")
-    return {wanted: place for wanted, place in found.items() if place is not None}
+        found = f"an incomplete folder at --weights {path}"
+        raise UsageError("weights-incomplete", found, ", ".join(missing), f"put there {names}")
+    return {wanted: place for wanted, place in files.items() if place is not None}
 
 
-def convert(family: str, wanted: PublishedFile, source: Path, target: Path) -> None:
-    """Read a published file safely, check it and keep it at ``target`` as safetensors, whole or not at all.
+def convert_to_safetensors(family: str, wanted: PublishedFile, source: Path, target: Path) -> None:
+    """Read a published file safely, check it, and write it to ``target`` as safetensors, completely or not at all.
 
     Raises GeneratorError.
     """
-    _family(family, "safetensors")
+    _import_family(family, "safetensors")
     from safetensors.torch import save
 
-    state = _checked(family, wanted, _unpickled(source), source)
+    state = _checked_state(family, wanted, _unpickle(source), source)
     data = save({name: value.contiguous() for name, value in state.items()})
     _write(target, data)
     _write(_digest_file(target), (hashlib.sha256(data).hexdigest() + "\n").encode())
 
 
-def intact(path: Path) -> bool:
-    """Whether a safetensors file is there with its digest beside it, and has it."""
-    beside = _digest_file(path)
-    if not (path.is_file() and beside.is_file()):
+def is_intact(path: Path) -> bool:
+    """Return whether a safetensors file and its digest are there, and match. Raises GeneratorError."""
+    digest_file = _digest_file(path)
+    if not (path.is_file() and digest_file.is_file()):
         return False
-    with _readable(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == beside.read_text("ascii", "replace").strip()
+    with _translate_errors(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest_file.read_text("ascii", "replace").strip()
 
 
-def _family(family: str, *needed: str) -> ModuleType:
-    """The module of a family. Raises GeneratorError where PyTorch, or a package needed besides, is not installed."""
+def _import_family(family: str, *packages: str) -> ModuleType:
+    """Import the module of a family. Raises GeneratorError if PyTorch, or one of the packages, is not installed."""
     try:
-        for package in ("torch", *needed):
+        for package in ("torch", *packages):
             importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise GeneratorError(f"{family} needs {error.name}, which is not installed", cure=install("neural")) from error
+        found = f"no package {error.name}, which {family} needs"
+        raise GeneratorError("package-missing", found, cure=install_command("neural")) from error
     return importlib.import_module(f"engines.networks.{family}")
 
 
-def _either(folder: Path, wanted: PublishedFile) -> Path | None:
+def _find(folder: Path, wanted: PublishedFile) -> Path | None:
+    """Return the path of a published file, or of its safetensors, below a folder."""
     for name in (f"{wanted.stem}.safetensors", wanted.file):
-        for below in ("", "base_models", "retargeting_models"):  # as the publisher's repository lays them out
+        for below in ("", "base_models", "retargeting_models"):  # the layout of the publisher's repository
             if (folder / below / name).is_file():
                 return folder / below / name
     return None
@@ -205,105 +212,112 @@ def _either(folder: Path, wanted: PublishedFile) -> Path | None:
 
 
 def _read(family: str, wanted: PublishedFile, path: Path) -> tuple[State, str]:
+    """Return the state of a file, converted if it is a pickle, and its digest."""
     if path.suffix == ".safetensors":
         return _read_safetensors(family, wanted, path)
-    with _readable(path), path.open("rb") as file:
-        name = hashlib.file_digest(file, "sha256").hexdigest()
-    kept = models_home() / "converted" / f"{wanted.stem}-{name[:32]}.safetensors"
-    if not (kept.is_file() and _digest_file(kept).is_file()):
-        convert(family, wanted, path, kept)
-    return _read_safetensors(family, wanted, kept)
+    with _translate_errors(path), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    converted = models_home() / "converted" / f"{wanted.stem}-{digest[:32]}.safetensors"
+    if not (converted.is_file() and _digest_file(converted).is_file()):
+        convert_to_safetensors(family, wanted, path, converted)
+    return _read_safetensors(family, wanted, converted)
 
 
 def _read_safetensors(family: str, wanted: PublishedFile, path: Path) -> tuple[State, str]:
-    _family(family, "safetensors")
+    _import_family(family, "safetensors")
     from safetensors import SafetensorError
-    from safetensors.torch import load as parse
+    from safetensors.torch import load
 
-    with _readable(path):
+    digest_file = _digest_file(path)
+    with _translate_errors(path):
         data = path.read_bytes()
-        beside = _digest_file(path)
-        expected = beside.read_text("ascii", "replace").strip() if beside.is_file() else None
+        expected = digest_file.read_text("ascii", "replace").strip() if digest_file.is_file() else None
     digest = hashlib.sha256(data).hexdigest()
     if expected is not None and digest != expected:
-        raise GeneratorError(
-            f"{path} was changed or damaged: its SHA-256 is not the one in {beside.name}",
-            cure=f"delete both and let them be made again: {FETCH[family]}",
-        )
+        found, cure = f"a changed or damaged file {path}", f"delete both and get them again: {fetch_hint(family)}"
+        raise GeneratorError("weights-damaged", found, f"the SHA-256 in {digest_file.name}", cure)
     try:
-        state = parse(data)
+        state = load(data)
     except SafetensorError as error:
-        raise _refused(path, f"is not a whole safetensors file ({_line(error)})", family) from error
-    return _compared(family, wanted, state, path), digest
+        raise GeneratorError(
+            "weights-damaged", f"{path}: {_line(error)}", "a safetensors file", _refetch(path, family)
+        ) from error
+    return _checked(family, wanted, state, path), digest
 
 
-def _unpickled(path: Path) -> Any:
-    """What a published file holds, read without running anything in it."""
+def _unpickle(path: Path) -> Any:
+    """Return the content of a published file, read without running any code in it. Raises GeneratorError."""
     import torch
 
-    with _readable(path), path.open("rb") as file:
+    with _translate_errors(path), path.open("rb") as file:
         start = file.read(256).lstrip().lower()
     if start.startswith((b"<", b"\xef\xbb\xbf<")):
-        raise _refused(path, "is a web page, not a checkpoint: the download was answered with a page")
+        raise GeneratorError("weights-not-checkpoint", f"a web page in {path}", "a checkpoint", _refetch(path))
     if start.startswith(b"version https://git-lfs"):
-        raise _refused(path, "is a Git LFS pointer, not the checkpoint itself")
+        raise GeneratorError("weights-not-checkpoint", f"a Git LFS pointer in {path}", "a checkpoint", _refetch(path))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about how it was pickled: the person cannot change it
+            warnings.simplefilter("ignore")  # about how it was pickled, which the user cannot change
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search(r"unsupported (global|class|operand)|not an allowed|can only", str(error), re.IGNORECASE):
-            raise _refused(path, "holds code or objects besides tensors, which is not run") from error
-        raise _refused(path, "is not a PyTorch checkpoint, or damaged") from error
+            found = f"code or objects in {path}, which are not loaded"
+            raise GeneratorError("weights-unsafe", found, "tensors only", _refetch(path)) from error
+        raise GeneratorError("weights-not-checkpoint", f"the file {path}", "a checkpoint", _refetch(path)) from error
     except OSError as error:
-        raise GeneratorError(
-            f"{path} cannot be read: {error.strerror or error}", cure="check its permissions"
-        ) from error
-    # What a damaged file raises is whatever its bytes lead the reader to.
+        reason = error.strerror or error
+        cure = "check its permissions"
+        raise GeneratorError("weights-unreadable", f"the file {path}: {reason}", "a readable file", cure) from error
+    # A damaged file makes the reader raise any exception.
     except Exception as error:
-        raise _refused(path, f"is truncated or damaged ({_line(error)})") from error
+        raise GeneratorError("weights-damaged", f"{path}: {_line(error)}", "a checkpoint", _refetch(path)) from error
 
 
-def _checked(family: str, wanted: PublishedFile, holds: Any, path: Path) -> State:
-    """The flat state of a file's parts, ``part.name``, out of what the file holds."""
-    if not isinstance(holds, Mapping):
-        raise _refused(path, f"holds a {type(holds).__name__}, not the weights of {' and '.join(wanted.parts)}", family)
-    missing = [part for part in wanted.parts if wanted.nested and part not in holds]
+def _checked_state(family: str, wanted: PublishedFile, content: Any, path: Path) -> State:
+    """Return the flat state of a file's parts, with the keys ``part.name``. Raises GeneratorError."""
+    cure = _refetch(path, family)
+    if not isinstance(content, Mapping):
+        found = f"a {type(content).__name__} in {path}"
+        expected = f"the weights of {' and '.join(wanted.parts)}"
+        raise GeneratorError("weights-of-another-network", found, expected, cure)
+    missing = [part for part in wanted.parts if wanted.nested and part not in content]
     if missing:
-        raise _refused(path, f"has no entry {', '.join(missing)}; it is another network's", family)
+        found, expected = f"the file {path}", f"the entry {', '.join(missing)}"
+        raise GeneratorError("weights-of-another-network", found, expected, cure)
     state: State = {}
     for part in wanted.parts:
-        own = holds[part] if wanted.nested else holds
+        own = content[part] if wanted.nested else content
         if not isinstance(own, Mapping):
-            raise _refused(path, f"holds a {type(own).__name__} as {part}, not its weights", family)
+            found = f"a {type(own).__name__} as {part} in {path}"
+            raise GeneratorError("weights-of-another-network", found, "its weights", cure)
         for name, value in own.items():
             state[f"{part}.{str(name).removeprefix('module.')}"] = value
-    return _compared(family, wanted, state, path)
+    return _checked(family, wanted, state, path)
 
 
-def _compared(family: str, wanted: PublishedFile, state: State, path: Path) -> State:
-    """``state`` itself, if its names and shapes are the network's."""
+def _checked(family: str, wanted: PublishedFile, state: State, path: Path) -> State:
+    """Return ``state`` if its names, shapes and values are right. Raises GeneratorError otherwise."""
     import torch
 
-    module = _family(family)
+    module, cure = _import_family(family), _refetch(path, family)
     shapes = {f"{part}.{name}": s for part in wanted.parts for name, s in _shapes(module, part).items()}
     absent, extra = sorted(shapes.keys() - state.keys()), sorted(state.keys() - shapes.keys())
-    whose = " and ".join(wanted.parts)
-    if len(absent) > len(shapes) // 2:
-        raise _refused(
-            path, f"is of another network: {len(absent)} of {whose}'s {len(shapes)} tensors are missing", family
-        )
+    parts = " and ".join(wanted.parts)
     if absent:
-        raise _refused(path, f"lacks {_some(absent)} of {whose}", family)
+        found = f"a file {path} without {len(absent)} of the {len(shapes)} tensors of {parts}"
+        raise GeneratorError("weights-of-another-network", found, _some(absent), cure)
     if extra:
-        raise _refused(path, f"has {_some(extra)}, which {whose} has not", family)
+        found = f"{_some(extra)} in {path}"
+        raise GeneratorError("weights-of-another-network", found, f"only the tensors of {parts}", cure)
     for name, shape in shapes.items():
         value = state[name]
         if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape:
-            found = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-            raise _refused(path, f"has {name} as {found}, expected {shape}", family)
+            found_shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            found = f"{name} as {found_shape} in {path}"
+            raise GeneratorError("weights-of-another-network", found, str(shape), cure)
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise _refused(path, f"has values in {name} that are not numbers", family)
+            found = f"values of {name} in {path} that are not finite"
+            raise GeneratorError("weights-not-finite", found, "finite values", cure)
     return state
 
 
@@ -314,13 +328,14 @@ def _shapes(module: ModuleType, part: str) -> dict[str, tuple[int, ...]]:
         return {name: tuple(value.shape) for name, value in module.MODULES[part]().state_dict().items()}
 
 
-def _filled(module: ModuleType, part: str, states: Mapping[str, Tensor]) -> nn.Module:
+def _build(module: ModuleType, part: str, states: Mapping[str, Tensor]) -> nn.Module:
+    """Return a part with its weights, in eval mode."""
     import torch
 
     with torch.device("meta"):
         made: nn.Module = module.MODULES[part]()
     own = {
-        name: states[f"{part}.{name}"].to(value.dtype)  # a checkpoint kept in half precision is widened
+        name: states[f"{part}.{name}"].to(value.dtype)  # a checkpoint in half precision is widened
         for name, value in made.state_dict().items()
     }
     made.load_state_dict(own, strict=True, assign=True)
@@ -336,28 +351,24 @@ def _line(error: BaseException) -> str:
     return text[:120]
 
 
-def _refused(path: Path, found: str, family: str = "") -> GeneratorError:
-    family = family or next((name for name, files in PUBLISHED.items() if _named(path, files)), "")
-    again = FETCH.get(family, "download it again")
-    return GeneratorError(f"{path} {found}", cure=f"get the published file: {again}")
+def _refetch(path: Path, family: str = "") -> str:
+    """Return the cure for a file that is not a family's weights; the family is guessed from its name by default."""
+    family = family or next((name for name, files in PUBLISHED.items() if _is_named(path, files)), "")
+    return f"get the published file: {fetch_hint(family) if family else 'download it again'}"
 
 
-def _named(path: Path, files: tuple[PublishedFile, ...]) -> bool:
+def _is_named(path: Path, files: tuple[PublishedFile, ...]) -> bool:
     return any(path.name == wanted.file or path.name.startswith(wanted.stem) for wanted in files)
 
 
-class _readable:  # noqa: N801 - used as a statement
-    """Turns an OSError while a file is read into one line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise GeneratorError(f"{self._path} cannot be read: {reason}", cure="check its permissions") from error
+@contextlib.contextmanager
+def _translate_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError while a file is read into GeneratorError."""
+    try:
+        yield
+    except OSError as error:
+        found, cure = f"the file {path}: {error.strerror or error}", "check its permissions"
+        raise GeneratorError("weights-unreadable", found, "a readable file", cure) from error
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -368,28 +379,25 @@ def _digest_file(path: Path) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all. Raises GeneratorError."""
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(data)
             partial.chmod(0o644)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise GeneratorError(
-                f"no room in {path.parent} for {path.name}: {len(data) / 1e6:.0f} MB are needed",
-                cure="make room, or choose another place with XDG_CACHE_HOME",
-            ) from error
-        raise GeneratorError(
-            f"{path} cannot be written: {error.strerror or error}",
-            cure="check the folder's permissions, or choose another place with XDG_CACHE_HOME",
-        ) from error
+            need, cure = f"{len(data) / 1e6:.0f} MB", "free some space, or choose another folder with XDG_CACHE_HOME"
+            raise GeneratorError("weights-disk-full", f"a full disk at {path.parent}", need, cure) from error
+        found = f"the folder {path.parent}: {error.strerror or error}"
+        cure = "check its permissions, or choose another folder with XDG_CACHE_HOME"
+        raise GeneratorError("weights-not-writable", found, "a writable one", cure) from error
 
 
 # ---- random ----------------------------------------------------------------------------------------------------------
 
 
 _GAINS = {
-    # Heads that would throw the keypoints out of the picture, and a last layer whose picture would be grey.
+    # Heads that would move the keypoints out of the image, and a last layer whose image would be grey.
     "fc_exp.weight": 0.05,
     "fc_t.weight": 0.05,
     "fc_scale.weight": 0.05,
@@ -400,16 +408,17 @@ _GAINS = {
 }
 
 
-def _random(module: ModuleType, seed: int) -> Weights:
-    """Weights of a sane scale: activations near 1, keypoints in the picture, a picture that is not grey."""
+def _random_weights(module: ModuleType, seed: int) -> Weights:
+    """Return random weights of realistic scale: activations near 1, keypoints in the image, colours in the image."""
     states: dict[str, Tensor] = {}
     for part in module.MODULES:
         own = module.MODULES[part].__name__
         states.update({f"{part}.{n}": v for n, v in _random_state(_shapes(module, part), f"{seed}:{own}").items()})
-    parts = {part: _filled(module, part, states) for part in module.MODULES}
+    parts = {part: _build(module, part, states) for part in module.MODULES}
     label = f"{RANDOM}{seed}"
     family = module.__name__.rpartition(".")[2]
-    return Weights(parts, label, hashlib.sha256(f"{family}:{label}".encode()).hexdigest())
+    digest = hashlib.sha256(f"{family}:{label}".encode()).hexdigest()
+    return Weights(parts, label, digest, random=True)
 
 
 def _random_state(shapes: Mapping[str, tuple[int, ...]], seed: str) -> State:
@@ -456,7 +465,7 @@ def _offset(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def _blur(shape: tuple[int, ...]) -> Tensor:
-    """The fixed Gaussian of ``engines.networks.fomm``, which no checkpoint of ours may change."""
+    """Return the fixed Gaussian of ``engines.networks.fomm``, which random weights must not change."""
     from engines.networks.fomm import AntiAliasDown
 
     kernel = AntiAliasDown().get_buffer("weight")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import SinkLost, SinkMissing
-from engines.install_hint import install
+from engines.install_hint import install_command
 from realtime.capture import v4l2_devices
 from realtime.core.frames import PixelFormat
 
@@ -252,7 +252,7 @@ def _open(device: str | None, size: tuple[int, int], fps: float, backend: str | 
         import pyvirtualcam
     except ImportError as error:
         raise SinkMissing(
-            "virtualcam-library-missing", f"pyvirtualcam cannot be loaded: {error}", cure=install()
+            "virtualcam-library-missing", f"pyvirtualcam cannot be loaded: {error}", cure=install_command()
         ) from None
     try:
         return pyvirtualcam.Camera(*size, fps, fmt=pyvirtualcam.PixelFormat.I420, device=device, backend=backend)

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engines.errors import ReenactError, SinkLost, SinkMissing, SourceEnded
-from engines.install_hint import install
+from engines.install_hint import install_command
 from realtime.capture.source import Source
 from realtime.core.child_process import command, environment
 from realtime.core.problem import internal_error
@@ -124,7 +124,7 @@ class MediaLink:
                     "media-process-start-timeout", f"the media process is not ready after {_START_TIMEOUT_S:g} s"
                 )
                 self.close()
-                raise SinkMissing(failure.code, failure.found, failure.expected, failure.cure or install())
+                raise SinkMissing(failure.code, failure.found, failure.expected, failure.cure or install_command())
         return self.address
 
     def source(self, session: str, fps: float, timeout_s: float = 15.0) -> Source:

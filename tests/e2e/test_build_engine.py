@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engines.types import TensorSpec
+from engines.backends.network_stage import TensorSpec
 from tests.e2e.tensorrt_cpu import environment
 from tests.support.neural import needs
 
@@ -50,20 +50,20 @@ def tensors(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
     ],
 )
 def test_a_family_is_built(env: dict[str, str], tmp_path: Path, family: str, options: list[str]) -> None:
-    from engines.backends.onnx_export import identity
+    from engines.backends.onnx_export import network_id
     from engines.networks import fomm, liveportrait, weights
 
     done = build(env, family, "--weights", "random:1", "--out", str(tmp_path), "--json", *options)
     assert done.returncode == 0, done.stderr
     built = json.loads(done.stdout)
     module = liveportrait if family == "liveportrait" else fomm
-    stages = module.stages(weights.load(family, "random:1").parts)
+    stages = module.stages(weights.load_weights(family, "random:1").parts)
     assert [each["stage"] for each in built] == list(STAGES)
     for each in built:
         engine, stage = Path(each["file"]), stages[each["stage"]]
         assert hashlib.sha256(engine.read_bytes()).hexdigest() == each["engine_sha256"]
         assert json.loads(engine.with_suffix(".json").read_text()).items() <= each.items()
-        assert each["network"] == identity(stage)
+        assert each["network"] == network_id(stage)
         assert each["inputs"] == tensors(stage.inputs)
         assert each["outputs"] == tensors(stage.outputs)
         assert (each["gpu"], each["compute_capability"], each["median_ms"]) == (None, None, None)

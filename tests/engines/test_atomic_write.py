@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from engines.atomic_write import whole
+from engines.atomic_write import atomic_write
 
 
 def test_it_appears_when_all_of_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("all of it")
         assert not path.exists()
         assert partial.parent == path.parent
@@ -21,7 +21,7 @@ def test_it_appears_when_all_of_it_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["n" * 250, "\N{GRINNING FACE}" * 62], ids=["letters", "faces"])
 def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, name: str) -> None:
-    with whole(tmp_path / name) as partial:
+    with atomic_write(tmp_path / name) as partial:
         partial.write_text("all of it")
     assert (tmp_path / name).read_text() == "all of it"
 
@@ -32,7 +32,7 @@ def test_when_writing_fails_what_was_there_stays(tmp_path: Path, failure: type[B
     path.write_text("of before")
 
     def fail() -> None:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("half")
             raise failure
 
@@ -44,5 +44,5 @@ def test_when_writing_fails_what_was_there_stays(tmp_path: Path, failure: type[B
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises((FileExistsError, NotADirectoryError)), whole(tmp_path / "taken" / "file"):
+    with pytest.raises((FileExistsError, NotADirectoryError)), atomic_write(tmp_path / "taken" / "file"):
         pytest.fail("there is nowhere to write")

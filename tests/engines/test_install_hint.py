@@ -1,4 +1,4 @@
-"""Commands that install what is missing: they are right, and lead to this project and to nobody else's."""
+"""The commands in messages work, and never install an unrelated project."""
 
 from __future__ import annotations
 
@@ -8,27 +8,35 @@ from pathlib import Path
 
 import pytest
 
-from engines.install_hint import command, install
+from engines import install_hint
+from engines.install_hint import command, install_command
 from tests.support.modules import modules
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_without_an_extra_it_is_the_project_alone() -> None:
-    assert install() == "python -m pip install -c constraints.txt -e ."
+def test_in_a_checkout_it_is_installed_editable() -> None:
+    assert install_command() == "python -m pip install -c constraints.txt -e ."
+    assert install_command("neural") == "python -m pip install -c constraints.txt -e '.[neural]'"
 
 
-def test_every_extra_that_a_person_is_told_to_install_is_there() -> None:
+def test_elsewhere_the_distribution_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install_hint, "_ROOT", tmp_path)
+    assert install_command() == "python -m pip install reenact-live"
+    assert install_command("neural") == "python -m pip install 'reenact-live[neural]'"
+
+
+def test_every_extra_in_a_message_exists() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    told = {name for path in modules() for name in re.findall(r'\binstall\("(\w+)"\)', path.read_text())}
-    assert {"neural", "tensorrt"} <= told <= extras.keys()
-    assert install("neural").endswith("-e '.[neural]'")
+    pattern = re.compile(r'\binstall_command\("(\w+)"\)')
+    named = {name for path in modules() for name in pattern.findall(path.read_text("utf-8"))}
+    assert {"neural", "tensorrt"} <= named <= extras.keys()
 
 
-def test_nobody_is_sent_to_a_registry_for_the_project() -> None:
-    named = re.compile(r"pip install\b[^\n]*\breenact\b")
+def test_no_message_installs_the_unrelated_project_of_that_name() -> None:
+    pattern = re.compile(r"pip install\b[^\n]*\breenact\b(?!-live)")
     for path in (ROOT / "README.md", *modules()):
-        assert not named.search(path.read_text("utf-8")), path
+        assert not pattern.search(path.read_text("utf-8")), path
 
 
 @pytest.mark.parametrize(

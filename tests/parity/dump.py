@@ -173,9 +173,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         out = arrays(given.family, given.weights, given.seed)
     except ModuleNotFoundError as error:
-        from engines.install_hint import install
+        from engines.install_hint import install_command
 
-        parser.error(f"{error.name} is not installed; {install('neural')}")
+        parser.error(f"{error.name} is not installed; {install_command('neural')}")
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with given.out.open("wb") as file:
         np.savez_compressed(file, **out)

@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.backends.backend import Array, OpenStages
-from engines.backends.tensorrt_backend import Asked, TensorrtBackend
+from engines.backends.network_stage import Array, TensorSpec
+from engines.backends.open import OpenStages
+from engines.backends.tensorrt_backend import EngineSignature, TensorrtBackend
 from engines.errors import BackendError
 from engines.face.topology import INNER_LOWER_LIP
-from engines.generator import create
 from engines.networks.generator import FOMM, NetworkGenerator
-from engines.types import FaceState, TensorSpec
+from engines.registry import create
+from engines.types import FaceState
 from realtime import assemble, cli
 from realtime.config import load
 from realtime.core.frames import Frame
 from realtime.pipeline import slate
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from tests.support.clips import grey, write_video
-from tests.support.fake_gpu import Card, Plan
+from tests.support.fake_gpu import FakeGpu, Plan
 from tests.support.fakes import CAMERA, FakeSink, FakeSource, picture
 from tests.support.run import running
 
@@ -94,7 +95,7 @@ class Lost:
             "motion": ({"crop": square}, {name: shape for name, shape in moves.items() if name.startswith("driving")}),
             "frame": ({"feature": (1, 4), **moves, "multiplier": (1, 1)}, {"image": square}),
         }
-        self.card = Card()
+        self.card = FakeGpu()
         self.card.install(patch)
         self._left = pictures
         stages = {}
@@ -102,7 +103,7 @@ class Lost:
             takes, gives = (tuple(TensorSpec(*each) for each in side.items()) for side in (inputs, outputs))
             engine = stage.encode()
             self.card.plans[engine] = Plan(takes, gives, lambda of=gives, **_: self._answer(of))
-            stages[stage] = TensorrtBackend.of(Asked(stage, takes, gives), engine, "float16")
+            stages[stage] = TensorrtBackend.from_engine(EngineSignature(stage, takes, gives), engine, "float16")
         self.generator = NetworkGenerator(FOMM, OpenStages(stages, "in memory"), "random weights of seed 1")
 
     @staticmethod

@@ -81,7 +81,7 @@ class Recorder:
             def replay(self) -> None:
                 recorder.log.append("replay")
                 recorder.begun["replay"].release()
-                fresh = self.card._module(*self.card._fed.tensors.values())
+                fresh = self.card._module(*self.card._device.tensors.values())
                 for held, new in zip(self.card._static, fresh, strict=True):
                     held.copy_(new)
 
@@ -97,15 +97,15 @@ class Recorder:
             "graph": self.capture,
         }.items():
             patch.setattr(torch.cuda, name, stand_in)
-        real = torch_backend._Card._capture
+        real = torch_backend._GpuNetwork._capture
 
         def capture(card: Any) -> None:
             real(card)
             card._graph.card = card
 
-        patch.setattr(torch_backend._Card, "_capture", capture)
-        patch.setattr(torch_backend, "_free", [])
-        patch.setattr(torch_backend, "_turns", defaultdict(threading.Lock))
+        patch.setattr(torch_backend._GpuNetwork, "_capture", capture)
+        patch.setattr(torch_backend, "_free_streams", [])
+        patch.setattr(torch_backend, "_stream_locks", defaultdict(threading.Lock))
 
     @contextlib.contextmanager
     def capture(self, *_: Any, **options: Any) -> Iterator[None]:

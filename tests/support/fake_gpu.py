@@ -1,7 +1,7 @@
-"""A GPU in memory, as PyCUDA, TensorRT and the driver's own library show it.
+"""A fake GPU with the interfaces of PyCUDA, TensorRT and the driver's own library.
 
-What is put on a stream is done when somebody waits for it, and not before; what is recorded is done when the recording
-is launched. Every call insists on a current context, which is a matter of the thread.
+Work on a stream is done when the stream is waited for, not before; captured work is done when its graph is launched.
+Every call needs a current context, which each thread has its own stack of.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends.backend import Array
-from engines.types import TensorSpec
+from engines.backends.network_stage import Array, TensorSpec
 
 NAME, CAPABILITY, VERSION = "NVIDIA In Memory", (9, 0), "11.4.0.106"
 NON_BLOCKING = 1
@@ -28,32 +27,31 @@ NON_BLOCKING = 1
 
 @dataclass
 class Plan:
-    """What an engine's bytes stand for."""
+    """What an engine computes."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    answer: Callable[..., Mapping[str, Array]]
-    """Takes the inputs by name."""
+    compute: Callable[..., Mapping[str, Array]]
+    """Takes the inputs by name and returns the outputs."""
 
 
 @dataclass
-class Card:
-    """The GPU and all that a test may ask of it or do to it."""
+class FakeGpu:
+    """The GPU, its state and its faults."""
 
     plans: dict[bytes, Plan] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
-    """What was called, in order."""
+    """The calls, in order."""
     faults: dict[str, Exception] = field(default_factory=dict)
-    """What a call of that name raises."""
+    """What a call raises, by its name."""
     codes: dict[str, int] = field(default_factory=dict)
-    """What a call of the driver's library of that name answers."""
+    """What a call of the driver's library returns, by its name."""
     memory: dict[int, Array] = field(default_factory=dict)
     streams: dict[int, Any] = field(default_factory=dict)
     graphs: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     executables: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     refuse: str = ""
-    """``context`` or ``address``: what TensorRT answers with nothing. ``run``: it refuses to run, ``recorded``: only
-    when it is recorded."""
+    """What TensorRT fails to do: ``context``, ``address``, ``run``, or ``captured``: to run in a capture."""
 
     def __post_init__(self) -> None:
         self.handles = itertools.count(0x1000, 16)
@@ -63,27 +61,28 @@ class Card:
 
     @property
     def contexts(self) -> list[Any]:
-        """This thread's stack."""
+        """This thread's stack of contexts."""
         stack: list[Any] = self._threads.__dict__.setdefault("stack", [])
         return stack
 
     def call(self, name: str) -> None:
-        """Note a call, which needs a context; fail if the test says so."""
+        """Record a call that needs a context. Raises its fault, if it has one."""
         assert self.contexts, f"{name} without a context"
         self.note(name)
 
     def note(self, name: str) -> None:
+        """Record a call. Raises its fault, if it has one."""
         self.log.append(name)
         fault = self.faults.get(name, self.faults.get("everything"))
         if fault is not None:
             raise fault
 
     def lose(self) -> None:
-        """From now on everything fails."""
+        """Let every call fail from now on."""
         self.faults["everything"] = self.driver.Error("cuEventSynchronize failed: unspecified launch failure\nsee log")
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        """Have ``import tensorrt``, ``import pycuda.driver`` and the driver's library find this one."""
+        """Let ``import tensorrt``, ``import pycuda.driver`` and the driver's library find this GPU."""
         package = ModuleType("pycuda")
         package.__dict__["driver"] = self.driver
         for name, module in (("tensorrt", self.tensorrt), ("pycuda", package), ("pycuda.driver", self.driver)):
@@ -92,31 +91,31 @@ class Card:
 
 
 class Library:
-    """The driver's own library: functions that answer a number, 0 where all is well."""
+    """The driver's own library: functions that return a CUresult, 0 for success."""
 
-    def __init__(self, card: Card) -> None:
-        self._card = card
+    def __init__(self, gpu: FakeGpu) -> None:
+        self._gpu = gpu
 
     def _code(self, name: str) -> int:
-        self._card.log.append(name)
-        return self._card.codes.get(name, 0)
+        self._gpu.log.append(name)
+        return self._gpu.codes.get(name, 0)
 
     def cuStreamBeginCapture_v2(self, stream: ctypes.c_void_p, mode: int) -> int:  # noqa: N802 - its name
         code = self._code("cuStreamBeginCapture")
         assert mode == 1
         if not code:
             assert stream.value is not None
-            self._card.streams[stream.value].recording = []
+            self._gpu.streams[stream.value].capturing = []
         return code
 
     def cuStreamEndCapture(self, stream: ctypes.c_void_p, graph: Any) -> int:  # noqa: N802
         assert stream.value is not None
-        recorded, self._card.streams[stream.value].recording = self._card.streams[stream.value].recording, None
-        assert recorded is not None
+        captured, self._gpu.streams[stream.value].capturing = self._gpu.streams[stream.value].capturing, None
+        assert captured is not None
         code = self._code("cuStreamEndCapture")
         if not code:
-            graph._obj.value = next(self._card.handles)
-            self._card.graphs[graph._obj.value] = recorded
+            graph._obj.value = next(self._gpu.handles)
+            self._gpu.graphs[graph._obj.value] = captured
         return code
 
     def cuGraphInstantiateWithFlags(self, executable: Any, graph: ctypes.c_void_p, flags: Any) -> int:  # noqa: N802
@@ -124,13 +123,13 @@ class Library:
         code = self._code("cuGraphInstantiateWithFlags")
         if not code:
             assert graph.value is not None
-            executable._obj.value = next(self._card.handles)
-            self._card.executables[executable._obj.value] = self._card.graphs[graph.value]
+            executable._obj.value = next(self._gpu.handles)
+            self._gpu.executables[executable._obj.value] = self._gpu.graphs[graph.value]
         return code
 
     def cuGraphDestroy(self, graph: ctypes.c_void_p) -> int:  # noqa: N802
         assert graph.value is not None
-        del self._card.graphs[graph.value]
+        del self._gpu.graphs[graph.value]
         return self._code("cuGraphDestroy")
 
     def cuGraphLaunch(self, executable: ctypes.c_void_p, stream: ctypes.c_void_p) -> int:  # noqa: N802
@@ -138,55 +137,55 @@ class Library:
         if not code:
             assert executable.value is not None
             assert stream.value is not None
-            self._card.streams[stream.value].pending += self._card.executables[executable.value]
+            self._gpu.streams[stream.value].pending += self._gpu.executables[executable.value]
         return code
 
     def cuGraphExecDestroy(self, executable: ctypes.c_void_p) -> int:  # noqa: N802
         assert executable.value is not None
-        del self._card.executables[executable.value]
+        del self._gpu.executables[executable.value]
         return self._code("cuGraphExecDestroy")
 
 
 class Stream:
-    """Work in order; nothing of it is done before it is waited for."""
+    """Work in order, which is done when it is waited for."""
 
-    def __init__(self, card: Card, flags: int = 0) -> None:
-        card.call("Stream")
-        assert flags == NON_BLOCKING, "what others do on the default stream would spoil a recording"
-        self._card = card
-        self.handle = next(card.handles)
+    def __init__(self, gpu: FakeGpu, flags: int = 0) -> None:
+        gpu.call("Stream")
+        assert flags == NON_BLOCKING, "work on the default stream would spoil a capture"
+        self._gpu = gpu
+        self.handle = next(gpu.handles)
         self.pending: list[Callable[[], None]] = []
-        self.recording: list[Callable[[], None]] | None = None
-        card.streams[self.handle] = self
+        self.capturing: list[Callable[[], None]] | None = None
+        gpu.streams[self.handle] = self
 
     def put(self, work: Callable[[], None]) -> None:
-        (self.pending if self.recording is None else self.recording).append(work)
+        (self.pending if self.capturing is None else self.capturing).append(work)
 
     def synchronize(self) -> None:
-        self._card.call("synchronize")
-        assert self.recording is None
+        self._gpu.call("synchronize")
+        assert self.capturing is None
         pending, self.pending = self.pending, []
         for work in pending:
             work()
 
 
 class Allocation:
-    """Memory of the GPU."""
+    """Memory on the GPU."""
 
-    def __init__(self, card: Card, size: int) -> None:
-        self._card = card
-        self._handle = next(card.handles)
-        card.memory[self._handle] = np.full(size, 0xA5, np.uint8)
+    def __init__(self, gpu: FakeGpu, size: int) -> None:
+        self._gpu = gpu
+        self._handle = next(gpu.handles)
+        gpu.memory[self._handle] = np.full(size, 0xA5, np.uint8)
 
     def __int__(self) -> int:
         return self._handle
 
     def free(self) -> None:
-        self._card.call("free")
-        del self._card.memory[self._handle]
+        self._gpu.call("free")
+        del self._gpu.memory[self._handle]
 
 
-def _pycuda(card: Card) -> Any:
+def _pycuda(gpu: FakeGpu) -> Any:
     module: Any = ModuleType("pycuda.driver")
 
     class Error(Exception):
@@ -197,13 +196,13 @@ def _pycuda(card: Card) -> Any:
 
     class Context:
         def push(self) -> None:
-            card.note("push")
-            card.contexts.append(self)
+            gpu.note("push")
+            gpu.contexts.append(self)
 
         @staticmethod
         def pop() -> None:
-            card.log.append("pop")
-            card.contexts.pop()
+            gpu.log.append("pop")
+            gpu.contexts.pop()
 
     class Device:
         def __init__(self, index: int) -> None:
@@ -211,7 +210,7 @@ def _pycuda(card: Card) -> Any:
 
         @staticmethod
         def count() -> int:
-            card.note("count")
+            gpu.note("count")
             return 1
 
         def name(self) -> str:
@@ -221,74 +220,74 @@ def _pycuda(card: Card) -> Any:
             return CAPABILITY
 
         def retain_primary_context(self) -> Context:
-            card.note("retain")
+            gpu.note("retain")
             return Context()
 
     class Event:
         def __init__(self, flags: int) -> None:
-            card.call("Event")
+            gpu.call("Event")
             assert flags == 3
 
         def record(self, stream: Stream) -> None:
-            card.call("record")
+            gpu.call("record")
             self._stream = stream
 
         def synchronize(self) -> None:
-            card.call("wait")
+            gpu.call("wait")
             self._stream.synchronize()
 
     def mem_alloc(size: int) -> Allocation:
-        card.call("mem_alloc")
-        return Allocation(card, size)
+        gpu.call("mem_alloc")
+        return Allocation(gpu, size)
 
     def pagelocked_zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-        card.call("pagelocked_zeros")
+        gpu.call("pagelocked_zeros")
         return np.zeros(shape, dtype)
 
     def memcpy_htod_async(memory: Allocation, host: Array, stream: Stream) -> None:
-        card.call("htod")
-        stream.put(lambda: np.copyto(card.memory[int(memory)], host.reshape(-1).view(np.uint8)))
+        gpu.call("htod")
+        stream.put(lambda: np.copyto(gpu.memory[int(memory)], host.reshape(-1).view(np.uint8)))
 
     def memcpy_dtoh_async(host: Array, memory: Allocation, stream: Stream) -> None:
-        card.call("dtoh")
-        stream.put(lambda: np.copyto(host.reshape(-1).view(np.uint8), card.memory[int(memory)]))
+        gpu.call("dtoh")
+        stream.put(lambda: np.copyto(host.reshape(-1).view(np.uint8), gpu.memory[int(memory)]))
 
-    module.init = lambda: card.note("init")
+    module.init = lambda: gpu.note("init")
     module.event_flags = type("event_flags", (), {"BLOCKING_SYNC": 1, "DISABLE_TIMING": 2})
     module.Error, module.MemoryError, module.Context, module.Device = Error, OutOfMemoryError, Context, Device
-    module.Stream = lambda flags=0: Stream(card, flags)
+    module.Stream = lambda flags=0: Stream(gpu, flags)
     module.Event, module.mem_alloc, module.pagelocked_zeros = Event, mem_alloc, pagelocked_zeros
     module.memcpy_htod_async, module.memcpy_dtoh_async = memcpy_htod_async, memcpy_dtoh_async
     return module
 
 
 class Execution:
-    """Runs a plan on the card's memory."""
+    """Runs a plan on the GPU's memory."""
 
-    def __init__(self, card: Card, plan: Plan) -> None:
-        self._card, self._plan = card, plan
+    def __init__(self, gpu: FakeGpu, plan: Plan) -> None:
+        self._gpu, self._plan = gpu, plan
         self._at: dict[str, int] = {}
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._at[name] = address
-        return self._card.refuse != "address"
+        return self._gpu.refuse != "address"
 
     def execute_async_v3(self, handle: int) -> bool:
-        self._card.call("execute")
-        stream = self._card.streams[handle]
+        self._gpu.call("execute")
+        stream = self._gpu.streams[handle]
         stream.put(self._work)
-        return not (self._card.refuse == "run" or (self._card.refuse == "recorded" and stream.recording is not None))
+        return not (self._gpu.refuse == "run" or (self._gpu.refuse == "captured" and stream.capturing is not None))
 
     def _work(self) -> None:
-        def seen(spec: TensorSpec) -> Array:
-            return self._card.memory[self._at[spec.name]].view(spec.dtype).reshape(spec.shape)
+        def tensor(spec: TensorSpec) -> Array:
+            return self._gpu.memory[self._at[spec.name]].view(spec.dtype).reshape(spec.shape)
 
-        answers = self._plan.answer(**{spec.name: seen(spec) for spec in self._plan.inputs})
+        outputs = self._plan.compute(**{spec.name: tensor(spec) for spec in self._plan.inputs})
         for spec in self._plan.outputs:
-            seen(spec)[:] = answers[spec.name]
+            tensor(spec)[:] = outputs[spec.name]
 
 
-def _tensorrt(card: Card) -> Any:
+def _tensorrt(gpu: FakeGpu) -> Any:
     module: Any = ModuleType("tensorrt")
 
     class ILogger:
@@ -312,21 +311,21 @@ def _tensorrt(card: Card) -> Any:
             return self._tensors[name].dtype
 
         def create_execution_context(self) -> Execution | None:
-            card.call("create_execution_context")
-            return None if card.refuse == "context" else Execution(card, self._plan)
+            gpu.call("create_execution_context")
+            return None if gpu.refuse == "context" else Execution(gpu, self._plan)
 
     class Runtime:
         def __init__(self, logger: ILogger) -> None:
-            card.call("Runtime")
+            gpu.call("Runtime")
             self._logger = logger
 
         def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
-            card.call("deserialize")
-            self._logger.log(ILogger.Severity.WARNING, "this is of no account")
-            if content not in card.plans:
+            gpu.call("deserialize")
+            self._logger.log(ILogger.Severity.WARNING, "a warning that does not matter")
+            if content not in gpu.plans:
                 self._logger.log(ILogger.Severity.ERROR, "the magic tag does not match\nmore of it")
                 return None
-            return Engine(card.plans[content])
+            return Engine(gpu.plans[content])
 
     def nptype(dtype: str) -> Any:
         if dtype == "bfloat16":

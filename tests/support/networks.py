@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engines.backends.network_stage import Stage
-from engines.types import TensorSpec
+from engines.backends.network_stage import NetworkStage, TensorSpec
 from tests.support.neural import needs
 
 torch = needs("torch")
@@ -29,8 +28,8 @@ class Net(torch.nn.Module):  # type: ignore[misc,name-defined]
         return out, self.head(self.head(out.mean(dim=(2, 3))))
 
 
-def small() -> Stage:
-    return Stage(
+def small() -> NetworkStage:
+    return NetworkStage(
         "small",
         Net().eval(),
         (TensorSpec("picture", (1, 3, 8, 8)), TensorSpec("gain", (1, 1))),

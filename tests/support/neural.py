@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from engines.install_hint import install
+from engines.install_hint import install_command
 
 ROOT = Path(__file__).parents[2]
 
 
 def needs(package: str) -> Any:
     """A package of the extra ``neural``; skips the test, or the whole module, where it is not installed."""
-    return pytest.importorskip(package, reason=f"{package} is not installed: {install('neural')}")
+    return pytest.importorskip(package, reason=f"{package} is not installed: {install_command('neural')}")
 
 
 def parity_dir() -> Path:

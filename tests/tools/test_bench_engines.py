@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends import backend
-from engines.backends.network_stage import Stage
+from engines.backends import open as backend_opening
+from engines.backends.network_stage import NetworkStage, TensorSpec
 from engines.errors import BackendError, UsageError
-from engines.types import TensorSpec
 from tests.support.neural import needs
 from tools import bench_engines
 from tools.bench_engines import main, rows, several, ways_of
@@ -120,9 +119,9 @@ def small(family: str, _: str) -> Networks:
     """A family of the same build, of a thousandth of the size."""
     picture = TensorSpec("crop", (1, 3, 16, 16))
     stages = {
-        "portrait": Stage("portrait", Portrait().eval(), (TensorSpec("source", (1, 3, 16, 16)),), (FEATURE,)),
-        "motion": Stage("motion", Look().eval(), (picture,), (MOVE,)),
-        "frame": Stage(
+        "portrait": NetworkStage("portrait", Portrait().eval(), (TensorSpec("source", (1, 3, 16, 16)),), (FEATURE,)),
+        "motion": NetworkStage("motion", Look().eval(), (picture,), (MOVE,)),
+        "frame": NetworkStage(
             "frame",
             Draw().eval(),
             (FEATURE, MOVE, TensorSpec("neutral_value", (1, 3)), TensorSpec("multiplier", (1, 1))),
@@ -175,12 +174,12 @@ def test_every_way_is_timed_and_every_figure_written(tmp_path: Path, capsys: pyt
 def test_what_does_not_open_is_told_once_and_in_its_own_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from engines.backends.backend import open_one
+    from engines.backends.open import open_unchecked
 
-    def refuse(stage: Stage, **asked: Any) -> Any:
+    def refuse(stage: NetworkStage, **asked: Any) -> Any:
         if asked["backend"] == "onnx":
             raise BackendError("this ONNX Runtime has no CUDAExecutionProvider", cure="install another")
-        return open_one(stage, **asked)
+        return open_unchecked(stage, **asked)
 
     monkeypatch.setattr(subjects, "open_one", refuse)
     words = ["--device", "cpu", "--generators", "fomm", "--seconds", "60"]
@@ -227,7 +226,7 @@ def test_a_time_too_short_for_anything_is_told(capsys: pytest.CaptureFixture[str
 def test_on_a_gpu_every_figure_is_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(backend, "has_cuda", lambda: True)
+    monkeypatch.setattr(backend_opening, "has_cuda", lambda: True)
     monkeypatch.setattr(bench_engines, "rates", rates_of_a_small_product)
     out = tmp_path / "figures.json"
     with pretended(monkeypatch) as recorder:
@@ -250,12 +249,14 @@ def test_a_gpu_that_only_another_backend_sees_is_named_and_held_against_what_sho
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
-    from engines.backends.backend import open_one
+    from engines.backends.open import open_unchecked
 
     monkeypatch.setattr(bench_engines, "sees_gpu", lambda: (False, True))
     answers = {"name": "A Card", "compute_cap": "9.0", "driver_version": "1.2"}
     monkeypatch.setattr(bench_engines, "asked_of_the_driver", answers.get)
-    monkeypatch.setattr(subjects, "open_one", lambda stage, **asked: open_one(stage, **(asked | {"device": "cpu"})))
+    monkeypatch.setattr(
+        subjects, "open_one", lambda stage, **asked: open_unchecked(stage, **(asked | {"device": "cpu"}))
+    )
     assert run("--device", "cuda", "--generators", "liveportrait", "--backends", "onnx", "--markdown") == 0
     said = capsys.readouterr().out
     assert "A Card, compute capability 9.0, driver 1.2" in said

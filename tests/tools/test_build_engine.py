@@ -23,13 +23,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from engines.backends.backend import Array
-from engines.backends.engine_cache import read
-from engines.backends.tensorrt_backend import Asked
+from engines.backends.engine_cache import read_sidecar
+from engines.backends.network_stage import Array
+from engines.backends.tensorrt_backend import EngineSignature
 from engines.errors import BackendError
 from realtime.terminal.signals import Interrupts
 from tests.engines.backends.test_engine_cache import put
-from tests.support.fake_gpu import CAPABILITY, NAME, VERSION, Card, Plan
+from tests.support.fake_gpu import CAPABILITY, NAME, VERSION, FakeGpu, Plan
 from tests.support.networks import file, small
 from tests.support.neural import needs
 from tools import build_engine
@@ -333,10 +333,10 @@ def test_no_room_for_the_file_is_told_and_leaves_nothing(build: Builder, monkeyp
 
 
 @pytest.fixture
-def card(build: Builder, monkeypatch: pytest.MonkeyPatch) -> Card:
+def card(build: Builder, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     """A GPU, and a TensorRT that builds an engine which answers as the network does."""
     del build
-    card = Card()
+    card = FakeGpu()
     card.install(monkeypatch)
     monkeypatch.setattr(build_engine, "has_cuda", lambda: True)
     monkeypatch.setattr(build_engine, "WARM_UP", 1)
@@ -358,13 +358,13 @@ def card(build: Builder, monkeypatch: pytest.MonkeyPatch) -> Card:
 
 
 @pytest.mark.usefixtures("fomm")
-def test_an_engine_is_timed_compared_and_kept_with_all_that_is_known(build: Builder, card: Card) -> None:
+def test_an_engine_is_timed_compared_and_kept_with_all_that_is_known(build: Builder, card: FakeGpu) -> None:
     done = build("fomm", "--json", "--level", "5", "--workspace", "256", "--fp32", "body.second")
     assert done.code == 0
     (said,) = json.loads(done.out)
     path = Path(said["file"])
     assert path.read_bytes() == b"an engine"
-    sidecar = read(path)
+    sidecar = read_sidecar(path)
     assert {**sidecar.model_dump(mode="json"), "file": str(path)} == said
     assert (sidecar.tensorrt, sidecar.gpu) == (VERSION, NAME)
     assert sidecar.compute_capability == ".".join(map(str, CAPABILITY))
@@ -381,7 +381,7 @@ def test_an_engine_is_timed_compared_and_kept_with_all_that_is_known(build: Buil
 
 
 @pytest.mark.usefixtures("fomm")
-def test_an_engine_that_answers_wrongly_is_not_kept(build: Builder, card: Card) -> None:
+def test_an_engine_that_answers_wrongly_is_not_kept(build: Builder, card: FakeGpu) -> None:
     wrong = {spec.name: np.full(spec.shape, np.nan, np.float32) for spec in small().outputs}
     card.plans[b"an engine"] = Plan(small().inputs, small().outputs, lambda **_: wrong)
     done = build("fomm")
@@ -393,7 +393,7 @@ def test_an_engine_that_answers_wrongly_is_not_kept(build: Builder, card: Card) 
 
 
 @pytest.mark.usefixtures("fomm")
-def test_a_gpu_without_memory_for_the_engine_is_told_and_nothing_kept(build: Builder, card: Card) -> None:
+def test_a_gpu_without_memory_for_the_engine_is_told_and_nothing_kept(build: Builder, card: FakeGpu) -> None:
     card.faults["mem_alloc"] = card.driver.MemoryError("cuMemAlloc failed: out of memory")
     done = build("fomm")
     assert (done.code, done.found) == (1, "the GPU is out of memory")
@@ -402,7 +402,7 @@ def test_a_gpu_without_memory_for_the_engine_is_told_and_nothing_kept(build: Bui
 
 @pytest.mark.usefixtures("fomm")
 def test_ctrl_c_while_it_is_built_or_timed_leaves_nothing(
-    build: Builder, card: Card, monkeypatch: pytest.MonkeyPatch
+    build: Builder, card: FakeGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card.faults["execute"] = KeyboardInterrupt()  # type: ignore[assignment]
     assert build("fomm").code == STOPPED
@@ -417,7 +417,7 @@ def test_ctrl_c_while_it_is_built_or_timed_leaves_nothing(
     assert build.files == []
 
 
-def test_a_gpu_that_cuda_does_not_start_on_is_told_before_anything_takes_long(build: Builder, card: Card) -> None:
+def test_a_gpu_that_cuda_does_not_start_on_is_told_before_anything_takes_long(build: Builder, card: FakeGpu) -> None:
     card.faults["init"] = card.driver.Error("cuInit failed: system has unsupported display driver")
     done = build("liveportrait")
     assert done.code == 1
@@ -433,7 +433,7 @@ def test_what_is_float32_in_the_network_stays_so(tmp_path: Path, monkeypatch: py
     builder.build_serialized_network.return_value = b"an engine"
     config.get_timing_cache.return_value = None
     monkeypatch.setattr(trt, "import_tensorrt", lambda: tensorrt)
-    asked, console = Asked("none", (), ()), Console(file=io.StringIO())
+    asked, console = EngineSignature("none", (), ()), Console(file=io.StringIO())
     path = tmp_path / "none.onnx"
     built = trt.build(path, asked, trt.Options(None, 3), tmp_path / "t", console, lambda: None)
     assert built.engine == b"an engine"
@@ -483,7 +483,7 @@ def test_a_list_of_nothing(build: Builder) -> None:
 
 
 def test_the_list_says_of_each_why_it_does_not_fit(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    Card().install(monkeypatch)
+    FakeGpu().install(monkeypatch)
     fitting: dict[str, Any] = {"tensorrt": VERSION, "gpu": NAME, "compute_capability": "9.0"}
     put(build.folder, "a-fits", **fitting)
     put(build.folder, "b-elsewhere", **{**fitting, "gpu": "NVIDIA L4", "compute_capability": "8.9"})

@@ -257,10 +257,10 @@ def extractor() -> bytes:
     """Return a checkpoint with the names and shapes of LivePortrait's smallest large file."""
     import torch
 
-    from engines.networks.weights import load
+    from engines.networks.weights import load_weights
 
     buffer = io.BytesIO()
-    torch.save(load("liveportrait", "random:1").parts["appearance_feature_extractor"].state_dict(), buffer)
+    torch.save(load_weights("liveportrait", "random:1").parts["appearance_feature_extractor"].state_dict(), buffer)
     return buffer.getvalue()
 
 
@@ -320,9 +320,9 @@ def test_fomm_is_imported_from_a_path(own_cache: Path, tmp_path: Path, capsys: p
     assert "--from" in capsys.readouterr().err
     assert run("fetch", "fomm", "--from", str(tmp_path / "none.tar")) == 2
     assert "none.tar" in capsys.readouterr().err
-    from engines.networks.weights import load
+    from engines.networks.weights import load_weights
 
-    states = {name: part.state_dict() for name, part in load("fomm", "random:1").parts.items()}
+    states = {name: part.state_dict() for name, part in load_weights("fomm", "random:1").parts.items()}
     path = tmp_path / "vox-cpk.pth.tar"
     torch.save({**states, "optimizer_generator": {"state": {}}, "epoch": 1}, path)
     assert run("where", "fomm") == 1
@@ -331,7 +331,7 @@ def test_fomm_is_imported_from_a_path(own_cache: Path, tmp_path: Path, capsys: p
     capsys.readouterr()
     assert run("where", "fomm") == 0
     assert own_cache in Path(capsys.readouterr().out.strip()).parents
-    assert load("fomm").label == "published"
+    assert load_weights("fomm").label == "published"
     path.write_bytes(b"<html>")
     assert run("fetch", "fomm", "--from", str(path)) == 1
     assert "web page" in capsys.readouterr().err

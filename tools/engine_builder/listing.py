@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engines.backends.engine_cache import Entry, Machine, entries, misfit, sha256_of
+from engines.backends.engine_cache import CachedEngine, Machine, list_engines, mismatch, sha256_of
 from engines.backends.tensorrt_backend import this_machine
 
 
 def show(folder: Path, *, as_json: bool) -> None:
     """Print the engines of a folder, each with what it is and whether it fits this machine, or why not."""
     machine = this_machine()
-    found = list(entries(folder))
+    found = list(list_engines(folder))
     if as_json:
         print(json.dumps([_listed(entry, machine) for entry in found], indent=2, allow_nan=False))
         return
@@ -32,20 +32,20 @@ def show(folder: Path, *, as_json: bool) -> None:
         print(f"  {'does not fit: ' + wrong if wrong else 'fits this machine'}")
 
 
-def _unfit(entry: Entry, machine: Machine) -> str:
+def _unfit(entry: CachedEngine, machine: Machine) -> str:
     """Why an engine is of no use here, as far as can be told without loading it; empty where it is."""
     if entry.sidecar is None:
-        return entry.wrong
+        return str(entry.error)
     try:
         digest = sha256_of(entry.path)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     if digest != entry.sidecar.engine_sha256:
         return "it is truncated or changed: build it again"
-    return misfit(entry.sidecar, machine)
+    return mismatch(entry.sidecar, machine)
 
 
-def _listed(entry: Entry, machine: Machine) -> dict[str, Any]:
+def _listed(entry: CachedEngine, machine: Machine) -> dict[str, Any]:
     wrong = _unfit(entry, machine)
     side = {} if entry.sidecar is None else entry.sidecar.model_dump(mode="json")
     return {"file": str(entry.path), "bytes": entry.size, "fits": not wrong, "why_not": wrong or None, **side}

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.backend import Array, Feeds, distance
-from engines.backends.network_stage import Stage
+from engines.backends.network_stage import Array, Feeds, NetworkStage, TensorSpec
+from engines.backends.numeric_check import relative_errors
 from engines.backends.onnx_backend import import_onnxruntime
-from engines.backends.onnx_export import Precision, import_onnx
+from engines.backends.onnx_export import ExportPrecision, import_onnx
 from engines.backends.torch_backend import import_torch
 from engines.errors import BackendError
-from engines.install_hint import install
-from engines.types import TensorSpec
+from engines.install_hint import install_command
 
 _LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization"))
 """The operators whose answers are compared one by one."""
@@ -54,7 +53,7 @@ def simplify(path: Path, out: Path) -> tuple[int, int]:
     try:
         import onnxslim
     except ImportError:
-        raise BackendError("onnxslim is not installed", cure=install("neural")) from None
+        raise BackendError("onnxslim is not installed", cure=install_command("neural")) from None
     model = onnx.load(path)
     try:
         slim = onnxslim.slim(model)
@@ -79,7 +78,7 @@ class Described:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     opset: int
-    precision: Precision
+    precision: ExportPrecision
 
 
 def describe(path: Path) -> Described:
@@ -110,7 +109,7 @@ def _starts_as_page(path: Path) -> bool:
     return False
 
 
-def _precision(onnx: Any, model: Any) -> Precision:
+def _precision(onnx: Any, model: Any) -> ExportPrecision:
     """The half precision in which any of the weights are, else fp32."""
     kinds = {each.data_type for each in model.graph.initializer}
     for name, kind in (("fp16", onnx.TensorProto.FLOAT16), ("bf16", onnx.TensorProto.BFLOAT16)):
@@ -135,7 +134,7 @@ def _spec(onnx: Any, value: Any, path: Path) -> TensorSpec:
     return TensorSpec(value.name, tuple(sizes), _EDGES[found])
 
 
-def compare_stage(path: Path, stage: Stage, feeds: Feeds, precision: Precision) -> Compared:
+def compare_stage(path: Path, stage: NetworkStage, feeds: Feeds, precision: ExportPrecision) -> Compared:
     """An exported stage, run by ONNX Runtime, against PyTorch in float32: its answers, and each layer's.
 
     ONNX Runtime has no bfloat16 on the CPU; there the weights have been rounded to it and the rest is float32. Raises
@@ -153,7 +152,7 @@ def compare_stage(path: Path, stage: Stage, feeds: Feeds, precision: Precision) 
             called[name] += 1
             answer, expected = answers[tensors[name]], output.detach().numpy()
             if called[name] == 1 and answer.shape == expected.shape:
-                mean, _ = distance(answer, expected)
+                mean, _ = relative_errors(answer, expected)
                 off[name] = mean if np.isfinite(mean) else float("inf")
             else:
                 off.pop(name, None)
@@ -175,14 +174,14 @@ def compare_stage(path: Path, stage: Stage, feeds: Feeds, precision: Precision) 
 
 def farthest(answers: Feeds, reference: Feeds) -> tuple[float, float]:
     """How far the worst answer lies from its reference, on average and at most; infinite for what is no number."""
-    apart = [distance(answers[name], expected) for name, expected in reference.items()]
+    apart = [relative_errors(answers[name], expected) for name, expected in reference.items()]
     return (
         max(mean if np.isfinite(mean) else float("inf") for mean, _ in apart),
         max(most if np.isfinite(most) else float("inf") for _, most in apart),
     )
 
 
-def _layer_tensors(model: Any, stage: Stage) -> dict[str, str]:
+def _layer_tensors(model: Any, stage: NetworkStage) -> dict[str, str]:
     """For each layer by its dotted name in PyTorch the tensor of the ONNX graph that it answers.
 
     The exporter names a node after the modules that were called on the way to it: ``/warping_module/fourth/Conv``; one

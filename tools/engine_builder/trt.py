@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from engines.atomic_write import whole
-from engines.backends.tensorrt_backend import Asked, dtype_name, import_tensorrt, listener
+from engines.atomic_write import atomic_write
+from engines.backends.tensorrt_backend import EngineSignature, dtype_name, error_logger, import_tensorrt
 from engines.errors import BackendError
 from realtime.core.background_task import BackgroundTask
 from realtime.terminal.signals import Interrupts
@@ -47,7 +47,7 @@ def version() -> tuple[int, ...]:
 
 
 def build(
-    path: Path, asked: Asked, options: Options, timing: Path, console: Console, last_words: Callable[[], None]
+    path: Path, asked: EngineSignature, options: Options, timing: Path, console: Console, last_words: Callable[[], None]
 ) -> Built:
     """Parse an ONNX file and build its engine, with a progress bar.
 
@@ -56,7 +56,7 @@ def build(
     network, or is not built; KeyboardInterrupt where the person has had enough.
     """
     tensorrt = import_tensorrt()
-    words = listener(tensorrt)
+    words = error_logger(tensorrt)
     try:
         builder = tensorrt.Builder(words)
         network = builder.create_network(_flags(tensorrt))
@@ -130,7 +130,7 @@ def _parse_error(parser: Any) -> str:
     return str(error.desc()).strip().splitlines()[0][:200] + where
 
 
-def _compare(tensorrt: Any, network: Any, asked: Asked) -> None:
+def _compare(tensorrt: Any, network: Any, asked: EngineSignature) -> None:
     """Raise BackendError where the network's tensors are not those asked for."""
     found = [network.get_input(index) for index in range(network.num_inputs)]
     answers = [network.get_output(index) for index in range(network.num_outputs)]
@@ -164,7 +164,7 @@ def _keep_timings(config: Any, path: Path) -> None:
     cache = config.get_timing_cache()
     if cache is None:
         return
-    with contextlib.suppress(OSError), whole(path) as partial:
+    with contextlib.suppress(OSError), atomic_write(path) as partial:
         partial.write_bytes(bytes(cache.serialize()))
 
 

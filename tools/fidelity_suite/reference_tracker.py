@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.atomic_write import whole
+from engines.atomic_write import atomic_write
 from engines.cache_dirs import cache_home
 from engines.errors import SourceMissing, TrackerError
 from engines.types import LANDMARKS, Image
@@ -219,7 +219,7 @@ def _load(entry: Path) -> Track | None:
 def _store(entry: Path, track: Track) -> None:
     """Store a track and delete the least recently used ones. A failure is ignored: the next run tracks again."""
     try:
-        with whole(entry) as partial, partial.open("wb") as file:
+        with atomic_write(entry) as partial, partial.open("wb") as file:
             np.savez(file, values=track.values, landmarks=track.landmarks, size=np.array(track.size))
         kept = sorted(entry.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
         for old in kept[_CACHE_LIMIT:]:

@@ -130,7 +130,7 @@ def run_pair(
     clip: Path, portrait: Path, model: Path, size: tuple[int, int], limit: int | None, kind: DriverTracker
 ) -> tuple[PairResult, Sheet]:
     """Drive one portrait with one clip, without a codec in between, and measure the output."""
-    from engines.generator import create
+    from engines.registry import create
     from realtime.portraits.portrait import load_portrait
 
     driver = track_clip(clip, model).first(limit)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import SourceLost, UsageError
-from engines.install_hint import install
+from engines.install_hint import install_command
 from engines.types import Image
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def chromium(camera: Path | None = None, *, allowed: bool = True) -> Iterator[Br
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        raise UsageError("package-missing", "Playwright is not installed", cure=install("dev")) from None
+        raise UsageError("package-missing", "Playwright is not installed", cure=install_command("dev")) from None
     with sync_playwright() as play:
         browser = launch(play, camera, allowed=allowed)
         try:

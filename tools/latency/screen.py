@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from engines.errors import ReenactError, SourceMissing
-from engines.install_hint import install
+from engines.install_hint import install_command
 from engines.types import Image
 from realtime.capture.source import Source
 from realtime.config import Config
@@ -69,7 +69,9 @@ class ScreenWindow:
             cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             cv2.resizeWindow(self._name, *_SIZE)
         except cv2.error as error:
-            raise SourceMissing("window-failed", f"no window can be opened: {error.err}", cure=install()) from None
+            raise SourceMissing(
+                "window-failed", f"no window can be opened: {error.err}", cure=install_command()
+            ) from None
 
     def show(self, image: Image) -> bool:
         """See ``Window``."""

@@ -212,7 +212,7 @@ def _loader(config: Config, stop_signal: Any, times: Timestamps) -> Any:
     """Return a started loader of the program's own tracker and generator, with timestamps."""
     from functools import partial
 
-    from engines import generator as generators
+    from engines import registry as generators
     from realtime.pipeline.loader import PartFactories, PipelineLoader
     from realtime.portraits.portrait import load_portrait
     from realtime.tracking.tracker import open_tracker

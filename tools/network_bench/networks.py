@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.backend import BUILD, Array, Feeds, sample
-from engines.backends.network_stage import GridSample, Stage
+from engines.backends.network_stage import Array, Feeds, GridSample, NetworkStage, TensorSpec, sample_inputs
+from engines.install_hint import command
 from engines.networks import fomm, liveportrait, weights
-from engines.types import TensorSpec
 
 FAMILIES = ("liveportrait", "fomm")
 """What ``--generators`` takes."""
@@ -134,7 +133,7 @@ class Networks:
     family: str
     label: str
     """Which weights."""
-    stages: dict[str, Stage]
+    stages: dict[str, NetworkStage]
     """As the program runs them."""
     plain: dict[str, Any]
     """The same stages' modules as published: norms unfolded, volumes sampled natively, float32 on the CPU."""
@@ -143,20 +142,20 @@ class Networks:
     def rebuild(self) -> str:
         """The command that builds these networks' engines."""
         weights = "" if self.label == "published" else f" --weights {shlex.quote(self.label)}"
-        return f"{BUILD} {self.family}{weights}"
+        return f"{command('build-engine')} {self.family}{weights}"
 
-    def single(self, cut: Cut) -> Stage:
+    def single(self, cut: Cut) -> NetworkStage:
         """A module as a stage of its own, as the program runs it."""
         made = single(self.stages[cut.stage].module, cut)
         answers = trace(made, cut.inputs)[0].shape
-        return Stage(
+        return NetworkStage(
             cut.name, made, cut.inputs, (TensorSpec("answer", tuple(answers)),), halves=("part",) if cut.half else ()
         )
 
 
 def load(family: str, where: str, grid_sample: GridSample = "planar") -> Networks:
     """Load a family's weights, and put its stages together. Raises as ``engines.networks.weights.load`` does."""
-    found = weights.load(family, None if where == "published" else where)
+    found = weights.load_weights(family, None if where == "published" else where)
     if family == "fomm":
         parts: Any = (found.parts["kp_detector"], found.parts["generator"])
         plain: dict[str, Any] = {
@@ -240,9 +239,9 @@ def zeros(specs: tuple[TensorSpec, ...]) -> list[Any]:
 class Driven:
     """What a frame is fed: two crops, one of which is the neutral, and every control at rest."""
 
-    def __init__(self, stages: dict[str, Stage]) -> None:
+    def __init__(self, stages: dict[str, NetworkStage]) -> None:
         motion, portrait, self.frame = stages["motion"], stages["portrait"], stages["frame"]
-        self.source: Feeds = sample(portrait.inputs, {}, seed=1)
+        self.source: Feeds = sample_inputs(portrait.inputs, {}, seed=1)
         self.crop = smooth(motion.inputs[0].shape, seed=2)
         self.rest = smooth(motion.inputs[0].shape, seed=3)
         names = {spec.name for spec in self.frame.inputs}

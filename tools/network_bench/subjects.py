@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends.backend import Array, Backend, Feeds, open_one
+from engines.backends.backend import Backend
+from engines.backends.network_stage import Array, Feeds
+from engines.backends.open import open_unchecked
 from engines.cache_dirs import cache_home
 from engines.errors import ReenactError
 from engines.face.topology import EYE_CORNERS, MOUTH_CORNERS
@@ -100,7 +102,7 @@ class Bench:
 
         def fed(backend: Backend) -> Call:
             for name, array in feeds.items():
-                backend.keep(name, array)
+                backend.retain_input(name, array)
             return partial(backend.run, {})
 
         for way in self.ways:
@@ -146,7 +148,7 @@ class Bench:
         if way.name in self._refused:
             return None
         try:
-            backend = open_one(
+            backend = open_unchecked(
                 stage,
                 backend=way.backend,
                 device=way.device,
@@ -239,7 +241,7 @@ class Bench:
         prepare = cropping(self._driven.crop.shape[-1], self._refuse)
 
         def work(motion: Backend) -> None:
-            motion.keep("crop", prepare())
+            motion.retain_input("crop", prepare())
 
         return {name: partial(work, stages["motion"]) for name, stages in self.frames.items()}
 
@@ -250,7 +252,7 @@ def prepared(stages: Mapping[str, Backend], driven: Driven) -> Feeds:
     taken = {spec.name for spec in driven.frame.inputs}
     for name, array in portrait.items():
         if name in taken:
-            stages["frame"].keep(name, array)
+            stages["frame"].retain_input(name, array)
     return driven.neutral(stages["motion"].run({"crop": driven.rest})) | driven.controls
 
 
@@ -281,7 +283,7 @@ def cropping(size: int, refuse: Say) -> Callable[[], Array]:
         return fed
 
     try:
-        from engines.networks.crop import Lock
+        from engines.networks.crop import StableCrop
     except ImportError as error:
         refuse(f"the host's work is measured without cutting out the crop: {error.name} is not installed")
         return scale
@@ -290,7 +292,7 @@ def cropping(size: int, refuse: Say) -> Callable[[], Array]:
     face = rng.normal((640, 360, 0), 50, (478, 3)).astype(np.float32)
     face[np.concatenate(EYE_CORNERS), 1] -= 60
     face[MOUTH_CORNERS, 1] += 80
-    lock, moment = Lock(), iter(range(0, 1 << 62, 33_333_333))
+    lock, moment = StableCrop(), iter(range(0, 1 << 62, 33_333_333))
 
     def cut() -> Array:
         lock.update(face, next(moment)).cut(frame, crop)

@@ -13,8 +13,15 @@ from pathlib import Path
 
 from engines.cache_dirs import models_home
 from engines.errors import ReenactError, UsageError
-from engines.install_hint import install
-from engines.networks.weights import FETCH, PUBLISHED, PublishedFile, convert, intact, published_home
+from engines.install_hint import install_command
+from engines.networks.weights import (
+    PUBLISHED,
+    PublishedFile,
+    convert_to_safetensors,
+    fetch_hint,
+    is_intact,
+    published_home,
+)
 from tools.support.command import Notice
 
 
@@ -130,7 +137,7 @@ def fetch_from_hub(checkpoint: Checkpoint, notice: Notice) -> Path:
     home = published_home(checkpoint.family)
     for published in PUBLISHED[checkpoint.family]:
         converted = _converted_path(home, published)
-        if intact(converted):
+        if is_intact(converted):
             notice(f"{published.file} is already at {converted}")
             continue
         hub_file = next(file for file in checkpoint.files if file.path.endswith(f"/{published.file}"))
@@ -139,7 +146,7 @@ def fetch_from_hub(checkpoint: Checkpoint, notice: Notice) -> Path:
             with tempfile.TemporaryDirectory(dir=home, prefix="download-", ignore_cleanup_errors=True) as folder:
                 downloaded = _download(checkpoint, hub_file, Path(folder))
                 _verify(downloaded, hub_file, checkpoint)
-                convert(checkpoint.family, published, downloaded, converted)
+                convert_to_safetensors(checkpoint.family, published, downloaded, converted)
         except OSError as error:
             raise _unwritable(error, home) from error
         notice(f"{published.file} is correct and stored as {converted}")
@@ -153,10 +160,10 @@ def import_checkpoint(checkpoint: Checkpoint, source: Path, notice: Notice) -> P
     for published in files:
         path = source if source.is_file() and len(files) == 1 else _find(source, published)
         if not path.is_file():
-            cure = f"name {published.file} or its folder: {FETCH[checkpoint.family]}"
+            cure = f"name {published.file} or its folder: {fetch_hint(checkpoint.family)}"
             raise UsageError("weights-missing", f"there is no {path}", cure=cure)
         converted = _converted_path(home, published)
-        convert(checkpoint.family, published, path, converted)
+        convert_to_safetensors(checkpoint.family, published, path, converted)
         notice(f"{path} is correct and stored as {converted}")
     return home
 
@@ -176,7 +183,9 @@ def _download(checkpoint: Checkpoint, hub_file: HubFile, folder: Path) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
-        raise ReenactError("package-missing", f"{error.name} is not installed", cure=install("neural")) from error
+        raise ReenactError(
+            "package-missing", f"{error.name} is not installed", cure=install_command("neural")
+        ) from error
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our own message reports a failure
     try:
         return Path(

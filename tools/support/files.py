@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.atomic_write import whole
+from engines.atomic_write import atomic_write
 from engines.errors import SinkLost, SourceMissing, UsageError
 from engines.types import Image
 from realtime.core import paths
@@ -72,7 +72,7 @@ def write_text(path: Path, text: str, option: str) -> None:
             with path.open("a", encoding="utf-8") as file:
                 file.write(text)
             return
-        with whole(paths.resolve(path)) as partial:
+        with atomic_write(paths.resolve(path)) as partial:
             partial.write_text(text, "utf-8")
             partial.chmod(0o644)
     except OSError as error:

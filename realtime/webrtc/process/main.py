@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engines.errors import ReenactError, SinkMissing
-from engines.install_hint import install
+from engines.install_hint import install_command
 from realtime.webrtc.process import aiortc_setup
 from realtime.webrtc.process.background import BackgroundTasks
 from realtime.webrtc.process.hub import MAX_PUBLISHERS, Hub
@@ -49,7 +49,8 @@ async def serve(connection: socket.socket, listener: socket.socket) -> None:
         main_process.send({"kind": "failed", "error": error.to_dict()})
         return
     except ImportError as error:
-        missing = SinkMissing("webrtc-library-missing", f"the media server cannot start: {error}", cure=install())
+        found = f"the media server cannot start: {error}"
+        missing = SinkMissing("webrtc-library-missing", found, cure=install_command())
         main_process.send({"kind": "failed", "error": missing.to_dict()})
         return
     hub = Hub(settings, main_process, codecs)

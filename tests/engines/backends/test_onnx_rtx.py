@@ -1,4 +1,4 @@
-"""TensorRT for RTX cards in ONNX Runtime, over a runtime in memory: what is told where it cannot be had."""
+"""TensorRT for RTX in a fake ONNX Runtime: the errors if it is not available."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from engines.backends.network_stage import Stage
+from engines.backends.network_stage import NetworkStage, TensorSpec
 from engines.backends.onnx_backend import OnnxBackend
 from engines.errors import BackendError
-from engines.types import TensorSpec
 
-STAGE = Stage("small", None, (TensorSpec("picture", (1,)),), (TensorSpec("out", (1,)),))
+STAGE = NetworkStage("small", None, (TensorSpec("picture", (1,)),), (TensorSpec("out", (1,)),))
 
 
 class Runtime:
-    """Knows no card, and refuses a plug-in that it knows already, as ONNX Runtime does."""
+    """Has no GPU, and refuses a plug-in that it knows already, as ONNX Runtime does."""
 
     def __init__(self, failure: str = "") -> None:
         self.failure = failure
@@ -43,21 +42,22 @@ def refusal(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> BackendError:
     return caught.value
 
 
-def test_a_plug_in_that_does_not_load_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_that_does_not_load_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     error = refusal(monkeypatch, Runtime("libcudart.so.13: cannot open shared object file\nand more"))
-    assert str(error).endswith("cannot load TensorRT for RTX cards: libcudart.so.13: cannot open shared object file")
-    assert "driver and CUDA" in error.cure
+    assert error.code == "package-broken"
+    assert error.found.endswith("libcudart.so.13: cannot open shared object file")
 
 
-def test_without_a_card_that_is_told_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_it_is_the_same_error_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime()
     for _ in range(2):
-        assert str(refusal(monkeypatch, runtime)) == "TensorRT for RTX finds no card that it takes"
+        assert refusal(monkeypatch, runtime).code == "gpu-not-supported"
 
 
-def test_without_the_plug_in_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_plug_in_the_cure_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", Runtime())
     monkeypatch.setitem(sys.modules, "onnxruntime_ep_nv_tensorrt_rtx", None)
-    with pytest.raises(BackendError, match="is not installed") as caught:
+    with pytest.raises(BackendError) as caught:
         OnnxBackend(STAGE, "rtx")
+    assert caught.value.code == "package-missing"
     assert "[rtx]" in caught.value.cure

@@ -1,4 +1,4 @@
-"""The TensorRT backend over a GPU in memory: answers are computed from what was really copied there."""
+"""The TensorRT backend on a fake GPU, which computes from what was really copied to it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends import backend as backends
-from engines.backends.backend import CAPTURING, Array, open_stages
-from engines.backends.engine_cache import Machine, Sidecar, Tensor, write
-from engines.backends.tensorrt_backend import Asked, TensorrtBackend, import_driver, import_tensorrt, this_machine
+from engines.backends.backend import CAPTURE_LOCK
+from engines.backends.engine_cache import Machine, Sidecar, Tensor, write_engine
+from engines.backends.network_stage import Array, TensorSpec
+from engines.backends.open import open_stages
+from engines.backends.tensorrt_backend import (
+    EngineSignature,
+    TensorrtBackend,
+    import_driver,
+    import_tensorrt,
+    this_machine,
+)
 from engines.errors import BackendError
-from engines.types import TensorSpec
-from tests.support.fake_gpu import CAPABILITY, NAME, VERSION, Card, Plan
+from tests.support.fake_gpu import CAPABILITY, NAME, VERSION, FakeGpu, Plan
 from tests.support.neural import needs
 
-ASKED = Asked(
+SIGNATURE = EngineSignature(
     "small",
     (TensorSpec("picture", (1, 3, 4, 4)), TensorSpec("gain", (1, 1))),
     (TensorSpec("out", (1, 3, 4, 4)), TensorSpec("mean", (1, 3))),
@@ -29,168 +35,170 @@ ASKED = Asked(
 ENGINE = b"an engine"
 
 
-def answer(picture: Array, gain: Array) -> Mapping[str, Array]:
+def outputs_of(picture: Array, gain: Array) -> Mapping[str, Array]:
     out = np.sin(picture) * gain
     return {"out": out, "mean": out.mean(axis=(2, 3))}
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Card:
-    card = Card({ENGINE: Plan(ASKED.inputs, ASKED.outputs, answer)})
-    card.install(monkeypatch)
-    return card
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    gpu = FakeGpu({ENGINE: Plan(SIGNATURE.inputs, SIGNATURE.outputs, outputs_of)})
+    gpu.install(monkeypatch)
+    return gpu
 
 
 def opened() -> TensorrtBackend:
-    return TensorrtBackend.of(ASKED, ENGINE, "float16")
+    return TensorrtBackend.from_engine(SIGNATURE, ENGINE, "float16")
 
 
 def feeds(seed: int = 1) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
-    return {spec.name: rng.random(spec.shape, np.float32) for spec in ASKED.inputs}
+    return {spec.name: rng.random(spec.shape, np.float32) for spec in SIGNATURE.inputs}
 
 
-def assert_answers(backend: TensorrtBackend, fed: Mapping[str, Array], **kept: Array) -> None:
+def assert_outputs(backend: TensorrtBackend, fed: Mapping[str, Array], **kept: Array) -> None:
     answers = backend.run(fed)
-    expected = answer(**{**kept, **fed})
+    expected = outputs_of(**{**kept, **fed})
     assert set(answers) == {"out", "mean"}
     for name, array in expected.items():
         np.testing.assert_allclose(answers[name], array, rtol=1e-6)
 
 
-def frame_of(card: Card, run: Callable[[], object]) -> list[str]:
-    """What was called in it, but for contexts."""
-    before = len(card.log)
+def calls_of(gpu: FakeGpu, run: Callable[[], object]) -> list[str]:
+    """Return the calls that a function makes, without those about contexts."""
+    before = len(gpu.log)
     run()
-    return [name for name in card.log[before:] if name not in ("push", "pop")]
+    return [name for name in gpu.log[before:] if name not in ("push", "pop")]
 
 
-def test_it_answers_as_the_network_does(card: Card) -> None:
+def test_the_outputs_are_the_networks(gpu: FakeGpu) -> None:
     backend = opened()
     assert backend.name == f"tensorrt on {NAME}, float16"
     for seed in range(4):
-        assert_answers(backend, feeds(seed))
-        assert not card.contexts
+        assert_outputs(backend, feeds(seed))
+        assert not gpu.contexts
 
 
-@pytest.mark.usefixtures("card")
-def test_what_was_fed_before_stays() -> None:
+@pytest.mark.usefixtures("gpu")
+def test_inputs_that_are_left_out_keep_their_values() -> None:
     backend, fed = opened(), feeds()
     backend.run(fed)
     other = feeds(2)
-    assert_answers(backend, {"gain": other["gain"]}, picture=fed["picture"])
+    assert_outputs(backend, {"gain": other["gain"]}, picture=fed["picture"])
     fed["picture"][:] = 0  # it was copied
-    assert_answers(backend, {}, picture=feeds()["picture"], gain=other["gain"])
+    assert_outputs(backend, {}, picture=feeds()["picture"], gain=other["gain"])
 
 
-@pytest.mark.usefixtures("card")
-def test_what_has_another_shape_is_refused_instead_of_spread() -> None:
+@pytest.mark.usefixtures("gpu")
+def test_an_input_of_another_shape_is_refused() -> None:
     backend, wrong = opened(), np.ones((1,), np.float32)
-    for act in (lambda: backend.run({"picture": wrong}), lambda: backend.keep("picture", wrong)):
-        with pytest.raises(BackendError, match=r"^picture is fed as 1, not as 1x3x4x4$"):
+    for act in (lambda: backend.run({"picture": wrong}), lambda: backend.retain_input("picture", wrong)):
+        with pytest.raises(BackendError) as caught:
             act()
+        assert (caught.value.code, caught.value.expected) == ("input-wrong-shape", "1x3x4x4")
 
 
-def test_a_frame_is_one_launch_and_one_wait(card: Card) -> None:
+def test_a_frame_is_one_launch_and_one_wait(gpu: FakeGpu) -> None:
     backend = opened()
     backend.run(feeds())
     for seed in range(3):
-        calls = frame_of(card, lambda seed=seed: backend.run(feeds(seed)))  # type: ignore[misc]
-        assert calls == ["cuGraphLaunch", "record", "wait", "synchronize"]
+        calls = calls_of(gpu, lambda seed=seed: backend.run(feeds(seed)))  # type: ignore[misc]
+        assert (calls.count("cuGraphLaunch"), calls.count("wait")) == (1, 1)
+        assert not {"htod", "dtoh", "execute"} & set(calls)  # the graph contains them
 
 
-def test_nothing_is_allocated_a_frame_and_the_answers_memory_is_the_same(card: Card) -> None:
+def test_a_frame_allocates_nothing_and_reuses_the_outputs(gpu: FakeGpu) -> None:
     backend = opened()
     first = backend.run(feeds())
-    held = len(card.memory)
-    backend.keep("picture", feeds()["picture"])
+    held = len(gpu.memory)
+    backend.retain_input("picture", feeds()["picture"])
     for seed in range(3):
-        calls = frame_of(card, lambda seed=seed: backend.run(feeds(seed)))  # type: ignore[misc]
+        calls = calls_of(gpu, lambda seed=seed: backend.run(feeds(seed)))  # type: ignore[misc]
         assert not {"mem_alloc", "pagelocked_zeros", "Stream", "Event"} & set(calls)
-    assert len(card.memory) == held == len(ASKED.inputs) + len(ASKED.outputs)
+    assert len(gpu.memory) == held == len(SIGNATURE.inputs) + len(SIGNATURE.outputs)
     again = backend.run(feeds())
     assert all(again[name] is first[name] for name in first)
 
 
-@pytest.mark.parametrize("recordable", [True, False])
-def test_what_is_kept_is_not_sent_again(card: Card, recordable: bool) -> None:
-    if not recordable:
-        card.codes["cuStreamBeginCapture"] = 900
+@pytest.mark.parametrize("capturable", [True, False])
+def test_a_retained_input_is_not_sent_again(gpu: FakeGpu, capturable: bool) -> None:
+    if not capturable:
+        gpu.codes["cuStreamBeginCapture"] = 900
     backend, fed = opened(), feeds()
     backend.run(fed)
-    backend.keep("picture", fed["picture"])
-    # whatever lies in the memory that it is sent from, the GPU has it
+    backend.retain_input("picture", fed["picture"])
+    # the GPU has it, whatever the pinned memory contains now
     backend._host["picture"][:] = 7
-    assert_answers(backend, {"gain": fed["gain"]}, picture=fed["picture"])
-    assert_answers(backend, {"gain": 2 * fed["gain"]}, picture=fed["picture"])
-    if not recordable:
-        assert frame_of(card, lambda: backend.run({})).count("htod") == 1
+    assert_outputs(backend, {"gain": fed["gain"]}, picture=fed["picture"])
+    assert_outputs(backend, {"gain": 2 * fed["gain"]}, picture=fed["picture"])
+    if not capturable:
+        assert calls_of(gpu, lambda: backend.run({})).count("htod") == 1
 
 
-def test_another_thing_may_be_kept_without_recording_anew(card: Card) -> None:
+def test_another_value_can_be_retained_without_a_new_capture(gpu: FakeGpu) -> None:
     backend, fed = opened(), feeds()
-    backend.keep("picture", fed["picture"])
+    backend.retain_input("picture", fed["picture"])
     backend.run({"gain": fed["gain"]})
     other = feeds(9)["picture"]
-    backend.keep("picture", other)
-    assert card.log.count("cuStreamBeginCapture") == 1
-    assert_answers(backend, {"gain": fed["gain"]}, picture=other)
-    assert card.log.count("cuStreamBeginCapture") == 1
+    backend.retain_input("picture", other)
+    assert gpu.log.count("cuStreamBeginCapture") == 1
+    assert_outputs(backend, {"gain": fed["gain"]}, picture=other)
+    assert gpu.log.count("cuStreamBeginCapture") == 1
 
 
-@pytest.mark.usefixtures("card")
-def test_what_was_kept_and_is_fed_is_sent_from_then_on() -> None:
+@pytest.mark.usefixtures("gpu")
+def test_a_retained_input_that_is_fed_is_sent_from_then_on() -> None:
     backend = opened()
-    backend.keep("picture", feeds(1)["picture"])
+    backend.retain_input("picture", feeds(1)["picture"])
     backend.run({"gain": feeds(1)["gain"]})
     for seed in (2, 3):
-        assert_answers(backend, feeds(seed))
+        assert_outputs(backend, feeds(seed))
 
 
-def test_what_is_kept_now_and_fed_then_is_recorded_once_each_way(card: Card) -> None:
+def test_an_input_that_is_fed_and_retained_in_turn_is_captured_once_each_way(gpu: FakeGpu) -> None:
     backend = opened()
     for seed in range(3):
         fed = feeds(seed)
-        assert_answers(backend, fed)
-        backend.keep("picture", fed["picture"])
-        assert_answers(backend, {"gain": fed["gain"]}, picture=fed["picture"])
-    assert card.log.count("cuStreamBeginCapture") == 2
-    assert "cuGraphExecDestroy" not in card.log
+        assert_outputs(backend, fed)
+        backend.retain_input("picture", fed["picture"])
+        assert_outputs(backend, {"gain": fed["gain"]}, picture=fed["picture"])
+    assert gpu.log.count("cuStreamBeginCapture") == 2
+    assert "cuGraphExecDestroy" not in gpu.log
     backend.close()
-    assert not card.executables
+    assert not gpu.executables
 
 
-def test_an_upload_by_itself_between_frames_has_nothing_recorded_anew(card: Card) -> None:
+def test_retaining_an_input_between_frames_causes_no_new_capture(gpu: FakeGpu) -> None:
     backend = opened()
     for seed in range(4):
-        assert_answers(backend, feeds(seed))
-        backend.keep("picture", feeds(seed)["picture"])
-    assert card.log.count("cuStreamBeginCapture") == 1
-    assert "cuGraphExecDestroy" not in card.log
+        assert_outputs(backend, feeds(seed))
+        backend.retain_input("picture", feeds(seed)["picture"])
+    assert gpu.log.count("cuStreamBeginCapture") == 1
+    assert "cuGraphExecDestroy" not in gpu.log
 
 
 @pytest.mark.parametrize(
-    "call", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "no driver", "recorded"]
+    "call", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "no driver", "captured"]
 )
-def test_work_that_cannot_be_recorded_is_put_on_the_stream_each_time(
-    card: Card, call: str, monkeypatch: pytest.MonkeyPatch
+def test_work_that_cannot_be_captured_is_put_on_the_stream_for_each_frame(
+    gpu: FakeGpu, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if call == "no driver":
         monkeypatch.undo()
-        card.install(monkeypatch)
+        gpu.install(monkeypatch)
         monkeypatch.setattr("engines.backends.cuda_graph.open_driver", _no_driver)
-    elif call == "recorded":
-        card.refuse = call
+    elif call == "captured":
+        gpu.refuse = call
     else:
-        card.codes[call] = 900
+        gpu.codes[call] = 900
     backend = opened()
     for seed in range(3):
-        assert_answers(backend, feeds(seed))
-    assert card.log.count("cuStreamBeginCapture") <= 1  # it is tried once
-    assert not card.graphs
-    assert not card.executables
-    calls = frame_of(card, lambda: backend.run(feeds()))
-    assert calls == ["htod", "htod", "execute", "dtoh", "dtoh", "record", "wait", "synchronize"]
+        assert_outputs(backend, feeds(seed))
+    assert gpu.log.count("cuStreamBeginCapture") <= 1  # it is tried once
+    assert not gpu.graphs
+    assert not gpu.executables
+    calls = calls_of(gpu, lambda: backend.run(feeds()))
+    assert (calls.count("execute"), calls.count("wait")) == (1, 1)
 
 
 def _no_driver() -> None:
@@ -199,25 +207,25 @@ def _no_driver() -> None:
     raise GraphError("no libcuda.so.1")
 
 
-def test_a_recording_waits_for_that_of_another_backend(card: Card) -> None:
+def test_a_capture_waits_for_that_of_another_backend(gpu: FakeGpu) -> None:
     backend = opened()
     frame = threading.Thread(target=backend.run, args=(feeds(),), daemon=True)
-    with CAPTURING:
+    with CAPTURE_LOCK:
         frame.start()
         frame.join(0.2)
-        assert "cuStreamBeginCapture" not in card.log
+        assert "cuStreamBeginCapture" not in gpu.log
     frame.join(10)
-    assert card.log.count("cuGraphLaunch") == 1
+    assert gpu.log.count("cuGraphLaunch") == 1
 
 
-def test_any_thread_may_call(card: Card) -> None:
+def test_any_thread_may_call(gpu: FakeGpu) -> None:
     errors: list[BaseException] = []
 
     def on_another_thread(work: Callable[[], object]) -> None:
         def guarded() -> None:
             try:
                 work()
-                assert not card.contexts
+                assert not gpu.contexts
             except BaseException as error:
                 errors.append(error)
 
@@ -228,170 +236,202 @@ def test_any_thread_may_call(card: Card) -> None:
     made: list[TensorrtBackend] = []
     on_another_thread(lambda: made.append(opened()))
     (backend,) = made
-    on_another_thread(lambda: assert_answers(backend, feeds(1)))
-    on_another_thread(lambda: backend.keep("picture", feeds(2)["picture"]))
-    assert_answers(backend, feeds(3))
-    on_another_thread(lambda: assert_answers(backend, feeds(4)))
+    on_another_thread(lambda: assert_outputs(backend, feeds(1)))
+    on_another_thread(lambda: backend.retain_input("picture", feeds(2)["picture"]))
+    assert_outputs(backend, feeds(3))
+    on_another_thread(lambda: assert_outputs(backend, feeds(4)))
     on_another_thread(backend.close)
     assert not errors
-    assert not card.memory
+    assert not gpu.memory
 
 
-def test_closing_gives_everything_back_and_twice_is_no_trouble(card: Card) -> None:
+def test_close_releases_everything_and_is_idempotent(gpu: FakeGpu) -> None:
     backend = opened()
     backend.run(feeds())
     backend.close()
-    assert not card.memory
-    assert not card.executables
+    assert not gpu.memory
+    assert not gpu.executables
     backend.close()
-    assert not card.contexts
-    # the GPU's own context is shared, and stays for the next one
+    assert not gpu.contexts
+    # the primary context is shared, and stays
     other = opened()
-    assert_answers(other, feeds())
-    assert card.log.count("retain") == 1
+    assert_outputs(other, feeds())
+    assert gpu.log.count("retain") == 1
 
 
-def test_memory_that_runs_out_is_told_and_what_there_was_is_given_back(card: Card) -> None:
-    card.faults["mem_alloc"] = card.driver.MemoryError("cuMemAlloc failed: out of memory")
-    with pytest.raises(BackendError, match="out of memory") as caught:
+def test_out_of_memory_is_an_error_and_everything_is_released(gpu: FakeGpu) -> None:
+    gpu.faults["mem_alloc"] = gpu.driver.MemoryError("cuMemAlloc failed: out of memory")
+    with pytest.raises(BackendError) as caught:
         opened()
+    assert caught.value.code == "gpu-out-of-memory"
     assert "nvidia-smi" in caught.value.cure
-    assert not card.memory
-    assert not card.contexts
+    assert not gpu.memory
+    assert not gpu.contexts
 
 
 @pytest.mark.parametrize("call", ["retain", "pagelocked_zeros", "Stream", "Event", "Runtime", "push"])
-def test_a_gpu_that_fails_at_the_start_is_told(card: Card, call: str) -> None:
-    card.faults[call] = card.driver.Error(f"{call} failed: unspecified launch failure\nand more")
-    with pytest.raises(BackendError, match=f"^the GPU fails: {call} failed: unspecified launch failure$") as caught:
+def test_a_gpu_that_fails_at_the_start_is_an_error(gpu: FakeGpu, call: str) -> None:
+    gpu.faults[call] = gpu.driver.Error(f"{call} failed: unspecified launch failure\nand more")
+    with pytest.raises(BackendError) as caught:
         opened()
-    assert caught.value.cure
-    assert not card.memory
-    assert not card.contexts
+    assert caught.value.code == "gpu-failed"
+    assert caught.value.found.endswith(f"{call} failed: unspecified launch failure")  # the first line only
+    assert not gpu.memory
+    assert not gpu.contexts
 
 
 @pytest.mark.parametrize("error", [TypeError, RuntimeError])
-def test_a_tensorrt_that_does_not_start_is_told(card: Card, error: type[Exception]) -> None:
-    card.faults["Runtime"] = error("pybind11::init(): factory function returned nullptr")
-    with pytest.raises(BackendError, match="TensorRT does not start: pybind11"):
+def test_a_tensorrt_that_does_not_start_is_an_error(gpu: FakeGpu, error: type[Exception]) -> None:
+    gpu.faults["Runtime"] = error("pybind11::init(): factory function returned nullptr")
+    with pytest.raises(BackendError) as caught:
         opened()
-    assert not card.contexts
+    assert caught.value.code == "tensorrt-not-starting"
+    assert not gpu.contexts
 
 
-def test_no_memory_for_the_engines_own_tensors_is_told(card: Card) -> None:
-    card.refuse = "context"
-    with pytest.raises(BackendError, match="no memory left for small"):
+def test_no_memory_for_the_engines_own_tensors_is_an_error(gpu: FakeGpu) -> None:
+    gpu.refuse = "context"
+    with pytest.raises(BackendError) as caught:
         opened()
+    assert caught.value.code == "gpu-out-of-memory"
 
 
-def test_a_buffer_that_is_not_taken_is_told(card: Card) -> None:
-    card.refuse = "address"
-    with pytest.raises(BackendError, match="does not take a buffer for picture"):
+def test_a_buffer_that_tensorrt_refuses_is_an_error(gpu: FakeGpu) -> None:
+    gpu.refuse = "address"
+    with pytest.raises(BackendError) as caught:
         opened()
-    assert not card.memory
+    assert caught.value.code == "engine-buffer-refused"
+    assert "picture" in caught.value.found
+    assert not gpu.memory
 
 
-@pytest.mark.parametrize("recorded", [True, False])
-@pytest.mark.parametrize("act", ["run", "keep"])
-def test_a_gpu_that_is_gone_in_mid_run_is_told_and_closing_is_quiet(card: Card, act: str, recorded: bool) -> None:
-    if not recorded:
-        card.codes["cuStreamBeginCapture"] = 900
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize("act", ["run", "retain"])
+def test_a_gpu_that_is_lost_is_an_error_and_close_raises_nothing(gpu: FakeGpu, act: str, captured: bool) -> None:
+    if not captured:
+        gpu.codes["cuStreamBeginCapture"] = 900
     backend = opened()
     backend.run(feeds())
-    card.lose()
-    with pytest.raises(BackendError, match=r"^the GPU fails: .*unspecified launch failure$") as caught:
-        backend.run(feeds()) if act == "run" else backend.keep("picture", feeds()["picture"])
-    assert "start again" in caught.value.cure
-    assert not card.contexts
+    gpu.lose()
+    with pytest.raises(BackendError) as caught:
+        backend.run(feeds()) if act == "run" else backend.retain_input("picture", feeds()["picture"])
+    assert caught.value.code == "gpu-failed"
+    assert not gpu.contexts
     backend.close()
     backend.close()
-    assert not card.contexts
+    assert not gpu.contexts
 
 
-def test_a_gpu_that_is_gone_before_the_first_frame_is_told(card: Card) -> None:
+def test_a_gpu_that_is_lost_before_the_first_frame_is_an_error(gpu: FakeGpu) -> None:
     backend = opened()
-    card.lose()
-    with pytest.raises(BackendError, match="the GPU fails"):
+    gpu.lose()
+    with pytest.raises(BackendError) as caught:
         backend.run(feeds())
+    assert caught.value.code == "gpu-failed"
 
 
-def test_a_launch_that_fails_is_told(card: Card) -> None:
+def test_a_launch_that_fails_is_an_error(gpu: FakeGpu) -> None:
     backend = opened()
     backend.run(feeds())
-    card.codes["cuGraphLaunch"] = 719
-    with pytest.raises(BackendError, match="the GPU fails: cuGraphLaunch answers 719"):
+    gpu.codes["cuGraphLaunch"] = 719
+    with pytest.raises(BackendError) as caught:
         backend.run(feeds())
+    assert caught.value.code == "gpu-failed"
+    assert "cuGraphLaunch answers 719" in caught.value.found
 
 
-def test_an_engine_that_does_not_run_is_told(card: Card) -> None:
-    card.refuse = "run"
+def test_an_engine_that_does_not_run_is_an_error(gpu: FakeGpu) -> None:
+    gpu.refuse = "run"
     backend = opened()
-    with pytest.raises(BackendError, match="TensorRT fails to run the engine"):
+    with pytest.raises(BackendError) as caught:
         backend.run(feeds())
-    assert not card.contexts
+    assert caught.value.code == "gpu-failed"
+    assert not gpu.contexts
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "found"),
+    ("inputs", "outputs", "tensor", "expected"),
     [
-        (ASKED.inputs[:1], ASKED.outputs, "gain as nothing, not float32 1x1"),
-        (ASKED.inputs, (*ASKED.outputs, TensorSpec("more", (2,))), "more as float32 2, not nothing"),
-        ((TensorSpec("picture", (1, 3, 8, 4)), ASKED.inputs[1]), ASKED.outputs, "picture as float32 1x3x8x4, not"),
-        (ASKED.inputs, (ASKED.outputs[0], TensorSpec("mean", (1, 3), "float16")), "mean as float16 1x3, not float32"),
-        (ASKED.inputs, (ASKED.outputs[0], TensorSpec("mean", (1, 3), "bfloat16")), "mean as bfloat16 1x3, not"),
+        (SIGNATURE.inputs[:1], SIGNATURE.outputs, "no tensor gain", "gain as float32 1x1"),
+        (SIGNATURE.inputs, (*SIGNATURE.outputs, TensorSpec("more", (2,))), "more as float32 2", "no tensor more"),
+        (
+            (TensorSpec("picture", (1, 3, 8, 4)), SIGNATURE.inputs[1]),
+            SIGNATURE.outputs,
+            "picture as float32 1x3x8x4",
+            "picture as float32 1x3x4x4",
+        ),
+        (
+            SIGNATURE.inputs,
+            (SIGNATURE.outputs[0], TensorSpec("mean", (1, 3), "float16")),
+            "mean as float16 1x3",
+            "mean as float32 1x3",
+        ),
+        (
+            SIGNATURE.inputs,
+            (SIGNATURE.outputs[0], TensorSpec("mean", (1, 3), "bfloat16")),
+            "mean as bfloat16 1x3",
+            "mean as float32 1x3",
+        ),
     ],
 )
 def test_an_engine_with_other_tensors_is_refused(
-    card: Card, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], found: str
+    gpu: FakeGpu, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], tensor: str, expected: str
 ) -> None:
-    card.plans[ENGINE] = Plan(inputs, outputs, answer)
-    with pytest.raises(BackendError, match=f"the engine of small has {found}"):
+    gpu.plans[ENGINE] = Plan(inputs, outputs, outputs_of)
+    with pytest.raises(BackendError) as caught:
         opened()
-    assert not card.memory
+    assert (caught.value.code, caught.value.expected) == ("engine-wrong-tensors", expected)
+    assert tensor in caught.value.found
+    assert not gpu.memory
 
 
-@pytest.mark.usefixtures("card")
-def test_an_engine_that_does_not_load_says_why_in_tensorrts_words() -> None:
-    with pytest.raises(BackendError, match=r"cannot load the engine of small: the magic tag does not match$"):
-        TensorrtBackend.of(ASKED, b"rubbish", "float16")
+@pytest.mark.usefixtures("gpu")
+def test_an_engine_that_does_not_load_is_an_error_with_tensorrts_reason() -> None:
+    with pytest.raises(BackendError) as caught:
+        TensorrtBackend.from_engine(SIGNATURE, b"rubbish", "float16")
+    assert caught.value.code == "engine-not-loading"
+    assert caught.value.found.endswith("the magic tag does not match")
 
 
-def test_this_machine_is_told_as_far_as_there_is_one(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine_describes_what_there_is(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     assert this_machine() == Machine(VERSION, NAME, "9.0")
-    card.faults["init"] = card.driver.Error("cuInit failed: no CUDA-capable device is detected")
+    gpu.faults["init"] = gpu.driver.Error("cuInit failed: no CUDA-capable device is detected")
     assert this_machine() == Machine(VERSION, None, None)
-    with pytest.raises(BackendError, match="CUDA does not start: cuInit failed"):
+    with pytest.raises(BackendError) as caught:
         import_driver()
+    assert caught.value.code == "cuda-not-starting"
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert this_machine() == Machine(None, None, None)
 
 
-def test_packages_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "pycuda", None)
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    with pytest.raises(BackendError, match=r"^TensorRT is not installed$") as caught:
-        import_tensorrt()
-    assert "[tensorrt]" in caught.value.cure
-    with pytest.raises(BackendError, match=r"^PyCUDA is not installed$"):
-        import_driver()
+    for import_package in (import_tensorrt, import_driver):
+        with pytest.raises(BackendError) as caught:
+            import_package()
+        assert caught.value.code == "package-missing"
+        assert "[tensorrt]" in caught.value.cure
 
 
-def test_a_tensorrt_without_its_libraries_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_tensorrt_without_its_libraries_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.11: cannot open shared object file')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(BackendError, match=r"TensorRT does not load: libnvinfer.so.11"):
+    with pytest.raises(BackendError) as caught:
         import_tensorrt()
+    assert caught.value.code == "package-broken"
+    assert "libnvinfer.so.11" in caught.value.found
 
 
-# ---- with the engines on the disk ------------------------------------------------------------------------------------
+# ---- with engines in the cache ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where engines are looked for, on a machine with a GPU."""
-    monkeypatch.setattr(backends, "has_cuda", lambda: True)
+    """The folder of engines, on a machine with a GPU."""
+    monkeypatch.setattr("engines.backends.open.has_cuda", lambda: True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     from engines.backends.engine_cache import engines_home
@@ -399,22 +439,22 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return engines_home()
 
 
-def keep_engine(home: Path, card: Card, stage: Any, **changes: Any) -> None:
-    """An engine of the stage, as the builder leaves it."""
+def cache_engine(home: Path, gpu: FakeGpu, stage: Any, /, **changes: Any) -> None:
+    """Write an engine of the stage to the cache, as the builder does."""
     import torch
 
-    from engines.backends.onnx_export import identity
+    from engines.backends.onnx_export import network_id
 
     def as_torch(**fed: Array) -> Mapping[str, Array]:
         with torch.inference_mode():
             out, mean = stage.module(*(torch.from_numpy(fed[spec.name].copy()) for spec in stage.inputs))
         return {"out": out.numpy(), "mean": mean.numpy()}
 
-    card.plans[ENGINE] = Plan(stage.inputs, stage.outputs, as_torch)
+    gpu.plans[ENGINE] = Plan(stage.inputs, stage.outputs, as_torch)
     fields: dict[str, Any] = {
         "model": "liveportrait",
         "stage": stage.name,
-        "network": identity(stage),
+        "network": network_id(stage),
         "weights": "random weights of seed 1",
         "onnx_sha256": "0" * 64,
         "engine_sha256": hashlib.sha256(ENGINE).hexdigest(),
@@ -432,72 +472,73 @@ def keep_engine(home: Path, card: Card, stage: Any, **changes: Any) -> None:
         "built_at": "2026-01-01T00:00:00+00:00",
         "command": "python -m tools.build_engine liveportrait",
     }
-    write(home, "small", ENGINE, Sidecar(**{**fields, **changes}))
+    write_engine(home, "small", ENGINE, Sidecar(**{**fields, **changes}))
 
 
 REBUILD = "python -m tools.build_engine liveportrait --weights random:1"
 
 
-def test_auto_takes_tensorrt_where_its_engines_are(card: Card, home: Path, tmp_path: Path) -> None:
+def test_auto_chooses_tensorrt_if_its_engines_fit(gpu: FakeGpu, home: Path, tmp_path: Path) -> None:
     needs("torch")
-    from tests.engines.backends.test_backend import stage
+    from tests.support.small_stage import small_stage
 
-    keep_engine(home, card, stage())
-    running = open_stages({"small": stage()}, cache=tmp_path)
-    assert running.why == f"tensorrt on {NAME}, float32"
-    running.close()
-    assert not card.memory
+    cache_engine(home, gpu, small_stage())
+    stages = open_stages({"small": small_stage()}, cache=tmp_path)
+    assert stages.choice == f"tensorrt on {NAME}, float32"
+    stages.close()
+    assert not gpu.memory
 
 
-def test_auto_says_why_it_does_not_take_tensorrt(card: Card, home: Path, tmp_path: Path) -> None:
+def test_auto_says_why_it_does_not_choose_tensorrt(gpu: FakeGpu, home: Path, tmp_path: Path) -> None:
     needs("onnxruntime")
-    from tests.engines.backends.test_backend import stage
+    from tests.support.small_stage import small_stage
 
-    keep_engine(home, card, stage(), tensorrt="10.9.0.1")
-    running = open_stages({"small": stage()}, cache=tmp_path)
-    assert running.why.startswith(("onnx on the CPU", "torch on the CPU"))
+    cache_engine(home, gpu, small_stage(), tensorrt="10.9.0.1")
+    stages = open_stages({"small": small_stage()}, cache=tmp_path)
+    assert stages.choice.startswith(("onnx on the CPU", "torch on the CPU"))
     assert (
         f"not tensorrt on cuda: the engine small.engine does not fit: it was built by TensorRT 10.9.0.1, and {VERSION}"
-        in (running.why)
+        in (stages.choice)
     )
-    running.close()
+    stages.close()
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("changes", "code"),
     [
-        (None, "there is no engine for small with these weights"),
-        ({"network": "another"}, "there is no engine for small with these weights"),
-        ({"gpu": "NVIDIA Other"}, "it was built for NVIDIA Other .* and this is NVIDIA In Memory"),
-        ({"gpu": None, "compute_capability": None}, "built on a machine without a GPU"),
-        ({"engine_sha256": "0" * 64}, "truncated or changed"),
+        (None, "engine-missing"),
+        ({"network": "another"}, "engine-missing"),
+        ({"gpu": "NVIDIA Other"}, "engine-mismatch"),
+        ({"gpu": None, "compute_capability": None}, "engine-mismatch"),
+        ({"engine_sha256": "0" * 64}, "engine-damaged"),
     ],
 )
-def test_without_a_fitting_engine_the_command_that_builds_it_is_told(
-    card: Card, home: Path, changes: dict[str, Any] | None, found: str
+def test_without_a_fitting_engine_the_cure_is_the_build_command(
+    gpu: FakeGpu, home: Path, changes: dict[str, Any] | None, code: str
 ) -> None:
     needs("torch")
-    from tests.engines.backends.test_backend import stage
+    from tests.support.small_stage import small_stage
 
     if changes is not None:
-        keep_engine(home, card, stage(), **changes)
-    with pytest.raises(BackendError, match=found) as caught:
-        open_stages({"small": stage()}, backend="tensorrt", rebuild=REBUILD)
-    assert caught.value.cure == REBUILD
-    assert not card.memory
+        cache_engine(home, gpu, small_stage(), **changes)
+    with pytest.raises(BackendError) as caught:
+        open_stages({"small": small_stage()}, backend="tensorrt", rebuild=REBUILD)
+    assert (caught.value.code, caught.value.cure) == (code, REBUILD)
+    assert not gpu.memory
 
 
-def test_an_engine_that_answers_wrongly_is_stopped_at_once(card: Card, home: Path, tmp_path: Path) -> None:
+def test_an_engine_with_wrong_outputs_is_refused(gpu: FakeGpu, home: Path, tmp_path: Path) -> None:
     needs("torch")
-    from tests.engines.backends.test_backend import stage
+    from tests.support.small_stage import small_stage
 
-    keep_engine(home, card, stage())
-    right = card.plans[ENGINE]
+    cache_engine(home, gpu, small_stage())
+    right = gpu.plans[ENGINE]
 
     def black(**fed: Array) -> Mapping[str, Array]:
-        return {name: 0 * array for name, array in right.answer(**fed).items()}
+        return {name: 0 * array for name, array in right.compute(**fed).items()}
 
-    card.plans[ENGINE] = Plan(right.inputs, right.outputs, black)
-    with pytest.raises(BackendError, match="a picture of one colour"):
-        open_stages({"small": stage()}, backend="tensorrt", cache=tmp_path)
-    assert not card.memory
+    gpu.plans[ENGINE] = Plan(right.inputs, right.outputs, black)
+    with pytest.raises(BackendError) as caught:
+        open_stages({"small": small_stage()}, backend="tensorrt", cache=tmp_path)
+    assert caught.value.code == "output-one-colour"
+    assert not gpu.memory

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from engines.errors import CommandError
 from engines.face.head import own_pose, pose_against, rotation_matrix, rotation_vector
 from engines.face.topology import BROWS, INNER_LOWER_LIP, MOUTH_CORNERS, OVAL
-from engines.generator import create
 from engines.mesh.generator import MeshGenerator
+from engines.registry import create
 from engines.types import FaceState, Image, Motion, Points, Portrait
 from realtime.motion.relative import MotionTransfer
 from realtime.portraits.portrait import PortraitPicture, load_portrait

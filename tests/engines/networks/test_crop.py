@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.face.topology import MIRROR
-from engines.networks.crop import CATCH_UP_S, GROWN, MOVED, SCALE, UP, Lock, Window, around
+from engines.networks.crop import CATCH_UP_S, GROWN, MOVED, SCALE, UP, StableCrop, Window, crop_window
 from engines.networks.paste import EDGE, Paste
 from engines.types import FaceState, Image, Points
 
@@ -31,7 +31,7 @@ def face(driver_face: FaceState) -> Points:
 
 
 def test_the_face_takes_its_share_of_the_crop_a_little_below_the_middle(face: Points) -> None:
-    window = around(face)
+    window = crop_window(face)
     low, high = face[:468, :2].min(axis=0), face[:468, :2].max(axis=0)
     size = float((high - low).max())
     assert window.side == pytest.approx(SCALE * size, rel=0.03)
@@ -41,7 +41,7 @@ def test_the_face_takes_its_share_of_the_crop_a_little_below_the_middle(face: Po
 
 @given(st.floats(-200, 200), st.floats(-200, 200), st.floats(0.3, 3), st.floats(-1.0, 1.0))
 def test_the_crop_goes_with_the_face(face: Points, x: float, y: float, scale: float, angle: float) -> None:
-    before, after = around(face), around(moved(face, x, y, scale, angle))
+    before, after = crop_window(face), crop_window(moved(face, x, y, scale, angle))
     assert after.side == pytest.approx(before.side * scale, rel=1e-3)
     assert math.remainder(after.angle - before.angle - angle, 2 * math.pi) == pytest.approx(0, abs=1e-3)
 
@@ -54,13 +54,13 @@ def test_the_middle_of_the_window_is_the_middle_of_the_crop(window: Window, size
 
 @given(windows, windows)
 def test_all_of_the_way_is_there(start: Window, end: Window) -> None:
-    place, size, turn = start.towards(end, 1.0).apart(end)
+    place, size, turn = start.towards(end, 1.0).difference(end)
     assert max(place, size, turn) < 1e-6
-    assert start.towards(end, 0.0).apart(start) == pytest.approx((0, 0, 0), abs=1e-9)
+    assert start.towards(end, 0.0).difference(start) == pytest.approx((0, 0, 0), abs=1e-9)
 
 
 def test_small_motion_does_not_move_the_crop(face: Points) -> None:
-    lock, rng = Lock(), np.random.default_rng(1)
+    lock, rng = StableCrop(), np.random.default_rng(1)
     first = lock.update(face, 0)
     for index in range(1, 60):
         shift = rng.normal(0, 0.02, 2) * first.side
@@ -72,33 +72,33 @@ def test_small_motion_does_not_move_the_crop(face: Points) -> None:
 
 @pytest.mark.parametrize("fps", [10, 30])
 def test_a_face_that_leaves_is_followed_in_real_time(face: Points, fps: int) -> None:
-    lock = Lock()
+    lock = StableCrop()
     first = lock.update(face, 0)
     there = moved(face, x=2 * MOVED * first.side, scale=1 + 2 * GROWN)
     window = first
     for index in range(1, round(3 * CATCH_UP_S * fps) + 1):
         window = lock.update(there, round(index * 1e9 / fps))
-    place, size, _ = window.apart(around(there))
+    place, size, _ = window.difference(crop_window(there))
     assert place < 0.12 * MOVED * 2
     assert size < 0.12 * GROWN * 2
     for index in range(100):
         window = lock.update(there, round((3 * CATCH_UP_S + index / fps) * 1e9) + 10**8)
-    assert window.apart(around(there))[0] < 0.03
+    assert window.difference(crop_window(there))[0] < 0.03
 
 
 def test_after_a_pause_it_begins_anew(face: Points) -> None:
-    lock = Lock()
+    lock = StableCrop()
     lock.update(face, 0)
     elsewhere = moved(face, x=300)
-    assert lock.update(elsewhere, 5_000_000_000) == around(elsewhere)
+    assert lock.update(elsewhere, 5_000_000_000) == crop_window(elsewhere)
     lock.reset()
-    assert lock.update(face, 5_000_000_001) == around(face)
+    assert lock.update(face, 5_000_000_001) == crop_window(face)
 
 
 def test_a_locked_crop_goes_on_in_the_flipped_picture(face: Points) -> None:
     """Where it lies off the face, as a locked one does, it lies off it to the other side."""
-    straight, mirrored, width = Lock(), Lock(), 640
-    for index, x in enumerate([0.0, 0.05 * around(face).side, 3 * MOVED * around(face).side]):
+    straight, mirrored, width = StableCrop(), StableCrop(), 640
+    for index, x in enumerate([0.0, 0.05 * crop_window(face).side, 3 * MOVED * crop_window(face).side]):
         there = moved(face, x=x, angle=0.05)
         flipped = there[MIRROR] * np.array([-1, 1, 1], np.float32) + np.array([width, 0, 0], np.float32)
         one = straight.update(there, index * 33_000_000)
@@ -106,22 +106,22 @@ def test_a_locked_crop_goes_on_in_the_flipped_picture(face: Points) -> None:
         if not index:
             mirrored.mirror(width)
         else:
-            assert max(other.apart(one.mirrored(width))) < 1e-3
+            assert max(other.difference(one.mirrored(width))) < 1e-3
 
 
 @pytest.mark.parametrize("size", [(320, 240), (1280, 960), (1280, 720)], ids=str)
 def test_a_locked_crop_goes_on_in_a_picture_of_another_size(face: Points, size: tuple[int, int]) -> None:
     """Where it lies off the face, it lies off it by as much."""
-    lock, old = Lock(), (640, 480)
+    lock, old = StableCrop(), (640, 480)
     kept = lock.update(face, 0)
     there = moved(face, x=0.05 * kept.side)
-    off = kept.apart(around(there))
+    off = kept.difference(crop_window(there))
     factor = size[1] / old[1]
     smaller = (there[:, :2] - np.array(old) / 2) * factor + np.array(size) / 2
     lock.resize(old, size)
     after = lock.update(np.asarray(np.c_[smaller, there[:, 2] * factor], np.float32), 33_000_000)
     assert after.side == pytest.approx(factor * kept.side)
-    assert after.apart(around(np.asarray(smaller, np.float32))) == pytest.approx(off, abs=1e-4)
+    assert after.difference(crop_window(np.asarray(smaller, np.float32))) == pytest.approx(off, abs=1e-4)
 
 
 # --- putting it back
@@ -137,7 +137,7 @@ def scene(width: int = 320, height: int = 200) -> Image:
 def test_the_portraits_own_square_leaves_no_seam(x: float, y: float, side: float, angle: float) -> None:
     image = scene()
     paste = Paste(image, Window(x, y, side, angle), 128)
-    assert np.abs(paste.lay(paste.own).astype(int) - image).max() <= 16
+    assert np.abs(paste.blend_in(paste.own).astype(int) - image).max() <= 16
 
 
 def test_outside_the_square_nothing_changes_and_its_middle_is_all_new() -> None:
@@ -145,7 +145,7 @@ def test_outside_the_square_nothing_changes_and_its_middle_is_all_new() -> None:
     paste = Paste(image, Window(160, 100, 100, 0.0), 64)
     red: Image = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 255
-    out = paste.lay(red)
+    out = paste.blend_in(red)
     np.testing.assert_array_equal(out[:, :108], image[:, :108])
     np.testing.assert_array_equal(out[:, 212:], image[:, 212:])
     inner = round(100 * (0.5 - EDGE)) - 2
@@ -157,4 +157,4 @@ def test_outside_the_square_nothing_changes_and_its_middle_is_all_new() -> None:
 def test_a_square_beside_the_picture_changes_nothing() -> None:
     image = scene()
     paste = Paste(image, Window(900, 900, 100, 0.0), 64)
-    np.testing.assert_array_equal(paste.lay(np.zeros((64, 64, 3), np.uint8)), image)
+    np.testing.assert_array_equal(paste.blend_in(np.zeros((64, 64, 3), np.uint8)), image)

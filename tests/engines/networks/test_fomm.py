@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import engines.networks.fomm as fo
-from engines.networks.weights import load
+from engines.networks.weights import load_weights
 from tests.support.neural import needs, parity_dir
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def picture(seed: int) -> Tensor:
 
 
 def test_the_stages_make_the_picture_that_the_parts_make() -> None:
-    weights = load("fomm", "random:2")
+    weights = load_weights("fomm", "random:2")
     stages = fo.stages(weights.parts)
     source, first, now = picture(1), picture(2), picture(3)
     feeds = dict(

@@ -1,4 +1,4 @@
-"""The generators that are networks, over backends in memory: what they are fed, and what becomes of it."""
+"""The generators that are networks, with fake backends: what they are fed, and the image they return."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.backends.backend import Array, Feeds, OpenStages
-from engines.errors import BackendError, UsageError
+from engines.backends.backend import Precision
+from engines.backends.network_stage import Array, Feeds, TensorSpec
+from engines.backends.open import OpenStages
+from engines.errors import BackendError, CommandError, UsageError
 from engines.face.topology import MIRROR
-from engines.networks.driver_motion import EASE_S
-from engines.networks.generator import FOMM, LIVEPORTRAIT, Family, NetworkGenerator, create
+from engines.networks.generator import FOMM, LIVEPORTRAIT, Family, NetworkGenerator, create_network_generator
 from engines.networks.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
-from engines.networks.retarget import Retarget, ratios
-from engines.types import FaceState, Image, Motion, Portrait, TensorSpec
+from engines.networks.retarget import Retarget, openings
+from engines.types import NEUTRAL_EASE_S, FaceState, Image, Motion, Portrait
 from realtime.motion.relative import MotionTransfer
 from tests.support.faces import at_pixels, shape_of, with_expression
 
@@ -27,35 +28,37 @@ CAMERA = (250, 0, 250)
 
 
 class FakeBackend:
-    """Answers with what the test says; notes what it was fed."""
+    """Returns what the test says, and records what it was fed."""
 
-    def __init__(self, name: str, inputs: tuple[str, ...], answers: Mapping[str, Array]) -> None:
+    precision: Precision = "float32"
+
+    def __init__(self, name: str, inputs: tuple[str, ...], computed: Mapping[str, Array]) -> None:
         self.name = name
         self.inputs = tuple(TensorSpec(each, (1,)) for each in inputs)
-        self.outputs = tuple(TensorSpec(key, value.shape) for key, value in answers.items())
-        self.answers = dict(answers)
+        self.outputs = tuple(TensorSpec(key, value.shape) for key, value in computed.items())
+        self.computed = dict(computed)
         self.fed: list[dict[str, Array]] = []
-        self.kept: dict[str, Array] = {}
+        self.retained: dict[str, Array] = {}
         self.closed = False
         self.error: BackendError | None = None
-        self.look: Callable[[Feeds], Mapping[str, Array]] | None = None
-        """What it answers by what it is fed, where it does."""
+        self.compute: Callable[[Feeds], Mapping[str, Array]] | None = None
+        """Computes the outputs from the inputs, if set."""
 
-    def keep(self, name: str, array: Array) -> None:
-        self.kept[name] = array.copy()
+    def retain_input(self, name: str, array: Array) -> None:
+        self.retained[name] = array.copy()
 
     def run(self, feeds: Feeds) -> Feeds:
         if self.error is not None:
             raise self.error
         self.fed.append({key: value.copy() for key, value in feeds.items()})
-        return self.answers if self.look is None else self.look(feeds)
+        return self.computed if self.compute is None else self.compute(feeds)
 
     def close(self) -> None:
         self.closed = True
 
 
-class Stage:
-    """A generator over fakes, and the face that drives it."""
+class Scene:
+    """A generator with fake backends, and the face that drives it."""
 
     def __init__(
         self, family: Family, portrait_face: FaceState, driver_face: FaceState, retarget: Retarget = "none"
@@ -78,16 +81,16 @@ class Stage:
 
     @staticmethod
     def motion(key: str, shape: tuple[int, ...], amount: float) -> Array:
-        """A motion of that amount; a rotation is about the upright axis."""
+        """Return a motion of this amount; a rotation is about the upright axis."""
         if key == "rotation":
             cos, sin = np.cos(amount), np.sin(amount)
             return np.array([[[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]], np.float32)
         return np.full(shape, amount, np.float32)
 
-    def act(self, amount: float) -> None:
-        """What the motion network answers from now on."""
+    def set_motion(self, amount: float) -> None:
+        """Set the output of the motion network from now on."""
         for key, shape in SHAPES[self.family.name].items():
-            self.motion_net.answers[f"driving_{key}"] = self.motion(key, shape, amount)
+            self.motion_net.computed[f"driving_{key}"] = self.motion(key, shape, amount)
 
     def show(self, seconds: float, *, present: bool = True, **changes: object) -> Image:
         face = replace(self.face, time_ns=round(seconds * 1e9)) if present else None
@@ -102,48 +105,48 @@ class Stage:
 
 
 @pytest.fixture(params=[LIVEPORTRAIT, FOMM], ids=lambda family: family.name)
-def stage(request: pytest.FixtureRequest, portrait_face: FaceState, driver_face: FaceState) -> Stage:
-    return Stage(request.param, portrait_face, driver_face)
+def scene(request: pytest.FixtureRequest, portrait_face: FaceState, driver_face: FaceState) -> Scene:
+    return Scene(request.param, portrait_face, driver_face)
 
 
 @pytest.fixture
-def live(portrait_face: FaceState, driver_face: FaceState) -> Stage:
-    return Stage(LIVEPORTRAIT, portrait_face, driver_face)
+def live(portrait_face: FaceState, driver_face: FaceState) -> Scene:
+    return Scene(LIVEPORTRAIT, portrait_face, driver_face)
 
 
-def test_the_portraits_part_is_computed_once_and_kept_on_the_device(stage: Stage) -> None:
+def test_the_portraits_part_is_computed_once_and_retained_on_the_device(scene: Scene) -> None:
     for index in range(3):
-        stage.show(index / 30)
-    assert len(stage.portrait_net.fed) == 1
-    np.testing.assert_array_equal(stage.frame_net.kept["feature"], stage.portrait_net.answers["feature"])
-    assert "feature" not in stage.last
+        scene.show(index / 30)
+    assert len(scene.portrait_net.fed) == 1
+    np.testing.assert_array_equal(scene.frame_net.retained["feature"], scene.portrait_net.computed["feature"])
+    assert "feature" not in scene.last
 
 
-def test_networks_see_upright_crops_between_0_and_1(stage: Stage) -> None:
-    stage.show(0.0)
-    for fed in (stage.portrait_net.fed[0]["source"], stage.motion_net.fed[0]["crop"]):
-        assert fed.shape == (1, 3, stage.family.crop, stage.family.crop)
+def test_networks_see_upright_crops_between_0_and_1(scene: Scene) -> None:
+    scene.show(0.0)
+    for fed in (scene.portrait_net.fed[0]["source"], scene.motion_net.fed[0]["crop"]):
+        assert fed.shape == (1, 3, scene.family.crop, scene.family.crop)
         assert fed.dtype == np.float32
         assert 0 <= fed.min() <= fed.max() <= 1
-    np.testing.assert_allclose(stage.motion_net.fed[0]["crop"][0, 1], 0)
+    np.testing.assert_allclose(scene.motion_net.fed[0]["crop"][0, 1], 0)
 
 
-def test_the_first_face_is_the_neutral(stage: Stage) -> None:
-    stage.act(0.2)
-    stage.show(0.0)
-    stage.act(0.5)
-    stage.show(0.1)
-    for key, shape in SHAPES[stage.family.name].items():
-        np.testing.assert_allclose(stage.last[f"neutral_{key}"], stage.motion(key, shape, 0.2), atol=1e-6)
-        np.testing.assert_allclose(stage.last[f"driving_{key}"], stage.motion(key, shape, 0.5), atol=1e-6)
+def test_the_first_face_is_the_neutral(scene: Scene) -> None:
+    scene.set_motion(0.2)
+    scene.show(0.0)
+    scene.set_motion(0.5)
+    scene.show(0.1)
+    for key, shape in SHAPES[scene.family.name].items():
+        np.testing.assert_allclose(scene.last[f"neutral_{key}"], scene.motion(key, shape, 0.2), atol=1e-6)
+        np.testing.assert_allclose(scene.last[f"driving_{key}"], scene.motion(key, shape, 0.5), atol=1e-6)
 
 
-def test_another_neutral_is_eased_over_to_and_rotations_stay_rotations(live: Stage) -> None:
+def test_a_new_neutral_is_eased_in_and_rotations_stay_rotations(live: Scene) -> None:
     live.show(0.0)
-    live.act(0.8)
+    live.set_motion(0.8)
     live.show(0.1, rest_share=1.0)
     first = float(live.last["neutral_expression"].max())
-    assert first == pytest.approx((1 - np.exp(-0.1 / EASE_S)) * 0.8, rel=1e-3)
+    assert first == pytest.approx((1 - np.exp(-0.1 / NEUTRAL_EASE_S)) * 0.8, rel=1e-3)
     for index in range(60):
         live.show(0.2 + index / 30)
         turn = live.last["neutral_rotation"][0]
@@ -152,11 +155,11 @@ def test_another_neutral_is_eased_over_to_and_rotations_stay_rotations(live: Sta
     np.testing.assert_allclose(live.last["neutral_rotation"], live.motion("rotation", (), 0.8), atol=0.01)
 
 
-def test_calibrating_takes_the_mean_of_its_frames(live: Stage) -> None:
+def test_calibrating_takes_the_mean_of_its_frames(live: Scene) -> None:
     live.show(0.0)
     live.transfer.calibrate()
     for index, amount in enumerate([0.1, 0.2, 0.3]):
-        live.act(amount)
+        live.set_motion(amount)
         live.show(0.1 + index / 30)
     for index in range(80):
         live.show(1.0 + index / 30, rest_share=0.0)
@@ -164,19 +167,19 @@ def test_calibrating_takes_the_mean_of_its_frames(live: Stage) -> None:
 
 
 @pytest.mark.parametrize("fps", [2, 30, 120])
-def test_another_neutral_takes_over_in_time_and_not_in_frames(live: Stage, fps: int) -> None:
+def test_a_new_neutral_is_eased_in_by_time_and_not_by_frames(live: Scene, fps: int) -> None:
     live.show(0.0)
-    live.act(0.8)
+    live.set_motion(0.8)
     live.show(1 / fps, rest_share=1.0)
     for index in range(fps):
         live.show((2 + index) / fps)
-    done = 1 - np.exp(-(1 + 1 / fps) / EASE_S)
+    done = 1 - np.exp(-(1 + 1 / fps) / NEUTRAL_EASE_S)
     assert float(live.last["neutral_expression"].max()) == pytest.approx(done * 0.8, abs=0.01)
 
 
-def test_a_neutral_that_has_arrived_is_the_one_that_was_wanted(live: Stage) -> None:
+def test_a_neutral_arrives_exactly(live: Scene) -> None:
     live.show(0.0)
-    live.act(0.8)
+    live.set_motion(0.8)
     live.show(0.1, rest_share=1.0)
     for index in range(30):
         live.show(0.2 + index / 5)
@@ -184,58 +187,58 @@ def test_a_neutral_that_has_arrived_is_the_one_that_was_wanted(live: Stage) -> N
         np.testing.assert_allclose(live.last[f"neutral_{key}"], live.last[f"driving_{key}"], atol=1e-6)
 
 
-def share(stage: Stage) -> float:
-    """How much of the way from the neutral to what the motion network last answered the portrait is asked to go."""
-    key = stage.family.motion[-1]
-    neutral, now = stage.last[f"neutral_{key}"], stage.motion_net.answers[f"driving_{key}"]
-    return float((stage.last[f"driving_{key}"] - neutral).mean() / (now - neutral).mean())
+def share(scene: Scene) -> float:
+    """Return how far the portrait is driven, as a share of the way from the neutral to the motion network's output."""
+    key = scene.family.motion[-1]
+    neutral, now = scene.last[f"neutral_{key}"], scene.motion_net.computed[f"driving_{key}"]
+    return float((scene.last[f"driving_{key}"] - neutral).mean() / (now - neutral).mean())
 
 
-def test_a_face_that_is_missed_for_a_moment_is_held(stage: Stage) -> None:
-    stage.show(0.0)
-    stage.act(0.6)
-    stage.show(0.1)
-    stage.show(0.15, present=False)
-    stage.show(0.3, present=False)
-    for key, shape in SHAPES[stage.family.name].items():
-        np.testing.assert_array_equal(stage.last[f"driving_{key}"], stage.motion(key, shape, 0.6))
+def test_a_face_that_is_lost_for_a_moment_is_held(scene: Scene) -> None:
+    scene.show(0.0)
+    scene.set_motion(0.6)
+    scene.show(0.1)
+    scene.show(0.15, present=False)
+    scene.show(0.3, present=False)
+    for key, shape in SHAPES[scene.family.name].items():
+        np.testing.assert_array_equal(scene.last[f"driving_{key}"], scene.motion(key, shape, 0.6))
 
 
 @pytest.mark.parametrize("fps", [4, 30, 120])
-def test_then_it_eases_to_rest_within_a_second_at_any_rate_and_its_picture_is_not_used(stage: Stage, fps: int) -> None:
-    stage.show(0.0)
-    stage.act(0.6)
-    stage.show(0.1)
-    seen = len(stage.motion_net.fed)
+def test_a_lost_face_eases_to_rest_within_a_second_and_its_image_is_not_used(scene: Scene, fps: int) -> None:
+    scene.show(0.0)
+    scene.set_motion(0.6)
+    scene.show(0.1)
+    seen = len(scene.motion_net.fed)
     shares = []
     for index in range(fps):
-        stage.show(0.1 + (index + 1) / fps, present=False)
-        shares.append(share(stage))
-    assert len(stage.motion_net.fed) == seen
+        scene.show(0.1 + (index + 1) / fps, present=False)
+        shares.append(share(scene))
+    assert len(scene.motion_net.fed) == seen
     assert shares == sorted(shares, reverse=True)
     assert max(np.diff([1.0, *shares]) * -fps) < 3  # never in a jump
-    for key in SHAPES[stage.family.name]:
-        np.testing.assert_allclose(stage.last[f"driving_{key}"], stage.last[f"neutral_{key}"], atol=1e-6)
+    for key in SHAPES[scene.family.name]:
+        np.testing.assert_allclose(scene.last[f"driving_{key}"], scene.last[f"neutral_{key}"], atol=1e-6)
 
 
-def test_a_face_that_is_found_again_is_eased_in(stage: Stage) -> None:
-    stage.show(0.0)
-    stage.act(0.6)
-    stage.show(0.1)
+def test_a_face_that_is_found_again_is_eased_in(scene: Scene) -> None:
+    scene.show(0.0)
+    scene.set_motion(0.6)
+    scene.show(0.1)
     for index in range(60):
-        stage.show(0.1 + (index + 1) / 30, present=False)
+        scene.show(0.1 + (index + 1) / 30, present=False)
     shares = []
     for index in range(12):
-        stage.show(2.1 + (index + 1) / 30)
-        shares.append(share(stage))
+        scene.show(2.1 + (index + 1) / 30)
+        shares.append(share(scene))
     assert shares[0] < 0.3
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("lost_s", "same"), [(0.15, True), (1.1, False)])
-def test_the_crop_is_taken_anew_after_rest_but_not_after_a_missed_frame(live: Stage, lost_s: float, same: bool) -> None:
-    """A face that moves by less than the crop follows: the crop stays, unless the portrait has been at rest."""
+def test_the_crop_is_taken_anew_after_rest_but_not_after_a_missed_frame(live: Scene, lost_s: float, same: bool) -> None:
+    """A face moves by less than the crop follows: the crop stays, unless the portrait has been at rest."""
     live.driving = np.random.default_rng(4).integers(0, 255, live.driving.shape, np.uint8)
     live.show(0.0)
     live.show(0.03, present=False)
@@ -247,36 +250,36 @@ def test_the_crop_is_taken_anew_after_rest_but_not_after_a_missed_frame(live: St
 
 
 @pytest.fixture
-def aside(stage: Stage) -> Stage:
-    """With a motion network that sees how much brighter the right is than the left, and a driver who is brighter there.
+def aside(scene: Scene) -> Scene:
+    """A scene whose motion network measures how much brighter the right is than the left, as the driver is.
 
-    Every number that it answers changes its sign with a flip.
+    All its outputs change their sign with a flip.
     """
 
     def look(feeds: Feeds) -> Mapping[str, Array]:
         left, right = np.split(feeds["crop"], 2, axis=3)
         amount = float(right.mean() - left.mean())
-        return {f"driving_{key}": stage.motion(key, shape, amount) for key, shape in SHAPES[stage.family.name].items()}
+        return {f"driving_{key}": scene.motion(key, shape, amount) for key, shape in SHAPES[scene.family.name].items()}
 
-    stage.motion_net.look = look
-    light(stage, 1.0)
-    return stage
-
-
-def light(stage: Stage, brightness: float) -> None:
-    across = np.linspace(0, 255 * brightness, stage.driving.shape[1])[:, None]
-    stage.driving = np.ascontiguousarray(np.broadcast_to(across, stage.driving.shape), np.uint8)
+    scene.motion_net.compute = look
+    light(scene, 1.0)
+    return scene
 
 
-def flip(stage: Stage) -> None:
-    """The driver is seen in a mirror from now on."""
-    stage.transfer.mirror()
-    stage.driving = np.ascontiguousarray(stage.driving[:, ::-1])
-    pixels = stage.face.pixels()[MIRROR] * np.array([-1, 1, 1], np.float32)
-    stage.face = at_pixels(pixels + np.array([stage.face.size[0], 0, 0], np.float32), size=stage.face.size)
+def light(scene: Scene, brightness: float) -> None:
+    across = np.linspace(0, 255 * brightness, scene.driving.shape[1])[:, None]
+    scene.driving = np.ascontiguousarray(np.broadcast_to(across, scene.driving.shape), np.uint8)
 
 
-def test_a_driver_at_rest_stays_so_when_the_picture_is_mirrored(aside: Stage) -> None:
+def flip(scene: Scene) -> None:
+    """Mirror the driving image from now on."""
+    scene.transfer.mirror()
+    scene.driving = np.ascontiguousarray(scene.driving[:, ::-1])
+    pixels = scene.face.pixels()[MIRROR] * np.array([-1, 1, 1], np.float32)
+    scene.face = at_pixels(pixels + np.array([scene.face.size[0], 0, 0], np.float32), size=scene.face.size)
+
+
+def test_a_driver_at_rest_stays_so_when_the_picture_is_mirrored(aside: Scene) -> None:
     aside.show(0.0)
     before = aside.last["neutral_" + aside.family.motion[-1]]
     flip(aside)
@@ -289,7 +292,7 @@ def test_a_driver_at_rest_stays_so_when_the_picture_is_mirrored(aside: Stage) ->
     np.testing.assert_allclose(after, -before, atol=0.005)
 
 
-def test_a_neutral_that_was_calibrated_is_mirrored_as_a_whole(aside: Stage) -> None:
+def test_a_neutral_that_was_calibrated_is_mirrored_as_a_whole(aside: Scene) -> None:
     aside.show(0.0)
     aside.transfer.calibrate()
     for index, brightness in enumerate([0.2, 0.5, 0.9]):
@@ -306,7 +309,7 @@ def test_a_neutral_that_was_calibrated_is_mirrored_as_a_whole(aside: Stage) -> N
             np.testing.assert_allclose(aside.last[f"driving_{key}"], -before[f"driving_{key}"], atol=0.005)
 
 
-def test_a_face_that_is_held_is_mirrored_too_and_back(aside: Stage) -> None:
+def test_a_face_that_is_held_is_mirrored_too_and_back(aside: Scene) -> None:
     aside.show(0.0)
     light(aside, 0.5)
     aside.show(0.1)
@@ -319,8 +322,8 @@ def test_a_face_that_is_held_is_mirrored_too_and_back(aside: Stage) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.5, 2])
-def test_a_driver_in_a_smaller_or_larger_picture_is_seen_as_before(aside: Stage, factor: float) -> None:
-    """The crop that is kept from the last picture has the size of the new one at once."""
+def test_a_driver_in_a_smaller_or_larger_picture_is_seen_as_before(aside: Scene, factor: float) -> None:
+    """The crop takes the size of the new image at once."""
     aside.show(0.0)
     width, height = aside.face.size
     size = (round(width * factor), round(height * factor))
@@ -332,7 +335,7 @@ def test_a_driver_in_a_smaller_or_larger_picture_is_seen_as_before(aside: Stage,
     np.testing.assert_allclose(after, before, atol=0.02)
 
 
-def test_mirroring_before_any_face_is_no_trouble(aside: Stage) -> None:
+def test_mirroring_before_the_first_face_is_allowed(aside: Scene) -> None:
     flip(aside)
     aside.show(0.0, present=False)
     aside.show(0.1)
@@ -340,22 +343,22 @@ def test_mirroring_before_any_face_is_no_trouble(aside: Stage) -> None:
         np.testing.assert_array_equal(aside.last[f"driving_{key}"], aside.last[f"neutral_{key}"])
 
 
-def test_before_any_face_the_portrait_is_shown_as_it_is(stage: Stage) -> None:
-    out = stage.show(0.0, present=False)
-    assert not stage.frame_net.fed
-    assert out.shape == stage.image.shape
+def test_before_any_face_the_portrait_is_shown_as_it_is(scene: Scene) -> None:
+    out = scene.show(0.0, present=False)
+    assert not scene.frame_net.fed
+    assert out.shape == scene.image.shape
 
 
-def test_the_picture_is_the_networks_within_the_portraits(stage: Stage, portrait_face: FaceState) -> None:
-    out = stage.show(0.0)
+def test_the_picture_is_the_networks_within_the_portraits(scene: Scene, portrait_face: FaceState) -> None:
+    out = scene.show(0.0)
     x, y = portrait_face.pixels()[4, :2].astype(int).tolist()
     np.testing.assert_allclose(out[y, x], 127, atol=1)
     assert not (out == np.array(CAMERA)).all(axis=-1).any()
 
 
-def test_each_colour_is_rounded_to_the_nearest(stage: Stage, portrait_face: FaceState) -> None:
-    stage.frame_net.answers["image"][0] = np.array([0.25, 0.6, 0.85], np.float32)[:, None, None]
-    out = stage.show(0.0)
+def test_each_colour_is_rounded_to_the_nearest(scene: Scene, portrait_face: FaceState) -> None:
+    scene.frame_net.computed["image"][0] = np.array([0.25, 0.6, 0.85], np.float32)[:, None, None]
+    out = scene.show(0.0)
     x, y = portrait_face.pixels()[4, :2].astype(int).tolist()
     np.testing.assert_array_equal(out[y, x], [64, 153, 217])
 
@@ -364,7 +367,7 @@ def test_each_colour_is_rounded_to_the_nearest(stage: Stage, portrait_face: Face
     ("region", "pose", "lips", "elsewhere"),
     [("all", 1, 1, 1), ("expression", 0, 1, 1), ("pose", 1, 0, 0), ("lips", 0, 1, 0), ("eyes", 0, 0, 0)],
 )
-def test_regions_weigh_keypoints(live: Stage, region: str, pose: float, lips: float, elsewhere: float) -> None:
+def test_regions_weigh_keypoints(live: Scene, region: str, pose: float, lips: float, elsewhere: float) -> None:
     live.show(0.0, region=region)
     weights = live.last["expression_weights"][0]
     assert (live.last["pose_weights"] == pose).all()
@@ -374,19 +377,20 @@ def test_regions_weigh_keypoints(live: Stage, region: str, pose: float, lips: fl
     assert (weights[rest] == elsewhere).all()
 
 
-def test_gain_is_a_weight_or_a_multiplier(stage: Stage) -> None:
-    stage.show(0.0, gain=1.5)
-    name = "expression_weights" if stage.family is LIVEPORTRAIT else "multiplier"
-    assert (stage.last[name] == 1.5).all()
+def test_gain_is_a_weight_or_a_multiplier(scene: Scene) -> None:
+    scene.show(0.0, gain=1.5)
+    name = "expression_weights" if scene.family is LIVEPORTRAIT else "multiplier"
+    assert (scene.last[name] == 1.5).all()
 
 
-def test_what_moves_as_a_whole_has_no_regions(portrait_face: FaceState, driver_face: FaceState) -> None:
-    whole = Stage(FOMM, portrait_face, driver_face)
-    with pytest.raises(UsageError, match="fomm moves everything at once, not pose alone"):
+def test_a_region_that_a_family_does_not_support_is_an_error(portrait_face: FaceState, driver_face: FaceState) -> None:
+    whole = Scene(FOMM, portrait_face, driver_face)
+    with pytest.raises(UsageError) as caught:
         whole.show(0.0, region="pose")
+    assert caught.value.code == "region-not-available"
 
 
-def test_unless_asked_for_nothing_is_retargeted(live: Stage) -> None:
+def test_nothing_is_retargeted_by_default(live: Scene) -> None:
     rest = shape_of(live.face)
     live.show(0.0, neutral=rest, expression=with_expression(rest, shut=1.0))
     assert live.last["eye_weight"] == live.last["lip_weight"] == 0
@@ -395,15 +399,15 @@ def test_unless_asked_for_nothing_is_retargeted(live: Stage) -> None:
 
 
 @pytest.fixture
-def both(portrait_face: FaceState, driver_face: FaceState) -> Stage:
-    """With a portrait that shows its teeth."""
+def both(portrait_face: FaceState, driver_face: FaceState) -> Scene:
+    """A scene with a portrait that shows its teeth, and retargeting of eyes and lips."""
     parted = at_pixels(with_expression(portrait_face.pixels(), jaw=0.3), size=portrait_face.size)
-    return Stage(LIVEPORTRAIT, parted, driver_face, "both")
+    return Scene(LIVEPORTRAIT, parted, driver_face, "both")
 
 
-def test_shut_eyes_are_asked_of_the_network_instead_of_the_motion_but_for_the_gaze(both: Stage) -> None:
+def test_closed_eyes_come_from_retargeting_except_for_the_gaze(both: Scene) -> None:
     rest = shape_of(both.face)
-    own = ratios(both.own.pixels())
+    own = openings(both.own.pixels())
     both.show(0.0, neutral=rest, expression=with_expression(rest, shut=1.0), gain=1.5)
     np.testing.assert_allclose(both.last["eye_ratio"], [[*own.eyes, 0]], atol=1e-6)
     assert both.last["eye_weight"] == 1
@@ -415,19 +419,19 @@ def test_shut_eyes_are_asked_of_the_network_instead_of_the_motion_but_for_the_ga
     assert (both.last["pose_weights"] == 1).all()
 
 
-def test_open_eyes_are_left_to_the_motion(both: Stage) -> None:
+def test_open_eyes_are_left_to_the_motion(both: Scene) -> None:
     rest = shape_of(both.face)
     both.show(0.0, neutral=rest, expression=with_expression(rest, gaze=(0.1, 0)))
     assert both.last["eye_weight"] == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(both.last["expression_weights"], 1, atol=1e-6)
 
 
-def test_a_portrait_that_shows_its_teeth_shuts_its_mouth_with_the_driver(both: Stage) -> None:
+def test_a_portrait_that_shows_its_teeth_shuts_its_mouth_with_the_driver(both: Scene) -> None:
     rest = shape_of(both.face)
     both.show(0.0, neutral=rest, expression=with_expression(rest, smile=0.1))
     own, wanted = both.last["lip_ratio"][0]
     assert own > 0.15
-    assert wanted == pytest.approx(ratios(rest).lips, abs=0.03)
+    assert wanted == pytest.approx(openings(rest).lips, abs=0.03)
     assert both.last["lip_weight"] == 1
     assert (both.last["expression_weights"][0, list(LIP_KEYPOINTS)] == 1).all()
 
@@ -438,9 +442,9 @@ def test_a_portrait_that_shows_its_teeth_shuts_its_mouth_with_the_driver(both: S
 )
 @pytest.mark.parametrize("retarget", ["eyes", "lips", "both"])
 def test_only_what_moves_and_is_asked_for_is_retargeted(
-    both: Stage, driver_face: FaceState, retarget: Retarget, region: str, eyes: int, lips: int
+    both: Scene, driver_face: FaceState, retarget: Retarget, region: str, eyes: int, lips: int
 ) -> None:
-    some = Stage(LIVEPORTRAIT, both.own, driver_face, retarget)
+    some = Scene(LIVEPORTRAIT, both.own, driver_face, retarget)
     rest = shape_of(some.face)
     some.show(0.0, neutral=rest, expression=with_expression(rest, shut=1.0), region=region)
     assert some.last["eye_weight"] == eyes * (retarget != "lips")
@@ -450,7 +454,7 @@ def test_only_what_moves_and_is_asked_for_is_retargeted(
         assert (some.last["expression_weights"][0, list(EYE_KEYPOINTS)] == 0).all()
 
 
-def test_what_is_retargeted_follows_the_drivers_blink_and_comes_back(both: Stage) -> None:
+def test_what_is_retargeted_follows_the_drivers_blink_and_comes_back(both: Scene) -> None:
     rest = shape_of(both.face)
     weights = []
     for index, shut in enumerate([0.0, 0.5, 1.0, 0.5, 0.0]):
@@ -460,22 +464,31 @@ def test_what_is_retargeted_follows_the_drivers_blink_and_comes_back(both: Stage
     assert 0.4 < weights[1] < 0.8
 
 
-def test_what_moves_as_a_whole_cannot_be_retargeted() -> None:
-    with pytest.raises(UsageError, match="fomm has no networks to retarget eyes with") as caught:
-        create("fomm", backend="torch", device="cpu", weights="random:1", retarget="eyes")
-    assert "--generator liveportrait" in caught.value.cure
+def test_a_family_without_retargeting_networks_is_an_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        create_network_generator("fomm", backend="torch", device="cpu", weights="random:1", retarget="eyes")
+    assert caught.value.code == "retarget-not-available"
 
 
-def test_a_device_that_fails_is_told(stage: Stage) -> None:
-    stage.show(0.0)
-    stage.frame_net.error = BackendError("the GPU fails", cure="start again")
-    with pytest.raises(BackendError, match="the GPU fails"):
-        stage.show(0.1)
+def test_the_error_of_a_device_that_fails_is_raised(scene: Scene) -> None:
+    scene.show(0.0)
+    scene.frame_net.error = BackendError("gpu-failed", "a failure of the GPU", cure="start again")
+    with pytest.raises(BackendError) as caught:
+        scene.show(0.1)
+    assert caught.value is scene.frame_net.error
 
 
-def test_it_says_which_weights_it_has_and_closes_its_networks(stage: Stage) -> None:
-    assert "random weights of seed 1" in stage.generator.label
-    stage.generator.close()
-    assert stage.frame_net.closed
-    assert stage.motion_net.closed
-    assert stage.portrait_net.closed
+def test_the_label_names_the_weights_and_close_closes_the_networks(scene: Scene) -> None:
+    assert "random weights of seed 1" in scene.generator.label
+    scene.generator.close()
+    assert scene.frame_net.closed
+    assert scene.motion_net.closed
+    assert scene.portrait_net.closed
+
+
+def test_the_name_is_the_family_and_there_is_no_choice_of_the_mouth(scene: Scene) -> None:
+    assert scene.generator.name == scene.family.name
+    assert (scene.generator.mouths, scene.generator.mouth) == ((), None)
+    with pytest.raises(CommandError) as caught:
+        scene.generator.set_mouth("painted")
+    assert caught.value.code == "mouth-not-available"

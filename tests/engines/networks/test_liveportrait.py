@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import engines.networks.liveportrait as lp
-from engines.networks.weights import load
+from engines.networks.weights import load_weights
 from tests.support.neural import needs, parity_dir
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def test_a_volume_with_its_channels_last_is_resized_to_the_same_bits_where_it_li
 
 
 def test_stages_answer_what_they_say() -> None:
-    stages = lp.stages(load("liveportrait", "random:3").parts)
+    stages = lp.stages(load_weights("liveportrait", "random:3").parts)
     portrait, motion, frame = (stages[name] for name in ("portrait", "motion", "frame"))
     crop = torch.nn.functional.interpolate(noise(1, 3, 8, 8).sigmoid(), size=(256, 256))
     pose = motion.module(crop)

@@ -10,19 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, LOWER_LIDS, MIRROR, UPPER_LIDS
-from engines.networks.retarget import NOTHING, PARTED, SHUT, TOUCHING, Ratios, eyes, lips, ratios
+from engines.networks.retarget import (
+    NO_CORRECTION,
+    PARTED,
+    SHUT,
+    TOUCHING,
+    Openings,
+    eye_correction,
+    lip_correction,
+    openings,
+)
 from engines.types import FaceState, Points
 from tests.support.faces import shape_of, with_expression
 
-openings = st.floats(0.1, 0.6)
+apertures = st.floats(0.1, 0.6)
 partings = st.floats(0, 0.8)
 
 
-def face(eye: float | tuple[float, float] = 0.3, mouth: float = 0.0) -> Ratios:
-    return Ratios(eye if isinstance(eye, tuple) else (eye, eye), mouth)
+def face(eye: float | tuple[float, float] = 0.3, mouth: float = 0.0) -> Openings:
+    return Openings(eye if isinstance(eye, tuple) else (eye, eye), mouth)
 
 
-def flat(measured: Ratios) -> list[float]:
+def flat(measured: Openings) -> list[float]:
     return [*measured.eyes, measured.lips]
 
 
@@ -38,13 +47,13 @@ def test_they_do_not_change_with_place_size_or_roll(
 ) -> None:
     still = with_expression(driver_face.pixels(), jaw=0.4, shut=(0.2, 0.5))
     moved = similar(still, angle, scale, x, y)
-    np.testing.assert_allclose(flat(ratios(moved)), flat(ratios(still)), atol=0.005)
+    np.testing.assert_allclose(flat(openings(moved)), flat(openings(still)), atol=0.005)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_they_tell_how_far_a_face_is_open(driver_face: FaceState, right: float, left: float, jaw: float) -> None:
     rest = shape_of(driver_face)
-    before, after = ratios(rest), ratios(with_expression(rest, jaw=jaw, shut=(right, left)))
+    before, after = openings(rest), openings(with_expression(rest, jaw=jaw, shut=(right, left)))
     assert after.eyes[0] == pytest.approx((1 - right) * before.eyes[0], abs=0.01)
     assert after.eyes[1] == pytest.approx((1 - left) * before.eyes[1], abs=0.01)
     # measured over the outer corners, opened in widths between the inner ones
@@ -55,65 +64,65 @@ def test_what_is_shut_or_crossed_is_0(driver_face: FaceState) -> None:
     shut = driver_face.pixels()
     for upper, lower in (*zip(UPPER_LIDS, LOWER_LIDS, strict=True), (INNER_UPPER_LIP, INNER_LOWER_LIP)):
         shut[upper] = shut[lower]
-    np.testing.assert_allclose(flat(ratios(shut)), 0, atol=1e-6)
+    np.testing.assert_allclose(flat(openings(shut)), 0, atol=1e-6)
     for upper in (*UPPER_LIDS, INNER_UPPER_LIP):
         shut[upper, 1] += 5
-    assert flat(ratios(shut)) == [0, 0, 0]
+    assert flat(openings(shut)) == [0, 0, 0]
 
 
 def test_a_face_in_the_mirror_has_its_eyes_swapped(driver_face: FaceState) -> None:
     shape = with_expression(shape_of(driver_face), jaw=0.3, shut=(0.8, 0.1))
-    there = ratios(shape)
-    flipped = ratios(shape[MIRROR] * np.array([-1, 1, 1], np.float32))
+    there = openings(shape)
+    flipped = openings(shape[MIRROR] * np.array([-1, 1, 1], np.float32))
     assert flipped.eyes == pytest.approx(there.eyes[::-1], abs=1e-5)
     assert flipped.lips == pytest.approx(there.lips, abs=1e-5)
 
 
 def test_no_face_is_no_opening() -> None:
-    assert flat(ratios(np.zeros((478, 3), np.float32))) == [0, 0, 0]
+    assert flat(openings(np.zeros((478, 3), np.float32))) == [0, 0, 0]
 
 
-@given(openings, openings, openings, openings)
+@given(apertures, apertures, apertures, apertures)
 def test_a_drivers_neutral_leaves_the_eyes_to_the_motion(a: float, b: float, c: float, d: float) -> None:
-    wish = eyes(face((a, b)), face((c, d)), face((c, d)))
+    wish = eye_correction(face((a, b)), face((c, d)), face((c, d)))
     assert wish.ratio == pytest.approx((a + b) / 2)
     assert wish.weight == pytest.approx(0)
 
 
-@given(openings, openings, st.floats(0, SHUT))
+@given(apertures, apertures, st.floats(0, SHUT))
 def test_shut_eyes_are_shut_on_any_portrait(own: float, rest: float, left_over: float) -> None:
-    wish = eyes(face(own), face(rest), face(rest * left_over))
+    wish = eye_correction(face(own), face(rest), face(rest * left_over))
     assert wish.ratio == pytest.approx(0, abs=1e-9)
     assert wish.weight == pytest.approx(1)
 
 
-@given(openings, openings, st.floats(0, 1.5), st.floats(0, 1.5))
+@given(apertures, apertures, st.floats(0, 1.5), st.floats(0, 1.5))
 def test_eyes_that_close_further_close_the_portraits_further(own: float, rest: float, one: float, two: float) -> None:
-    less, more = (eyes(face(own), face(rest), face(rest * each)) for each in sorted((one, two)))
+    less, more = (eye_correction(face(own), face(rest), face(rest * each)) for each in sorted((one, two)))
     assert 0 <= less.ratio <= more.ratio <= own + 1e-9
     assert 1 >= less.weight >= more.weight >= 0
 
 
-@given(openings, openings, st.floats(0, 1))
+@given(apertures, apertures, st.floats(0, 1))
 def test_narrow_eyes_count_like_wide_ones(narrow: float, wide: float, share: float) -> None:
-    one = eyes(face(0.4), face(narrow), face(narrow * share))
-    other = eyes(face(0.4), face(wide), face(wide * share))
+    one = eye_correction(face(0.4), face(narrow), face(narrow * share))
+    other = eye_correction(face(0.4), face(wide), face(wide * share))
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_a_wink_is_left_to_the_motion() -> None:
-    assert eyes(face(0.3), face(0.3), face((0.3, 0.0))).weight == pytest.approx(0)
-    assert eyes(face(0.3), face(0.3), face((0.0, 0.3))).weight == pytest.approx(0)
+    assert eye_correction(face(0.3), face(0.3), face((0.3, 0.0))).weight == pytest.approx(0)
+    assert eye_correction(face(0.3), face(0.3), face((0.0, 0.3))).weight == pytest.approx(0)
 
 
 def test_an_eye_that_never_opens_has_no_say() -> None:
-    assert eyes(face(0.3), face((0.3, 0.01)), face((0.0, 0.02))).weight == pytest.approx(1)
-    assert eyes(face(0.3), face((0.02, 0.01)), face((0.0, 0.0))).weight == pytest.approx(0)
+    assert eye_correction(face(0.3), face((0.3, 0.01)), face((0.0, 0.02))).weight == pytest.approx(1)
+    assert eye_correction(face(0.3), face((0.02, 0.01)), face((0.0, 0.0))).weight == pytest.approx(0)
 
 
 def summed(own: float, neutral: float, now: float) -> float:
     """How far the portrait's lips are open when the driver's motion and the network's answer are added."""
-    wish = lips(face(mouth=own), face(mouth=neutral), face(mouth=now))
+    wish = lip_correction(face(mouth=own), face(mouth=neutral), face(mouth=now))
     return own + (now - neutral) + wish.weight * (wish.ratio - own)
 
 
@@ -124,7 +133,7 @@ def test_lips_that_meet_meet_on_any_portrait(own: float, neutral: float) -> None
 
 @given(partings, partings)
 def test_a_portrait_with_its_lips_shut_keeps_to_the_motion(neutral: float, now: float) -> None:
-    assert lips(face(mouth=0.0), face(mouth=neutral), face(mouth=now)) == NOTHING
+    assert lip_correction(face(mouth=0.0), face(mouth=neutral), face(mouth=now)) == NO_CORRECTION
 
 
 @given(st.floats(TOUCHING, 0.8), partings)
@@ -145,4 +154,4 @@ def test_lips_that_open_further_open_the_portraits_further(own: float, neutral: 
 
 @given(partings, partings, partings)
 def test_the_lips_are_never_asked_to_open(own: float, neutral: float, now: float) -> None:
-    assert 0 <= lips(face(mouth=own), face(mouth=neutral), face(mouth=now)).ratio <= max(own, 0)
+    assert 0 <= lip_correction(face(mouth=own), face(mouth=neutral), face(mouth=now)).ratio <= max(own, 0)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.backends.onnx_export import Recipe
+from engines.backends.network_stage import TensorSpec
+from engines.backends.onnx_export import ExportOptions
 from engines.errors import BackendError
-from engines.types import TensorSpec
 from tests.support.networks import file, small
 from tests.support.neural import needs
 from tools.engine_builder.onnx import compare_stage, describe, farthest, noise, simplify
@@ -35,14 +35,13 @@ def test_what_is_no_number_is_infinitely_far() -> None:
 
 @pytest.mark.parametrize(("precision", "opset"), [("fp32", 20), ("fp16", 20), ("bf16", 22)])
 def test_the_worst_layer_is_the_one_that_was_changed(tmp_path: Path, precision: Any, opset: int) -> None:
-    from engines.backends.backend import sample
-    from engines.backends.onnx_export import export
+    from engines.backends.onnx_export import export_onnx
 
     stage = small()
-    path = export(stage, tmp_path, Recipe(opset, precision))
+    path = export_onnx(stage, tmp_path, ExportOptions(opset, precision))
     slim = tmp_path / "slim.onnx"
     simplify(path, slim)
-    feeds = sample(stage.inputs, stage.defaults)
+    feeds = stage.sample_inputs()
     before = compare_stage(slim, stage, feeds, precision)
     assert before.mean < (1e-6 if precision == "fp32" else 1e-2)
     with torch.no_grad():

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.backends.network_stage import TensorSpec
 from engines.errors import BackendError
 from engines.networks import fomm, liveportrait
-from engines.types import TensorSpec
 from tests.support.neural import needs
 from tools.network_bench.networks import CUTS, count, single, trace
 from tools.network_bench.timing import Budget, Rates, Subject, Times, begin, go_on, wall

@@ -1,0 +1,51 @@
+"""Create a generator by its name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engines.cache_dirs import cache_home
+from engines.errors import UsageError
+from engines.generator import GENERATORS, Generator
+
+if TYPE_CHECKING:
+    from engines.networks.retarget import Retarget
+
+
+def create(
+    name: str,
+    *,
+    mouth: str = "driver",
+    backend: str = "auto",
+    device: str = "auto",
+    compiled: bool = False,
+    weights: str | None = None,
+    retarget: Retarget = "none",
+) -> Generator:
+    """Create the generator with this name.
+
+    ``mouth`` (``driver`` or ``painted``) is for the mesh; the other options are for networks: ``backend``, ``device``
+    and ``compiled`` as in ``engines.backends.open``, and ``weights``: None for the published ones, a path, or
+    ``random:SEED``. ``retarget`` is for LivePortrait, see ``engines.networks.retarget``.
+
+    Raises UsageError for an unknown name or an option that the generator does not have, and GeneratorError if its
+    weights, packages or device are missing.
+    """
+    if name == "mesh":
+        from engines.mesh.generator import MeshGenerator
+
+        return MeshGenerator(mouth=mouth)
+    if name not in GENERATORS:
+        expected = ", ".join(GENERATORS)
+        raise UsageError("generator-unknown", f"the generator {name!r}", f"one of {expected}", f"choose {expected}")
+    from engines.networks.generator import create_network_generator
+
+    return create_network_generator(
+        name,
+        backend=backend,
+        device=device,
+        compiled=compiled,
+        weights=weights,
+        cache=cache_home() / "networks",
+        retarget=retarget,
+    )
