@@ -179,7 +179,7 @@ def _confirmed(checkpoint: Checkpoint) -> bool:
 def _model(name: str) -> ModelFile:
     if name not in MODELS:
         names = ", ".join((*MODELS, *CHECKPOINTS))
-        raise UsageError("no-such-model", f"no model is called {name!r}", cure=f"choose one of: {names}")
+        raise UsageError("model-unknown", f"no model is called {name!r}", cure=f"choose one of: {names}")
     return find_model(name)
 
 

@@ -187,13 +187,13 @@ def test_a_file_that_is_not_a_video_is_an_error(tmp_path: Path, own_cache: Path)
 def test_a_bundle_that_is_missing_or_damaged_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrackerError) as caught:
         ReferenceTracker(tmp_path / "nothing.task")
-    assert caught.value.code == "model-missing"
+    assert caught.value.code == "tracker-model-missing"
     assert "tools.models fetch" in caught.value.cure
     rubbish = tmp_path / "rubbish.task"
     rubbish.write_bytes(b"rubbish")
     with pytest.raises(TrackerError) as caught:
         ReferenceTracker(rubbish)
-    assert caught.value.code == "model-unreadable"
+    assert caught.value.code == "tracker-model-unreadable"
 
 
 def test_pairs_of_the_suite_are_chosen_by_name_and_must_be_there(tmp_path: Path) -> None:

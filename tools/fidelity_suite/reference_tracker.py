@@ -86,7 +86,9 @@ class ReferenceTracker:
         """Load the bundle. Raises TrackerError when it is missing or cannot be loaded."""
         if not model.is_file():
             raise TrackerError(
-                "model-missing", f"the face landmarker bundle is not at {model}", cure=f"fetch it once with: {_FETCH}"
+                "tracker-model-missing",
+                f"the face landmarker bundle is not at {model}",
+                cure=f"fetch it once with: {_FETCH}",
             )
         import mediapipe
         from mediapipe.tasks.python import vision
@@ -103,7 +105,7 @@ class ReferenceTracker:
                 self._landmarker = vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
             raise TrackerError(
-                "model-unreadable",
+                "tracker-model-unreadable",
                 f"{model} is not a face landmarker bundle that MediaPipe can load",
                 cure=f"fetch it again with: {_FETCH}",
             ) from error
