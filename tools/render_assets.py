@@ -1,7 +1,7 @@
 """Render the two pictures that come with the program: ``python -m tools.render_assets``.
 
-``portrait.png`` is the portrait used when none is chosen, ``performer.png`` the face of the scripted performer. Both
-are modelled from scratch and show nobody. The result depends on nothing but this code.
+``portrait.png`` is the default portrait, ``performer.png`` the face of the scripted performer. Both
+are modelled from scratch and show no real person. The result depends only on this code.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from tools.assets.hair import Cut, Strands, grow_details, grow_hair
-from tools.assets.light import Camera, Floats, light, look
+from tools.assets.hair import Haircut, Strands, grow_details, grow_hair
+from tools.assets.light import Camera, Floats, light, visible_surface
 from tools.assets.paint import Paint, pack, paint, scatter
 from tools.assets.shape import Shape
-from tools.assets.strands import LAYERS, draw_strands, light_frame, opacity_layers, shine
+from tools.assets.strands import LAYERS, draw_strands, light_frame, opacity_layers, shade_strands
 from tools.support.command import new_app, run_app
 
 SIZE = (1280, 960)
@@ -28,11 +28,11 @@ ASSETS = Path(__file__).resolve().parent.parent / "engines" / "assets"
 
 
 class Person(NamedTuple):
-    """All that is needed to picture somebody. ``backdrop``: colours in the light and in the shade."""
+    """The parameters of a picture of a modelled person. ``backdrop``: its colours in the light and in the shade."""
 
     shape: Shape
     paint: Paint
-    cut: Cut
+    cut: Haircut
     hairline: tuple[tuple[float, float], ...]
     lashes: float
     lights: tuple[tuple[float, ...], ...]
@@ -53,7 +53,7 @@ PEOPLE = {
             iris_inner=(0.2, 0.11, 0.035), hair=(0.085, 0.036, 0.016), cloth=(0.11, 0.17, 0.19),
             freckles=0.4, stubble=0.0, gloss=0.75, brow=0.5,
         ),
-        cut=Cut(strands=52000, long=True, length=36.0, parting=-1.6, volume=1.2, wave=0.75, width=0.02, grey=0.0),
+        cut=Haircut(strands=52000, long=True, length=36.0, parting=-1.6, volume=1.2, wave=0.75, width=0.02, grey=0.0),
         hairline=((0, 6.9), (22, 6.5), (42, 4.6), (60, 1.8), (76, -0.6), (90, 1.8), (110, -2), (140, -6.5), (180, -7)),
         lashes=1.0,
         lights=(
@@ -78,7 +78,7 @@ PEOPLE = {
             iris_inner=(0.11, 0.055, 0.02), hair=(0.02, 0.017, 0.016), cloth=(0.105, 0.02, 0.03),
             freckles=0.0, stubble=0.45, gloss=0.75, brow=0.6,
         ),
-        cut=Cut(strands=60000, long=False, length=1.5, parting=2.0, volume=0.0, wave=0.5, width=0.022, grey=0.32),
+        cut=Haircut(strands=60000, long=False, length=1.5, parting=2.0, volume=0.0, wave=0.5, width=0.022, grey=0.32),
         hairline=((0, 7.2), (22, 7.3), (38, 6.2), (55, 4.4), (68, 3.6), (78, -0.8), (92, 1.8), (112, -2), (140, -6.5),
             (180, -7)),
         lashes=0.7,
@@ -96,7 +96,7 @@ PEOPLE = {
 
 
 def backdrop(height: int, width: int, person: Person) -> Floats:
-    """A studio backdrop (H, W, 3), lit from one side, with soft discs of light far out of focus."""
+    """Return a backdrop (H, W, 3) that is lit from one side, with out-of-focus discs of light."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = (x + 0.5 - width / 2) / height, (y + 0.5) / height - 0.5
     lit, shade = (np.array(c, np.float32) for c in person.backdrop)
@@ -111,8 +111,8 @@ def backdrop(height: int, width: int, person: Person) -> Floats:
     return image
 
 
-def film(image: Floats) -> NDArray[np.uint8]:
-    """Linear light to a picture: a soft vignette, Narkowicz's fit of the ACES curve, sRGB, dithered."""
+def tone_map(image: Floats) -> NDArray[np.uint8]:
+    """Return linear light as a picture: a soft vignette, Narkowicz's fit of the ACES curve, sRGB, dithered."""
     height, width = image.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     away = ((x + 0.5 - width / 2) ** 2 + (y + 0.5 - height / 2) ** 2) / (0.25 * (width**2 + height**2))
@@ -124,7 +124,7 @@ def film(image: Floats) -> NDArray[np.uint8]:
 
 
 def opacity(person: Person, hair: Strands, texels: int) -> tuple[Floats, Floats]:
-    """Opacity maps and frames of the hair for each light and, last, the sky."""
+    """Return opacity maps and frames of the hair for each light and, last, the sky."""
     places = [lamp[:3] for lamp in person.lights] + [(-10.0, 70.0, 60.0)]
     frames = np.stack([light_frame(place, 30.0) for place in places])
     maps = np.stack([opacity_layers(hair.points, hair.width, frame, texels, LAYERS) for frame in frames])
@@ -132,9 +132,9 @@ def opacity(person: Person, hair: Strands, texels: int) -> tuple[Floats, Floats]
 
 
 def render(person: Person, width: int, height: int, samples: int, density: float = 1.0) -> NDArray[np.uint8]:
-    """The picture of a person, (height, width, 3) uint8.
+    """Return the picture of a modelled person, (height, width, 3) uint8.
 
-    Each pixel is the mean of ``samples`` by ``samples``; ``density`` scales how many hairs there are.
+    Each pixel is the mean of ``samples`` by ``samples``; ``density`` scales the number of hairs.
     """
     shape, camera, seed = person.shape, person.camera, person.seed
     line = np.array(person.hairline, np.float32)
@@ -144,21 +144,30 @@ def render(person: Person, width: int, height: int, samples: int, density: float
     lights, sky = np.array(person.lights, np.float32), np.array(person.sky, np.float32)
     maps, frames = opacity(person, hair, 256)
     tall, wide = height * samples, width * samples
-    seen = look(tall, wide, camera, shape)
-    irradiance, visible = light(seen.position, seen.normal, seen.material, lights, sky, maps, frames, shape)
-    irradiance = scatter(irradiance, seen.position, seen.material, tall / camera.span)
-    surface = paint(
-        seen.position, seen.normal, seen.material, irradiance, visible, lights, line, camera, shape, *pack(person.paint)
+    surface = visible_surface(tall, wide, camera, shape)
+    irradiance, visible = light(surface.position, surface.normal, surface.material, lights, sky, maps, frames, shape)
+    irradiance = scatter(irradiance, surface.position, surface.material, tall / camera.span)
+    colour = paint(
+        surface.position,
+        surface.normal,
+        surface.material,
+        irradiance,
+        visible,
+        lights,
+        line,
+        camera,
+        shape,
+        *pack(person.paint),
     )
-    empty = seen.material == 0
-    image = np.where(empty[..., None], backdrop(tall, wide, person), surface).astype(np.float32)
-    depth = np.where(empty, np.float32(-1e6), seen.position[..., 2]).astype(np.float32)
+    empty = surface.material == 0
+    image = np.where(empty[..., None], backdrop(tall, wide, person), colour).astype(np.float32)
+    depth = np.where(empty, np.float32(-1e6), surface.position[..., 2]).astype(np.float32)
     cover = np.zeros_like(depth)
     for strands in [hair, *details]:
-        glow = shine(strands.points, strands.colour, strands.gloss, lights, sky, maps, frames, camera, shape)
+        glow = shade_strands(strands.points, strands.colour, strands.gloss, lights, sky, maps, frames, camera, shape)
         draw_strands(image, cover, depth, strands, glow, camera)
     image = image.reshape(height, samples, width, samples, 3).mean((1, 3))
-    return film(image)
+    return tone_map(image)
 
 
 app = new_app()

@@ -1,4 +1,4 @@
-"""The rendered portrait and performer: what ships, and that the script which makes them is repeatable."""
+"""The rendered portrait and performer: the files in the package, and that rendering is repeatable."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ print(picture.shape, picture.dtype, hashlib.sha256(picture.tobytes()).hexdigest(
 """
 
 
-def shipped(name: str) -> Image:
+def packaged(name: str) -> Image:
     with Pillow.open(ASSETS / f"{name}.png") as picture:
         assert picture.mode == "RGB"
         return np.asarray(picture).copy()
 
 
 def cropped(image: Image, aspect: float) -> Image:
-    """The middle of ``image`` with that ratio of width to height."""
+    """Return the middle of ``image`` with that ratio of width to height."""
     height, width = image.shape[:2]
     wide, tall = min(width, round(height * aspect)), min(height, round(width / aspect))
     x, y = (width - wide) // 2, (height - tall) // 2
@@ -40,8 +40,8 @@ def cropped(image: Image, aspect: float) -> Image:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shipped_picture_has_its_size_and_stays_small(name: str) -> None:
-    assert shipped(name).shape == (960, 1280, 3)
+def test_a_packaged_picture_has_its_size_and_stays_small(name: str) -> None:
+    assert packaged(name).shape == (960, 1280, 3)
     assert (ASSETS / f"{name}.png").stat().st_size < 2 << 20
 
 
@@ -50,7 +50,7 @@ def test_shipped_picture_has_its_size_and_stays_small(name: str) -> None:
 def test_face_is_found_near_the_centre(name: str, aspect: float) -> None:
     from mediapipe.python.solutions import face_mesh
 
-    image = cropped(shipped(name), aspect)
+    image = cropped(packaged(name), aspect)
     with face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.9) as mesh:
         found = mesh.process(image).multi_face_landmarks
     assert found
@@ -62,13 +62,13 @@ def test_face_is_found_near_the_centre(name: str, aspect: float) -> None:
 
 
 def test_the_two_are_different_people() -> None:
-    portrait, performer = (shipped(name).astype(np.float32) for name in NAMES)
+    portrait, performer = (packaged(name).astype(np.float32) for name in NAMES)
     assert np.abs(portrait - performer).mean() > 20
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rendering_is_repeatable(name: str) -> None:
-    """Without numba's compiler, which would take longer than so small a picture."""
+    """Rendered without numba's compiler, which would take longer than such a small picture."""
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
 
     def run() -> str:

@@ -1,8 +1,8 @@
-"""Hair, brows and lashes for the modelled head: where strands are rooted and which way they run.
+"""Hair, brows and lashes for the modelled head: the roots of the strands and their shapes.
 
-Every grower returns ``Strands``: polylines in the head's space. Long hair follows guides that are combed away from a
-parting, fall under gravity and slide over head, shoulders and clothes; each strand clings to its guide, so that the
-hair forms locks.
+The functions ``grow_*`` return ``Strands``: polylines in the head's space. Long hair follows guides that are combed
+away from a parting, fall under gravity and slide over head, shoulders and clothes; each strand follows its guide, so
+that the hair forms locks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Strands(NamedTuple):
     gloss: Floats
 
 
-class Cut(NamedTuple):
+class Haircut(NamedTuple):
     """A haircut. Lengths in centimetres; ``wave`` is the amplitude of the waves, ``grey`` the share of grey strands."""
 
     strands: int
@@ -57,7 +57,7 @@ class Cut(NamedTuple):
 
 @kernel
 def scalp_distance(x: float, y: float, z: float, s: Shape) -> float:
-    """Distance to what hair lies on: skull, ears, neck and clothes, without the features of the face."""
+    """Return the distance to what hair lies on: skull, ears, neck and clothes, without the features of the face."""
     ax = abs(x)
     d = skull(ax, y, z, s)
     d = min(d, ear(ax, y, z, s) + 0.1)
@@ -68,7 +68,7 @@ def scalp_distance(x: float, y: float, z: float, s: Shape) -> float:
 
 @parallel
 def scalp_roots(tries: int, seed: int, line: Floats, s: Shape) -> Floats:
-    """Points strewn evenly over the scalp: (tries, 4), the last column 1 above the hairline and 0 elsewhere."""
+    """Return points spread evenly over the scalp, (tries, 4); the last column is 1 above the hairline, otherwise 0."""
     roots = np.zeros((tries, 4), np.float32)
     for i in numba.prange(tries):
         up = 2.0 * chance(i, seed, 1) - 1.0
@@ -88,7 +88,7 @@ def scalp_roots(tries: int, seed: int, line: Floats, s: Shape) -> Floats:
 
 @kernel
 def outwards(x: float, y: float, z: float, s: Shape) -> tuple[float, float, float]:
-    """The direction away from what hair lies on."""
+    """Return the direction away from what hair lies on."""
     e = 0.15
     nx = scalp_distance(x + e, y, z, s) - scalp_distance(x - e, y, z, s)
     ny = scalp_distance(x, y + e, z, s) - scalp_distance(x, y - e, z, s)
@@ -99,14 +99,14 @@ def outwards(x: float, y: float, z: float, s: Shape) -> tuple[float, float, floa
 
 @kernel
 def face_clearance(x: float, y: float, z: float) -> float:
-    """Distance to the space in front of face and throat that long hair keeps out of."""
+    """Return the distance to the space in front of face and throat that long hair keeps out of."""
     half = 6.5 - 1.9 * smooth_step(-4.0, -13.0, y)
     return max(abs(x) - half * smooth_step(7.6, 2.5, y), -z - 1.0)
 
 
 @parallel
-def comb_long(roots: Floats, steps: int, cut: Cut, s: Shape) -> Floats:
-    """Guides of long hair, (n, steps, 3), from ``roots`` (n, 3)."""
+def comb_long(roots: Floats, steps: int, cut: Haircut, s: Shape) -> Floats:
+    """Return guides of long hair, (n, steps, 3), from ``roots`` (n, 3)."""
     count = roots.shape[0]
     points = np.zeros((count, steps, 3), np.float32)
     for i in numba.prange(count):
@@ -149,8 +149,8 @@ def comb_long(roots: Floats, steps: int, cut: Cut, s: Shape) -> Floats:
 
 
 @parallel
-def follow(guides: Floats, roots: Floats, nearest: Floats, cut: Cut, seed: int) -> Floats:
-    """Strands from ``roots`` (n, 3) that cling to guides ``nearest`` (n, 2); waves and stray hairs are added."""
+def follow(guides: Floats, roots: Floats, nearest: Floats, cut: Haircut, seed: int) -> Floats:
+    """Return strands from ``roots`` (n, 3) that follow the guides ``nearest`` (n, 2), with waves and stray hairs."""
     count, steps = roots.shape[0], guides.shape[1]
     points = np.zeros((count, steps, 3), np.float32)
     for i in numba.prange(count):
@@ -182,8 +182,8 @@ def follow(guides: Floats, roots: Floats, nearest: Floats, cut: Cut, seed: int) 
 
 
 @parallel
-def crop_short(roots: Floats, steps: int, cut: Cut, seed: int, s: Shape) -> Floats:
-    """Short hair, (n, steps, 3): brushed up and back on top, close and downwards at the sides."""
+def crop_short(roots: Floats, steps: int, cut: Haircut, seed: int, s: Shape) -> Floats:
+    """Return short hair, (n, steps, 3): brushed up and back on top, close and downwards at the sides."""
     count = roots.shape[0]
     points = np.zeros((count, steps, 3), np.float32)
     for i in numba.prange(count):
@@ -219,13 +219,13 @@ def crop_short(roots: Floats, steps: int, cut: Cut, seed: int, s: Shape) -> Floa
 
 
 def tapered(count: int, steps: int, width: float, sharp: float) -> Floats:
-    """Widths of strands that narrow towards their tips, (count, steps)."""
+    """Return widths of strands that narrow towards their tips, (count, steps)."""
     along = np.linspace(0.0, 1.0, steps, dtype=np.float32)
     return np.tile((width * (1.0 - along**sharp * 0.85)).astype(np.float32), (count, 1))
 
 
 def tinted(rng: np.random.Generator, count: int, base: tuple[float, ...], grey: float, vary: float) -> Floats:
-    """Colours of strands around ``base``, a share of them grey."""
+    """Return colours of strands around ``base``, a share of them grey."""
     colour = np.array(base, np.float32) * np.exp(rng.normal(0.0, vary, (count, 1)))
     colour[:, 0] *= np.exp(rng.normal(0.0, 0.05, count))
     is_grey = rng.random(count) < grey
@@ -234,8 +234,8 @@ def tinted(rng: np.random.Generator, count: int, base: tuple[float, ...], grey: 
     return result
 
 
-def grow_hair(cut: Cut, line: Floats, colour: tuple[float, ...], shape: Shape, seed: int) -> Strands:
-    """The hair of the head."""
+def grow_hair(cut: Haircut, line: Floats, colour: tuple[float, ...], shape: Shape, seed: int) -> Strands:
+    """Return the hair of the head."""
     rng = np.random.default_rng(seed)
     found: Floats = scalp_roots(int(cut.strands * 2.4), seed, line, shape)
     roots = np.ascontiguousarray(found[found[:, 3] > 0.5][: cut.strands, :3])
@@ -258,7 +258,7 @@ def grow_hair(cut: Cut, line: Floats, colour: tuple[float, ...], shape: Shape, s
 
 @kernel
 def front(x: float, y: float, s: Shape) -> float:
-    """The depth z of the skin seen from the front at (x, y)."""
+    """Return the depth z of the skin from the front at (x, y)."""
     z = 8.0
     for _ in range(60):
         d = skin(x, y, z, s)
@@ -270,7 +270,7 @@ def front(x: float, y: float, s: Shape) -> float:
 
 @parallel
 def brow_strands(count: int, seed: int, s: Shape) -> Floats:
-    """Both eyebrows, (2 count, 6, 3): upright near the nose, lying outwards further along."""
+    """Return both eyebrows, (2 count, 6, 3): upright near the nose, lying outwards further along."""
     points = np.zeros((2 * count, 6, 3), np.float32)
     for i in numba.prange(2 * count):
         side = 1.0 if i < count else -1.0
@@ -292,7 +292,7 @@ def brow_strands(count: int, seed: int, s: Shape) -> Floats:
 
 @parallel
 def lash_strands(count: int, upper: bool, length: float, seed: int, s: Shape) -> Floats:
-    """The lashes of both eyes, (2 count, 7, 3), from the edge of the upper or of the lower lid."""
+    """Return the lashes of both eyes, (2 count, 7, 3), from the edge of the upper or of the lower lid."""
     points = np.zeros((2 * count, 7, 3), np.float32)
     for i in numba.prange(2 * count):
         side = 1.0 if i < count else -1.0
@@ -314,7 +314,7 @@ def lash_strands(count: int, upper: bool, length: float, seed: int, s: Shape) ->
 def grow_details(
     hair: tuple[float, ...], grey: float, lashes: float, shape: Shape, seed: int, density: float
 ) -> list[Strands]:
-    """Brows, then upper and lower lashes; ``lashes`` scales the lashes' length, ``density`` their number."""
+    """Return brows, upper lashes and lower lashes; ``lashes`` scales the length of lashes, ``density`` the numbers."""
     rng = np.random.default_rng(seed + 1)
     grown: list[Strands] = []
     brows: Floats = brow_strands(max(int(520 * density), 1), seed + 1, shape)

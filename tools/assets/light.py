@@ -1,4 +1,4 @@
-"""Rays through the modelled head: what each pixel sees, and how much light reaches it.
+"""Ray casting: the surface that each pixel shows, and how much light reaches it.
 
 A pinhole camera looks down the z axis. Lights are spheres whose soft shadows are estimated along one ray each, after
 Quilez, "Soft shadows in raymarched SDFs"; the sky is gathered along five cones.
@@ -20,19 +20,19 @@ Floats = NDArray[np.float32]
 RGB = tuple[float, float, float]
 
 FOCUS_Z = 3.0
-"""The plane in which ``Camera.span`` is measured: about that of the cheeks."""
+"""The plane in which ``Camera.span`` is measured, about that of the cheeks."""
 
 
 class Camera(NamedTuple):
-    """Where the picture is taken from, in centimetres: eye height, distance, height of the field at ``FOCUS_Z``."""
+    """The camera, in centimetres: height, distance, and height of the field of view at ``FOCUS_Z``."""
 
     y: float = -1.8
     z: float = 125.0
     span: float = 50.0
 
 
-class Seen(NamedTuple):
-    """What each pixel sees: ``position`` and ``normal`` (H, W, 3) float32, ``material`` (H, W) uint8."""
+class VisibleSurface(NamedTuple):
+    """The surface that each pixel shows: ``position`` and ``normal`` (H, W, 3) float32, ``material`` (H, W) uint8."""
 
     position: Floats
     normal: Floats
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
 
 @kernel
 def normal_at(x: float, y: float, z: float, e: float, s: Shape) -> tuple[float, float, float]:
-    """The unit normal of the surface near a point, from four samples ``e`` away."""
+    """Return the unit normal of the surface near a point, from four samples ``e`` away."""
     a = distance(x + e, y - e, z - e, s)
     b = distance(x - e, y - e, z + e, s)
     c = distance(x - e, y + e, z - e, s)
@@ -53,7 +53,7 @@ def normal_at(x: float, y: float, z: float, e: float, s: Shape) -> tuple[float, 
 
 @parallel
 def trace(height: int, width: int, camera: Camera, s: Shape) -> tuple[Floats, Floats, NDArray[np.uint8]]:
-    """March one ray a pixel; the arrays of ``Seen``."""
+    """March one ray per pixel and return the arrays of ``VisibleSurface``."""
     position = np.zeros((height, width, 3), np.float32)
     normal = np.zeros((height, width, 3), np.float32)
     kind = np.zeros((height, width), np.uint8)
@@ -82,36 +82,36 @@ def trace(height: int, width: int, camera: Camera, s: Shape) -> tuple[Floats, Fl
 
 
 @kernel
-def shadow(x: float, y: float, z: float, dx: float, dy: float, dz: float, softness: float, s: Shape) -> float:
-    """How much of a spherical light is seen from a point; ``softness`` is its radius over its distance."""
-    seen = 1.0
+def light_visibility(x: float, y: float, z: float, dx: float, dy: float, dz: float, softness: float, s: Shape) -> float:
+    """Return the visible share of a spherical light from a point; ``softness`` is its radius over its distance."""
+    visible = 1.0
     t = 0.05
     for _ in range(60):
         h = distance(x + dx * t, y + dy * t, z + dz * t, s)
-        seen = min(seen, h / (softness * t))
-        if seen < -1.0:
+        visible = min(visible, h / (softness * t))
+        if visible < -1.0:
             return 0.0
         t += min(max(h * 0.7, 0.03 + 0.04 * t), 2.5)
         if t > 28.0:
             break
-    return 0.25 * (1.0 + seen) ** 2 * (2.0 - seen)
+    return 0.25 * (1.0 + visible) ** 2 * (2.0 - visible)
 
 
 @kernel
-def cone_light(x: float, y: float, z: float, dx: float, dy: float, dz: float, spread: float, s: Shape) -> float:
-    """How much of the sky is seen along a cone of that half-angle's tangent."""
-    seen = 1.0
+def cone_visibility(x: float, y: float, z: float, dx: float, dy: float, dz: float, spread: float, s: Shape) -> float:
+    """Return the visible share of the sky along a cone; ``spread`` is the tangent of its half-angle."""
+    visible = 1.0
     t = 0.12
     for _ in range(6):
         h = distance(x + dx * t, y + dy * t, z + dz * t, s)
-        seen = min(seen, max(h, 0.0) / (spread * t))
+        visible = min(visible, max(h, 0.0) / (spread * t))
         t *= 2.1
-    return min(seen, 1.0)
+    return min(visible, 1.0)
 
 
 @kernel
 def sky_light(x: float, y: float, z: float, nx: float, ny: float, nz: float, sky: Floats, s: Shape) -> RGB:
-    """The light of the sky at a point with that normal: one cone along the normal and four around it."""
+    """Return the light of the sky at a point with that normal: one cone along the normal and four around it."""
     r, g, b = 0.0, 0.0, 0.0
     for k in range(5):
         dx, dy, dz, weight = nx, ny, nz, 0.3
@@ -124,7 +124,7 @@ def sky_light(x: float, y: float, z: float, nx: float, ny: float, nz: float, sky
             dx, dy, dz, weight = 0.65 * nx + m * ox, 0.65 * ny + m * oy, 0.65 * nz + m * oz, 0.175
             m = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
             dx, dy, dz = dx * m, dy * m, dz * m
-        amount = weight * cone_light(x, y, z, dx, dy, dz, 0.62, s)
+        amount = weight * cone_visibility(x, y, z, dx, dy, dz, 0.62, s)
         up = smooth_step(-0.9, 0.9, dy)
         r += amount * (up * sky[0, 0] + (1.0 - up) * sky[1, 0])
         g += amount * (up * sky[0, 1] + (1.0 - up) * sky[1, 1])
@@ -133,8 +133,8 @@ def sky_light(x: float, y: float, z: float, nx: float, ny: float, nz: float, sky
 
 
 @kernel
-def passes(maps: Floats, frame: Floats, x: float, y: float, z: float) -> float:
-    """How much light the hair lets through to a point, from a deep opacity map (see ``asset_strands``).
+def transmittance(maps: Floats, frame: Floats, x: float, y: float, z: float) -> float:
+    """Return the share of light that reaches a point through the hair, from a deep opacity map (see ``strands``).
 
     ``maps`` is (1 + layers, N, N): the depth at which hair begins, then the optical depth up to each layer. ``frame``
     is (5, 3): right, up and forward of the light, its centre, then (half size, layer thickness, 0).
@@ -167,16 +167,16 @@ def light(
     position: Floats, normal: Floats, kind: NDArray[np.uint8], lights: Floats, sky: Floats,
     maps: Floats, frames: Floats, s: Shape,
 ) -> tuple[Floats, Floats]:  # fmt: skip
-    """Light every pixel.
+    """Compute the light that reaches every pixel.
 
     ``lights`` is (n, 7): position, radius, colour; ``sky`` (2, 3): the colours from above and from below; ``maps``
-    and ``frames`` hold the hair's opacity map of each light, as in ``passes``.
-    Returns the irradiance (H, W, 3) and how much each light is seen, (H, W, n), shadows of hair included.
+    and ``frames`` hold the hair's opacity map of each light, as in ``transmittance``.
+    Returns the irradiance (H, W, 3) and the visible share of each light (H, W, n), with the shadows of the hair.
     """
     height, width = kind.shape
     count = lights.shape[0]
     irradiance = np.zeros((height, width, 3), np.float32)
-    seen = np.zeros((height, width, count), np.float32)
+    visible = np.zeros((height, width, count), np.float32)
     for i in numba.prange(height):
         for j in range(width):
             if kind[i, j] == 0:
@@ -194,30 +194,25 @@ def light(
                 cosine = nx * dx + ny * dy + nz * dz
                 if cosine < -0.25:
                     continue
-                vis = shadow(x, y, z, dx, dy, dz, lights[n, 3] / away, s)
+                vis = light_visibility(x, y, z, dx, dy, dz, lights[n, 3] / away, s)
                 hair = 0.0
                 for k in range(5):
                     a = 0.4 * math.pi * k
-                    hair += 0.2 * passes(maps[n], frames[n], x + 0.5 * math.cos(a), y + 0.5 * math.sin(a), z)
+                    hair += 0.2 * transmittance(maps[n], frames[n], x + 0.5 * math.cos(a), y + 0.5 * math.sin(a), z)
                 vis *= hair
-                seen[i, j, n] = vis
+                visible[i, j, n] = vis
                 wrapped = max(cosine, 0.0) * 0.85 + 0.15 * max((cosine + 0.25) / 1.25, 0.0)
                 for c in range(3):
                     irradiance[i, j, c] += vis * wrapped * lights[n, 4 + c]
-            hair = 0.4 + 0.6 * passes(maps[0], frames[0], x, y, z)
+            hair = 0.4 + 0.6 * transmittance(maps[0], frames[0], x, y, z)
             r, g, b = sky_light(x, y, z, nx, ny, nz, sky, s)
             irradiance[i, j, 0] += hair * r
             irradiance[i, j, 1] += hair * g
             irradiance[i, j, 2] += hair * b
-    return irradiance, seen
+    return irradiance, visible
 
 
-def no_hair(count: int) -> tuple[Floats, Floats]:
-    """Opacity maps and frames for ``count`` lights where nothing grows."""
-    return np.zeros((count, 2, 1, 1), np.float32), np.zeros((count, 5, 3), np.float32)
-
-
-def look(height: int, width: int, camera: Camera, shape: Shape) -> Seen:
-    """What each pixel of a picture of that size sees."""
+def visible_surface(height: int, width: int, camera: Camera, shape: Shape) -> VisibleSurface:
+    """Return the surface that each pixel of a picture shows."""
     result: Any = trace(height, width, camera, shape)
-    return Seen(*result)
+    return VisibleSurface(*result)

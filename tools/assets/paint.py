@@ -1,4 +1,4 @@
-"""What the modelled head is made of: the colours of skin, lips, eyes and cloth, and how they take the light.
+"""The surfaces of the modelled head: the colours of skin, lips, eyes and cloth, and how they reflect light.
 
 Colours are linear RGB. Skin is lit, its irradiance is blurred by colour (light spreads furthest in red), and only then
 multiplied by its albedo: d'Eon et al., "Efficient Rendering of Human Skin" (2007).
@@ -35,7 +35,7 @@ from tools.assets.shape import (
 
 
 class Paint(NamedTuple):
-    """The colours of one person (linear RGB) and some amounts between 0 and 1."""
+    """The colours of a modelled person (linear RGB) and some amounts between 0 and 1."""
 
     skin: RGB
     flush: RGB
@@ -52,13 +52,13 @@ class Paint(NamedTuple):
 
 @kernel
 def rgb(colours: Floats, i: int) -> RGB:
-    """Row ``i`` of an array of colours."""
+    """Return row ``i`` of an array of colours."""
     return colours[i, 0], colours[i, 1], colours[i, 2]
 
 
 @kernel
 def unpack(colours: Floats, amounts: Floats) -> Paint:
-    """The ``Paint`` whose colours and amounts were laid out by ``pack``: numba's loops cannot share nested tuples."""
+    """Return the ``Paint`` of the arrays of ``pack``, which numba's loops can share while nested tuples cannot."""
     return Paint(
         rgb(colours, 0), rgb(colours, 1), rgb(colours, 2), rgb(colours, 3), rgb(colours, 4), rgb(colours, 5),
         rgb(colours, 6), amounts[0], amounts[1], amounts[2], amounts[3],
@@ -66,13 +66,13 @@ def unpack(colours: Floats, amounts: Floats) -> Paint:
 
 
 def pack(p: Paint) -> tuple[Floats, Floats]:
-    """A ``Paint`` as two arrays, (7, 3) and (4,) float32."""
+    """Return a ``Paint`` as two arrays, (7, 3) and (4,) float32."""
     return np.array(p[:7], np.float32), np.array(p[7:], np.float32)
 
 
 @kernel
 def chance(i: int, j: int, k: int) -> float:
-    """A number in [0, 1) that depends on three integers alone."""
+    """Return a number in [0, 1) that depends on three integers alone."""
     h = (i * 374761393 + j * 668265263 + k * 1274126177) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1103515245) & 0xFFFFFFFF
     h = ((h ^ (h >> 16)) * 1911520717) & 0xFFFFFFFF
@@ -81,7 +81,7 @@ def chance(i: int, j: int, k: int) -> float:
 
 @kernel
 def noise(x: float, y: float, z: float) -> float:
-    """Smooth value noise in [0, 1] over a lattice of spacing 1."""
+    """Return smooth value noise in [0, 1] over a lattice of spacing 1."""
     fx, fy, fz = math.floor(x), math.floor(y), math.floor(z)
     i, j, k = int(fx), int(fy), int(fz)
     u, v, w = x - fx, y - fy, z - fz
@@ -97,7 +97,10 @@ def noise(x: float, y: float, z: float) -> float:
 
 @kernel
 def hairline(x: float, y: float, z: float, line: Floats) -> float:
-    """How far (cm) a point of the scalp lies above the hairline: ``line`` is (n, 2), azimuth in degrees and height."""
+    """Return how far a point of the scalp lies above the hairline, in cm.
+
+    ``line`` is (n, 2): azimuth in degrees, and height.
+    """
     angle = math.degrees(math.atan2(abs(x), z + 3.0))
     low: float = line[0, 1]
     for i in range(line.shape[0] - 1):
@@ -109,26 +112,26 @@ def hairline(x: float, y: float, z: float, line: Floats) -> float:
 
 @kernel
 def brow_height(ax: float) -> float:
-    """Height of the middle line of an eyebrow."""
+    """Return the height of the middle line of an eyebrow."""
     t = (ax - 1.2) / 4.0
     return 1.5 + 1.25 * t - 1.2 * t**3 * (1.0 if t > 0.0 else 0.0)
 
 
 @kernel
 def mix(a: RGB, b: RGB, t: float) -> RGB:
-    """``a`` for t = 0, ``b`` for t = 1."""
+    """Return the linear interpolation between ``a`` (t = 0) and ``b`` (t = 1)."""
     return a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t
 
 
 @kernel
 def scaled(a: RGB, k: float) -> RGB:
-    """A colour times a number."""
+    """Return a colour times a number."""
     return a[0] * k, a[1] * k, a[2] * k
 
 
 @kernel
 def lip_amount(ax: float, y: float, s: Shape) -> float:
-    """1 on the red of the lips, 0 off it, soft at the border."""
+    """Return 1 on the red of the lips and 0 outside it, with a soft border."""
     if ax > s.mouth_width + 0.1:
         return 0.0
     line = mouth_line(ax, s)
@@ -139,7 +142,7 @@ def lip_amount(ax: float, y: float, s: Shape) -> float:
 
 @kernel
 def skin_colour(x: float, y: float, z: float, s: Shape, p: Paint, line: Floats) -> RGB:
-    """The albedo of skin at a point."""
+    """Return the albedo of skin at a point."""
     ax = abs(x)
     front = smooth_step(0.0, 2.0, z)
     flush = 0.55 * bell(ax - 4.2, 2.0) * bell(y + 3.0, 1.7)
@@ -186,7 +189,7 @@ def eye_region(ax: float, y: float, c: RGB, s: Shape, p: Paint) -> RGB:
 
 @kernel
 def highlight(nh: float, nv: float, nl: float, vh: float, rough: float, f0: float) -> float:
-    """The GGX lobe times the cosine towards the light."""
+    """Return the GGX lobe times the cosine towards the light."""
     if nl <= 0.0:
         return 0.0
     a2 = rough**4
@@ -198,7 +201,7 @@ def highlight(nh: float, nv: float, nl: float, vh: float, rough: float, f0: floa
 
 @kernel
 def iris_colour(r: float, angle: float, p: Paint) -> RGB:
-    """The iris at radius ``r`` (0 at the middle of the pupil, 1 at the rim)."""
+    """Return the colour of the iris at radius ``r`` (0 at the middle of the pupil, 1 at the rim)."""
     fibre = 0.5 * noise(20.0 + 14.0 * math.cos(angle), 20.0 + 14.0 * math.sin(angle), r * 1.6)
     fibre += 0.5 * noise(50.0 + 30.0 * math.cos(angle), 50.0 + 30.0 * math.sin(angle), r * 2.5)
     c = mix(p.iris, p.iris_inner, smooth_step(0.78, 0.5, r + 0.3 * (fibre - 0.5)))
@@ -212,7 +215,7 @@ def eye_colour(
     lx: float, y: float, side: float, irr: RGB, vis: float, s: Shape, p: Paint,
     light: RGB, view: RGB,
 ) -> RGB:  # fmt: skip
-    """The light that comes from an eyeball at a point relative to its centre; ``light``, ``view``: unit vectors."""
+    """Return the light from an eyeball at a point relative to its centre; ``light`` and ``view`` are unit vectors."""
     u = lx * side / s.eye_width
     top, bottom = lid_upper(u, s), lid_lower(u, s)
     iris_x = lx + 0.03 * side
@@ -242,15 +245,19 @@ def eye_colour(
     rx, ry, rz = 2 * nv * nx - view[0], 2 * nv * ny - view[1], 2 * nv * nz - view[2]
     ax, ay = rx / max(rz, 0.1) - light[0] / light[2], ry / max(rz, 0.1) - light[1] / light[2]
     window = smooth_step(0.36, 0.29, abs(ax)) * smooth_step(0.36, 0.29, abs(ay)) * (1.0 if rz > 0.1 else 0.0)
-    shine = 2.4 * window * smooth_step(-0.02, 0.12, top - y) * (0.4 + 0.6 * vis)
+    glint = 2.4 * window * smooth_step(-0.02, 0.12, top - y) * (0.4 + 0.6 * vis)
     wet = 0.5 * bell(y - bottom - 0.035, 0.035) * (0.25 + 0.5 * vis) * smooth_step(1.0, 0.8, abs(u))
     sheen = 0.03 + 0.05 * smooth_step(0.0, 0.8, ry)
-    return c[0] + shine + wet + sheen * 0.9, c[1] + shine + wet + sheen, c[2] + shine + wet + sheen * 1.1
+    return (
+        c[0] + glint + wet + sheen * 0.9,
+        c[1] + glint + wet + sheen,
+        c[2] + glint + wet + sheen * 1.1,
+    )
 
 
 @kernel
 def cloth_colour(x: float, y: float, z: float, p: Paint) -> RGB:
-    """The albedo of knitted cloth at a point."""
+    """Return the albedo of knitted cloth at a point."""
     around = math.atan2(x, z + 5.0) * 15.0
     column = around * 2.6
     side = abs(column - math.floor(column) - 0.5) * 2.0
@@ -261,8 +268,8 @@ def cloth_colour(x: float, y: float, z: float, p: Paint) -> RGB:
 
 
 @kernel
-def skin_glint(at: RGB, normal: RGB, view: RGB, nv: float, seen: Floats, lights: Floats, s: Shape) -> RGB:
-    """The light that skin mirrors: two GGX lobes over pores that tilt the normal a little."""
+def skin_glint(at: RGB, normal: RGB, view: RGB, nv: float, visible: Floats, lights: Floats, s: Shape) -> RGB:
+    """Return the light that skin reflects specularly: two GGX lobes over pores that tilt the normal a little."""
     x, y, z = at
     rough, gloss, f0 = skin_gloss(x, y, z, s)
     jitter = 0.16 * (1.0 - 0.6 * (gloss - 1.0))
@@ -280,18 +287,18 @@ def skin_glint(at: RGB, normal: RGB, view: RGB, nv: float, seen: Floats, lights:
         nh, vh = (nx * hx + ny * hy + nz * hz) * m, (view[0] * hx + view[1] * hy + view[2] * hz) * m
         nl = nx * lx + ny * ly + nz * lz
         lobe = 0.7 * highlight(nh, nv, nl, vh, rough, f0) + 0.3 * highlight(nh, nv, nl, vh, rough * 0.62, f0)
-        lobe *= math.pi * gloss * seen[n]
+        lobe *= math.pi * gloss * visible[n]
         r, g, b = r + lobe * lights[n, 4], g + lobe * lights[n, 5], b + lobe * lights[n, 6]
     return r, g, b
 
 
 @parallel
 def paint(
-    position: Floats, normal: Floats, kind: NDArray[np.uint8], irradiance: Floats, seen: Floats,
+    position: Floats, normal: Floats, kind: NDArray[np.uint8], irradiance: Floats, visible: Floats,
     lights: Floats, line: Floats, camera: Camera, s: Shape,
     colours: Floats, amounts: Floats,
 ) -> Floats:  # fmt: skip
-    """The light (H, W, 3), linear, that comes from every pixel that is not backdrop. ``pack`` gives the last two."""
+    """Return the linear light (H, W, 3) of every pixel that is not backdrop. The last two arguments are of ``pack``."""
     height, width = kind.shape
     out = np.zeros((height, width, 3), np.float32)
     for i in numba.prange(height):
@@ -311,7 +318,7 @@ def paint(
                 lx, ly, lz = lights[0, 0] - x, lights[0, 1] - y, lights[0, 2] - z
                 m = 1.0 / math.sqrt(lx * lx + ly * ly + lz * lz)
                 c = eye_colour(
-                    x - side * EYE_X, y, side, irr, seen[i, j, 0], s, p,
+                    x - side * EYE_X, y, side, irr, visible[i, j, 0], s, p,
                     (lx * m, ly * m, lz * m), (vx, vy, vz),
                 )  # fmt: skip
                 out[i, j, 0], out[i, j, 1], out[i, j, 2] = c
@@ -326,7 +333,7 @@ def paint(
             c = skin_colour(x, y, z, s, p, line)
             for n in range(3):
                 out[i, j, n] = c[n] * irr[n]
-            glint = skin_glint((x, y, z), (nx, ny, nz), (vx, vy, vz), nv, seen[i, j], lights, s)
+            glint = skin_glint((x, y, z), (nx, ny, nz), (vx, vy, vz), nv, visible[i, j], lights, s)
             for n in range(3):
                 out[i, j, n] += p.gloss * glint[n]
     return out
@@ -334,7 +341,7 @@ def paint(
 
 @kernel
 def skin_gloss(x: float, y: float, z: float, s: Shape) -> RGB:
-    """Roughness, strength and reflectance at normal incidence of the skin's highlight at a point."""
+    """Return roughness, strength and reflectance at normal incidence of the skin's highlight at a point."""
     ax = abs(x)
     lip = lip_amount(ax, y, s) if z > 0.0 else 0.0
     shiny = bell(ax, 2.6) * (bell(y - 4.5, 2.2) + bell(y - s.nose_y, 1.8)) + bell(ax, 0.7) * bell(y + 1.5, 2.0)
@@ -346,7 +353,7 @@ def skin_gloss(x: float, y: float, z: float, s: Shape) -> RGB:
 
 @parallel
 def spread(values: Floats, position: Floats, kind: NDArray[np.uint8], sigma: float, along: int) -> Floats:
-    """Blur skin along one axis (0 down, 1 across) by ``sigma`` pixels, not over the edges of forms."""
+    """Blur skin along one axis (0 down, 1 across) by ``sigma`` pixels, but not across edges of the surface."""
     height, width = kind.shape
     out = values.copy()
     reach = math.ceil(2.5 * sigma)
@@ -370,7 +377,7 @@ def spread(values: Floats, position: Floats, kind: NDArray[np.uint8], sigma: flo
 
 
 def scatter(irradiance: Floats, position: Floats, kind: NDArray[np.uint8], pixels_per_cm: float) -> Floats:
-    """Let light spread under the skin: a narrow blur of all colours, and a wide one mostly of red."""
+    """Spread light under the skin: a narrow blur of all colours, and a wide one mostly of red."""
     near = max(0.045 * pixels_per_cm, 0.3)
     narrow: Floats = spread(spread(irradiance, position, kind, near, 0), position, kind, near, 1)
     far = max(0.3 * pixels_per_cm, 0.5)

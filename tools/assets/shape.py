@@ -26,17 +26,20 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def kernel(function: F) -> F:
-    """Compile a scalar function with numba, not cached: numba does not notice changes in what a cached one calls."""
+    """Compile a scalar function with numba.
+
+    It is not cached: numba does not notice changes in the functions that a cached one calls.
+    """
     return cast(F, numba.njit(fastmath=True)(function))
 
 
 def parallel(function: F) -> F:
-    """Compile a function whose ``numba.prange`` loops run on all cores; its result does not depend on how many."""
+    """Compile a function whose ``numba.prange`` loops run on all cores; the result is the same for any number."""
     return cast(F, numba.njit(fastmath=True, parallel=True)(function))
 
 
 class Shape(NamedTuple):
-    """What makes one head differ from another. Lengths in centimetres; ``age`` and ``hood`` from 0 to 1."""
+    """The parameters of a head. Lengths in centimetres; ``age`` and ``hood`` from 0 to 1."""
 
     skull: float = 7.15
     cheekbone: float = 0.88
@@ -71,39 +74,39 @@ class Shape(NamedTuple):
 
 @kernel
 def smooth_min(a: float, b: float, k: float) -> float:
-    """The minimum, rounded over a width of ``k``."""
+    """Return the minimum, rounded over a width of ``k``."""
     h = max(k - abs(a - b), 0.0) / k
     return min(a, b) - h * h * k * 0.25
 
 
 @kernel
 def smooth_max(a: float, b: float, k: float) -> float:
-    """The maximum, rounded over a width of ``k``."""
+    """Return the maximum, rounded over a width of ``k``."""
     return -smooth_min(-a, -b, k)
 
 
 @kernel
 def smooth_step(low: float, high: float, x: float) -> float:
-    """0 below ``low``, 1 above ``high``, a cubic between."""
+    """Return 0 below ``low``, 1 above ``high`` and a cubic in between."""
     t = min(max((x - low) / (high - low), 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
 @kernel
 def bell(x: float, width: float) -> float:
-    """A Gaussian of height 1."""
+    """Return a Gaussian of height 1."""
     return math.exp(-(x * x) / (width * width))
 
 
 @kernel
 def rounded(ax: float, r: float) -> float:
-    """``ax`` bent to be smooth where the two halves of the head meet."""
+    """Return ``ax``, smoothed where the two halves of the head meet."""
     return math.sqrt(ax * ax + r * r) - 0.3 * r
 
 
 @kernel
 def ellipsoid(x: float, y: float, z: float, rx: float, ry: float, rz: float) -> float:
-    """About the distance to an ellipsoid around the origin."""
+    """Return the approximate distance to an ellipsoid around the origin."""
     k0 = math.sqrt((x / rx) ** 2 + (y / ry) ** 2 + (z / rz) ** 2)
     k1 = math.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2 + (z / rz**2) ** 2)
     return k0 * (k0 - 1.0) / max(k1, 1e-6)
@@ -114,7 +117,7 @@ def cone(
     x: float, y: float, z: float, ax: float, ay: float, az: float, ar: float,
     bx: float, by: float, bz: float, br: float,
 ) -> float:  # fmt: skip
-    """About the distance to a rod from ``a`` to ``b`` whose radius runs from ``ar`` to ``br``."""
+    """Return the approximate distance to a rod from ``a`` to ``b`` whose radius runs from ``ar`` to ``br``."""
     dx, dy, dz = bx - ax, by - ay, bz - az
     t = ((x - ax) * dx + (y - ay) * dy + (z - az) * dz) / (dx * dx + dy * dy + dz * dz)
     t = min(max(t, 0.0), 1.0)
@@ -124,7 +127,7 @@ def cone(
 
 @kernel
 def lid_upper(u: float, s: Shape) -> float:
-    """Height of the upper lid's edge; ``u`` runs from -1 at the inner corner to 1 at the outer one."""
+    """Return the height of the upper lid's edge; ``u`` runs from -1 at the inner corner to 1 at the outer one."""
     w = min(max(u, -1.0), 1.0)
     w = w + 0.16 * (1.0 - w * w)
     arch = max(1.0 - w * w, 0.0)
@@ -133,7 +136,7 @@ def lid_upper(u: float, s: Shape) -> float:
 
 @kernel
 def lid_lower(u: float, s: Shape) -> float:
-    """Height of the lower lid's edge, as ``lid_upper``."""
+    """Return the height of the lower lid's edge, as ``lid_upper``."""
     w = min(max(u, -1.0), 1.0)
     w = w - 0.14 * (1.0 - w * w)
     arch = max(1.0 - w * w, 0.0)
@@ -142,14 +145,14 @@ def lid_lower(u: float, s: Shape) -> float:
 
 @kernel
 def mouth_line(ax: float, s: Shape) -> float:
-    """Height of the line along which the lips meet."""
+    """Return the height of the line along which the lips meet."""
     r = ax / s.mouth_width
     return s.mouth_y - 0.07 * bell(ax, 0.45) + 0.07 * bell(ax - 1.0, 0.6) + s.smile * r * r
 
 
 @kernel
 def upper_height(ax: float, s: Shape) -> float:
-    """Height of the red of the upper lip above the mouth line, with the bow."""
+    """Return the height of the red of the upper lip above the mouth line, with the bow."""
     r = min(ax / s.mouth_width, 1.0)
     bow = 1.0 - 0.22 * bell(ax, 0.32) + 0.06 * bell(ax - 0.62, 0.4)
     return s.upper_lip * bow * math.pow(max(1.0 - math.pow(r, 1.7), 0.0), 0.85) + 1e-3
@@ -157,14 +160,14 @@ def upper_height(ax: float, s: Shape) -> float:
 
 @kernel
 def lower_height(ax: float, s: Shape) -> float:
-    """Height of the red of the lower lip below the mouth line."""
+    """Return the height of the red of the lower lip below the mouth line."""
     r = min(ax / s.mouth_width, 1.0)
     return s.lower_lip * math.pow(max(1.0 - math.pow(r, 2.4), 0.0), 0.9) + 1e-3
 
 
 @kernel
 def lips(ax: float, y: float, s: Shape) -> float:
-    """How far lips, philtrum and the folds around the mouth stand out."""
+    """Return how far lips, philtrum and the folds around the mouth stand out."""
     line = mouth_line(ax, s)
     r = min(ax / s.mouth_width, 1.0)
     taper = math.pow(max(1.0 - r * r, 0.0), 0.6)
@@ -188,7 +191,7 @@ def lips(ax: float, y: float, s: Shape) -> float:
 
 @kernel
 def folds(ax: float, y: float, s: Shape) -> float:
-    """How far the lines of the face stand out: from nose to mouth, under the eyes, on the forehead."""
+    """Return how far the lines of the face stand out: from nose to mouth, under the eyes, on the forehead."""
     t = (-4.0 - y) / 3.2
     out = 0.0
     if -0.2 < t < 1.25:
@@ -252,7 +255,7 @@ def lids(d: float, ax: float, y: float, z: float, s: Shape) -> float:
 
 @kernel
 def ear(ax: float, y: float, z: float, s: Shape) -> float:
-    """Distance to the ear."""
+    """Return the distance to the ear."""
     x0, y0, z0 = ax - 6.9 - s.ear, y + 1.3, z + 2.9
     if x0 * x0 + y0 * y0 + z0 * z0 > 25.0:
         return math.sqrt(x0 * x0 + y0 * y0 + z0 * z0) - 4.2
@@ -273,7 +276,7 @@ def ear(ax: float, y: float, z: float, s: Shape) -> float:
 
 @kernel
 def skull(ax: float, y: float, z: float, s: Shape) -> float:
-    """Distance to the plain head, without its features: what hair grows on and lies on."""
+    """Return the distance to the plain head, without its features, on which the hair lies."""
     d = ellipsoid(ax, y - 2.8, z + 3.4, s.skull, 8.6, 9.1)
     d = smooth_min(d, ellipsoid(ax, y + 3.0, z + 0.6, s.jaw, 7.7, 6.0), 2.2)
     rx = rounded(ax, 0.8)
@@ -284,7 +287,7 @@ def skull(ax: float, y: float, z: float, s: Shape) -> float:
 
 @kernel
 def neck_and_body(ax: float, y: float, z: float, s: Shape) -> float:
-    """Distance to neck, shoulders and chest, unclothed."""
+    """Return the distance to neck, shoulders and chest, unclothed."""
     y -= s.rise
     neck = cone(ax, y, z, 0.0, -5.5, -4.6, s.neck, 0.0, -16.5, -5.2, s.neck + 0.4)
     slope = cone(ax, y, z, 2.0, -14.5, -6.5, 3.4, s.shoulder, -20.6, -6.0, 4.3)
@@ -301,7 +304,7 @@ def neck_and_body(ax: float, y: float, z: float, s: Shape) -> float:
 
 @kernel
 def skin(x: float, y: float, z: float, s: Shape) -> float:
-    """Distance to the skin."""
+    """Return the distance to the skin."""
     ax = abs(x)
     body = neck_and_body(ax, y, z, s)
     far = math.sqrt((ax / 8.6) ** 2 + (y / 13.0) ** 2 + ((z + 2.5) / 11.5) ** 2) - 1.0
@@ -328,13 +331,13 @@ def skin(x: float, y: float, z: float, s: Shape) -> float:
 
 @kernel
 def eyeball(x: float, y: float, z: float) -> float:
-    """Distance to the nearer eyeball."""
+    """Return the distance to the nearer eyeball."""
     return math.sqrt((abs(x) - EYE_X) ** 2 + y * y + (z - EYE_Z) ** 2) - EYE_RADIUS
 
 
 @kernel
 def cloth(x: float, y: float, z: float, s: Shape) -> float:
-    """Distance to the garment: a jumper with a round neckline, or with a stand-up collar."""
+    """Return the distance to the garment: a jumper with a round neckline, or with a stand-up collar."""
     if y > -9.0:
         return y + 12.0 if y > -6.0 else 3.0
     ax = abs(x)
@@ -358,13 +361,13 @@ def cloth(x: float, y: float, z: float, s: Shape) -> float:
 
 @kernel
 def distance(x: float, y: float, z: float, s: Shape) -> float:
-    """Distance to whatever is nearest."""
+    """Return the distance to the nearest surface."""
     return min(skin(x, y, z, s), eyeball(x, y, z), cloth(x, y, z, s))
 
 
 @kernel
 def material(x: float, y: float, z: float, s: Shape) -> int:
-    """Which of ``SKIN``, ``EYE`` and ``CLOTH`` is nearest."""
+    """Return which of ``SKIN``, ``EYE`` and ``CLOTH`` is nearest."""
     a, b, c = skin(x, y, z, s), eyeball(x, y, z), cloth(x, y, z, s)
     if b < a and b < c:
         return EYE

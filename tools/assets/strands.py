@@ -1,4 +1,4 @@
-"""Strands of hair: how they block light, how they shine, and how they are drawn.
+"""Strands of hair: their shadows, their shading and how they are drawn.
 
 Shadows come from deep opacity maps (Yuksel and Keyser, 2008); the shading is Kajiya and Kay's (1989) with the two
 shifted highlights of Scheuermann, "Hair rendering and shading" (2004). Segments are drawn from back to front, each
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.assets.hair import Strands
-from tools.assets.light import FOCUS_Z, RGB, Camera, Floats, passes, shadow
+from tools.assets.light import FOCUS_Z, RGB, Camera, Floats, light_visibility, transmittance
 from tools.assets.shape import Shape, kernel, parallel, smooth_step
 
 LAYERS = 12
 THICKNESS = 0.45
-"""Layers of an opacity map, and how deep (cm) each is."""
+"""The number of layers of an opacity map, and the depth of each in cm."""
 
 
 def light_frame(place: tuple[float, ...], half: float) -> Floats:
-    """The frame (5, 3) of an opacity map for a light at that place, as ``asset_light.passes`` takes it."""
+    """Return the frame (5, 3) of an opacity map for a light at ``place``, for ``light.transmittance``."""
     centre = np.array([0.0, -7.0, -2.0])
     forward = centre - np.array(place)
     forward /= np.linalg.norm(forward)
@@ -35,7 +35,7 @@ def light_frame(place: tuple[float, ...], half: float) -> Floats:
 
 @kernel
 def opacity_layers(points: Floats, width: Floats, frame: Floats, size: int, layers: int) -> Floats:
-    """The map (1 + layers, size, size) of strands seen along ``frame``."""
+    """Return the opacity map (1 + layers, size, size) of strands along ``frame``."""
     maps = np.zeros((1 + layers, size, size), np.float32)
     maps[0] = 1e6
     texel = 2.0 * frame[4, 0] / size
@@ -72,7 +72,7 @@ def opacity_layers(points: Floats, width: Floats, frame: Floats, size: int, laye
 
 @kernel
 def lobe(t: RGB, n: RGB, h: RGB, shift: float, power: float) -> float:
-    """The highlight of a strand whose tangent is tilted by ``shift`` towards the normal."""
+    """Return the highlight of a strand whose tangent is tilted by ``shift`` towards the normal."""
     sx, sy, sz = t[0] + shift * n[0], t[1] + shift * n[1], t[2] + shift * n[2]
     m = 1.0 / (math.sqrt(sx * sx + sy * sy + sz * sz) + 1e-9)
     th = (sx * h[0] + sy * h[1] + sz * h[2]) * m
@@ -81,7 +81,7 @@ def lobe(t: RGB, n: RGB, h: RGB, shift: float, power: float) -> float:
 
 @kernel
 def reflect(tangent: RGB, normal: RGB, light: RGB, view: RGB, jitter: float) -> RGB:
-    """How strongly a strand scatters light: diffusely, in its white highlight, in its tinted one. Unit vectors."""
+    """Return how strongly a strand scatters light: diffusely, in its white and its tinted highlight. Unit vectors."""
     tl = tangent[0] * light[0] + tangent[1] * light[1] + tangent[2] * light[2]
     facing = normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2]
     form = 0.25 + 0.75 * smooth_step(-0.4, 0.9, facing)
@@ -94,11 +94,11 @@ def reflect(tangent: RGB, normal: RGB, light: RGB, view: RGB, jitter: float) -> 
 
 
 @parallel
-def shine(
+def shade_strands(
     points: Floats, colour: Floats, gloss: Floats, lights: Floats, sky: Floats, maps: Floats, frames: Floats,
     camera: Camera, s: Shape,
 ) -> Floats:  # fmt: skip
-    """The light (n, k, 3) that comes from every vertex; the last map is the sky's, seen from above in front."""
+    """Return the light (n, k, 3) from every vertex. The last map is the sky's, from above in front."""
     count, steps = points.shape[0], points.shape[1]
     out = np.zeros((count, steps, 3), np.float32)
     for i in numba.prange(count):
@@ -126,15 +126,15 @@ def shine(
                 lx, ly, lz = lx / away, ly / away, lz / away
                 if k % 6 == 0 and n < 2:
                     lift = 0.35
-                    blocked[n] = shadow(x + lift * nx, y + lift * ny, z + lift * nz, lx, ly, lz, 0.35, s)
-                vis = blocked[n] * passes(maps[n], frames[n], x, y, z)
+                    blocked[n] = light_visibility(x + lift * nx, y + lift * ny, z + lift * nz, lx, ly, lz, 0.35, s)
+                vis = blocked[n] * transmittance(maps[n], frames[n], x, y, z)
                 diffuse, first, second = reflect((tx, ty, tz), (nx, ny, nz), (lx, ly, lz), (vx, vy, vz), jitter)
                 for c in range(3):
                     tint = colour[i, c] * (0.09 + 1.1 * colour[i, c])
                     mirrored = gloss[i] * (0.15 * first + 1.2 * second * tint)
                     out[i, k, c] += vis * lights[n, 4 + c] * (diffuse * colour[i, c] + mirrored)
             last = maps.shape[0] - 1
-            open_sky = passes(maps[last], frames[last], x, y, z) * 0.85 + 0.15
+            open_sky = transmittance(maps[last], frames[last], x, y, z) * 0.85 + 0.15
             up = smooth_step(-0.8, 0.8, ny)
             for c in range(3):
                 out[i, k, c] += colour[i, c] * open_sky * (up * sky[0, c] + (1.0 - up) * sky[1, c])
@@ -146,9 +146,9 @@ def draw(
     image: Floats, cover: Floats, depth: Floats, points: Floats, width: Floats, light: Floats,
     order: NDArray[np.int64], camera: Camera,
 ) -> None:  # fmt: skip
-    """Blend strand segments into ``image`` (H, W, 3) and ``cover`` (H, W), in that order, where nothing is nearer.
+    """Blend strand segments, in ``order``, into ``image`` (H, W, 3) and ``cover`` (H, W) where nothing is nearer.
 
-    ``depth`` (H, W) holds the z of the surface seen by each pixel; ``order`` counts segments strand by strand.
+    ``depth`` (H, W) holds the z of the surface at each pixel; ``order`` numbers segments strand by strand.
     """
     height, wide = depth.shape
     steps = points.shape[1]
@@ -184,11 +184,11 @@ def draw(
 
 
 def back_to_front(points: Floats) -> NDArray[np.int64]:
-    """The order in which to draw the segments of strands (n, k, 3)."""
+    """Return the order in which to draw the segments of strands (n, k, 3)."""
     middle = 0.5 * (points[:, :-1, 2] + points[:, 1:, 2])
     return np.argsort(middle.ravel(), kind="stable").astype(np.int64)
 
 
 def draw_strands(image: Floats, cover: Floats, depth: Floats, strands: Strands, light: Floats, camera: Camera) -> None:
-    """Draw ``strands``, lit as ``shine`` says, into ``image`` and ``cover``, as ``draw``."""
+    """Draw ``strands`` with the light of ``shade_strands`` into ``image`` and ``cover``, as ``draw``."""
     draw(image, cover, depth, strands.points, strands.width, light, back_to_front(strands.points), camera)

@@ -1,4 +1,4 @@
-"""What ``tools.build_engine --list`` shows: the engines of a folder, and which of them fit this machine."""
+"""The list of ``tools.build_engine --list``: the engines of a folder, and which of them fit this machine."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from engines.backends.tensorrt_backend import this_machine
 
 
 def show(folder: Path, *, as_json: bool) -> None:
-    """Print the engines of a folder, each with what it is and whether it fits this machine, or why not."""
+    """Print the engines of a folder, and whether each fits this machine or why not."""
     machine = this_machine()
-    found = list(list_engines(folder))
+    engines = list(list_engines(folder))
     if as_json:
-        print(json.dumps([_listed(entry, machine) for entry in found], indent=2, allow_nan=False))
+        print(json.dumps([_to_json(engine, machine) for engine in engines], indent=2, allow_nan=False))
         return
-    if not found:
+    if not engines:
         print(f"no engines in {folder}\n  python -m tools.build_engine liveportrait")
         return
     print(f"in {folder}:")
-    for entry in found:
-        wrong = _unfit(entry, machine)
-        print(f"\n{entry.path.name}  {entry.size / 1e6:.0f} MB")
-        if entry.sidecar is not None:
-            side = entry.sidecar
-            made = f"{side.model} {side.stage}, weights {side.weights}, {side.precision}"
-            where = f"TensorRT {side.tensorrt} for {side.gpu or 'no GPU'}, {side.built_at[:16].replace('T', ' ')}"
-            print(f"  {made}; {where}")
-        print(f"  {'does not fit: ' + wrong if wrong else 'fits this machine'}")
+    for engine in engines:
+        problem = _problem(engine, machine)
+        print(f"\n{engine.path.name}  {engine.size / 1e6:.0f} MB")
+        if engine.sidecar is not None:
+            sidecar = engine.sidecar
+            network = f"{sidecar.model} {sidecar.stage}, weights {sidecar.weights}, {sidecar.precision}"
+            built = f"TensorRT {sidecar.tensorrt} for {sidecar.gpu or 'no GPU'}"
+            print(f"  {network}; {built}, {sidecar.built_at[:16].replace('T', ' ')}")
+        print(f"  {'does not fit: ' + problem if problem else 'fits this machine'}")
 
 
-def _unfit(entry: CachedEngine, machine: Machine) -> str:
-    """Why an engine is of no use here, as far as can be told without loading it; empty where it is."""
-    if entry.sidecar is None:
-        return str(entry.error)
+def _problem(engine: CachedEngine, machine: Machine) -> str:
+    """Return why an engine cannot be used here, as far as is known without loading it; empty where it can."""
+    if engine.sidecar is None:
+        return engine.problem
     try:
-        digest = sha256_of(entry.path)
+        digest = sha256_of(engine.path)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    if digest != entry.sidecar.engine_sha256:
+    if digest != engine.sidecar.engine_sha256:
         return "it is truncated or changed: build it again"
-    return mismatch(entry.sidecar, machine)
+    return mismatch(engine.sidecar, machine)
 
 
-def _listed(entry: CachedEngine, machine: Machine) -> dict[str, Any]:
-    wrong = _unfit(entry, machine)
-    side = {} if entry.sidecar is None else entry.sidecar.model_dump(mode="json")
-    return {"file": str(entry.path), "bytes": entry.size, "fits": not wrong, "why_not": wrong or None, **side}
+def _to_json(engine: CachedEngine, machine: Machine) -> dict[str, Any]:
+    problem = _problem(engine, machine)
+    state = {"file": str(engine.path), "bytes": engine.size, "fits": not problem, "why_not": problem or None}
+    return state | ({} if engine.sidecar is None else engine.sidecar.model_dump(mode="json"))
