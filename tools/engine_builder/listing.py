@@ -35,7 +35,7 @@ def show(folder: Path, *, as_json: bool) -> None:
 def _problem(engine: CachedEngine, machine: Machine) -> str:
     """Return why an engine cannot be used here, as far as is known without loading it; empty where it can."""
     if engine.sidecar is None:
-        return engine.problem
+        return str(engine.error)
     try:
         digest = sha256_of(engine.path)
     except OSError as error:
