@@ -1,5 +1,3 @@
-"""The threads of a run, one by one or together, where their neighbours are at the test's command."""
-
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -20,7 +18,7 @@ from tests.support.run import running
 
 
 class OldSource(FakeSource):
-    """Its first frames, those before ``NEW``, have waited in the driver since before anything was ready."""
+    """A source whose frames before ``NEW`` were captured before the run was ready."""
 
     NEW = 100
 
@@ -30,7 +28,7 @@ class OldSource(FakeSource):
         return Frame(frame.pixels, frame.format, frame.seq, Stamps(captured), captured)
 
 
-def test_what_was_captured_before_all_was_ready_is_left_out() -> None:
+def test_frames_that_were_captured_before_the_run_was_ready_are_dropped() -> None:
     source, sink = OldSource(), FakeSink()
     with running(source, [sink]) as run:
         while not run.pipeline.ledger.starting:
@@ -43,7 +41,7 @@ def test_what_was_captured_before_all_was_ready_is_left_out() -> None:
     assert run.pipeline.dropped["starting"] >= 1
 
 
-def test_a_camera_that_is_away_shows_no_face() -> None:
+def test_a_lost_camera_has_no_face() -> None:
     source, sink = FakeSource(), FakeSink()
 
     def reopen() -> Source:
@@ -66,7 +64,7 @@ NS = 1_000_000_000
 
 
 class SlowInbox:
-    """A mailbox that is given one frame and then none; notes how long each ``get`` would have waited."""
+    """A mailbox with one frame and then none; records how long each ``get`` would have waited, in seconds."""
 
     def __init__(self, empty: int) -> None:
         self.closed = False
@@ -88,7 +86,7 @@ class SlowInbox:
 
 
 def waits(source_fps: float, fps: float) -> list[float]:
-    """How long it waits in seconds: for the first frame that stays away, and for those after it."""
+    """Return how long the thread waits for each frame after the first, in seconds."""
     inbox, source = SlowInbox(5), FakeSource()
     source.fps = source_fps
     capture = SimpleNamespace(source=source, inbox=inbox, start_reading=SimpleNamespace(set=lambda: None))

@@ -1,4 +1,4 @@
-"""The promise that the camera's own picture never leaves, tried on real generators; on one whose GPU goes, too."""
+"""The promise that no camera frame leaves the program, checked with real generators and with a GPU that fails."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def default_portrait() -> PortraitPicture:
     return load_portrait(None, SIZE)
 
 
-class Grimaces:
-    """Sees the portrait's own face in every picture, its mouth open in every other; now and then none."""
+class GrimaceTracker:
+    """Tracks the portrait's own face: the mouth is open in every other frame, and some frames have no face."""
 
     name = "grimaces"
 
@@ -52,24 +52,24 @@ class Grimaces:
         return replace(self._face, seq=frame.seq, time_ns=frame.time_ns, landmarks=points)
 
     def reset(self) -> None:
-        """Nothing to forget."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
-def near(frame: Frame, colour: tuple[int, int, int]) -> int:
-    """How many pixels of an RGB frame have about that colour."""
+def count_near(frame: Frame, colour: tuple[int, int, int]) -> int:
+    """Return how many pixels of an RGB frame have about that colour."""
     return int((np.abs(frame.pixels.astype(int) - np.array(colour)).max(axis=-1) < 60).sum())
 
 
 @pytest.mark.parametrize("lossless", [False, True])
-def test_with_a_painted_mouth_no_pixel_of_the_camera_leaves(lossless: bool, default_portrait: PortraitPicture) -> None:
+def test_with_a_painted_mouth_no_camera_pixel_leaves(lossless: bool, default_portrait: PortraitPicture) -> None:
     source, sink = FakeSource(), FakeSink()
     with running(
         source,
         [sink],
-        tracker=Grimaces(default_portrait.face),
+        tracker=GrimaceTracker(default_portrait.face),
         generator=create("mesh", mouth="painted"),
         loaders=[lambda: default_portrait],
         lossless=lossless,
@@ -81,13 +81,13 @@ def test_with_a_painted_mouth_no_pixel_of_the_camera_leaves(lossless: bool, defa
         source.lose()
         run.over()
     assert len(sink.frames) >= 24
-    assert max(near(frame, CAMERA) for frame in sink.frames) == 0
+    assert max(count_near(frame, CAMERA) for frame in sink.frames) == 0
 
 
-class Lost:
-    """The first order motion model's stages on a GPU in memory, which goes after so many pictures."""
+class FailingGpu:
+    """The first order motion model's network stages on a fake GPU, which fails after some frames."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, pictures: int | None = None) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, frames: int | None = None) -> None:
         square, value, jacobian = (1, 3, 256, 256), (1, 10, 2), (1, 10, 2, 2)
         moves = {f"{who}_{key}": shape for who in ("driving", "neutral") for key, shape in self._keys(value, jacobian)}
         shapes: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]] = {
@@ -97,7 +97,7 @@ class Lost:
         }
         self.card = FakeGpu()
         self.card.install(patch)
-        self._left = pictures
+        self._remaining = frames
         stages = {}
         for stage, (inputs, outputs) in shapes.items():
             takes, gives = (tuple(TensorSpec(*each) for each in side.items()) for side in (inputs, outputs))
@@ -111,24 +111,24 @@ class Lost:
         return list(zip(FOMM.motion, shapes, strict=True))
 
     def _answer(self, outputs: tuple[TensorSpec, ...]) -> Mapping[str, Array]:
-        if outputs[0].name == "image" and self._left is not None:
-            if self._left == 0:
+        if outputs[0].name == "image" and self._remaining is not None:
+            if self._remaining == 0:
                 self.card.lose()
                 raise self.card.faults["everything"]
-            self._left -= 1
+            self._remaining -= 1
         return {spec.name: np.full(spec.shape, 0.5, np.float32) for spec in outputs}
 
 
 @pytest.mark.parametrize("lossless", [False, True])
-def test_a_gpu_that_goes_leaves_the_last_picture_and_then_the_slate(
+def test_a_gpu_that_fails_leaves_the_last_frame_and_then_the_slate(
     lossless: bool, default_portrait: PortraitPicture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, sink, lost = FakeSource(), FakeSink(), Lost(monkeypatch)
+    source, sink, gpu = FakeSource(), FakeSink(), FailingGpu(monkeypatch)
     with running(
         source,
         [sink],
-        tracker=Grimaces(default_portrait.face),
-        generator=lost.generator,
+        tracker=GrimaceTracker(default_portrait.face),
+        generator=gpu.generator,
         loaders=[lambda: default_portrait],
         lossless=lossless,
         size=SIZE,
@@ -136,7 +136,7 @@ def test_a_gpu_that_goes_leaves_the_last_picture_and_then_the_slate(
         for seq in range(1, 4):
             source.feed(1, start=seq)
             sink.wait_for(lambda frame, seq=seq: frame.seq == seq, timeout=20)  # type: ignore[misc]
-        lost.card.lose()
+        gpu.card.lose()
         source.feed(2, start=4)
         run.over(20)
         assert sink.closed.wait(5)
@@ -150,7 +150,7 @@ def test_a_gpu_that_goes_leaves_the_last_picture_and_then_the_slate(
 
 
 @pytest.mark.parametrize("pace", ["live", "max"])
-def test_a_gpu_that_goes_ends_the_program_with_one_line_and_code_1(
+def test_a_gpu_that_fails_ends_the_program_with_one_line_and_exit_code_1(
     pace: str,
     default_portrait: PortraitPicture,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,9 +158,9 @@ def test_a_gpu_that_goes_ends_the_program_with_one_line_and_code_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_video(tmp_path / "in.mp4", [picture(CAMERA, SIZE) if i else grey(i, SIZE) for i in range(40)])
-    lost = Lost(monkeypatch, pictures=6)
-    monkeypatch.setattr(assemble, "create_generator", lambda *_: lost.generator)
-    monkeypatch.setattr(assemble, "open_configured_tracker", lambda _: Grimaces(default_portrait.face))
+    gpu = FailingGpu(monkeypatch, frames=6)
+    monkeypatch.setattr(assemble, "create_generator", lambda *_: gpu.generator)
+    monkeypatch.setattr(assemble, "open_configured_tracker", lambda _: GrimaceTracker(default_portrait.face))
     options = {"camera": str(tmp_path / "in.mp4"), "pace": pace, "size": "160x128", "sink": ["null"], "quiet": True}
     assert cli.run(load(options)) == 1
     said = capsys.readouterr()

@@ -29,7 +29,7 @@ def show(publisher: FramePublisher, time_ns: int = 0, image: Image | None = None
     publisher.show(image, Frame(pixels, PixelFormat.RGB, 1, Stamps(1, 2), time_ns), face=driving is not None)
 
 
-def test_a_picture_reaches_every_mailbox_in_its_format() -> None:
+def test_a_frame_reaches_every_mailbox_in_its_format() -> None:
     publisher = FramePublisher(SIZE)
     rgb = publisher.attach(PixelFormat.RGB, recording=False)
     planes = publisher.attach(PixelFormat.I420, recording=True)
@@ -41,7 +41,7 @@ def test_a_picture_reaches_every_mailbox_in_its_format() -> None:
     assert frame.stamps.generated > 0
 
 
-def test_memory_is_used_again_and_never_while_somebody_holds_it() -> None:
+def test_memory_is_reused_but_never_while_it_is_referenced() -> None:
     publisher = FramePublisher(SIZE)
     box = publisher.attach(PixelFormat.RGB, recording=False)
     image = picture(PORTRAIT)
@@ -61,11 +61,11 @@ def test_memory_is_used_again_and_never_while_somebody_holds_it() -> None:
     assert publisher.pool.made == 3
 
 
-def test_what_is_held_is_the_last_generated_picture() -> None:
+def test_a_held_frame_is_the_last_generated_one() -> None:
     publisher = FramePublisher(SIZE)
     box = publisher.attach(PixelFormat.RGB, recording=False)
     publisher.hold(0)
-    assert shown(box).kind is FrameKind.SLATE, "there is nothing to hold yet"
+    assert shown(box).kind is FrameKind.SLATE, "there is no generated frame yet"
     show(publisher, 10)
     shown(box).release()
     publisher.slate("a card", 20)
@@ -113,13 +113,13 @@ def test_published_times_only_go_up(steps: list[tuple[bool, int]]) -> None:
         np.zeros((64, 64, 3), np.float32),
     ],
 )
-def test_a_picture_of_another_size_or_type_is_refused(image: Image) -> None:
+def test_a_frame_of_another_size_or_type_is_refused(image: Image) -> None:
     with pytest.raises(GeneratorError) as caught:
         show(FramePublisher(SIZE), image=image)
     assert caught.value.code == "generator-bad-frame"
 
 
-def test_the_driving_picture_is_refused_as_a_whole_or_in_part() -> None:
+def test_the_driving_frame_is_refused_as_a_whole_or_in_part() -> None:
     driving = picture(CAMERA, (128, 64))
     for leak in (driving[:, :64], driving[:, 64:], driving[:, ::-2]):
         with pytest.raises(GeneratorError) as caught:
@@ -128,7 +128,7 @@ def test_the_driving_picture_is_refused_as_a_whole_or_in_part() -> None:
     show(FramePublisher(SIZE), image=driving[:, :64].copy(), driving=driving)
 
 
-def test_a_closed_mailbox_holds_nothing_back() -> None:
+def test_a_closed_mailbox_keeps_no_reference() -> None:
     publisher = FramePublisher(SIZE)
     box = publisher.attach(PixelFormat.RGB, recording=False)
     box.close()
@@ -137,17 +137,17 @@ def test_a_closed_mailbox_holds_nothing_back() -> None:
     assert publisher.pool.made == 2
 
 
-def test_without_loss_a_picture_waits_for_room() -> None:
+def test_lossless_a_frame_waits_for_an_empty_mailbox() -> None:
     publisher = FramePublisher(SIZE, lossless=True)
     box = publisher.attach(PixelFormat.RGB, recording=False)
     show(publisher, 0)
     publisher.close()
-    show(publisher, 1)  # nobody takes the first any more, and yet this does not wait for ever
+    show(publisher, 1)  # the first is never taken, and yet this does not block forever
     assert shown(box).time_ns == 0
     assert box.dropped == 0
 
 
-def test_an_item_can_be_replaced_without_its_memory() -> None:
+def test_a_frame_of_another_kind_shares_the_memory() -> None:
     publisher = FramePublisher(SIZE)
     box = publisher.attach(PixelFormat.RGB, recording=False)
     show(publisher, 5)
@@ -177,7 +177,7 @@ def coded() -> tuple[Image, pixelcode.Code]:
 
 
 @pytest.mark.parametrize("pixel_format", PixelFormat)
-def test_a_code_is_drawn_anew_where_that_was_asked_for(pixel_format: PixelFormat) -> None:
+def test_a_code_is_copied_on_request(pixel_format: PixelFormat) -> None:
     driving, code = coded()
     publisher = FramePublisher((480, 320), relay_code=True)
     box = publisher.attach(pixel_format, recording=False)
@@ -190,7 +190,7 @@ def test_a_code_is_drawn_anew_where_that_was_asked_for(pixel_format: PixelFormat
         assert not (pixels == np.array(CAMERA)).all(axis=2).any()
 
 
-def test_without_being_asked_no_code_is_carried_over() -> None:
+def test_no_code_is_copied_by_default() -> None:
     driving, _ = coded()
     publisher = FramePublisher((480, 320))
     box = publisher.attach(PixelFormat.RGB, recording=False)
@@ -198,7 +198,7 @@ def test_without_being_asked_no_code_is_carried_over() -> None:
     assert (shown(box).frame(PixelFormat.RGB).pixels == np.array(PORTRAIT)).all()
 
 
-def test_a_driving_picture_without_a_code_leaves_the_picture_alone() -> None:
+def test_without_a_code_the_frame_is_unchanged() -> None:
     publisher = FramePublisher((480, 320), relay_code=True)
     box = publisher.attach(PixelFormat.RGB, recording=False)
     show(publisher, image=picture(PORTRAIT, (480, 320)), driving=picture(CAMERA, (320, 240)))

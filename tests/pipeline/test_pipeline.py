@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.errors import BusyError, GeneratorError, SinkLost, SourceMissing, TrackerError
+from engines.errors import BusyError, CommandError, GeneratorError, SinkLost, SourceMissing, TrackerError
 from engines.face.topology import MIRROR
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.capture.source import Source
@@ -30,18 +30,18 @@ from tests.support.run import FakeRun, running
 from tests.support.waiting import until
 
 
-class Held:
-    """What a tracker does for a frame that takes as long as the test says."""
+class Blocking:
+    """Blocks the tracker in a frame until the test sets ``proceed``."""
 
     def __init__(self) -> None:
-        self.busy, self.let_go = threading.Event(), threading.Event()
+        self.busy, self.proceed = threading.Event(), threading.Event()
 
     def __call__(self, _: Frame) -> None:
         self.busy.set()
-        self.let_go.wait(5)
+        self.proceed.wait(5)
 
 
-def test_a_frame_comes_out_as_a_generated_picture() -> None:
+def test_a_driving_frame_is_answered_by_a_generated_frame() -> None:
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink]) as run:
         source.feed(1)
@@ -57,24 +57,24 @@ def test_a_frame_comes_out_as_a_generated_picture() -> None:
     assert run.pipeline.age.count == 1
 
 
-def test_a_slate_is_shown_before_anything_is_ready() -> None:
-    let_go = threading.Event()
+def test_a_slate_is_shown_until_everything_is_ready() -> None:
+    proceed = threading.Event()
 
     def load() -> PortraitPicture:
-        let_go.wait(5)
+        proceed.wait(5)
         return portrait()
 
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink], loaders=[load]):
         sink.wait_for(2)
         assert not any(is_generated(frame) for frame in sink.frames)
-        let_go.set()
+        proceed.set()
         source.feed(1)
         sink.wait_for(is_generated)
     assert not sink.shows(CAMERA)
 
 
-def test_a_recording_begins_with_the_first_generated_picture() -> None:
+def test_a_recording_begins_with_the_first_generated_frame() -> None:
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink], recording=True):
         source.feed(1)
@@ -82,8 +82,7 @@ def test_a_recording_begins_with_the_first_generated_picture() -> None:
     assert all(is_generated(frame) for frame in sink.frames)
 
 
-def test_i420_is_made_once_and_is_right() -> None:
-    """Once: every sink that wants it sees the same memory."""
+def test_i420_is_converted_once_for_all_sinks() -> None:
     source = FakeSource()
     seen: list[list[Frame]] = [[], []]
     sinks = [FakeSink(f"planes {i}", PixelFormat.I420, during=seen[i].append) for i in range(2)]
@@ -100,10 +99,10 @@ def test_i420_is_made_once_and_is_right() -> None:
 
 
 def test_a_slow_sink_does_not_delay_a_fast_one() -> None:
-    let_go = threading.Event()
+    proceed = threading.Event()
 
     def hang(_: Frame) -> None:
-        let_go.wait(10)
+        proceed.wait(10)
 
     slow, fast = FakeSink("slow", during=hang), FakeSink("fast")
     source = FakeSource()
@@ -113,20 +112,20 @@ def test_a_slow_sink_does_not_delay_a_fast_one() -> None:
             fast.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
         assert slow.frames == []
         dropped = run.pipeline.dropped
-        let_go.set()
+        proceed.set()
     assert dropped["slow"] >= 18
     assert dropped["fast"] == 0
 
 
-def test_what_is_published_is_not_written_over_while_a_sink_has_it() -> None:
-    """A sink that is slow sees the same picture at the end of its send as at the beginning."""
-    let_go = threading.Event()
+def test_a_published_frame_is_not_overwritten_while_a_sink_holds_it() -> None:
+    """A slow sink sees the same frame at the end of its ``send`` as at the beginning."""
+    proceed = threading.Event()
     torn: list[bool] = []
 
     def look_twice(frame: Frame) -> None:
         before = frame.pixels.copy()
         assert not frame.pixels.flags.writeable
-        let_go.wait(5)
+        proceed.wait(5)
         torn.append(not np.array_equal(before, frame.pixels))
 
     slow, fast, source = FakeSink("slow", during=look_twice), FakeSink("fast"), FakeSource()
@@ -134,7 +133,7 @@ def test_what_is_published_is_not_written_over_while_a_sink_has_it() -> None:
         for seq in range(30):
             source.feed(1, start=seq)
             fast.wait_for(lambda frame, seq=seq: frame.seq == seq and is_generated(frame))  # type: ignore[misc]
-        let_go.set()
+        proceed.set()
         source.end()
         run.over()
     assert torn
@@ -161,7 +160,7 @@ def test_a_face_that_is_lost_sends_no_camera_pixel() -> None:
 
 
 @pytest.mark.parametrize("lossless", [False, True])
-def test_a_file_without_a_face_is_told(lossless: bool) -> None:
+def test_a_file_without_a_face_is_reported(lossless: bool) -> None:
     source, sink, tracker = FakeSource(frames=1), FakeSink(), FakeTracker()
     tracker.present = False
     with running(source, [sink], tracker=tracker, lossless=lossless) as run:
@@ -173,7 +172,7 @@ def test_a_file_without_a_face_is_told(lossless: bool) -> None:
     assert [text for text in run.said if "no face in fake source" in text]
 
 
-def test_a_camera_that_is_lost_comes_back_and_the_portrait_idles_meanwhile() -> None:
+def test_a_lost_camera_comes_back_and_the_portrait_idles_meanwhile() -> None:
     first, second, sink = FakeSource(), FakeSource(), FakeSink()
     plugged_in = threading.Event()
 
@@ -201,7 +200,7 @@ def test_a_camera_that_is_lost_comes_back_and_the_portrait_idles_meanwhile() -> 
     assert times == sorted(set(times))
 
 
-def test_a_file_that_breaks_off_ends_the_run_with_its_error() -> None:
+def test_a_file_that_fails_ends_the_run_with_its_error() -> None:
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink]) as run:
         source.lose()
@@ -243,13 +242,13 @@ def test_a_generator_that_fails_leaves_a_slate_behind(lossless: bool) -> None:
 
 
 class Leak(FakeGenerator):
-    """Hands back the driving picture, as no generator may."""
+    """Returns the driving frame, which no generator may."""
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
         return super().drive(portrait, motion, driving) if driving is None else driving[:]
 
 
-def test_a_generator_that_hands_back_the_driving_picture_is_stopped() -> None:
+def test_a_generator_that_returns_the_driving_frame_is_stopped() -> None:
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink], generator=Leak()) as run:
         source.feed(1)
@@ -261,7 +260,7 @@ def test_a_generator_that_hands_back_the_driving_picture_is_stopped() -> None:
 
 @pytest.mark.parametrize("lossless", [False, True])
 @pytest.mark.parametrize("good", [0, 1, 2])
-def test_a_portrait_that_cannot_be_used_ends_the_run_before_the_first_picture(good: int, lossless: bool) -> None:
+def test_a_portrait_that_cannot_be_used_ends_the_run_before_the_first_frame(good: int, lossless: bool) -> None:
     def load() -> PortraitPicture:
         raise ValueError("bad portrait")
 
@@ -277,7 +276,7 @@ def test_a_portrait_that_cannot_be_used_ends_the_run_before_the_first_picture(go
     assert not sink.shows(CAMERA)
 
 
-def test_it_stops_during_a_blocked_read() -> None:
+def test_a_run_stops_during_a_blocked_read() -> None:
     source, sink = FakeSource(), FakeSink()
     run = FakeRun(source, [sink])
     source.feed(1)
@@ -290,10 +289,10 @@ def test_it_stops_during_a_blocked_read() -> None:
 
 
 def test_a_sink_that_hangs_does_not_keep_the_run_from_ending() -> None:
-    let_go = threading.Event()
+    proceed = threading.Event()
 
     def hang(_: Frame) -> None:
-        let_go.wait(10)
+        proceed.wait(10)
 
     hangs = FakeSink("hangs", during=hang)
     fine, source = FakeSink("fine"), FakeSource()
@@ -303,7 +302,7 @@ def test_a_sink_that_hangs_does_not_keep_the_run_from_ending() -> None:
     source.end()
     assert not run.pipeline.close(timeout=0.5)
     assert fine.closed.is_set()
-    let_go.set()
+    proceed.set()
     assert hangs.closed.wait(5)
 
 
@@ -320,7 +319,7 @@ def test_a_sink_that_is_lost_comes_back() -> None:
         source.feed(1)
         first.wait_for(is_generated)
         broken.set()
-        fed_until(lambda: again.frames, source, other)
+        feed_until(lambda: again.frames, source, other)
         again.wait_for(is_generated)
     assert any("the device is gone" in line for line in run.said)
     assert first.closed.is_set()
@@ -355,22 +354,22 @@ def test_a_run_without_a_sink_left_ends() -> None:
 
 
 def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
-    held = Held()
+    blocking = Blocking()
     source, sink = FakeSource(), FakeSink()
-    with running(source, [sink], tracker=FakeTracker(during=held)) as run:
+    with running(source, [sink], tracker=FakeTracker(during=blocking)) as run:
         source.feed(1)
-        assert held.busy.wait(5)
+        assert blocking.busy.wait(5)
         source.feed(4, start=1)
         source.end()
         run.pipeline.capture.join(5)
-        held.let_go.set()
+        blocking.proceed.set()
         run.over()
     assert run.pipeline.dropped["capture"] == 3
     assert [frame.seq for frame in sink.frames if is_generated(frame)][-1] == 4
 
 
-class PickySource(FakeSource):
-    """Passes over two pictures before each that it gives."""
+class SkippingSource(FakeSource):
+    """Skips two frames before each that it returns."""
 
     skipped = 0
 
@@ -380,8 +379,8 @@ class PickySource(FakeSource):
         return frame
 
 
-def test_what_a_source_passes_over_is_counted_once_it_is_read() -> None:
-    source, again, sink = PickySource(), PickySource(), FakeSink()
+def test_skipped_frames_count_as_dropped_once_the_run_has_begun() -> None:
+    source, again, sink = SkippingSource(), SkippingSource(), FakeSink()
     with running(source, [sink], reopen_source=lambda: again, lossless=True) as run:
         run.sources.append(again)
         source.feed(3)
@@ -389,7 +388,7 @@ def test_what_a_source_passes_over_is_counted_once_it_is_read() -> None:
         again.feed(2)
         again.end()
         run.over()
-    assert run.pipeline.dropped["capture"] == 4 + 4, "the first time it is what waited for the run to begin"
+    assert run.pipeline.dropped["capture"] == 4 + 4, "at first it is what piled up before the run began"
 
 
 def test_at_the_highest_pace_nothing_is_dropped_and_the_order_is_kept() -> None:
@@ -406,7 +405,7 @@ def test_at_the_highest_pace_nothing_is_dropped_and_the_order_is_kept() -> None:
     assert tracker.closed
 
 
-def test_at_the_highest_pace_a_frame_without_a_face_has_its_answer_too() -> None:
+def test_at_the_highest_pace_a_frame_without_a_face_is_answered_too() -> None:
     source, sink, tracker = FakeSource(), FakeSink(), FakeTracker()
     tracker.present = False
     with running(source, [sink], tracker=tracker, lossless=True) as run:
@@ -418,7 +417,7 @@ def test_at_the_highest_pace_a_frame_without_a_face_has_its_answer_too() -> None
 
 
 @pytest.mark.parametrize("lossless", [False, True])
-def test_it_ends_after_so_many_frames(lossless: bool) -> None:
+def test_a_run_ends_at_its_limit_of_frames(lossless: bool) -> None:
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink], limits=Limits(frames=3), lossless=lossless, recording=True) as run:
         for seq in range(3):
@@ -436,8 +435,8 @@ def command(run: FakeRun, source: FakeSource, name: str, seq: int) -> None:
     source.feed(1, start=seq)
 
 
-def fed_until(condition: Callable[[], object], source: FakeSource, sink: FakeSink, start: int = 1) -> int:
-    """Feed frames one by one, each once the one before was answered, until it is so; the next one's number."""
+def feed_until(condition: Callable[[], object], source: FakeSource, sink: FakeSink, start: int = 1) -> int:
+    """Feed frames one by one, each after the answer to the one before, until it is true. Return the next number."""
     numbers = itertools.count(start)
 
     def fed() -> bool:
@@ -473,16 +472,16 @@ def test_freeze_and_slate() -> None:
     assert [line for line in run.said if "frozen" in line or "slate" in line] == ["frozen", "slate", "slate removed"]
 
 
-def test_a_command_that_nobody_waits_for_any_more_is_not_carried_out() -> None:
-    held = Held()
+def test_a_command_that_timed_out_is_not_carried_out() -> None:
+    blocking = Blocking()
     source, sink = FakeSource(), FakeSink()
-    with running(source, [sink], tracker=FakeTracker(during=held)) as run:
+    with running(source, [sink], tracker=FakeTracker(during=blocking)) as run:
         source.feed(1)
-        assert held.busy.wait(5)
-        with pytest.raises(BusyError, match="busy"):
+        assert blocking.busy.wait(5)
+        with pytest.raises(BusyError):
             run.pipeline.commands.ask("set_frozen", timeout_s=0.01)
         assert run.pipeline.commands.post("set_mirror")
-        held.let_go.set()
+        blocking.proceed.set()
         source.feed(2, start=1)
         sink.wait_for(lambda frame: frame.seq == 2)
         assert run.pipeline.parts is not None
@@ -490,12 +489,12 @@ def test_a_command_that_nobody_waits_for_any_more_is_not_carried_out() -> None:
         assert not run.pipeline.parts.animator.frozen
 
 
-def test_portraits_are_switched_when_they_are_ready() -> None:
-    let_go = threading.Event()
+def test_portraits_are_switched_when_they_are_prepared() -> None:
+    proceed = threading.Event()
 
     class Slow(FakeGenerator):
         def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
-            assert name == "one" or let_go.wait(5)
+            assert name == "one" or proceed.wait(5)
             return super().prepare(name, image, face)
 
     source, sink, generator = FakeSource(), FakeSink(), Slow()
@@ -505,15 +504,15 @@ def test_portraits_are_switched_when_they_are_ready() -> None:
         command(run, source, "next_portrait", 1)
         sink.wait_for(lambda frame: frame.seq == 1)
         assert generator.driven[-1] == ("one", True), "the loop does not wait for a portrait"
-        let_go.set()
-        seq = fed_until(lambda: generator.driven[-1][0] == "two", source, sink, 2)
+        proceed.set()
+        seq = feed_until(lambda: generator.driven[-1][0] == "two", source, sink, 2)
         command(run, source, "previous_portrait", seq)
         sink.wait_for(lambda frame: frame.seq == seq)
         assert generator.driven[-1][0] == "one"
 
 
 class LopsidedTracker(FakeTracker):
-    """Sees one face, which is the other way round in a picture whose bright half is on the right."""
+    """Tracks one face, mirrored in a frame whose bright half is on the right."""
 
     def __init__(self, face: FaceState) -> None:
         super().__init__()
@@ -536,7 +535,7 @@ def lopsided(seq: int) -> Frame:
 
 
 def test_mirror(driver_face: FaceState) -> None:
-    """The picture is flipped, and what is known of the driver's face with it: the portrait's motion is mirrored."""
+    """The frame is flipped, and the driver's neutral with it: the portrait's motion is mirrored."""
     motions: list[Motion] = []
     source, sink, tracker = FakeSource(), FakeSink(), LopsidedTracker(driver_face)
     with running(source, [sink], tracker=tracker, generator=FakeGenerator(during=motions.append)) as run:
@@ -581,8 +580,8 @@ def test_quit() -> None:
 # --- changing the generator
 
 
-class Stagehand:
-    """Makes generators by name, when the test lets it."""
+class GeneratorFactory:
+    """Creates generators by name once ``go`` is set; raises ``error`` if there is one."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -597,9 +596,9 @@ class Stagehand:
         return self.made[name]
 
 
-def test_the_generator_changes_while_pictures_go_on() -> None:
-    source, sink, first, hand = FakeSource(), FakeSink(), FakeGenerator(), Stagehand()
-    with running(source, [sink], generator=first, generator_named=hand, loaders=[lambda: portrait("one")]) as run:
+def test_the_generator_changes_without_a_gap() -> None:
+    source, sink, first, factory = FakeSource(), FakeSink(), FakeGenerator(), GeneratorFactory()
+    with running(source, [sink], generator=first, generator_named=factory, loaders=[lambda: portrait("one")]) as run:
         source.feed()
         sink.wait_for(is_generated)
         assert run.pipeline.commands.post("set_generator", "fomm")
@@ -607,35 +606,35 @@ def test_the_generator_changes_while_pictures_go_on() -> None:
         source.feed(3, start=1)
         sink.wait_for(seen + 3)
         assert not first.closed  # it goes on while the other is made ready
-        hand.go.set()
-        fed_until(lambda: "fomm" in hand.made and hand.made["fomm"].driven and first.closed, source, sink, 10)
-        assert hand.made["fomm"].portraits == ["one"]
+        factory.go.set()
+        feed_until(lambda: "fomm" in factory.made and factory.made["fomm"].driven and first.closed, source, sink, 10)
+        assert factory.made["fomm"].portraits == ["one"]
         assert not sink.closed.is_set()
         assert not sink.shows(CAMERA)
 
 
-class Mouthed(FakeGenerator):
-    """Has a mouth to choose, as the mesh."""
+class WithMouths(FakeGenerator):
+    """Has a choice of mouths, as the mesh."""
 
     mouths = ("driver", "painted")
     mouth = "driver"
 
 
 def change(run: FakeRun, source: FakeSource, sink: FakeSink, name: str) -> None:
-    """Ask for another generator and feed until it is there."""
+    """Set the generator and feed frames until it is in use."""
     said = len(run.said)
     assert run.pipeline.commands.post("set_generator", name)
     for index in range(1000):
         source.feed(1, start=10 + index)
         sink.wait_for(len(sink.frames) + 1)
-        if any("the generator is" in text for text in run.said[said:]):
+        if any("the generator is now" in text for text in run.said[said:]):
             return
     pytest.fail("the generator did not change")
 
 
-def test_what_a_person_chose_for_the_mouth_outlives_the_generator() -> None:
-    source, sink, first = FakeSource(), FakeSink(), Mouthed()
-    made = iter((FakeGenerator(), last := Mouthed()))
+def test_the_choice_of_the_mouth_outlives_the_generator() -> None:
+    source, sink, first = FakeSource(), FakeSink(), WithMouths()
+    made = iter((FakeGenerator(), last := WithMouths()))
     with running(source, [sink], generator=first, generator_named=lambda _: next(made)) as run:
         source.feed()
         sink.wait_for(is_generated)
@@ -645,7 +644,7 @@ def test_what_a_person_chose_for_the_mouth_outlives_the_generator() -> None:
         assert last.mouth == "painted"
 
 
-def test_the_portrait_on_show_is_still_on_show_with_another_generator() -> None:
+def test_the_portrait_stays_the_same_with_another_generator() -> None:
     source, sink, second = FakeSource(), FakeSink(), FakeGenerator()
     loaders = [lambda: portrait("one"), lambda: portrait("two")]
     with running(source, [sink], generator_named=lambda _: second, loaders=loaders) as run:
@@ -656,9 +655,9 @@ def test_the_portrait_on_show_is_still_on_show_with_another_generator() -> None:
         assert {name for name, _ in second.driven} == {"two"}
 
 
-def test_regions_that_a_generator_does_not_know_are_refused_and_end_nothing() -> None:
-    source, sink, hand = FakeSource(), FakeSink(), Stagehand()
-    with running(source, [sink], generator_named=hand) as run:
+def test_regions_that_a_generator_lacks_are_refused_and_end_nothing() -> None:
+    source, sink, factory = FakeSource(), FakeSink(), GeneratorFactory()
+    with running(source, [sink], generator_named=factory) as run:
         source.feed()
         sink.wait_for(is_generated)
 
@@ -678,16 +677,29 @@ def test_regions_that_a_generator_does_not_know_are_refused_and_end_nothing() ->
         assert ask("set_region", "all") == "region all"
         assert "preparing the generator fomm" in ask("set_generator", "fomm")
         assert "expected all" in ask("set_region", "pose")
-        hand.go.set()
+        factory.go.set()
 
 
-def test_a_generator_that_cannot_be_had_leaves_the_old_one() -> None:
-    source, sink, first, hand = FakeSource(), FakeSink(), FakeGenerator(), Stagehand()
-    hand.error = GeneratorError("there are no weights for fomm", cure="fetch them")
-    hand.go.set()
-    with running(source, [sink], generator=first, generator_named=hand) as run:
+def test_a_generator_that_cannot_be_created_leaves_the_old_one() -> None:
+    source, sink, first, factory = FakeSource(), FakeSink(), FakeGenerator(), GeneratorFactory()
+    factory.error = GeneratorError("there are no weights for fomm", cure="fetch them")
+    factory.go.set()
+    with running(source, [sink], generator=first, generator_named=factory) as run:
         source.feed()
         sink.wait_for(is_generated)
         assert run.pipeline.commands.post("set_generator", "fomm")
-        fed_until(lambda: any("no weights for fomm" in text for text in run.said), source, sink)
+        feed_until(lambda: any("no weights for fomm" in text for text in run.said), source, sink)
         assert not first.closed
+
+
+def test_a_run_with_one_portrait_advises_what_its_user_can_do() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink], cures={"portrait-only-one": "give --portrait several times"}) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        run.pipeline.commands.post("next_portrait")
+        feed_until(lambda: any(text.endswith("; give --portrait several times") for text in run.said), source, sink)
+        assert run.pipeline.parts is not None
+        with pytest.raises(CommandError) as caught:
+            run.pipeline.parts.command_handler.carry_out("next_portrait")
+    assert (caught.value.code, caught.value.cure) == ("portrait-only-one", "add a picture")

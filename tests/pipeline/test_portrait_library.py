@@ -1,20 +1,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from engines.errors import BusyError
-from engines.types import FaceState, Image, Portrait
+from engines.types import FaceState, Image, Motion, Portrait
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.portrait_library import PortraitLibrary
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.fakes import FakeGenerator, portrait
 
 
-class Slow(FakeGenerator):
-    """Takes its time over the portrait of that name: until ``go``."""
+class SlowGenerator(FakeGenerator):
+    """Prepares the portrait of one name only when ``go`` is set."""
 
     def __init__(self, over: str) -> None:
         super().__init__()
@@ -41,7 +42,7 @@ def library(
     return made
 
 
-def test_portraits_keep_their_places_whichever_is_the_first() -> None:
+def test_portraits_keep_their_index_whichever_is_prepared_first() -> None:
     old = library(FakeGenerator(), "one", "two", "three")
     new = old.for_generator(FakeGenerator(), 1)
     new.prepare_first(MotionTransfer())
@@ -51,7 +52,7 @@ def test_portraits_keep_their_places_whichever_is_the_first() -> None:
     assert new.names == {0: "one", 1: "two", 2: "three"}
 
 
-def test_a_portrait_that_came_meanwhile_is_taken_over() -> None:
+def test_a_portrait_that_was_added_meanwhile_is_taken_over() -> None:
     old = library(FakeGenerator(), "one")
     new = old.for_generator(FakeGenerator(), 0)
     new.prepare_first(MotionTransfer())
@@ -63,8 +64,8 @@ def test_a_portrait_that_came_meanwhile_is_taken_over() -> None:
     assert new.names == {0: "one", 1: "sent"}
 
 
-def test_a_generator_is_closed_when_the_portrait_in_hand_is_done() -> None:
-    slow, failures = Slow("two"), list[BaseException]()
+def test_a_generator_is_closed_when_the_current_portrait_is_prepared() -> None:
+    slow, failures = SlowGenerator("two"), list[BaseException]()
     old = library(slow, "one", "two", "three", failed=failures.append)
     others = threading.Thread(target=old.prepare_others)
     others.start()
@@ -79,24 +80,25 @@ def test_a_generator_is_closed_when_the_portrait_in_hand_is_done() -> None:
     assert not failures
 
 
-def test_nobody_prepares_anything_for_one_that_is_closed() -> None:
+def test_nothing_is_prepared_for_a_closed_library() -> None:
     generator = FakeGenerator()
     old = library(generator, "one")
     old.close()
     assert generator.closed
-    with pytest.raises(BusyError, match="changed meanwhile"):
+    with pytest.raises(BusyError) as caught:
         old.add(portrait("sent"))
+    assert caught.value.code == "generator-changed"
     assert generator.portraits == ["one"]
     assert len(old) == 1
 
 
-def test_a_portrait_that_fails_for_a_generator_no_longer_used_ends_nothing() -> None:
+def test_a_portrait_that_fails_for_a_generator_no_longer_used_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     failures, go, began = list[BaseException](), threading.Event(), threading.Event()
 
     def unreadable() -> PortraitPicture:
         began.set()
         assert go.wait(5)
-        raise OSError("the disk is gone")
+        raise ZeroDivisionError("a bug")
 
     for over in (False, True):
         go.clear()
@@ -112,4 +114,56 @@ def test_a_portrait_that_fails_for_a_generator_no_longer_used_ends_nothing() -> 
             made.close()
         go.set()
         others.join(5)
-    assert [str(error) for error in failures] == ["the disk is gone"]
+    assert [str(error) for error in failures] == ["a bug"]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+
+
+class TimedGenerator(FakeGenerator):
+    """A generator whose frames take the given seconds on a clock that only it advances."""
+
+    def __init__(self, *seconds: float) -> None:
+        super().__init__()
+        self.now = 0.0
+        self._seconds = iter(seconds)
+
+    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
+        self.now += next(self._seconds)
+        return super().drive(portrait, motion, driving)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "compiling", "slow"),
+    [
+        ((9.0, 1.7, 0.01, 0.01, 0.01), True, False),
+        ((9.0, 0.01, 0.01, 0.01), False, False),
+        ((9.0, 1.7), False, True),
+        ((9.0, 3.0, 1.7), True, True),
+    ],
+)
+def test_only_a_warm_frame_is_timed(
+    seconds: tuple[float, ...], compiling: bool, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, notices = TimedGenerator(*seconds), list[str]()
+    monkeypatch.setattr("realtime.pipeline.portrait_library.time.perf_counter", lambda: generator.now)
+
+    @contextmanager
+    def watch(_: object) -> Iterator[object]:
+        """Report that the second frame, and no other, had something compiled."""
+        counts = iter((0, 1) if compiling else (0, 0))
+        yield type("Compilation", (), {"count": property(lambda _: next(counts))})()
+
+    monkeypatch.setattr("engines.jit.watch", watch)
+    made = PortraitLibrary(generator, [portrait], failed=lambda _: None, notice=notices.append)
+    made.prepare_first(MotionTransfer())
+    assert bool(notices) == slow
+    assert ("--generator mesh" in "".join(notices)) == (slow and generator.name != "mesh")
+
+
+def test_a_mesh_that_is_slow_is_not_advised_to_be_the_mesh() -> None:
+    generator, notices = FakeGenerator(), list[str]()
+    generator.name = "mesh"
+    made = PortraitLibrary(generator, [portrait], failed=lambda _: None, notice=notices.append)
+    made._notice_slow(1.7)
+    assert "1.7 s" in notices[0]
+    assert "--generator" not in notices[0]

@@ -20,7 +20,7 @@ from tests.support.fakes import SIZE, FakeGenerator, FakeSource, FakeTracker, po
 
 
 class FakeRun:
-    """A started pipeline out of fakes, and all notices that it has given."""
+    """A started pipeline out of fakes, and the notices that it gave."""
 
     def __init__(
         self,
@@ -73,4 +73,4 @@ def running(*args: object, **kwargs: object) -> Iterator[FakeRun]:
         for source in run.sources:
             source.end()
         closed = run.pipeline.close()
-    assert closed, "some thread did not end in time"
+    assert closed, "a thread did not end in time"
