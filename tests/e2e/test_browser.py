@@ -1,4 +1,4 @@
-"""The page in a real browser: Chromium with a video as its camera, against the real program."""
+"""The page in Chromium, with a video as its camera, against the real program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from realtime.capture.source import open_source
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.e2e.test_webrtc_program import program
-from tests.support.browser import apart, follows, go_live, says, shows_a_face, take, wait_live
+from tests.support.browser import (
+    background_difference,
+    go_live,
+    grab,
+    motion_correlation,
+    shows_a_face,
+    wait_for_text,
+    wait_live,
+)
 from tools.latency.chromium import find_chromium, launch, wait_until, write_camera
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ DEFAULT = PERFORMER.with_name("portrait.png")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _browser_there() -> None:
+def _need_browser() -> None:
     try:
         find_chromium()
     except UsageError as error:
@@ -41,7 +49,7 @@ def _browser_there() -> None:
 
 @pytest.fixture(scope="module")
 def performance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty seconds of the performer, as a camera."""
+    """A video of the performer, 12 s long, for Chromium's camera."""
     performer = Performer(SIZE)
     path = tmp_path_factory.mktemp("camera") / "performer.mjpeg"
     write_camera(path, (performer.picture(script(2.5 + index / 30)) for index in range(360)))
@@ -64,7 +72,7 @@ def browser(play: Playwright, performance: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The program with two portraits."""
+    """The address of a program with two portraits."""
     folder = tmp_path_factory.mktemp("program")
     options = ("--sessions", "3", "--portrait", str(DEFAULT), "--portrait", str(PERFORMER))
     with program(folder, *OPTIONS, *options) as (_, url):
@@ -79,7 +87,7 @@ def default_picture() -> Iterator[PortraitPicture]:
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens pages, each in a profile of its own, and closes them; an error on a page fails the test."""
+    """A function that opens a page in a new profile. An error on a page fails the test."""
     contexts: list[BrowserContext] = []
     errors: list[str] = []
 
@@ -93,7 +101,7 @@ def tab(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     yield open_page
     for context in contexts:
-        # a tab that is shut says goodbye
+        # leaving the page ends its session
         for page in context.pages:
             page.goto("about:blank")
         context.close()
@@ -102,7 +110,7 @@ def tab(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pictures of the page go: ``REENACT_SHOTS``, or a folder that pytest keeps."""
+    """The folder for screenshots: ``REENACT_SHOTS``, or a temporary one that pytest keeps."""
     folder = Path(os.environ.get("REENACT_SHOTS") or tmp_path_factory.mktemp("shots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -113,8 +121,8 @@ def test_going_live_with_the_performer(
 ) -> None:
     page = tab(address)
     go_live(page)
-    says(page, "frames/s")
-    lips_r, yaw_r = follows(page, default_picture, face_finder)
+    wait_for_text(page, "frames/s")
+    lips_r, yaw_r = motion_correlation(page, default_picture, face_finder)
     assert lips_r >= 0.65
     assert yaw_r >= 0.9
 
@@ -134,7 +142,7 @@ def test_going_live_with_a_real_face(
         page = own_browser.new_page()
         page.goto(address)
         go_live(page)
-        lips_r, yaw_r = follows(page, default_picture, face_finder)
+        lips_r, yaw_r = motion_correlation(page, default_picture, face_finder)
         page.goto("about:blank")
     assert lips_r >= 0.6
     assert yaw_r >= 0.6
@@ -148,17 +156,17 @@ def test_controls(
     page.wait_for_timeout(1500)
 
     page.get_by_role("button", name="Freeze").click()
-    says(page, "frozen")
+    wait_for_text(page, "frozen")
     page.wait_for_timeout(600)
-    first, *_, last = take(page, most=20)
+    first, *_, last = grab(page, most=20)
     assert np.abs(first.image.astype(int) - last.image).mean() < 2.0
     page.get_by_role("button", name="Freeze").click()
     assert wait_until(page, "!document.getElementById('badges').innerText.includes('Frozen')", 5)
 
     page.keyboard.press("s")
-    says(page, "slate is on")
+    wait_for_text(page, "slate is on")
     page.wait_for_timeout(600)
-    assert not face_finder.find(take(page)[0].image)
+    assert not face_finder.find(grab(page)[0].image)
     page.keyboard.press("s")
     assert wait_until(page, "!document.getElementById('badges').innerText.includes('Slate')", 5)
 
@@ -166,16 +174,16 @@ def test_controls(
     page.locator("#portraits button").nth(1).click()
     assert wait_until(page, _pressed(1), 5)
     page.wait_for_timeout(800)
-    assert apart(take(page)[0].image, default_picture.image) > 8
+    assert background_difference(grab(page)[0].image, default_picture.image) > 8
 
     page.locator("#gain").fill("1.6")
-    says(page, "gain 1.6")
+    wait_for_text(page, "gain 1.6")
     page.get_by_label("Head only").check()
     assert wait_until(page, "document.querySelector('input[value=pose]').checked", 5)
     page.get_by_label("Painted").check()
     page.get_by_role("button", name="Calibrate").click()
     page.wait_for_timeout(2500)
-    # what the server says wins over what was pressed
+    # the server confirms the settings
     assert page.locator("input[value=pose]").is_checked()
     assert page.locator("input[value=painted]").is_checked()
     assert page.locator("#gain").input_value() == "1.6"
@@ -185,9 +193,9 @@ def _pressed(index: int) -> str:
     return f"document.querySelector('#portraits button[data-index=\"{index}\"]').ariaPressed === 'true'"
 
 
-def test_a_portrait_of_ones_own(tab: Callable[..., Page], address: str, tmp_path: Path) -> None:
+def test_a_picture_that_the_user_adds(tab: Callable[..., Page], address: str, tmp_path: Path) -> None:
     page = tab(address)
-    # chosen before going live, it is put on as soon as there is a session
+    # chosen before going live, it is shown as soon as there is a session
     page.set_input_files("#upload", PERFORMER)
     go_live(page)
     assert wait_until(page, "document.querySelectorAll('#portraits button').length === 3", 15)
@@ -199,10 +207,10 @@ def test_a_portrait_of_ones_own(tab: Callable[..., Page], address: str, tmp_path
     assert page.locator("#portraits button").count() == 3
 
 
-def test_a_portrait_that_is_dropped(tab: Callable[..., Page], address: str, default_picture: PortraitPicture) -> None:
+def test_a_picture_that_is_dropped(tab: Callable[..., Page], address: str, default_picture: PortraitPicture) -> None:
     page = tab(address)
     go_live(page)
-    says(page, "frames/s")
+    wait_for_text(page, "frames/s")
     page.evaluate(
         """(bytes) => {
           const dropped = new DataTransfer();
@@ -214,12 +222,12 @@ def test_a_portrait_that_is_dropped(tab: Callable[..., Page], address: str, defa
         }""",
         base64.b64encode(PERFORMER.read_bytes()).decode(),
     )
-    says(page, "friend is shown")
+    wait_for_text(page, "friend is shown")
     page.wait_for_timeout(800)
-    assert apart(take(page)[0].image, default_picture.image) > 8
+    assert background_difference(grab(page)[0].image, default_picture.image) > 8
 
 
-def test_a_camera_that_goes_away_is_taken_up_again(tab: Callable[..., Page], address: str) -> None:
+def test_a_camera_that_goes_away_is_opened_again(tab: Callable[..., Page], address: str) -> None:
     page = tab(address)
     go_live(page)
     page.evaluate(
@@ -229,11 +237,11 @@ def test_a_camera_that_goes_away_is_taken_up_again(tab: Callable[..., Page], add
           track.dispatchEvent(new Event("ended"));
         }"""
     )
-    says(page, "The camera was unplugged")
+    wait_for_text(page, "The camera was unplugged")
     back = "document.getElementById('preview').srcObject?.getVideoTracks()[0].readyState === 'live'"
     assert wait_until(page, back, 10)
     page.wait_for_timeout(1500)
-    first, *_, last = take(page, most=30)
+    first, *_, last = grab(page, most=30)
     assert np.abs(first.image.astype(int) - last.image).mean() > 0.3
 
 
@@ -244,9 +252,9 @@ def test_a_viewer_comes_and_goes(tab: Callable[..., Page], address: str, face_fi
     assert link.startswith(address)
     viewer = tab(link)
     wait_live(viewer)
-    says(page, "1 viewer")
+    wait_for_text(page, "1 viewer")
     assert shows_a_face(viewer, face_finder)
-    # a viewer gets a picture, and nothing to control
+    # a viewer has no controls
     assert viewer.locator("#go").is_hidden()
     assert viewer.locator("#controls").is_hidden()
     viewer.goto("about:blank")
@@ -255,8 +263,8 @@ def test_a_viewer_comes_and_goes(tab: Callable[..., Page], address: str, face_fi
 
 
 def test_a_link_to_nothing(tab: Callable[..., Page], address: str) -> None:
-    page = tab(f"{address}?watch=nobody")
-    says(page, "Nothing to see right now")
+    page = tab(f"{address}?watch=unknown")
+    wait_for_text(page, "Nothing to see right now")
     assert page.locator("#result").is_hidden()
 
 
@@ -268,14 +276,14 @@ def test_a_full_server_is_tried_again_by_itself(
         go_live(first)
         second = tab(url)
         second.click("#go")
-        says(second, "The server is full")
-        says(second, "Trying again")
+        wait_for_text(second, "The server is full")
+        wait_for_text(second, "Trying again")
         first.get_by_role("button", name="Stop").click()
         wait_live(second)
         assert shows_a_face(second, face_finder)
 
 
-def test_the_connection_comes_back_by_itself(tab: Callable[..., Page], tmp_path: Path) -> None:
+def test_the_page_reconnects_when_the_program_starts_again(tab: Callable[..., Page], tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -284,12 +292,12 @@ def test_the_connection_comes_back_by_itself(tab: Callable[..., Page], tmp_path:
         page = tab(url)
         go_live(page)
         page.get_by_role("button", name="Mirror").click()
-        says(page, "mirrored")
+        wait_for_text(page, "mirrored")
         page.wait_for_timeout(1200)
-    says(page, "connection was lost")
+    wait_for_text(page, "connection was lost")
     with program(tmp_path, *options):
         wait_live(page)
-        # what was set is set again
+        # the settings are restored
         assert wait_until(page, "document.querySelector('[data-command=set_mirror]').ariaPressed === 'true'", 15)
         assert wait_until(page, "document.getElementById('preview').classList.contains('mirrored')", 15)
         page.goto("about:blank")
@@ -301,14 +309,14 @@ def test_a_server_with_a_token(tab: Callable[..., Page], tmp_path: Path) -> None
         field = page.get_by_label("Token")
         field.fill("wrong")
         field.press("Enter")
-        says(page, "That was not the token")
+        wait_for_text(page, "That was not the token")
         page.get_by_label("Token").fill("open sesame")
         page.get_by_label("Token").press("Enter")
-        says(page, "Become this portrait")
+        wait_for_text(page, "Become this portrait")
         # the token is lost while the page is open
         page.context.clear_cookies()
         page.click("#go")
-        says(page, "asks for a token")
+        wait_for_text(page, "asks for a token")
         assert page.locator("#result").is_hidden()
 
 
@@ -320,7 +328,7 @@ CAMERAS = {
 
 
 @pytest.mark.parametrize("name", CAMERAS)
-def test_words_for_a_camera_that_does_not_open(name: str, tab: Callable[..., Page], address: str) -> None:
+def test_a_camera_that_does_not_open_is_explained(name: str, tab: Callable[..., Page], address: str) -> None:
     page = tab("about:blank")
     page.add_init_script(
         "if (navigator.mediaDevices) navigator.mediaDevices.getUserMedia = () =>"
@@ -328,18 +336,18 @@ def test_words_for_a_camera_that_does_not_open(name: str, tab: Callable[..., Pag
     )
     page.goto(address)
     page.click("#go")
-    says(page, CAMERAS[name])
+    wait_for_text(page, CAMERAS[name])
     assert page.get_by_role("alert").first.inner_text().startswith(CAMERAS[name])
     page.get_by_role("button", name="Back").click()
-    says(page, "Become this portrait")
+    wait_for_text(page, "Become this portrait")
 
 
-def test_a_camera_that_the_person_refuses(play: Playwright, performance: Path, address: str) -> None:
+def test_a_camera_that_the_user_refuses(play: Playwright, performance: Path, address: str) -> None:
     with launch(play, performance, allowed=False) as own_browser:
         page = own_browser.new_page()
         page.goto(address)
         page.click("#go")
-        says(page, "The camera is not allowed")
+        wait_for_text(page, "The camera is not allowed")
         assert page.locator("#result").is_hidden()
 
 
@@ -349,9 +357,9 @@ def test_the_main_run_is_shown_at_once(tab: Callable[..., Page], tmp_path: Path,
         page = tab(url)
         wait_live(page)
         assert shows_a_face(page, face_finder)
-        says(page, "the performer")
+        wait_for_text(page, "Driven by performer")
         page.get_by_role("button", name="Slate").click()
-        says(page, "slate is on")
+        wait_for_text(page, "slate is on")
         page.get_by_role("button", name="Slate").click()
         page.get_by_role("button", name="Use this browser's camera").click()
         wait_live(page)
@@ -385,7 +393,7 @@ def test_by_keyboard_alone_and_to_a_screen_reader(tab: Callable[..., Page], addr
     assert unnamed == []
     assert page.locator("h1").count() == 1
     assert page.locator("[aria-live=polite]").count() >= 1
-    says(page, "Track")
+    wait_for_text(page, "Track")
     assert re.match(r"Frame age \d+(\.\d)? milliseconds", page.locator("#chart").get_attribute("aria-label") or "")
     moving = "getComputedStyle(document.getElementById('go')).transitionDuration"
     assert page.evaluate(moving) != "0s"
@@ -413,7 +421,7 @@ def test_nothing_is_fetched_from_elsewhere(browser: Browser, address: str) -> No
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: broken.append(message.text) if "Security Policy" in message.text else None)
     response = page.goto(address)
-    says(page, "Become this portrait")
+    wait_for_text(page, "Become this portrait")
     assert response is not None
     policy = response.headers["content-security-policy"]
     assert "unsafe" not in policy
@@ -423,9 +431,9 @@ def test_nothing_is_fetched_from_elsewhere(browser: Browser, address: str) -> No
     context.close()
 
 
-def test_pictures_of_the_page(tab: Callable[..., Page], address: str, shots: Path) -> None:
+def test_screenshots(tab: Callable[..., Page], address: str, shots: Path) -> None:
     page = tab(address)
-    says(page, "Become this portrait")
+    wait_for_text(page, "Become this portrait")
     page.screenshot(path=shots / "ready-light.png")
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(300)

@@ -1,4 +1,4 @@
-"""The page in Firefox, against the real program: no H.264 without a download, and other ways with WebRTC."""
+"""The page in Firefox, against the real program. Firefox downloads H.264 and differs in WebRTC."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from realtime.capture.performer import PERFORMER, Performer, script
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.e2e.test_webrtc_program import program
-from tests.support.browser import follows, go_live, says
+from tests.support.browser import go_live, motion_correlation, wait_for_text
 from tests.support.firefox import Firefox, find_firefox, firefox
 
 SIZE = (640, 480)
@@ -20,13 +20,13 @@ DEFAULT = PERFORMER.with_name("portrait.png")
 
 @pytest.fixture
 def tab() -> Iterator[Firefox]:
-    """A tab whose camera sees the performer; an error on the page fails the test."""
+    """A tab whose camera shows the performer. An error on the page fails the test."""
     command = find_firefox()
     if command is None:
         pytest.skip("there is no Firefox on the path: sudo apt install firefox-esr, or set REENACT_FIREFOX")
     with firefox(command) as opened:
         performer = Performer(SIZE)
-        opened.be_camera(performer.picture(script(2.5 + index / 30)) for index in range(300))
+        opened.use_as_camera(performer.picture(script(2.5 + index / 30)) for index in range(300))
         performer.close()
         yield opened
         assert not opened.errors
@@ -38,10 +38,10 @@ def test_going_live(tab: Firefox, tmp_path: Path, face_finder: FaceFinder) -> No
     with program(tmp_path, *options) as (_, url):
         tab.goto(url)
         go_live(tab)
-        says(tab, "frames/s")
-        lips_r, yaw_r = follows(tab, picture, face_finder)
+        wait_for_text(tab, "frames/s")
+        lips_r, yaw_r = motion_correlation(tab, picture, face_finder)
         assert lips_r >= 0.65
         assert yaw_r >= 0.9
         tab.click("#go")
-        says(tab, "go live")
+        wait_for_text(tab, "go live")
         tab.goto("about:blank")

@@ -13,7 +13,7 @@ from engines.errors import NotFoundError, ReenactError, UsageError
 from realtime.core import problem
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
-from tests.support.browser import go_live, says, wait_live
+from tests.support.browser import go_live, wait_for_text, wait_live
 from tests.support.media import EchoCallbacks, serve
 from tools.latency.chromium import find_chromium, launch, wait_until
 
@@ -159,9 +159,9 @@ def test_a_failed_session_is_shown_with_its_reason_and_opened_again(page: Page, 
     go_live(page)
     before = server.session
     server.push(error=_error("source-lost", "no picture for 15 s", cure="see that the camera is on"))
-    says(page, "The session has failed", QUICK_S)
-    says(page, "No picture for 15 s. See that the camera is on.", QUICK_S)
-    says(page, "Trying again in")
+    wait_for_text(page, "The session has failed", QUICK_S)
+    wait_for_text(page, "No picture for 15 s. See that the camera is on.", QUICK_S)
+    wait_for_text(page, "Trying again in")
     page.get_by_role("button", name="Try now").click()
     wait_live(page)
     assert server.session != before
@@ -171,17 +171,17 @@ def test_notices_and_refusals_are_shown(page: Page, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
     server.push(notice="the camera is lost; trying to get it back")
-    says(page, "The camera is lost; trying to get it back")
+    wait_for_text(page, "The camera is lost; trying to get it back")
     server.push(ok=False, error=_error("message-rate", "too many messages", "30 a second", "send fewer"))
-    says(page, "Too many messages, expected 30 a second. Send fewer.")
+    wait_for_text(page, "Too many messages, expected 30 a second. Send fewer.")
     assert page.inner_text("#status") == "Live"
 
 
 def test_portraits_that_are_ready_later_are_shown(page: Page, server: PageServer) -> None:
     page.goto("/")
-    says(page, "Become this portrait")
+    wait_for_text(page, "Become this portrait")
     server.portraits = ["Mona", "Lisa"]
-    says(page, "Lisa")
+    wait_for_text(page, "Lisa")
     page.get_by_role("button", name="Mona").focus()
     with page.expect_response("**/api/portraits"):
         pass
@@ -204,7 +204,7 @@ def test_settings_are_restored_before_a_new_session_gets_a_picture(
     page.goto("/")
     go_live(page)
     server.push(state=STATE | {"slate": False, "frozen": False, "mirror": True, "mouth": "painted"})
-    says(page, "30 frames/s")
+    wait_for_text(page, "30 frames/s")
     page.get_by_role("button", name="Slate").click()
     server.slate_delay_s = 0.5
     for _ in range(2):  # the second time before the new session has sent a state
@@ -221,10 +221,10 @@ def test_no_picture_is_sent_where_settings_cannot_be_restored(page: Page, link: 
     page.goto("/")
     go_live(page)
     server.push(state=STATE | {"slate": True})
-    says(page, "Slate is on")
+    wait_for_text(page, "Slate is on")
     server.refuses = True
     server.close_session(link)
-    says(page, "A session that refuses commands. Try again.")
+    wait_for_text(page, "A session that refuses commands. Try again.")
     assert not server.read.is_set()
     server.refuses = False
     page.get_by_role("button", name="Try now").click()
@@ -260,10 +260,10 @@ def test_a_camera_that_opens_after_the_user_has_left_is_closed(page: Page) -> No
     page.evaluate("() => { window.gate = new Promise((resolve) => { window.allow = resolve; }); }")
     page.locator("#camera").dispatch_event("change")
     page.get_by_role("button", name="Stop").click()
-    says(page, "Become this portrait")
+    wait_for_text(page, "Become this portrait")
     page.evaluate("window.allow()")
     assert wait_until(page, "tracks.length === 2 && tracks.every((each) => each.readyState === 'ended')", 5)
-    says(page, "Your camera is off")
+    wait_for_text(page, "Your camera is off")
 
 
 def _viewer(page: Page, server: PageServer) -> Page:
@@ -280,7 +280,7 @@ def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, server: P
     viewer = _viewer(page, server)
     assert viewer.locator("#result").is_visible()
     link.end(server.session)
-    says(viewer, "Nothing to see right now", QUICK_S)
+    wait_for_text(viewer, "Nothing to see right now", QUICK_S)
     assert viewer.locator("#result").is_hidden()
 
 
@@ -289,7 +289,7 @@ def test_a_browser_that_keeps_no_data_for_the_site(page: Page) -> None:
         "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError'); }})"
     )
     page.goto("/")
-    says(page, "Become this portrait")
+    wait_for_text(page, "Become this portrait")
     page.get_by_role("button", name="Keys").click()
     page.get_by_label("Use these keys on this page").uncheck()
     assert wait_until(page, "document.getElementById('announcer').textContent === 'Keys are off'", 5)
@@ -302,11 +302,11 @@ EVERYONE = "It is shown to everyone who watches this portrait, and stays until r
 
 def test_the_page_says_who_sees_an_added_picture(page: Page, server: PageServer) -> None:
     page.goto("/")
-    says(page, OWN)
+    wait_for_text(page, OWN)
     server.main = STATE
-    says(page, EVERYONE)
+    wait_for_text(page, EVERYONE)
     page.set_input_files("#upload", MINE)
-    says(page, "Mine is shown, to everyone")
+    wait_for_text(page, "Mine is shown, to everyone")
     assert OWN not in page.inner_text("body")
     assert server.uploads == [None]
 
@@ -324,16 +324,16 @@ def test_a_picture_for_a_session_never_goes_to_the_main_run(page: Page, server: 
     )
     page.goto("/")
     page.get_by_role("button", name="Use this browser's camera").click()
-    says(page, "The camera is not allowed")
-    says(page, OWN)
+    wait_for_text(page, "The camera is not allowed")
+    wait_for_text(page, OWN)
     page.set_input_files("#upload", MINE)
-    says(page, "mine.png becomes your portrait as soon as you are live")
+    wait_for_text(page, "mine.png becomes your portrait as soon as you are live")
     assert server.uploads == []
     page.evaluate("window.allowed = true")
     page.get_by_role("button", name="Try again").click()
     wait_live(page)
     server.push(state=STATE)
-    says(page, "Mine is shown")
+    wait_for_text(page, "Mine is shown")
     assert server.uploads == [server.session]
 
 
@@ -350,14 +350,14 @@ def test_the_page_works_below_a_path_of_a_proxy(page: Page, server: PageServer, 
     page.goto("/below/this/")
     go_live(page)
     server.push(state=STATE)
-    says(page, "30 frames/s")
+    wait_for_text(page, "30 frames/s")
     page.get_by_role("button", name="Share").click()
     shared = page.get_by_label("Link for viewers").input_value()
     assert shared == f"{link.address}below/this/?watch={server.opened[server.session]}"
     page.keyboard.press("Escape")
     before = server.session
     page.get_by_role("button", name="Stop").click()
-    says(page, "Become this portrait")
+    wait_for_text(page, "Become this portrait")
     assert any(url.endswith(f"/whip/{before}") for url in requested)
     assert [url for url in outside if not url.startswith(("blob:", "data:"))] == []
 
@@ -426,21 +426,21 @@ def test_the_page_reconnects_behind_a_proxy(page: Page, link: MediaLink, server:
     before = server.session
     link.end(before)
     for each in (page, viewer):
-        says(each, "The connection was lost", QUICK_S)
+        wait_for_text(each, "The connection was lost", QUICK_S)
         each.unroute_all()
     assert _reopens(page, server, before, 30)
     wait_live(page)
-    says(viewer, "Nothing to see right now", 30)
+    wait_for_text(viewer, "Nothing to see right now", 30)
 
 
 def test_the_page_of_a_main_run_waits_for_it_behind_a_proxy(page: Page, server: PageServer) -> None:
     server.main = STATE
     page.goto("/")
-    says(page, EVERYONE)
+    wait_for_text(page, EVERYONE)
     page.route("**/api/*", _bad_gateway)
-    says(page, "reenact is not reachable")
+    wait_for_text(page, "reenact is not reachable")
     page.unroute_all()
-    says(page, EVERYONE)
+    wait_for_text(page, EVERYONE)
     assert "not reachable" not in page.inner_text("body")
 
 
@@ -448,8 +448,8 @@ def test_the_page_of_a_viewer_stays_one(page: Page) -> None:
     error = _error("offer-not-sdp", "an offer in another language", "SDP", "update")
     page.route("**/whep/*", lambda route: route.fulfill(status=400, json=error, content_type=problem.CONTENT_TYPE))
     page.goto("/?watch=one")
-    says(page, "an offer in another language")
+    wait_for_text(page, "an offer in another language")
     page.unroute_all()
     page.get_by_role("button", name="Try again").click()
-    says(page, "Nothing to see right now")
+    wait_for_text(page, "Nothing to see right now")
     assert "watch=one" in page.url

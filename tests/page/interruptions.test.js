@@ -10,6 +10,7 @@ test("errors are told apart by code and status", () => {
   assert.equal(kind({ code: "server-full", status: 503 }), "full");
   assert.equal(kind({ code: "pipeline-busy", status: 503 }), "busy");
   assert.equal(kind({ code: "stream-not-found", status: 404 }, true), "absent");
+  assert.equal(kind({ code: "stream-not-started", status: 503 }, true), "absent");
   assert.equal(kind({ code: "stream-not-found", status: 404 }), "refused");
   assert.equal(kind({ code: "offer-bad", status: 400 }), "refused");
   assert.equal(kind({ code: "token-wrong", status: 401 }), "refused");

@@ -1,4 +1,4 @@
-"""What the browser tests look with: pictures out of the page, and what a face in them does."""
+"""Helpers of the browser tests: frames that the page shows, and the motion of the face in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from realtime.tracking.still_faces import FaceFinder
 from tests.support.faces import mouth_gap, shape_of
 from tools.latency.chromium import Tab, wait_until
 
-_TAKE = """
+_GRAB = """
 async ({id, most, every}) => {
   const video = document.getElementById(id);
   const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
@@ -48,36 +48,36 @@ async ({id, most, every}) => {
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A picture that a video of the page showed."""
+class ShownFrame:
+    """A frame that a video of the page has shown."""
 
     at_ms: float
-    """By the page's clock."""
+    """When it was shown, by the page's clock."""
     image: Image
 
 
-def take(page: Tab, video: str = "result", most: int = 1, every: int = 1) -> list[Taken]:
-    """Up to ``most`` pictures, each ``every``-th, that the video with that id shows from now on."""
-    return _read(page.evaluate(_TAKE, {"id": video, "most": most, "every": every}))
+def grab(page: Tab, video: str = "result", most: int = 1, every: int = 1) -> list[ShownFrame]:
+    """Return up to ``most`` frames, every ``every``-th, that the video with that id shows from now on."""
+    return _read(page.evaluate(_GRAB, {"id": video, "most": most, "every": every}))
 
 
-def take_both(page: Tab, most: int, every: int = 1) -> tuple[list[Taken], list[Taken]]:
-    """The camera's pictures and the portrait's, of the same time."""
-    both = f"(what) => Promise.all(['preview', 'result'].map((id) => ({_TAKE})({{...what, id}})))"
+def grab_both(page: Tab, most: int, every: int = 1) -> tuple[list[ShownFrame], list[ShownFrame]]:
+    """Return frames of the camera and of the portrait, shown at the same time."""
+    both = f"(what) => Promise.all(['preview', 'result'].map((id) => ({_GRAB})({{...what, id}})))"
     own, result = page.evaluate(both, {"most": most, "every": every})
     return _read(own), _read(result)
 
 
-def _read(taken: list[dict[str, Any]]) -> list[Taken]:
+def _read(taken: list[dict[str, Any]]) -> list[ShownFrame]:
     def image(jpeg: str) -> Image:
         with Pictures.open(io.BytesIO(base64.b64decode(jpeg))) as picture:
             return np.asarray(picture.convert("RGB"))
 
-    return [Taken(each["at"], image(each["jpeg"])) for each in taken]
+    return [ShownFrame(each["at"], image(each["jpeg"])) for each in taken]
 
 
 def go_live(page: Tab, timeout_s: float = 45.0) -> None:
-    """Press the button and wait for the portrait, and for a face to drive it."""
+    """Press the large button and wait until the portrait is shown."""
     page.click("#go")
     wait_live(page, timeout_s)
 
@@ -88,19 +88,19 @@ def wait_live(page: Tab, timeout_s: float = 45.0) -> None:
     assert wait_until(page, shown, timeout_s), f"not live: {page.inner_text('body')}"
 
 
-def says(page: Tab, text: str, timeout_s: float = 15.0) -> None:
-    """Wait until the page says something, anywhere a person sees it."""
+def wait_for_text(page: Tab, text: str, timeout_s: float = 15.0) -> None:
+    """Wait until a visible text of the page contains ``text``, in upper or lower case."""
     there = f"document.body.innerText.toLowerCase().includes({text.lower()!r})"
     assert wait_until(page, there, timeout_s), f"{text!r} is not on the page: {page.inner_text('body')}"
 
 
 def shows_a_face(page: Tab, finder: FaceFinder, most: int = 90) -> bool:
-    """Whether a face comes up among that many pictures: the first of a stream may be the slate that says "waiting"."""
-    return any(finder.find(each.image) for _ in range(most) for each in take(page))
+    """Return whether one of the next ``most`` frames shows a face. The first may be a slate."""
+    return any(finder.find(each.image) for _ in range(most) for each in grab(page))
 
 
-def followed(finder: FaceFinder, pictures: list[Taken]) -> NDArray[np.float64]:
-    """Time in ms, opening of the lips and yaw in degrees of the face in each picture that has one, (n, 3)."""
+def measure_faces(finder: FaceFinder, pictures: list[ShownFrame]) -> NDArray[np.float64]:
+    """Return, for each frame with a face, (n, 3): time in ms, opening of the lips, and yaw in degrees."""
     rows: list[tuple[float, float, float]] = []
     face: FaceState | None = None
     for each in pictures:
@@ -113,8 +113,8 @@ def followed(finder: FaceFinder, pictures: list[Taken]) -> NDArray[np.float64]:
     return np.array(rows, np.float64).reshape(-1, 3)
 
 
-def likeness(driver: NDArray[np.float64], result: NDArray[np.float64]) -> tuple[float, float]:
-    """Correlation of the lips and of yaw, at the delay between 0 and 400 ms where the lips agree best."""
+def best_correlation(driver: NDArray[np.float64], result: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the correlations of lips and yaw, at the delay up to 400 ms where that of the lips is best."""
     best = (-1.0, 0.0)
     for delay_ms in range(0, 401, 10):
         then = result[:, 0] - delay_ms
@@ -129,8 +129,8 @@ def likeness(driver: NDArray[np.float64], result: NDArray[np.float64]) -> tuple[
     return best
 
 
-def surround(image: Image) -> NDArray[np.float64]:
-    """What lies beside and above a head: the sides of the upper half of a picture, coarsely, (24, 16, 3)."""
+def background(image: Image) -> NDArray[np.float64]:
+    """Return a small picture (24, 16, 3) of what is beside and above the head."""
     height, width = image.shape[:2]
     part = image[: height // 2]
     sides = np.concatenate([part[:, : width // 6], part[:, -width // 6 :]], axis=1)
@@ -138,20 +138,23 @@ def surround(image: Image) -> NDArray[np.float64]:
         return np.asarray(picture.resize((16, 24), Pictures.Resampling.BOX), np.float64)
 
 
-def apart(one: Image, other: Image) -> float:
-    """How far two pictures' surroundings differ, in grey levels."""
-    return float(np.abs(surround(one) - surround(other)).mean())
+def background_difference(one: Image, other: Image) -> float:
+    """Return how much the backgrounds of two pictures differ, in grey levels."""
+    return float(np.abs(background(one) - background(other)).mean())
 
 
-def follows(page: Tab, portrait: PortraitPicture, finder: FaceFinder) -> tuple[float, float]:
-    """How well lips and yaw of what comes back go with the driver's (r); all around the face is the portrait's."""
+def motion_correlation(page: Tab, portrait: PortraitPicture, finder: FaceFinder) -> tuple[float, float]:
+    """Return how well lips and yaw of the result correlate with those of the camera.
+
+    Assert that the background is that of the portrait.
+    """
     page.wait_for_timeout(2000)
-    own, result = take_both(page, 180)
-    driver, driven = followed(finder, own), followed(finder, result)
+    own, result = grab_both(page, 180)
+    driver, driven = measure_faces(finder, own), measure_faces(finder, result)
     assert len(driven) >= 0.9 * len(result) > 60
-    lips_r, yaw_r = likeness(driver, driven)
+    lips_r, yaw_r = best_correlation(driver, driven)
     print(f"lips {lips_r:.2f}, yaw {yaw_r:.2f} over {len(driven)} pictures")
     shown, camera = result[-1].image, own[-1].image
-    assert apart(shown, portrait.image) < 8 < apart(camera, portrait.image)
-    assert apart(shown, camera) > 8
+    assert background_difference(shown, portrait.image) < 8 < background_difference(camera, portrait.image)
+    assert background_difference(shown, camera) > 8
     return lips_r, yaw_r

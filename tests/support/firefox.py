@@ -1,4 +1,4 @@
-"""Firefox without a window, driven over WebDriver BiDi: as much of it as the tests of the page need."""
+"""Headless Firefox, driven over WebDriver BiDi: the small part of it that the page's tests need."""
 
 from __future__ import annotations
 
@@ -54,33 +54,33 @@ _CAMERA = """
 
 
 def find_firefox() -> str | None:
-    """The browser: ``REENACT_FIREFOX``, or the first one on the path."""
+    """Return the browser's path: ``REENACT_FIREFOX``, or the first on the path. None where there is none."""
     return os.environ.get("REENACT_FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
 
 
 class Firefox:
-    """One tab. It answers to the few of Playwright's names that the tests use."""
+    """A tab, with those methods of Playwright's Page that the tests use."""
 
     def __init__(self, loop: asyncio.Runner, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._loop, self._socket = loop, socket
         self._calls = 0
         self.errors: list[str] = []
-        """What went wrong on pages."""
+        """The errors that pages have logged."""
         loop.run(self._call("session.new", {"capabilities": {}}))
         loop.run(self._call("session.subscribe", {"events": ["log.entryAdded"]}))
         tree = loop.run(self._call("browsingContext.getTree", {}))
         self._context: str = tree["contexts"][0]["context"]
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """A command of WebDriver BiDi, on this tab. Raises RuntimeError where it fails."""
+        """Send a WebDriver BiDi command for this tab and return its result. Raises RuntimeError if it fails."""
         return self._loop.run(self._call(method, {"context": self._context, **parameters}))
 
     def goto(self, url: str) -> None:
         """Open a page."""
         self.call("browsingContext.navigate", url=url, wait="complete")
 
-    def be_camera(self, pictures: Iterable[Image]) -> None:
-        """From the next page on, show these pictures (H, W, 3), RGB, in turn for a camera's, 30 a second."""
+    def use_as_camera(self, pictures: Iterable[Image]) -> None:
+        """Give the following pages a camera that repeats these pictures, RGB (H, W, 3), at 30 frames a second."""
         jpegs = [
             base64.b64encode(cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()).decode()
             for picture in pictures
@@ -89,7 +89,7 @@ class Firefox:
         self._loop.run(self._call("script.addPreloadScript", script))
 
     def evaluate(self, expression: str, arg: Any = None) -> Any:
-        """The value of an expression, or of a function called with ``arg``."""
+        """Return the value of an expression, or of a function called with ``arg``."""
         whole = f"(async () => {{ const it = ({expression}); return JSON.stringify("
         whole += f"[typeof it === 'function' ? await it({json.dumps(arg)}) : await it]) }})()"
         answer = self.call("script.evaluate", expression=whole, target={"context": self._context}, awaitPromise=True)
@@ -98,7 +98,7 @@ class Firefox:
         return json.loads(answer["result"]["value"])[0]
 
     def click(self, selector: str) -> None:
-        """Press the mouse's button where that element is."""
+        """Click the centre of the element."""
         box = f"(() => {{ const at = document.querySelector({json.dumps(selector)}).getBoundingClientRect(); "
         x, y = self.evaluate(box + "return [at.x + at.width / 2, at.y + at.height / 2]; })()")
         moves = [
@@ -109,11 +109,11 @@ class Firefox:
         self.call("input.performActions", actions=[{"type": "pointer", "id": "mouse", "actions": moves}])
 
     def inner_text(self, selector: str) -> str:
-        """What an element says."""
+        """Return the visible text of an element."""
         return str(self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText"))
 
     def wait_for_timeout(self, timeout: float) -> None:
-        """Let so many milliseconds pass."""
+        """Wait for ``timeout`` milliseconds."""
         self._loop.run(asyncio.sleep(timeout / 1000))
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> Any:
@@ -133,7 +133,7 @@ class Firefox:
 
 @contextmanager
 def firefox(command: str) -> Iterator[Firefox]:
-    """A new browser with an empty profile, which ends with it."""
+    """Start a browser with an empty profile. Both end with the context."""
     with tempfile.TemporaryDirectory() as profile, asyncio.Runner() as loop:
         preferences = (f"user_pref({json.dumps(key)}, {json.dumps(value)});\n" for key, value in _PREFERENCES.items())
         Path(profile, "user.js").write_text("".join(preferences))
@@ -144,7 +144,7 @@ def firefox(command: str) -> Iterator[Firefox]:
                 arguments, stdout=out, stderr=subprocess.STDOUT, env=os.environ | {"HOME": profile}
             )
         try:
-            address = loop.run(_address(process, log))
+            address = loop.run(_listening_address(process, log))
             http, socket = loop.run(_connect(f"{address}/session"))
             try:
                 yield Firefox(loop, socket)
@@ -164,8 +164,8 @@ async def _connect(address: str) -> tuple[aiohttp.ClientSession, aiohttp.ClientW
     return http, await http.ws_connect(address, max_msg_size=0)
 
 
-async def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """Where it listens, once it says so."""
+async def _listening_address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Return the address that the browser listens at, as soon as its log has it."""
     async with asyncio.timeout(_START_S):
         while True:
             found = re.search(r"WebDriver BiDi listening on (ws://\S+)", log.read_text())

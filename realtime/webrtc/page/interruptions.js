@@ -9,7 +9,9 @@ import { cameraErrorText, errorText, refusalText } from "./words.js";
 /** @typedef {"full" | "busy" | "absent" | "refused" | "failed" | "lost"} Kind */
 
 /** The code of the server's answer where there is no room for another session or viewer. */
-export const SERVER_FULL = "server-full";
+const SERVER_FULL = "server-full";
+/** The code of its answer to a viewer of the main run before the first frame. */
+const NOT_STARTED = "stream-not-started";
 
 /**
  * Return what an error means for a connection that is to be kept.
@@ -22,6 +24,7 @@ export const SERVER_FULL = "server-full";
  */
 export function kindOf(error, watching) {
   if (error.code === SERVER_FULL) return "full";
+  if (error.code === NOT_STARTED) return "absent";
   /** @type {string[]} */
   const broken = [CODES.lost, CODES.ended, CODES.timeout];
   if (error.temporary || broken.includes(error.code)) return "lost";
