@@ -1,6 +1,7 @@
 # make run    set up a virtual environment once, then start: make run ARGS="--portrait me.jpg"
 # make test   the tests, all but the slow ones of tests/e2e, which make e2e runs
 # make devices  cameras and virtual cameras on real drivers, in a guest (Linux, root); see tests/e2e/v4l2
+# make page   tests and types of the page's modules, with Node.js
 # make check  lint, types and tests
 # make bench  how late the picture is, stage by stage; make costs measures what the program costs
 
@@ -11,13 +12,20 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := run
-.PHONY: run test e2e devices lint types check bench costs assets doctor clean
+.PHONY: run test page e2e devices lint types check bench costs assets doctor clean
 
 run: $(VENV)/base.stamp
 	@exec $(bin)/python run.py $(ARGS)
 
 test: $(VENV)/dev.stamp
 	@$(bin)/python -m pytest --ignore=tests/e2e $(ARGS)
+
+page:
+	@if ! command -v node > /dev/null; then echo "skipped: Node.js is not on the path (sudo apt install nodejs)"; exit 0; fi; \
+	node --test tests/page/*.test.js || exit 1; \
+	if ! command -v npm > /dev/null; then echo "types skipped: npm is not on the path"; exit 0; fi; \
+	[ -x node_modules/.bin/tsc ] || npm install --no-package-lock --no-audit --no-fund --silent || exit 1; \
+	node_modules/.bin/tsc -p tests/page
 
 e2e: $(VENV)/dev.stamp
 	@$(bin)/python -m pytest tests/e2e --ignore=tests/e2e/v4l2 $(ARGS)

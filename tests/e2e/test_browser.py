@@ -19,7 +19,6 @@ from realtime.capture.performer import PERFORMER, Performer, script
 from realtime.capture.source import open_source
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
-from tests.e2e.test_webrtc_program import program
 from tests.support.browser import (
     background_difference,
     go_live,
@@ -29,6 +28,7 @@ from tests.support.browser import (
     wait_for_text,
     wait_live,
 )
+from tests.support.program import program
 from tools.latency.chromium import find_chromium, launch, wait_until, write_camera
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 from realtime.capture.performer import PERFORMER, Performer, script
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.still_faces import FaceFinder
-from tests.e2e.test_webrtc_program import program
 from tests.support.browser import go_live, motion_correlation, wait_for_text
 from tests.support.firefox import Firefox, find_firefox, firefox
+from tests.support.program import program
 
 SIZE = (640, 480)
 DEFAULT = PERFORMER.with_name("portrait.png")

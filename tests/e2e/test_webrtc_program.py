@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import fractions
 import json
-import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,10 @@ import pytest
 from engines.types import Image
 from realtime.capture.performer import PerformerSource
 from realtime.tracking.still_faces import FaceFinder
+from tests.support.program import ROOT, program
 from tools.support.webrtc_client import Client
 
-ROOT = Path(__file__).parents[2]
 FACE = (640, 480)
-Program = tuple["subprocess.Popen[str]", str]
 
 
 @pytest.fixture(autouse=True)
@@ -37,34 +34,6 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     import aioice.ice
 
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
-
-
-@contextlib.contextmanager
-def program(folder: Path, *options: str, **environment: str) -> Iterator[Program]:
-    """Start the program with its page on a free port, and return it once it has printed the address."""
-    log = folder / "log.txt"
-    arguments = [sys.executable, str(ROOT / "run.py"), *options]
-    with log.open("w") as out:
-        running = subprocess.Popen(
-            arguments, stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=os.environ | environment, text=True
-        )
-    try:
-        deadline = time.monotonic() + 30
-        address = None
-        while address is None:
-            assert running.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            address = re.search(r"^page +(http\S+)", log.read_text(), re.MULTILINE)
-            time.sleep(0.05)
-        yield running, address[1]
-    finally:
-        if running.poll() is None:
-            running.send_signal(signal.SIGINT)
-            try:
-                running.wait(4)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait()
 
 
 class PerformerTrack:

@@ -50,8 +50,7 @@ export class ReenactError extends Error {
   static async fromResponse(response) {
     const { status } = response;
     const retryAfterS = Number(response.headers.get("Retry-After")) || null;
-    const body = await response.json().catch(() => null);
-    const fields = body?.error ? { code: "unspecified", ...body.error } : body;
+    const fields = await response.json().catch(() => null);
     if (fields && typeof fields.code === "string") return new ReenactError({ ...fields, status, retryAfterS });
     return new ReenactError({ code: CODES.foreign, status, found: `the server answered ${status}`, retryAfterS });
   }

@@ -8,8 +8,8 @@ import { cameraErrorText, errorText, refusalText } from "./words.js";
 /** @typedef {import("./errors.js").ReenactError} ReenactError */
 /** @typedef {"full" | "busy" | "absent" | "refused" | "failed" | "lost"} Kind */
 
-/** The code of the server's answer where there is no room for another session or viewer. */
-const SERVER_FULL = "server-full";
+/** The codes of the server's answer where there is no room for another session, or viewer. */
+const FULL = ["server-full", "viewers-full"];
 /** The code of its answer to a viewer of the main run before the first frame. */
 const NOT_STARTED = "stream-not-started";
 
@@ -23,7 +23,7 @@ const NOT_STARTED = "stream-not-started";
  * @returns {Kind}
  */
 export function kindOf(error, watching) {
-  if (error.code === SERVER_FULL) return "full";
+  if (FULL.includes(error.code)) return "full";
   if (error.code === NOT_STARTED) return "absent";
   /** @type {string[]} */
   const broken = [CODES.lost, CODES.ended, CODES.timeout];
