@@ -99,7 +99,7 @@ def test_a_viewer_sees_the_publisher_with_little_delay(callbacks: EchoCallbacks,
             numbers = [number for number, _ in viewer.numbers]
             assert numbers == sorted(set(numbers))
             assert viewer.sizes == {SIZE}
-            # the client has aiortc's own frame of delay; the best quarter counts, whatever else runs on the machine
+            # the client has aiortc's own frame of delay; the best quarter counts, as other programs may run
             assert np.percentile(lags_ms(viewer, track), 25) < 2.5 * PERIOD_MS
             assert np.percentile(callbacks.lags_ms, 25) < PERIOD_MS / 2
             await until(lambda: link.stats()["sessions"])

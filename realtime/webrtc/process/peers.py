@@ -97,7 +97,7 @@ class Peer(ABC):
                 retry_after_s=_ANSWER_RETRY_S,
             ) from None
         except Exception as error:
-            # aiortc raises whatever its parser stumbles over
+            # aiortc raises what its parser fails with, of any type
             logger.debug("cannot use an offer", exc_info=error)
             raise RequestError(
                 "sdp-unusable",

@@ -1,4 +1,4 @@
-"""The jitter buffer: a frame is returned with its last packet, whatever the network does to the others."""
+"""The jitter buffer: a frame is returned with its last packet although others are late, lost or repeated."""
 
 from __future__ import annotations
 
