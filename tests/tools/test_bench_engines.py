@@ -181,7 +181,7 @@ def test_what_does_not_open_is_told_once_and_in_its_own_words(
             raise BackendError("this ONNX Runtime has no CUDAExecutionProvider", cure="install another")
         return open_unchecked(stage, **asked)
 
-    monkeypatch.setattr(subjects, "open_one", refuse)
+    monkeypatch.setattr(subjects, "open_unchecked", refuse)
     words = ["--device", "cpu", "--generators", "fomm", "--seconds", "60"]
     assert run(*words, "--backends", "torch,onnx") == 0
     said = capsys.readouterr()
@@ -255,7 +255,7 @@ def test_a_gpu_that_only_another_backend_sees_is_named_and_held_against_what_sho
     answers = {"name": "A Card", "compute_cap": "9.0", "driver_version": "1.2"}
     monkeypatch.setattr(bench_engines, "asked_of_the_driver", answers.get)
     monkeypatch.setattr(
-        subjects, "open_one", lambda stage, **asked: open_unchecked(stage, **(asked | {"device": "cpu"}))
+        subjects, "open_unchecked", lambda stage, **asked: open_unchecked(stage, **(asked | {"device": "cpu"}))
     )
     assert run("--device", "cuda", "--generators", "liveportrait", "--backends", "onnx", "--markdown") == 0
     said = capsys.readouterr().out

@@ -96,7 +96,7 @@ def fomm(monkeypatch: pytest.MonkeyPatch) -> None:
         label: str
         parts: Mapping[str, Any]
 
-    monkeypatch.setattr("engines.networks.weights.load", lambda *_: Loaded("random weights of seed 1", {}))
+    monkeypatch.setattr("engines.networks.weights.load_weights", lambda *_: Loaded("random weights of seed 1", {}))
     monkeypatch.setattr("engines.networks.fomm.stages", lambda _, **__: {"small": small()})
 
 
@@ -149,7 +149,7 @@ def test_a_file_has_its_precision_and_operators_already(build: Builder, tmp_path
 def test_without_tensorrt_it_says_so_before_anything_takes_long(build: Builder, tmp_path: Path) -> None:
     for model in ("liveportrait", str(file(tmp_path / "model.onnx"))):
         done = build(model)
-        assert (done.code, done.found) == (1, "TensorRT is not installed")
+        assert (done.code, done.found) == (1, "no package tensorrt")
         assert "pip install" in done.err
     assert build.files == []
 
@@ -302,7 +302,7 @@ def test_a_layer_that_overflows_and_recovers_is_told_and_is_valid_json(
     assert json.loads(done.out)[0]["export"]["worst_layer_mean"] is None
 
 
-@pytest.mark.parametrize("step", ["export", "simplify", "compare_stage"])
+@pytest.mark.parametrize("step", ["export_onnx", "simplify", "compare_stage"])
 @pytest.mark.usefixtures("fomm")
 def test_ctrl_c_leaves_nothing(build: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def stop(*_: Any, **__: Any) -> None:
@@ -396,7 +396,7 @@ def test_an_engine_that_answers_wrongly_is_not_kept(build: Builder, card: FakeGp
 def test_a_gpu_without_memory_for_the_engine_is_told_and_nothing_kept(build: Builder, card: FakeGpu) -> None:
     card.faults["mem_alloc"] = card.driver.MemoryError("cuMemAlloc failed: out of memory")
     done = build("fomm")
-    assert (done.code, done.found) == (1, "the GPU is out of memory")
+    assert (done.code, done.found) == (1, "no free memory on the GPU")
     assert build.files == []
 
 
@@ -495,7 +495,7 @@ def test_the_list_says_of_each_why_it_does_not_fit(build: Builder, monkeypatch: 
     assert done.code == 0
     whys = [line.strip() for line in done.out.splitlines() if "fit" in line and ".engine  " not in line]
     assert whys[0] == "fits this machine"
-    expected = ["NVIDIA L4", "truncated or changed", "edited or is damaged", "no sidecar", "without a GPU"]
+    expected = ["NVIDIA L4", "truncated or changed", "edited or damaged", "no readable sidecar", "without a GPU"]
     assert len(whys) == 6
     assert all(why.startswith("does not fit: ") and part in why for why, part in zip(whys[1:], expected, strict=True))
     listed = json.loads(build("--list", "--json").out)
