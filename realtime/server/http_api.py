@@ -153,7 +153,7 @@ class HttpApi:
         if error is None:
             return ApiReply(200, JSON, outcome.message())
         extensions = {} if outcome.id is None else {"id": outcome.id}
-        return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error, **extensions))
+        return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error, **extensions), problem.headers(error))
 
     def _has_previews(self, session: str | None) -> bool:
         """Return True if the request is about the portraits that sessions will have."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 MONITORING_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -32,6 +33,8 @@ class ApiReply:
     status: int
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Further headers."""
 
 
 class ServerCallbacks(Protocol):

@@ -335,7 +335,11 @@ class MediaLink:
                     content = self._callbacks.control(values["session"], body)
                 case "request":
                     answer = self._callbacks.request(_api_request(values, body))
-                    reply |= {"status": answer.status, "content_type": answer.content_type}
+                    reply |= {
+                        "status": answer.status,
+                        "content_type": answer.content_type,
+                        "headers": dict(answer.headers),
+                    }
                     content = answer.body
         except ReenactError as error:
             reply["error"] = error.to_dict()

@@ -101,7 +101,7 @@ class PageServer(EchoCallbacks):
             values = STATE
         elif request.session is not None:
             error = NotFoundError("session-not-found", "no such session")
-            return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error))
+            return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error), problem.headers(error))
         return ApiReply(200, "application/json", json.dumps(values).encode())
 
 

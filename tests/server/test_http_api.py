@@ -96,6 +96,13 @@ def test_a_command_is_answered_by_a_reply_or_a_problem_with_its_id(
         assert code(reply) == expected
 
 
+def test_a_command_that_may_succeed_later_is_answered_with_retry_after() -> None:
+    with closing(FakeServer(camera="0")) as server:
+        reply = server.request("POST", "/api/control", None, b'{"v": 1, "command": "next_portrait"}')
+        assert (reply.status, code(reply)) == (503, "run-starting")
+        assert reply.headers == {"Retry-After": "1"}
+
+
 # --- portraits
 
 

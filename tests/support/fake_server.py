@@ -166,7 +166,7 @@ class FakeServer:
         try:
             return self.media.request(ApiRequest(method, path, query, body, "", session))
         except ReenactError as error:
-            return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error))
+            return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error), problem.headers(error))
 
     def get(self, path: str, session: str | None = None) -> Any:
         return json.loads(self.request("GET", path, session).body)

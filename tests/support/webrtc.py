@@ -70,7 +70,9 @@ class FakeMainProcess:
             return Message({})
         if callback == "control":
             return Message({}, self.reply)
-        return Message({"status": self.status, "content_type": "application/json"}, json.dumps(values).encode())
+        return Message(
+            {"status": self.status, "content_type": "application/json", "headers": {}}, json.dumps(values).encode()
+        )
 
     def send(self, values: dict[str, Any]) -> None:
         if self.send_error is not None:

@@ -16,7 +16,7 @@ from tools.reference.markdown import table
 from tools.reference.openapi import ENDPOINTS, Endpoint, document
 
 
-@pytest.mark.parametrize("name", ["api.md", "openapi.json"])
+@pytest.mark.parametrize("name", ["api.md", "errors.md", "openapi.json"])
 def test_the_documents_are_up_to_date(name: str) -> None:
     assert name not in api_docs.outdated(), "run: python -m tools.api_docs"
 

@@ -80,5 +80,5 @@ class ApiRoutes:
         timeout_s = _HEALTH_TIMEOUT_S if monitoring and request.path != "/metrics" else _CALL_TIMEOUT_S
         async with limit.acquire(request.remote or ""):
             reply = await self._main_process.call("request", values, body, timeout_s=timeout_s)
-        headers = {"Content-Type": reply.values["content_type"]}
+        headers = {"Content-Type": reply.values["content_type"], **reply.values["headers"]}
         return web.Response(status=reply.values["status"], body=reply.body, headers=headers)
