@@ -35,8 +35,8 @@ def check(path: Path) -> None:
         if path.is_dir():
             raise ConfigError("report-is-folder", f"--report: {path} is a folder", expected, cure)
         if paths.is_write_protected(path):
-            cure = f"chmod u+w {path}, or give another file with --report"
-            raise ConfigError("report-write-protected", f"--report: {path} is write-protected", expected, cure)
+            chmod = f"chmod u+w {path}, or give another file with --report"
+            raise ConfigError("report-write-protected", f"--report: {path} is write-protected", expected, chmod)
         if not _is_appended_to(path):
             with tempfile.TemporaryFile(dir=paths.resolve(path).parent):
                 pass

@@ -34,7 +34,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(**options: object) -> tuple[Pipeline, list[tuple[str, str]]]:
-    """A daemon that was put together and is closed again before it starts."""
+    """Return a pipeline that was opened and closed before it started, and the lines that were said."""
     said: list[tuple[str, str]] = []
 
     def say(text: str, label: str) -> None:
@@ -52,14 +52,14 @@ def opened(**options: object) -> tuple[Pipeline, list[tuple[str, str]]]:
     return pipeline, said
 
 
-def test_what_is_opened_is_introduced(clip: Path) -> None:
+def test_what_is_opened_is_named(clip: Path) -> None:
     pipeline, said = opened(camera=str(clip), sink=["null", "null"])
     assert [label for label, _ in said] == ["source", "sink", "sink"]
     assert "grey.mp4" in said[0][1]
     assert [delivery.label for delivery in pipeline.deliveries] == ["null", "null"]
 
 
-def test_options_that_mean_nothing_are_told(clip: Path) -> None:
+def test_options_without_effect_are_reported(clip: Path) -> None:
     options = {"camera": str(clip), "sink": ["null"]}
     _, said = opened(**options, fps=12.0, backend="onnx", device="cpu")
     notes = [text for label, text in said if not label]
@@ -77,23 +77,21 @@ def test_options_that_mean_nothing_are_told(clip: Path) -> None:
         assert [text for label, text in said if not label] == []
 
 
-def test_at_the_highest_pace_auto_records_all_of_it(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_at_the_highest_pace_auto_records_a_file(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _, said = opened(camera=str(clip), pace="max", sink=["auto"], size="64x64")
     assert any("reenact.mp4" in text for label, text in said if label == "sink")
 
 
-def test_a_sink_that_cannot_be_had_leaves_nothing_behind(clip: Path, tmp_path: Path) -> None:
+def test_a_sink_that_cannot_be_opened_leaves_nothing_behind(clip: Path, tmp_path: Path) -> None:
     good = tmp_path / "good.mp4"
-    with pytest.raises(Exception, match="nowhere"):
+    with pytest.raises(SinkMissing):
         opened(camera=str(clip), sink=[f"file:{good}", f"file:{tmp_path}/nowhere/x.mp4"], size="64x64")
     assert list(tmp_path.iterdir()) == []
 
 
-class Lens:
-    """A camera that streams, in memory."""
+class FakeStream:
+    """A camera's stream, in memory."""
 
     size = (64, 48)
     fps = 30.0
@@ -112,48 +110,49 @@ class Lens:
 
 @pytest.fixture
 def cameras(monkeypatch: pytest.MonkeyPatch) -> list[v4l2_devices.Node]:
-    """The cameras that are plugged in: two, and whatever the test makes of that."""
-    there = [
+    """The cameras that are plugged in: two, which the test may change."""
+    nodes = [
         v4l2_devices.Node("/dev/video0", "Built-in", "uvcvideo", captures=True, bus="usb-1"),
         v4l2_devices.Node("/dev/video1", "Living room", "uvcvideo", captures=True, bus="usb-2"),
     ]
-    monkeypatch.setattr(v4l2_devices, "list_nodes", lambda: list(there))
-    monkeypatch.setattr(webcam, "_check", lambda path: next(node for node in there if node.path == path))
-    monkeypatch.setattr(webcam, "_open", lambda *_: Lens())
-    return there
+    monkeypatch.setattr(v4l2_devices, "list_nodes", lambda: list(nodes))
+    monkeypatch.setattr(webcam, "_check", lambda path: next(node for node in nodes if node.path == path))
+    monkeypatch.setattr(webcam, "_open", lambda *_: FakeStream())
+    return nodes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells cameras apart")
-def test_nothing_steps_in_for_a_camera_that_was_lost(cameras: list[v4l2_devices.Node]) -> None:
-    """Neither another camera nor the performer, also where the camera was found by itself."""
+def test_a_lost_camera_is_not_replaced_by_another(cameras: list[v4l2_devices.Node]) -> None:
+    """Neither by another camera nor by the performer, even where auto chose it."""
     config = load({"camera": "auto"})
     before = open_source("auto", size=None, fps=None, pace="live")
     assert before.name.startswith("/dev/video0 (Built-in)")
     ours = cameras.pop(0)
-    with pytest.raises(SourceMissing, match="Built-in"):
-        assemble.reopen_source(config, before)
-    cameras.clear()
-    with pytest.raises(SourceMissing, match="Built-in"):
-        assemble.reopen_source(config, before)
+    for _ in ("the other camera is there", "no camera is there"):
+        with pytest.raises(SourceMissing) as caught:
+            assemble.reopen_source(config, before)
+        assert caught.value.code == "camera-missing"
+        assert "Built-in" in caught.value.found
+        cameras.clear()
     cameras.append(replace(ours, path="/dev/video2"))
     assert assemble.reopen_source(config, before).name.startswith("/dev/video2 (Built-in)")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cameras have names on Linux")
-def test_the_highest_pace_is_not_for_a_camera_whatever_names_it(
+def test_the_highest_pace_refuses_a_camera_however_it_is_named(
     cameras: list[v4l2_devices.Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del cameras
-    lens = Lens()
-    monkeypatch.setattr(webcam, "_open", lambda *_: lens)
+    stream = FakeStream()
+    monkeypatch.setattr(webcam, "_open", lambda *_: stream)
     with pytest.raises(ConfigError) as caught:
         opened(camera="living", pace="max", sink=["null"])
     assert caught.value.code == "config-pace-needs-file"
-    assert lens.closed
+    assert stream.closed
 
 
-class Slow:
-    """A run or a page that needs so many seconds to end, on a clock that goes on only meanwhile."""
+class SlowToClose:
+    """A run or a page that needs a time in seconds to end, on a clock that it alone advances."""
 
     def __init__(self, needs: float, clock: SimpleNamespace) -> None:
         self.ended = False
@@ -179,15 +178,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(("run", "page"), [(math.inf, 0.2), (0.1, math.inf), (math.inf, math.inf)])
-def test_it_stops_in_time_whatever_hangs(clock: SimpleNamespace, run: float, page: float) -> None:
-    began, running, media = clock.now, Slow(run, clock), Slow(page, clock)
+def test_a_run_stops_in_time_whatever_hangs(clock: SimpleNamespace, run: float, page: float) -> None:
+    began, running, media = clock.now, SlowToClose(run, clock), SlowToClose(page, clock)
     assemble.OpenedRun(cast(Any, running), cast(Any, media)).close()
     assert clock.now - began == pytest.approx(STOP_S)
     assert media.given >= assemble.PAGE_STOP_S - 1e-6
 
 
 def test_a_recording_is_finished_in_the_time_that_the_page_leaves(clock: SimpleNamespace) -> None:
-    running, media = Slow(1.7, clock), Slow(0.2, clock)
+    running, media = SlowToClose(1.7, clock), SlowToClose(0.2, clock)
     assemble.OpenedRun(cast(Any, running), cast(Any, media)).close()
     assert running.ended
     assert media.ended

@@ -133,7 +133,7 @@ def test_a_camera_that_returns_is_found_by_its_name(fed: Setup) -> None:
     assert fed.feeder is not None
     began = time.monotonic_ns()
     fed.feeder.end(signal.SIGKILL)
-    fed.program.wait_for("trying to get it back", since=began)
+    fed.program.wait_for("trying to reconnect", since=began)
     time.sleep(AWAY_S)
     fed.feeder = parts.feeder("/dev/video10")
     returned = fed.feeder.wait_for("feeding")
