@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from engines.errors import TrackerError
+from engines.install_hint import command
 from engines.types import Image
 from realtime.core.quiet_libraries import quiet_libraries
 from realtime.tracking.landmark_model import BLANK_IMAGE, DetectedFace, bounding_box
@@ -19,7 +20,7 @@ from realtime.tracking.model_files import find_model, model_path, target_path
 
 MODEL_NAME = "face_landmarker"
 """The model file's name in ``model_files.MODELS``."""
-FETCH_COMMAND = f"python -m tools.models fetch {MODEL_NAME}"
+FETCH_COMMAND = f"{command('models')} fetch {MODEL_NAME}"
 
 
 class Landmarker:
