@@ -1,4 +1,4 @@
-"""Every engine is built through the real TensorRT API, on the CPU; it cannot be run there."""
+"""Engines built through the real TensorRT API on the CPU, where they cannot be run."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_family_is_built(env: dict[str, str], tmp_path: Path, family: str, opt
     assert all("without a GPU" in each["why_not"] for each in listed)
 
 
-def test_a_file_of_somebodys_is_built(env: dict[str, str], tmp_path: Path) -> None:
+def test_an_onnx_file_is_built(env: dict[str, str], tmp_path: Path) -> None:
     onnx = needs("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     shapes = {name: helper.make_tensor_value_info(name, kind, [1, 3, 8, 8]) for name in ("in", "out")}
@@ -95,12 +95,12 @@ def test_a_file_of_somebodys_is_built(env: dict[str, str], tmp_path: Path) -> No
     assert built["export"]["max"] == 0
 
 
-def test_what_tensorrt_cannot_parse_is_told_in_a_line(env: dict[str, str], tmp_path: Path) -> None:
+def test_a_file_that_tensorrt_cannot_parse_is_an_error(env: dict[str, str], tmp_path: Path) -> None:
     onnx = needs("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     shapes = {name: helper.make_tensor_value_info(name, kind, [4]) for name in ("in", "out")}
     node = helper.make_node("Erf", ["in"], ["out"])
-    node.op_type = "Det"  # of square matrices; and TensorRT has none
+    node.op_type = "Det"  # the determinant, which TensorRT does not have
     shapes["in"] = helper.make_tensor_value_info("in", kind, [4, 2, 2])
     graph = helper.make_graph([node], "g", [shapes["in"]], [shapes["out"]])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "det.onnx")
@@ -111,21 +111,21 @@ def test_what_tensorrt_cannot_parse_is_told_in_a_line(env: dict[str, str], tmp_p
     assert not list((tmp_path / "engines").glob("*.engine"))
 
 
-def test_control_c_leaves_nothing_half_written(env: dict[str, str], tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_incomplete_file(env: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.build_engine", "fomm", "--weights", "random:1", "--out", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         assert run.stderr is not None
-        first = run.stdout.readline()  # the first network is exported, and all else is to come
+        first = run.stdout.readline()  # the first network is exported, everything else follows
         assert "portrait: exported" in first
         began = time.monotonic()
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=120)
-    assert run.returncode == 130, said
-    assert "stopped" in said
-    assert "Traceback" not in said
+        _, printed = run.communicate(timeout=120)
+    assert run.returncode == 130, printed
+    assert "interrupted" in printed
+    assert "Traceback" not in printed
     assert time.monotonic() - began < 60
     assert {path.suffix for path in tmp_path.iterdir()} <= {".engine", ".json", ".cache"}
     for engine in tmp_path.glob("*.engine"):
-        beside = json.loads(engine.with_suffix(".json").read_text())
-        assert hashlib.sha256(engine.read_bytes()).hexdigest() == beside["engine_sha256"]
+        sidecar = json.loads(engine.with_suffix(".json").read_text())
+        assert hashlib.sha256(engine.read_bytes()).hexdigest() == sidecar["engine_sha256"]

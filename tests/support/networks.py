@@ -1,4 +1,4 @@
-"""Small networks for the tests of exporting and building: a stage as the families have them, and somebody's file."""
+"""Small networks for tests of exporting and building: a stage as the families have them, and an ONNX file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ onnx = needs("onnx")
 
 
 class Net(torch.nn.Module):  # type: ignore[misc,name-defined]
-    """Two convolutions below a module that is only reached through, and a linear layer that is used twice."""
+    """Two convolutions in a module that is never called itself, and a linear layer that is used twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def small() -> NetworkStage:
 
 
 def file(path: Path, *, sizes: list[Any] | None = None, kind: str = "FLOAT", op: str = "Relu") -> Path:
-    """An ONNX file as somebody has one."""
+    """Write an ONNX file of one node and return its path."""
     helper, shape = onnx.helper, [1, 3, 8, 8] if sizes is None else sizes
     ends = [helper.make_tensor_value_info(name, getattr(onnx.TensorProto, kind), shape) for name in ("in", "out")]
     graph = helper.make_graph([helper.make_node(op, ["in"], ["out"])], "g", ends[:1], ends[1:])
