@@ -1,7 +1,8 @@
-"""The head frame: a face's own axes, and the rigid motion between two views of one face.
+"""The head frame, which is a face's own axes, and the pose of a head in an image.
 
-The origin is between the eyes; x points to the right in the picture of a frontal face, y down, z away from the viewer;
-one unit is the root mean square distance of the rigid points from their centre, so that sizes compare between people.
+The origin is between the eyes; x points to the right in the image of a frontal face, y down, z away from the viewer;
+one unit, the face scale, is the root mean square distance of the rigid points from their centre, so that faces of
+different sizes compare.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ _FOREHEAD, _CHIN = OVAL[0], OVAL[18]
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where a head is in a picture: ``pixels = scale * rotation @ point + origin``."""
+    """The pose of a head in an image: ``pixels = scale * rotation @ point + origin``."""
 
     rotation: Rotation
     """(3, 3) float32, head to image axes."""
     origin: NDArray[np.float32]
     """(3,) float32, pixels."""
     scale: float
-    """Pixels a unit."""
+    """Pixels per unit."""
 
     def project(self, points: Points) -> Points:
-        """Head frame to pixels, (N, 3) to (N, 3)."""
+        """Return points of the head frame (N, 3) in pixels, (N, 3)."""
         return np.asarray((points @ self.rotation.T) * np.float32(self.scale) + self.origin, np.float32)
 
     def unproject(self, pixels: Points) -> Points:
-        """Pixels to head frame, (N, 3) to (N, 3)."""
+        """Return points in pixels (N, 3) in the head frame, (N, 3)."""
         return np.asarray(((pixels - self.origin) @ self.rotation) / np.float32(self.scale), np.float32)
 
 
 def own_pose(pixels: Points) -> Pose:
-    """The pose of a face from nothing but its own symmetry, (478, 3) pixels.
+    """Return the pose of a face (478, 3) in pixels, found from its symmetry alone.
 
     The x axis is the mean direction between mirrored points; y runs from forehead to chin.
     """
@@ -62,7 +63,7 @@ def own_pose(pixels: Points) -> Pose:
 
 
 def pose_against(pixels: Points, shape: Points) -> Pose:
-    """The similarity that carries ``shape`` (478, 3; head frame) onto a face in pixels, by its rigid points.
+    """Return the pose that best fits ``shape`` (478, 3; head frame) to a face in pixels, by its rigid points.
 
     See ``engines.face.procrustes``.
     """
@@ -71,7 +72,7 @@ def pose_against(pixels: Points, shape: Points) -> Pose:
 
 
 def rotation_vector(rotation: Rotation) -> NDArray[np.float32]:
-    """Axis times angle in radians, (3,) float32, of a rotation under half a turn."""
+    """Return the axis times the angle in radians, (3,) float32, of a rotation by less than half a turn."""
     angle = float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
     axis = np.array(
         [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]],
@@ -82,7 +83,7 @@ def rotation_vector(rotation: Rotation) -> NDArray[np.float32]:
 
 
 def rotation_matrix(vector: NDArray[np.float32]) -> Rotation:
-    """The rotation by ``vector`` (axis times angle in radians), by Rodrigues' formula."""
+    """Return the rotation by ``vector``, axis times angle in radians, with Rodrigues' formula."""
     angle = float(np.linalg.norm(vector))
     if angle < 1e-8:
         return np.eye(3, dtype=np.float32)
@@ -92,9 +93,9 @@ def rotation_matrix(vector: NDArray[np.float32]) -> Rotation:
 
 
 def turn_angles(rotation: Rotation) -> NDArray[np.float32]:
-    """A rotation as angles about x, y and z in radians, (3,) float32: about x first, about z last.
+    """Return a rotation as angles about x, y and z in radians, (3,) float32: about x first, about z last.
 
-    Added to a head's own angles they nod, shake and tilt that head about its own axes, whichever way it faces.
+    Added to the angles of a head, they nod, shake and tilt it about its own axes, whichever way it faces.
     """
     return np.array(
         [
@@ -107,7 +108,7 @@ def turn_angles(rotation: Rotation) -> NDArray[np.float32]:
 
 
 def from_turn_angles(angles: NDArray[np.float32]) -> Rotation:
-    """The rotation that ``turn_angles`` reads as these angles, where the second is within a quarter turn."""
+    """Return the rotation with these ``turn_angles``, the second of which is within a quarter turn."""
     (sx, sy, sz), (cx, cy, cz) = np.sin(angles).tolist(), np.cos(angles).tolist()
     return np.array(
         [

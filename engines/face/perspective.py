@@ -1,9 +1,8 @@
-"""How a camera sees a head turned.
+"""Measure how far a head is turned, as a pinhole camera sees it.
 
-A face near the camera looks turned when it is merely off centre, and its nearer parts look larger. Reading a head's
-angles as if light came in parallel mistakes both for turning: on a webcam by a third of the angle. MediaPipe's face
-geometry takes the camera for a pinhole and recovers the face's distance from its size; this is the same reading, in the
-axes of this package.
+A face near the camera looks turned when it is off centre, and its nearer parts look larger. With a parallel projection
+both would be mistaken for turning: on a webcam by a third of the angle. MediaPipe's face geometry assumes a pinhole
+camera and finds the face's distance from its size; this is the same computation, in the axes of this package.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from engines.jit import compiled
 from engines.types import Points
 
 FIELD = math.radians(63)
-"""The angle of view assumed, from the top to the bottom of the picture: MediaPipe's, and near that of most webcams."""
+"""The assumed vertical angle of view: MediaPipe's, and close to that of most webcams."""
 
 
 def seen_turn(pixels: Points, size: tuple[int, int]) -> NDArray[np.float32]:
-    """The angles of ``turn_angles`` at which a camera sees a head, (3,) float32 radians.
+    """Return the ``turn_angles`` at which a camera sees a head, (3,) float32 radians.
 
-    ``pixels``: (468 or more, 3) float32 landmarks, ``size`` the width and height of the picture they are in. Zero is
-    the canonical face looking straight ahead.
+    ``pixels``: (468 or more, 3) float32 landmarks; ``size``: width and height of their image. Zero is the canonical
+    face looking straight ahead.
     """
     width, height = size
     unit = 2 * math.tan(FIELD / 2) / height
@@ -37,7 +36,7 @@ def seen_turn(pixels: Points, size: tuple[int, int]) -> NDArray[np.float32]:
 
 @compiled()
 def _rotation(pixels: Any, rigid: Any, canonical: Any, weights: Any, width: int, height: int, unit: float) -> Any:
-    """(3, 3) float64. ``unit``: the size of a pixel on a picture held one unit in front of the camera."""
+    """Return (3, 3) float64. ``unit``: the size of a pixel in an image plane one unit in front of the camera."""
     middle = 0.0
     for i in range(468):
         middle += pixels[i, 2]
@@ -48,7 +47,7 @@ def _rotation(pixels: Any, rigid: Any, canonical: Any, weights: Any, width: int,
         flat[i, 0] = (pixels[rigid[i], 0] - 0.5 * width) * unit
         flat[i, 1] = (pixels[rigid[i], 1] - 0.5 * height) * unit
         flat[i, 2] = (pixels[rigid[i], 2] - middle) * unit
-    # how large the face is says how far away it is; a second look takes the perspective at that distance into account
+    # the size of the face gives its distance; a second pass uses the perspective at that distance
     scale = similarity(flat, canonical, weights)[1]
     rotation = np.eye(3)
     for look in range(2):

@@ -1,4 +1,4 @@
-"""The similarity that best carries one set of points onto another, compiled: it is asked for several times a frame."""
+"""Fit a similarity transform between two sets of points. Compiled, as it is needed several times a frame."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _SWEEPS = 12
 def similarity(target: Any, source: Any, weights: Any) -> Any:
     """Fit ``target = scale * rotation @ source + origin`` by weighted least squares.
 
-    target, source: (N, 3), floats; weights: (N,), over 0. Returns rotation (3, 3) float64, a proper one always, scale,
-    origin (3,) float64. Horn, "Closed-form solution of absolute orientation using unit quaternions", 1987; the scale
-    is Umeyama's, 1991.
+    target, source: (N, 3) floats; weights: (N,), positive. Return the rotation (3, 3) float64, always a proper one, the
+    scale, and the origin (3,) float64. Horn, "Closed-form solution of absolute orientation using unit quaternions",
+    1987; the scale is Umeyama's, 1991.
     """
     total = 0.0
     to, of = np.zeros(3), np.zeros(3)
@@ -51,7 +51,7 @@ def similarity(target: Any, source: Any, weights: Any) -> Any:
 
 @compiled()
 def _rotation(m: Any) -> Any:
-    """The proper rotation R with the largest trace of ``R.T @ m``, by the largest eigenvector of Horn's matrix."""
+    """Return the proper rotation R with the largest trace of ``R.T @ m``, by Horn's matrix."""
     a = np.empty((4, 4))
     a[0, 0] = m[0, 0] + m[1, 1] + m[2, 2]
     a[1, 1] = m[0, 0] - m[1, 1] - m[2, 2]

@@ -1,4 +1,4 @@
-"""Where things are in MediaPipe's face mesh: triangles, outlines and the points that share a name.
+"""The points and triangles of MediaPipe's face mesh, by name.
 
 The numbering is MediaPipe's (Kartynnik et al., "Real-time Facial Surface Geometry from Monocular Video on Mobile
 GPUs", 2019; irises by Ablavatski et al., 2020). Left and right are the subject's.
@@ -22,9 +22,9 @@ def _points(*numbers: int) -> Indices:
 
 with np.load(Path(__file__).parents[1] / "assets" / "topology.npz", allow_pickle=False) as _tables:
     TRIANGLES: NDArray[np.int32] = _tables["triangles"].astype(np.int32)
-    """(898, 3) int32: the face, the slit of the mouth and the eyes, wound alike."""
+    """(898, 3) int32: the face, the slit of the mouth and the eyes, all with the same winding."""
     MIRROR: Indices = _tables["mirror"].astype(np.intp)
-    """(478,): the point that each one becomes when the picture is flipped left to right."""
+    """(478,): the point that each one becomes when the image is flipped left to right."""
 
 OVAL = _points(
     10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148,
@@ -36,7 +36,7 @@ RIGID = _points(
     4, 6, 10, 33, 54, 67, 117, 119, 121, 127, 129, 132, 133, 136, 143, 147, 198, 205,
     263, 284, 297, 346, 348, 350, 356, 358, 361, 362, 365, 372, 376, 420, 425,
 )  # fmt: skip
-"""(33,) what the head's pose is read from: mostly nose and corners of the eyes."""
+"""(33,) the points that the head's pose is found from: mostly nose and corners of the eyes."""
 RIGID_WEIGHTS: NDArray[np.float32] = np.array(
     [71, 32, 8, 59, 8, 9, 10, 15, 19, 5, 121, 6, 53, 67, 15, 14, 25, 47,
      59, 8, 9, 10, 15, 19, 5, 121, 6, 53, 67, 15, 14, 25, 47],
@@ -111,4 +111,4 @@ CHIN = _points(
     18, 83, 313, 182, 406, 200, 201, 421, 194, 418, 199, 208, 428, 175, 171, 396, 152, 148, 377, 176, 400, 149, 378,
     140, 369, 32, 262, 211, 431, 204, 424, 106, 335, 43, 273,
 )  # fmt: skip
-"""What moves with the jaw below the lips."""
+"""(35,) the points below the lips that move with the jaw."""

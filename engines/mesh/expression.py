@@ -1,7 +1,7 @@
-"""Carries the driver's expression over to a portrait of other proportions. Head frame throughout.
+"""Transfer the driver's expression to a portrait with other proportions. Head frame throughout.
 
-Most of the face takes the driver's displacement, scaled by how the two faces compare. Lids and lips are different:
-there what matters is not how far a point moved but whether the gap closes, so gaps are carried over as gaps.
+Most of the face takes the driver's displacement, scaled by the proportions of the two faces. For lids and lips it does
+not matter how far a point moves but whether the gap closes, so there the gaps are transferred.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 from engines.face.topology import (
     BROWS,
     CHIN,
+    CHIN_TIP,
     EYE_CORNERS,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
     IRISES,
     LOWER_LID_FOLDS,
     LOWER_LIDS,
+    LOWER_LIP_MIDDLE,
     LOWER_LIP_ROWS,
     MOUTH_CORNERS,
+    NOSE_BASE,
+    NOSE_TIP,
     OUTER_MOUTH_CORNERS,
     OVAL,
     UPPER_LID_FOLDS,
@@ -35,28 +39,28 @@ from engines.jit import compiled
 from engines.types import LANDMARKS, Motion, Points
 
 SHUT = 0.30
-"""Landmarks of a shut eye still show this share of the open eye's gap."""
+"""The share of an open eye's gap that the landmarks of a closed eye still show."""
 LIPS_MEET = 0.025
-"""Landmarks of shut lips still show up to this gap, as a share of the mouth's width."""
+"""The largest gap that the landmarks of closed lips still show, as a share of the mouth's width."""
 OPEN_EYE = 0.18
-"""No eye at rest has a smaller gap over its width than this: a neutral that says so caught a blink."""
+"""The smallest gap of an eye at rest, over its width: a neutral with less caught a blink."""
 GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
-"""How far an iris may move from where it is painted, as shares of the eye's width, across and down."""
+"""How far an iris may move from its place in the portrait, as shares of the eye's width, across and down."""
 
 VIVID_LIDS, VIVID_JAW = 1.25, 1.3
-"""Trackers shrink what they see towards an average face; these undo what Face Mesh was measured to lose."""
+"""Factors for lids and jaw: trackers shrink expressions towards an average face, and these undo the measured loss."""
 CATCH_UP_REACH = np.array([0.08, 0.15, 0.08, 0.15], np.float32)
-"""How far smile, width of the mouth, brows and jaw of the driver go until all of a difference is made up for."""
+"""The motion of smile, mouth width, brows and jaw at which all of the difference between the faces is made up for."""
 CATCH_UP_LIMITS = np.array([[0, 0.12], [0, 0.2], [0, 0.1], [0, 0.1]], np.float32)
-"""The least and the most that is made up for."""
+"""The smallest and largest difference that is made up for."""
 PLIANT_LIPS, PLIANT_BROWS, PLIANT_EYES = 0.45, 0.35, 0.3
-"""How far from lips, brows and lids skin still goes with them, head units.
+"""How far from lips, brows and eyes the skin moves with them, in face scales.
 
-What a tracker sees move elsewhere, on the nose, the temples or the cheekbones, is the turning head and noise. Carried
-over, it would look like a turn of the portrait's head on top of the turn that is carried over already.
+Motion elsewhere, on the nose, the temples or the cheekbones, is noise and the turning head. Transferred, it would look
+like a second turn of the portrait's head.
 """
 MOUTH_BOW = np.sin(np.linspace(0, np.pi, 11)[1:-1]).astype(np.float32)
-"""An opening that is widest in the middle, over the points of the inner lips."""
+"""The shape of an opening over the points of the inner lips, widest in the middle."""
 
 _LIPS = np.concatenate([MOUTH_CORNERS, OUTER_MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP])
 _EYES = np.concatenate([*UPPER_LIDS, *LOWER_LIDS, *IRISES])
@@ -65,30 +69,31 @@ _UPPER_FOLDS, _LOWER_FOLDS, _IRISES = np.stack(UPPER_LID_FOLDS), np.stack(LOWER_
 _PUPILS = np.ascontiguousarray(_IRISES[:, 0])
 _UPPER_ROWS, _LOWER_ROWS = np.stack(UPPER_LIP_ROWS), np.stack(LOWER_LIP_ROWS)
 _UPPER_SHARES, _LOWER_SHARES = (0.95, 0.85, 0.7), (0.98, 0.95, 0.9)
-"""How much of the inner lips' way each row of the lips goes with them, from the inside out."""
+"""The share of the inner lips' motion that each row of the lips takes, from the inside out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What a portrait's face shall look like, in its own head frame."""
+    """The target of a portrait's face, in its own head frame."""
 
     shape: Points
     """(478, 3) float32."""
     gaze: NDArray[np.float32]
-    """(2, 2) float32: how far each iris moves, across and down, in head units."""
+    """(2, 2) float32: how far each iris moves, across and down, in face scales."""
     closure: NDArray[np.float32]
-    """(2,) float32: 0 as painted, 1 shut, under 0 wider open than painted."""
+    """(2,) float32: 0 is as in the portrait, 1 closed, negative wider open than in the portrait."""
     lips: float
-    """Gap between the lips over the width of the mouth, as far as it is the driver's."""
+    """The driver's part of the gap between the lips, over the width of the mouth."""
 
 
 def _width(shape: Points, ends: NDArray[np.intp]) -> float:
+    """Return the distance between two points, never 0."""
     return max(math.dist(shape[ends[0]].tolist(), shape[ends[1]].tolist()), 1e-6)
 
 
 @compiled()
 def _eye_widths(shape: Any) -> Any:
-    """(2,) float32, never 0."""
+    """Return the distance between the corners of each eye, (2,) float32, never 0."""
     widths = np.empty(2, np.float32)
     for eye in range(2):
         square = 0.0
@@ -100,7 +105,7 @@ def _eye_widths(shape: Any) -> Any:
 
 @compiled()
 def _openings(shape: Any) -> Any:
-    """Mean gap of each eye's lids over its width, (2,) float32."""
+    """Return the mean gap of each eye's lids over its width, (2,) float32."""
     openings = _eye_widths(shape)
     for eye in range(2):
         gap = 0.0
@@ -112,7 +117,7 @@ def _openings(shape: Any) -> Any:
 
 @compiled()
 def _gaze(shape: Any) -> Any:
-    """Where each iris is between the corners of its eye, in eye widths, (2, 2) float32."""
+    """Return where each iris is between the corners of its eye, in eye widths, (2, 2) float32."""
     widths = _eye_widths(shape)
     gaze = np.empty((2, 2), np.float32)
     for eye in range(2):
@@ -124,36 +129,36 @@ def _gaze(shape: Any) -> Any:
 
 @compiled()
 def _close_lids(shape: Any, own: Any, gaps: Any, closure: Any) -> None:
-    """Set the lids in ``shape`` so far shut, wherever their eye was carried to from ``own``; both (478, 3).
+    """Close the lids in ``shape``, wherever their eye has moved to from ``own``; both (478, 3).
 
-    gaps: (2, 7, 3), from each upper lid to the lower one as painted; closure: (2,).
+    gaps: (2, 7, 3), from each upper lid to the lower one in the portrait; closure: (2,).
     """
     for eye in range(2):
         for k in range(3):
             first, second = _ENDS[eye, 0], _ENDS[eye, 1]
-            carried = 0.5 * (shape[first, k] - own[first, k] + shape[second, k] - own[second, k])
+            offset = 0.5 * (shape[first, k] - own[first, k] + shape[second, k] - own[second, k])
             for i in range(7):
-                # a lid is a sheet over a ball: the upper one does nearly all of the way
+                # a lid slides over a ball, and the upper one covers nearly all of the way
                 shift = gaps[eye, i, k] * closure[eye]
                 upper, lower = _UPPER[eye, i], _LOWER[eye, i]
-                shape[upper, k] = own[upper, k] + carried + np.float32(0.9) * shift
-                shape[lower, k] = own[lower, k] + carried - np.float32(0.1) * shift
+                shape[upper, k] = own[upper, k] + offset + np.float32(0.9) * shift
+                shape[lower, k] = own[lower, k] + offset - np.float32(0.1) * shift
                 fold = _UPPER_FOLDS[eye, i]
-                shape[fold, k] = 0.5 * (shape[fold, k] + own[fold, k] + carried) + np.float32(0.4) * shift
+                shape[fold, k] = 0.5 * (shape[fold, k] + own[fold, k] + offset) + np.float32(0.4) * shift
                 fold = _LOWER_FOLDS[eye, i]
-                shape[fold, k] = 0.5 * (shape[fold, k] + own[fold, k] + carried) - np.float32(0.05) * shift
+                shape[fold, k] = 0.5 * (shape[fold, k] + own[fold, k] + offset) - np.float32(0.05) * shift
             for i in range(5):
-                shape[_IRISES[eye, i], k] = own[_IRISES[eye, i], k] + carried
+                shape[_IRISES[eye, i], k] = own[_IRISES[eye, i], k] + offset
 
 
 @compiled()
 def _part_lips(
     shape: Any, own: Any, driver: Any, neutral: Any, resting: float, shut: float, scale: float, drop: float
 ) -> float:
-    """Part the lips in ``shape`` by the driver's gaps, all (478, 3); returns the mean gap in the middle.
+    """Part the lips in ``shape`` by the driver's gaps, all (478, 3), and return the mean gap in the middle.
 
-    resting: how far the gap of ``neutral`` gives way to that of ``own``, 0 to 1; shut: the gap that shut lips still
-    show; scale: of the driver's gaps; drop: added to the gap in the middle.
+    resting: the share in which the gap of ``own`` replaces that of ``neutral``, 0 to 1; shut: the gap that closed lips
+    still show; scale: a factor of the driver's gaps; drop: added to the gap in the middle.
     """
     middle, moved = 0.0, 0.0
     for i in range(9):
@@ -175,107 +180,109 @@ def _part_lips(
 
 
 def _closure(openings: NDArray[np.float32], neutral: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How far lids with these openings are shut, by the driver's at rest; all (2,), see ``Expression``."""
+    """Return how far lids with these openings are closed, given the driver's at rest; all (2,), see ``Expression``."""
     ratio = np.where(neutral > 0.02, openings / np.maximum(neutral, OPEN_EYE), 1.0)
     return np.clip(VIVID_LIDS * (1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
 
 
 def _resting(motion: Motion) -> float:
-    """How much of the portrait's face rests as it was painted, whatever the driver's neutral: 0 to 1.
+    """Return how much of the portrait's own lids and lips is kept, whatever the driver's neutral: 0 to 1.
 
-    Lids and lips do as the driver's do, also in the driver's neutral. Where the driver has no say, they rest.
+    They are as open as the driver's, also in the driver's neutral, except where the driver does not move them.
     """
     return 1.0 if motion.region == "pose" else 1 - motion.presence * min(motion.gain, 1.0)
 
 
-def _near(shape: Points, points: Indices, reach: float) -> NDArray[np.float32]:
-    """How near every point of a shape (478, 3) is to one of ``points``: 1 at it, 1/e at ``reach``; (478, 1) float32."""
+def _nearness(shape: Points, points: Indices, reach: float) -> NDArray[np.float32]:
+    """Return how near each point of a shape (478, 3) is to one of ``points``: 1 at it, 1/e at ``reach``; (478, 1)."""
     away = np.stack([np.hypot(*(shape - shape[point]).T[:2]) for point in points]).min(axis=0)
     return np.asarray(np.exp(-((away / reach) ** 2))[:, None], np.float32)
 
 
 def _pliant(shape: Points) -> NDArray[np.float32]:
-    """How much every point of a face goes with its expression, (478, 1) float32; see ``PLIANT_LIPS``."""
-    under_nose = np.clip((shape[:, 1:2] - shape[2, 1]) / 0.3 + 0.3, 0, 1)
-    near = (_near(shape, _LIPS, PLIANT_LIPS), _near(shape, BROWS, PLIANT_BROWS), _near(shape, _EYES, PLIANT_EYES))
+    """Return how far each point of a face moves with its expression, (478, 1) float32, see ``PLIANT_LIPS``."""
+    under_nose = np.clip((shape[:, 1:2] - shape[NOSE_BASE, 1]) / 0.3 + 0.3, 0, 1)
+    areas = ((_LIPS, PLIANT_LIPS), (BROWS, PLIANT_BROWS), (_EYES, PLIANT_EYES))
+    near = [_nearness(shape, points, reach) for points, reach in areas]
     pliant = np.maximum.reduce([under_nose, *near])
     pliant[np.concatenate(IRISES)] = 1
     return np.asarray(pliant, np.float32)
 
 
-def _marks(shape: Points) -> NDArray[np.float32]:
-    """How far smile, width of the mouth, brows and jaw are along their way, (4,) float32, head units."""
+def _measures(shape: Points) -> NDArray[np.float32]:
+    """Return measures of smile, mouth width, brows and jaw, (4,) float32, in face scales."""
     lips = 0.5 * (shape[INNER_UPPER_LIP[4], 1] + shape[INNER_LOWER_LIP[4], 1])
     return np.array(
         [
             lips - shape[MOUTH_CORNERS, 1].mean(),
             _width(shape, MOUTH_CORNERS),
             -shape[BROWS, 1].mean(),
-            shape[INNER_LOWER_LIP[4], 1] - shape[2, 1],
+            shape[INNER_LOWER_LIP[4], 1] - shape[NOSE_BASE, 1],
         ],
         np.float32,
     )
 
 
 class ExpressionTransfer:
-    """Carries expressions to one portrait; holds what depends on the portrait alone."""
+    """Transfers expressions to one portrait; holds what depends on the portrait alone."""
 
     def __init__(self, shape: Points) -> None:
-        """``shape`` is the portrait's own face, (478, 3) float32 in its head frame; kept, not written to."""
+        """``shape`` is the portrait's own face, (478, 3) float32 in its head frame; it is kept, and not written to."""
         self._shape = shape
         self._mouth_width = _width(shape, MOUTH_CORNERS)
         self._eye_widths = _eye_widths(shape)[:, None]
         self._lid_gaps = shape[_LOWER] - shape[_UPPER]
-        self._near_corners = _near(shape, MOUTH_CORNERS, 0.3)
-        self._near_brows = _near(shape, BROWS, 0.2)
+        self._near_corners = _nearness(shape, MOUTH_CORNERS, 0.3)
+        self._near_brows = _nearness(shape, BROWS, 0.2)
         self._pliant = _pliant(shape)
-        self._marks = _marks(shape)
+        self._measures = _measures(shape)
         self._drop = 0.0
         self._neutral: Points | None = None
-        self._rest_marks = self._marks
+        self._rest_measures = self._measures
         self._rest_openings = self._rest_closure = np.zeros(2, np.float32)
         self._rest_gaze = np.zeros((2, 2), np.float32)
         self._rest_mouth = self._mouth_width
         self._scale = np.ones((LANDMARKS, 3), np.float32)
 
-    def __call__(self, motion: Motion) -> Expression:
-        """The portrait's face for one frame."""
+    def apply(self, motion: Motion) -> Expression:
+        """Return the portrait's face for one frame."""
         if self._neutral is not motion.neutral:
-            self._learn(motion.neutral)
+            self._set_neutral(motion.neutral)
         shape = self._shape + (motion.expression - motion.neutral) * self._scale
         self._catch_up(shape, motion)
-        closure = self._shut_eyes(shape, motion)
-        lips = self._meet_lips(shape, motion)
+        closure = self._close_eyes(shape, motion)
+        lips = self._open_lips(shape, motion)
         gaze = self._turn_eyes(motion, closure)
         return Expression(shape, gaze, closure, lips)
 
-    def _learn(self, neutral: Points) -> None:
-        """Keep what depends on the driver's neutral alone: it changes seldom."""
+    def _set_neutral(self, neutral: Points) -> None:
+        """Compute what depends on the driver's neutral alone, which changes seldom."""
         self._neutral = neutral
         self._scale = self._proportions(neutral)
-        self._rest_marks, self._rest_openings, self._rest_gaze = _marks(neutral), _openings(neutral), _gaze(neutral)
+        self._rest_measures = _measures(neutral)
+        self._rest_openings, self._rest_gaze = _openings(neutral), _gaze(neutral)
         self._rest_closure = _closure(self._rest_openings, self._rest_openings)
         self._rest_mouth = _width(neutral, MOUTH_CORNERS)
 
     def _proportions(self, neutral: Points) -> NDArray[np.float32]:
-        """How much of a displacement of the driver each point takes, (478, 3)."""
+        """Return the factor of the driver's displacement for each point, (478, 3)."""
         across = _width(self._shape, OVAL[[8, 28]]) / _width(neutral, OVAL[[8, 28]])
         mouth = self._mouth_width / _width(neutral, MOUTH_CORNERS)
-        lower = (self._shape[152, 1] - self._shape[2, 1]) / max(float(neutral[152, 1] - neutral[2, 1]), 1e-6)
+        own_chin, chin = (float(shape[CHIN_TIP, 1] - shape[NOSE_BASE, 1]) for shape in (self._shape, neutral))
+        lower = own_chin / max(chin, 1e-6)
         scale = np.ones((LANDMARKS, 3), np.float32)
-        below = np.clip((self._shape[:, 1] - self._shape[4, 1]) / 0.5, 0, 1)
+        below = np.clip((self._shape[:, 1] - self._shape[NOSE_TIP, 1]) / 0.5, 0, 1)
         scale[:, 0] = np.clip(across + (0.5 * (across + mouth) - across) * below, 0.7, 1.4)
         scale[:, 1] = 1 + (np.clip(lower, 0.7, 1.4) - 1) * below
         return scale * self._pliant
 
     def _catch_up(self, shape: Points, motion: Motion) -> None:
-        """Let a portrait whose resting face lies further from an expression arrive there as the driver does.
+        """Make up for the difference between the two resting faces as an expression grows.
 
         Displacements alone leave a portrait with low brows frowning when the driver's brows are up, and one with
-        drooping corners of the mouth unsmiling when the driver grins. As an expression grows, the difference between
-        the two resting faces is made up for.
+        drooping corners of the mouth unsmiling when the driver grins.
         """
-        rest, now, own = self._rest_marks, _marks(motion.expression), self._marks
+        rest, now, own = self._rest_measures, _measures(motion.expression), self._measures
         short = np.clip(rest - own, *CATCH_UP_LIMITS.T)
         active = np.clip((now - rest) / CATCH_UP_REACH, 0, 1)
         active[:2] = active[:2].max()
@@ -285,21 +292,21 @@ class ExpressionTransfer:
         shape[:, 1] -= raise_brows * self._near_brows[:, 0]
         self._drop = float(drop)
 
-    def _shut_eyes(self, shape: Points, motion: Motion) -> NDArray[np.float32]:
-        """Set the lids in ``shape`` as far shut as the driver's are."""
+    def _close_eyes(self, shape: Points, motion: Motion) -> NDArray[np.float32]:
+        """Close the lids in ``shape`` as far as the driver's are, and return the closure, (2,)."""
         closure = _closure(_openings(motion.expression), self._rest_openings)
         closure -= np.float32(_resting(motion)) * self._rest_closure
-        # one eye's lids are often seen less well than the other's; a wink is still a wink
+        # one eye is often tracked less well than the other; a wink is still a wink
         closure = closure.mean() + np.float32(0.5) * (closure - closure.mean())
-        # lids that nearly meet do meet: a rim of white under the lashes looks like a faint
+        # lids that nearly meet are closed: a rim of white under the lashes looks like fainting
         nearly = np.clip((closure - 0.5) / 0.4, 0, 1)
         closure = np.minimum(closure * (1 + np.float32(0.2) * nearly * nearly), 1)
         _close_lids(shape, self._shape, self._lid_gaps, closure)
         return np.asarray(closure, np.float32)
 
-    def _meet_lips(self, shape: Points, motion: Motion) -> float:
-        """Part the lips in ``shape`` by the driver's gap; returns it over the mouth's width."""
-        scale = float(self._scale[14, 1]) * VIVID_JAW
+    def _open_lips(self, shape: Points, motion: Motion) -> float:
+        """Part the lips in ``shape`` by the driver's gap, and return the gap over the mouth's width."""
+        scale = float(self._scale[LOWER_LIP_MIDDLE, 1]) * VIVID_JAW
         gap = _part_lips(
             shape, self._shape, motion.expression, motion.neutral, _resting(motion), LIPS_MEET * self._rest_mouth,
             scale, self._drop,
@@ -307,7 +314,7 @@ class ExpressionTransfer:
         return float(gap) / self._mouth_width
 
     def _turn_eyes(self, motion: Motion, closure: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How far the irises move, (2, 2); both eyes look the same way."""
+        """Return how far the irises move, (2, 2); both eyes look the same way."""
         move = (_gaze(motion.expression) - self._rest_gaze).mean(axis=0)
         limited = GAZE_LIMIT * np.tanh(move / GAZE_LIMIT)
         seen = 1 - np.clip(closure, 0, 1)[:, None] ** 2

@@ -1,4 +1,4 @@
-"""What the mesh generator keeps of a portrait: its face in three dimensions, the rings around it, its eyes and lips."""
+"""What the mesh generator computes of a portrait: its face in 3-D, the rings around it, its eyes and lips."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engines.face.head import Pose, own_pose
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
+    CHEEKS,
     EYE_CORNERS,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
@@ -26,44 +27,45 @@ from engines.face.topology import (
 )
 from engines.mesh import raster
 from engines.mesh.expression import ExpressionTransfer
-from engines.mesh.hairline import shifts
+from engines.mesh.hairline import hairline_shifts
 from engines.types import LANDMARKS, FaceState, Image, Points
 
 Floats = NDArray[np.float32]
 
 RING_UP = (0.7, 1.0, 1.2, 1.48, 1.72, 2.0)
 RING_DOWN = (0.7, 1.0, 1.12, 1.3, 1.55, 1.9)
-"""How far out each ring lies above and below the face, in multiples of the outline around its centre.
+"""The radius of each ring above and below the face, in multiples of the face's outline.
 
-The innermost ones lie under the face: where a turning face draws back its edge, there is something behind.
+The innermost rings lie under the face, so that there is something behind the edge of a face that turns away.
 """
 RING_FOLLOWS = (1.0, 1.0, 1.0, 0.92, 0.5, 0.0)
-"""How much of the head's motion each ring takes; hair follows, the background does not."""
+"""The share of the head's motion that each ring follows: hair moves with the head, the background does not."""
 RING_STRETCHES = (1.0, 1.0, 0.6, 0.25, 0.05, 0.0)
-"""How much of the outline's own change (a dropped jaw) each ring takes."""
+"""The share of the outline's own change, such as a dropped jaw, that each ring follows."""
 RING_LIMITS = (np.inf, np.inf, np.inf, 1.5, 1.75, 1.97)
-"""How far out each ring lies at most, in multiples of the hull of all landmarks around its middle.
+"""The largest radius of each ring, in multiples of the convex hull of all landmarks.
 
-The outline of a face that looks aside lies to one side of its middle: without a limit, what moves with the head would
-reach past the head on the other.
+The outline of a face that looks aside lies to one side of the hull's middle: without a limit, the rings that move with
+the head would reach beyond the head on the other side.
 """
 LID_LININGS = (LANDMARKS + np.arange(7), LANDMARKS + 7 + np.arange(7))
-"""Points that lie on each lower lid but are fetched from the skin above the upper one.
+"""Points on each lower lid that are fetched from the skin above the upper one.
 
-What the mesh puts between the lids is thus more of the upper lid: as it falls, no white of the eye is squeezed into the
-slit. The eyeball is drawn there by itself.
+Between the lids the mesh thus shows more of the upper lid: as it closes, no white of the eye is squeezed into the slit.
+The eyeball is drawn there separately.
 """
 FIRST_RING = LANDMARKS + 14
 LINING = 0.3
-"""How far from its edge towards its fold an upper lid is fetched for that."""
+"""Where on the upper lid these points are fetched, from its edge (0) to its fold (1)."""
 CURVE = 33
+"""Samples of an edge of a lens."""
 SKIN = np.array([50, 280, 205, 425, 117, 346, 101, 330, 36, 266], np.intp)
-"""Cheeks, where the colour of skin is read."""
+"""Landmarks on the cheeks, where the colour of skin is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lens:
-    """An opening between two lids or lips, as ``engines.mesh.raster`` takes it."""
+    """An opening between two lids or lips, see ``engines.mesh.raster.lens_box``."""
 
     ends: Floats
     upper: Floats
@@ -71,7 +73,7 @@ class Lens:
 
     @staticmethod
     def of(points: Floats, ends: Indices, upper: Indices, lower: Indices) -> Lens:
-        """From landmarks in pixels (N, 2 or more); upper and lower run from the first of the ends to the second."""
+        """Return a lens of landmarks in pixels (N, 2 or more); upper and lower run from the first end to the second."""
         lens = Lens(np.empty(4, np.float32), np.empty(CURVE, np.float32), np.empty(CURVE, np.float32))
         lens.ends[:2], lens.ends[2:] = points[ends[0], :2], points[ends[1], :2]
         raster.trace_edge(points, ends[0], ends[1], upper, lens.upper)
@@ -86,25 +88,25 @@ EYES = tuple(
     )
     for eye in range(2)
 )
-"""Corners, upper and lower lid of each eye, from left to right in the picture."""
+"""Corners, upper and lower lid of each eye, from left to right in the image."""
 
 
 @dataclass(frozen=True, slots=True)
-class PaintedEye:
+class PortraitEye:
     """An eye as the portrait shows it."""
 
     lens: Lens
     iris: Floats
     """(3,) centre and radius in the portrait, pixels."""
     frame: Points
-    """(3, 3): three points of the socket in the head frame, which carry the eyeball."""
+    """(3, 3): three points of the socket in the head frame, which the eyeball moves with."""
     frame_px: Floats
-    """(3, 2): the same in the portrait's picture."""
+    """(3, 2): the same in the portrait, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeshFeatures:
-    """What the mesh generator keeps of a portrait."""
+    """What the mesh generator computes of a portrait."""
 
     image: Image
     pose: Pose
@@ -121,31 +123,31 @@ class MeshFeatures:
     stretches: Floats
     """(rings, 1)."""
     transfer: ExpressionTransfer
-    eyes: tuple[PaintedEye, PaintedEye]
+    eyes: tuple[PortraitEye, PortraitEye]
     own_lips: float
     skin: Floats
     """(3,) mean colour of the cheeks."""
     box: tuple[int, int, int, int]
-    """What may change: left, top, right, bottom."""
+    """The part of the image that may change: left, top, right, bottom; the last two exclusive."""
     identity: Floats
-    """The backward map of a still picture over the box and one sample more on each side, every so manieth pixel.
+    """The backward map of a still image, in pixels from the box's corner.
 
-    In pixels from the box's corner.
+    It has every ``step``-th pixel of the box, and one sample more on each side.
     """
     patch: Image
-    """The picture within the box."""
+    """The image within the box."""
     outside: NDArray[np.uint8]
-    """Of the box's size: 255 beyond the outermost ring, where nothing changes, and 0 within."""
+    """A mask of the box's size: 255 beyond the outermost ring, where nothing changes, and 0 within."""
     fetch: Floats
-    """``source`` from the box's corner."""
-    rim: Indices
-    """The landmarks that hair hangs over; see ``engines.mesh.hairline``."""
-    rim_turned: Floats
-    """(rim, 2): where a turned face fetches them, from the box's corner."""
+    """``source`` relative to the box's corner."""
+    hairline: Indices
+    """The landmarks that hair hangs over, see ``engines.mesh.hairline``."""
+    hairline_turned: Floats
+    """(hairline, 2): where a turned face fetches them, relative to the box's corner."""
 
     @staticmethod
     def of(image: Image, face: FaceState, step: int) -> MeshFeatures:
-        """Everything for a portrait in which ``face`` was seen; the map in ``identity`` has every ``step``-th pixel."""
+        """Compute the features of a portrait in which ``face`` was found; ``identity`` has every ``step``-th pixel."""
         image = np.array(image, np.uint8, order="C")
         pixels = face.pixels()
         pose = own_pose(pixels)
@@ -164,8 +166,8 @@ class MeshFeatures:
         ]
         source = np.concatenate([pixels, *linings, rings_px])[:, :2].astype(np.float32)
         fetch = source - np.array(box[:2], np.float32)
-        shift = shifts(image, pixels)
-        rim = np.flatnonzero(np.abs(shift).max(axis=1) > 0.1)
+        shift = hairline_shifts(image, pixels)
+        hairline = np.flatnonzero(np.abs(shift).max(axis=1) > 0.1)
         return MeshFeatures(
             image=image,
             pose=pose,
@@ -173,8 +175,8 @@ class MeshFeatures:
             seen=seen_turn(pixels, (width, height)),
             source=source,
             fetch=fetch,
-            rim=rim,
-            rim_turned=fetch[rim] + shift[rim],
+            hairline=hairline,
+            hairline_turned=fetch[hairline] + shift[hairline],
             rings=pose.unproject(rings_px),
             follows=follows,
             stretches=stretches,
@@ -190,11 +192,11 @@ class MeshFeatures:
 
 
 def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
-    """Rings of points around the face: (6 * 36, 3) pixels, how much each follows the head, and the jaw."""
+    """Return rings of points around the face, (6 * 36, 3) pixels, and how far each follows the head and the outline."""
     oval = pixels[OVAL]
     centre = (pixels[OVAL[0]] + pixels[OVAL[18]]) / 2
     down = (oval[:, 1:2] - centre[1]) / max(float(np.abs(oval[:, 1] - centre[1]).max()), 1.0)
-    depth = pixels[[234, 454], 2].mean()
+    depth = pixels[CHEEKS, 2].mean()
     share = np.clip(0.5 + 0.5 * down, 0, 1)
     hull = np.asarray(cv2.convexHull(np.ascontiguousarray(pixels[:, :2], np.float32)), np.float32)[:, 0]
     middle = (hull.min(axis=0) + hull.max(axis=0)) / 2
@@ -205,8 +207,8 @@ def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
         factor = up_factor + (down_factor - up_factor) * share
         ring = centre + factor * (oval - centre)
         away = ring[:, :2] - middle
-        ring[:, :2] = middle + away * np.minimum(limit / _hulls_out(away, hull - middle), 1)[:, None]
-        # hair and neck are as deep as the ears
+        ring[:, :2] = middle + away * np.minimum(limit / _hull_scales(away, hull - middle), 1)[:, None]
+        # hair and neck are assumed to be as deep as the ears
         ring[:, 2] = oval[:, 2] + np.clip((factor[:, 0] - 1) / 0.5, 0, 1) * (depth - oval[:, 2])
         rings.append(ring)
         follows.append(np.full((len(OVAL), 1), follow))
@@ -218,8 +220,8 @@ def _rings(pixels: Points) -> tuple[Points, Floats, Floats]:
     )
 
 
-def _hulls_out(points: Floats, hull: Floats) -> Floats:
-    """By how much a convex hull (M, 2) around the origin must grow to reach each of ``points`` (N, 2); (N,)."""
+def _hull_scales(points: Floats, hull: Floats) -> Floats:
+    """Return the factor by which a convex hull (M, 2) around the origin must grow to reach each of ``points``; (N,)."""
     along = np.roll(hull, -1, axis=0) - hull
     normals = np.stack([along[:, 1], -along[:, 0]], axis=1)
     reach = (normals * hull).sum(axis=1)
@@ -228,7 +230,7 @@ def _hulls_out(points: Floats, hull: Floats) -> Floats:
 
 
 def _face_triangles() -> NDArray[np.int32]:
-    """The triangles of the face, with those between the lids hung between the upper lid and ``LID_LININGS``."""
+    """Return the triangles of the face, those between the lids attached to ``LID_LININGS`` instead of the lower lid."""
     triangles = TRIANGLES.copy()
     for eye in range(2):
         lids = np.concatenate([EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye]])
@@ -239,7 +241,7 @@ def _face_triangles() -> NDArray[np.int32]:
 
 
 def _ring_triangles() -> NDArray[np.int32]:
-    """Two triangles for each gap between the rings, (360, 3) int32."""
+    """Return two triangles for each gap between the rings, (360, 3) int32."""
     count = len(OVAL)
     rows = [FIRST_RING + ring * count + np.arange(count) for ring in range(len(RING_UP))]
     triangles = []
@@ -255,26 +257,29 @@ RING_TRIANGLES = _ring_triangles()
 
 
 def _box(outline: Floats, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of the pixels around an outline, the last two exclusive."""
     left, top = np.floor(outline.min(axis=0)).astype(int) - 2
     right, bottom = np.ceil(outline.max(axis=0)).astype(int) + 3
     return max(int(left), 0), max(int(top), 0), min(int(right), width), min(int(bottom), height)
 
 
 def _outside(outline: Floats, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Return a mask of the box's size: 255 outside of the outline, 0 inside."""
     left, top, right, bottom = box
     outside = np.full((bottom - top, right - left), 255, np.uint8)
     cv2.fillPoly(outside, [np.rint(outline - (left, top)).astype(np.int32)], (0,))
     return outside
 
 
-def _eye(index: int, pixels: Points, pose: Pose, shape: Points) -> PaintedEye:
+def _eye(index: int, pixels: Points, pose: Pose, shape: Points) -> PortraitEye:
+    """Return an eye of the portrait: 0 is the right one, 1 the left one."""
     ends, upper, lower = EYES[index]
     iris = pixels[IRISES[index]]
     radius = float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean())
     a, b = shape[ends[0]], shape[ends[1]]
     third = (a + b) / 2 + np.array([0, 0.5 * np.linalg.norm(b - a), 0], np.float32)
     frame = np.stack([a, b, third]).astype(np.float32)
-    return PaintedEye(
+    return PortraitEye(
         Lens.of(pixels, ends, upper, lower),
         np.array([iris[0, 0], iris[0, 1], max(radius, 1.0)], np.float32),
         frame,
@@ -283,7 +288,7 @@ def _eye(index: int, pixels: Points, pose: Pose, shape: Points) -> PaintedEye:
 
 
 def skin_colour(image: Image, pixels: Points) -> Floats:
-    """Mean colour of the cheeks, (3,) float32."""
+    """Return the mean colour of the cheeks, (3,) float32. ``pixels``: landmarks (478, 2 or more)."""
     height, width = image.shape[:2]
     columns = np.clip(pixels[SKIN, 0], 0, width - 1).astype(np.intp)
     rows = np.clip(pixels[SKIN, 1], 0, height - 1).astype(np.intp)

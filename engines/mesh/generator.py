@@ -1,8 +1,8 @@
-"""The generator that needs no weights: a portrait warped by its own face mesh.
+"""The generator that needs no weights: it warps a portrait by the portrait's own face mesh.
 
-The 478 landmarks of the portrait are moved as the driver's moved, and rings of points around the face with them, which
-fade into a background that stays still. Both meshes are rasterised into backward maps, the face with a depth test, and
-the face is laid over what is around it. Eyes and mouth are then drawn into their openings: a lid that falls covers the
+The 478 landmarks of the portrait move as the driver's do, and rings of points around the face move with them, less and
+less towards the still background. Both meshes are rasterised into backward maps, the face with a depth test, and the
+face is blended over its surroundings. Eyes and mouth are then drawn into their openings: a lid that closes covers the
 iris, and parted lips have an inside.
 """
 
@@ -38,44 +38,45 @@ from engines.mesh.features import (
     Lens,
     MeshFeatures,
 )
-from engines.mesh.mouth import SeenMouth
+from engines.mesh.mouth import DriverMouth
 from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
 
 Floats = NDArray[np.float32]
 
 STEP, AROUND_STEP = 2, 4
-"""The backward maps of the face and of what is around it are computed at every so manieth pixel each way."""
+"""The backward maps of the face and of its surroundings are sampled at every 2nd and every 4th pixel."""
 FAR = np.float32(1e30)
-"""Behind everything; finite, as the compiled loops take no infinities."""
+"""A depth behind everything; finite, as fastmath loops must not meet infinities."""
 PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
-"""Where a head turns, in the head frame: behind and below the eyes, at the top of the neck."""
+"""The point that a head turns about, in the head frame: behind and below the eyes, at the top of the neck."""
 TURN_KNEE, TURN_LIMIT = math.radians(24.0), math.radians(34.0)
-"""Head turns are carried over as they are up to the knee and never beyond the limit: a mesh has no far side."""
+"""Head turns are kept up to the knee and compressed towards the limit beyond it: a mesh has no far side."""
 ASIDE, ASIDE_COSTS, ASIDE_KNEE = math.radians(10.0), 1.3, math.radians(4.0)
-"""From which yaw on a portrait looks aside, what each degree more takes off the knee of turning it back, and the least.
+"""The yaw from which a portrait looks aside, how much each degree more lowers the knee of turning it back, and the
+lowest knee.
 
-Its far side is hardly in the picture: turned to the viewer, a sliver of it would be smeared over half a face.
+The far side of such a portrait is hardly visible: turned to the viewer, a sliver of it would cover half a face.
 """
-RIM_KNEE = np.radians((2.0, 12.0)).tolist()
-"""From which turn on, and up to which, the rim is drawn from under the hair over it."""
-LOOKS = 2
-"""How often a turn is corrected by how a camera would see it; the second leaves less than a tenth of a degree."""
+HAIRLINE_TURN = np.radians((2.0, 12.0)).tolist()
+"""The turns between which the outline is fetched more and more from clear of the hair, radians."""
+TURN_PASSES = 2
+"""How often a turn is corrected for perspective; the second pass leaves less than a tenth of a degree."""
 SHIFT_LIMIT = 0.4
-"""How far the head may move in the picture, in face scales."""
+"""How far the head may move in the image, in face scales."""
 SCALE_LIMIT = 0.12
-"""How much larger or smaller (natural logarithm) the head may become."""
+"""How much the head's size may change, as a natural logarithm."""
 _LOWER_LIDS = np.concatenate(LOWER_LIDS)
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _NO_MAP = np.empty(0, np.int16)
 
 
 class _Layer:
-    """Buffers for one warped layer: a coarse backward map, its depth and cover, the map in full, and the picture."""
+    """Buffers for one warped layer: the coarse backward map, its depth and coverage, the full map, and the image."""
 
-    __slots__ = ("_covered", "_memory", "_pixels", "_step", "coarse", "depth", "full", "picture")
+    __slots__ = ("_coverage", "_memory", "_pixels", "_step", "coarse", "depth", "full", "image")
 
     def __init__(self, height: int, width: int, step: int) -> None:
-        """``height`` and ``width`` of the largest picture, in pixels; the coarse map has every ``step``-th."""
+        """Allocate buffers for an image of at most this size in pixels; the coarse map has every ``step``-th."""
         samples = -(-height // step) * -(-width // step)
         self._step = step
         self._memory = (
@@ -83,45 +84,45 @@ class _Layer:
             np.empty(samples, np.float32),
             np.empty(samples * 2 * step * step, np.float32),
         )
-        self._covered = np.empty((2, samples), np.uint8)
+        self._coverage = np.empty((2, samples), np.uint8)
         self._pixels = np.empty(height * width * 3, np.uint8)
-        self.part(height, width)
+        self.resize(height, width)
 
-    def part(self, height: int, width: int) -> _Layer:
-        """Use as much of the memory as a picture of that size takes; it must not be larger than the whole."""
+    def resize(self, height: int, width: int) -> _Layer:
+        """Set the size of the image, which must fit the allocated memory, and return the layer itself."""
         step = self._step
         rows, columns = -(-height // step), -(-width // step)
         coarse, depth, full = self._memory
         self.coarse = coarse[: rows * columns * 2].reshape(rows, columns, 2)
         self.depth = depth[: rows * columns].reshape(rows, columns)
         self.full = full[: rows * columns * 2 * step * step].reshape(rows * step, columns * step, 2)
-        self.picture = self._pixels[: height * width * 3].reshape(height, width, 3)
+        self.image = self._pixels[: height * width * 3].reshape(height, width, 3)
         return self
 
-    def look_up(self, image: Image, out: Image, margin: int = 0) -> None:
-        """Interpolate the coarse map and fetch every pixel of ``out`` from ``image``.
+    def remap(self, source: Image, out: Image, margin: int = 0) -> None:
+        """Interpolate the coarse map and fetch every pixel of ``out`` from ``source``.
 
-        ``margin``: pixels by which the map reaches past ``out`` on each side. Where it ends with ``out``, the outermost
-        pixels lie outside the samples, and are fetched from a pixel or two away.
+        ``margin``: pixels by which the map reaches beyond ``out`` on each side. Without a margin the outermost pixels
+        lie outside the samples, and are fetched from a pixel or two away.
         """
         height, width = out.shape[:2]
         cv2.resize(self.coarse, None, self.full, self._step, self._step, cv2.INTER_LINEAR)
         full = self.full[margin : margin + height, margin : margin + width]
-        cv2.remap(image, full, _NO_MAP, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
+        cv2.remap(source, full, _NO_MAP, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
 
-    def cover(self, out: NDArray[np.uint8]) -> None:
-        """How much of every pixel of ``out`` (H, W) what was drawn covers, 0 to 255, with a soft edge."""
-        covered, eroded = self._covered[:, : self.depth.size].reshape(2, *self.depth.shape)
-        np.less(self.depth, FAR, out=covered.view(np.bool_))
-        covered *= np.uint8(255)
-        # the map is good where all of a sample's neighbours are
-        cv2.erode(covered, _NEIGHBOURS, eroded)
-        cv2.blur(eroded, (3, 3), covered)
-        cv2.resize(covered, out.shape[::-1], out, interpolation=cv2.INTER_LINEAR)
+    def write_mask(self, out: NDArray[np.uint8]) -> None:
+        """Write to ``out`` (H, W) how far the mesh covers each pixel, 0 to 255, with a soft edge."""
+        coverage, eroded = self._coverage[:, : self.depth.size].reshape(2, *self.depth.shape)
+        np.less(self.depth, FAR, out=coverage.view(np.bool_))
+        coverage *= np.uint8(255)
+        # the interpolated map is valid where all neighbours of a sample are
+        cv2.erode(coverage, _NEIGHBOURS, eroded)
+        cv2.blur(eroded, (3, 3), coverage)
+        cv2.resize(coverage, out.shape[::-1], out, interpolation=cv2.INTER_LINEAR)
 
 
 class MeshGenerator:
-    """Warps a portrait by its face mesh. Not thread-safe: one thread owns it."""
+    """Warps a portrait by its face mesh, see ``engines.generator.Generator``."""
 
     name = label = "mesh"
     random_weights = False
@@ -132,17 +133,17 @@ class MeshGenerator:
         """Raises CommandError if ``mouth`` is not among ``MOUTHS``."""
         self.mouth = ""
         self.set_mouth(mouth)
-        raster.load()
-        self._for: Portrait | None = None
+        raster.compile_all()
+        self._current: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
         self._around = _Layer(1, 1, AROUND_STEP)
         self._face = _Layer(1, 1, STEP)
-        self._cover: Image = np.zeros(0, np.uint8)
+        self._mask: Image = np.zeros(0, np.uint8)
         self._target: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
-        self._paints = _paints(np.ones(3, np.float32))
+        self._mouth_colours = _mouth_colours(np.ones(3, np.float32))
         self._tint: Floats | None = None
-        self._seen = SeenMouth()
+        self._driver_mouth = DriverMouth()
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         """See ``Generator.prepare``."""
@@ -152,24 +153,24 @@ class MeshGenerator:
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
         """See ``Generator.drive``."""
         features: MeshFeatures = portrait.features
-        if self._for is not portrait:
-            self._take(portrait)
-        pose = _aim(motion, features)
+        if self._current is not portrait:
+            self._set_portrait(portrait)
+        pose = _target_pose(motion, features)
         rigid = pose.project(features.shape)[:, :2]
-        wanted = features.transfer(motion)
-        self._place(features, pose, wanted.shape, rigid)
-        self._line_lids(features, wanted.closure)
-        self._turn_rim(features, pose)
+        target = features.transfer.apply(motion)
+        self._place_points(features, pose, target.shape, rigid)
+        self._line_lids(features, target.closure)
+        self._shift_hairline(features, pose)
         self._warp(features)
-        target = self._target
-        self._fill_mouth(features, motion, driving, wanted.lips)
+        points = self._target
+        self._fill_mouth(features, motion, driving, target.lips)
         for eye in range(2):
             ends = EYE_CORNERS[eye]
-            # how far expression alone moved the corners of the eye
-            carried = 0.5 * (target[ends, :2] - rigid[ends]).sum(axis=0)
-            self._fill_eye(features, eye, pose, carried, wanted.gaze[eye], float(wanted.closure[eye]))
+            # how far the expression alone moved the corners of the eye
+            offset = 0.5 * (points[ends, :2] - rigid[ends]).sum(axis=0)
+            self._fill_eye(features, eye, pose, offset, target.gaze[eye], float(target.closure[eye]))
         left, top, right, bottom = features.box
-        # a motion that no head makes folds the rings over their own edge
+        # an extreme motion folds the rings over their own edge
         cv2.copyTo(features.patch, features.outside, self._out[top:bottom, left:right])
         return self._out
 
@@ -182,23 +183,24 @@ class MeshGenerator:
 
     def close(self) -> None:
         """See ``Generator.close``."""
-        self._for = None
+        self._current = None
 
-    def _take(self, portrait: Portrait) -> None:
+    def _set_portrait(self, portrait: Portrait) -> None:
+        """Allocate the buffers for a portrait."""
         features: MeshFeatures = portrait.features
-        self._for = portrait
+        self._current = portrait
         self._out = features.image.copy()
         height, width = features.patch.shape[:2]
         self._around = _Layer(height + 2 * AROUND_STEP, width + 2 * AROUND_STEP, AROUND_STEP)
         self._face = _Layer(height, width, STEP)
-        self._cover = np.empty(height * width, np.uint8)
+        self._mask = np.empty(height * width, np.uint8)
         self._target = np.empty((len(features.source), 3), np.float32)
         self._source = features.fetch.copy()
-        self._paints = _paints(features.skin)
+        self._mouth_colours = _mouth_colours(features.skin)
         self._tint = None
 
-    def _place(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
-        """Where every point of the mesh is in the output; ``rigid`` is where it is without expression, (478, 2)."""
+    def _place_points(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
+        """Compute the points of the mesh in the output. ``rigid``: the landmarks without expression, (478, 2)."""
         target = self._target
         target[:LANDMARKS] = pose.project(shape)
         target[LANDMARKS:FIRST_RING] = target[_LOWER_LIDS]
@@ -210,7 +212,7 @@ class MeshGenerator:
         target[FIRST_RING:, 2] = 0
 
     def _line_lids(self, features: MeshFeatures, closure: Floats) -> None:
-        """Fetch what lies between lids that nearly meet from the upper one, and from the eye where they do not."""
+        """Fetch the gap between lids that nearly meet from the upper lid, and that between open lids from the eye."""
         for eye in range(2):
             share = np.float32(np.clip((closure[eye] - 0.6) / 0.3, 0, 1))
             lower, lining = features.fetch[LOWER_LIDS[eye]], features.fetch[LID_LININGS[eye]]
@@ -219,18 +221,18 @@ class MeshGenerator:
             # landmarks of a lower lid lie a little inside the eye
             self._source[LOWER_LIDS[eye]] = lower + share * np.float32(0.15) * (fold - lower)
 
-    def _turn_rim(self, features: MeshFeatures, pose: Pose) -> None:
-        """Fetch the rim from clear of the hair that hangs over it, the more the head is turned."""
-        rim = features.rim
-        if len(rim):
-            # of the turn about any axis but the line of sight: its cosine is how much nose still points the same way
+    def _shift_hairline(self, features: MeshFeatures, pose: Pose) -> None:
+        """Fetch the outline from clear of the hair over it, the more the head is turned."""
+        hairline = features.hairline
+        if len(hairline):
+            # the angle of the turn about any axis but the line of sight, from the direction of the nose
             nose = math.acos(min(1.0, float(pose.rotation[:, 2] @ features.pose.rotation[:, 2])))
-            share = np.float32(min(max(nose - RIM_KNEE[0], 0) / (RIM_KNEE[1] - RIM_KNEE[0]), 1))
-            own = features.fetch[rim]
-            self._source[rim] = own + share * (features.rim_turned - own)
+            share = np.float32(min(max(nose - HAIRLINE_TURN[0], 0) / (HAIRLINE_TURN[1] - HAIRLINE_TURN[0]), 1))
+            own = features.fetch[hairline]
+            self._source[hairline] = own + share * (features.hairline_turned - own)
 
     def _warp(self, features: MeshFeatures) -> None:
-        """The picture around the face, then the face over it with a soft edge."""
+        """Draw the surroundings of the face, then the face over them with a soft edge."""
         left, top, right, bottom = features.box
         source, target = self._source, self._target
         corner = np.array([left, top], np.float32)
@@ -240,30 +242,31 @@ class MeshGenerator:
         around.depth.fill(FAR)
         edge = -AROUND_STEP
         raster.draw_mesh(target, source, RING_TRIANGLES, edge, edge, AROUND_STEP, around.coarse, around.depth)
-        around.look_up(features.patch, self._out[top:bottom, left:right], AROUND_STEP)
+        around.remap(features.patch, self._out[top:bottom, left:right], AROUND_STEP)
 
         points = target[: LANDMARKS - 10, :2]
         low = np.maximum(points.min(axis=0) - 2 * STEP, 0).astype(int) // STEP * STEP
         high = np.minimum(points.max(axis=0) + 2 * STEP, (right - left, bottom - top)).astype(int)
         width, height = (int(n) for n in high - low)
         if width >= STEP and height >= STEP:
-            face = self._face.part(height, width)
+            face = self._face.resize(height, width)
             face.depth.fill(FAR)
             face.coarse.fill(0)
             x, y = int(low[0]), int(low[1])
             raster.draw_mesh(target, source, FACE_TRIANGLES, x, y, STEP, face.coarse, face.depth)
-            face.look_up(features.patch, face.picture)
-            cover = self._cover[: height * width].reshape(height, width)
-            face.cover(cover)
-            raster.lay_over(self._out, face.picture, cover, left + x, top + y)
+            face.remap(features.patch, face.image)
+            mask = self._mask[: height * width].reshape(height, width)
+            face.write_mask(mask)
+            raster.blend_over(self._out, face.image, mask, left + x, top + y)
         target[:, :2] += corner
 
     def _fill_eye(
-        self, features: MeshFeatures, index: int, pose: Pose, carried: Floats, gaze: Floats, closure: float
+        self, features: MeshFeatures, index: int, pose: Pose, offset: Floats, gaze: Floats, closure: float
     ) -> None:
+        """Draw an eyeball between its lids, and the lashes over lids that meet. ``offset``: (2,) pixels."""
         eye = features.eyes[index]
         lens = Lens.of(self._target, *EYES[index])
-        now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + carried)
+        now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + offset)
         to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
         move = (features.pose.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[:2] * features.pose.scale
         stretch = 1 - min(closure, 0.0)
@@ -280,33 +283,34 @@ class MeshGenerator:
             )  # fmt: skip
 
     def _fill_mouth(self, features: MeshFeatures, motion: Motion, driving: Image | None, lips: float) -> None:
+        """Draw the inside of the mouth. ``lips``: their gap over the mouth's width."""
         opacity = min(max((lips - 0.01) / 0.03, 0.0), 1.0)
         if features.own_lips > 0.06:
-            # a portrait that shows its teeth keeps them until it is asked to open wider
+            # a portrait that shows its teeth keeps them until it opens wider
             opacity *= min(max((lips / features.own_lips - 1.15) / 0.5, 0.0), 1.0)
         if opacity <= 0 or self.mouth != "driver":
-            self._seen.forget()
+            self._driver_mouth.reset()
         if opacity <= 0:
             return
         lens = Lens.of(self._target, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         feather = max(1.5, 0.006 * features.image.shape[0])
-        shown = self._seen.look(motion, driving) if self.mouth == "driver" else 0.0
+        shown = self._driver_mouth.update(motion, driving) if self.mouth == "driver" else 0.0
         if shown < 1:
             raster.paint_mouth(
-                self._out, features.box, lens.ends, lens.upper, lens.lower, *self._paints, opacity, feather
+                self._out, features.box, lens.ends, lens.upper, lens.lower, *self._mouth_colours, opacity, feather
             )
         if shown > 0:
-            seen = self._seen
-            tint = np.clip(features.skin / np.maximum(seen.skin, 8), 0.4, 1.8).astype(np.float32)
+            mouth = self._driver_mouth
+            tint = np.clip(features.skin / np.maximum(mouth.skin, 8), 0.4, 1.8).astype(np.float32)
             self._tint = tint if self._tint is None else self._tint + np.float32(0.1) * (tint - self._tint)
-            raster.draw_mouth_from(
-                self._out, features.box, lens.ends, lens.upper, lens.lower, seen.picture, seen.lens.ends,
-                seen.lens.upper, seen.lens.lower, self._tint, opacity * shown, feather,
+            raster.draw_driver_mouth(
+                self._out, features.box, lens.ends, lens.upper, lens.lower, mouth.image, mouth.lens.ends,
+                mouth.lens.upper, mouth.lens.lower, self._tint, opacity * shown, feather,
             )  # fmt: skip
 
 
-def _paints(skin: Floats) -> tuple[Floats, Floats, Floats]:
-    """The colours of teeth, gum and cavity that go with a skin, (3,) float32 each."""
+def _mouth_colours(skin: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the colours of teeth, gum and cavity for a skin colour, (3,) float32 each."""
     light = float(skin.mean()) / 190
     tone = skin / max(float(skin.max()), 1.0)
     teeth = np.asarray(np.array([232, 226, 214], np.float32) * min(light, 1.05) * (0.6 + 0.4 * tone), np.float32)
@@ -315,18 +319,18 @@ def _paints(skin: Floats) -> tuple[Floats, Floats, Floats]:
     return teeth, gum, cavity
 
 
-def _aim(motion: Motion, features: MeshFeatures) -> Pose:
-    """The portrait's pose for a motion, within what a mesh can show.
+def _target_pose(motion: Motion, features: MeshFeatures) -> Pose:
+    """Return the portrait's pose for a motion, within what a mesh can show.
 
-    The head turns about the neck, until a camera would see it turned by the driver's angles; the perspective of the
-    place that it moves to is part of that.
+    The head turns about the neck until a camera sees it turned by the driver's angles, in the perspective of the place
+    that it moves to.
     """
     own = features.pose
     height, width = features.image.shape[:2]
     start, driver = turn_angles(own.rotation), turn_angles(motion.rotation)
     scale = own.scale * math.exp(SCALE_LIMIT * math.tanh(math.log(motion.scale) / SCALE_LIMIT))
     pivot = own.project(PIVOT[None])[0]
-    # the driver's translation is that of the eyes, and turning about the neck has moved them already
+    # the driver's translation is that of the eyes, which turning about the neck has moved already
     reach = own.origin[:2] + own.scale * SHIFT_LIMIT * np.tanh(motion.translation / SHIFT_LIMIT) - pivot[:2]
     limit = np.float32(SHIFT_LIMIT * own.scale)
 
@@ -339,22 +343,24 @@ def _aim(motion: Motion, features: MeshFeatures) -> Pose:
 
     aside = float(features.seen[1])
     turn = _limited(driver, aside)
-    for _ in range(LOOKS):
+    for _ in range(TURN_PASSES):
         seen = seen_turn(turned(turn).project(features.shape), (width, height)) - features.seen
         turn = _limited(turn + (driver - seen), aside)
     return turned(turn)
 
 
 def _limited(turn: Floats, aside: float) -> Floats:
-    """Turn angles (3,) radians, kept within what a mesh can show of a portrait whose own yaw is ``aside``, radians."""
-    turn = turn * np.float32(_held(math.hypot(*turn.tolist()), TURN_KNEE))
+    """Return turn angles (3,) radians within what a mesh can show of a portrait whose own yaw is ``aside``, radians."""
+    turn = turn * np.float32(_kept_share(math.hypot(*turn.tolist()), TURN_KNEE))
     if turn[1] * aside < 0:
-        turn[1] *= _held(abs(float(turn[1])), max(TURN_KNEE - ASIDE_COSTS * max(abs(aside) - ASIDE, 0), ASIDE_KNEE))
+        turn[1] *= _kept_share(
+            abs(float(turn[1])), max(TURN_KNEE - ASIDE_COSTS * max(abs(aside) - ASIDE, 0), ASIDE_KNEE)
+        )
     return np.asarray(turn, np.float32)
 
 
-def _held(angle: float, knee: float) -> float:
-    """What share of an angle is kept: all up to the knee, and never more than comes to its limit."""
+def _kept_share(angle: float, knee: float) -> float:
+    """Return the share of an angle that is kept: all of it up to the knee, less and less beyond."""
     if angle <= knee:
         return 1.0
     room = knee * (TURN_LIMIT / TURN_KNEE - 1)

@@ -1,8 +1,8 @@
-"""The rim of a face, where hair hangs over it.
+"""Find where hair hangs over the outline of a face.
 
-The outline that a tracker finds runs along the cheek behind a lock of hair, and there the mesh is seen nearly from its
-edge: a few pixels of hair lie on a strip that becomes as broad as a finger when the head turns. So a turned face
-fetches its rim from the skin just inside of that hair.
+The outline that a tracker finds runs along the cheek behind a lock of hair, where the mesh is seen nearly edge-on: a
+few pixels of hair lie on a strip that becomes as broad as a finger when the head turns. So a turned face fetches its
+outline from the skin just inside of that hair.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from engines.types import LANDMARKS, Image, Points
 Floats = NDArray[np.float32]
 
 REACH = 0.14
-"""How far inwards the rim is looked at, in widths of the face."""
-MOST = 0.06
-"""How far inwards the rim is fetched from at most, in widths of the face."""
-SPARE = 0.012
-"""How far inside the edge of the hair skin counts as clear of it, in widths of the face."""
+"""How far inwards from the outline the image is examined, in widths of the face."""
+MAX_SHIFT = 0.06
+"""The largest shift of the outline inwards, in widths of the face."""
+MARGIN = 0.012
+"""How far inside the edge of the hair the skin is clear of it, in widths of the face."""
 DARK, TINTED = 0.6, 0.05
-"""What is darker than this share of the skin near it, or has another tint by so much, is not that skin."""
+"""A sample is not skin if it is darker than this share of the skin near it, or its tint differs by more."""
 SECTOR = 0.2
-"""Eyes and brows within this angle of a part of the outline, radians, are not to be drawn along with it."""
+"""Eyes and brows within this angle of a point of the outline, radians, limit its shift."""
 _FEATURES = np.concatenate([*EYE_CORNERS, *UPPER_LIDS, *LOWER_LIDS, [46, 53, 63, 70, 105, 276, 283, 293, 300, 334]])
 _SAMPLES = 28
 _RUN = 3
-"""So many samples of skin one after another are the skin's edge, and not a gap between hairs."""
+"""Samples of skin in succession that make the edge of the skin; fewer are a gap between hairs."""
 
 
-def shifts(image: Image, pixels: Points) -> Floats:
-    """How far to move where each landmark is fetched from, (478, 2) float32 pixels, mostly zero.
+def hairline_shifts(image: Image, pixels: Points) -> Floats:
+    """Return how far to shift where each landmark is fetched from, (478, 2) float32 pixels, mostly zero.
 
     ``image`` is the portrait and ``pixels`` its landmarks, (478, 2 or more). Points near a part of the outline that is
-    not skin are drawn inwards, those on the outline most, so that none overtakes another.
+    not skin are shifted inwards, those on the outline most, so that none overtakes another.
     """
     oval = np.asarray(pixels[OVAL, :2], np.float32)
     centre = (oval[0] + oval[18]) / 2
@@ -52,7 +52,7 @@ def shifts(image: Image, pixels: Points) -> Floats:
     around = np.arctan2(rim[:, 1], rim[:, 0])
     edge = np.interp(angles, around, np.hypot(rim[:, 0], rim[:, 1]), period=2 * np.pi)
     depth = np.interp(angles, around, covered, period=2 * np.pi)
-    # over more than the depth none overtakes another
+    # fading over more than the depth, none overtakes another
     band = np.minimum(2 * depth, np.interp(angles, around, np.minimum(room, width), period=2 * np.pi))
     share = np.clip(1 - (edge - radii) / np.maximum(band, 1), 0, 1)
     inwards = -outward / np.maximum(radii, 1)[:, None]
@@ -61,7 +61,7 @@ def shifts(image: Image, pixels: Points) -> Floats:
 
 
 def _room(pixels: Points, oval: Floats, centre: Floats) -> Floats:
-    """How far it is from each point of the outline to an eye or brow on the way to the centre, (36,) pixels."""
+    """Return the distance from each point of the outline to an eye or brow on the way to the centre, (36,) pixels."""
     rim, marks = oval - centre, np.asarray(pixels[_FEATURES, :2], np.float32) - centre
     apart = np.arctan2(rim[:, 1], rim[:, 0])[:, None] - np.arctan2(marks[:, 1], marks[:, 0])
     beside = np.abs((apart + np.pi) % (2 * np.pi) - np.pi) > SECTOR
@@ -70,7 +70,7 @@ def _room(pixels: Points, oval: Floats, centre: Floats) -> Floats:
 
 
 def _covered(image: Image, oval: Floats, centre: Floats, width: float) -> Floats:
-    """How deep hair hangs over each point of the outline, (36,) pixels; 0 where the outline is skin."""
+    """Return how deep hair hangs over each point of the outline, (36,) pixels; 0 where the outline is skin."""
     inwards = centre - oval
     inwards /= np.maximum(np.linalg.norm(inwards, axis=1, keepdims=True), 1)
     depths = np.linspace(0, REACH * width, _SAMPLES, dtype=np.float32)
@@ -84,9 +84,9 @@ def _covered(image: Image, oval: Floats, centre: Floats, width: float) -> Floats
         np.abs(tint - np.median(tint, axis=1, keepdims=True)).max(axis=2) < TINTED
     )
     runs = np.logical_and.reduce([skin[:, start : _SAMPLES - _RUN + start + 1] for start in range(_RUN)])
-    # the first skin from outside; where there is none, as under a fringe, nothing is better than the picture's own
+    # the first skin from outside; where there is none, as under a fringe, the image is left as it is
     first = np.argmax(runs, axis=1)
-    depth = np.where(runs.any(axis=1) & (first > 0), depths[first] + SPARE * width, 0)
+    depth = np.where(runs.any(axis=1) & (first > 0), depths[first] + MARGIN * width, 0)
     widest = np.maximum(depth, np.maximum(np.roll(depth, 1), np.roll(depth, -1)))
     even = (np.roll(widest, 1) + widest + np.roll(widest, -1)) / 3
-    return np.asarray(np.minimum(even, MOST * width), np.float32)
+    return np.asarray(np.minimum(even, MAX_SHIFT * width), np.float32)

@@ -1,6 +1,6 @@
-"""The inside of the driver's mouth: all that a portrait ever shows of the driving picture.
+"""The inside of the driver's mouth: the only part of the driving image that a portrait ever shows.
 
-It is kept from one picture to the next, so that a face that the tracker loses for a moment keeps its mouth.
+It is kept from one image to the next, so that a face that the tracker loses for a moment keeps its mouth.
 """
 
 from __future__ import annotations
@@ -13,66 +13,66 @@ from engines.mesh.features import Lens, skin_colour
 from engines.types import Image, Motion, Points
 
 MARGIN = 2.0
-"""Pixels around the lips that are kept as well: interpolation reads the next one."""
+"""Pixels around the lips that are copied as well, as interpolation reads the next one."""
 NEAR_EDGE = 0.15
-"""From how near to the picture's edge on, in widths of the mouth, it gives way to a painted one.
+"""The distance to the image's edge, in widths of the mouth, below which a painted mouth replaces it.
 
-Lips that lie beyond the edge are only guessed, and what would be read there is no mouth.
+Lips beyond the edge are only guessed, and the pixels there are no mouth.
 """
 _INNER_LIPS = np.concatenate([MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP])
-_NOTHING: Image = np.zeros((0, 0, 3), np.uint8)
+_EMPTY: Image = np.zeros((0, 0, 3), np.uint8)
 
 
-class SeenMouth:
-    """The mouth as it was seen last, in a picture of its own."""
+class DriverMouth:
+    """The driver's mouth as it was last seen, in an image of its own."""
 
     def __init__(self) -> None:
-        self.picture = _NOTHING
-        """(h, w, 3) uint8: the mouth and a margin; valid until the next ``look``."""
+        self.image = _EMPTY
+        """(h, w, 3) uint8: the mouth and a margin; valid until the next ``update``."""
         self.lens = Lens(np.zeros(4, np.float32), np.zeros(2, np.float32), np.zeros(2, np.float32))
-        """The opening between the lips in it."""
+        """The opening between the lips in that image."""
         self.skin = np.ones(3, np.float32)
         """The colour of the driver's cheeks, (3,) float32."""
         self._memory = np.empty(0, np.uint8)
-        self._share = 0.0
+        self._opacity = 0.0
         self._flipped = False
 
-    def look(self, motion: Motion, driving: Image | None) -> float:
-        """Take in a frame; ``driving`` is copied from, and not kept. Returns how much of this mouth is to be shown.
+    def update(self, motion: Motion, driving: Image | None) -> float:
+        """Take in a frame, of which the mouth is copied, and return the opacity of this mouth.
 
-        1 while the face is in the picture or held, falling to 0 as the motion eases to rest or the lips leave the
-        picture.
+        It is 1 while the face is in the image or held, and falls to 0 as the motion eases to rest or the lips leave
+        the image.
         """
         if motion.face is not None and driving is not None:
             pixels = motion.face.pixels()
-            self._share = _inside(pixels, driving)
+            self._opacity = _inside(pixels, driving)
             self._flipped = motion.flipped
-            if self._share > 0:
-                self._keep(pixels, driving)
+            if self._opacity > 0:
+                self._copy(pixels, driving)
         elif motion.presence == 0 or motion.flipped != self._flipped:
-            self.forget()
-        return self._share * motion.presence
+            self.reset()
+        return self._opacity * motion.presence
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Show nothing of it until the next face is seen."""
-        self._share = 0.0
+        self._opacity = 0.0
 
-    def _keep(self, pixels: Points, driving: Image) -> None:
+    def _copy(self, pixels: Points, driving: Image) -> None:
         height, width = driving.shape[:2]
         lens = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         left, top, right, bottom = raster.lens_box(lens.ends, lens.upper, lens.lower, (0, 0, width, height), MARGIN)
         shape = (bottom - top, right - left, 3)
         if self._memory.size < shape[0] * shape[1] * 3:
             self._memory = np.empty(2 * shape[0] * shape[1] * 3, np.uint8)
-        self.picture = self._memory[: shape[0] * shape[1] * 3].reshape(shape)
-        np.copyto(self.picture, driving[top:bottom, left:right])
+        self.image = self._memory[: shape[0] * shape[1] * 3].reshape(shape)
+        np.copyto(self.image, driving[top:bottom, left:right])
         lens.ends[:] -= (left, top, left, top)
         self.lens = lens
         self.skin = skin_colour(driving, pixels)
 
 
 def _inside(pixels: Points, driving: Image) -> float:
-    """How well the lips are inside of the picture, 0 to 1."""
+    """Return 1 if the lips are well inside of the image, falling to 0 as they reach its edge."""
     lips = pixels[_INNER_LIPS, :2]
     last = np.array([driving.shape[1] - 1, driving.shape[0] - 1], np.float32)
     room = float(min(lips.min(), (last - lips).min()))

@@ -1,6 +1,6 @@
-"""The inner loops of the mesh generator, compiled by numba; all of them release the GIL.
+"""The inner loops of the mesh generator, compiled by numba. They release the GIL.
 
-They write into buffers of the caller and allocate nothing of a picture's size.
+They write into the caller's buffers and allocate nothing of an image's size.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: 
     """Rasterise a mesh into a backward map, nearest first.
 
     target: (N, 3) float32, pixels, z away from the viewer; source: (N, 2) float32, pixels; triangles: (T, 3) int32.
-    backward: (h, w, 2) float32, where each sample of the output comes from; sample (i, j) stands for the output pixel
+    backward: (h, w, 2) float32, the source of each sample of the output; sample (i, j) stands for the output pixel
     (x0 + step * j + (step - 1) / 2, y0 + step * i + (step - 1) / 2). depth: (h, w) float32.
-    Both are written to where a triangle covers a sample and is not hidden.
+    Both are written where a triangle covers a sample and is not hidden.
     """
     height, width = depth.shape
     inverse = np.float32(1.0 / step)
@@ -64,15 +64,15 @@ def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: 
 
 
 @compiled(fastmath=True)
-def lay_over(out: Any, layer: Any, cover: Any, left: int, top: int) -> None:
-    """Blend a layer over a picture.
+def blend_over(out: Any, layer: Any, mask: Any, left: int, top: int) -> None:
+    """Blend a layer over an image.
 
-    out: (H, W, 3) uint8, written to; layer: (h, w, 3) uint8, whose first pixel lies at (left, top); cover: (h, w)
-    uint8. Only the upper half of cover counts: up to 127 is nothing of the layer, 255 all of it.
+    out: (H, W, 3) uint8, written to; layer: (h, w, 3) uint8, whose first pixel lies at (left, top); mask: (h, w) uint8.
+    A mask of up to 127 shows nothing of the layer, 255 all of it.
     """
     for y in range(layer.shape[0]):
         for x in range(layer.shape[1]):
-            share = 2 * int(cover[y, x]) - 255
+            share = 2 * int(mask[y, x]) - 255
             if share <= 0:
                 continue
             for c in range(3):
@@ -82,7 +82,7 @@ def lay_over(out: Any, layer: Any, cover: Any, left: int, top: int) -> None:
 
 @compiled(fastmath=True, inline="always")
 def _sample(image: Any, x: float, y: float, channel: int) -> Any:
-    """Bilinear, clamped to the picture."""
+    """Return a bilinear sample, clamped to the image."""
     height, width = image.shape[0], image.shape[1]
     x = min(max(x, 0.0), width - 1.001)
     y = min(max(y, 0.0), height - 1.001)
@@ -95,7 +95,7 @@ def _sample(image: Any, x: float, y: float, channel: int) -> Any:
 
 @compiled(fastmath=True, inline="always")
 def _look_up(table: Any, at: float) -> Any:
-    """Linear between the entries of a table over [0, 1]."""
+    """Interpolate linearly in a table over [0, 1]."""
     last = table.shape[0] - 1
     at = min(max(at, 0.0), 1.0) * last
     index = min(int(at), last - 1)
@@ -105,7 +105,7 @@ def _look_up(table: Any, at: float) -> Any:
 
 @compiled(fastmath=True, inline="always")
 def _ramp(x: float) -> float:
-    """Smooth step from 0 at 0 to 1 at 1."""
+    """Return a smooth step from 0 at 0 to 1 at 1."""
     x = min(max(x, 0.0), 1.0)
     return x * x * (3 - 2 * x)
 
@@ -137,7 +137,7 @@ def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) 
     while filled <= steps:
         table[filled] = 0.0
         filled += 1
-    # straight pieces between landmarks show as corners
+    # straight pieces between landmarks would be visible as corners
     left = table[0]
     for k in range(1, steps):
         here = table[k]
@@ -147,7 +147,7 @@ def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) 
 
 @compiled(fastmath=True)
 def lens_box(lens: Any, upper: Any, lower: Any, box: Any, margin: float) -> tuple[int, int, int, int]:
-    """The pixels that a lens may touch: left, top, right, bottom, the last two exclusive, within ``box``, given alike.
+    """Return the pixels that a lens may touch, within ``box``: left, top, right, bottom, the last two exclusive.
 
     A lens is the opening between two lids or lips. lens: (4,) float32, its two corners (x0, y0, x1, y1) in pixels;
     upper and lower: (K,) float32, how far below the line between the corners each edge is, over its length, in
@@ -175,20 +175,21 @@ def draw_eye(
     out: Any, box: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, own_lower: Any,
     to_own: Any, iris: Any, gaze: Any, stretch: float, closure: float, feather: float,
 ) -> None:  # fmt: skip
-    """Draw the eyeball between the lids, blended over what the mesh put there.
+    """Draw the eyeball between the lids, blended over the mesh.
 
     out: (H, W, 3) uint8, written to within box: left, top, right, bottom, which lies in it, the last two exclusive.
-    image: (H, W, 3) uint8, the portrait. lens, upper, lower: the opening now, as in
-    ``lens_box``; own_*: the one painted. to_own: (2, 3) float32, output pixel to portrait pixel with the head's motion
-    alone. iris: (3,) float32, centre and radius in the portrait; gaze: (2,) float32, how far it moves there, pixels.
-    stretch: how much taller than painted the eye is open, 1 or more. closure: 0 as painted to 1 shut.
+    image: (H, W, 3) uint8, the portrait. lens, upper, lower: the opening now, as in ``lens_box``; own_*: the one in the
+    portrait. to_own: (2, 3) float32, output pixel to portrait pixel with the head's motion alone. iris: (3,) float32,
+    centre and radius in the portrait; gaze: (2,) float32, how far it moves there, pixels.
+    stretch: how much taller than in the portrait the eye is open, 1 or more. closure: from 0, as in the portrait, to 1,
+    closed. feather: width of the soft edge, pixels.
     """
     left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
     own_length = max(np.hypot(own_lens[2] - own_lens[0], own_lens[3] - own_lens[1]), 1e-3)
     ox, oy = (own_lens[2] - own_lens[0]) / own_length, (own_lens[3] - own_lens[1]) / own_length
-    # the sclera beside the iris stretches and shrinks over this many radii: enough to never fold over
+    # the sclera beside the iris stretches and shrinks over this many radii, enough not to fold over
     fall = max(1.0, 2.2 * np.hypot(gaze[0], gaze[1]) / iris[2])
     centre_below = -oy * (iris[0] - own_lens[0]) + ox * (iris[1] - own_lens[1])
     for y in range(top, bottom):
@@ -199,11 +200,11 @@ def draw_eye(
             below = -uy * (x - lens[0]) + ux * (y - lens[1])
             from_top = below - _look_up(upper, along)
             from_bottom = _look_up(lower, along) - below
-            # a slit is narrower than the feather, and what the mesh squeezed into it is not to be seen
+            # a slit is narrower than the feather, and must not show what the mesh squeezed into it
             gap = from_top + from_bottom
             soft = min(feather, 0.35 * max(gap, 0.0) + 0.2)
             alpha = _ramp(from_top / soft) * _ramp(from_bottom / soft)
-            # lashes cover the last of it
+            # lashes cover the last slit
             slit = 1 - _ramp((gap / length - 0.03) / 0.09)
             alpha *= 1 - closure * slit
             if alpha <= 0:
@@ -214,7 +215,7 @@ def draw_eye(
             share = 1 - _ramp((distance - 1) / fall)
             px -= gaze[0] * share
             py -= gaze[1] * share
-            # never read beyond the painted lids: there is skin
+            # never read beyond the portrait's lids: there is skin
             own_along = (ox * (px - own_lens[0]) + oy * (py - own_lens[1])) / own_length
             own_below = -oy * (px - own_lens[0]) + ox * (py - own_lens[1])
             own_below = centre_below + (own_below - centre_below) / stretch
@@ -236,10 +237,10 @@ def draw_lashes(
     out: Any, box: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, opacity: float,
     reach: float,
 ) -> None:  # fmt: skip
-    """Draw the edge of the upper lid over the line where shut lids meet.
+    """Draw the edge of the upper lid over the line where closed lids meet.
 
-    Arguments as in ``draw_eye``. There the picture jumps from one side of the eye to the other, and a coarse map that
-    is interpolated shows what lies between: the eye. reach: how far from the line that goes, pixels.
+    There the source jumps from one side of the eye to the other, and the interpolated coarse map shows what lies
+    between: the eye. Arguments as in ``draw_eye``; reach: distance from the line to draw at, pixels.
     """
     left, top, right, bottom = lens_box(lens, upper, lower, box, reach + 1)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
@@ -267,19 +268,20 @@ def draw_lashes(
 
 
 @compiled(fastmath=True)
-def draw_mouth_from(
-    out: Any, box: Any, lens: Any, upper: Any, lower: Any, driving: Any, its_lens: Any, its_upper: Any, its_lower: Any,
-    tint: Any, opacity: float, feather: float,
+def draw_driver_mouth(
+    out: Any, box: Any, lens: Any, upper: Any, lower: Any, driving: Any, driver_lens: Any, driver_upper: Any,
+    driver_lower: Any, tint: Any, opacity: float, feather: float,
 ) -> None:  # fmt: skip
-    """Fill the opened lips with the inside of the driver's mouth, and with nothing else of that picture.
+    """Fill the open lips with the inside of the driver's mouth, and with nothing else of the driving image.
 
-    Arguments as in ``draw_eye``; driving: (h, w, 3) uint8 with its own lens; tint: (3,) float32, factor per channel.
+    Arguments as in ``draw_eye``; driving: (h, w, 3) uint8 with a lens of its own; tint: (3,) float32, a factor for each
+    channel.
     """
     left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
-    its_length = max(np.hypot(its_lens[2] - its_lens[0], its_lens[3] - its_lens[1]), 1e-3)
-    vx, vy = (its_lens[2] - its_lens[0]) / its_length, (its_lens[3] - its_lens[1]) / its_length
+    driver_length = max(np.hypot(driver_lens[2] - driver_lens[0], driver_lens[3] - driver_lens[1]), 1e-3)
+    vx, vy = (driver_lens[2] - driver_lens[0]) / driver_length, (driver_lens[3] - driver_lens[1]) / driver_length
     for y in range(top, bottom):
         for x in range(left, right):
             along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
@@ -292,10 +294,10 @@ def draw_mouth_from(
                 continue
             part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
             there = min(max(along, 0.04), 0.96)
-            its_first, its_last = _look_up(its_upper, there), _look_up(its_lower, there)
-            its_below = its_first + (0.06 + 0.88 * part) * max(its_last - its_first, 0.0)
-            px = its_lens[0] + vx * there * its_length - vy * its_below
-            py = its_lens[1] + vy * there * its_length + vx * its_below
+            driver_first, driver_last = _look_up(driver_upper, there), _look_up(driver_lower, there)
+            driver_below = driver_first + (0.06 + 0.88 * part) * max(driver_last - driver_first, 0.0)
+            px = driver_lens[0] + vx * there * driver_length - vy * driver_below
+            py = driver_lens[1] + vy * there * driver_length + vx * driver_below
             light = 0.55 + 0.45 * _ramp(8 * along) * _ramp(8 * (1 - along)) * _ramp((below - first) / (0.06 * length))
             for c in range(3):
                 value = min(_sample(driving, px, py, c) * tint[c] * light, 255.0)
@@ -307,7 +309,7 @@ def paint_mouth(
     out: Any, box: Any, lens: Any, upper: Any, lower: Any, teeth: Any, gum: Any, cavity: Any, opacity: float,
     feather: float,
 ) -> None:  # fmt: skip
-    """Fill the opened lips with teeth, tongue and shadow, drawn from three colours, (3,) float32 each."""
+    """Fill the open lips with teeth, tongue and shadow, painted in three colours, (3,) float32 each."""
     left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
@@ -335,7 +337,7 @@ def paint_mouth(
                 * _ramp(arch * 1.6 - 0.3)
                 * _ramp((down + up - 0.12) / 0.12)
             )
-            # lips and cheeks shade what is behind them
+            # lips and cheeks cast a shadow on what is behind them
             light = (0.45 + 0.55 * _ramp(down / 0.07)) * (0.35 + 0.65 * _ramp(arch * 1.5))
             for c in range(3):
                 value = cavity[c] + tongue * (gum[c] - cavity[c]) * 0.8
@@ -345,20 +347,20 @@ def paint_mouth(
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
 
 
-def load() -> None:
-    """Compile every function here, or load it from numba's cache, so that the first frame is not the one to wait."""
+def compile_all() -> None:
+    """Compile every function here, or load it from numba's cache, so that the first frame does not wait for it."""
     points = np.zeros((3, 3), np.float32)
-    picture = np.zeros((2, 2, 3), np.uint8)
+    image = np.zeros((2, 2, 3), np.uint8)
     edge, ends = np.zeros(2, np.float32), np.zeros(4, np.float32)
     three, two = np.ones(3, np.float32), np.zeros(2, np.float32)
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
     draw_mesh(points, points[:, :2].copy(), np.zeros((1, 3), np.int32), 0, 0, 2, maps, depth)
     trace_edge(points, 0, 1, np.zeros(1, np.intp), edge)
-    lay_over(picture, picture, np.zeros((2, 2), np.uint8), 0, 0)
+    blend_over(image, image, np.zeros((2, 2), np.uint8), 0, 0)
     to_own = np.zeros((2, 3), np.float32)
     box = (0, 0, 2, 2)
     lens_box(ends, edge, edge, box, 1.0)
-    draw_eye(picture, box, picture, ends, edge, edge, ends, edge, edge, to_own, three, two, 1.0, 0.0, 1.0)
-    draw_lashes(picture, box, picture, ends, edge, edge, ends, edge, 0.0, 1.0)
-    draw_mouth_from(picture, box, ends, edge, edge, picture, ends, edge, edge, three, 0.0, 1.0)
-    paint_mouth(picture, box, ends, edge, edge, three, three, three, 0.0, 1.0)
+    draw_eye(image, box, image, ends, edge, edge, ends, edge, edge, to_own, three, two, 1.0, 0.0, 1.0)
+    draw_lashes(image, box, image, ends, edge, edge, ends, edge, 0.0, 1.0)
+    draw_driver_mouth(image, box, ends, edge, edge, image, ends, edge, edge, three, 0.0, 1.0)
+    paint_mouth(image, box, ends, edge, edge, three, three, three, 0.0, 1.0)

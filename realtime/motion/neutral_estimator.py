@@ -18,7 +18,7 @@ from engines.face.topology import (
     UPPER_LIDS,
     UPPER_LIP_MIDDLE,
 )
-from engines.types import FaceState, Points
+from engines.types import NEUTRAL_EASE_S, FaceState, Points
 from realtime.motion.neutral import Neutral, RestPose, to_sides
 from realtime.motion.settings import NeutralMode
 
@@ -26,8 +26,6 @@ CALIBRATION_NS = 500_000_000
 """A calibration takes the mean of the faces seen in this time."""
 SETTLE_NS = 1_500_000_000
 """A driver who returns takes this long to sit down. Until then a change of position is not motion of the face."""
-EASE_S = 0.35
-"""Time constant with which the neutral in use approaches a better one."""
 ARRIVED = 2e-4
 """A neutral or rest pose this close to its target has arrived, in face scales or radians."""
 SCORE_INTERVAL_NS = 60_000_000
@@ -164,7 +162,7 @@ class NeutralEstimator:
             self._collect(self._collected, face, passed_ns)
         elif self._mode == "auto" and not 0 <= face.time_ns - self._scored_ns < SCORE_INTERVAL_NS:
             self._score(face, pose, shape)
-        weight = 1 - float(np.exp(-elapsed_s / EASE_S))
+        weight = 1 - float(np.exp(-elapsed_s / NEUTRAL_EASE_S))
         if self._returned_ns is not None:
             self._follow_seat(to_sides(pose, face.size), face.time_ns, weight)
         self._move_rest(float(elapsed_s), weight)

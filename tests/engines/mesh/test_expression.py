@@ -58,7 +58,7 @@ def agape(own: Points) -> Points:
 
 
 def carried(own: Points, neutral: Points, expression: Points | None = None) -> Expression:
-    return ExpressionTransfer(own)(make_motion(neutral, expression))
+    return ExpressionTransfer(own).apply(make_motion(neutral, expression))
 
 
 def test_at_rest_a_portrait_is_as_it_was_painted(own: Points, neutral: Points) -> None:
@@ -97,7 +97,7 @@ def test_where_the_driver_has_no_say_a_portrait_is_as_it_was_painted(
     """Also where the neutral was taken in the middle of a word or of a blink."""
     face: Points = request.getfixturevalue(painted)
     caught = with_expression(neutral, jaw=0.3, shut=0.5)
-    rest = ExpressionTransfer(face)(replace(make_motion(caught), **said))
+    rest = ExpressionTransfer(face).apply(replace(make_motion(caught), **said))
     np.testing.assert_allclose(rest.shape, face, atol=2e-3)
     np.testing.assert_allclose(rest.closure, 0, atol=1e-6)
     assert rest.lips == pytest.approx(0, abs=1e-6)
@@ -110,7 +110,7 @@ def test_a_driver_who_leaves_lets_go_of_lids_and_lips_by_and_by(
     caught = with_expression(neutral, jaw=0.3, shut=0.5)
     transfer = ExpressionTransfer(own)
     less, here = sorted((presence, more))
-    left, there = (transfer(replace(make_motion(caught), presence=part)) for part in (less, here))
+    left, there = (transfer.apply(replace(make_motion(caught), presence=part)) for part in (less, here))
     assert mouth_gap(left.shape) <= mouth_gap(there.shape) + 1e-6
     assert (left.closure <= there.closure + 1e-6).all()
     assert abs(left.lips - there.lips) <= 1.5 * (here - less) + 1e-6
@@ -281,7 +281,10 @@ def test_a_small_change_makes_no_jump(own: Points, neutral: Points, change: NDAr
     transfer = ExpressionTransfer(own)
     expression = neutral + change
     nudge = np.random.default_rng(seed).uniform(-1e-3, 1e-3, expression.shape).astype(np.float32)
-    one, other = transfer(make_motion(neutral, expression)), transfer(make_motion(neutral, expression + nudge))
+    one, other = (
+        transfer.apply(make_motion(neutral, expression)),
+        transfer.apply(make_motion(neutral, expression + nudge)),
+    )
     assert np.abs(one.shape - other.shape).max() < 0.025
     assert np.abs(one.gaze - other.gaze).max() < 0.02
     assert np.abs(one.closure - other.closure).max() < 0.03
@@ -292,8 +295,10 @@ def test_a_small_change_makes_no_jump(own: Points, neutral: Points, change: NDAr
 def test_what_came_before_does_not_matter(own: Points, neutral: Points, jaw: float, brows: float, shut: float) -> None:
     motion = make_motion(neutral, with_expression(neutral, jaw=jaw, brows=0.2 * brows, shut=shut))
     transfer = ExpressionTransfer(own)
-    transfer(make_motion(neutral * np.float32(1.2), with_expression(neutral, jaw=0.5, smile=0.2, gaze=(0.2, 0.1))))
-    again, fresh = transfer(motion), ExpressionTransfer(own)(motion)
+    transfer.apply(
+        make_motion(neutral * np.float32(1.2), with_expression(neutral, jaw=0.5, smile=0.2, gaze=(0.2, 0.1)))
+    )
+    again, fresh = transfer.apply(motion), ExpressionTransfer(own).apply(motion)
     for a, b in zip((again.shape, again.gaze, again.closure), (fresh.shape, fresh.gaze, fresh.closure), strict=True):
         np.testing.assert_array_equal(a, b)
     assert again.lips == fresh.lips

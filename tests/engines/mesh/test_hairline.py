@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.face.topology import EYE_CORNERS, LOWER_LIDS, OVAL, UPPER_LIDS
-from engines.mesh.hairline import MOST, shifts
+from engines.mesh.hairline import MAX_SHIFT, hairline_shifts
 from engines.types import FaceState, Image, Points
 from realtime.portraits.portrait import PortraitPicture
 
@@ -35,14 +35,14 @@ def across(pixels: Points) -> float:
 
 
 def test_a_face_without_hair_over_it_is_fetched_from_where_it_is(portrait_face: FaceState) -> None:
-    assert not shifts(painted(portrait_face, 0), portrait_face.pixels()).any()
+    assert not hairline_shifts(painted(portrait_face, 0), portrait_face.pixels()).any()
 
 
 @pytest.mark.parametrize("side", [-1, 1])
 def test_the_rim_under_hair_is_fetched_from_skin(portrait_face: FaceState, side: int) -> None:
     pixels = portrait_face.pixels()
     image = painted(portrait_face, 0.03, side)
-    moved = pixels[:, :2] + shifts(image, pixels)
+    moved = pixels[:, :2] + hairline_shifts(image, pixels)
     cheek = {-1: (234, 93, 132), 1: (454, 323, 361)}[side]
     for point in cheek:
         column, row = np.rint(moved[point]).astype(int)
@@ -54,14 +54,14 @@ def test_the_rim_under_hair_is_fetched_from_skin(portrait_face: FaceState, side:
 def test_a_fringe_with_no_skin_in_reach_is_left_as_it_is(portrait_face: FaceState) -> None:
     pixels = portrait_face.pixels()
     image = painted(portrait_face, 0.3)
-    assert np.abs(shifts(image, pixels)[[234, 93]]).max() == 0
+    assert np.abs(hairline_shifts(image, pixels)[[234, 93]]).max() == 0
 
 
 def test_the_portrait_itself_has_hair_over_its_cheeks(portrait_picture: PortraitPicture) -> None:
     pixels = portrait_picture.face.pixels()
-    moved = np.linalg.norm(shifts(portrait_picture.image, pixels), axis=1) / across(pixels)
+    moved = np.linalg.norm(hairline_shifts(portrait_picture.image, pixels), axis=1) / across(pixels)
     assert moved[[234, 454]].min() > 0.01
-    assert moved.max() < 1.1 * MOST
+    assert moved.max() < 1.1 * MAX_SHIFT
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,8 +73,8 @@ def test_whatever_the_picture_eyes_stay_and_no_point_goes_far(portrait_face: Fac
     image: Image = cv2.GaussianBlur(noise, (0, 0), size)  # type: ignore[assignment]
     image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
     pixels = portrait_face.pixels()
-    moved = shifts(image, pixels)
+    moved = hairline_shifts(image, pixels)
     assert np.isfinite(moved).all()
-    assert np.linalg.norm(moved, axis=1).max() <= 1.05 * MOST * across(pixels)
+    assert np.linalg.norm(moved, axis=1).max() <= 1.05 * MAX_SHIFT * across(pixels)
     eyes = np.concatenate([*EYE_CORNERS, *UPPER_LIDS, *LOWER_LIDS])
     assert np.abs(moved[eyes]).max() < 0.01 * across(pixels)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.face.head import own_pose
-from engines.mesh.mouth import MARGIN, SeenMouth
+from engines.mesh.mouth import MARGIN, DriverMouth
 from engines.types import FaceState, Image, Motion, Points
 from tests.support.faces import at_pixels, inner_lips, make_motion, polygon_mask, shape_of, with_expression
 
@@ -45,57 +45,57 @@ def lost(motion: Motion, presence: float = 1.0) -> Motion:
 
 
 def test_a_mouth_that_is_seen_is_shown_and_no_more_than_it_is_kept(speaking: Motion) -> None:
-    seen, picture = SeenMouth(), driving(speaking)
-    assert seen.look(speaking, picture) == 1
+    seen, picture = DriverMouth(), driving(speaking)
+    assert seen.update(speaking, picture) == 1
     assert speaking.face is not None
     lips = inner_lips(speaking.face)
-    height, width = seen.picture.shape[:2]
+    height, width = seen.image.shape[:2]
     assert width <= np.ptp(lips[:, 0]) + 2 * MARGIN + 3
     assert height <= np.ptp(lips[:, 1]) + 2 * MARGIN + 3
     x, y = (round(float(at)) for at in (seen.lens.ends[:2] + seen.lens.ends[2:]) / 2)
-    assert tuple(seen.picture[y + 3, x]) == INSIDE
+    assert tuple(seen.image[y + 3, x]) == INSIDE
     np.testing.assert_allclose(seen.skin, SKIN)
 
 
 def test_a_face_that_is_lost_keeps_its_mouth_as_long_as_its_motion(speaking: Motion) -> None:
-    seen, picture = SeenMouth(), driving(speaking)
-    seen.look(speaking, picture)
-    kept = seen.picture.copy()
+    seen, picture = DriverMouth(), driving(speaking)
+    seen.update(speaking, picture)
+    kept = seen.image.copy()
     picture[:] = 255
-    assert [seen.look(lost(speaking, presence), picture) for presence in (1.0, 0.7, 0.2)] == [1.0, 0.7, 0.2]
-    np.testing.assert_array_equal(seen.picture, kept)
+    assert [seen.update(lost(speaking, presence), picture) for presence in (1.0, 0.7, 0.2)] == [1.0, 0.7, 0.2]
+    np.testing.assert_array_equal(seen.image, kept)
 
 
 def test_who_has_left_leaves_no_mouth(speaking: Motion) -> None:
-    seen = SeenMouth()
-    seen.look(speaking, driving(speaking))
-    assert seen.look(lost(speaking, 0.0), None) == 0
-    assert seen.look(lost(speaking, 1.0), None) == 0
+    seen = DriverMouth()
+    seen.update(speaking, driving(speaking))
+    assert seen.update(lost(speaking, 0.0), None) == 0
+    assert seen.update(lost(speaking, 1.0), None) == 0
 
 
 def test_before_a_face_and_after_a_flip_there_is_none(speaking: Motion) -> None:
-    seen = SeenMouth()
-    assert seen.look(lost(speaking), driving(speaking)) == 0
-    seen.look(speaking, driving(speaking))
-    assert seen.look(replace(lost(speaking), flipped=True), None) == 0
+    seen = DriverMouth()
+    assert seen.update(lost(speaking), driving(speaking)) == 0
+    seen.update(speaking, driving(speaking))
+    assert seen.update(replace(lost(speaking), flipped=True), None) == 0
 
 
 def test_what_is_forgotten_stays_so(speaking: Motion) -> None:
-    seen = SeenMouth()
-    seen.look(speaking, driving(speaking))
-    seen.forget()
-    assert seen.look(lost(speaking), None) == 0
+    seen = DriverMouth()
+    seen.update(speaking, driving(speaking))
+    seen.reset()
+    assert seen.update(lost(speaking), None) == 0
 
 
 @given(st.integers(0, 400), st.sampled_from([(-1, 0), (1, 0), (0, -1), (0, 1)]))
 def test_lips_that_leave_the_picture_fade_without_a_jump(
     driver_face: FaceState, way: int, direction: tuple[int, int]
 ) -> None:
-    seen = SeenMouth()
+    seen = DriverMouth()
     shares = []
     for step in (way, way + 1):
         motion = at(driver_face, (direction[0] * step, direction[1] * step))
-        shares.append(seen.look(motion, np.zeros((*driver_face.size[::-1], 3), np.uint8)))
+        shares.append(seen.update(motion, np.zeros((*driver_face.size[::-1], 3), np.uint8)))
         assert motion.face is not None
         lips, size = inner_lips(motion.face)[:, :2], np.array(driver_face.size)
         if (lips < 0).any() or (lips > size - 1).any():

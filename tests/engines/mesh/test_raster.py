@@ -29,7 +29,7 @@ seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
-    raster.load()
+    raster.compile_all()
 
 
 class Canvas(NamedTuple):
@@ -206,7 +206,7 @@ def test_a_layer_is_blended_by_the_upper_half_of_its_cover(rng: np.random.Genera
     cover = rng.integers(0, 256, (50, 60), np.uint8)
     cover[:10], cover[10:20] = 127, 255
     out = guarded(under)
-    raster.lay_over(out.array, layer, cover, left, top)
+    raster.blend_over(out.array, layer, cover, left, top)
     assert out.guards_hold()
     share = np.clip(2 * cover.astype(float) - 255, 0, 255)[..., None] / 255
     expected = under.astype(float)
@@ -308,7 +308,7 @@ def draw_lashes(rng: np.random.Generator, out: Image, box: Box, opening: Lens, f
 
 def draw_mouth_from(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
     driving = rng.integers(0, 256, (50, 60, 3), np.uint8)
-    raster.draw_mouth_from(out, box, *opening, driving, *lens(rng), 1.5 * ONES, rng.uniform(0, 1), feather)
+    raster.draw_driver_mouth(out, box, *opening, driving, *lens(rng), 1.5 * ONES, rng.uniform(0, 1), feather)
 
 
 def paint_mouth(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
@@ -397,7 +397,7 @@ def test_of_the_driving_picture_only_the_inside_of_the_mouth_is_read(rng: np.ran
     its, opening = lens(rng, inside=True), lens(rng, inside=True)
     driving = hidden(its.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    raster.draw_mouth_from(out, BOX, *opening, driving, *its, ONES, 1.0, feather)
+    raster.draw_driver_mouth(out, BOX, *opening, driving, *its, ONES, 1.0, feather)
     assert not out[..., [0, 2]].any()
 
 
@@ -408,7 +408,7 @@ def test_a_wide_mouth_takes_its_colour_from_the_driver(rng: np.random.Generator)
     its = lens(rng, inside=True)
     driving = hidden(its.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    raster.draw_mouth_from(out, BOX, *opening, driving, *its, np.array([1, 0.5, 1], np.float32), 1.0, 2.0)
+    raster.draw_driver_mouth(out, BOX, *opening, driving, *its, np.array([1, 0.5, 1], np.float32), 1.0, 2.0)
     assert 95 <= out[35, 45, 1] <= 101
 
 
