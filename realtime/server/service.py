@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
 
+from engines import install_hint
 from engines.errors import ReenactError, SinkLost
 from realtime.config import Config
 from realtime.core.background_task import BackgroundTask
@@ -78,7 +78,7 @@ class MediaService:
         self._measure = measure
         self._notice = notice
         self._closing = threading.Event()
-        version = metadata.version("reenact")
+        version = install_hint.version()
         self._api = HttpApi(
             config,
             version,
