@@ -37,8 +37,10 @@ class FaceState:
     """Width and height of the image in pixels."""
     head_matrix: NDArray[np.float32] | None = None
     """(4, 4) float32, from head to camera coordinates in centimetres (face landmarker only)."""
-    blendshapes: NDArray[np.float32] | None = None
-    """(52,) float32 in [0, 1], in MediaPipe's order (face landmarker only)."""
+    expression: NDArray[np.float32] | None = None
+    """(52,) float32 in [0, 1]: the ARKit coefficients, in the order of ``engines.face.coefficients.NAMES``."""
+    code: NDArray[np.float32] | None = None
+    """The face's code, float32, as ``engines.face.coefficients`` reads it; None where it was not read yet."""
     confidence: float = 1.0
     """How certain the tracker is that it sees a face, in [0, 1]."""
     steady: bool = False
@@ -68,6 +70,8 @@ class Motion:
     """(478, 3) float32: the driver's neutral face in the head frame."""
     expression: Points
     """(478, 3) float32: the driver's face now, in the head frame, without the head's pose."""
+    own: Points | None = None
+    """(478, 3) float32: the driver's face without any expression, in the head frame; None where it is not known."""
     gain: float = 1.0
     """The factor of the expression; ``expression`` contains it."""
     region: str = "all"

@@ -44,6 +44,8 @@ LIPS_MEET = 0.025
 """The largest gap that the landmarks of closed lips still show, as a share of the mouth's width."""
 OPEN_EYE = 0.18
 """The smallest gap of an eye at rest, over its width: a neutral with less caught a blink."""
+WINK = 0.2
+"""The difference of the two eyes' closure at which it begins to count as a wink; at twice of it, it does."""
 GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
 """How far an iris may move from its place in the portrait, as shares of the eye's width, across and down."""
 
@@ -179,10 +181,19 @@ def _part_lips(
     return middle
 
 
-def _closure(openings: NDArray[np.float32], neutral: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return how far lids with these openings are closed, given the driver's at rest; all (2,), see ``Expression``."""
-    ratio = np.where(neutral > 0.02, openings / np.maximum(neutral, OPEN_EYE), 1.0)
-    return np.clip(VIVID_LIDS * (1 - ratio) / (1 - SHUT), -0.5, 1.0).astype(np.float32)
+def _closure(
+    openings: NDArray[np.float32], neutral: NDArray[np.float32], own: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return how far lids with these openings are closed, see ``Expression``.
+
+    ``neutral`` are the openings of the driver's neutral and ``own`` those without expression; all are (2,).
+    """
+    open_eye = np.maximum(own, OPEN_EYE)
+    closed = SHUT * open_eye
+    # the neutral for a portrait with half closed eyes has them half closed too, and little room to close them further
+    room = np.maximum(neutral - closed, 0.35 * (open_eye - closed))
+    closure = VIVID_LIDS * (1 - (openings - closed) / room)
+    return np.clip(np.where(neutral > 0.02, closure, 0.0), -0.5, 1.0).astype(np.float32)
 
 
 def _resting(motion: Motion) -> float:
@@ -239,7 +250,7 @@ class ExpressionTransfer:
         self._drop = 0.0
         self._neutral: Points | None = None
         self._rest_measures = self._measures
-        self._rest_openings = self._rest_closure = np.zeros(2, np.float32)
+        self._rest_openings = self._own_openings = self._rest_closure = np.zeros(2, np.float32)
         self._rest_gaze = np.zeros((2, 2), np.float32)
         self._rest_mouth = self._mouth_width
         self._scale = np.ones((LANDMARKS, 3), np.float32)
@@ -247,7 +258,7 @@ class ExpressionTransfer:
     def apply(self, motion: Motion) -> Expression:
         """Return the portrait's face for one frame."""
         if self._neutral is not motion.neutral:
-            self._set_neutral(motion.neutral)
+            self._set_neutral(motion.neutral, motion.own)
         shape = self._shape + (motion.expression - motion.neutral) * self._scale
         self._catch_up(shape, motion)
         closure = self._close_eyes(shape, motion)
@@ -255,13 +266,14 @@ class ExpressionTransfer:
         gaze = self._turn_eyes(motion, closure)
         return Expression(shape, gaze, closure, lips)
 
-    def _set_neutral(self, neutral: Points) -> None:
+    def _set_neutral(self, neutral: Points, own: Points | None) -> None:
         """Compute what depends on the driver's neutral alone, which changes seldom."""
         self._neutral = neutral
         self._scale = self._proportions(neutral)
         self._rest_measures = _measures(neutral)
         self._rest_openings, self._rest_gaze = _openings(neutral), _gaze(neutral)
-        self._rest_closure = _closure(self._rest_openings, self._rest_openings)
+        self._own_openings = self._rest_openings if own is None else _openings(own)
+        self._rest_closure = _closure(self._rest_openings, self._rest_openings, self._own_openings)
         self._rest_mouth = _width(neutral, MOUTH_CORNERS)
 
     def _proportions(self, neutral: Points) -> NDArray[np.float32]:
@@ -294,10 +306,12 @@ class ExpressionTransfer:
 
     def _close_eyes(self, shape: Points, motion: Motion) -> NDArray[np.float32]:
         """Close the lids in ``shape`` as far as the driver's are, and return the closure, (2,)."""
-        closure = _closure(_openings(motion.expression), self._rest_openings)
+        closure = _closure(_openings(motion.expression), self._rest_openings, self._own_openings)
         closure -= np.float32(_resting(motion)) * self._rest_closure
-        # one eye is often tracked less well than the other; a wink is still a wink
-        closure = closure.mean() + np.float32(0.5) * (closure - closure.mean())
+        # one eye is often tracked less well than the other: a small difference is halved, a wink is left as it is
+        apart = closure - closure.mean()
+        wink = min(max((float(np.abs(apart[0] - apart[1])) - WINK) / WINK, 0.0), 1.0)
+        closure = closure.mean() + np.float32(0.5 + 0.5 * wink) * apart
         # lids that nearly meet are closed: a rim of white under the lashes looks like fainting
         nearly = np.clip((closure - 0.5) / 0.4, 0, 1)
         closure = np.minimum(closure * (1 + np.float32(0.2) * nearly * nearly), 1)

@@ -1,106 +1,174 @@
-"""Estimates the driver's neutral over all frames seen so far."""
+"""Estimates the driver's neutral: the driver's face at the expression and the turn that the portrait has.
+
+A face is ``own shape + displacement(code)``, see ``engines.face.coefficients``. The own shape is estimated over all
+frames seen, each with its expression taken out; the neutral is the own shape with the portrait's expression put in. So
+it is right from the first frame on, whatever the driver's face does in it, and gets better with every frame.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.face.head import Pose, pose_against, rotation_vector
-from engines.face.topology import (
-    EYE_CORNERS,
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
-    LOWER_LIDS,
-    LOWER_LIP_MIDDLE,
-    MOUTH_CORNERS,
-    UPPER_LIDS,
-    UPPER_LIP_MIDDLE,
-)
-from engines.types import NEUTRAL_EASE_S, FaceState, Points
-from realtime.motion.neutral import Neutral, RestPose, to_sides
+from engines.face.coefficients import CoefficientModel, canonical_shape, shipped
+from engines.face.head import Pose, pose_against
+from engines.face.perspective import seen_turn
+from engines.face.topology import MIRROR
+from engines.types import LANDMARKS, NEUTRAL_EASE_S, FaceState, Points
+from realtime.motion.rest_pose import RestPose, to_sides
 from realtime.motion.settings import NeutralMode
+
+Floats = NDArray[np.float32]
 
 CALIBRATION_NS = 500_000_000
 """A calibration takes the mean of the faces seen in this time."""
 SETTLE_NS = 1_500_000_000
 """A driver who returns takes this long to sit down. Until then a change of position is not motion of the face."""
-ARRIVED = 2e-4
-"""A neutral or rest pose this close to its target has arrived, in face scales or radians."""
-SCORE_INTERVAL_NS = 60_000_000
-"""How often a frame is scored as a neutral."""
-EYES_RISE, EYES_FALL = np.float32(0.1), np.float32(0.033)
-"""How fast the estimate of open eyes follows wider and narrower eyes, in eye openings per second."""
-AVERAGE_S = 10.0
-"""Time constant of the driver's average face."""
 
-_LIP_MIDDLES = np.array([UPPER_LIP_MIDDLE, LOWER_LIP_MIDDLE])
+ARRIVED = 1e-3
+"""A neutral this close to the estimate is kept, head units."""
+
+MEMORY_S = 30.0
+"""The own shape is a mean over frames that count for no more than this time together."""
+TURNED = math.radians(20.0)
+"""A head turned by this much counts for the own shape with a share of exp(-1/2): its landmarks are guessed."""
+OUTLIER = 0.02
+"""Root mean square distance from the own shape, in head units, at which a frame counts half."""
+STRANGER, STRANGER_S = 0.025, 0.4
+"""A face this far from the own shape for this long is another person's: the estimate starts anew. Frames of one person
+lie 0.010 apart (median), those of two 0.025."""
+
+ALIKE, UNLIKE = 0.013, 0.024
+"""Own shapes of driver and portrait up to the first distance are taken for one person's, from the second on for two
+people's: how a head's pitch reads depends on the face."""
+TURN_STD, UNLIKE_PITCH_STD = np.radians([3.0, 4.0, 2.0]), math.radians(9.0)
+"""How far the turns of drivers who look straight ahead are spread (cameras stand above or aside), about x, y and z, and
+how much further the pitch of two people who hold their heads alike."""
+UNLIKE_PITCH = math.radians(-6.0)
+"""Drivers read this much lower than portraits, which are mostly taken from a little below."""
+GLANCE_STD, GLANCE_S = np.radians([6.0, 8.0, 4.0]), 15.0
+"""How far a head turns from its usual turn, and after how long it has turned anew."""
+ASIDE, ASIDE_END = np.radians([14.0, 12.0, 8.0]), np.radians([26.0, 25.0, 16.0])
+"""A portrait turned by no more than the first looks at the viewer when the driver looks at the camera; one turned by
+the second stays composed as it is. About x, y and z."""
+ARRIVAL_SPEED, ARRIVAL_S = 0.12, 1.5
+"""How fast the turn at rest may follow a better estimate at first, radians per second, and the time constant with which
+this falls to ``RestPose.drift``."""
+SEAT_S = 20.0
+"""The position of the head at rest is a mean over this time."""
+FLIP = np.array([-1, 1, 1], np.float32)
 
 
-def eye_openings(shape: Points) -> NDArray[np.float32]:
-    """Return how far each eye is open, (2,) float32: mean gap between the lids over the width of the eye."""
-    openings = []
-    for corners, upper, lower in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True):
-        gap = np.linalg.norm((shape[lower] - shape[upper])[2:5, :2], axis=1).mean()
-        openings.append(gap / max(float(np.linalg.norm(shape[corners[0]] - shape[corners[1]])), 1e-6))
-    return np.array(openings, np.float32)
+@dataclass(frozen=True, slots=True)
+class PortraitRest:
+    """What the driver's neutral is matched to: the expression and the turn of the portrait."""
+
+    displacement: Points
+    """(478, 3) float32: what the portrait's expression does to a face, canonical head frame."""
+    code: Floats
+    own: Points | None
+    """(478, 3) float32: the portrait's face without expression; None if nothing is known of it."""
+    turn: Floats
+    """(3,) float32 radians: the angles at which the viewer sees its head."""
+
+    @staticmethod
+    def of(face: FaceState, model: CoefficientModel) -> PortraitRest:
+        """Return what there is to know of a portrait whose face is ``face``."""
+        pixels = face.pixels()
+        shape = canonical_shape(pixels)
+        code = model.read(shape)
+        displacement = model.displacement(code)
+        return PortraitRest(displacement, code, shape - displacement, seen_turn(pixels, face.size))
+
+    @staticmethod
+    def unknown(model: CoefficientModel) -> PortraitRest:
+        """Return a portrait without expression that looks at the viewer."""
+        code = np.zeros(model.size, np.float32)
+        return PortraitRest(np.zeros((LANDMARKS, 3), np.float32), code, None, np.zeros(3, np.float32))
+
+    def straight(self, own: Points) -> tuple[Floats, Floats]:
+        """Return the turn of a driver who looks straight ahead, and its standard deviation, before one is known.
+
+        ``own`` is the driver's own shape. All are (3,) float32 radians. With that turn the portrait is as it is.
+        """
+        share = np.clip((ASIDE_END - np.abs(self.turn)) / (ASIDE_END - ASIDE), 0, 1)
+        unlike = 0.5
+        if self.own is not None:
+            away = float(np.sqrt(np.mean((own - self.own) ** 2)))
+            unlike = min(max((away - ALIKE) / (UNLIKE - ALIKE), 0.0), 1.0)
+        mean = self.turn * share + np.array([unlike * UNLIKE_PITCH, 0, 0])
+        std = TURN_STD * (0.5 + 0.5 * unlike)
+        std[0] = math.hypot(float(std[0]), unlike * UNLIKE_PITCH_STD)
+        return mean.astype(np.float32), std.astype(np.float32)
 
 
-def mouth_opening(shape: Points) -> float:
-    """Return how far the lips are apart over the width of the mouth."""
-    gap = float(np.abs(shape[INNER_LOWER_LIP[3:6], 1] - shape[INNER_UPPER_LIP[3:6], 1]).mean())
-    return gap / max(float(np.linalg.norm(shape[MOUTH_CORNERS[0]] - shape[MOUTH_CORNERS[1]])), 1e-6)
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A face against the neutral in use."""
 
-
-def corner_drop(shape: Points) -> float:
-    """Return how far the corners of the mouth lie below the middle of the lips, in face scales; negative in a smile."""
-    return float(shape[MOUTH_CORNERS, 1].mean() - shape[_LIP_MIDDLES, 1].mean())
+    neutral: Points
+    """(478, 3) float32: the driver's face at the portrait's expression, head frame."""
+    own: Points
+    """(478, 3) float32: the driver's face without expression, head frame."""
+    pose: Pose
+    """In shorter sides of the image, from its middle."""
+    shape: Points
+    """(478, 3) float32: the face as it is, pose taken out."""
+    turn: Floats
+    """(3,) float32 radians: the angles at which the camera sees the head."""
 
 
 @dataclass(slots=True)
-class _BestNeutral:
-    """The best neutral seen so far: the target that the neutral in use approaches."""
+class _Calibration:
+    """Sums over the frames of a calibration."""
 
-    neutral: Neutral
-    rest: RestPose
-    tilt: float = 0.0
-    """Angle by which the head was turned away, in radians."""
-    speed: float = 0.0
-    """How fast the face was moving, in face scales per second."""
-    calibrated: bool = False
-    """True if the user has calibrated it: it is then not replaced by a better one."""
+    until_ns: int
+    count: int
+    shape: Floats
+    turn: Floats
+    origin: Floats
+    log_scale: float
+
+    def add(self, shape: Points, turn: Floats, pose: Pose) -> None:
+        self.count += 1
+        weight = np.float32(1 / self.count)
+        self.shape = self.shape + weight * (shape - self.shape)
+        self.turn = self.turn + weight * (turn - self.turn)
+        self.origin = self.origin + weight * (pose.origin[:2] - self.origin)
+        self.log_scale += float(weight) * (math.log(pose.scale) - self.log_scale)
 
 
 class NeutralEstimator:
-    """Estimates the driver's neutral, and in the mode ``auto`` improves it with every frame.
+    """Estimates the driver's neutral. In the mode ``first`` it is the first face, in ``auto`` the estimate above."""
 
-    The first frame is a guess, and a bad one if the driver starts in the middle of a word. So frames are scored for how
-    still, frontal, closed-mouthed and open-eyed the face is. A clearly better one becomes the target that the neutral
-    in use approaches.
-    """
-
-    COST_FACTOR, COST_MARGIN = 0.8, 0.03
-    """A neutral is replaced by one of less than this factor of its cost, minus this margin, so not because of noise."""
-
-    def __init__(self, mode: NeutralMode) -> None:
+    def __init__(self, mode: NeutralMode, model: CoefficientModel | None = None) -> None:
         self._mode = mode
-        self._best: _BestNeutral | None = None
-        self._current: Neutral | None = None
+        self._model = model or shipped()
+        self._portrait = PortraitRest.unknown(self._model)
+        self._own: Points | None = None
+        self._own_s = 0.0  # the time that the own shape is a mean over
+        self._fixed = False  # chosen by the user: not improved any more
+        self._neutral: Points | None = None
+        self._usual_turn = np.zeros(3, np.float32)  # the mean turn, over so many seconds
+        self._usual_s = 0.0
+        self._known_s = 0.0  # for how long the driver has been known
         self._rest: RestPose | None = None
-        self._average_shape: Points | None = None
-        self._open_eyes = np.zeros(2, np.float32)
-        self._last_shape: Points | None = None
+        self._seat: RestPose | None = None
+        self._seat_s = 0.0
         self._time_ns = 0
-        self._scored_ns = -SCORE_INTERVAL_NS
-        self._rest_share = 0.0
+        self._stranger_s = 0.0
         self._returned_ns: int | None = None
-        self._collected: list[Neutral] | None = None
-        self._collect_until_ns = 0
+        self._rest_share = 0.0
+        self._nearest = math.inf
+        self._calibrating = False
+        self._calibration: _Calibration | None = None
 
     @property
     def rest_share(self) -> float:
-        """Share of the last frame in the neutral, see ``Motion.rest_share``."""
+        """Share of the last frame in the neutral of a generator that keeps its own, see ``Motion.rest_share``."""
         return self._rest_share
 
     @property
@@ -112,11 +180,20 @@ class NeutralEstimator:
     @property
     def calibrating(self) -> bool:
         """True while frames are collected for a calibration."""
-        return self._collected is not None
+        return self._calibrating
+
+    def set_portrait(self, face: FaceState | None) -> None:
+        """Match the neutral to another portrait from now on; None if nothing is known of its face."""
+        self._portrait = PortraitRest.unknown(self._model) if face is None else PortraitRest.of(face, self._model)
+        self._nearest = math.inf
+        if self._own is not None:
+            self._neutral = self._own + self._portrait.displacement
+            rest = self.rest
+            self._rest = RestPose(self._rest_turn(), rest.origin, rest.scale)
 
     def calibrate(self) -> None:
-        """Use the mean of the faces of the next ``CALIBRATION_NS`` as the neutral, and do not improve it afterwards."""
-        self._collected = []
+        """Take the mean of the faces of the next ``CALIBRATION_NS`` as the neutral, and do not change it afterwards."""
+        self._calibrating, self._calibration = True, None
 
     def found_again(self, time_ns: int, *, away: bool) -> None:
         """Note that the face was lost for more than a moment until ``time_ns``. A calibration then starts again.
@@ -126,130 +203,140 @@ class NeutralEstimator:
         """
         if away and self._mode == "auto":
             self._returned_ns = time_ns
-        if self.calibrating:
+        if self._calibrating:
             self.calibrate()
 
     def mirror(self) -> None:
         """Continue with images that are horizontally flipped from now on."""
-        if self._current is not None:
-            self._current = self._current.mirrored()
-            self._rest = self.rest.mirrored()
-        if self._best is not None:
-            self._best = replace(self._best, neutral=self._best.neutral.mirrored(), rest=self._best.rest.mirrored())
-        if self._collected is not None:
-            self._collected = [neutral.mirrored() for neutral in self._collected]
-        self._average_shape = self._last_shape = None
-        self._open_eyes = self._open_eyes[::-1].copy()
+        if self._own is None or self._neutral is None:
+            return
+        self._own = self._own[MIRROR] * FLIP
+        self._neutral = self._neutral[MIRROR] * FLIP
+        self._usual_turn = self._usual_turn * np.array([1, -1, -1], np.float32)
+        seat = self._seat
+        self._seat = None if seat is None else seat.mirrored()
+        self._rest = RestPose(self._rest_turn(), self.rest.mirrored().origin, self.rest.scale)
+        if self._calibrating:
+            self.calibrate()
 
-    def update(self, face: FaceState, pixels: Points) -> tuple[Neutral, Pose, Points]:
-        """Take a frame into account. Return the neutral in use, and the face's pose and shape relative to it.
+    def update(self, face: FaceState, pixels: Points) -> Observed:
+        """Take a frame into account, and return the face against the neutral.
 
-        ``pixels`` are the face's landmarks, (478, 3). The pose is in shorter sides of the image, as the neutral's is;
-        the shape is (478, 3) in the head frame.
+        ``pixels`` are the face's landmarks, (478, 3).
         """
-        self._rest_share = 0.0
-        if self._current is None or self._best is None:
-            neutral = Neutral.from_face(face) if self._mode == "first" else Neutral.from_face(face).facing_camera()
-            self._rest = RestPose.from_neutral(neutral, face.size)
-            self._current, self._best, self._rest_share = neutral, _BestNeutral(neutral, self._rest), 1.0
-            self._open_eyes = eye_openings(neutral.shape)
-        pose = pose_against(pixels, self._current.shape)
-        shape = pose.unproject(pixels)
         passed_ns = face.time_ns - self._time_ns
-        elapsed_s = np.clip(passed_ns / 1e9, 1e-3, 0.5)
         self._time_ns = face.time_ns
-        if self._collected is not None:
-            self._collect(self._collected, face, passed_ns)
-        elif self._mode == "auto" and not 0 <= face.time_ns - self._scored_ns < SCORE_INTERVAL_NS:
-            self._score(face, pose, shape)
-        weight = 1 - float(np.exp(-elapsed_s / NEUTRAL_EASE_S))
+        elapsed_s = float(np.clip(passed_ns / 1e9, 1e-3, 0.5))
+        shape, turn = canonical_shape(pixels), seen_turn(pixels, face.size)
+        code = self._model.read(shape) if face.code is None else face.code
+        self._rest_share = 0.0
+        if self._own is None or self._neutral is None:
+            self._begin(face, pixels, shape, turn, code)
+        elif self._calibrating:
+            self._collect(face, pixels, shape, turn, passed_ns)
+        elif not self._fixed:
+            self._learn(shape, turn, code, elapsed_s)
+        assert self._own is not None
+        assert self._neutral is not None
+        weight = 1 - math.exp(-elapsed_s / NEUTRAL_EASE_S)
+        ahead = self._own + self._portrait.displacement - self._neutral
+        if np.abs(ahead).max() > ARRIVED:
+            # generators keep what depends on the neutral for as long as it is the same object
+            self._neutral = self._neutral + np.float32(weight) * ahead
+        against = pose_against(pixels, self._neutral)
+        pose = to_sides(against, face.size)
+        self._move_rest(pose, face.time_ns, elapsed_s, weight)
+        self._share(code, turn)
+        own = self._neutral - self._portrait.displacement
+        return Observed(self._neutral, own, pose, against.unproject(pixels), turn)
+
+    def _begin(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, code: Floats) -> None:
+        """Start from the first face."""
+        self._fixed = self._mode == "first"
+        known = self._portrait.displacement if self._fixed else self._model.displacement(code)
+        self._own, self._own_s = shape - known, 0.05
+        self._neutral = self._own + self._portrait.displacement
+        self._usual_turn, self._usual_s = turn, 0.0
+        pose = to_sides(pose_against(pixels, self._neutral), face.size)
+        self._rest = RestPose(self._rest_turn(), pose.origin[:2], pose.scale)
+
+    def _learn(self, shape: Points, turn: Floats, code: Floats, elapsed_s: float) -> None:
+        """Improve the own shape and the driver's usual turn by a frame."""
+        assert self._own is not None
+        seen = shape - self._model.displacement(code)
+        away = float(np.sqrt(np.mean((seen - self._own) ** 2)))
+        tilt = float(turn[0]) ** 2 + float(turn[1]) ** 2
+        self._stranger_s = self._stranger_s + elapsed_s if away > STRANGER and tilt < TURNED**2 else 0.0
+        if self._stranger_s > STRANGER_S:
+            self._own_s, self._usual_s, self._known_s, self._stranger_s = 0.0, 0.0, 0.0, 0.0
+        share = math.exp(-0.5 * tilt / TURNED**2)
+        if self._own_s > 1:
+            share /= 1 + (away / OUTLIER) ** 2
+        counted = elapsed_s * share
+        self._own_s = min(self._own_s + counted, MEMORY_S)
+        self._own = self._own + np.float32(counted / max(self._own_s, 1e-6)) * (seen - self._own)
+        self._usual_s = min(self._usual_s + elapsed_s, 10 * GLANCE_S)
+        self._usual_turn = self._usual_turn + np.float32(elapsed_s / self._usual_s) * (turn - self._usual_turn)
+
+    def _rest_turn(self) -> Floats:
+        """Return the turn from which the head's turns count: the posterior mean, with glances as the noise."""
+        if self._fixed:
+            return self._usual_turn
+        assert self._own is not None
+        mean, std = self._portrait.straight(self._own)
+        known = (1 + self._usual_s / GLANCE_S) * std**2
+        return np.asarray(mean + known / (known + GLANCE_STD**2) * (self._usual_turn - mean), np.float32)
+
+    def _move_rest(self, pose: Pose, time_ns: int, elapsed_s: float, weight: float) -> None:
+        """Move the rest pose towards the usual one: quickly if the user calibrated it, else too slowly to see."""
+        rest = self.rest
+        turn = self._rest_turn()
         if self._returned_ns is not None:
-            self._follow_seat(to_sides(pose, face.size), face.time_ns, weight)
-        self._move_rest(float(elapsed_s), weight)
-        if self._current is self._best.neutral:
-            return self._current, to_sides(pose, face.size), shape
-        self._current = self._current.towards(self._best.neutral, weight)
-        if self._current.distance(self._best.neutral) < ARRIVED:
-            self._current = self._best.neutral
-        pose = pose_against(pixels, self._current.shape)
-        return self._current, to_sides(pose, face.size), pose.unproject(pixels)
-
-    def _move_rest(self, elapsed_s: float, weight: float) -> None:
-        """Move the rest pose towards the best neutral's: quickly if the user calibrated it, else too slowly to see."""
-        assert self._best is not None
-        if self._rest is self._best.rest:
-            return
-        if self._best.calibrated:
-            self._rest = self.rest.towards(self._best.rest, np.full(3, weight, np.float32))
-            if self._rest.distance(self._best.rest).max() < ARRIVED:
-                self._rest = self._best.rest
-        else:
-            self._rest = self.rest.drift(self._best.rest, elapsed_s)
-
-    def _follow_seat(self, pose: Pose, time_ns: int, weight: float) -> None:
-        """Move the rest pose to the position of the head, keeping its turn, until the driver has settled."""
-        assert self._best is not None
-        assert self._returned_ns is not None
-        if not 0 <= time_ns - self._returned_ns < SETTLE_NS:
+            if 0 <= time_ns - self._returned_ns < SETTLE_NS:
+                here = RestPose(rest.turn, pose.origin[:2], pose.scale)
+                self._rest = rest.towards(here, np.array([0, weight, weight], np.float32))
+                self._seat, self._seat_s = None, 0.0
+                return
             self._returned_ns = None
+        if self._fixed:
+            target = self._seat or rest
+            target = RestPose(turn, target.origin, target.scale)
+            self._rest = rest.towards(target, np.full(3, weight, np.float32))
             return
-        here = replace(self.rest, origin=pose.origin[:2], scale=pose.scale)
-        self._rest = self.rest.towards(here, np.array([0, weight, weight], np.float32))
-        self._best.rest = replace(self._best.rest, origin=self._rest.origin, scale=self._rest.scale)
+        if self._seat is None:
+            self._seat, self._seat_s = RestPose(turn, rest.origin, rest.scale), 1.0
+        self._seat_s = min(self._seat_s + elapsed_s, SEAT_S)
+        share = np.float32(elapsed_s / self._seat_s)
+        here = RestPose(turn, pose.origin[:2], pose.scale)
+        self._seat = self._seat.towards(here, np.array([1, share, share], np.float32))
+        arriving = ARRIVAL_SPEED * math.exp(-self._known_s / ARRIVAL_S)
+        self._known_s += elapsed_s
+        self._rest = rest.drift(self._seat, elapsed_s, faster=arriving)
 
-    def _collect(self, collected: list[Neutral], face: FaceState, passed_ns: int) -> None:
+    def _collect(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, passed_ns: int) -> None:
         """Add a face, seen ``passed_ns`` after the last one, to a calibration. Finish it after ``CALIBRATION_NS``."""
+        assert self._neutral is not None
+        calibration = self._calibration
         # at one frame per second two must suffice; a pause after more frames than that is an interruption
-        if passed_ns < 0 or (passed_ns > CALIBRATION_NS and len(collected) > 1):
-            collected.clear()
-        if not collected:
-            self._collect_until_ns = face.time_ns + CALIBRATION_NS
-        collected.append(Neutral.from_face(face))
-        self._rest_share = 1 / len(collected)
-        if face.time_ns < self._collect_until_ns:
+        if calibration is None or passed_ns < 0 or (passed_ns > CALIBRATION_NS and calibration.count > 1):
+            zeros = np.zeros_like(shape), np.zeros(3, np.float32), np.zeros(2, np.float32)
+            calibration = self._calibration = _Calibration(face.time_ns + CALIBRATION_NS, 0, *zeros, 0.0)
+        calibration.add(shape, turn, to_sides(pose_against(pixels, self._neutral), face.size))
+        self._rest_share = 1 / calibration.count
+        if face.time_ns < calibration.until_ns:
             return
-        mean, count = collected[0], 1
-        for neutral in collected[1:]:
-            count += 1
-            mean = mean.towards(neutral, 1 / count)
-        rest = RestPose.from_neutral(mean, face.size)
-        self._best, self._collected = _BestNeutral(mean, rest, calibrated=True), None
+        self._own = calibration.shape - self._portrait.displacement
+        self._usual_turn = calibration.turn
+        self._fixed, self._calibrating, self._calibration = True, False, None
+        self._seat = RestPose(self._rest_turn(), calibration.origin, math.exp(calibration.log_scale))
 
-    def _score(self, face: FaceState, pose: Pose, shape: Points) -> None:
-        """Update what is known of the driver's face, and replace the best neutral if this frame is a better one."""
-        assert self._best is not None
-        if self._best.calibrated:
+    def _share(self, code: Floats, turn: Floats) -> None:
+        """Have a generator with a neutral of its own take the frame that is nearest to the portrait's expression."""
+        if self._calibrating or self._rest_share > 0:
             return
-        elapsed_s = float(np.clip((face.time_ns - self._scored_ns) / 1e9, 1e-3, 0.5))
-        self._scored_ns = face.time_ns
-        # by these rates the estimate approaches the third quartile of the openings: a startled look does not set it
-        openings = eye_openings(shape)
-        self._open_eyes = np.clip(
-            openings, self._open_eyes - EYES_FALL * elapsed_s, self._open_eyes + EYES_RISE * elapsed_s
-        )
-        tilt, speed = float(np.linalg.norm(rotation_vector(pose.rotation))), 0.0
-        if self._average_shape is None or self._last_shape is None:
-            self._average_shape, self._best.tilt = shape, tilt
-        else:
-            weight = np.float32(1 - np.exp(-elapsed_s / AVERAGE_S))
-            self._average_shape = self._average_shape + weight * (shape - self._average_shape)
-            speed = float(np.abs(shape - self._last_shape).mean()) / elapsed_s
-        self._last_shape = shape
-        # the best neutral is scored again too, by what has been learnt about the driver since
-        best_cost = self._cost(self._best.neutral.shape, self._best.tilt, self._best.speed)
-        if self._cost(shape, tilt, speed) < best_cost * self.COST_FACTOR - self.COST_MARGIN:
-            neutral, self._rest_share = Neutral.from_face(face).facing_camera(), 1.0
-            self._best = _BestNeutral(neutral, RestPose.from_neutral(neutral, face.size), tilt, speed)
-
-    def _cost(self, shape: Points, tilt: float, speed: float) -> float:
-        """Return how far a face is from still, frontal, closed-mouthed, open-eyed and usual."""
-        assert self._average_shape is not None
-        eyes = eye_openings(shape)
-        closed = float(1 - (eyes / np.maximum(self._open_eyes, 1e-6)).min())
-        change = shape - self._average_shape
-        # brows and irises are few of the points: squaring keeps them from being averaged away
-        unusual = float(np.sqrt((change * change).mean()))
-        smiling = max(-corner_drop(shape), 0.0)
-        # an expression may be held for so long that it becomes the average: this counts no more than a slight turn
-        not_at_rest = tilt + 0.3 * speed + min(3.0 * unusual, 0.2)
-        return not_at_rest + 2.0 * mouth_opening(shape) + 1.5 * max(closed - 0.15, 0.0) + 2.0 * smiling
+        if self._fixed and self._nearest < math.inf:
+            return
+        away = self._model.displacement(code - self._portrait.code)
+        distance = float(np.sqrt(np.mean(away**2))) + 0.1 * float(np.abs(turn - self.rest.turn).max())
+        if distance < 0.8 * self._nearest - 0.002:
+            self._nearest, self._rest_share = distance, 1.0

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
-from engines.face.perspective import seen_turn
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
 from realtime.motion.neutral_estimator import NeutralEstimator
@@ -83,6 +82,11 @@ class MotionTransfer:
         """Use the driver's face of the next half second as the neutral."""
         self._estimator.calibrate()
 
+    def set_portrait(self, face: FaceState | None) -> None:
+        """Match the driver's neutral to the face of another portrait; None if nothing is known of it."""
+        self._estimator.set_portrait(face)
+        self._smoother.reset()
+
     def mirror(self) -> None:
         """Continue with driving images that are horizontally flipped from now on."""
         self._flipped = not self._flipped
@@ -139,22 +143,22 @@ class MotionTransfer:
 
     def _relative_motion(self, face: FaceState) -> Motion:
         """Return the motion of a face relative to the driver's neutral."""
-        pixels = face.pixels()
-        neutral, pose, shape = self._estimator.update(face, pixels)
-        rest = self._estimator.rest
-        turn = seen_turn(pixels, face.size) - rest.turn
+        observed = self._estimator.update(face, face.pixels())
+        neutral, pose, rest = observed.neutral, observed.pose, self._estimator.rest
+        turn = observed.turn - rest.turn
         moved = (pose.origin[:2] - rest.origin) / rest.scale
         position = np.array([moved[0], moved[1], np.log(pose.scale / rest.scale)], np.float32)
         # the change against the neutral is smoothed, not the shape: it stays smooth while the neutral changes
-        change = shape - neutral.shape
+        change = observed.shape - neutral
         if not face.steady:
             turn, position, change = self._smoother.smooth(turn, position, change, face.time_ns)
         return Motion(
             rotation=from_turn_angles(turn),
             translation=position[:2],
             scale=float(np.exp(position[2])),
-            neutral=neutral.shape,
-            expression=np.asarray(neutral.shape + change, np.float32),
+            neutral=neutral,
+            expression=np.asarray(neutral + change, np.float32),
+            own=observed.own,
         )
 
     def _with_region_and_gain(self, motion: Motion) -> Motion:
@@ -179,6 +183,7 @@ def _mirrored(motion: Motion) -> Motion:
         translation=motion.translation * flip[:2],
         neutral=motion.neutral[MIRROR] * flip,
         expression=motion.expression[MIRROR] * flip,
+        own=None if motion.own is None else motion.own[MIRROR] * flip,
     )
 
 

@@ -61,6 +61,7 @@ class Animator:
         if portrait is None:
             raise RuntimeError("the first portrait has to be prepared before the animator starts")
         self._portrait = portrait
+        motion.set_portrait(library.face(library.first))
         self._mouth: str | None = None
         self._library_for = library_for
         self._next_library: BackgroundTask[PortraitLibrary] | None = None
@@ -210,8 +211,9 @@ class Animator:
     def _change_portrait(self) -> None:
         """Change to the wanted portrait as soon as it is prepared."""
         portrait = self._library.get(self._wanted)
-        if portrait is not None:
+        if portrait is not None and portrait is not self._portrait:
             self._portrait = portrait
+            self.motion.set_portrait(self._library.face(self._wanted))
 
     def _change_generator(self) -> None:
         """Change to the wanted generator once it is prepared; keep the current one if that failed."""
@@ -231,6 +233,7 @@ class Animator:
         portrait = library.get(library.first)
         assert portrait is not None
         self._portrait = portrait
+        self.motion.set_portrait(library.face(library.first))
         BackgroundTask("prepare other portraits", library.prepare_others).start()
         self._notice(f"the generator is now {self.generator.label}")
 

@@ -16,7 +16,7 @@ from engines import jit
 from engines.errors import BusyError, CommandError, ReenactError
 from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import Generator
-from engines.types import Image, Motion, Portrait
+from engines.types import FaceState, Image, Motion, Portrait
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.settings import Notice
 from realtime.portraits.portrait import PortraitPicture
@@ -136,6 +136,7 @@ class PortraitLibrary:
         used up by this. ``progress`` is called as functions are compiled. Raises what the generator raises.
         """
         picture = self._load(self.first)
+        motion.set_portrait(picture.face)
         with jit.watch(progress) as compilation:
             self._prepare(self.first, picture)
             copy = replace(self._prepared[self.first].portrait)  # nothing of the warm-up stays with the portrait
@@ -171,6 +172,11 @@ class PortraitLibrary:
         """Return the portrait at an index, or None while it is not prepared."""
         prepared = self._prepared.get(index)
         return None if prepared is None else prepared.portrait
+
+    def face(self, index: int) -> FaceState | None:
+        """Return the face of the portrait at an index, or None while it is not prepared."""
+        prepared = self._prepared.get(index)
+        return None if prepared is None else prepared.original.face
 
     def close(self) -> None:
         """Prepare no more, and close the generator; idempotent.

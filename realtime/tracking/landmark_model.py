@@ -31,7 +31,7 @@ class DetectedFace:
     """How certain the model is that it sees a face, in [0, 1]."""
     head_matrix: NDArray[np.float32] | None = None
     """(4, 4) float32, as in FaceState."""
-    blendshapes: NDArray[np.float32] | None = None
+    expression: NDArray[np.float32] | None = None
     """(52,) float32, as in FaceState."""
 
     def is_plausible(self, size: tuple[int, int]) -> bool:

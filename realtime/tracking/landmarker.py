@@ -1,4 +1,4 @@
-"""MediaPipe's Tasks face landmarker: landmarks, 52 blendshapes and the head's matrix, from one file of models.
+"""MediaPipe's Tasks face landmarker: landmarks, expression coefficients and the head's matrix, from one file of models.
 
 Works with mediapipe 0.10 and 1.x. The file is downloaded once, see ``realtime.tracking.model_files``.
 """
@@ -6,12 +6,15 @@ Works with mediapipe 0.10 and 1.x. The file is downloaded once, see ``realtime.t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.errors import TrackerError
+from engines.face.coefficients import NAMES, READ
 from engines.install_hint import command
 from engines.types import Image
 from realtime.core.quiet_libraries import quiet_libraries
@@ -100,7 +103,7 @@ class Landmarker:
             DetectedFace(
                 landmarks=np.array([(point.x, point.y, point.z) for point in landmarks], np.float32),
                 head_matrix=np.array(head_matrix, np.float32),
-                blendshapes=np.array([shape.score for shape in shapes], np.float32),
+                expression=_in_order(shapes),
             )
             for landmarks, head_matrix, shapes in zip(
                 result.face_landmarks,
@@ -162,3 +165,13 @@ def read_models(path: Path) -> bytes:
             FETCH_COMMAND,
         )
     return content
+
+
+def _in_order(shapes: Sequence[Any]) -> NDArray[np.float32]:
+    """Return the bundle's coefficients in the order of ``engines.face.coefficients.NAMES``, (52,) float32.
+
+    The bundle has a ``_neutral`` before them, and no ``tongueOut``.
+    """
+    expression = np.zeros(len(NAMES), np.float32)
+    expression[:READ] = [shape.score for shape in shapes[1 : 1 + READ]]
+    return expression

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from engines.face.coefficients import canonical_shape, shipped
 from engines.types import FaceState
 from realtime.core.frames import Frame
 from realtime.tracking import face_mesh
@@ -39,6 +42,7 @@ class _ModelTracker:
 
     def __init__(self, model: LandmarkModel) -> None:
         self._model = model
+        self._coefficients = shipped()
 
     def track(self, frame: Frame) -> FaceState | None:
         faces = self._model.detect(frame.pixels, frame.time_ns)
@@ -46,13 +50,16 @@ class _ModelTracker:
         if not faces:
             return None
         face = faces[0]
+        pixels = face.landmarks * np.array([width, height, width], np.float32)
+        code = self._coefficients.read(canonical_shape(pixels))
         return FaceState(
             seq=frame.seq,
             time_ns=frame.time_ns,
             landmarks=face.landmarks,
             size=(width, height),
             head_matrix=face.head_matrix,
-            blendshapes=face.blendshapes,
+            expression=self._coefficients.coefficients(code) if face.expression is None else face.expression,
+            code=code,
             confidence=face.presence,
             steady=self.steady,
         )
@@ -74,7 +81,7 @@ class FaceMeshTracker(_ModelTracker):
 
 
 class LandmarkerTracker(_ModelTracker):
-    """Tracks with the Tasks face landmarker. Its states have a head matrix and blendshapes. Raises TrackerError."""
+    """Tracks with the Tasks face landmarker. Its states have a head matrix. Raises TrackerError."""
 
     name = "MediaPipe Face Landmarker"
     steady = True

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engines.errors import BusyError, CommandError, GeneratorError, SinkLost, SourceMissing, TrackerError
+from engines.face.head import rotation_vector
 from engines.face.topology import MIRROR
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.capture.source import Source
@@ -549,9 +550,13 @@ def test_mirror(driver_face: FaceState) -> None:
     assert run.said[:1] == ["mirrored"]
     before, after = (next(each for each in motions if each.face and each.face.seq == seq) for seq in (1, 2))
     flip = np.array([-1, 1, 1])
-    np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=1e-3)
-    np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=1e-2)
-    np.testing.assert_allclose(after.rotation, before.rotation * flip[:, None] * flip, atol=1e-2)
+    # the estimate has learned from one more frame
+    np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=2e-2)
+    np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=3e-2)
+    # the turn counts from the portrait's own, which is not flipped
+    np.testing.assert_allclose(
+        rotation_vector(after.rotation)[::2], rotation_vector(before.rotation)[::2] * (1, -1), atol=5e-2
+    )
 
 
 def test_gain() -> None:

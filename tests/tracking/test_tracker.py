@@ -178,20 +178,20 @@ def test_the_landmarker_leaves_the_terminal_clean(
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_landmarker_adds_head_matrix_and_blendshapes(face_landmarker: Path, pictures: list[Image]) -> None:
+def test_the_landmarker_adds_head_matrix_and_coefficients(face_landmarker: Path, pictures: list[Image]) -> None:
     tracker = LandmarkerTracker(face_landmarker)
     face = tracker.track(frame(pictures[0]))
     tracker.close()
     assert face is not None
     assert face.head_matrix is not None
-    assert face.blendshapes is not None
+    assert face.expression is not None
     assert face.head_matrix.shape == (4, 4)
-    assert face.head_matrix.dtype == face.blendshapes.dtype == np.float32
+    assert face.head_matrix.dtype == face.expression.dtype == np.float32
     np.testing.assert_allclose(face.head_matrix[:3, :3] @ face.head_matrix[:3, :3].T, np.eye(3), atol=1e-3)
     np.testing.assert_array_equal(face.head_matrix[3], (0, 0, 0, 1))
     assert face.head_matrix[2, 3] < 0  # in front of the camera, which looks along -z
-    assert face.blendshapes.shape == (52,)
-    assert ((face.blendshapes >= 0) & (face.blendshapes <= 1)).all()
+    assert face.expression.shape == (52,)
+    assert ((face.expression >= 0) & (face.expression <= 1)).all()
 
 
 @needs_face_mesh
