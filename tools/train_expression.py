@@ -16,9 +16,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from engines.backends.torch_backend import import_torch
 from engines.errors import UsageError
 from engines.face import coefficients
-from engines.install_hint import install_command
+from tools.expression_training import training
 from tools.expression_training.card import card_of
 from tools.expression_training.samples import collect, held_out_identities
 from tools.support.command import new_app, run_app
@@ -47,11 +48,7 @@ def train_command(
         raise UsageError(
             "faces-missing", f"no folder {faces / 'clips'}", "a folder with clips/", "give the folder with the faces"
         )
-    try:
-        from tools.expression_training import training
-    except ModuleNotFoundError as error:
-        found = f"{error.name} is not installed"
-        raise UsageError("package-missing", found, cure=install_command("neural")) from error
+    import_torch()
     console = Console(stderr=True)
     samples = collect(faces, task, console)
     held = held_out_identities(samples, tuple(hold_out) if hold_out else HELD_OUT)

@@ -12,11 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from torch import nn
+
+try:
+    import torch
+    from torch import nn
+except ModuleNotFoundError:  # then the classes can be named, not built
+    from types import SimpleNamespace
+
+    nn = SimpleNamespace(Module=object)
 
 from engines.face.coefficients import MIRRORED, READ, CoefficientModel
 from engines.face.head import pose_against
