@@ -1,4 +1,4 @@
-"""The networks' benchmark: how it is asked, what it says, what becomes of refusals. Its times are no test."""
+"""The benchmark of the networks: its command line, its output, and variants that fail. Its times are not tested."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from engines.backends.network_stage import NetworkStage, TensorSpec
 from engines.errors import BackendError, UsageError
 from tests.support.neural import needs
 from tools import bench_engines
-from tools.bench_engines import main, rows, several, ways_of
-from tools.network_bench import subjects, table, timing
-from tools.network_bench.networks import Cut, Networks, smooth
-from tools.network_bench.subjects import FRAME, HOST, PLAIN, apart, cropping
-from tools.network_bench.timing import Clock, Rates, Subject, rates, wall
+from tools.bench_engines import main, parse_names, rows, variants_of
+from tools.network_bench import cases, table, timing
+from tools.network_bench.cases import EAGER, FRAME, HOST, crop_function, picture_error
+from tools.network_bench.networks import Networks, Submodule, smooth_picture
+from tools.network_bench.timing import Case, Clock, Rates, measure_rates, wall_clock
 
 torch = needs("torch")
 
@@ -37,23 +37,28 @@ def run(*words: str) -> int:
 # ---- the command line ------------------------------------------------------------------------------------------------
 
 
-def test_a_list_is_read_in_its_order_and_each_name_once() -> None:
-    assert several(" onnx,torch,onnx,", KNOWN, "--backends") == ["onnx", "torch"]
+def test_a_list_keeps_its_order_and_names_each_item_once() -> None:
+    assert parse_names(" onnx,torch,onnx,", KNOWN, "--backends") == ["onnx", "torch"]
     for wrong in ("magic", "torch,magic", "", " , "):
-        with pytest.raises(UsageError, match="--backends"):
-            several(wrong, KNOWN, "--backends")
+        with pytest.raises(UsageError) as caught:
+            parse_names(wrong, KNOWN, "--backends")
+        assert caught.value.code == "bench-bad-list"
+        assert caught.value.found.startswith("--backends")
 
 
-def test_a_gpu_is_asked_of_every_provider_and_a_cpu_of_one() -> None:
-    def asked(device: str) -> list[tuple[str, str, str]]:
-        return [(way.name, way.backend, way.device) for way in ways_of(["torch", "onnx"], device, compiled=False)]
+def test_a_gpu_is_measured_with_every_provider_and_a_cpu_with_one() -> None:
+    def names(device: str) -> list[tuple[str, str, str]]:
+        return [
+            (variant.name, variant.backend, variant.device)
+            for variant in variants_of(["torch", "onnx"], device, compiled=False)
+        ]
 
-    card = [("torch", "torch", "cuda"), ("onnx", "onnx", "cuda"), ("onnx rtx", "onnx", "rtx")]
-    assert asked("auto") == card
-    assert asked("cuda") == card[:2]
-    assert asked("rtx") == [card[0], card[2]]
-    assert asked("cpu") == [("torch", "torch", "cpu"), ("onnx", "onnx", "cpu")]
-    assert [way.name for way in ways_of(["torch"], "cuda", compiled=True)] == ["torch", "torch compiled"]
+    gpu = [("torch", "torch", "cuda"), ("onnx", "onnx", "cuda"), ("onnx rtx", "onnx", "rtx")]
+    assert names("auto") == gpu
+    assert names("cuda") == gpu[:2]
+    assert names("rtx") == [gpu[0], gpu[2]]
+    assert names("cpu") == [("torch", "torch", "cpu"), ("onnx", "onnx", "cpu")]
+    assert [variant.name for variant in variants_of(["torch"], "cuda", compiled=True)] == ["torch", "torch compiled"]
 
 
 @pytest.mark.parametrize(
@@ -69,32 +74,30 @@ def test_a_gpu_is_asked_of_every_provider_and_a_cpu_of_one() -> None:
         ("--no-such-option",),
     ],
 )
-def test_wrong_use_is_told_from_failure(words: tuple[str, ...]) -> None:
+def test_wrong_usage_has_its_own_exit_code(words: tuple[str, ...]) -> None:
     assert run(*words) == 2
 
 
-def test_without_a_gpu_it_says_so_in_one_line_and_what_else_can_be_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_gpu_the_cure_is_the_cpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(bench_engines, "sees_gpu", lambda: (False, False))
     assert run() == 1
-    said = capsys.readouterr()
-    assert said.err.splitlines()[0] == "neither PyTorch nor ONNX Runtime sees a GPU here"
-    assert "--device cpu" in said.err
-    assert not said.out
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 2
+    assert "--device cpu" in printed.err
+    assert not printed.out
 
 
-# ---- the whole, on networks that are small ---------------------------------------------------------------------------
+# ---- the whole benchmark, on small networks -------------------------------------------------------------------------
 
 FEATURE, MOVE = TensorSpec("feature", (1, 3, 8, 8)), TensorSpec("driving_value", (1, 3))
 
 
-class Portrait(torch.nn.Module):  # type: ignore[misc,name-defined]
+class PortraitModule(torch.nn.Module):  # type: ignore[misc,name-defined]
     def forward(self, source: Any) -> tuple[Any]:
         return (torch.nn.functional.avg_pool2d(source, 2),)
 
 
-class Look(torch.nn.Module):  # type: ignore[misc,name-defined]
+class MotionModule(torch.nn.Module):  # type: ignore[misc,name-defined]
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(1)
@@ -104,7 +107,7 @@ class Look(torch.nn.Module):  # type: ignore[misc,name-defined]
         return (self.conv(crop.to(self.conv.weight.dtype)).mean(dim=(2, 3)),)
 
 
-class Draw(torch.nn.Module):  # type: ignore[misc,name-defined]
+class FrameModule(torch.nn.Module):  # type: ignore[misc,name-defined]
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(2)
@@ -116,14 +119,14 @@ class Draw(torch.nn.Module):  # type: ignore[misc,name-defined]
 
 
 def small(family: str, _: str) -> Networks:
-    """A family of the same build, of a thousandth of the size."""
-    picture = TensorSpec("crop", (1, 3, 16, 16))
+    """Return a family of the same structure, a thousand times smaller."""
+    source, picture = TensorSpec("source", (1, 3, 16, 16)), TensorSpec("crop", (1, 3, 16, 16))
     stages = {
-        "portrait": NetworkStage("portrait", Portrait().eval(), (TensorSpec("source", (1, 3, 16, 16)),), (FEATURE,)),
-        "motion": NetworkStage("motion", Look().eval(), (picture,), (MOVE,)),
+        "portrait": NetworkStage("portrait", PortraitModule().eval(), (source,), (FEATURE,)),
+        "motion": NetworkStage("motion", MotionModule().eval(), (picture,), (MOVE,)),
         "frame": NetworkStage(
             "frame",
-            Draw().eval(),
+            FrameModule().eval(),
             (FEATURE, MOVE, TensorSpec("neutral_value", (1, 3)), TensorSpec("multiplier", (1, 1))),
             (TensorSpec("image", (1, 3, 8, 8)),),
             halves=("conv",),
@@ -135,70 +138,72 @@ def small(family: str, _: str) -> Networks:
 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cuts = (
-        Cut("detector", "motion", "conv", (TensorSpec("crop", (1, 3, 16, 16)),), lambda net, x: net(x), half=False),
-        Cut("generator", "frame", "conv", (FEATURE,), lambda net, x: net(x)),
+    submodules = (
+        Submodule(
+            "detector", "motion", "conv", (TensorSpec("crop", (1, 3, 16, 16)),), lambda net, x: net(x), half=False
+        ),
+        Submodule("generator", "frame", "conv", (FEATURE,), lambda net, x: net(x)),
     )
-    monkeypatch.setattr(bench_engines, "load", small)
-    monkeypatch.setattr(subjects, "CUTS", {"liveportrait": cuts, "fomm": cuts})
-    monkeypatch.setattr(timing, "MOST", 8)
-    monkeypatch.setattr(bench_engines, "rates", lambda *_: Rates(1e9, 1e9))
+    monkeypatch.setattr(bench_engines, "load_networks", small)
+    monkeypatch.setattr(cases, "SUBMODULES", {"liveportrait": submodules, "fomm": submodules})
+    monkeypatch.setattr(timing, "MAX_TURNS", 8)
+    monkeypatch.setattr(bench_engines, "measure_rates", lambda *_: Rates(1e9, 1e9))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_every_way_is_timed_and_every_figure_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_variant_is_timed_and_every_figure_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs("onnxruntime")
     out = tmp_path / "figures.json"
     words = ["--device", "cpu", "--backends", "torch,onnx", "--seconds", "60", "--json", str(out), "--markdown"]
     assert run(*words) == 0
-    found = json.loads(out.read_text())
-    assert {(row["generator"], row["network"]) for row in found["figures"]} == {
+    report = json.loads(out.read_text())
+    assert {(row["generator"], row["network"]) for row in report["figures"]} == {
         (family, network) for family in ("liveportrait", "fomm") for network in (FRAME, HOST, "detector", "generator")
     }
-    for row in found["figures"]:
+    for row in report["figures"]:
         assert 0 < row["median_ms"] <= row["p99_ms"]
-        assert row["way"] in ((PLAIN, "torch", "onnx") if row["network"] != HOST else ("torch", "onnx"))
+        assert row["variant"] in ((EAGER, "torch", "onnx") if row["network"] != HOST else ("torch", "onnx"))
         assert (row["floor_ms"] is None) == (row["network"] == HOST)
-    assert [row["way"] for row in found["parity"]] == ["onnx", "onnx"]
-    assert all(row["mean"] < 1e-6 and row["not_numbers"] == 0 for row in found["parity"])
-    assert found["machine"]["packages"]["torch"]
-    assert found["config"]["weights"] == {"fomm": "random:1", "liveportrait": "random:1"}
-    said = capsys.readouterr().out
-    assert "| liveportrait frame | torch |" in said
-    assert "random:1" in said
-    assert "no GPU used" in said
+    assert [row["variant"] for row in report["parity"]] == ["onnx", "onnx"]
+    assert all(row["mean"] < 1e-6 and row["not_finite"] == 0 for row in report["parity"])
+    assert report["machine"]["packages"]["torch"]
+    assert report["config"]["weights"] == {"fomm": "random:1", "liveportrait": "random:1"}
+    printed = capsys.readouterr().out
+    assert "| liveportrait frame | torch |" in printed
+    assert "random:1" in printed
+    assert "no GPU used" in printed
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_what_does_not_open_is_told_once_and_in_its_own_words(
+def test_a_variant_that_cannot_be_opened_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from engines.backends.open import open_unchecked
 
-    def refuse(stage: NetworkStage, **asked: Any) -> Any:
-        if asked["backend"] == "onnx":
-            raise BackendError("this ONNX Runtime has no CUDAExecutionProvider", cure="install another")
-        return open_unchecked(stage, **asked)
+    def fail(stage: NetworkStage, **options: Any) -> Any:
+        if options["backend"] == "onnx":
+            raise BackendError("onnx-no-provider", "no CUDAExecutionProvider", cure="install another")
+        return open_unchecked(stage, **options)
 
-    monkeypatch.setattr(subjects, "open_unchecked", refuse)
+    monkeypatch.setattr(cases, "open_unchecked", fail)
     words = ["--device", "cpu", "--generators", "fomm", "--seconds", "60"]
     assert run(*words, "--backends", "torch,onnx") == 0
-    said = capsys.readouterr()
-    told = "onnx: fomm portrait does not open: this ONNX Runtime has no CUDAExecutionProvider; install another"
-    assert said.err.splitlines().count(told) == 1
-    assert "onnx" not in said.err.replace(told, "")
-    assert "fomm frame" in said.out
+    printed = capsys.readouterr()
+    line = "onnx: fomm portrait cannot be opened: no CUDAExecutionProvider; install another"
+    assert printed.err.splitlines().count(line) == 1
+    assert "onnx" not in printed.err.replace(line, "")
+    assert "fomm frame" in printed.out
     assert run(*words, "--backends", "onnx") == 1
-    assert "no backend opened" in capsys.readouterr().err
+    assert "no backend can be measured" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_what_opens_and_then_fails_is_told_too(
+def test_a_variant_that_opens_and_then_fails_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any) -> Any:
-        raise BackendError("torch.compile fails: no compiler", cure="leave --compile out")
+        raise BackendError("compile-failed", "torch.compile fails: no compiler", cure="leave --compile out")
 
     from engines.backends.torch_backend import TorchBackend
 
@@ -209,58 +214,58 @@ def test_what_opens_and_then_fails_is_told_too(
     )
     words = ["--device", "cpu", "--generators", "fomm", "--seconds", "60", "--backends", "torch", "--compile"]
     assert run(*words) == 0
-    said = capsys.readouterr()
-    assert "torch compiled: fomm frame fails: torch.compile fails: no compiler; leave --compile out" in said.err
-    assert "torch compiled" not in said.out
+    printed = capsys.readouterr()
+    assert "torch compiled: fomm frame fails: torch.compile fails: no compiler; leave --compile out" in printed.err
+    assert "torch compiled" not in printed.out
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_a_time_too_short_for_anything_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_time_too_short_for_anything_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--device", "cpu", "--seconds", "0.001") == 1
-    said = capsys.readouterr().err
-    assert "fomm frame is left out" in said
-    assert "0.001 s are too few to measure anything" in said
+    printed = capsys.readouterr().err
+    assert "fomm frame is left out" in printed
+    assert "0.001 s" in printed.splitlines()[-2]
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_on_a_gpu_every_figure_is_there(
+def test_on_a_gpu_every_figure_is_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(backend_opening, "has_cuda", lambda: True)
-    monkeypatch.setattr(bench_engines, "rates", rates_of_a_small_product)
+    monkeypatch.setattr(bench_engines, "measure_rates", rates_of_a_small_product)
     out = tmp_path / "figures.json"
     with pretended(monkeypatch) as recorder:
         assert run("--generators", "liveportrait", "--backends", "torch,onnx", "--json", str(out)) == 0
-    found = json.loads(out.read_text())
-    assert {row["way"] for row in found["figures"]} == {PLAIN, "torch"}
-    assert [(row["way"], row["as"]) for row in found["parity"]] == [("torch", "torch on a recorder, float16")]
-    assert found["parity"][0]["mean"] < 1e-3
-    assert found["config"]["eager"] == "float16"
-    assert found["machine"]["gpu"] == "a recorder"
-    assert any("CUDAExecutionProvider" in note for note in found["notes"])
+    report = json.loads(out.read_text())
+    assert {row["variant"] for row in report["figures"]} == {EAGER, "torch"}
+    assert [(row["variant"], row["as"]) for row in report["parity"]] == [("torch", "torch on a recorder, float16")]
+    assert report["parity"][0]["mean"] < 1e-3
+    assert report["config"]["eager"] == "float16"
+    assert report["machine"]["gpu"] == "a recorder"
+    assert any("CUDAExecutionProvider" in note for note in report["notes"])
     assert recorder.log.count("capture") == 5
-    said = capsys.readouterr().out
-    assert "over the floor" in said
-    assert "float16 against float32" in said
+    printed = capsys.readouterr().out
+    assert "over the floor" in printed
+    assert "float16 against float32" in printed
 
 
 @pytest.mark.usefixtures("small_networks")
-def test_a_gpu_that_only_another_backend_sees_is_named_and_held_against_what_should_be_reached(
+def test_a_gpu_that_only_another_backend_sees_is_compared_with_the_targets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'reenact[neural]'")
     from engines.backends.open import open_unchecked
 
     monkeypatch.setattr(bench_engines, "sees_gpu", lambda: (False, True))
-    answers = {"name": "A Card", "compute_cap": "9.0", "driver_version": "1.2"}
-    monkeypatch.setattr(bench_engines, "asked_of_the_driver", answers.get)
+    fields = {"name": "A Card", "compute_cap": "9.0", "driver_version": "1.2"}
+    monkeypatch.setattr(bench_engines, "query_driver", fields.get)
     monkeypatch.setattr(
-        subjects, "open_unchecked", lambda stage, **asked: open_unchecked(stage, **(asked | {"device": "cpu"}))
+        cases, "open_unchecked", lambda stage, **options: open_unchecked(stage, **(options | {"device": "cpu"}))
     )
     assert run("--device", "cuda", "--generators", "liveportrait", "--backends", "onnx", "--markdown") == 0
-    said = capsys.readouterr().out
-    assert "A Card, compute capability 9.0, driver 1.2" in said
-    assert "over the floor" in said
+    printed = capsys.readouterr().out
+    assert "A Card, compute capability 9.0, driver 1.2" in printed
+    assert "over the floor" in printed
 
 
 @pytest.mark.parametrize(
@@ -271,28 +276,26 @@ def test_a_gpu_that_only_another_backend_sees_is_named_and_held_against_what_sho
         ("my weights/lp", ["--weights", "my weights/lp"]),
     ],
 )
-def test_the_command_that_builds_an_engine_names_the_weights_as_the_builder_takes_them(
-    label: str, words: list[str]
-) -> None:
+def test_the_command_that_builds_an_engine_quotes_the_weights(label: str, words: list[str]) -> None:
     command = Networks("fomm", label, {}, {}).rebuild
     assert shlex.split(command) == ["python", "-m", "tools.build_engine", "fomm", *words]
 
 
 def rates_of_a_small_product(device: str, clock: Clock) -> Rates:
-    """Rates as they are measured, of next to nothing."""
-    return rates(device, clock, turns=1, sizes=(64, 1 << 16))
+    """Measure the rates with small matrices and a small copy."""
+    return measure_rates(device, clock, turns=1, sizes=(64, 1 << 16))
 
 
-# ---- what is said ----------------------------------------------------------------------------------------------------
+# ---- the tables ----------------------------------------------------------------------------------------------------
 
 
-def found_on_a_gpu() -> dict[str, Any]:
-    def subject(name: str, *needs: tuple[int, int]) -> Subject:
-        return Subject("liveportrait", name, needs, dict, wall, print)
+def report_of_a_gpu() -> dict[str, Any]:
+    def case(name: str, *costs: tuple[int, int]) -> Case:
+        return Case("liveportrait", name, costs, dict, wall_clock, print)
 
-    frame = subject(FRAME, (1_000_000_000, 1), (580_000_000, 1))
-    frame.seconds = {PLAIN: [0.012] * 3, "torch": [0.0030, 0.0020, 0.0020], "onnx": [0.009] * 3}
-    host = subject(HOST)
+    frame = case(FRAME, (1_000_000_000, 1), (580_000_000, 1))
+    frame.seconds = {EAGER: [0.012] * 3, "torch": [0.0030, 0.0020, 0.0020], "onnx": [0.009] * 3}
+    host = case(HOST)
     host.seconds = {"torch": [4e-4], "onnx": [9e-4]}
     rates = Rates(1e12, 1e12)
     return {
@@ -308,56 +311,56 @@ def found_on_a_gpu() -> dict[str, Any]:
         "rates": {"operations_per_s": rates.operations, "bytes_per_s": rates.bytes},
         "figures": [*rows(frame, rates), *rows(host, rates)],
         "parity": [
-            {"generator": "liveportrait", "way": "torch", "as": "t", "mean": 1e-3, "max": 2e-2, "not_numbers": 0}
+            {"generator": "liveportrait", "variant": "torch", "as": "t", "mean": 1e-3, "max": 2e-2, "not_finite": 0}
         ],
-        "notes": ["onnx rtx: it takes no such card"],
+        "notes": ["onnx rtx: it does not support this card"],
     }
 
 
-def test_a_gpu_s_figures_are_held_against_what_should_be_reached() -> None:
-    found = found_on_a_gpu()
-    assert [(row[2], row[3]) for row in table.reach(found)] == [
+def test_the_figures_of_a_gpu_are_compared_with_the_targets() -> None:
+    report = report_of_a_gpu()
+    assert [(row[2], row[3]) for row in table.targets(report)] == [
         ("1.27x", "torch"),
         ("6.00x", "torch"),
         ("0.4 ms", "torch"),
         ("mean 1.0e-03, 0 NaN", "torch"),
     ]
-    text = table.markdown(found)
+    text = table.markdown(report)
     assert "A Card, compute capability 9.0, driver 1.2" in text
-    assert "- onnx rtx: it takes no such card" in text
-    found["machine"]["gpu"] = None
-    assert table.reach(found) == []
+    assert "- onnx rtx: it does not support this card" in text
+    report["machine"]["gpu"] = None
+    assert table.targets(report) == []
 
 
 def test_the_terminal_has_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    table.show(found_on_a_gpu())
-    said = capsys.readouterr().out
+    table.show(report_of_a_gpu())
+    printed = capsys.readouterr().out
     for word in ("liveportrait crop and upload", "1.27x", "A Card", "1.0e-03"):
-        assert word in said
+        assert word in printed
 
 
-def test_values_that_are_no_numbers_are_counted() -> None:
+def test_values_that_are_not_finite_are_counted() -> None:
     picture = np.full((1, 3, 2, 2), 0.5, np.float32)
     broken = picture.copy()
     broken[0, 0, 0, 0] = np.nan
-    assert apart(picture + np.float32(0.25), picture) == {"mean": 0.25, "max": 0.25, "not_numbers": 0}
-    assert apart(broken, picture)["not_numbers"] == 1
+    assert picture_error(picture + np.float32(0.25), picture) == {"mean": 0.25, "max": 0.25, "not_finite": 0}
+    assert picture_error(broken, picture)["not_finite"] == 1
 
 
-def test_a_crop_is_what_the_networks_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    fed = cropping(32, told.append)()
-    assert fed.shape == (1, 3, 32, 32)
-    assert fed.dtype == np.float32
-    assert 0 <= fed.min() < fed.max() <= 1
-    assert not told
+def test_a_crop_has_the_format_of_the_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    notices: list[str] = []
+    crop = crop_function(32, notices.append)()
+    assert crop.shape == (1, 3, 32, 32)
+    assert crop.dtype == np.float32
+    assert 0 <= crop.min() < crop.max() <= 1
+    assert not notices
     monkeypatch.setitem(__import__("sys").modules, "engines.networks.crop", None)
-    assert cropping(32, told.append)().shape == (1, 3, 32, 32)
-    assert len(told) == 1
+    assert crop_function(32, notices.append)().shape == (1, 3, 32, 32)
+    assert len(notices) == 1
 
 
-def test_a_crop_to_drive_with_is_a_picture() -> None:
-    picture = smooth((1, 3, 64, 64), seed=2)
+def test_a_driving_crop_is_a_picture() -> None:
+    picture = smooth_picture((1, 3, 64, 64), seed=2)
     assert picture.min() >= 0
     assert picture.max() <= 1
     assert float(np.ptp(picture)) > 0.1

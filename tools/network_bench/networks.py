@@ -1,8 +1,8 @@
-"""The networks that ``tools.bench_engines`` times: a family's stages, and its modules one by one.
+"""The networks that ``tools.bench_engines`` times: the stages of a family, and its modules one by one.
 
-Each is there twice: as the program runs it, norms folded, through a backend; and *plain*, as it is published, called
-eagerly in PyTorch. A module by itself answers the mean size of what it computed, one number a tensor, so that no copy
-to the host is timed with it. Importing this file needs no torch.
+There are two versions of each: as the program runs it, with folded norms, on a backend; and *eager*, as published, in
+plain PyTorch. An isolated module returns the mean magnitude of its outputs, one number per tensor, so that no copy to
+the host is timed with it. Importing this module does not need torch.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from engines.install_hint import command
 from engines.networks import fomm, liveportrait, weights
 
 FAMILIES = ("liveportrait", "fomm")
-"""What ``--generators`` takes."""
+"""The families that can be measured."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Where a module lies in a family's stages, and what it takes."""
+class Submodule:
+    """A module inside a family's stages, and its inputs."""
 
     name: str
     stage: str
     part: str
-    """The stage's submodule that holds it."""
+    """The dotted name, in the stage, of the module that is called."""
     inputs: tuple[TensorSpec, ...]
     call: Callable[..., Any]
-    """Calls that submodule on tensors of the inputs."""
+    """Calls that module with tensors of the inputs."""
     half: bool = True
-    """Whether the program runs it in half precision on a GPU."""
-    framed: bool = True
-    """Whether it runs in every frame."""
+    """True if the program runs it in half precision on a GPU."""
+    per_frame: bool = True
+    """True if it runs in every frame."""
 
     @property
     def coordinates(self) -> frozenset[str]:
@@ -55,10 +55,10 @@ _PICTURE = TensorSpec("picture", (1, 3, 256, 256))
 _POINTS = (1, liveportrait.KEYPOINTS, 3)
 _VALUE, _JACOBIAN = (1, fomm.KEYPOINTS, 2), (1, fomm.KEYPOINTS, 2, 2)
 
-CUTS = {
+SUBMODULES = {
     "liveportrait": (
-        Cut("M", "motion", "motion_extractor", (_PICTURE,), lambda net, x: net(x), half=False),
-        Cut(
+        Submodule("M", "motion", "motion_extractor", (_PICTURE,), lambda net, x: net(x), half=False),
+        Submodule(
             "W",
             "frame",
             "warping_module",
@@ -70,14 +70,14 @@ CUTS = {
             ),
             lambda net, volume, compressed, driving, source: net(volume, driving, source, compressed).feature,
         ),
-        Cut(
+        Submodule(
             "G",
             "frame",
             "spade_generator",
             (TensorSpec("feature", (1, 256, 64, 64)),),
             lambda net, feature: net(feature),
         ),
-        Cut(
+        Submodule(
             "stitching",
             "frame",
             "retarget_shoulder",
@@ -85,19 +85,19 @@ CUTS = {
             lambda net, x: net(x),
             half=False,
         ),
-        Cut(
+        Submodule(
             "F",
             "portrait",
             "appearance_feature_extractor",
             (_PICTURE,),
             lambda net, x: net(x),
             half=False,
-            framed=False,
+            per_frame=False,
         ),
     ),
     "fomm": (
-        Cut("detector", "motion", "kp_detector", (_PICTURE,), lambda net, x: net(x), half=False),
-        Cut(
+        Submodule("detector", "motion", "kp_detector", (_PICTURE,), lambda net, x: net(x), half=False),
+        Submodule(
             "dense motion",
             "frame",
             "generator",
@@ -110,7 +110,7 @@ CUTS = {
             ),
             _motion_of_fomm,
         ),
-        Cut(
+        Submodule(
             "generator",
             "frame",
             "generator",
@@ -123,129 +123,134 @@ CUTS = {
         ),
     ),
 }
-"""The modules of each family, as the table names them."""
+"""The modules of each family, with the names of the table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """A family, loaded."""
+    """The loaded networks of a family."""
 
     family: str
     label: str
-    """Which weights."""
+    """Describes the weights."""
     stages: dict[str, NetworkStage]
-    """As the program runs them."""
-    plain: dict[str, Any]
-    """The same stages' modules as published: norms unfolded, volumes sampled natively, float32 on the CPU."""
+    """The stages as the program runs them."""
+    eager: dict[str, Any]
+    """The modules of the stages as published: norms not folded, volumes sampled natively, float32 on the CPU."""
 
     @property
     def rebuild(self) -> str:
-        """The command that builds these networks' engines."""
+        """The command that builds the engines of these networks."""
         weights = "" if self.label == "published" else f" --weights {shlex.quote(self.label)}"
         return f"{command('build-engine')} {self.family}{weights}"
 
-    def single(self, cut: Cut) -> NetworkStage:
-        """A module as a stage of its own, as the program runs it."""
-        made = single(self.stages[cut.stage].module, cut)
-        answers = trace(made, cut.inputs)[0].shape
+    def isolate(self, submodule: Submodule) -> NetworkStage:
+        """Return a module as a stage of its own, as the program runs it."""
+        module = isolate(self.stages[submodule.stage].module, submodule)
+        shape = infer_shapes(module, submodule.inputs)[0].shape
         return NetworkStage(
-            cut.name, made, cut.inputs, (TensorSpec("answer", tuple(answers)),), halves=("part",) if cut.half else ()
+            submodule.name,
+            module,
+            submodule.inputs,
+            (TensorSpec("magnitudes", tuple(shape)),),
+            halves=("part",) if submodule.half else (),
         )
 
 
-def load(family: str, where: str, grid_sample: GridSample = "planar") -> Networks:
-    """Load a family's weights, and put its stages together. Raises as ``engines.networks.weights.load`` does."""
-    found = weights.load_weights(family, None if where == "published" else where)
+def load_networks(family: str, where: str, grid_sample: GridSample = "planar") -> Networks:
+    """Load the weights of a family and create its stages. Raises as ``weights.load_weights`` does."""
+    loaded = weights.load_weights(family, None if where == "published" else where)
     if family == "fomm":
-        parts: Any = (found.parts["kp_detector"], found.parts["generator"])
-        plain: dict[str, Any] = {
+        parts: Any = (loaded.parts["kp_detector"], loaded.parts["generator"])
+        eager: dict[str, Any] = {
             "portrait": fomm.PortraitStage(*parts),
             "motion": fomm.MotionStage(parts[0]),
             "frame": fomm.FrameStage(parts[1]),
         }
-        return Networks(family, found.label, fomm.stages(found.parts), plain)
-    plain = {
-        "portrait": liveportrait.PortraitStage(found.parts),
-        "motion": liveportrait.MotionStage(found.parts),
-        "frame": liveportrait.FrameStage(found.parts),
+        return Networks(family, loaded.label, fomm.stages(loaded.parts), eager)
+    eager = {
+        "portrait": liveportrait.PortraitStage(loaded.parts),
+        "motion": liveportrait.MotionStage(loaded.parts),
+        "frame": liveportrait.FrameStage(loaded.parts),
     }
-    return Networks(family, found.label, liveportrait.stages(found.parts, grid_sample=grid_sample), plain)
+    return Networks(family, loaded.label, liveportrait.stages(loaded.parts, grid_sample=grid_sample), eager)
 
 
-def single(stage: Any, cut: Cut) -> Any:
-    """A module cut out of a stage's module: takes the cut's inputs, answers the mean size of each of its tensors."""
+def isolate(stage: Any, submodule: Submodule) -> Any:
+    """Return a module that calls only the submodule and returns the mean magnitude of each of its outputs."""
     import torch
 
-    class Single(torch.nn.Module):  # type: ignore[misc]
+    class Isolated(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.part = stage.get_submodule(cut.part)
+            self.part = stage.get_submodule(submodule.part)
 
         def forward(self, *inputs: Any) -> tuple[Any]:
             dtype = next(self.part.parameters()).dtype
-            fed = [
-                tensor if spec.name in cut.coordinates else tensor.to(dtype)
-                for spec, tensor in zip(cut.inputs, inputs, strict=True)
+            tensors = [
+                tensor if spec.name in submodule.coordinates else tensor.to(dtype)
+                for spec, tensor in zip(submodule.inputs, inputs, strict=True)
             ]
-            answers = flat(cut.call(self.part, *fed))
-            return (torch.cat([answer.float().abs().mean().reshape(1) for answer in answers]),)
+            outputs = flatten(submodule.call(self.part, *tensors))
+            return (torch.cat([output.float().abs().mean().reshape(1) for output in outputs]),)
 
-    return Single().eval()
-
-
-def flat(answer: Any) -> list[Any]:
-    """A tensor, or those of a tuple."""
-    return list(answer) if isinstance(answer, tuple) else [answer]
+    return Isolated().eval()
 
 
-def trace(module: Any, specs: tuple[TensorSpec, ...], use: Callable[[Any, Any], None] | None = None) -> Any:
-    """What a network answers, in shapes alone: nothing is computed. ``use`` sees every module before it is called."""
+def flatten(output: Any) -> list[Any]:
+    """Return the tensors of an output, which is a tensor or a tuple."""
+    return list(output) if isinstance(output, tuple) else [output]
+
+
+def infer_shapes(module: Any, specs: tuple[TensorSpec, ...], hook: Callable[[Any, Any], None] | None = None) -> Any:
+    """Return the outputs of a network without values, only shapes. ``hook`` is called before each module."""
     import torch
 
-    ghost = copy.deepcopy(module).to("meta")
-    if use is not None:
-        for part in ghost.modules():
-            part.register_forward_pre_hook(use)
+    shadow = copy.deepcopy(module).to("meta")
+    if hook is not None:
+        for part in shadow.modules():
+            part.register_forward_pre_hook(hook)
     with torch.inference_mode():
-        return ghost(*(torch.empty(spec.shape, device="meta") for spec in specs))
+        return shadow(*(torch.empty(spec.shape, device="meta") for spec in specs))
 
 
-def count(module: Any, specs: tuple[TensorSpec, ...], width: int) -> tuple[int, int]:
-    """What one call of a network takes: floating-point operations of its matrix products and convolutions, and bytes.
+def count_cost(module: Any, specs: tuple[TensorSpec, ...], width: int) -> tuple[int, int]:
+    """Return the cost of one call: floating-point operations of matrix products and convolutions, and bytes.
 
-    Bytes are the weights that it uses, its inputs and its answers, each once, at ``width`` bytes a number: what would
-    have to cross the memory if all between stayed on the chip.
+    The bytes are those of the used weights, the inputs and the outputs, each once, at ``width`` bytes per number: the
+    memory traffic if everything in between stayed on the chip.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    used: dict[int, int] = {}
+    weights_of: dict[int, int] = {}
 
-    def use(part: Any, _: Any) -> None:
-        used[id(part)] = sum(parameter.numel() for parameter in part.parameters(recurse=False))
+    def record(part: Any, _: Any) -> None:
+        weights_of[id(part)] = sum(parameter.numel() for parameter in part.parameters(recurse=False))
 
     with FlopCounterMode(display=False) as counter:
-        answers = trace(module, specs, use)
-    numbers = sum(used.values()) + sum(tensor.numel() for tensor in answers) + sum(math.prod(s.shape) for s in specs)
+        outputs = infer_shapes(module, specs, record)
+    numbers = sum(weights_of.values()) + sum(tensor.numel() for tensor in outputs)
+    numbers += sum(math.prod(spec.shape) for spec in specs)
     return counter.get_total_flops(), width * numbers
 
 
 def zeros(specs: tuple[TensorSpec, ...]) -> list[Any]:
-    """Inputs of those shapes, on the CPU."""
+    """Return zero tensors of those shapes on the CPU."""
     import torch
 
     return [torch.zeros(spec.shape) for spec in specs]
 
 
-class Driven:
-    """What a frame is fed: two crops, one of which is the neutral, and every control at rest."""
+class FrameInputs:
+    """The inputs of a frame: the source, a driving crop, a neutral crop, and every control at rest."""
 
     def __init__(self, stages: dict[str, NetworkStage]) -> None:
         motion, portrait, self.frame = stages["motion"], stages["portrait"], stages["frame"]
         self.source: Feeds = sample_inputs(portrait.inputs, {}, seed=1)
-        self.crop = smooth(motion.inputs[0].shape, seed=2)
-        self.rest = smooth(motion.inputs[0].shape, seed=3)
+        self.crop = smooth_picture(motion.inputs[0].shape, seed=2)
+        self.rest = smooth_picture(motion.inputs[0].shape, seed=3)
         names = {spec.name for spec in self.frame.inputs}
-        self.moves = [spec.name for spec in motion.outputs if spec.name in names]
+        self.motion_names = [spec.name for spec in motion.outputs if spec.name in names]
         self.controls = {
             spec.name: np.array(self.frame.defaults[spec.name], spec.dtype).reshape(spec.shape)
             for spec in self.frame.inputs
@@ -253,12 +258,12 @@ class Driven:
         }
 
     def neutral(self, driving: Feeds) -> dict[str, Array]:
-        """A motion as the neutral, copied."""
-        return {name.replace("driving_", "neutral_"): driving[name].copy() for name in self.moves}
+        """Return a copy of a motion under the names of the neutral motion."""
+        return {name.replace("driving_", "neutral_"): driving[name].copy() for name in self.motion_names}
 
 
-def smooth(shape: tuple[int, ...], seed: int) -> Array:
-    """A picture (1, 3, n, n) float32 in [0, 1] without sharp edges, as a crop is."""
+def smooth_picture(shape: tuple[int, ...], seed: int) -> Array:
+    """Return a picture (1, 3, n, n) float32 in [0, 1] without sharp edges, like a crop."""
     rng, size = np.random.default_rng(seed), shape[-1]
     wave = np.linspace(0, 2 * np.pi, size, dtype=np.float32)
     waves = rng.uniform(0.5, 4, (2, 3, 1)).astype(np.float32) * wave + rng.uniform(0, 6, (2, 3, 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What ``tools.bench_engines`` found, for the terminal and for the README."""
+"""The results of ``tools.bench_engines`` as tables for the terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tools.network_bench.subjects import FRAME, HOST, PLAIN
+from tools.network_bench.cases import EAGER, FRAME, HOST
 
-Found = Mapping[str, Any]
+Report = Mapping[str, Any]
 
 _WIDTH = 104
-"""Columns of text that the widest table takes."""
+"""The width of the widest table, in characters."""
 TIMES = ("network", "by", "median", "p99", "turns", "floor", "over floor", "over eager")
-PARITY = ("network", "by", "which is", "mean error", "largest error", "not numbers")
-REACH = ("figure (LivePortrait, a frame)", "reach", "here", "by")
+PARITY = ("network", "by", "backend", "mean error", "largest error", "not finite")
+TARGETS = ("figure (LivePortrait, a frame)", "target", "here", "by")
 
 
-def lines(found: Found) -> list[str]:
-    """Machine, rates, weights and what the words mean, a line each."""
-    machine, config, rates = found["machine"], found["config"], found["rates"]
+def lines(report: Report) -> list[str]:
+    """Return lines of text about the machine, the rates, the weights and the terms of the tables."""
+    machine, config, rates = report["machine"], report["config"], report["rates"]
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
     gpu = machine["gpu"]
     where = f"{machine['cores']} cores, no GPU used"
     if gpu:
         where = f"{gpu}, compute capability {machine['compute_capability']}, driver {machine['driver']}"
     weights = ", ".join(f"{family} {label}" for family, label in config["weights"].items())
-    said = [
+    texts = [
         f"{where}; Python {machine['python']}, {packages}",
         f"Weights: {weights}. Times in milliseconds by {_clock(config)}; a frame from the host's memory to the host's.",
     ]
     if rates:
         product, copy = rates["operations_per_s"], rates["bytes_per_s"]
-        said.append(
+        texts.append(
             f"Floor: max(operations / {product / 1e12:.3g} TFLOP/s, bytes / {copy / 1e12:.3g} TB/s), both measured in"
             f" this run. Eager: the published networks in plain PyTorch, {config['eager']}."
         )
-    if any(row["turns"] == 1 for row in found["figures"]):
-        said.append("Where there was one turn only, it found everything cold: compare nothing by it.")
-    return said
+    if any(row["turns"] == 1 for row in report["figures"]):
+        texts.append("A case with one turn only was measured cold and cannot be compared.")
+    return texts
 
 
-def _clock(config: Found) -> str:
-    return "CUDA events" if config["clock"] == "CUDA events" else "the wall's clock"
+def _clock(config: Report) -> str:
+    return "CUDA events" if config["clock"] == "CUDA events" else "wall-clock time"
 
 
-def times(found: Found) -> list[tuple[str, ...]]:
-    """A row for each way to do each thing."""
+def times(report: Report) -> list[tuple[str, ...]]:
+    """Return a row for each variant of each case."""
     return [
         (
             f"{row['generator']} {row['network']}",
-            row["way"],
+            row["variant"],
             _number(row["median_ms"]),
             _number(row["p99_ms"]),
             str(row["turns"]),
@@ -62,48 +62,48 @@ def times(found: Found) -> list[tuple[str, ...]]:
             _ratio(row["over_floor"]),
             _ratio(row["over_eager"]),
         )
-        for row in found["figures"]
+        for row in report["figures"]
     ]
 
 
-def parity(found: Found) -> list[tuple[str, ...]]:
-    """A row for each way's picture."""
+def parity(report: Report) -> list[tuple[str, ...]]:
+    """Return a row for each variant's picture."""
     return [
         (
             f"{row['generator']} {FRAME}",
-            row["way"],
+            row["variant"],
             row["as"],
             f"{row['mean']:.1e}",
             f"{row['max']:.1e}",
-            str(row["not_numbers"]),
+            str(row["not_finite"]),
         )
-        for row in found["parity"]
+        for row in report["parity"]
     ]
 
 
-def reach(found: Found) -> list[tuple[str, ...]]:
-    """What LivePortrait should reach on a GPU, by the way that is fastest there; none without a GPU."""
-    rows = [row for row in found["figures"] if row["generator"] == "liveportrait"]
-    frames = [row for row in rows if row["network"] == FRAME and row["way"] != PLAIN]
-    if not found["machine"]["gpu"] or not frames:
+def targets(report: Report) -> list[tuple[str, ...]]:
+    """Return the targets of LivePortrait on a GPU, with its fastest variant; nothing without a GPU."""
+    rows = [row for row in report["figures"] if row["generator"] == "liveportrait"]
+    frames = [row for row in rows if row["network"] == FRAME and row["variant"] != EAGER]
+    if not report["machine"]["gpu"] or not frames:
         return []
     best = min(frames, key=lambda row: row["median_ms"])
-    by = best["way"]
-    met: list[tuple[str, ...]] = [
+    by = best["variant"]
+    lines: list[tuple[str, ...]] = [
         ("over the floor", "≤ 2.5x", _ratio(best["over_floor"]), by),
         ("over eager float16 torch, faster", "≥ 4x", _ratio(best["over_eager"]), by),
     ]
-    met += [
+    lines += [
         ("host work: crop and upload", "≤ 1 ms", f"{_number(row['median_ms'])} ms", by)
         for row in rows
-        if row["network"] == HOST and row["way"] == by
+        if row["network"] == HOST and row["variant"] == by
     ]
-    met += [
-        ("float16 against float32", "mean ≤ 2e-3, no NaN", f"mean {row['mean']:.1e}, {row['not_numbers']} NaN", by)
-        for row in found["parity"]
-        if row["generator"] == "liveportrait" and row["way"] == by
+    lines += [
+        ("float16 against float32", "mean ≤ 2e-3, no NaN", f"mean {row['mean']:.1e}, {row['not_finite']} NaN", by)
+        for row in report["parity"]
+        if row["generator"] == "liveportrait" and row["variant"] == by
     ]
-    return met
+    return lines
 
 
 def _number(value: float | None) -> str:
@@ -116,23 +116,23 @@ def _ratio(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}x" if value < 100 else f"{value:.0f}x"
 
 
-def tables(found: Found) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Those tables that have rows, each with its title."""
-    every = [
-        ("", TIMES, times(found)),
-        ("The picture, in [0, 1], against PyTorch on the CPU in float32", PARITY, parity(found)),
-        ("", REACH, reach(found)),
+def tables(report: Report) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Return title, heading and rows of each table that has rows."""
+    candidates = [
+        ("", TIMES, times(report)),
+        ("The picture, in [0, 1], against PyTorch on the CPU in float32", PARITY, parity(report)),
+        ("", TARGETS, targets(report)),
     ]
-    return [table for table in every if table[2]]
+    return [table for table in candidates if table[2]]
 
 
-def show(found: Found) -> None:
-    """The tables on a terminal. The notes were said when they came up."""
+def show(report: Report) -> None:
+    """Print the tables. The notes were printed before."""
     console = Console(highlight=False)
     console.width = max(console.width, _WIDTH)
-    for line in lines(found):
+    for line in lines(report):
         console.print(line, soft_wrap=True, markup=False)
-    for title, head, rows in tables(found):
+    for title, head, rows in tables(report):
         table = Table(title=title or None, title_justify="left", box=box.SIMPLE)
         for index, name in enumerate(head):
             table.add_column(name, justify="right" if head is TIMES and index > 1 else "left", no_wrap=head is TIMES)
@@ -141,15 +141,15 @@ def show(found: Found) -> None:
         console.print(table)
 
 
-def markdown(found: Found) -> str:
-    """The tables as the README has them."""
+def markdown(report: Report) -> str:
+    """Return the tables as Markdown."""
     parts = []
-    for title, head, rows in tables(found):
+    for title, head, rows in tables(report):
         marks = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         parts.append(
             "\n".join([*([title + ":", ""] if title else []), *marks, *("| " + " | ".join(row) + " |" for row in rows)])
         )
-    parts.append("\n".join(lines(found)))
-    if found["notes"]:
-        parts.append("\n".join(f"- {note}" for note in found["notes"]))
+    parts.append("\n".join(lines(report)))
+    if report["notes"]:
+        parts.append("\n".join(f"- {note}" for note in report["notes"]))
     return "\n\n".join(parts)

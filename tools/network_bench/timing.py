@@ -1,9 +1,10 @@
-"""Timing several ways to do one thing, turn by turn, and the floor below all of them.
+"""Timing the variants of a case, turn by turn, and the floor that no variant can be faster than.
 
     floor of a network = max(operations / matrix rate, bytes / copy rate)
 
-Both rates are measured in the same run: a large matrix product in the precision that the device is best at (half on a
-GPU, float32 on the CPU), and a large copy, whose bytes count as read and as written. Importing this needs no torch.
+Both rates are measured in the same run: a large matrix product in the fastest precision of the device (half on a GPU,
+float32 on the CPU), and a large copy, whose bytes count as read and as written. In a turn each variant runs once.
+Importing this module does not need torch.
 """
 
 from __future__ import annotations
@@ -15,27 +16,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from engines.backends.backend import first_line
 from engines.errors import ReenactError
 
 Call = Callable[[], object]
 Clock = Callable[[Call], float]
-"""Runs something and answers the seconds that it took."""
+"""Runs a call and returns the seconds that it took."""
 
 WARM_UP = 3
-"""Turns before the first that counts, on a GPU: there the first ones choose and compile."""
-MOST = 2000
-"""Turns after which more say nothing new."""
+"""The number of turns that are not counted on a GPU, where the first ones select kernels and compile."""
+MAX_TURNS = 2000
+"""The largest number of turns; more do not change the result."""
 
 
-def wall(call: Call) -> float:
-    """Seconds on the wall."""
+def wall_clock(call: Call) -> float:
+    """Measure wall-clock time."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def cuda_clock() -> Clock:
-    """Seconds between two events on the GPU, one before all that is copied and enqueued, one after the answer."""
+    """Return a clock between two events on the GPU: before the first copy is enqueued, and after the result."""
     import torch
 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -52,26 +54,26 @@ def cuda_clock() -> Clock:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What the device can do at most."""
+    """The largest rates of the device."""
 
     operations: float
-    """Floating-point operations a second."""
+    """Floating-point operations per second."""
     bytes: float
-    """Bytes a second, those read and those written."""
+    """Bytes read and written per second."""
 
     def floor(self, operations: float, size: float) -> float:
-        """Seconds that a network takes at least."""
+        """Return the shortest possible time of a network, in seconds."""
         return max(operations / self.operations, size / self.bytes)
 
     def best(self, other: Rates) -> Rates:
-        """The higher of each: what a busy machine could not do once, it can."""
+        """Return the larger of each rate: a busy machine may have measured less."""
         return Rates(max(self.operations, other.operations), max(self.bytes, other.bytes))
 
 
-def rates(device: str, clock: Clock, turns: int = 10, sizes: tuple[int, int] | None = None) -> Rates:
-    """Measure both, the best of some turns, as befits a floor.
+def measure_rates(device: str, clock: Clock, turns: int = 10, sizes: tuple[int, int] | None = None) -> Rates:
+    """Measure both rates, the best of some turns.
 
-    ``sizes`` are the side of the matrices and the bytes to copy: larger than any cache if left out.
+    ``sizes`` are the side of the matrices and the bytes to copy; by default they are larger than any cache.
     """
     import torch
 
@@ -89,56 +91,56 @@ def rates(device: str, clock: Clock, turns: int = 10, sizes: tuple[int, int] | N
 
 
 @dataclass(slots=True)
-class Subject:
-    """One thing to do, and the ways to do it."""
+class Case:
+    """One piece of work, and the variants that can do it."""
 
     family: str
     name: str
-    needs: tuple[tuple[int, int], ...]
-    """Operations and bytes of each network in it, one after the other; none for the host's work."""
+    costs: tuple[tuple[int, int], ...]
+    """Operations and bytes of each network that it runs; empty for the host's work."""
     open: Callable[[], dict[str, Call]]
-    """Makes the ways ready, by name; those that cannot be had are left out and told elsewhere."""
+    """Opens the variants and returns them by name; those that cannot be opened are left out."""
     clock: Clock
-    refuse: Callable[[str], None]
-    """Told of a way that fails; it is then left out."""
-    ways: dict[str, Call] = field(default_factory=dict)
+    on_failure: Callable[[str], None]
+    """Called with a message for a variant that fails and is left out from then on."""
+    variants: dict[str, Call] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    cost: float = 0.0
-    """Seconds that a turn takes."""
+    """The measured times of each variant."""
+    turn_seconds: float = 0.0
+    """How long the last turn took."""
 
     @property
     def operations(self) -> int:
-        """Of all its networks."""
-        return sum(operations for operations, _ in self.needs)
+        """The floating-point operations of all networks."""
+        return sum(operations for operations, _ in self.costs)
 
     def floor(self, rates: Rates) -> float | None:
-        """Seconds that it takes at least."""
-        return sum(rates.floor(*need) for need in self.needs) or None
+        """Return the shortest possible time in seconds; None for the host's work."""
+        return sum(rates.floor(*cost) for cost in self.costs) or None
 
     def turn(self, first: int) -> None:
-        """Do it each way once, beginning with another one each time."""
-        names = list(self.ways)
+        """Run each variant once, starting with the variant at index ``first``."""
+        names = list(self.variants)
         first %= max(len(names), 1)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         for name in names[first:] + names[:first]:
             try:
-                self.seconds.setdefault(name, []).append(self.clock(self.ways[name]))
-            except (ReenactError, RuntimeError) as error:  # the second is PyTorch's, called plainly
-                del self.ways[name], self.seconds[name]
-                self.refuse(f"{name}: {self.family} {self.name} fails: {one_line(error)}")
-        self.cost = time.perf_counter() - begun
+                self.seconds.setdefault(name, []).append(self.clock(self.variants[name]))
+            except (ReenactError, RuntimeError) as error:  # RuntimeError from plain PyTorch
+                del self.variants[name], self.seconds[name]
+                self.on_failure(f"{name}: {self.family} {self.name} fails: {one_line(error)}")
+        self.turn_seconds = time.perf_counter() - start
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, and its cure."""
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    cure = getattr(error, "cure", "")
-    return f"{said}; {cure}" if cure else said
+    """Return the first line of an error's message and its cure."""
+    cure = error.cure if isinstance(error, ReenactError) else ""
+    return f"{first_line(error)}; {cure}" if cure else first_line(error)
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The middle and the slow end of some times, in milliseconds."""
+    """Median and 99th percentile of the times of a variant, in milliseconds."""
 
     median_ms: float
     p99_ms: float
@@ -146,59 +148,59 @@ class Times:
 
     @classmethod
     def of(cls, seconds: list[float]) -> Times:
-        """Of one way's turns; without the first where that is one of many, since it finds everything cold."""
+        """Return those of ``seconds``, without the first, which starts cold, unless it is the only one."""
         seconds = seconds[1:] or seconds
         return cls(float(np.median(seconds)) * 1e3, float(np.percentile(seconds, 99)) * 1e3, len(seconds))
 
 
 class Budget:
-    """How long everything may take."""
+    """The time that a run of the benchmark may take."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.perf_counter() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """The remaining seconds."""
         return self._end - time.perf_counter()
 
     @contextlib.contextmanager
     def paused(self, pause: bool) -> Iterator[None]:
-        """What happens within counts not."""
-        begun = time.perf_counter()
+        """Do not count the time of the block if ``pause`` is true."""
+        start = time.perf_counter()
         yield
         if pause:
-            self._end += time.perf_counter() - begun
+            self._end += time.perf_counter() - start
 
 
-def begin(
-    subjects: list[Subject], budget: Budget, expected: Callable[[Subject], float], warm_up: int
-) -> Iterator[Subject]:
-    """Make subjects ready and time each once, in their order; answers those that the budget does not suffice for.
+def start_timing(cases: list[Case], budget: Budget, expected: Callable[[Case], float], warm_up: int) -> Iterator[Case]:
+    """Open each case and time its first turn, in order. Yield the cases that do not fit the budget.
 
-    ``expected`` guesses the seconds that it takes; with a warm-up, which is some turns on a GPU, it is not counted.
+    ``expected`` estimates the seconds of a case. ``warm_up`` is the number of turns before the first that counts; with
+    a warm-up, opening is not counted in the budget.
     """
-    for subject in subjects:
-        if expected(subject) > budget.left:
-            yield subject
+    for case in cases:
+        if expected(case) > budget.left:
+            yield case
             continue
         with budget.paused(warm_up > 0):
-            subject.ways = subject.open()
+            case.variants = case.open()
             for turn in range(warm_up):
-                subject.turn(turn)
-        subject.seconds.clear()
-        subject.turn(warm_up)
+                case.turn(turn)
+        case.seconds.clear()
+        case.turn(warm_up)
 
 
-def go_on(subjects: list[Subject], budget: Budget) -> None:
-    """Time all that are ready until the time is up.
+def continue_timing(cases: list[Case], budget: Budget) -> None:
+    """Time all open cases until the budget is used up.
 
-    Turns go round the subjects, and round the ways of each, so that a machine that has its moods has them with all.
+    Turns alternate between the cases and between the variants of each, so that a change in the machine's speed affects
+    all of them.
     """
-    for turn in range(WARM_UP + 1, MOST):
-        due = [subject for subject in subjects if subject.ways and subject.cost < budget.left]
+    for turn in range(WARM_UP + 1, MAX_TURNS):
+        due = [case for case in cases if case.variants and case.turn_seconds < budget.left]
         if not due:
             return
-        for subject in due:
-            if subject.cost < budget.left:
-                subject.turn(turn)
+        for case in due:
+            if case.turn_seconds < budget.left:
+                case.turn(turn)
