@@ -206,6 +206,7 @@ def test_settings_are_restored_before_a_new_session_gets_a_picture(
     server.push(state=STATE | {"slate": False, "frozen": False, "mirror": True, "mouth": "painted"})
     wait_for_text(page, "30 frames/s")
     page.get_by_role("button", name="Slate").click()
+    wait_for_text(page, "set_slate")  # the reply: the delay is for the next session only
     server.slate_delay_s = 0.5
     for _ in range(2):  # the second time before the new session has sent a state
         before = server.close_session(link)
