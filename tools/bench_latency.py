@@ -44,7 +44,7 @@ _UNATTENDED = (Method.STAGES, Method.DEVICE, Method.WEBRTC)
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The files to write; None for those that were not asked for."""
+    """The files to write; None for those that are not wanted."""
 
     json: Path | None
     html: Path | None

@@ -295,9 +295,9 @@ async def _request_at_once(address: str, count: int) -> None:
     """Send ``count`` simultaneous requests, so that all threads which start on demand are started."""
 
     async def request(session: aiohttp.ClientSession) -> None:
-        async with session.get(f"{address}api/nothing") as answer:
-            if await answer.read() != EMPTY_REPLY:
-                raise RuntimeError(f"{answer.url} does not reach the callbacks")
+        async with session.get(f"{address}api/nothing") as response:
+            if await response.read() != EMPTY_REPLY:
+                raise RuntimeError(f"{response.url} does not reach the callbacks")
 
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         for _ in range(count):

@@ -28,7 +28,7 @@ from rich.console import Console
 from engines.backends.engine_cache import engines_home, list_engines, mismatch
 from engines.backends.tensorrt_backend import this_machine
 from engines.errors import ReenactError, SinkError, SourceError
-from engines.install_hint import install_command
+from engines.install_hint import command, install_command
 from realtime.tracking.model_files import MODELS, find_model, model_path
 from tools.support.command import new_app, run_app
 
@@ -133,7 +133,7 @@ def tracker() -> Finding:
 def model_files() -> Iterable[Finding]:
     """Check the model files that are downloaded separately."""
     for name in MODELS:
-        path, fetch = model_path(name), f"python -m tools.models fetch {name}"
+        path, fetch = model_path(name), f"{command('models')} fetch {name}"
         if path is None:
             yield Finding(f"model {name}", State.NOTE, f"not fetched ({find_model(name).purpose})", fetch)
         elif find_model(name).matches(path):
@@ -253,10 +253,10 @@ def gpu() -> Finding:
         return Finding("GPU", State.NOTE, f"no NVIDIA driver, {torch}; the mesh generator needs neither")
     query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        output = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return Finding("GPU", State.NOTE, f"nvidia-smi fails, {torch}", "install a driver that matches the kernel")
-    return Finding("GPU", State.OK, f"{'; '.join(_lines(answer)) or 'none listed'}; {torch}")
+    return Finding("GPU", State.OK, f"{'; '.join(_lines(output)) or 'none listed'}; {torch}")
 
 
 def tensorrt() -> Finding:
@@ -269,7 +269,7 @@ def tensorrt() -> Finding:
     machine = this_machine()
     usable = [entry for entry in list_engines(engines_home()) if entry.sidecar and not mismatch(entry.sidecar, machine)]
     if not usable:
-        build = "python -m tools.build_engine liveportrait"
+        build = f"{command('build-engine')} liveportrait"
         return Finding("TensorRT", State.NOTE, f"{version}, and no engine built for this machine", build)
     return Finding("TensorRT", State.OK, f"{version}, {len(usable)} engines for this machine")
 

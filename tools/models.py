@@ -23,6 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from engines.atomic_write import atomic_write
 from engines.errors import ReenactError, UsageError
+from engines.install_hint import command
 from engines.networks.weights import PUBLISHED, fetch_hint
 from realtime.tracking.model_files import MODELS, ModelFile, find_model, model_path, target_path
 from tools.support.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub, import_checkpoint, installed_folder
@@ -146,7 +147,7 @@ def fetch_command(
         return
     file, path = _model(name), target_path(name)
     if source is not None:
-        cure = f"python -m tools.models fetch {name}"
+        cure = f"{command('models')} fetch {name}"
         raise UsageError("import-not-supported", f"--from does not apply to {name}, which is downloaded", cure=cure)
     if path.is_file() and file.matches(path):
         console.print(f"{file.file} is already at {path}")
@@ -194,7 +195,7 @@ def where_command(name: Annotated[str, typer.Argument(help="A name from the list
         )
     else:
         file = _model(name)
-        path, files, cure = model_path(name), file.file, f"python -m tools.models fetch {name}"
+        path, files, cure = model_path(name), file.file, f"{command('models')} fetch {name}"
     if path is None:
         raise ReenactError("model-not-fetched", f"{name} has not been fetched: {files}", cure=cure)
     print(path)

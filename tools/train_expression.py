@@ -36,10 +36,10 @@ app = new_app()
 @app.command()
 def train_command(
     faces: Annotated[Path, typer.Argument(help="folder with clips/ and, if there are any, portraits/")],
-    task: Annotated[Path, typer.Option(help="the face landmarker's bundle, whose answers are the labels")],
+    task: Annotated[Path, typer.Option(help="the face landmarker's bundle, whose results are the labels")],
     out: Annotated[Path, typer.Option(help="file to write")] = coefficients.FILE,
     card: Annotated[Path | None, typer.Option(help="model card to write (Markdown)")] = None,
-    hold_out: Annotated[list[str] | None, typer.Option(help="clip whose person is not trained on; repeatable")] = None,
+    hold_out: Annotated[list[str] | None, typer.Option(help="clip to keep out of the training; repeatable")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="passes over the samples")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="seed of all random numbers")] = 0,
 ) -> None:
@@ -61,9 +61,9 @@ def train_command(
         card.write_text(card_of(samples, held, figures, epochs=epochs, seed=seed), encoding="utf-8")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_app(app, "python -m tools.train_expression", arguments)
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.train_expression") -> int:
+    """Run the command line and return its exit code."""
+    return run_app(app, prog, arguments)
 
 
 if __name__ == "__main__":

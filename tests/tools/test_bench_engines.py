@@ -30,7 +30,7 @@ KNOWN = ("torch", "onnx")
 
 
 def run(*words: str) -> int:
-    """The tool's exit code."""
+    """Run the tool and return its exit code."""
     return main(list(words))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOLS = (
+    "api_docs",
     "bench_costs",
     "bench_engines",
     "bench_latency",
@@ -21,6 +22,7 @@ TOOLS = (
     "models",
     "readme_picture",
     "render_assets",
+    "train_expression",
 )
 ALIASES = ("bench", "picture")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from engines.backends.engine_cache import CachedEngine, Machine, list_engines, mismatch, sha256_of
 from engines.backends.tensorrt_backend import this_machine
+from engines.install_hint import command
 
 
 def show(folder: Path, *, as_json: bool) -> None:
@@ -18,7 +19,7 @@ def show(folder: Path, *, as_json: bool) -> None:
         print(json.dumps([_to_json(engine, machine) for engine in engines], indent=2, allow_nan=False))
         return
     if not engines:
-        print(f"no engines in {folder}\n  python -m tools.build_engine liveportrait")
+        print(f"no engines in {folder}\n  {command('build-engine')} liveportrait")
         return
     print(f"in {folder}:")
     for engine in engines:

@@ -131,7 +131,7 @@ class _Model(nn.Module):
 
 
 def train(samples: Samples, held: frozenset[str], *, epochs: int, seed: int, console: Console) -> Trained:
-    """Train on everybody but the people in ``held``. The same seed and samples give the same model."""
+    """Train on all identities except those in ``held``. The same seed and samples give the same model."""
     torch.manual_seed(seed)
     batches = _Batches(samples, held, seed)
     inputs = batches.points[torch.tensor(batches.trained)]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from engines.atomic_write import atomic_write
 from engines.cache_dirs import cache_home
 from engines.errors import SourceMissing, TrackerError
+from engines.install_hint import command
 from engines.types import LANDMARKS, Image
 from realtime.core.quiet_libraries import quiet_libraries
 from realtime.tracking.model_files import model_path, target_path
@@ -44,7 +45,6 @@ ANGLES = ("yaw", "pitch", "roll")
 CHANNELS = (*BLENDSHAPES, *ANGLES)
 """The columns of ``Track.values``: blendshape scores, then angles of the head in degrees."""
 
-_FETCH = "python -m tools.models fetch face_landmarker"
 _CACHE_LIMIT = 64
 """How many tracks the cache keeps."""
 _CACHE_VERSION = 1
@@ -88,7 +88,7 @@ class ReferenceTracker:
             raise TrackerError(
                 "tracker-model-missing",
                 f"the face landmarker bundle is not at {model}",
-                cure=f"fetch it once with: {_FETCH}",
+                cure=f"{command('models')} fetch face_landmarker",
             )
         import mediapipe
         from mediapipe.tasks.python import vision
@@ -107,7 +107,7 @@ class ReferenceTracker:
             raise TrackerError(
                 "tracker-model-unreadable",
                 f"{model} is not a face landmarker bundle that MediaPipe can load",
-                cure=f"fetch it again with: {_FETCH}",
+                cure=f"{command('models')} fetch face_landmarker",
             ) from error
         self._mediapipe: Any = mediapipe
         self._values: list[Floats] = []

@@ -186,7 +186,7 @@ def measure_ages(url: str, camera: Path, *, seconds: float, warm_up_s: float = 8
         if not wait_until(page, "reenactLatency.ages.length > 10", LIVE_S):
             raise SourceLost(
                 "measure-no-code",
-                f"no code came back to the browser within {LIVE_S:g} s: the page says {page.inner_text('#status')!r}",
+                f"no code came back to the browser within {LIVE_S:g} s: the page shows {page.inner_text('#status')!r}",
                 cure="start reenact with --relay-code, and give a video in which a face is found",
             )
         page.wait_for_timeout(warm_up_s * 1000)

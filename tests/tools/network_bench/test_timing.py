@@ -115,7 +115,7 @@ def test_a_variant_that_fails_is_reported_and_the_others_continue() -> None:
 def test_paused_time_is_not_counted() -> None:
     budget = Budget(100)
     with budget.paused(True):
-        budget._end -= 40  # as if that had taken so long
+        budget._end -= 40  # as if 40 s had passed
     assert budget.left < 61
     before = budget.left
     with budget.paused(True):
