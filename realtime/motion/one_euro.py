@@ -10,6 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from engines.jit import compiled
 
+NOISE_FALLS_S, NOISE_RISES_S = 0.3, 3.0
+"""Time constants with which the estimate of the noise follows less and more of it: it stays near the least."""
+WINDOW = 8
+"""Samples over which a slow motion is looked for."""
+MOVES, MOVES_SURELY = 2.0, 3.5
+"""A speed of fewer standard deviations of what noise alone looks like counts as none, and of more in full."""
+CALMER = 1.8
+"""The exponent with which the cut-off of a still signal falls as the noise rises."""
+NOTICED = 1.25
+"""Up to this many times of the noise in good light nothing changes."""
+WANDERS_FROM, WANDERS = 3.2, 2.5
+"""From so many times on the tracker wanders about too: noise counts for more, by this share of each further time."""
 GAP_NS = 500_000_000
 """After a longer gap the last value no longer predicts the signal: the filter starts again."""
 
@@ -22,22 +34,33 @@ class OneEuro:
     ``d_cutoff`` hertz. Each may be a number or an array that broadcasts against the signal. ``beta`` is in hertz per
     (unit of the signal per second), so it must be chosen for that unit. Raises ValueError if ``beta`` is negative or
     one of the others is not positive.
+
+    With ``clean``, the standard deviation of a sample in good light, the filter estimates the noise of the samples from
+    their second differences. The speed then counts only where it is more than noise alone would show, over two samples
+    or as the slope over ``WINDOW``, and the cut-off of a still signal falls as the noise rises over ``clean``: a still
+    face in poor light is calm, and one that moves is not late.
     """
 
-    def __init__(self, min_cutoff: ArrayLike, beta: ArrayLike, d_cutoff: ArrayLike = 1.0) -> None:
+    def __init__(
+        self, min_cutoff: ArrayLike, beta: ArrayLike, d_cutoff: ArrayLike = 1.0, *, clean: float | None = None
+    ) -> None:
         self._min_cutoff = np.asarray(min_cutoff, np.float32)
         self._beta = np.asarray(beta, np.float32)
         self._d_cutoff = np.asarray(d_cutoff, np.float32)
         if not (np.all(self._min_cutoff > 0) and np.all(self._beta >= 0) and np.all(self._d_cutoff > 0)):
             raise ValueError("min_cutoff and d_cutoff must be over 0 and beta must not be under 0")
+        self._clean = clean
+        self._noise = clean or 0.0
         self._broadcast: tuple[tuple[int, ...], tuple[NDArray[np.float32], ...]] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget the signal: the next sample passes unchanged."""
+        """Forget the signal, but not its noise: the next sample passes unchanged."""
         self._value: NDArray[np.float32] | None = None
         self._raw: NDArray[np.float32] | None = None
         self._speed: NDArray[np.float32] | None = None
+        self._window: NDArray[np.float32] | None = None
+        self._count = 0
         self._time_ns = 0
 
     def __call__(self, x: NDArray[np.float32], time_ns: int) -> NDArray[np.float32]:
@@ -50,6 +73,8 @@ class OneEuro:
         elapsed_ns = time_ns - self._time_ns
         if self._value is None or self._value.shape != sample.shape or not 0 <= elapsed_ns <= GAP_NS:
             self._value, self._raw, self._speed = sample.copy(), sample.copy(), np.zeros_like(sample)
+            self._window, self._count = np.empty((WINDOW, sample.size), np.float32), 1
+            self._window[0] = sample.reshape(-1)
             self._time_ns = time_ns
             return sample
         assert self._raw is not None
@@ -58,12 +83,36 @@ class OneEuro:
             return self._value.copy()
         smooth = np.empty_like(sample)
         min_cutoff, beta, d_cutoff = self._settings(sample.shape)
+        noise, calm = 0.0, 1.0
+        assert self._window is not None
+        if self._clean is not None:
+            self._window[self._count % WINDOW] = sample.reshape(-1)
+            self._count += 1
+            self._learn_noise(elapsed_ns / 1e9)
+            ratio = self._noise / self._clean
+            calm = max(ratio, 1.0) ** -CALMER
+            if ratio > NOTICED and self._count >= WINDOW:
+                noise = self._noise * (1 + WANDERS * max(ratio - WANDERS_FROM, 0.0))
         _step(
             sample.reshape(-1), self._raw.reshape(-1), self._speed.reshape(-1), self._value.reshape(-1),
-            min_cutoff, beta, d_cutoff, elapsed_ns / 1e9, smooth.reshape(-1),
+            min_cutoff, beta, d_cutoff, elapsed_ns / 1e9, noise, calm, self._window, self._count, smooth.reshape(-1),
         )  # fmt: skip
         self._time_ns = time_ns
         return smooth
+
+    def _learn_noise(self, seconds: float) -> None:
+        """Follow the standard deviation of the samples' noise, by the stillest of the last seconds.
+
+        The second difference of a signal that moves evenly is that of its noise, whose variance is six times the
+        noise's.
+        """
+        assert self._window is not None
+        if self._count < 3:
+            return
+        last, middle, first = (self._window[(self._count - back) % WINDOW] for back in (1, 2, 3))
+        seen = math.sqrt(_second_difference(last, middle, first) / 6)
+        constant = NOISE_FALLS_S if seen < self._noise else NOISE_RISES_S
+        self._noise += (1 - math.exp(-seconds / constant)) * (seen - self._noise)
 
     def _settings(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], ...]:
         """Return min_cutoff, beta and d_cutoff for each element of a signal, flat. Cached for one shape."""
@@ -77,20 +126,49 @@ class OneEuro:
 
 
 @compiled()
+def _second_difference(last: Any, middle: Any, first: Any) -> float:
+    """Return the mean square of the second difference of three flat float32 arrays."""
+    total = 0.0
+    for i in range(last.shape[0]):
+        difference = last[i] - np.float32(2.0) * middle[i] + first[i]
+        total += difference * difference
+    return float(total / last.shape[0])
+
+
+@compiled()
 def _step(
-    sample: Any, raw: Any, speed: Any, value: Any, min_cutoff: Any, beta: Any, d_cutoff: Any, seconds: float, out: Any
-) -> None:
+    sample: Any, raw: Any, speed: Any, value: Any, min_cutoff: Any, beta: Any, d_cutoff: Any, seconds: float,
+    noise: float, calm: float, window: Any, count: int, out: Any,
+) -> None:  # fmt: skip
     """Filter flat float32 arrays element by element into ``out``. Updates ``raw``, ``speed`` and ``value`` in place.
+
+    ``noise`` is the standard deviation of the samples, 0 if it is not known; ``calm`` is the factor of the cut-off of a
+    still signal. ``window`` has the last samples (``WINDOW``, N), the next one of which goes to ``count % WINDOW``.
 
     The share of a new sample for a cut-off of f hertz is 2 pi f t / (1 + 2 pi f t).
     """
     turn = np.float32(2.0 * math.pi * seconds)
     rate = np.float32(1.0 / seconds)
     one = np.float32(1.0)
+    size = window.shape[0]
+    # of a least squares slope over evenly spaced samples: the sum of the squares of its weights, per sample interval
+    spread = np.float32(size * (size * size - 1) / 12.0)
+    slope_noise = np.float32(noise) / np.sqrt(spread)
     for i in range(sample.shape[0]):
         ratio = turn * d_cutoff[i]
-        speed[i] += ratio / (one + ratio) * ((sample[i] - raw[i]) * rate - speed[i])
-        ratio = turn * (min_cutoff[i] + beta[i] * abs(speed[i]))
+        share = ratio / (one + ratio)
+        speed[i] += share * ((sample[i] - raw[i]) * rate - speed[i])
+        moving = one
+        if noise > 0.0:
+            slope = np.float32(0.0)
+            for back in range(size):
+                slope += (np.float32(0.5 * (size - 1)) - np.float32(back)) * window[(count - 1 - back) % size, i]
+            slow = abs(slope) / spread / slope_noise
+            fast_noise = np.float32(noise) * rate * np.sqrt(np.float32(2.0) * share / (np.float32(2.0) - share))
+            fast = abs(speed[i]) / fast_noise
+            moving = (max(slow, fast) - np.float32(MOVES)) / np.float32(MOVES_SURELY - MOVES)
+            moving = min(max(moving, np.float32(0.0)), one)
+        ratio = turn * (min_cutoff[i] * np.float32(calm) + beta[i] * moving * abs(speed[i]))
         value[i] += ratio / (one + ratio) * (sample[i] - value[i])
         raw[i] = sample[i]
         out[i] = value[i]

@@ -35,12 +35,12 @@ class _Smoother:
 
     def __init__(self) -> None:
         # units: radians for the turn, face scales (about 80 mm) for position and shape
-        self._turn = OneEuro(2.5, 80.0, 3.0)
-        self._position = OneEuro(2.0, 60.0, 3.0)
+        self._turn = OneEuro(2.5, 80.0, 3.0, clean=0.0012)
+        self._position = OneEuro(2.0, 60.0, 3.0, clean=0.0012)
         cutoff = np.full((LANDMARKS, 1), 2.5, np.float32)
         beta = np.full((LANDMARKS, 1), 60.0, np.float32)
         cutoff[_QUICK_POINTS], beta[_QUICK_POINTS] = 3.0, 100.0
-        self._shape = OneEuro(cutoff, beta, 3.0)
+        self._shape = OneEuro(cutoff, beta, 3.0, clean=0.0018)
 
     def reset(self) -> None:
         self._turn.reset()
