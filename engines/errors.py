@@ -47,9 +47,7 @@ class ReenactError(Exception):
     retry_after_s: float | None = None
     """How long to wait before a retry, in seconds; None where a retry does not help by itself."""
 
-    def __init__(self, code: str, found: str = "", expected: str = "", cure: str = "") -> None:
-        if not found:  # the form used before errors had codes
-            code, found = "unspecified", code
+    def __init__(self, code: str, found: str, expected: str = "", cure: str = "") -> None:
         super().__init__(code, found, expected, cure)
         self.code = code
         self.found = found

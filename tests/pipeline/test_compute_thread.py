@@ -45,7 +45,7 @@ def test_a_lost_camera_has_no_face() -> None:
     source, sink = FakeSource(), FakeSink()
 
     def reopen() -> Source:
-        raise SourceMissing("no camera")
+        raise SourceMissing("camera-missing", "no camera")
 
     with running(source, [sink], reopen_source=reopen) as run:
         source.feed(1)

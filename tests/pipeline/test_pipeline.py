@@ -179,7 +179,7 @@ def test_a_lost_camera_comes_back_and_the_portrait_idles_meanwhile() -> None:
 
     def reopen() -> Source:
         if not plugged_in.is_set():
-            raise SourceMissing("no camera")
+            raise SourceMissing("camera-missing", "no camera")
         return second
 
     with running(first, [sink], reopen_source=reopen) as run:
@@ -213,7 +213,7 @@ def test_a_file_that_fails_ends_the_run_with_its_error() -> None:
 def test_a_tracker_that_fails_sends_no_camera_pixel(lossless: bool) -> None:
     def fail(frame: Frame) -> None:
         if frame.seq >= 2:
-            raise TrackerError("the tracker broke")
+            raise TrackerError("tracker-broken", "the tracker broke")
 
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink], tracker=FakeTracker(during=fail), lossless=lossless) as run:
@@ -230,7 +230,7 @@ def test_a_generator_that_fails_leaves_a_slate_behind(lossless: bool) -> None:
 
     def fail(_: Motion) -> None:
         if next(calls) == 6:
-            raise GeneratorError("the generator broke")
+            raise GeneratorError("generator-broken", "the generator broke")
 
     source, sink = FakeSource(), FakeSink()
     with running(source, [sink], generator=FakeGenerator(during=fail), lossless=lossless) as run:
@@ -313,7 +313,7 @@ def test_a_sink_that_is_lost_comes_back() -> None:
 
     def break_off(_: Frame) -> None:
         if broken.is_set():
-            raise SinkLost("the device is gone")
+            raise SinkLost("sink-gone", "the device is gone")
 
     first, other, source = FakeSink("first", during=break_off), FakeSink("other"), FakeSource()
     with running(source, [first, other], reopen_sink=lambda: again) as run:
@@ -329,7 +329,7 @@ def test_a_sink_that_is_lost_comes_back() -> None:
 
 def test_a_recording_that_fails_leaves_the_others_running() -> None:
     def full(_: Frame) -> None:
-        raise SinkLost("the disk is full")
+        raise SinkLost("sink-full", "the disk is full")
 
     full_disk, fine, source = FakeSink("full", during=full), FakeSink("fine"), FakeSource()
     with running(source, [full_disk, fine]) as run:
@@ -344,7 +344,7 @@ def test_a_recording_that_fails_leaves_the_others_running() -> None:
 
 def test_a_run_without_a_sink_left_ends() -> None:
     def full(_: Frame) -> None:
-        raise SinkLost("the disk is full")
+        raise SinkLost("sink-full", "the disk is full")
 
     source = FakeSource()
     with running(source, [FakeSink(during=full), FakeSink(during=full)]) as run:
@@ -687,7 +687,7 @@ def test_regions_that_a_generator_lacks_are_refused_and_end_nothing() -> None:
 
 def test_a_generator_that_cannot_be_created_leaves_the_old_one() -> None:
     source, sink, first, factory = FakeSource(), FakeSink(), FakeGenerator(), GeneratorFactory()
-    factory.error = GeneratorError("there are no weights for fomm", cure="fetch them")
+    factory.error = GeneratorError("weights-missing", "there are no weights for fomm", cure="fetch them")
     factory.go.set()
     with running(source, [sink], generator=first, generator_named=factory) as run:
         source.feed()
