@@ -68,7 +68,7 @@ class ReenactError(Exception):
         }
         if self.status != type(self).status:
             values["status"] = self.status
-        if self.retry_after_s is not None:
+        if self.retry_after_s is not None or type(self).retry_after_s is not None:
             values["retry_after_s"] = self.retry_after_s
         return values
 
@@ -82,7 +82,8 @@ class ReenactError(Exception):
         if "status" in values:
             error.status = int(values["status"])
         if "retry_after_s" in values:
-            error.retry_after_s = float(values["retry_after_s"])
+            seconds = values["retry_after_s"]
+            error.retry_after_s = None if seconds is None else float(seconds)
         return error
 
 

@@ -1,10 +1,10 @@
-"""The First Order Motion Model, vox-256.
+"""The networks of the First Order Motion Model, vox-256.
 
     Siarohin et al., "First Order Motion Model for Image Animation", NeurIPS 2019, arXiv 2003.00196
 
-Keypoints with Jacobians are found in the source and in the driving frame; a dense motion and an occlusion come out of
-the pairs; the source's features are moved by it and decoded. The networks have the published state-dict names, so that
-the published checkpoint loads strictly; ``stages`` puts them together for inference.
+Keypoints with Jacobians are found in the source and in the driving frame; the pairs give a dense motion and an
+occlusion; the source's features are warped by the motion and decoded. The networks have the published state-dict names,
+so that the published checkpoint loads strictly; ``stages`` combines them for inference.
 
 In the shape comments B is the batch and K = 10 keypoints. Coordinates are normalised to [-1, 1], in the order x, y.
 Importing this file needs no torch; building anything in it does.
@@ -21,26 +21,26 @@ from engines.backends.network_stage import GridSample, NetworkStage, TensorSpec
 
 try:
     import torch
-    import torch.nn.functional as F  # noqa: N812 - its name everywhere
+    import torch.nn.functional as F  # noqa: N812 - its usual name
     from torch import Tensor, nn
-except ModuleNotFoundError:  # then the classes can be named, not built
+except ModuleNotFoundError:  # then the classes can be named, but not built
     from types import SimpleNamespace
 
     nn = SimpleNamespace(Module=object)
 
 KEYPOINTS = 10
 SIZE = 256
-"""Width and height of the source, the driving crop and the picture."""
+"""Width and height of the source, the driving crop and the output image."""
 OUTPUT_SIZE = SIZE
 
 _SMALL = 64
-"""Width and height at which keypoints and motion are computed: a quarter."""
+"""Width and height at which keypoints and motion are computed, a quarter of the image's."""
 _TEMPERATURE = 0.1
 _KP_VARIANCE = 0.01
 
 
 class Keypoints(NamedTuple):
-    """Where K points are and how their surroundings are stretched."""
+    """Positions and local affine frames of K keypoints."""
 
     value: Tensor  # (B, K, 2)
     jacobian: Tensor  # (B, K, 2, 2)
@@ -50,7 +50,7 @@ class Keypoints(NamedTuple):
 
 
 class SameBlock2d(nn.Module):
-    """Convolution 7x7, norm, ReLU; the picture keeps its size."""
+    """Convolution 7x7, norm, ReLU at the same size."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SameBlock2d(nn.Module):
 
 
 class DownBlock2d(nn.Module):
-    """Convolution, norm, ReLU, half the size."""
+    """Convolution, norm, ReLU, and a pool to half the size."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class DownBlock2d(nn.Module):
 
 
 class UpBlock2d(nn.Module):
-    """Twice the size, convolution, norm, ReLU."""
+    """Upsampling to twice the size, convolution, norm, ReLU."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class ResBlock2d(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The descending half of the hourglass; answers every level."""
+    """The descending half of the hourglass, which returns every level."""
 
     def __init__(self, width: int, inner: int, blocks: int, widest: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
         self.up_blocks = nn.ModuleList()
         for level in reversed(range(blocks)):
             wide = min(widest, width * 2 ** (level + 1))
-            skip = 1 if level == blocks - 1 else 2  # but the deepest, each gets its skip stacked on it
+            skip = 1 if level == blocks - 1 else 2  # every level but the deepest is stacked with its skip connection
             self.up_blocks.append(UpBlock2d(skip * wide, min(widest, width * 2**level)))
         self.out_filters = width + inner
 
@@ -150,7 +150,7 @@ class Hourglass(nn.Module):
 
 
 class AntiAliasDown(nn.Module):
-    """A quarter of the size, by a fixed Gaussian of 1.5 pixels and each fourth pixel."""
+    """Downsampling to a quarter of the size, with a fixed Gaussian of 1.5 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,27 +164,27 @@ class AntiAliasDown(nn.Module):
 
 
 def coordinate_grid(height: int, width: int, device: torch.device) -> Tensor:
-    """Where each pixel lies: (height, width, 2) float32, x y, the outermost pixels' centres at -1 and 1."""
+    """Return the position of each pixel, (height, width, 2) float32, x y; the outermost centres are at -1 and 1."""
     y = _ticks(height, device).view(height, 1).expand(height, width)
     x = _ticks(width, device).view(1, width).expand(height, width)
     return torch.stack([x, y], dim=-1)
 
 
 def _ticks(points: int, device: torch.device) -> Tensor:
-    # rounded as the published networks round it, which linspace does not
+    # rounded as in the published networks, unlike linspace
     return 2 * (torch.arange(points, device=device, dtype=torch.float32) / (points - 1)) - 1
 
 
-def sample(picture: Tensor, grid: Tensor) -> Tensor:
-    """Bilinear sampling, zero outside, in float32 within: (B, C, H, W) at (B, h, w, 2) -> (B, C, h, w)."""
-    return F.grid_sample(picture.float(), grid.float(), align_corners=False).to(picture.dtype)
+def sample(image: Tensor, grid: Tensor) -> Tensor:
+    """Sample bilinearly, zero outside, in float32 inside: (B, C, H, W) at (B, h, w, 2) -> (B, C, h, w)."""
+    return F.grid_sample(image.float(), grid.float(), align_corners=False).to(image.dtype)
 
 
 # ---- keypoints -------------------------------------------------------------------------------------------------------
 
 
 class KeypointDetector(nn.Module):
-    """Keypoints as expectations of heat maps, and their local affine frames (section 3.1, equations 2 to 5)."""
+    """Finds keypoints as expectations of heat maps, and their local affine frames (section 3.1, equations 2 to 5)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,14 +207,14 @@ class KeypointDetector(nn.Module):
 
 
 def inverse_2x2(m: Tensor) -> Tensor:
-    """The inverse of (..., 2, 2) in closed form, which exports where torch.inverse does not."""
+    """Return the inverse of (..., 2, 2) in closed form, which can be exported, unlike torch.inverse."""
     a, b, c, d = m[..., 0, 0], m[..., 0, 1], m[..., 1, 0], m[..., 1, 1]
     adjugate = torch.stack([d, -b, -c, a], dim=-1).reshape(m.shape)  # (..., 2, 2)
     return adjugate / (a * d - b * c)[..., None, None]
 
 
 def relative_keypoints(source: Keypoints, driving: Keypoints, neutral: Keypoints, multiplier: Tensor) -> Keypoints:
-    """The source's keypoints moved by what changed in the driver since its neutral (section 3.3, equation 11).
+    """Return the source's keypoints moved by the driver's change since its neutral (section 3.3, equation 11).
 
     value_s + multiplier (value_d - value_0), with ``multiplier`` (B, 1), and J_d J_0^-1 J_s.
     """
@@ -224,7 +224,7 @@ def relative_keypoints(source: Keypoints, driving: Keypoints, neutral: Keypoints
 
 
 def gaussians(kp: Tensor) -> Tensor:
-    """exp(-|p - x_k|^2 / 0.02) at each pixel: (B, K, 2) -> (B, K, 64, 64)."""
+    """Return exp(-|p - x_k|^2 / 0.02) at each pixel: (B, K, 2) -> (B, K, 64, 64)."""
     at = _ticks(_SMALL, kp.device)  # (64,)
     bells = torch.exp(-0.5 / _KP_VARIANCE * (at - kp.unsqueeze(3)) ** 2)  # (B, K, 2, 64)
     return bells[:, :, 1, :, None] * bells[:, :, 0, None, :]  # (B, K, 64, 64)
@@ -234,7 +234,7 @@ def gaussians(kp: Tensor) -> Tensor:
 
 
 class DenseMotionNetwork(nn.Module):
-    """Flow and occlusion out of keypoint pairs (section 3.2, equations 6 to 9)."""
+    """Computes flow and occlusion from pairs of keypoints (section 3.2, equations 6 to 9)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class DenseMotionNetwork(nn.Module):
         self.down = AntiAliasDown()
 
     def forward(self, small: Tensor, driving: Keypoints, source: Keypoints) -> tuple[Tensor, Tensor]:
-        """From the downsampled source (B, 3, 64, 64): the deformation (B, 64, 64, 2), the occlusion (B, 1, 64, 64)."""
+        """Return the deformation (B, 64, 64, 2) and the occlusion (B, 1, 64, 64); ``small`` is (B, 3, 64, 64)."""
         batch = small.shape[0]
         grid = coordinate_grid(_SMALL, _SMALL, small.device)  # (64, 64, 2)
         at = self._local_motions(grid, driving, source)  # (B, K+1, 64, 64, 2)
@@ -262,7 +262,7 @@ class DenseMotionNetwork(nn.Module):
 
     @staticmethod
     def _local_motions(grid: Tensor, driving: Keypoints, source: Keypoints) -> Tensor:
-        """T_k(z) = x_s,k + J_s J_d^-1 (z - x_d,k), and the standing background first (equation 4)."""
+        """Return T_k(z) = x_s,k + J_s J_d^-1 (z - x_d,k), after the still background (equation 4)."""
         batch = driving.value.shape[0]
         jacobian = source.jacobian @ inverse_2x2(driving.jacobian)  # (B, K, 2, 2)
         away = grid.reshape(-1, 2) - driving.value.unsqueeze(2)  # (B, K, 64*64, 2)
@@ -273,12 +273,12 @@ class DenseMotionNetwork(nn.Module):
 
 
 class Generated(NamedTuple):
-    """What the generator answers."""
+    """The outputs of the generator."""
 
     image: Tensor  # (B, 3, 256, 256) in [0, 1]
     deformation: Tensor  # (B, 64, 64, 2)
     occlusion: Tensor  # (B, 1, 64, 64)
-    deformed: Tensor  # (B, 3, 256, 256): the source's pixels moved, without repair
+    deformed: Tensor  # (B, 3, 256, 256): the warped source, not inpainted
 
 
 class OcclusionAwareGenerator(nn.Module):
@@ -296,14 +296,14 @@ class OcclusionAwareGenerator(nn.Module):
         self.final = nn.Conv2d(64, 3, 7, padding=3)
 
     def encode(self, source: Tensor) -> Tensor:
-        """The source's features, which depend on it alone: (B, 256, 64, 64)."""
+        """Return the source's features, (B, 256, 64, 64)."""
         x: Tensor = self.first(source)  # (B, 64, 256, 256)
         for block in self.down_blocks:
             x = block(x)  # (B, 128, 128, 128), (B, 256, 64, 64)
         return x
 
     def decode(self, features: Tensor, deformation: Tensor, occlusion: Tensor) -> Tensor:
-        """The picture out of moved features: (B, 3, 256, 256)."""
+        """Return the image from warped features, (B, 3, 256, 256)."""
         x = sample(features, deformation) * occlusion  # (B, 256, 64, 64)
         x = self.bottleneck(x)  # (B, 256, 64, 64)
         for block in self.up_blocks:
@@ -316,8 +316,8 @@ class OcclusionAwareGenerator(nn.Module):
         deformation, occlusion = self.dense_motion_network(small, kp_driving, kp_source)
         image = self.decode(self.encode(source), deformation, occlusion)  # (B, 3, 256, 256)
         planes = deformation.permute(0, 3, 1, 2)  # (B, 2, 64, 64)
-        whole = F.interpolate(planes, size=source.shape[2:], mode="bilinear", align_corners=False)  # (B, 2, 256, 256)
-        return Generated(image, deformation, occlusion, sample(source, whole.permute(0, 2, 3, 1)))
+        full = F.interpolate(planes, size=source.shape[2:], mode="bilinear", align_corners=False)  # (B, 2, 256, 256)
+        return Generated(image, deformation, occlusion, sample(source, full.permute(0, 2, 3, 1)))
 
 
 MODULES: dict[str, type[nn.Module]] = {"kp_detector": KeypointDetector, "generator": OcclusionAwareGenerator}
@@ -328,7 +328,7 @@ MODULES: dict[str, type[nn.Module]] = {"kp_detector": KeypointDetector, "generat
 
 
 class PortraitStage(nn.Module):
-    """Everything that depends on the source alone."""
+    """Computes everything that depends on the source alone."""
 
     def __init__(self, kp_detector: KeypointDetector, generator: OcclusionAwareGenerator) -> None:
         super().__init__()
@@ -345,7 +345,7 @@ class PortraitStage(nn.Module):
 
 
 class MotionStage(nn.Module):
-    """The driver's keypoints."""
+    """Finds the driver's keypoints."""
 
     def __init__(self, kp_detector: KeypointDetector) -> None:
         super().__init__()
@@ -357,7 +357,7 @@ class MotionStage(nn.Module):
 
 
 class FrameStage(nn.Module):
-    """Relative keypoints, dense motion, warp and decoder in one."""
+    """Combines relative keypoints, dense motion, warp and decoder."""
 
     def __init__(self, generator: OcclusionAwareGenerator) -> None:
         super().__init__()
@@ -380,11 +380,11 @@ def _keypoint_specs(whose: str) -> tuple[TensorSpec, ...]:
 
 
 def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native") -> dict[str, NetworkStage]:
-    """The parts put together for inference, as ``portrait``, ``motion`` and ``frame``.
+    """Return the networks for inference: ``portrait``, ``motion`` and ``frame``.
 
-    ``parts`` are as in ``MODULES`` and left as they are: the stages hold copies with the batch norms folded into the
-    convolutions. Everything here is sampled in the plane, so ``grid_sample`` makes no difference. The driver's neutral
-    is an earlier answer of ``motion``, fed as ``neutral_...``; ``multiplier`` scales how far the keypoints travel.
+    ``parts`` are as in ``MODULES`` and are not changed: the stages have copies with the batch norms folded into the
+    convolutions. Only images are sampled here, so ``grid_sample`` makes no difference. The driver's neutral is an
+    earlier output of ``motion``, fed as ``neutral_...``; ``multiplier`` scales the keypoints' motion.
     """
     del grid_sample
     detector, generator = (folded(parts[name]) for name in ("kp_detector", "generator"))
@@ -415,11 +415,11 @@ def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native"
 
 
 _FOLDS = (("conv", "norm"), ("conv1", "norm2"))
-"""A convolution and the batch norm that follows it, by their names in a block."""
+"""Convolutions and the batch norms that follow them, by their names in a block."""
 
 
 def folded(part: nn.Module) -> nn.Module:
-    """A copy in eval mode whose batch norms are part of the convolutions; computes the same."""
+    """Return an equivalent copy in eval mode, with the batch norms folded into the convolutions."""
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     part = copy.deepcopy(part).eval().requires_grad_(False)

@@ -1,14 +1,14 @@
-"""LivePortrait: one-shot portrait animation by implicit 3-D keypoints.
+"""The networks of LivePortrait: one-shot portrait animation with implicit 3-D keypoints.
 
     Guo et al., "LivePortrait: Efficient Portrait Animation with Stitching and Retargeting Control", arXiv 2407.03168
     on top of Wang et al., "One-Shot Free-View Neural Talking-Head Synthesis", arXiv 2011.15126 (face vid2vid)
 
     source  ──F──▶ feature_3d ─────────────┐
        └────M──▶ x_c,s R_s d_s s_s t_s ─┐  │
-    driving ─M──▶ R_d d_d s_d t_d ──────┴─▶ keypoints, stitching, retargeting ──▶ W ──G──▶ picture
+    driving ─M──▶ R_d d_d s_d t_d ──────┴─▶ keypoints, stitching, retargeting ──▶ W ──G──▶ image
 
-The networks have the published state-dict names, so that the published checkpoints load strictly. ``stages`` puts them
-together for inference: what depends on the portrait alone, the driver's motion, and the frame.
+The networks have the published state-dict names, so that the published checkpoints load strictly. ``stages``
+combines them for inference: what depends on the portrait alone, the driver's motion, and the frame.
 
 In the shape comments B is the batch, K = 21 keypoints, and a volume is (channels, depth 16, 64, 64). Coordinates are
 normalised to [-1, 1], in the order x, y, z. Importing this file needs no torch; building anything in it does.
@@ -26,9 +26,9 @@ from engines.backends.network_stage import GridSample, NetworkStage, TensorSpec
 
 try:
     import torch
-    import torch.nn.functional as F  # noqa: N812 - its name everywhere
+    import torch.nn.functional as F  # noqa: N812 - its usual name
     from torch import Tensor, nn
-except ModuleNotFoundError:  # then the classes can be named, not built
+except ModuleNotFoundError:  # then the classes can be named, but not built
     from types import SimpleNamespace
 
     nn = SimpleNamespace(Module=object)
@@ -52,7 +52,7 @@ _BINS = 66
 
 
 class SameBlock2d(nn.Module):
-    """Convolution, norm, activation; the picture keeps its size."""
+    """Convolution, norm, activation at the same size."""
 
     def __init__(self, inner: int, outer: int, *, slope: float = 0.0) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class SameBlock2d(nn.Module):
 
 
 class DownBlock2d(nn.Module):
-    """Convolution, norm, ReLU, half the size."""
+    """Convolution, norm, ReLU, and a pool to half the size."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class DownBlock2d(nn.Module):
 
 
 class ResBlock3d(nn.Module):
-    """Pre-activation residual block of a volume."""
+    """Pre-activation residual block for volumes."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -94,26 +94,26 @@ class ResBlock3d(nn.Module):
         return out
 
 
-def by_slices(volume: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
-    """Work on pictures, done to each slice of a volume (B, C, D, H, W): the same of another height and width.
+def by_slices(volume: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function of images to each slice of a volume: (B, C, D, H, W) -> (B, C, D, h, w).
 
-    Where the volume's channels are last in memory they stay so, and nothing is copied for it.
+    Channels that are last in memory stay so, without copies.
     """
     slices = volume.transpose(1, 2)  # (B, D, C, H, W)
-    done = work(slices.flatten(0, 1))  # (B*D, C, h, w)
+    done = function(slices.flatten(0, 1))  # (B*D, C, h, w)
     return done.unflatten(0, slices.shape[:2]).transpose(1, 2)  # (B, C, D, h, w)
 
 
-def _halved(pictures: Tensor) -> Tensor:
-    return F.avg_pool2d(pictures, 2)
+def _halved(images: Tensor) -> Tensor:
+    return F.avg_pool2d(images, 2)
 
 
-def _doubled(pictures: Tensor) -> Tensor:
-    return F.interpolate(pictures, scale_factor=2.0)  # nearest
+def _doubled(images: Tensor) -> Tensor:
+    return F.interpolate(images, scale_factor=2.0)  # nearest
 
 
 class DownBlock3d(nn.Module):
-    """Convolution, norm, ReLU, half the height and width; the depth stays."""
+    """Convolution, norm, ReLU, and a pool to half the height and width, at the same depth."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class DownBlock3d(nn.Module):
 
 
 class UpBlock3d(nn.Module):
-    """Twice the height and width, convolution, norm, ReLU."""
+    """Upsampling to twice the height and width, convolution, norm, ReLU."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class UpBlock3d(nn.Module):
 
 
 class Encoder3d(nn.Module):
-    """The descending half of the hourglass; answers every level."""
+    """The descending half of the hourglass, which returns every level."""
 
     def __init__(self, width: int, inner: int, blocks: int, widest: int) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Decoder3d(nn.Module):
         self.up_blocks = nn.ModuleList()
         for level in reversed(range(blocks)):
             wide = min(widest, width * 2 ** (level + 1))
-            skip = 1 if level == blocks - 1 else 2  # but the deepest, each gets its skip stacked on it
+            skip = 1 if level == blocks - 1 else 2  # every level but the deepest is stacked with its skip connection
             self.up_blocks.append(UpBlock3d(skip * wide, min(widest, width * 2**level)))
         self.out_filters = width + inner
         self.conv = nn.Conv3d(self.out_filters, self.out_filters, 3, padding=1)
@@ -181,7 +181,7 @@ class Decoder3d(nn.Module):
 
 
 class Hourglass3d(nn.Module):
-    """U-Net over a volume whose depth is never halved."""
+    """U-Net over a volume, at constant depth."""
 
     def __init__(self, width: int, inner: int, blocks: int, widest: int) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class Hourglass3d(nn.Module):
 
 
 def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Where each voxel lies: (depth, height, width, 3) float32, x y z, the outermost voxels' centres at -1 and 1."""
+    """Return the position of each voxel, (depth, height, width, 3), x y z; the outermost centres are at -1 and 1."""
     z = _ticks(depth, device).view(depth, 1, 1).expand(depth, height, width)
     y = _ticks(height, device).view(1, height, 1).expand(depth, height, width)
     x = _ticks(width, device).view(1, 1, width).expand(depth, height, width)
@@ -205,22 +205,22 @@ def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -
 
 
 def _ticks(points: int, device: torch.device) -> Tensor:
-    # rounded as the published networks round it, which linspace does not
+    # rounded as in the published networks, unlike linspace
     return 2 * (torch.arange(points, device=device, dtype=torch.float32) / (points - 1)) - 1
 
 
 def sample_native(volume: Tensor, grid: Tensor) -> Tensor:
-    """Trilinear sampling, zero outside: (B, C, D, H, W) at (B, d, h, w, 3) -> (B, C, d, h, w), in float32 within."""
+    """Sample trilinearly, zero outside, in float32 inside: (B, C, D, H, W) at (B, d, h, w, 3) -> (B, C, d, h, w)."""
     sampled = F.grid_sample(volume.float(), grid.float(), align_corners=False)
     return sampled.to(volume.dtype)
 
 
 def sample_planar(volume: Tensor, grid: Tensor) -> Tensor:
-    """The same as ``sample_native``, by sampling a picture twice.
+    """Do the same as ``sample_native`` by sampling an image twice.
 
-    The slices are stacked into one tall plane, a row of zeros after each and a slice of zeros at either end: so a
-    sample in plane k is bilinear in the plane at the height of slice k, and what lies outside is zero. The two slices
-    around the sample's depth are interpolated. Coordinates stay float32: float16 has no room for a plane 1170 high.
+    The slices are stacked into one tall plane, with a row of zeros after each and a slice of zeros at either end, so
+    that a bilinear sample at the height of slice k is zero outside of it. The two slices around the sample's depth are
+    interpolated. Coordinates stay float32: float16 cannot resolve a plane 1170 pixels high.
     """
     batch, channels, depth, height, width = volume.shape
     d, h, w = grid.shape[1:4]
@@ -233,7 +233,7 @@ def sample_planar(volume: Tensor, grid: Tensor) -> Tensor:
     layer = (((z + 1) * depth - 1) / 2).clamp(-1, depth)  # in slices
     below = layer.floor().clamp(max=depth - 1)
     part = (layer - below).unsqueeze(1)  # (B, 1, d*h, w): how near the slice above is
-    # The slice's own height and the height within it are scaled apart: their sum in rows would round more coarsely.
+    # The slice's height and the height inside it are scaled separately: their sum in rows would round more coarsely.
     first = (2 * (height + 1) * (below + 1) + (1 - tall)) / tall + row * (2 / tall)
     step = 2.0 * (height + 1) / tall
     lower = F.grid_sample(plane, torch.stack([x, first], -1), align_corners=False)  # (B, C, d*h, w)
@@ -249,7 +249,7 @@ _SAMPLERS = {"native": sample_native, "planar": sample_planar}
 
 
 class AppearanceFeatureExtractor(nn.Module):
-    """F, the source's appearance as a volume (arXiv 2407.03168, section 3.1; face vid2vid, section 3.1)."""
+    """F: computes the source's appearance as a volume (arXiv 2407.03168, section 3.1; face vid2vid, section 3.1)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -322,7 +322,7 @@ class ConvNextBlock(nn.Module):
 
 
 class Pose(NamedTuple):
-    """What M says of a face. Angles are in degrees."""
+    """The output of M for a face. Angles are in degrees."""
 
     pitch: Tensor  # (B, 1)
     yaw: Tensor  # (B, 1)
@@ -372,7 +372,7 @@ class ConvNextDetector(nn.Module):
 
 
 class MotionExtractor(nn.Module):
-    """M: canonical keypoints, head pose, expression deformation and scale in one network (section 3.2)."""
+    """M: computes canonical keypoints, head pose, expression deformation and scale (section 3.2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -387,13 +387,13 @@ class MotionExtractor(nn.Module):
 
 
 def degrees(logits: Tensor) -> Tensor:
-    """Expectation over 66 bins of 3 degrees, the first at -97.5: (B, 66) -> (B, 1)."""
+    """Return the expectation over 66 bins of 3 degrees, the first at -97.5: (B, 66) -> (B, 1)."""
     index = torch.arange(_BINS, device=logits.device, dtype=logits.dtype)  # (66,)
     return (logits.softmax(dim=1) * index).sum(dim=1, keepdim=True) * 3 - 97.5
 
 
 def rotation(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
-    """R = (Rz Ry Rx)^T of three angles in degrees, (B, 1) each -> (B, 3, 3): a row of keypoints times it turns."""
+    """Return R = (Rz Ry Rx)^T of three angles in degrees, (B, 1) each -> (B, 3, 3), to multiply row vectors by."""
     x, y, z = (angle / 180 * math.pi for angle in (pitch, yaw, roll))  # (B, 1) each
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     sin, cos = torch.sin, torch.cos
@@ -405,13 +405,13 @@ def rotation(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
 
 
 def keypoints(kp: Tensor, turn: Tensor, exp: Tensor, scale: Tensor, t: Tensor) -> Tensor:
-    """x = s (x_c R + delta) + t, with t's z dropped (section 3.2, equation 2): -> (B, K, 3)."""
-    flat = F.pad(t[:, :2], (0, 1))  # (B, 3); a constant made here would be a copy, which no CUDA graph can hold
+    """Return x = s (x_c R + delta) + t without t's z (section 3.2, equation 2), (B, K, 3)."""
+    flat = F.pad(t[:, :2], (0, 1))  # (B, 3); a constant would be copied from the host: no CUDA graph can
     return scale.unsqueeze(2) * (kp @ turn + exp) + flat.unsqueeze(1)
 
 
-class Moved(NamedTuple):
-    """A pose as the algebra uses it: rotation as a matrix."""
+class KeypointMotion(NamedTuple):
+    """A pose with the rotation as a matrix."""
 
     rotation: Tensor  # (B, 3, 3)
     exp: Tensor  # (B, K, 3)
@@ -420,18 +420,22 @@ class Moved(NamedTuple):
 
 
 def relative_motion(
-    source: Moved, driving: Moved, neutral: Moved, pose_weights: Tensor, expression_weights: Tensor
-) -> Moved:
-    """The source's pose plus what changed in the driver since its neutral (section 3.4, "relative" driving).
+    source: KeypointMotion,
+    driving: KeypointMotion,
+    neutral: KeypointMotion,
+    pose_weights: Tensor,
+    expression_weights: Tensor,
+) -> KeypointMotion:
+    """Return the source's pose plus the driver's change since its neutral (section 3.4, "relative" driving).
 
     R = (R_d R_0^T) R_s, delta = delta_s + delta_d - delta_0, s = s_s s_d / s_0, t = t_s + t_d - t_0. ``pose_weights``
-    (B, 3) blend rotation, scale and translation from the source's (0) to that (1), ``expression_weights`` (B, K, 3)
-    the expression: the animation regions.
+    (B, 3) blend rotation, scale and translation from the source's (0) to the result (1), ``expression_weights``
+    (B, K, 3) the expression: the animation regions.
     """
     turn_by, scale_by, shift_by = pose_weights[:, 0:1], pose_weights[:, 1:2], pose_weights[:, 2:3]  # (B, 1) each
     turn = driving.rotation @ neutral.rotation.transpose(1, 2) @ source.rotation  # (B, 3, 3)
     ratio = driving.scale / neutral.scale  # (B, 1)
-    return Moved(
+    return KeypointMotion(
         rotation=turn_by.unsqueeze(2) * turn + (1 - turn_by.unsqueeze(2)) * source.rotation,  # (B, 3, 3)
         exp=source.exp + expression_weights * (driving.exp - neutral.exp),  # (B, K, 3)
         scale=source.scale * (scale_by * ratio + (1 - scale_by)),  # (B, 1)
@@ -458,38 +462,38 @@ class RetargetingNetwork(nn.Module):
 
 
 class Stitching(RetargetingNetwork):
-    """S: keeps the shoulders where they are: (x_s, x_d) -> 63 shifts and one of the whole in x and y (section 3.3)."""
+    """S: keeps the shoulders in place: (x_s, x_d) -> 63 shifts, and one of all keypoints in x and y (section 3.3)."""
 
     def __init__(self) -> None:
         super().__init__(6 * KEYPOINTS, 128, 128, 64, 3 * KEYPOINTS + 2)
 
 
 class LipRetargeting(RetargetingNetwork):
-    """R_lip: (x_s, source's and wanted lip ratio) -> 63 shifts (section 3.4)."""
+    """R_lip: (x_s, source's and target lip ratio) -> 63 shifts (section 3.4)."""
 
     def __init__(self) -> None:
         super().__init__(3 * KEYPOINTS + 2, 128, 128, 64, 3 * KEYPOINTS)
 
 
 class EyeRetargeting(RetargetingNetwork):
-    """R_eyes: (x_s, source's two eye ratios, the wanted one) -> 63 shifts (section 3.4)."""
+    """R_eyes: (x_s, source's two eye ratios, target ratio) -> 63 shifts (section 3.4)."""
 
     def __init__(self) -> None:
         super().__init__(3 * KEYPOINTS + 3, 256, 256, 128, 128, 64, 3 * KEYPOINTS)
 
 
 def stitched(x_d: Tensor, delta: Tensor, weight: Tensor) -> Tensor:
-    """x_d with S's answer (B, 65) added, ``weight`` (B, 1) times: (B, K, 3)."""
+    """Return x_d plus S's output (B, 65) times ``weight`` (B, 1): (B, K, 3)."""
     points = delta[:, : 3 * KEYPOINTS].reshape(-1, KEYPOINTS, 3)  # (B, K, 3)
-    whole = F.pad(delta[:, 3 * KEYPOINTS :], (0, 1))  # (B, 3): in x and y, not in z
-    return x_d + weight.unsqueeze(2) * points + weight.unsqueeze(2) * whole.unsqueeze(1)
+    common = F.pad(delta[:, 3 * KEYPOINTS :], (0, 1))  # (B, 3): in x and y, not in z
+    return x_d + weight.unsqueeze(2) * points + weight.unsqueeze(2) * common.unsqueeze(1)
 
 
 # ---- W: warping ------------------------------------------------------------------------------------------------------
 
 
 def gaussians(kp: Tensor) -> Tensor:
-    """exp(-|p - x_k|^2 / 0.02) at each voxel, as a product of three 1-D ones: (B, K, 3) -> (B, K, 16, 64, 64)."""
+    """Return exp(-|p - x_k|^2 / 0.02) at each voxel, a product of 1-D ones: (B, K, 3) -> (B, K, 16, 64, 64)."""
 
     def along(points: int, values: Tensor) -> Tensor:
         at = _ticks(points, kp.device)  # (points,)
@@ -501,7 +505,7 @@ def gaussians(kp: Tensor) -> Tensor:
 
 
 class DenseMotionNetwork(nn.Module):
-    """Flow and occlusion out of keypoint pairs (face vid2vid, section 3.3; K shifts and the standing background)."""
+    """Computes flow and occlusion from pairs of keypoints and a still background (face vid2vid, section 3.3)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -514,11 +518,11 @@ class DenseMotionNetwork(nn.Module):
         self.grid_sample: GridSample = "native"
 
     def extra_repr(self) -> str:
-        """Part of what tells two exported networks apart."""
+        """Return the setting as part of the module's text, which identifies an exported network."""
         return f"grid_sample={self.grid_sample}"
 
     def compressed(self, feature_3d: Tensor) -> Tensor:
-        """The volume in four channels; depends on the portrait alone."""
+        """Return the volume in four channels, which depends on the portrait alone."""
         return F.relu(self.norm(self.compress(feature_3d)))  # (B, 4, 16, 64, 64)
 
     def forward(self, compressed: Tensor, kp_driving: Tensor, kp_source: Tensor) -> tuple[Tensor, Tensor]:
@@ -542,7 +546,7 @@ class DenseMotionNetwork(nn.Module):
 
 
 class Warped(NamedTuple):
-    """What W answers."""
+    """The outputs of W."""
 
     feature: Tensor  # (B, 256, 64, 64)
     deformation: Tensor  # (B, 16, 64, 64, 3)
@@ -550,7 +554,7 @@ class Warped(NamedTuple):
 
 
 class WarpingNetwork(nn.Module):
-    """W: the source's volume moved from x_s to x_d and flattened (section 3.2)."""
+    """W: warps the source's volume from x_s to x_d and flattens it (section 3.2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -585,7 +589,7 @@ class SpectralConv2d(nn.Module):
         self.register_buffer("weight_v", torch.zeros(inner * size * size))
 
     def weight(self) -> Tensor:
-        """The weight to convolve with, (outer, inner, size, size)."""
+        """Return the weight to convolve with, (outer, inner, size, size)."""
         u, v = self.get_buffer("weight_u"), self.get_buffer("weight_v")
         return self.weight_orig / torch.dot(u, self.weight_orig.flatten(1) @ v)
 
@@ -593,7 +597,7 @@ class SpectralConv2d(nn.Module):
         return F.conv2d(x, self.weight(), self.bias, padding=self.weight_orig.shape[2] // 2)  # (B, outer, H, W)
 
     def folded(self) -> nn.Conv2d:
-        """A plain convolution that computes the same."""
+        """Return a plain convolution that computes the same."""
         outer, inner, size = self.weight_orig.shape[:3]
         conv = nn.Conv2d(inner, outer, size, padding=size // 2, bias=self.bias is not None)
         conv.weight = nn.Parameter(self.weight().detach())
@@ -603,9 +607,9 @@ class SpectralConv2d(nn.Module):
 
 
 def modulated(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """instance_norm(x) (1 + gamma) + beta, (B, C, H, W) each, that leaves channels that are last where they are.
+    """Return instance_norm(x) (1 + gamma) + beta, (B, C, H, W) each, in the memory layout of x.
 
-    PyTorch's own norm lays everything out anew, before and after. Sums and differences are float32 within.
+    PyTorch's own norm converts channels that are last, before and after. Sums and differences are in float32.
     """
     mean = x.mean(dim=(2, 3), keepdim=True, dtype=torch.float32)  # (B, C, 1, 1)
     centred = torch.sub(x, mean, out=torch.empty_like(x))  # (B, C, H, W)
@@ -658,7 +662,7 @@ class SPADEResnetBlock(nn.Module):
 
 
 class SPADEDecoder(nn.Module):
-    """G: the warped feature, as content and as label of every norm, to 512x512 by pixel shuffle (section 3.2)."""
+    """G: decodes the warped feature, also the label of every norm, to 512x512 by pixel shuffle (section 3.2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -695,7 +699,7 @@ MODULES: dict[str, type[nn.Module]] = {
 
 
 class PortraitStage(nn.Module):
-    """Everything that depends on the source alone."""
+    """Computes everything that depends on the source alone."""
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -716,7 +720,7 @@ class PortraitStage(nn.Module):
 
 
 class MotionStage(nn.Module):
-    """The driver's pose and expression."""
+    """Computes the driver's pose and expression."""
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -728,7 +732,7 @@ class MotionStage(nn.Module):
 
 
 class FrameStage(nn.Module):
-    """Keypoint algebra, retargeting, stitching, W and G in one."""
+    """Combines keypoint algebra, retargeting, stitching, W and G."""
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -742,7 +746,7 @@ class FrameStage(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor]:
         feature_3d, compressed, x_s, kp, *moved = inputs[:16]
-        source, driving, neutral = Moved(*moved[:4]), Moved(*moved[4:8]), Moved(*moved[8:12])
+        source, driving, neutral = KeypointMotion(*moved[:4]), KeypointMotion(*moved[4:8]), KeypointMotion(*moved[8:12])
         multiplier, pose_weights, expression_weights, *retargeting = inputs[16:]
         new = relative_motion(source, driving, neutral, pose_weights, expression_weights)
         x_d = keypoints(kp, *new)  # (1, K, 3)
@@ -809,15 +813,15 @@ def _pose_specs(whose: str) -> tuple[TensorSpec, ...]:
 
 
 def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native") -> dict[str, NetworkStage]:
-    """The parts put together for inference, as ``portrait``, ``motion`` and ``frame``.
+    """Return the networks for inference: ``portrait``, ``motion`` and ``frame``.
 
-    ``parts`` are as in ``MODULES`` and left as they are: the stages hold copies, with batch and spectral norms folded
-    into the convolutions. ``motion``'s outputs are named ``driving_...``; the driver's neutral is an earlier answer of
-    the same stage, fed as ``neutral_...``. Feeding the source's own pose as the neutral makes the motion absolute.
+    ``parts`` are as in ``MODULES`` and are not changed: the stages have copies, with batch and spectral norms folded
+    into the convolutions. The outputs of ``motion`` are named ``driving_...``; the driver's neutral is an earlier one
+    of them, fed as ``neutral_...``. Feeding the source's own pose as the neutral makes the motion absolute.
 
     Controls of ``frame``: ``multiplier`` of the whole motion; ``pose_weights`` of rotation, scale, translation and
     ``expression_weights`` of each keypoint, 0 (the source's) or 1 (the driver's); ``stitching`` weight; ``eye_ratio``
-    (source's left, source's right, wanted) and ``lip_ratio`` (source's, wanted) with the weight of each retargeting.
+    (source's left, source's right, target) and ``lip_ratio`` (source's, target) with the weight of each retargeting.
     """
     parts = {name: folded(part) for name, part in parts.items()}
     warping = parts["warping_module"]
@@ -847,11 +851,11 @@ def stages(parts: Mapping[str, nn.Module], *, grid_sample: GridSample = "native"
 
 
 _FOLDS = (("conv", "norm"), ("compress", "norm"), ("conv1", "norm2"))
-"""A convolution and the batch norm that follows it, by their names in a block."""
+"""Convolutions and the batch norms that follow them, by their names in a block."""
 
 
 def folded(part: nn.Module) -> nn.Module:
-    """A copy in eval mode whose batch and spectral norms are part of the convolutions; computes the same."""
+    """Return an equivalent copy in eval mode, with batch and spectral norms folded into the convolutions."""
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     part = copy.deepcopy(part).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The networks in the whole program with random weights: the picture is noise, the plumbing is tried."""
+"""The networks in the whole program, with random weights."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_a_few_frames_of_the_performer(tmp_path: Path, generator: str, backend: 
     with av.open(str(tmp_path / "out.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == FRAMES
-    # the networks' square is laid into the portrait: its corner is the portrait's own, its middle is not still
+    # the networks' output is pasted into the portrait: the portrait's corner stays, its middle moves
     assert np.abs(frames[0][:8, :8].astype(int) - frames[-1][:8, :8]).mean() < 3
     assert frames[0][80:160, 120:200].std() > 2
 
 
-def test_absent_weights_are_one_line(tmp_path: Path) -> None:
+def test_absent_weights_are_an_error_of_one_line(tmp_path: Path) -> None:
     needs("torch")
     done = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""Our networks against what the reference implementations answered, through the command that dumps the arrays."""
+"""Our networks against the outputs of the reference implementations, with the command that dumps the arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.parity import dump as parity
 from tests.support.neural import ROOT, parity_dir
 
 TOLERANCE = 1e-4
-"""Of each array's own scale."""
+"""The largest error, as a share of each array's largest magnitude."""
 
 
 def dump(family: str, seed: int, out: Path) -> dict[str, NDArray[Any]]:
@@ -28,7 +28,7 @@ def dump(family: str, seed: int, out: Path) -> dict[str, NDArray[Any]]:
 
 
 @pytest.mark.parametrize("family", ["liveportrait", "fomm"])
-def test_every_array_is_the_references(family: str, tmp_path: Path) -> None:
+def test_every_array_agrees_with_the_reference(family: str, tmp_path: Path) -> None:
     with np.load(parity_dir() / f"{family}.npz") as file:
         expected = dict(file)
     ours = dump(family, 1, tmp_path / "ours.npz")
@@ -42,8 +42,8 @@ def test_every_array_is_the_references(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grid_sample", ["native", "planar"])
 @pytest.mark.parametrize("family", ["liveportrait", "fomm"])
-def test_the_stages_make_the_references_picture(family: str, grid_sample: GridSample) -> None:
-    """With the norms folded, and for LivePortrait all of a frame in one network, either way of sampling."""
+def test_the_stages_compute_the_references_image(family: str, grid_sample: GridSample) -> None:
+    """The norms are folded, and LivePortrait has all of a frame in one network, with both ways of sampling."""
     folder = parity_dir()
     import torch
 
@@ -64,7 +64,7 @@ def test_the_stages_make_the_references_picture(family: str, grid_sample: GridSa
         image = run("frame", feeds)["image"]
         step = image.shape[2] // 128
         worst = np.abs(image[:, :, ::step, ::step].numpy() - expected["relative.image.slice"]).max()
-        # Random networks are rough: what the folding rounds otherwise, they amplify.
+        # Random networks amplify the different rounding of the folded norms.
         assert float(worst) < 2e-3
 
 

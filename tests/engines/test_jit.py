@@ -1,4 +1,4 @@
-"""Compiled loops, where what is compiled can be kept and where it cannot."""
+"""Compiled loops, with and without a cache that can be written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CALL = "import numpy as np, loops; print(loops.total(np.arange(4.0)), sum(loops.
 
 
 def ran(folder: Path, code: str = CALL, **environment: str) -> str:
-    """What a process says that loads the module in ``folder`` and runs the code, which calls it by default."""
+    """Return the output of a process that imports the module in ``folder`` and runs ``code``."""
     path = os.pathsep.join((str(folder), str(ROOT)))
     env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **environment}
     command = [sys.executable, "-c", code]
@@ -36,14 +36,14 @@ def ran(folder: Path, code: str = CALL, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_it_is_kept_for_the_next_start(tmp_path: Path) -> None:
+def test_machine_code_is_cached_for_the_next_start(tmp_path: Path) -> None:
     (tmp_path / "loops.py").write_text(MODULE)
     said = [ran(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "kept")) for _ in range(2)]
     assert said == ["6.0 0", "6.0 1"], "the second finds what the first has compiled"
     assert any((tmp_path / "kept").rglob("*.nbc"))
 
 
-def test_where_nothing_can_be_kept_it_still_runs(tmp_path: Path) -> None:
+def test_without_a_writable_cache_it_still_runs(tmp_path: Path) -> None:
     if sys.platform == "win32":
         pytest.skip("folders are made unwritable otherwise there")
     (tmp_path / "loops.py").write_text(MODULE)

@@ -1,9 +1,9 @@
-"""Write the arrays that the parity fixtures hold, computed by our networks, for any seed.
+"""Write the arrays of the parity fixtures, computed by our networks, for any seed.
 
 python tests/parity/dump.py liveportrait|fomm --weights WEIGHTS.py --seed N --out FILE.npz
 
-WEIGHTS.py makes weights and inputs out of the seed (``fill``, ``image``, ``keypoints``); the names and shapes of the
-state dicts lie beside it as liveportrait.keys.json and fomm.keys.json, and are what the networks here must have.
+WEIGHTS.py derives weights and inputs from the seed (``fill``, ``image``, ``keypoints``). liveportrait.keys.json and
+fomm.keys.json beside it contain the names and shapes that the state dicts of the networks must have.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def load_weights(path: Path) -> ModuleType:
-    """The module that derives weights and inputs from a seed."""
+    """Import the module that derives weights and inputs from a seed."""
     spec = importlib.util.spec_from_file_location("parity_weights", path)
     assert spec is not None
     assert spec.loader is not None
@@ -40,7 +40,7 @@ def load_weights(path: Path) -> ModuleType:
 
 
 def build(family: ModuleType, weights: ModuleType, keys: Path, seed: int) -> dict[str, nn.Module]:
-    """The family's parts with the seed's weights, loaded strictly under the names and shapes of ``keys``."""
+    """Return the family's parts with the seed's weights, loaded strictly with the names and shapes in ``keys``."""
     import torch
 
     parts: dict[str, nn.Module] = {}
@@ -50,7 +50,7 @@ def build(family: ModuleType, weights: ModuleType, keys: Path, seed: int) -> dic
         own = part.state_dict()
         state = {}
         for key, shape in shapes.items():
-            # The blur kernels are not filled: they follow from the scale and are the network's own.
+            # The blur kernels are the network's own: they follow from the scale.
             value = torch.from_numpy(filled[f"{name}.{key}"]) if f"{name}.{key}" in filled else own[key]
             assert tuple(value.shape) == tuple(shape), f"{name}.{key}: {tuple(value.shape)}, not {tuple(shape)}"
             state[key] = value
@@ -60,14 +60,14 @@ def build(family: ModuleType, weights: ModuleType, keys: Path, seed: int) -> dic
 
 
 def mean_std(x: Tensor) -> Tensor:
-    """Mean and standard deviation, (2,)."""
+    """Return mean and standard deviation, (2,)."""
     import torch
 
     return torch.stack([x.mean(), x.std()])
 
 
 def liveportrait(parts: dict[str, Any], weights: ModuleType, seed: int) -> dict[str, Tensor]:
-    """LivePortrait's arrays."""
+    """Return LivePortrait's arrays."""
     import torch
 
     import engines.networks.liveportrait as lp
@@ -84,7 +84,7 @@ def liveportrait(parts: dict[str, Any], weights: ModuleType, seed: int) -> dict[
     for name, image in images.items():
         pose = poses[name] = parts["motion_extractor"](image)
         out |= {f"{name}.{field}": value for field, value in pose._asdict().items()}
-        moved[name] = lp.Moved(lp.rotation(pose.pitch, pose.yaw, pose.roll), pose.exp, pose.scale, pose.t)
+        moved[name] = lp.KeypointMotion(lp.rotation(pose.pitch, pose.yaw, pose.roll), pose.exp, pose.scale, pose.t)
     kp = poses["source"].kp
     x_s = out["x_s"] = lp.keypoints(kp, *moved["source"])
     out["source.R"] = moved["source"].rotation
@@ -111,7 +111,7 @@ def liveportrait(parts: dict[str, Any], weights: ModuleType, seed: int) -> dict[
 
 
 def fomm(parts: dict[str, Any], weights: ModuleType, seed: int) -> dict[str, Tensor]:
-    """The First Order Motion Model's arrays."""
+    """Return the First Order Motion Model's arrays."""
     import torch
 
     import engines.networks.fomm as fo
@@ -149,7 +149,7 @@ def fomm(parts: dict[str, Any], weights: ModuleType, seed: int) -> dict[str, Ten
 
 
 def arrays(family: str, weights: Path, seed: int) -> Arrays:
-    """All arrays of a family for a seed, by their names in the fixtures."""
+    """Return all arrays of a family for a seed, by their names in the fixtures."""
     import torch
 
     module = importlib.import_module(f"engines.networks.{family}")
@@ -161,7 +161,7 @@ def arrays(family: str, weights: Path, seed: int) -> Arrays:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Write what our networks answer under seeded weights.")
     parser.add_argument("family", choices=("liveportrait", "fomm"))
     parser.add_argument("--weights", type=Path, required=True, help="weights.py, with the *.keys.json beside it")

@@ -1,4 +1,4 @@
-"""A GPU that is the CPU: tensors stay where they are, streams and events are noted, a graph is its network again."""
+"""A fake CUDA for PyTorch: tensors stay on the CPU, streams and events are recorded, a graph runs its network."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ torch = needs("torch")
 from engines.backends import torch_backend  # noqa: E402 - after the skip
 
 
-class Elsewhere(torch.overrides.TorchFunctionMode):  # type: ignore[misc,name-defined]
-    """Has everything that is asked for on ``cuda`` made on the CPU."""
+class CudaOnCpu(torch.overrides.TorchFunctionMode):  # type: ignore[misc,name-defined]
+    """Creates on the CPU whatever is asked for on ``cuda``."""
 
     def __torch_function__(
         self, call: Any, _: Any, arguments: tuple[Any, ...] = (), options: Mapping[str, Any] | None = None
     ) -> Any:
         if call is torch.Tensor.pin_memory:
             return arguments[0]
-        given = {name: _here(value) for name, value in (options or {}).items()}
-        return call(*map(_here, arguments), **given)
+        given = {name: _on_cpu(value) for name, value in (options or {}).items()}
+        return call(*map(_on_cpu, arguments), **given)
 
 
-def _here(value: Any) -> Any:
+def _on_cpu(value: Any) -> Any:
     if isinstance(value, str | torch.device) and str(value).startswith("cuda"):
         return torch.device("cpu")
     return value
 
 
-class Recorder:
-    """PyTorch's streams, events and graphs, and what was asked of them."""
+class FakeCuda:
+    """PyTorch's streams, events and graphs, with a record of the calls."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.log: list[str] = []
         self.streams = 32
-        """As many as there are; then the first is handed out again."""
+        """The number of streams; then the first is returned again."""
         self.captured: list[int] = []
-        """The streams that something was recorded on, by their handles."""
-        self.go_on = threading.Event()
-        """Waited for in each recording."""
-        self.go_on.set()
-        self.begun = {name: threading.Semaphore(0) for name in ("capture", "replay")}
-        """Counts the recordings and the frames that were begun."""
-        recorder, handles = self, itertools.count()
+        """The handles of the streams that were captured."""
+        self.may_capture = threading.Event()
+        """Each capture waits for it."""
+        self.may_capture.set()
+        self.started = {name: threading.Semaphore(0) for name in ("capture", "replay")}
+        """Count the captures and the frames that have begun."""
+        cuda, handles = self, itertools.count()
 
         class Stream:
             def __init__(self) -> None:
-                self.cuda_stream = next(handles) % recorder.streams
+                self.cuda_stream = next(handles) % cuda.streams
 
             def wait_stream(self, _: Any) -> None:
-                recorder.log.append("wait")
+                cuda.log.append("wait")
 
         class Event:
             def __init__(self, **_: Any) -> None:
@@ -66,28 +66,28 @@ class Recorder:
 
             def record(self, *_: Any) -> None:
                 self.at = time.perf_counter()
-                recorder.log.append("record")
+                cuda.log.append("record")
 
             def synchronize(self) -> None:
-                recorder.log.append("synchronize")
+                cuda.log.append("synchronize")
 
             def elapsed_time(self, other: Event) -> float:
                 return 1e3 * (other.at - self.at)
 
         class Graph:
-            card: Any = None
-            """Whose network it is."""
+            network: Any = None
+            """The network that it was captured from."""
 
             def replay(self) -> None:
-                recorder.log.append("replay")
-                recorder.begun["replay"].release()
-                fresh = self.card._module(*self.card._device.tensors.values())
-                for held, new in zip(self.card._static, fresh, strict=True):
+                cuda.log.append("replay")
+                cuda.started["replay"].release()
+                fresh = self.network._module(*self.network._device.tensors.values())
+                for held, new in zip(self.network._static, fresh, strict=True):
                     held.copy_(new)
 
         for name, stand_in in {
             "is_available": lambda: True,
-            "get_device_name": lambda: "a recorder",
+            "get_device_name": lambda: "a fake GPU",
             "get_device_capability": lambda: (0, 0),
             "current_stream": lambda: None,
             "Stream": Stream,
@@ -99,9 +99,9 @@ class Recorder:
             patch.setattr(torch.cuda, name, stand_in)
         real = torch_backend._GpuNetwork._capture
 
-        def capture(card: Any) -> None:
-            real(card)
-            card._graph.card = card
+        def capture(network: Any) -> None:
+            real(network)
+            network._graph.network = network
 
         patch.setattr(torch_backend._GpuNetwork, "_capture", capture)
         patch.setattr(torch_backend, "_free_streams", [])
@@ -113,13 +113,13 @@ class Recorder:
         assert torch.backends.cudnn.benchmark
         self.log.append("capture")
         self.captured.append(options["stream"].cuda_stream)
-        self.begun["capture"].release()
-        assert self.go_on.wait(10)
+        self.started["capture"].release()
+        assert self.may_capture.wait(10)
         yield
 
 
 @contextlib.contextmanager
-def pretended(patch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    """Within, PyTorch believes that there is a GPU."""
-    with Elsewhere():
-        yield Recorder(patch)
+def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    """Replace CUDA by a fake inside the block."""
+    with CudaOnCpu():
+        yield FakeCuda(patch)

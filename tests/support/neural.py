@@ -1,4 +1,4 @@
-"""What the tests of the networks share: torch where it is installed, and the parity fixtures where there are any."""
+"""Helpers of the tests of networks: optional packages, and the parity fixtures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def needs(package: str) -> Any:
-    """A package of the extra ``neural``; skips the test, or the whole module, where it is not installed."""
+    """Import a package of the extra ``neural``; skip the test, or the whole module, if it is not installed."""
     return pytest.importorskip(package, reason=f"{package} is not installed: {install_command('neural')}")
 
 
 def parity_dir() -> Path:
-    """The folder of the parity fixtures; skips the test where there is none, or no torch."""
+    """Return the folder of the parity fixtures; skip the test if it or torch is missing."""
     needs("torch")
     folder = Path(os.environ.get("REENACT_SHARED") or ROOT.parent / "shared") / "parity"
     if not (folder / "weights.py").is_file():

@@ -24,7 +24,7 @@ from tools.network_bench.timing import Case, Clock, Rates, measure_rates, wall_c
 
 torch = needs("torch")
 
-from tests.support.fake_cuda import pretended  # noqa: E402 - after the skip
+from tests.support.fake_cuda import fake_cuda  # noqa: E402 - after the skip
 
 KNOWN = ("torch", "onnx")
 
@@ -234,14 +234,14 @@ def test_on_a_gpu_every_figure_is_measured(
     monkeypatch.setattr(backend_opening, "has_cuda", lambda: True)
     monkeypatch.setattr(bench_engines, "measure_rates", rates_of_a_small_product)
     out = tmp_path / "figures.json"
-    with pretended(monkeypatch) as recorder:
+    with fake_cuda(monkeypatch) as recorder:
         assert run("--generators", "liveportrait", "--backends", "torch,onnx", "--json", str(out)) == 0
     report = json.loads(out.read_text())
     assert {row["variant"] for row in report["figures"]} == {EAGER, "torch"}
-    assert [(row["variant"], row["as"]) for row in report["parity"]] == [("torch", "torch on a recorder, float16")]
+    assert [(row["variant"], row["as"]) for row in report["parity"]] == [("torch", "torch on a fake GPU, float16")]
     assert report["parity"][0]["mean"] < 1e-3
     assert report["config"]["eager"] == "float16"
-    assert report["machine"]["gpu"] == "a recorder"
+    assert report["machine"]["gpu"] == "a fake GPU"
     assert any("CUDAExecutionProvider" in note for note in report["notes"])
     assert recorder.log.count("capture") == 5
     printed = capsys.readouterr().out

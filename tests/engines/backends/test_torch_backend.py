@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engines.backends.network_stage import NetworkStage, TensorSpec, sample_inputs
 from engines.errors import BackendError
 from engines.networks import fomm, liveportrait
-from tests.support.fake_cuda import Elsewhere, Recorder, pretended
+from tests.support.fake_cuda import CudaOnCpu, FakeCuda, fake_cuda
 from tests.support.neural import needs
 
 torch = needs("torch")
@@ -141,23 +141,23 @@ def test_a_constant_from_the_host_would_be_noticed() -> None:
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    with pretended(monkeypatch) as made:
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
+    with fake_cuda(monkeypatch) as made:
         yield made
 
 
-def test_a_frame_is_one_replay_and_one_wait(recorder: Recorder) -> None:
+def test_a_frame_is_one_replay_and_one_wait(cuda: FakeCuda) -> None:
     reference = TorchBackend(stage())
     backend = TorchBackend(stage(halves=("deep",)), "cuda")
-    assert backend.name == "torch on a recorder, float16"
+    assert backend.name == "torch on a fake GPU, float16"
     assert backend._module.grid_sample == "native"
     feeds = sample_inputs(backend.inputs, {"gain": (0.5,)})
     expected = {name: array.copy() for name, array in reference.run(feeds).items()}
     first = backend.run(feeds)
     np.testing.assert_allclose(first["out"], expected["out"], atol=2e-3)
-    recorder.log.clear()
+    cuda.log.clear()
     second = backend.run({"gain": 2 * feeds["gain"]})
-    assert (recorder.log.count("replay"), recorder.log.count("synchronize")) == (1, 1)
+    assert (cuda.log.count("replay"), cuda.log.count("synchronize")) == (1, 1)
     assert second["out"] is first["out"]
     np.testing.assert_allclose(second["mean"], 2 * expected["mean"], atol=2e-3)
     assert not torch.backends.cudnn.benchmark
@@ -165,7 +165,7 @@ def test_a_frame_is_one_replay_and_one_wait(recorder: Recorder) -> None:
     backend.close()
 
 
-@pytest.mark.usefixtures("recorder")
+@pytest.mark.usefixtures("cuda")
 def test_a_retained_input_on_the_gpu_may_be_left_out() -> None:
     backend = TorchBackend(stage(), "cuda")
     feeds = sample_inputs(backend.inputs, {"gain": (1.0,)})
@@ -180,7 +180,7 @@ def on_another_thread(work: Callable[[], object]) -> Future[object]:
 
     def guarded() -> None:
         try:
-            with Elsewhere():
+            with CudaOnCpu():
                 done.set_result(work())
         except BaseException as error:
             done.set_exception(error)
@@ -189,54 +189,54 @@ def on_another_thread(work: Callable[[], object]) -> Future[object]:
     return done
 
 
-def test_there_is_one_capture_at_a_time(recorder: Recorder) -> None:
+def test_there_is_one_capture_at_a_time(cuda: FakeCuda) -> None:
     first, second = TorchBackend(stage(), "cuda"), TorchBackend(stage(), "cuda")
     feeds = sample_inputs(first.inputs, {"gain": (1.0,)})
-    recorder.go_on.clear()
+    cuda.may_capture.clear()
     both = [on_another_thread(lambda backend=backend: backend.run(feeds)) for backend in (first, second)]  # type: ignore[misc]
-    assert recorder.begun["capture"].acquire(timeout=10)
-    assert not recorder.begun["capture"].acquire(timeout=0.2)
-    recorder.go_on.set()
+    assert cuda.started["capture"].acquire(timeout=10)
+    assert not cuda.started["capture"].acquire(timeout=0.2)
+    cuda.may_capture.set()
     for done in both:
         assert done.result(10)
-    assert recorder.log.count("capture") == 2
+    assert cuda.log.count("capture") == 2
 
 
-def test_networks_that_are_closed_do_not_use_up_the_streams(recorder: Recorder) -> None:
+def test_networks_that_are_closed_do_not_use_up_the_streams(cuda: FakeCuda) -> None:
     feeds = sample_inputs(stage().inputs, {"gain": (1.0,)})
     TorchBackend(stage(), "cuda").run(feeds)
-    for _ in range(2 * recorder.streams):
+    for _ in range(2 * cuda.streams):
         backend = TorchBackend(stage(), "cuda")
         backend.run(feeds)
         backend.close()
-    assert recorder.captured.count(recorder.captured[0]) == 1
+    assert cuda.captured.count(cuda.captured[0]) == 1
 
 
-def test_a_frame_on_a_shared_stream_waits_for_the_other_networks_capture(recorder: Recorder) -> None:
-    recorder.streams = 1
+def test_a_frame_on_a_shared_stream_waits_for_the_other_networks_capture(cuda: FakeCuda) -> None:
+    cuda.streams = 1
     first, second = TorchBackend(stage(), "cuda"), TorchBackend(stage(), "cuda")
     feeds = sample_inputs(first.inputs, {"gain": (1.0,)})
     first.run(feeds)
-    for begun in recorder.begun.values():
+    for begun in cuda.started.values():
         assert begun.acquire(timeout=10)
-    recorder.go_on.clear()
+    cuda.may_capture.clear()
     recording = on_another_thread(lambda: second.run(feeds))
-    assert recorder.begun["capture"].acquire(timeout=10)
+    assert cuda.started["capture"].acquire(timeout=10)
     frame = on_another_thread(lambda: first.run(feeds))
-    assert not recorder.begun["replay"].acquire(timeout=0.2)
-    recorder.go_on.set()
+    assert not cuda.started["replay"].acquire(timeout=0.2)
+    cuda.may_capture.set()
     assert recording.result(10)
     assert frame.result(10)
 
 
-@pytest.mark.usefixtures("recorder")
+@pytest.mark.usefixtures("cuda")
 def test_an_input_of_another_shape_is_refused_on_a_gpu() -> None:
     with pytest.raises(BackendError) as caught:
         TorchBackend(stage(), "cuda").run({"gain": np.ones((), np.float32)})
     assert (caught.value.code, caught.value.expected) == ("input-wrong-shape", "1x1")
 
 
-@pytest.mark.usefixtures("recorder")
+@pytest.mark.usefixtures("cuda")
 def test_failures_of_the_gpu_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = TorchBackend(stage(), "cuda")
     for raised, code, detail in (
@@ -255,7 +255,7 @@ def test_failures_of_the_gpu_are_errors(monkeypatch: pytest.MonkeyPatch) -> None
         assert caught.value.found.endswith(detail)  # the first line only
 
 
-@pytest.mark.usefixtures("recorder")
+@pytest.mark.usefixtures("cuda")
 def test_a_gpu_without_a_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> str:
         raise RuntimeError("all CUDA-capable devices are busy\nmore")

@@ -1,4 +1,4 @@
-"""Poses: what a known motion of the head makes of them, for any motion."""
+"""The pose of a head, for known motions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Vector = tuple[float, float, float]
 
 
 def vectors(longest: float) -> st.SearchStrategy[NDArray[np.float32]]:
-    """Rotation vectors up to an angle, its limit included."""
+    """Return a strategy for rotation vectors up to an angle, inclusive."""
 
     def scaled(parts: tuple[Vector, float]) -> NDArray[np.float32]:
         axis = np.array(parts[0])
@@ -72,7 +72,7 @@ def test_axes_turn_by_the_right_hand(vector: Vector, point: Vector, there: Vecto
     np.testing.assert_allclose(rotation_matrix(np.array(vector, np.float32)) @ np.array(point), there, atol=1e-6)
 
 
-def test_no_turn_is_exactly_none() -> None:
+def test_the_identity_has_no_rotation_vector() -> None:
     np.testing.assert_array_equal(rotation_matrix(np.zeros(3, np.float32)), np.eye(3))
     np.testing.assert_array_equal(rotation_vector(np.eye(3, dtype=np.float32)), np.zeros(3))
 
@@ -115,10 +115,10 @@ def test_the_pose_of_a_moved_face_is_the_motion(driver_face: FaceState, pose: Po
 
 
 @given(poses)
-def test_the_pose_of_anothers_face_is_a_rotation_even_so(
+def test_the_pose_of_another_face_is_a_proper_rotation(
     driver_face: FaceState, portrait_face: FaceState, pose: Pose
 ) -> None:
-    """Two faces never fit exactly: what is found is the best fit, no reflection, and about where it is."""
+    """Two faces never fit exactly: the result is the best fit, no reflection, and close to the face."""
     found = pose_against(pose.project(shape_of(driver_face)), shape_of(portrait_face))
     np.testing.assert_allclose(found.rotation @ found.rotation.T, np.eye(3), atol=1e-4)
     assert np.linalg.det(found.rotation) == pytest.approx(1, abs=1e-4)
@@ -134,7 +134,7 @@ def test_speech_and_blinks_are_no_turn_of_the_head(driver_face: FaceState) -> No
     assert found.scale == pytest.approx(1, abs=0.01)
 
 
-def test_a_frontal_face_looks_at_us(driver_face: FaceState, portrait_face: FaceState) -> None:
+def test_a_frontal_face_faces_the_camera(driver_face: FaceState, portrait_face: FaceState) -> None:
     for face in (driver_face, portrait_face):
         pose = own_pose(face.pixels())
         assert np.linalg.norm(rotation_vector(pose.rotation)) < np.radians(20)

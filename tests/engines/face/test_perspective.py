@@ -1,4 +1,4 @@
-"""What a camera sees of a turned head: a pinhole camera made here, turned heads of known angles before it."""
+"""The turn of a head in perspective, compared with a pinhole camera."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_turn_is_seen_wherever_the_head_is(
 
 
 @given(angles, places, st.sampled_from([(320, 240), (1280, 720), (480, 854)]))
-def test_the_size_of_the_picture_does_not_matter(
+def test_the_size_of_the_image_does_not_matter(
     turn: tuple[float, float, float], place: tuple[float, float, float], size: tuple[int, int]
 ) -> None:
     np.testing.assert_allclose(
@@ -60,7 +60,7 @@ def test_the_size_of_the_picture_does_not_matter(
 
 
 @given(angles, places)
-def test_a_flipped_picture_shows_the_mirrored_turn(
+def test_a_flipped_image_shows_the_mirrored_turn(
     turn: tuple[float, float, float], place: tuple[float, float, float]
 ) -> None:
     pixels = photograph(turn, place, SIZE)
@@ -70,8 +70,8 @@ def test_a_flipped_picture_shows_the_mirrored_turn(
     )
 
 
-def test_it_reads_what_the_landmarkers_own_matrix_says(face_landmarker: Path) -> None:
-    """On the same landmarks, to a twentieth of a degree."""
+def test_it_agrees_with_the_landmarkers_own_matrix(face_landmarker: Path) -> None:
+    """To a twentieth of a degree, on the same landmarks."""
     picture = load_portrait(None, SIZE)
     tracker = open_tracker(face_landmarker)
     try:

@@ -1,4 +1,4 @@
-"""The fit of one set of points onto another."""
+"""The fit of a similarity transform between two sets of points."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ turns = st.tuples(*[st.floats(-1.8, 1.8)] * 3)
 
 
 @given(turns, st.floats(0.01, 100), st.tuples(*[st.floats(-50, 50)] * 3))
-def test_what_was_done_is_found(turn: tuple[float, float, float], scale: float, origin: tuple[float, ...]) -> None:
+def test_a_known_transform_is_found(turn: tuple[float, float, float], scale: float, origin: tuple[float, ...]) -> None:
     rotation = rotation_matrix(np.array(turn, np.float32)).astype(np.float64)
     target = scale * POINTS @ rotation.T + origin
     found, size, where = similarity(target, POINTS, WEIGHTS)
@@ -45,14 +45,14 @@ def test_no_other_similarity_comes_closer(seed: int) -> None:
 
 
 @given(turns)
-def test_a_mirrored_face_is_turned_never_mirrored(turn: tuple[float, float, float]) -> None:
+def test_the_rotation_of_a_mirrored_face_is_proper(turn: tuple[float, float, float]) -> None:
     flipped = POINTS @ rotation_matrix(np.array(turn, np.float32)).T * np.array([-1, 1, 1])
     rotation = similarity(flipped, POINTS, WEIGHTS)[0]
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
     assert np.linalg.det(rotation) == pytest.approx(1)
 
 
-def test_points_on_top_of_each_other_give_numbers_all_the_same() -> None:
+def test_coincident_points_give_finite_numbers() -> None:
     rotation, scale, origin = similarity(np.zeros((12, 3)), POINTS, WEIGHTS)
     assert np.isfinite(rotation).all()
     assert scale == pytest.approx(0, abs=1e-9)

@@ -1,4 +1,4 @@
-"""The mesh as a surface, and whether the named points are where their names say."""
+"""The mesh is a surface, and the named points are where their names say."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ GROUPS = {
 }
 
 
-def test_the_mesh_is_one_surface_wound_alike() -> None:
-    """Wound alike: no two triangles run along an edge in the same direction."""
+def test_the_mesh_is_one_surface_with_one_winding() -> None:
+    """No two triangles run along an edge in the same direction."""
     assert TRIANGLES.dtype == np.int32
     assert max(EDGES.values()) == 1
     points = np.unique(TRIANGLES)
@@ -81,16 +81,16 @@ def test_the_mirror_swaps_the_irises() -> None:
     "row",
     [MOUTH_CORNERS, OUTER_MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP, *UPPER_LIP_ROWS, *LOWER_LIP_ROWS],
 )
-def test_the_mirror_turns_round_the_rows_of_the_lips(row: topology.Indices) -> None:
+def test_the_mirror_reverses_the_rows_of_the_lips(row: topology.Indices) -> None:
     np.testing.assert_array_equal(MIRROR[row][::-1], row)
 
 
 @pytest.mark.parametrize("group", [OVAL, RIGID, BROWS, CHIN], ids=["oval", "rigid", "brows", "chin"])
-def test_what_lies_across_the_middle_is_symmetric(group: topology.Indices) -> None:
+def test_groups_across_the_middle_are_symmetric(group: topology.Indices) -> None:
     assert set(MIRROR[group].tolist()) == set(group.tolist())
 
 
-def test_both_halves_weigh_the_same() -> None:
+def test_both_halves_have_the_same_weights() -> None:
     weights = dict(zip(RIGID.tolist(), RIGID_WEIGHTS.tolist(), strict=True))
     assert all(weights[int(MIRROR[point])] == weight for point, weight in weights.items())
 

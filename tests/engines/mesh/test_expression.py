@@ -1,4 +1,4 @@
-"""What a portrait's face does when the driver's does something."""
+"""The transfer of expressions from the driver to a portrait."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.faces import distance, eye_gaps, make_motion, mouth_gap, shap
 MOUTH = np.concatenate([INNER_UPPER_LIP, INNER_LOWER_LIP, *UPPER_LIP_ROWS, *LOWER_LIP_ROWS, CHIN])
 ELSEWHERE = np.setdiff1d(np.arange(LANDMARKS), MOUTH)
 BLINK = 1 - SHUT
-"""How far the landmarks of a driver's lids come together when they shut."""
+"""How far the landmarks of a driver's lids meet when they close."""
 
 amounts = st.floats(0, 1)
 expressions = hnp.arrays(np.float32, (LANDMARKS, 3), elements=st.floats(-0.25, 0.25, width=32), fill=st.just(0.0))
@@ -53,7 +53,7 @@ def neutral(driver_face: FaceState) -> Points:
 
 @pytest.fixture(scope="module")
 def agape(own: Points) -> Points:
-    """The shape of a portrait that was painted with its mouth open."""
+    """The shape of a portrait with an open mouth."""
     return with_expression(own, jaw=0.35)
 
 
@@ -61,7 +61,7 @@ def carried(own: Points, neutral: Points, expression: Points | None = None) -> E
     return ExpressionTransfer(own).apply(make_motion(neutral, expression))
 
 
-def test_at_rest_a_portrait_is_as_it_was_painted(own: Points, neutral: Points) -> None:
+def test_at_rest_a_portrait_is_unchanged(own: Points, neutral: Points) -> None:
     rest = carried(own, neutral)
     assert rest.shape.shape == (LANDMARKS, 3)
     assert rest.shape.dtype == np.float32
@@ -73,14 +73,14 @@ def test_at_rest_a_portrait_is_as_it_was_painted(own: Points, neutral: Points) -
 
 
 def test_rest_is_rest_for_any_driver(own: Points, neutral: Points) -> None:
-    """A driver of other looks does not lend them to the portrait."""
+    """The driver's own looks are not transferred to the portrait."""
     odd = neutral * np.array([1.3, 0.75, 1.1], np.float32)
     odd[BROWS, 1] += 0.1
     np.testing.assert_allclose(carried(own, odd).shape, carried(own, neutral).shape, atol=2e-3)
 
 
-def test_what_moves_on_the_bones_of_a_face_is_no_expression(own: Points, neutral: Points) -> None:
-    """The bridge of the nose, the temples and the ears move with the head alone; seen to move, they are misread."""
+def test_rigid_parts_of_a_face_have_no_expression(own: Points, neutral: Points) -> None:
+    """The bridge of the nose, the temples and the ears move with the head alone; other motion is noise."""
     bones = np.array([6, 197, 5, 4, 127, 356, 234, 454, 116, 345])
     expression = neutral.copy()
     expression[bones] += np.array([0.04, -0.03, 0.05], np.float32)
@@ -91,7 +91,7 @@ def test_what_moves_on_the_bones_of_a_face_is_no_expression(own: Points, neutral
 
 @pytest.mark.parametrize("said", [{"presence": 0.0}, {"gain": 0.0}, {"region": "pose"}])
 @pytest.mark.parametrize("painted", ["own", "agape"])
-def test_where_the_driver_has_no_say_a_portrait_is_as_it_was_painted(
+def test_a_portrait_is_unchanged_where_the_driver_does_not_move_it(
     request: pytest.FixtureRequest, painted: str, neutral: Points, said: dict[str, Any]
 ) -> None:
     """Also where the neutral was taken in the middle of a word or of a blink."""
@@ -104,7 +104,7 @@ def test_where_the_driver_has_no_say_a_portrait_is_as_it_was_painted(
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
-def test_a_driver_who_leaves_lets_go_of_lids_and_lips_by_and_by(
+def test_lids_and_lips_return_to_rest_gradually_when_the_driver_leaves(
     own: Points, neutral: Points, presence: float, more: float
 ) -> None:
     caught = with_expression(neutral, jaw=0.3, shut=0.5)
@@ -117,7 +117,7 @@ def test_a_driver_who_leaves_lets_go_of_lids_and_lips_by_and_by(
 
 
 def test_before_any_face_a_portrait_rests(own: Points) -> None:
-    """Motion before the first face has a neutral of nothing but zeros."""
+    """Motion before the first face has a neutral of zeros."""
     rest = carried(own, np.zeros((LANDMARKS, 3), np.float32))
     np.testing.assert_allclose(rest.shape[ELSEWHERE], own[ELSEWHERE], atol=2e-3)
     np.testing.assert_array_equal(rest.closure, 0)
@@ -134,8 +134,8 @@ def test_lips_meet_when_the_drivers_do(request: pytest.FixtureRequest, mouth: st
         assert shut.lips == pytest.approx(0, abs=5e-3)
 
 
-def test_a_portrait_painted_agape_shuts_its_mouth_without_a_dent(agape: Points, own: Points, neutral: Points) -> None:
-    """The chin comes along, and the mouth's corners stay."""
+def test_a_portrait_with_an_open_mouth_closes_it_without_a_dent(agape: Points, own: Points, neutral: Points) -> None:
+    """The chin moves along, and the mouth's corners stay."""
     shut = carried(agape, neutral).shape
     assert shut[CHIN, 1].mean() < agape[CHIN, 1].mean() - 0.02
     np.testing.assert_allclose(shut[MOUTH_CORNERS], own[MOUTH_CORNERS], atol=0.05)
@@ -158,7 +158,7 @@ def test_the_wider_the_driver_opens_the_wider_the_portrait(
     assert 0.7 < (opened[-1] - opened[1]) / (gaps[-1] - gaps[1]) < 1.7
 
 
-def test_a_shut_eye_shuts_the_portraits(own: Points, neutral: Points) -> None:
+def test_a_closed_eye_closes_the_portraits(own: Points, neutral: Points) -> None:
     shut = carried(own, neutral, with_expression(neutral, shut=BLINK))
     np.testing.assert_allclose(shut.closure, 1, atol=1e-3)
     assert eye_gaps(shut.shape).max() < 0.02
@@ -167,13 +167,13 @@ def test_a_shut_eye_shuts_the_portraits(own: Points, neutral: Points) -> None:
     assert (fall > 0).all()
 
 
-def test_lids_that_landmarks_draw_through_each_other_are_shut_not_crossed(own: Points, neutral: Points) -> None:
+def test_lids_whose_landmarks_cross_are_closed_and_not_crossed(own: Points, neutral: Points) -> None:
     shut = carried(own, neutral, with_expression(neutral, shut=1.4))
     np.testing.assert_allclose(shut.closure, 1, atol=1e-3)
     assert (eye_gaps(shut.shape) > -0.01).all()
 
 
-def test_a_wink_shuts_one_eye_more_than_the_other(own: Points, neutral: Points) -> None:
+def test_a_wink_closes_one_eye_more_than_the_other(own: Points, neutral: Points) -> None:
     for eye in (0, 1):
         shares = (BLINK, 0.0) if eye == 0 else (0.0, BLINK)
         closure = carried(own, neutral, with_expression(neutral, shut=shares)).closure
@@ -192,7 +192,7 @@ def test_lids_follow_all_the_way(own: Points, neutral: Points) -> None:
 
 
 def test_a_neutral_that_caught_a_blink_keeps_the_eyes_open_after(own: Points, neutral: Points) -> None:
-    """Else each open look would be a stare."""
+    """Otherwise open eyes would stare."""
     blinking = with_expression(neutral, shut=BLINK)
     assert (carried(own, blinking, neutral).closure >= -0.5).all()
     assert eye_gaps(carried(own, blinking, neutral).shape).max() < 2 * eye_gaps(own).max()
@@ -214,7 +214,7 @@ def test_eyes_look_where_the_drivers_do_and_stay_in_their_sockets(
             np.testing.assert_allclose(relative_gaze[:, axis], wanted, rtol=0.1, atol=2e-3)
 
 
-def test_a_shut_eye_does_not_look_about(own: Points, neutral: Points) -> None:
+def test_a_closed_eye_does_not_move_its_iris(own: Points, neutral: Points) -> None:
     gaze = carried(own, neutral, with_expression(neutral, shut=BLINK, gaze=(0.2, 0.1))).gaze
     np.testing.assert_allclose(gaze, 0, atol=1e-3)
 
@@ -239,7 +239,7 @@ def test_brows_rise_with_the_drivers(own: Points, neutral: Points) -> None:
     assert (frown < -0.05).all()
 
 
-def test_a_portrait_with_low_brows_gets_them_up_as_well(own: Points, neutral: Points) -> None:
+def test_a_portrait_with_low_brows_raises_them_as_far(own: Points, neutral: Points) -> None:
     frowning = with_expression(own, brows=-0.08)
     up = with_expression(neutral, brows=0.15)
     short = neutral[BROWS, 1].mean() - own[BROWS, 1].mean()
@@ -253,7 +253,7 @@ def test_a_portrait_with_low_brows_gets_them_up_as_well(own: Points, neutral: Po
 def test_an_expression_is_no_turn_of_the_head(
     own: Points, neutral: Points, jaw: float, smile: float, brows: float, shut: float
 ) -> None:
-    """Else the head would nod with each word."""
+    """Otherwise the head would nod with each word."""
     shape = carried(
         own, neutral, with_expression(neutral, jaw=0.6 * jaw, smile=0.2 * smile, brows=0.2 * brows, shut=shut)
     ).shape  # fmt: skip
@@ -264,7 +264,7 @@ def test_an_expression_is_no_turn_of_the_head(
 
 
 @given(expressions)
-def test_any_expression_gives_a_face_of_numbers(own: Points, neutral: Points, change: NDArray[np.float32]) -> None:
+def test_any_expression_gives_finite_numbers(own: Points, neutral: Points, change: NDArray[np.float32]) -> None:
     pose = carried(own, neutral, neutral + change)
     assert np.isfinite(pose.shape).all()
     assert np.isfinite(pose.gaze).all()
@@ -277,7 +277,7 @@ def test_any_expression_gives_a_face_of_numbers(own: Points, neutral: Points, ch
 
 
 @given(expressions, st.integers(0, 2**32 - 1))
-def test_a_small_change_makes_no_jump(own: Points, neutral: Points, change: NDArray[np.float32], seed: int) -> None:
+def test_a_small_change_causes_no_jump(own: Points, neutral: Points, change: NDArray[np.float32], seed: int) -> None:
     transfer = ExpressionTransfer(own)
     expression = neutral + change
     nudge = np.random.default_rng(seed).uniform(-1e-3, 1e-3, expression.shape).astype(np.float32)
@@ -292,7 +292,9 @@ def test_a_small_change_makes_no_jump(own: Points, neutral: Points, change: NDAr
 
 
 @given(amounts, amounts, amounts)
-def test_what_came_before_does_not_matter(own: Points, neutral: Points, jaw: float, brows: float, shut: float) -> None:
+def test_the_result_does_not_depend_on_earlier_frames(
+    own: Points, neutral: Points, jaw: float, brows: float, shut: float
+) -> None:
     motion = make_motion(neutral, with_expression(neutral, jaw=jaw, brows=0.2 * brows, shut=shut))
     transfer = ExpressionTransfer(own)
     transfer.apply(
@@ -304,7 +306,7 @@ def test_what_came_before_does_not_matter(own: Points, neutral: Points, jaw: flo
     assert again.lips == fresh.lips
 
 
-def test_what_is_handed_in_is_left_alone(own: Points, neutral: Points) -> None:
+def test_arguments_are_not_written_to(own: Points, neutral: Points) -> None:
     expression = with_expression(neutral, jaw=0.3, smile=0.1, shut=0.5)
     before = own.copy(), neutral.copy(), expression.copy()
     carried(own, neutral, expression)
@@ -313,7 +315,7 @@ def test_what_is_handed_in_is_left_alone(own: Points, neutral: Points) -> None:
 
 
 @given(amounts, amounts, amounts, st.floats(-0.2, 0.2))
-def test_mirrored_faces_do_the_mirrored(
+def test_mirrored_faces_give_the_mirrored_result(
     own: Points, neutral: Points, jaw: float, smile: float, shut: float, look: float
 ) -> None:
     def mirrored(shape: Points) -> Points:

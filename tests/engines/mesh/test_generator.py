@@ -1,4 +1,4 @@
-"""The mesh generator as one sees it: pictures in, pictures out, on the portrait that ships."""
+"""The mesh generator from input to output images, with the default portrait."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Bools = NDArray[np.bool_]
 
 SIZES = [(512, 512), (1280, 720), (720, 1280), (320, 240), (513, 387)]
 SECRET, OTHER = (255, 0, 255), (0, 255, 0)
-"""Colours of driving pictures that no portrait has."""
+"""Colours of driving images that no portrait has."""
 
 
-class Stage:
+class Scene:
     """One generator, one portrait and one driver at rest."""
 
     def __init__(self, picture: PortraitPicture, neutral: Points, mouth: str = "painted") -> None:
@@ -46,7 +46,7 @@ class Stage:
         return self.show(make_motion(self.neutral))
 
     def turn(self, x: float = 0, y: float = 0, z: float = 0) -> Image:
-        """The head turned by degrees about the axes of the picture."""
+        """Return the head turned by degrees about the axes of the image."""
         return self.show(make_motion(self.neutral, rotation=np.radians([x, y, z])))
 
 
@@ -56,13 +56,13 @@ def neutral(driver_face: FaceState) -> Points:
 
 
 @pytest.fixture(scope="module")
-def stage(portrait_picture: PortraitPicture, neutral: Points) -> Stage:
-    return Stage(portrait_picture, neutral)
+def scene(portrait_picture: PortraitPicture, neutral: Points) -> Scene:
+    return Scene(portrait_picture, neutral)
 
 
 @pytest.fixture(scope="module")
-def resting_face(stage: Stage, face_finder: FaceFinder) -> FaceState:
-    return found(face_finder, stage.rest())
+def resting_face(scene: Scene, face_finder: FaceFinder) -> FaceState:
+    return found(face_finder, scene.rest())
 
 
 def found(finder: FaceFinder, image: Image) -> FaceState:
@@ -85,10 +85,10 @@ def test_at_rest_the_output_is_the_portrait_at_any_size(
     face_finder: FaceFinder, neutral: Points, size: tuple[int, int]
 ) -> None:
     picture = load_portrait(None, size, finder=face_finder)
-    stage = Stage(picture, neutral)
-    assert stage.portrait.size == size
+    scene = Scene(picture, neutral)
+    assert scene.portrait.size == size
     for motion in (make_motion(neutral), MotionTransfer().update(None, 1)):
-        out = stage.show(motion)
+        out = scene.show(motion)
         assert out.shape == (size[1], size[0], 3)
         assert out.dtype == np.uint8
         assert out.flags.c_contiguous
@@ -98,19 +98,19 @@ def test_at_rest_the_output_is_the_portrait_at_any_size(
         assert psnr(out[top:bottom, left:right], picture.image[top:bottom, left:right]) > 40
 
 
-def test_a_still_face_does_not_shimmer(stage: Stage, neutral: Points) -> None:
-    stage.turn(y=20)
-    first = stage.rest()
-    np.testing.assert_array_equal(stage.rest(), first)
-    stage.show(make_motion(neutral, with_expression(neutral, jaw=0.4, shut=0.7)))
-    np.testing.assert_array_equal(stage.rest(), first)
+def test_a_still_face_does_not_shimmer(scene: Scene, neutral: Points) -> None:
+    scene.turn(y=20)
+    first = scene.rest()
+    np.testing.assert_array_equal(scene.rest(), first)
+    scene.show(make_motion(neutral, with_expression(neutral, jaw=0.4, shut=0.7)))
+    np.testing.assert_array_equal(scene.rest(), first)
 
 
-def test_a_little_motion_changes_the_picture_a_little(stage: Stage, neutral: Points) -> None:
+def test_a_little_motion_changes_the_image_a_little(scene: Scene, neutral: Points) -> None:
     expression = with_expression(neutral, jaw=0.1, shut=0.4, gaze=(0.05, 0))
     nudged = expression + np.random.default_rng(0).normal(0, 2e-4, expression.shape).astype(np.float32)
-    one = stage.show(make_motion(neutral, expression, rotation=(0.1, 0.2, 0)))
-    other = stage.show(make_motion(neutral, nudged, rotation=(0.1, 0.2005, 0)))
+    one = scene.show(make_motion(neutral, expression, rotation=(0.1, 0.2, 0)))
+    other = scene.show(make_motion(neutral, nudged, rotation=(0.1, 0.2005, 0)))
     assert psnr(one, other) > 40
 
 
@@ -120,8 +120,8 @@ def test_a_little_motion_changes_the_picture_a_little(stage: Stage, neutral: Poi
 @given(seed=st.integers(0, 2**32 - 1))
 @example(seed=3442)
 @settings(max_examples=25)
-def test_any_motion_leaves_the_background_alone(wide: Stage, aside: Stage, seed: int) -> None:
-    """Also motions that no head makes: nothing breaks, nothing is written beyond the rings."""
+def test_any_motion_leaves_the_background_alone(wide: Scene, aside: Scene, seed: int) -> None:
+    """Even an impossible motion fails nowhere and writes nothing beyond the rings."""
     rng = np.random.default_rng(seed)
     wild = 10 ** rng.uniform(-1.5, 1)
     motion = Motion(
@@ -131,28 +131,28 @@ def test_any_motion_leaves_the_background_alone(wide: Stage, aside: Stage, seed:
         neutral=wide.neutral,
         expression=wide.neutral + rng.normal(0, 0.02 * wild, wide.neutral.shape).astype(np.float32),
     )
-    for stage in (wide, aside):
-        out = stage.show(motion)
-        hull = cv2.convexHull(np.ascontiguousarray(stage.picture.face.pixels()[:, :2]))[:, 0]
+    for scene in (wide, aside):
+        out = scene.show(motion)
+        hull = cv2.convexHull(np.ascontiguousarray(scene.picture.face.pixels()[:, :2]))[:, 0]
         centre = (hull.min(axis=0) + hull.max(axis=0)) / 2
-        kept = ~polygon_mask(np.asarray(centre + 2 * (hull - centre), np.float32), stage.portrait.size, grow=2)
+        kept = ~polygon_mask(np.asarray(centre + 2 * (hull - centre), np.float32), scene.portrait.size, grow=2)
         assert kept.mean() > 0.2
-        np.testing.assert_array_equal(out[kept], stage.picture.image[kept])
+        np.testing.assert_array_equal(out[kept], scene.picture.image[kept])
 
 
 @pytest.fixture(scope="module")
-def wide(face_finder: FaceFinder, neutral: Points) -> Stage:
-    return Stage(load_portrait(None, (1280, 720), finder=face_finder), neutral)
+def wide(face_finder: FaceFinder, neutral: Points) -> Scene:
+    return Scene(load_portrait(None, (1280, 720), finder=face_finder), neutral)
 
 
 @pytest.fixture(scope="module")
-def aside(wide: Stage, face_finder: FaceFinder, neutral: Points) -> Stage:
+def aside(wide: Scene, face_finder: FaceFinder, neutral: Points) -> Scene:
     """A portrait that looks aside."""
     image = wide.turn(y=28)
-    return Stage(PortraitPicture("aside", image, found(face_finder, image)), neutral)
+    return Scene(PortraitPicture("aside", image, found(face_finder, image)), neutral)
 
 
-def test_a_turn_and_its_way_back_leave_nothing_behind(wide: Stage) -> None:
+def test_a_turn_and_its_way_back_leave_nothing_behind(wide: Scene) -> None:
     before = wide.rest()
     for angle in (-25, 25):
         wide.turn(y=angle)
@@ -165,12 +165,12 @@ def test_a_turn_and_its_way_back_leave_nothing_behind(wide: Stage) -> None:
 
 @pytest.mark.parametrize("degrees", [-25, -12, 12, 25])
 @pytest.mark.parametrize("axis", [0, 1, 2], ids=["pitch", "yaw", "roll"])
-def test_the_head_turns_as_it_is_told(
-    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, axis: int, degrees: float
+def test_the_head_turns_by_the_drivers_angles(
+    scene: Scene, face_finder: FaceFinder, resting_face: FaceState, axis: int, degrees: float
 ) -> None:
     wanted = np.zeros(3)
     wanted[axis] = degrees
-    face = found(face_finder, stage.turn(*wanted))
+    face = found(face_finder, scene.turn(*wanted))
     pose = pose_against(face.pixels(), shape_of(resting_face))
     turn = np.degrees(rotation_vector(pose.rotation @ own_pose(resting_face.pixels()).rotation.T))
     # trackers see large turns of a flat picture smaller
@@ -179,7 +179,7 @@ def test_the_head_turns_as_it_is_told(
 
 
 def coordinates(face: FaceState) -> tuple[Image, Callable[[Image], NDArray[np.float32]]]:
-    """A picture whose red and green say where a pixel is, and what reads them back, in pixels."""
+    """Return an image whose red and green encode a pixel's position, and a function that decodes them."""
     width, height = face.size
     low = face.pixels()[:, :2].min(axis=0) - 20
     reach = face.pixels()[:, :2].max(axis=0) + 20 - low
@@ -198,10 +198,10 @@ def coordinates(face: FaceState) -> tuple[Image, Callable[[Image], NDArray[np.fl
 def test_a_turned_face_is_not_folded_over(
     portrait_face: FaceState, neutral: Points, axis: tuple[float, float, float], sign: int
 ) -> None:
-    """Where the map from output to portrait has a negative determinant, one sees the back of the mesh."""
+    """Where the map from output to portrait has a negative determinant, the back of the mesh is visible."""
     image, read = coordinates(portrait_face)
-    stage = Stage(PortraitPicture("coordinates", image, portrait_face), neutral)
-    out = stage.show(make_motion(neutral, rotation=sign * np.radians(25) * np.array(axis)))
+    scene = Scene(PortraitPicture("coordinates", image, portrait_face), neutral)
+    out = scene.show(make_motion(neutral, rotation=sign * np.radians(25) * np.array(axis)))
     where = read(out)
     dy, dx = np.gradient(where, axis=(0, 1))
     folded = dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0] < -0.02
@@ -218,10 +218,10 @@ def test_a_turned_face_is_not_folded_over(
 
 
 @pytest.mark.parametrize("angle", [-22, 22])
-def test_no_lock_of_hair_lies_on_a_cheek_that_turns_to_the_viewer(stage: Stage, angle: int) -> None:
-    """The portrait's hair hangs over the rim of the face, which is stretched as the head turns."""
-    out = stage.turn(y=angle)
-    pixels = stage.picture.face.pixels()
+def test_no_lock_of_hair_lies_on_a_cheek_that_turns_to_the_viewer(scene: Scene, angle: int) -> None:
+    """The portrait's hair hangs over the outline of the face, which is stretched as the head turns."""
+    out = scene.turn(y=angle)
+    pixels = scene.picture.face.pixels()
     nose, rim = pixels[4], pixels[234 if angle < 0 else 454]
     height, eyes, mouth = out.shape[0], pixels[[33, 263], 1].mean(), pixels[[61, 291], 1].mean()
     light = cv2.blur(out, (3, 3)).mean(axis=2)
@@ -232,14 +232,14 @@ def test_no_lock_of_hair_lies_on_a_cheek_that_turns_to_the_viewer(stage: Stage, 
         assert (np.diff(dark.astype(int)) < 0).sum() == 0, row
 
 
-def test_a_head_never_turns_further_than_a_mesh_can_show(stage: Stage) -> None:
-    far = [stage.turn(y=angle) for angle in (50, 65, 80)]
+def test_a_head_never_turns_further_than_a_mesh_can_show(scene: Scene) -> None:
+    far = [scene.turn(y=angle) for angle in (50, 65, 80)]
     assert psnr(far[0], far[1]) > 30
     assert psnr(far[1], far[2]) > 40
 
 
-def test_a_portrait_that_looks_aside_is_not_turned_to_show_what_it_hides(aside: Stage, wide: Stage) -> None:
-    """Its far side is a sliver in the picture, which would be smeared over half a face."""
+def test_a_portrait_that_looks_aside_is_not_turned_to_show_what_it_hides(aside: Scene, wide: Scene) -> None:
+    """Its far side is a sliver of the image, which would be smeared over half a face."""
     held = psnr(aside.turn(y=-22), aside.turn(y=-32))
     assert held > psnr(wide.turn(y=-22), wide.turn(y=-32)) + 8
     # a little is turned as ever, and so is what shows the side that is in the picture
@@ -247,20 +247,20 @@ def test_a_portrait_that_looks_aside_is_not_turned_to_show_what_it_hides(aside: 
     assert psnr(aside.turn(y=5), aside.turn(y=15)) < held - 8
 
 
-def test_leaning_in_makes_the_head_larger(stage: Stage, face_finder: FaceFinder, resting_face: FaceState) -> None:
-    motion = make_motion(stage.neutral)
+def test_leaning_in_makes_the_head_larger(scene: Scene, face_finder: FaceFinder, resting_face: FaceState) -> None:
+    motion = make_motion(scene.neutral)
     scales = [
-        own_pose(found(face_finder, stage.show(replace(motion, scale=scale))).pixels()).scale for scale in (0.9, 1.1)
+        own_pose(found(face_finder, scene.show(replace(motion, scale=scale))).pixels()).scale for scale in (0.9, 1.1)
     ]
     assert scales[0] < 0.96 * own_pose(resting_face.pixels()).scale
     assert scales[1] > 1.04 * own_pose(resting_face.pixels()).scale
 
 
-def test_the_head_moves_with_the_drivers(stage: Stage, face_finder: FaceFinder, resting_face: FaceState) -> None:
+def test_the_head_moves_with_the_drivers(scene: Scene, face_finder: FaceFinder, resting_face: FaceState) -> None:
     there = own_pose(resting_face.pixels())
     for shift in ((0.2, 0.0), (-0.2, 0.0), (0.0, 0.15), (0.0, -0.15)):
-        motion = replace(make_motion(stage.neutral), translation=np.array(shift, np.float32))
-        moved = own_pose(found(face_finder, stage.show(motion)).pixels()).origin[:2] - there.origin[:2]
+        motion = replace(make_motion(scene.neutral), translation=np.array(shift, np.float32))
+        moved = own_pose(found(face_finder, scene.show(motion)).pixels()).origin[:2] - there.origin[:2]
         share = moved / there.scale @ np.array(shift) / np.dot(shift, shift)
         assert 0.25 < share < 1.1
 
@@ -268,18 +268,18 @@ def test_the_head_moves_with_the_drivers(stage: Stage, face_finder: FaceFinder, 
 # --- expressions, as the tracker sees them in the output
 
 
-def shown(stage: Stage, finder: FaceFinder, resting: FaceState, expression: Points) -> tuple[Points, Points]:
-    """The tracked shapes at rest and with an expression, in one frame."""
-    face = found(finder, stage.show(make_motion(stage.neutral, expression)))
+def shown(scene: Scene, finder: FaceFinder, resting: FaceState, expression: Points) -> tuple[Points, Points]:
+    """Return the tracked shapes at rest and with an expression, in one frame."""
+    face = found(finder, scene.show(make_motion(scene.neutral, expression)))
     shape = shape_of(resting)
     return shape, pose_against(face.pixels(), shape).unproject(face.pixels())
 
 
-def test_a_driver_who_speaks_is_seen_to(
-    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
+def test_the_portrait_opens_its_mouth_with_the_driver(
+    scene: Scene, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
 ) -> None:
     seen = [
-        mouth_gap(shown(stage, face_finder, resting_face, with_expression(neutral, jaw=gap))[1])
+        mouth_gap(shown(scene, face_finder, resting_face, with_expression(neutral, jaw=gap))[1])
         for gap in (0.0, 0.15, 0.4)
     ]
     assert seen[0] < 0.03
@@ -287,34 +287,34 @@ def test_a_driver_who_speaks_is_seen_to(
     assert 0.25 < seen[2] < 0.6
 
 
-def test_a_driver_who_blinks_is_seen_to(
-    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
+def test_the_portrait_blinks_with_the_driver(
+    scene: Scene, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
 ) -> None:
-    rest, shut = shown(stage, face_finder, resting_face, with_expression(neutral, shut=0.75))
+    rest, shut = shown(scene, face_finder, resting_face, with_expression(neutral, shut=0.75))
     assert (eye_gaps(shut) < 0.65 * eye_gaps(rest)).all()
 
 
-def test_a_driver_who_smiles_is_seen_to(
-    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
+def test_the_portrait_smiles_with_the_driver(
+    scene: Scene, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
 ) -> None:
-    rest, smile = shown(stage, face_finder, resting_face, with_expression(neutral, smile=0.15))
+    rest, smile = shown(scene, face_finder, resting_face, with_expression(neutral, smile=0.15))
     move = (smile - rest)[MOUTH_CORNERS]
     assert (move[:, 1] < -0.04).all()
     assert (move[:, 0] * (-1, 1) > 0.05).all()
 
 
-def test_a_driver_who_raises_the_brows_is_seen_to(
-    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
+def test_the_portrait_raises_its_brows_with_the_driver(
+    scene: Scene, face_finder: FaceFinder, resting_face: FaceState, neutral: Points
 ) -> None:
-    rest, raised = shown(stage, face_finder, resting_face, with_expression(neutral, brows=0.15))
+    rest, raised = shown(scene, face_finder, resting_face, with_expression(neutral, brows=0.15))
     assert (raised - rest)[BROWS, 1].mean() < -0.03
 
 
 @pytest.mark.parametrize("direction", [(0.15, 0.0), (-0.15, 0.0)])
-def test_a_driver_who_looks_aside_is_seen_to(
-    stage: Stage, face_finder: FaceFinder, resting_face: FaceState, neutral: Points, direction: tuple[float, float]
+def test_the_portrait_looks_aside_with_the_driver(
+    scene: Scene, face_finder: FaceFinder, resting_face: FaceState, neutral: Points, direction: tuple[float, float]
 ) -> None:
-    rest, away = shown(stage, face_finder, resting_face, with_expression(neutral, gaze=direction))
+    rest, away = shown(scene, face_finder, resting_face, with_expression(neutral, gaze=direction))
     pupils = [468, 473]
     corners = [[33, 133], [263, 362]]
     moved = [
@@ -345,19 +345,19 @@ def test_going_back_to_a_portrait_shows_it_as_before(
 def test_a_portrait_keeps_what_it_needs(portrait_picture: PortraitPicture, neutral: Points) -> None:
     image = portrait_picture.image.copy()
     face = replace(portrait_picture.face, landmarks=portrait_picture.face.landmarks.copy())
-    stage = Stage(replace(portrait_picture, image=image, face=face), neutral)
-    before = stage.turn(y=10)
+    scene = Scene(replace(portrait_picture, image=image, face=face), neutral)
+    before = scene.turn(y=10)
     image[:] = 0
     face.landmarks[:] = 0
-    stage.generator.drive(stage.portrait, make_motion(neutral, rotation=(0.2, 0, 0)), None)
-    np.testing.assert_array_equal(stage.turn(y=10), before)
+    scene.generator.drive(scene.portrait, make_motion(neutral, rotation=(0.2, 0, 0)), None)
+    np.testing.assert_array_equal(scene.turn(y=10), before)
 
 
 # --- what is never shown
 
 
 def driver_with(colour: tuple[int, int, int], face: FaceState, mouth: tuple[int, int, int] | None = None) -> Image:
-    """A driving picture of one colour, with another between the driver's lips; read-only, as they are."""
+    """Return a read-only driving image of one colour, with another between the driver's lips."""
     width, height = face.size
     picture = np.full((height, width, 3), colour, np.uint8)
     if mouth is not None:
@@ -368,42 +368,42 @@ def driver_with(colour: tuple[int, int, int], face: FaceState, mouth: tuple[int,
 
 @pytest.fixture(scope="module")
 def speaking(neutral: Points, driver_face: FaceState) -> Motion:
-    """A driver with the mouth wide open, and where that is in the driving picture."""
+    """A driver with the mouth wide open, located in the driving image."""
     expression = with_expression(neutral, jaw=0.45)
     pose = own_pose(driver_face.pixels())
     pixels = pose.project(expression) / np.array([640, 480, 640], np.float32)
     return make_motion(neutral, expression, rotation=(0, 0.15, 0), face=replace(driver_face, landmarks=pixels))
 
 
-def test_a_painted_mouth_never_reads_the_driving_picture(stage: Stage, speaking: Motion) -> None:
+def test_a_painted_mouth_never_reads_the_driving_image(scene: Scene, speaking: Motion) -> None:
     assert speaking.face is not None
-    unseen = stage.show(speaking, None)
+    unseen = scene.show(speaking, None)
     for colour in (SECRET, OTHER):
-        np.testing.assert_array_equal(stage.show(speaking, driver_with(colour, speaking.face)), unseen)
+        np.testing.assert_array_equal(scene.show(speaking, driver_with(colour, speaking.face)), unseen)
 
 
-def test_without_a_face_the_driving_picture_is_never_read(
+def test_without_a_face_the_driving_image_is_never_read(
     portrait_picture: PortraitPicture, neutral: Points, speaking: Motion
 ) -> None:
-    stage = Stage(portrait_picture, neutral, "driver")
+    scene = Scene(portrait_picture, neutral, "driver")
     assert speaking.face is not None
     lost = replace(speaking, face=None)
-    unseen = stage.show(lost, None)
+    unseen = scene.show(lost, None)
     for colour in (SECRET, OTHER):
-        np.testing.assert_array_equal(stage.show(lost, driver_with(colour, speaking.face)), unseen)
+        np.testing.assert_array_equal(scene.show(lost, driver_with(colour, speaking.face)), unseen)
 
 
-def test_of_the_driving_picture_the_mouths_inside_is_all_that_shows(
+def test_only_the_inside_of_the_mouth_of_the_driving_image_is_visible(
     portrait_picture: PortraitPicture, neutral: Points, speaking: Motion
 ) -> None:
-    """Around black lips' insides any picture gives the same result: colour matching cannot tint black."""
+    """Around a black inside of the mouth any image gives the same result: colour matching cannot tint black."""
     assert speaking.face is not None
     shown = []
     for colour in (SECRET, OTHER):
-        stage = Stage(portrait_picture, neutral, "driver")
-        shown.append(stage.show(speaking, driver_with(colour, speaking.face, mouth=(0, 0, 0))))
+        scene = Scene(portrait_picture, neutral, "driver")
+        shown.append(scene.show(speaking, driver_with(colour, speaking.face, mouth=(0, 0, 0))))
     np.testing.assert_array_equal(shown[0], shown[1])
-    mouth = Stage(portrait_picture, neutral, "driver").show(
+    mouth = Scene(portrait_picture, neutral, "driver").show(
         speaking, driver_with((200, 160, 140), speaking.face, mouth=(0, 250, 0))
     )
     changed = (mouth != shown[0]).any(axis=-1)
@@ -412,13 +412,13 @@ def test_of_the_driving_picture_the_mouths_inside_is_all_that_shows(
     assert (greens[:, 1] > greens[:, 0]).mean() > 0.5
 
 
-def test_shut_lips_show_nothing_of_the_driving_picture(
+def test_closed_lips_show_nothing_of_the_driving_image(
     portrait_picture: PortraitPicture, neutral: Points, driver_face: FaceState
 ) -> None:
-    stage = Stage(portrait_picture, neutral, "driver")
+    scene = Scene(portrait_picture, neutral, "driver")
     motion = make_motion(neutral, face=driver_face)
     np.testing.assert_array_equal(
-        stage.show(motion, driver_with(SECRET, driver_face)), stage.show(motion, driver_with(OTHER, driver_face))
+        scene.show(motion, driver_with(SECRET, driver_face)), scene.show(motion, driver_with(OTHER, driver_face))
     )
 
 
@@ -426,47 +426,47 @@ def test_shut_lips_show_nothing_of_the_driving_picture(
 def test_the_widest_mouth_leaves_no_stain(
     portrait_picture: PortraitPicture, neutral: Points, speaking: Motion, mouth: str
 ) -> None:
-    """Also one that a high gain opens beyond what is drawn anew."""
+    """Even one that a high gain opens beyond the box that is drawn again."""
     assert speaking.face is not None
-    stage = Stage(portrait_picture, neutral, mouth)
-    left, top, right, bottom = stage.portrait.features.box
+    scene = Scene(portrait_picture, neutral, mouth)
+    left, top, right, bottom = scene.portrait.features.box
     untouched = np.ones(portrait_picture.image.shape[:2], np.bool_)
     untouched[top:bottom, left:right] = False
     assert untouched.any()
     for jaw in (1, 2, 4):
         wide = replace(speaking, expression=with_expression(neutral, jaw=jaw))
-        shown = stage.show(wide, driver_with(SECRET, speaking.face))
+        shown = scene.show(wide, driver_with(SECRET, speaking.face))
         np.testing.assert_array_equal(shown[untouched], portrait_picture.image[untouched])
     left_alone = replace(speaking, expression=neutral, face=None, presence=0.0)
-    np.testing.assert_array_equal(stage.show(left_alone), Stage(portrait_picture, neutral, mouth).show(left_alone))
+    np.testing.assert_array_equal(scene.show(left_alone), Scene(portrait_picture, neutral, mouth).show(left_alone))
 
 
 def test_a_face_that_is_lost_for_a_frame_keeps_its_mouth(
     portrait_picture: PortraitPicture, neutral: Points, speaking: Motion
 ) -> None:
     assert speaking.face is not None
-    stage = Stage(portrait_picture, neutral, "driver")
+    scene = Scene(portrait_picture, neutral, "driver")
     driving = driver_with((200, 160, 140), speaking.face, mouth=(0, 250, 0))
-    seen = stage.show(speaking, driving)
+    seen = scene.show(speaking, driving)
     secret = driver_with(SECRET, speaking.face, mouth=SECRET)
-    np.testing.assert_array_equal(stage.show(replace(speaking, face=None), secret), seen)
-    stage.generator.set_mouth("painted")
-    painted = stage.show(replace(speaking, face=None), None)
+    np.testing.assert_array_equal(scene.show(replace(speaking, face=None), secret), seen)
+    scene.generator.set_mouth("painted")
+    painted = scene.show(replace(speaking, face=None), None)
     assert (painted != seen).any()
-    stage.generator.set_mouth("driver")
-    np.testing.assert_array_equal(stage.show(replace(speaking, face=None), None), painted)
+    scene.generator.set_mouth("driver")
+    np.testing.assert_array_equal(scene.show(replace(speaking, face=None), None), painted)
 
 
-def test_a_mouth_must_be_known() -> None:
+def test_an_unknown_mouth_is_an_error() -> None:
     with pytest.raises(CommandError) as caught:
         create("mesh", mouth="smiling")
     assert (caught.value.code, caught.value.expected) == ("mouth-unknown", "driver or painted")
 
 
-def test_a_mouth_at_the_edge_of_the_driving_picture_is_painted(
+def test_a_mouth_at_the_edge_of_the_driving_image_is_painted(
     portrait_picture: PortraitPicture, driver_face: FaceState
 ) -> None:
-    """What lies beyond the edge is guessed, and the pixels at the edge are no mouth."""
+    """Lips beyond the edge are guessed, and the pixels at the edge are no mouth."""
     wide = shape_of(driver_face).copy()
     wide[INNER_LOWER_LIP, 1] += 0.4
     motion = make_motion(shape_of(driver_face), wide)

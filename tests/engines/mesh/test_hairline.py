@@ -1,4 +1,4 @@
-"""The rim of a face under hair: found where there is hair, drawn from skin, and never over an eye."""
+"""Hair over the outline of a face: it is found, fetched from skin, and never from an eye."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SKIN, HAIR = (214, 170, 150), (45, 28, 22)
 
 
 def painted(face: FaceState, hair: float, side: int = -1) -> Image:
-    """Skin everywhere, and hair over one side of the face, so deep from the outline in widths of the face."""
+    """Return skin with hair over one side of the face, of a depth in widths of the face."""
     width, height = face.size
     image: Image = np.full((height, width, 3), SKIN, np.uint8)
     oval = face.pixels()[OVAL, :2]
@@ -39,7 +39,7 @@ def test_a_face_without_hair_over_it_is_fetched_from_where_it_is(portrait_face: 
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_the_rim_under_hair_is_fetched_from_skin(portrait_face: FaceState, side: int) -> None:
+def test_the_outline_under_hair_is_fetched_from_skin(portrait_face: FaceState, side: int) -> None:
     pixels = portrait_face.pixels()
     image = painted(portrait_face, 0.03, side)
     moved = pixels[:, :2] + hairline_shifts(image, pixels)
@@ -57,7 +57,7 @@ def test_a_fringe_with_no_skin_in_reach_is_left_as_it_is(portrait_face: FaceStat
     assert np.abs(hairline_shifts(image, pixels)[[234, 93]]).max() == 0
 
 
-def test_the_portrait_itself_has_hair_over_its_cheeks(portrait_picture: PortraitPicture) -> None:
+def test_the_default_portrait_has_hair_over_its_cheeks(portrait_picture: PortraitPicture) -> None:
     pixels = portrait_picture.face.pixels()
     moved = np.linalg.norm(hairline_shifts(portrait_picture.image, pixels), axis=1) / across(pixels)
     assert moved[[234, 454]].min() > 0.01
@@ -66,7 +66,7 @@ def test_the_portrait_itself_has_hair_over_its_cheeks(portrait_picture: Portrait
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.floats(2, 60))
-def test_whatever_the_picture_eyes_stay_and_no_point_goes_far(portrait_face: FaceState, seed: int, size: float) -> None:
+def test_in_any_image_the_eyes_stay_and_no_point_moves_far(portrait_face: FaceState, seed: int, size: float) -> None:
     rng = np.random.default_rng(seed)
     width, height = portrait_face.size
     noise = rng.integers(0, 256, (height, width, 3), np.uint8)

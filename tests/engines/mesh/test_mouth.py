@@ -1,4 +1,4 @@
-"""What is kept of the driver's mouth, and for how long."""
+"""The driver's mouth: what is copied of it, and how long it is shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def speaking(driver_face: FaceState) -> Motion:
 
 
 def at(face: FaceState, shift: tuple[float, float]) -> Motion:
-    """The open mouth, the face moved by so many pixels."""
+    """Return an open mouth, with the face moved by this many pixels."""
     neutral = shape_of(face)
     expression = with_expression(neutral, jaw=0.45)
     pixels: Points = own_pose(face.pixels()).project(expression) + np.array([*shift, 0], np.float32)
@@ -32,7 +32,7 @@ def at(face: FaceState, shift: tuple[float, float]) -> Motion:
 
 
 def driving(motion: Motion) -> Image:
-    """One colour, and another between the lips."""
+    """Return an image of one colour, with another between the lips."""
     assert motion.face is not None
     width, height = motion.face.size
     picture = np.full((height, width, 3), SKIN, np.uint8)
@@ -44,7 +44,7 @@ def lost(motion: Motion, presence: float = 1.0) -> Motion:
     return replace(motion, face=None, presence=presence)
 
 
-def test_a_mouth_that_is_seen_is_shown_and_no_more_than_it_is_kept(speaking: Motion) -> None:
+def test_a_mouth_that_is_seen_is_shown_and_nothing_else_is_copied(speaking: Motion) -> None:
     seen, picture = DriverMouth(), driving(speaking)
     assert seen.update(speaking, picture) == 1
     assert speaking.face is not None
@@ -66,7 +66,7 @@ def test_a_face_that_is_lost_keeps_its_mouth_as_long_as_its_motion(speaking: Mot
     np.testing.assert_array_equal(seen.image, kept)
 
 
-def test_who_has_left_leaves_no_mouth(speaking: Motion) -> None:
+def test_a_driver_who_left_leaves_no_mouth(speaking: Motion) -> None:
     seen = DriverMouth()
     seen.update(speaking, driving(speaking))
     assert seen.update(lost(speaking, 0.0), None) == 0
@@ -80,7 +80,7 @@ def test_before_a_face_and_after_a_flip_there_is_none(speaking: Motion) -> None:
     assert seen.update(replace(lost(speaking), flipped=True), None) == 0
 
 
-def test_what_is_forgotten_stays_so(speaking: Motion) -> None:
+def test_after_a_reset_nothing_is_shown(speaking: Motion) -> None:
     seen = DriverMouth()
     seen.update(speaking, driving(speaking))
     seen.reset()
@@ -88,7 +88,7 @@ def test_what_is_forgotten_stays_so(speaking: Motion) -> None:
 
 
 @given(st.integers(0, 400), st.sampled_from([(-1, 0), (1, 0), (0, -1), (0, 1)]))
-def test_lips_that_leave_the_picture_fade_without_a_jump(
+def test_lips_that_leave_the_image_fade_without_a_jump(
     driver_face: FaceState, way: int, direction: tuple[int, int]
 ) -> None:
     seen = DriverMouth()

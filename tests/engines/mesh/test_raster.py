@@ -1,4 +1,4 @@
-"""The inner loops: what they cover, what they leave alone, and what they never read."""
+"""The inner loops: what they draw, what they leave as it is, and what they never read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compiled() -> None:
 
 
 class Canvas(NamedTuple):
-    """An array in the middle of memory that nobody may write to."""
+    """An array surrounded by memory that must not be written to."""
 
     array: NDArray[np.generic]
     memory: NDArray[np.generic]
@@ -60,7 +60,7 @@ class Mesh(NamedTuple):
 
 
 def sheet(rng: np.random.Generator, left: float, top: float, width: float, height: float) -> Mesh:
-    """A random triangulation of a rectangle: a grid, its inner points shaken, its diagonals drawn by lot."""
+    """Return a random triangulation of a rectangle: a grid with shifted inner points and random diagonals."""
     columns, rows = (int(n) for n in rng.integers(1, 7, 2))
     x, y = np.meshgrid(np.arange(columns + 1.0), np.arange(rows + 1.0))
     shaken = rng.uniform(-0.24, 0.24, (2, *x.shape))
@@ -83,7 +83,7 @@ def sheet(rng: np.random.Generator, left: float, top: float, width: float, heigh
 def drawn(
     mesh: Mesh, width: int = WIDTH, height: int = HEIGHT, x0: int = 0, y0: int = 0, step: int = 1
 ) -> tuple[Floats, Floats]:
-    """Backward map and depth, NaN and infinite where nothing was drawn."""
+    """Return a backward map and depth, NaN and infinite where nothing was drawn."""
     backward = guarded(np.full((height, width, 2), np.nan, np.float32))
     depth = guarded(np.full((height, width), np.inf, np.float32))
     raster.draw_mesh(mesh.target, mesh.source, mesh.triangles, x0, y0, step, backward.array, depth.array)
@@ -93,7 +93,7 @@ def drawn(
 
 
 def samples(width: int, height: int, x0: int, y0: int, step: int) -> Floats:
-    """The output pixel that each sample stands for, as the docstring says, (height, width, 2)."""
+    """Return the output pixel that each sample stands for, (height, width, 2)."""
     x = x0 + step * np.arange(width) + (step - 1) / 2
     y = y0 + step * np.arange(height) + (step - 1) / 2
     return np.asarray(np.stack(np.meshgrid(x, y), axis=-1), np.float32)
@@ -125,7 +125,7 @@ def test_triangles_side_by_side_leave_no_hole_and_cover_nothing_else(rng: np.ran
 
 @given(seeds)
 def test_any_linear_map_comes_out_exactly(rng: np.random.Generator) -> None:
-    """Where each pixel comes from is interpolated without a crease where triangles meet."""
+    """The source of a pixel is interpolated without a crease where triangles meet."""
     mesh = sheet(rng, 0, 0, WIDTH, HEIGHT)
     matrix, shift = rng.uniform(-1, 1, (2, 2)), rng.uniform(-50, 50, 2)
     plane = rng.uniform(-1, 1, 2)
@@ -159,7 +159,7 @@ def test_the_nearer_triangle_wins_in_any_order(rng: np.random.Generator, first: 
     assert np.isinf(depth[~covered_near & ~covered_far]).all()
 
 
-def test_what_was_nearer_before_stays() -> None:
+def test_a_nearer_depth_is_kept() -> None:
     mesh = sheet(np.random.default_rng(3), 0, 0, WIDTH, HEIGHT)
     backward, depth = np.full((HEIGHT, WIDTH, 2), 7, np.float32), np.full((HEIGHT, WIDTH), np.inf, np.float32)
     depth[10:20] = -1
@@ -171,7 +171,7 @@ def test_what_was_nearer_before_stays() -> None:
 
 @given(seeds, st.integers(1, 40), st.integers(1, 40))
 def test_triangles_of_any_size_and_place_stay_in_the_buffer(rng: np.random.Generator, width: int, height: int) -> None:
-    """Far outside, huge, needle-thin, back to front, of no area: nothing but numbers, and nowhere else."""
+    """Far outside, huge, thin, back to front or without area: only finite numbers, and only inside the buffer."""
     reach = 10 ** rng.uniform(0, 5)
     target = rng.uniform(-reach, reach, (30, 3)).astype(np.float32)
     target[:6] = target[0]
@@ -200,7 +200,7 @@ def test_triangles_without_area_draw_nothing() -> None:
 
 
 @given(seeds, st.integers(0, 30), st.integers(0, 20))
-def test_a_layer_is_blended_by_the_upper_half_of_its_cover(rng: np.random.Generator, left: int, top: int) -> None:
+def test_a_layer_is_blended_by_the_upper_half_of_its_mask(rng: np.random.Generator, left: int, top: int) -> None:
     under = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     layer = rng.integers(0, 256, (50, 60, 3), np.uint8)
     cover = rng.integers(0, 256, (50, 60), np.uint8)
@@ -226,7 +226,7 @@ class Lens(NamedTuple):
     lower: Floats
 
     def points(self) -> Floats:
-        """Points all over the opening, less than half a pixel apart, (N, 2)."""
+        """Return points all over the opening, less than half a pixel apart, (N, 2)."""
         along = np.linspace(0, 1, 120)[:, None]
         part = np.linspace(0, 1, 120)[None]
         grid = np.linspace(0, 1, len(self.upper))
@@ -239,7 +239,7 @@ class Lens(NamedTuple):
         return np.asarray(np.stack([x, y], axis=-1).reshape(-1, 2), np.float32)
 
     def mask(self, reach: int) -> Bools:
-        """The pixels that lie no more than ``reach`` from the opening, each way."""
+        """Return a mask of the pixels at most ``reach`` from the opening in x and y."""
         mask = np.zeros((HEIGHT + 2 * reach, WIDTH + 2 * reach), np.uint8)
         x, y = np.rint(self.points()).astype(int).T + reach
         inside = (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
@@ -249,7 +249,7 @@ class Lens(NamedTuple):
 
 
 def lens(rng: np.random.Generator, inside: bool = False) -> Lens:
-    """A random opening: level or tilted, wide or a slit; anywhere, or well inside the picture."""
+    """Return a random opening: level or tilted, wide or a slit; anywhere, or well inside the image."""
     for _ in range(1000):
         centre = rng.uniform((0, 0), (WIDTH, HEIGHT)) if not inside else rng.uniform((30, 25), (60, 45))
         length = rng.uniform(4, 50)
@@ -271,7 +271,7 @@ def lens(rng: np.random.Generator, inside: bool = False) -> Lens:
 
 
 def traced(points: Floats) -> Lens:
-    """From 16 points: the first and last are the corners, then 7 above and 7 below."""
+    """Return an opening of 16 points: the first and last are the corners, then 7 above and 7 below."""
     made = Lens(points[[0, 15]].reshape(4).copy(), np.empty(33, np.float32), np.empty(33, np.float32))
     raster.trace_edge(np.pad(points, ((0, 0), (0, 1))), 0, 15, np.arange(1, 8), made.upper)
     raster.trace_edge(np.pad(points, ((0, 0), (0, 1))), 0, 15, np.arange(8, 15), made.lower)
@@ -317,7 +317,7 @@ def paint_mouth(rng: np.random.Generator, out: Image, box: Box, opening: Lens, f
 
 @pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, paint_mouth])
 @given(rng=seeds, feather=st.floats(0.5, 5))
-def test_what_fills_an_opening_stays_inside_it(draw: Draw, rng: np.random.Generator, feather: float) -> None:
+def test_drawing_into_an_opening_stays_inside_it(draw: Draw, rng: np.random.Generator, feather: float) -> None:
     opening = lens(rng)
     before = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     out = guarded(before)
@@ -345,7 +345,7 @@ def test_nothing_is_drawn_outside_the_box(draw: Draw, rng: np.random.Generator, 
 
 
 @given(seeds, st.floats(0, 6))
-def test_the_box_of_a_lens_holds_it_and_lies_in_the_picture(rng: np.random.Generator, margin: float) -> None:
+def test_the_box_of_a_lens_contains_it_and_lies_in_the_image(rng: np.random.Generator, margin: float) -> None:
     opening = lens(rng)
     left, top, right, bottom = raster.lens_box(*opening, BOX, margin)
     assert left >= 0
@@ -384,7 +384,7 @@ def test_a_lens_without_length_draws_next_to_nothing(draw: Draw) -> None:
 
 
 def hidden(allowed: Bools, inside: tuple[int, int, int]) -> Image:
-    """A picture that shows one colour where it may be read and a secret everywhere else."""
+    """Return an image with one colour where it may be read and another everywhere else."""
     picture = np.empty((*allowed.shape, 3), np.uint8)
     picture[:] = SECRET
     picture[allowed] = inside
@@ -392,8 +392,8 @@ def hidden(allowed: Bools, inside: tuple[int, int, int]) -> Image:
 
 
 @given(seeds, st.floats(0.5, 5))
-def test_of_the_driving_picture_only_the_inside_of_the_mouth_is_read(rng: np.random.Generator, feather: float) -> None:
-    """Up to the pixel next to the lips, which interpolation takes in."""
+def test_only_the_inside_of_the_mouth_of_the_driving_image_is_read(rng: np.random.Generator, feather: float) -> None:
+    """Up to the pixel next to the lips, which interpolation reads."""
     its, opening = lens(rng, inside=True), lens(rng, inside=True)
     driving = hidden(its.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -413,7 +413,7 @@ def test_a_wide_mouth_takes_its_colour_from_the_driver(rng: np.random.Generator)
 
 
 @given(seeds, st.floats(0.5, 5))
-def test_an_eyeball_is_read_from_between_the_painted_lids_only(rng: np.random.Generator, feather: float) -> None:
+def test_an_eyeball_is_read_from_between_the_portraits_lids_only(rng: np.random.Generator, feather: float) -> None:
     own, opening = lens(rng, inside=True), lens(rng, inside=True)
     image = hidden(own.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -445,7 +445,7 @@ def test_an_edge_turned_with_its_corners_is_the_same() -> None:
 
 
 def test_points_that_fold_back_do_not_fold_the_edge() -> None:
-    """Landmarks of a shut eye overtake each other; the edge stays one number a place."""
+    """Landmarks of a closed eye overtake each other; the edge stays a function."""
     points = np.zeros((16, 2), np.float32)
     points[15] = (40, 0)
     points[1:8, 0] = [30, 10, 35, -5, 50, 20, 39]

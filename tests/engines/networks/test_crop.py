@@ -1,4 +1,4 @@
-"""The networks' crop: where it lies, and that it keeps still."""
+"""The networks' crop: its place, and that it stands still."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ windows = st.builds(Window, st.floats(100, 500), st.floats(100, 400), st.floats(
 
 
 def moved(points: Points, x: float = 0, y: float = 0, scale: float = 1, angle: float = 0) -> Points:
-    """The face shifted, sized and turned about its middle."""
+    """Return the face shifted, scaled and turned about its middle."""
     middle = points[:, :2].mean(axis=0)
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     turned = (points[:, :2] - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle + (x, y)
@@ -30,7 +30,7 @@ def face(driver_face: FaceState) -> Points:
     return driver_face.pixels()
 
 
-def test_the_face_takes_its_share_of_the_crop_a_little_below_the_middle(face: Points) -> None:
+def test_the_face_fills_its_share_of_the_crop_below_the_middle(face: Points) -> None:
     window = crop_window(face)
     low, high = face[:468, :2].min(axis=0), face[:468, :2].max(axis=0)
     size = float((high - low).max())
@@ -40,7 +40,7 @@ def test_the_face_takes_its_share_of_the_crop_a_little_below_the_middle(face: Po
 
 
 @given(st.floats(-200, 200), st.floats(-200, 200), st.floats(0.3, 3), st.floats(-1.0, 1.0))
-def test_the_crop_goes_with_the_face(face: Points, x: float, y: float, scale: float, angle: float) -> None:
+def test_the_crop_moves_with_the_face(face: Points, x: float, y: float, scale: float, angle: float) -> None:
     before, after = crop_window(face), crop_window(moved(face, x, y, scale, angle))
     assert after.side == pytest.approx(before.side * scale, rel=1e-3)
     assert math.remainder(after.angle - before.angle - angle, 2 * math.pi) == pytest.approx(0, abs=1e-3)
@@ -53,7 +53,7 @@ def test_the_middle_of_the_window_is_the_middle_of_the_crop(window: Window, size
 
 
 @given(windows, windows)
-def test_all_of_the_way_is_there(start: Window, end: Window) -> None:
+def test_a_weight_of_one_arrives(start: Window, end: Window) -> None:
     place, size, turn = start.towards(end, 1.0).difference(end)
     assert max(place, size, turn) < 1e-6
     assert start.towards(end, 0.0).difference(start) == pytest.approx((0, 0, 0), abs=1e-9)
@@ -86,7 +86,7 @@ def test_a_face_that_leaves_is_followed_in_real_time(face: Points, fps: int) -> 
     assert window.difference(crop_window(there))[0] < 0.03
 
 
-def test_after_a_pause_it_begins_anew(face: Points) -> None:
+def test_after_a_pause_the_crop_starts_afresh(face: Points) -> None:
     lock = StableCrop()
     lock.update(face, 0)
     elsewhere = moved(face, x=300)
@@ -95,8 +95,8 @@ def test_after_a_pause_it_begins_anew(face: Points) -> None:
     assert lock.update(face, 5_000_000_001) == crop_window(face)
 
 
-def test_a_locked_crop_goes_on_in_the_flipped_picture(face: Points) -> None:
-    """Where it lies off the face, as a locked one does, it lies off it to the other side."""
+def test_a_stable_crop_continues_in_the_flipped_image(face: Points) -> None:
+    """An offset from the face is mirrored."""
     straight, mirrored, width = StableCrop(), StableCrop(), 640
     for index, x in enumerate([0.0, 0.05 * crop_window(face).side, 3 * MOVED * crop_window(face).side]):
         there = moved(face, x=x, angle=0.05)
@@ -110,8 +110,8 @@ def test_a_locked_crop_goes_on_in_the_flipped_picture(face: Points) -> None:
 
 
 @pytest.mark.parametrize("size", [(320, 240), (1280, 960), (1280, 720)], ids=str)
-def test_a_locked_crop_goes_on_in_a_picture_of_another_size(face: Points, size: tuple[int, int]) -> None:
-    """Where it lies off the face, it lies off it by as much."""
+def test_a_stable_crop_continues_in_an_image_of_another_size(face: Points, size: tuple[int, int]) -> None:
+    """An offset from the face is scaled."""
     lock, old = StableCrop(), (640, 480)
     kept = lock.update(face, 0)
     there = moved(face, x=0.05 * kept.side)
@@ -128,7 +128,7 @@ def test_a_locked_crop_goes_on_in_a_picture_of_another_size(face: Points, size: 
 
 
 def scene(width: int = 320, height: int = 200) -> Image:
-    """A smooth picture, in which a seam would be seen."""
+    """Return a smooth image, in which a seam would be visible."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     return np.asarray(np.stack([x * 255 / width, y * 255 / height, 128 + 60 * np.sin(x / 40)], axis=-1), np.uint8)
 
@@ -140,7 +140,7 @@ def test_the_portraits_own_square_leaves_no_seam(x: float, y: float, side: float
     assert np.abs(paste.blend_in(paste.own).astype(int) - image).max() <= 16
 
 
-def test_outside_the_square_nothing_changes_and_its_middle_is_all_new() -> None:
+def test_nothing_changes_outside_the_square_and_its_middle_is_replaced() -> None:
     image = scene()
     paste = Paste(image, Window(160, 100, 100, 0.0), 64)
     red: Image = np.zeros((64, 64, 3), np.uint8)
@@ -154,7 +154,7 @@ def test_outside_the_square_nothing_changes_and_its_middle_is_all_new() -> None:
     assert steps.max() < 60
 
 
-def test_a_square_beside_the_picture_changes_nothing() -> None:
+def test_a_square_outside_the_image_changes_nothing() -> None:
     image = scene()
     paste = Paste(image, Window(900, 900, 100, 0.0), 64)
     np.testing.assert_array_equal(paste.blend_in(np.zeros((64, 64, 3), np.uint8)), image)

@@ -1,4 +1,4 @@
-"""The First Order Motion Model where it can be checked quickly. Parity is in tests/e2e."""
+"""The parts of the First Order Motion Model that can be tested quickly. Parity is in tests/e2e."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def picture(seed: int) -> Tensor:
     return torch.nn.functional.interpolate(coarse, size=(256, 256), mode="bilinear")
 
 
-def test_the_stages_make_the_picture_that_the_parts_make() -> None:
+def test_the_stages_compute_what_the_parts_compute() -> None:
     weights = load_weights("fomm", "random:2")
     stages = fo.stages(weights.parts)
     source, first, now = picture(1), picture(2), picture(3)

@@ -1,4 +1,4 @@
-"""LivePortrait's parts where they can be checked quickly: names, sampling, algebra, folding. Parity is in tests/e2e."""
+"""The parts of LivePortrait that can be tested quickly: names, sampling, algebra, folding. Parity is in tests/e2e."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_planar_sampling_is_volumetric_sampling(seed: int, reach: float, depth: 
     assert float((planar - native).abs().max()) < 1e-4
 
 
-def test_planar_sampling_holds_at_the_size_of_the_network_and_on_its_edges() -> None:
+def test_planar_sampling_is_exact_at_the_networks_size_and_edges() -> None:
     volume = noise(1, 4, 16, 64, 64).sigmoid()  # at the edge, a jump from up to 1 to the zeros outside
     grid = lp.coordinate_grid(16, 64, 64, torch.device("cpu"))[None]
     for shifted in (grid, grid + 1 / 64, grid * 1.3, torch.round(grid * 64) / 64):
@@ -59,7 +59,7 @@ def test_planar_sampling_holds_at_the_size_of_the_network_and_on_its_edges() -> 
         assert float(worst) < 1e-4
 
 
-def test_half_precision_keeps_its_coordinates_in_single() -> None:
+def test_coordinates_stay_float32_in_half_precision() -> None:
     volume, grid = noise(1, 4, 16, 64, 64), lp.coordinate_grid(16, 64, 64, torch.device("cpu"))[None] * 0.9
     for sampled in (lp.sample_native, lp.sample_planar):
         halved = sampled(volume.half(), grid)
@@ -74,12 +74,13 @@ def test_rotation_turns_without_stretching(angles: tuple[float, float, float]) -
     assert float(torch.det(turn)) == pytest.approx(1, abs=1e-4)
 
 
-def pose(seed: int) -> lp.Moved:
+def pose(seed: int) -> lp.KeypointMotion:
     turn = lp.rotation(*(10 * noise(1, 1, seed=seed + i) for i in range(3)))
-    return lp.Moved(turn, 0.1 * noise(1, 21, 3, seed=seed + 3), 1 + 0.1 * noise(1, 1, seed=seed + 4), noise(1, 3))
+    expression, scale = 0.1 * noise(1, 21, 3, seed=seed + 3), 1 + 0.1 * noise(1, 1, seed=seed + 4)
+    return lp.KeypointMotion(turn, expression, scale, noise(1, 3))
 
 
-def test_relative_motion_by_its_weights() -> None:
+def test_relative_motion_follows_its_weights() -> None:
     source, driving, neutral = pose(10), pose(20), pose(30)
     everything, nothing = torch.ones(1, 3), torch.zeros(1, 3)
     face, no_face = torch.ones(1, 21, 3), torch.zeros(1, 21, 3)
@@ -95,7 +96,7 @@ def test_relative_motion_by_its_weights() -> None:
     assert [i for i in range(21) if float(moved[0, i].abs().max()) > 0] == sorted(lp.LIP_KEYPOINTS)
 
 
-def test_retargeting_adds_what_its_networks_answer_by_its_weights() -> None:
+def test_retargeting_adds_its_networks_outputs_by_their_weights() -> None:
     with torch.device("meta"):
         parts: dict[str, Any] = {"warping_module": lp.WarpingNetwork(), "spade_generator": lp.SPADEDecoder()}
     parts |= {name: lp.MODULES[name]() for name in ("retarget_shoulder", "retarget_mouth", "retarget_eye")}
@@ -133,9 +134,7 @@ def test_folding_the_norms_changes_nothing() -> None:
 
 @settings(max_examples=20)
 @given(spread=st.sampled_from([0.1, 1.0, 50.0]), shift=st.floats(-30, 30), seed=st.integers(0, 2**31))
-def test_a_norm_with_the_channels_last_is_the_same_and_leaves_them_there(
-    spread: float, shift: float, seed: int
-) -> None:
+def test_a_norm_with_channels_last_is_the_same_and_keeps_the_layout(spread: float, shift: float, seed: int) -> None:
     norm = lp.SPADE(16, 8).eval()
     x = (spread * noise(1, 16, 12, 12, seed=seed) + shift).contiguous(memory_format=torch.channels_last)
     label = noise(1, 8, 3, 3, seed=seed + 1)
@@ -147,7 +146,7 @@ def test_a_norm_with_the_channels_last_is_the_same_and_leaves_them_there(
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("kind", ["down", "up"])
-def test_a_volume_with_its_channels_last_is_resized_to_the_same_bits_where_it_lies(kind: str, batch: int) -> None:
+def test_a_volume_with_channels_last_is_resized_to_the_same_bits_in_its_layout(kind: str, batch: int) -> None:
     block: Any = (lp.DownBlock3d if kind == "down" else lp.UpBlock3d)(8, 16).eval()
     block.to(memory_format=torch.channels_last_3d)
     x = noise(batch, 8, 4, 12, 12).contiguous(memory_format=torch.channels_last_3d)
@@ -166,7 +165,7 @@ def test_a_volume_with_its_channels_last_is_resized_to_the_same_bits_where_it_li
     assert made.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_stages_answer_what_they_say() -> None:
+def test_stages_have_the_outputs_that_they_declare() -> None:
     stages = lp.stages(load_weights("liveportrait", "random:3").parts)
     portrait, motion, frame = (stages[name] for name in ("portrait", "motion", "frame"))
     crop = torch.nn.functional.interpolate(noise(1, 3, 8, 8).sigmoid(), size=(256, 256))

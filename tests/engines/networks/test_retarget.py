@@ -1,4 +1,4 @@
-"""How far eyes and lips are open, and what the retargeting networks are asked for."""
+"""How far eyes and lips are open, and the inputs of the retargeting networks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def similar(points: Points, angle: float, scale: float, x: float, y: float) -> P
 
 
 @given(st.floats(-3.2, 3.2), st.floats(0.2, 20), st.floats(-2000, 2000), st.floats(-2000, 2000))
-def test_they_do_not_change_with_place_size_or_roll(
+def test_openings_do_not_change_with_position_size_or_roll(
     driver_face: FaceState, angle: float, scale: float, x: float, y: float
 ) -> None:
     still = with_expression(driver_face.pixels(), jaw=0.4, shut=(0.2, 0.5))
@@ -51,7 +51,7 @@ def test_they_do_not_change_with_place_size_or_roll(
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_they_tell_how_far_a_face_is_open(driver_face: FaceState, right: float, left: float, jaw: float) -> None:
+def test_openings_grow_with_the_face(driver_face: FaceState, right: float, left: float, jaw: float) -> None:
     rest = shape_of(driver_face)
     before, after = openings(rest), openings(with_expression(rest, jaw=jaw, shut=(right, left)))
     assert after.eyes[0] == pytest.approx((1 - right) * before.eyes[0], abs=0.01)
@@ -60,7 +60,7 @@ def test_they_tell_how_far_a_face_is_open(driver_face: FaceState, right: float, 
     assert 0.7 * jaw <= after.lips - before.lips + 0.01 <= jaw + 0.02
 
 
-def test_what_is_shut_or_crossed_is_0(driver_face: FaceState) -> None:
+def test_closed_or_crossed_lids_have_no_opening(driver_face: FaceState) -> None:
     shut = driver_face.pixels()
     for upper, lower in (*zip(UPPER_LIDS, LOWER_LIDS, strict=True), (INNER_UPPER_LIP, INNER_LOWER_LIP)):
         shut[upper] = shut[lower]
@@ -70,7 +70,7 @@ def test_what_is_shut_or_crossed_is_0(driver_face: FaceState) -> None:
     assert flat(openings(shut)) == [0, 0, 0]
 
 
-def test_a_face_in_the_mirror_has_its_eyes_swapped(driver_face: FaceState) -> None:
+def test_a_mirrored_face_has_its_eyes_swapped(driver_face: FaceState) -> None:
     shape = with_expression(shape_of(driver_face), jaw=0.3, shut=(0.8, 0.1))
     there = openings(shape)
     flipped = openings(shape[MIRROR] * np.array([-1, 1, 1], np.float32))
@@ -78,22 +78,22 @@ def test_a_face_in_the_mirror_has_its_eyes_swapped(driver_face: FaceState) -> No
     assert flipped.lips == pytest.approx(there.lips, abs=1e-5)
 
 
-def test_no_face_is_no_opening() -> None:
+def test_coincident_points_have_no_opening() -> None:
     assert flat(openings(np.zeros((478, 3), np.float32))) == [0, 0, 0]
 
 
 @given(apertures, apertures, apertures, apertures)
 def test_a_drivers_neutral_leaves_the_eyes_to_the_motion(a: float, b: float, c: float, d: float) -> None:
-    wish = eye_correction(face((a, b)), face((c, d)), face((c, d)))
-    assert wish.ratio == pytest.approx((a + b) / 2)
-    assert wish.weight == pytest.approx(0)
+    correction = eye_correction(face((a, b)), face((c, d)), face((c, d)))
+    assert correction.ratio == pytest.approx((a + b) / 2)
+    assert correction.weight == pytest.approx(0)
 
 
 @given(apertures, apertures, st.floats(0, SHUT))
-def test_shut_eyes_are_shut_on_any_portrait(own: float, rest: float, left_over: float) -> None:
-    wish = eye_correction(face(own), face(rest), face(rest * left_over))
-    assert wish.ratio == pytest.approx(0, abs=1e-9)
-    assert wish.weight == pytest.approx(1)
+def test_closed_eyes_are_closed_on_any_portrait(own: float, rest: float, left_over: float) -> None:
+    correction = eye_correction(face(own), face(rest), face(rest * left_over))
+    assert correction.ratio == pytest.approx(0, abs=1e-9)
+    assert correction.weight == pytest.approx(1)
 
 
 @given(apertures, apertures, st.floats(0, 1.5), st.floats(0, 1.5))
@@ -115,15 +115,15 @@ def test_a_wink_is_left_to_the_motion() -> None:
     assert eye_correction(face(0.3), face(0.3), face((0.0, 0.3))).weight == pytest.approx(0)
 
 
-def test_an_eye_that_never_opens_has_no_say() -> None:
+def test_an_eye_that_never_opens_is_ignored() -> None:
     assert eye_correction(face(0.3), face((0.3, 0.01)), face((0.0, 0.02))).weight == pytest.approx(1)
     assert eye_correction(face(0.3), face((0.02, 0.01)), face((0.0, 0.0))).weight == pytest.approx(0)
 
 
 def summed(own: float, neutral: float, now: float) -> float:
-    """How far the portrait's lips are open when the driver's motion and the network's answer are added."""
-    wish = lip_correction(face(mouth=own), face(mouth=neutral), face(mouth=now))
-    return own + (now - neutral) + wish.weight * (wish.ratio - own)
+    """Return how far the portrait's lips are open after the driver's motion and the correction."""
+    correction = lip_correction(face(mouth=own), face(mouth=neutral), face(mouth=now))
+    return own + (now - neutral) + correction.weight * (correction.ratio - own)
 
 
 @given(partings, partings)
@@ -132,12 +132,12 @@ def test_lips_that_meet_meet_on_any_portrait(own: float, neutral: float) -> None
 
 
 @given(partings, partings)
-def test_a_portrait_with_its_lips_shut_keeps_to_the_motion(neutral: float, now: float) -> None:
+def test_a_portrait_with_closed_lips_is_not_corrected(neutral: float, now: float) -> None:
     assert lip_correction(face(mouth=0.0), face(mouth=neutral), face(mouth=now)) == NO_CORRECTION
 
 
 @given(st.floats(TOUCHING, 0.8), partings)
-def test_from_a_shut_neutral_the_lips_open_as_far_as_the_drivers(own: float, now: float) -> None:
+def test_from_a_closed_neutral_the_lips_open_as_far_as_the_drivers(own: float, now: float) -> None:
     assert summed(own, 0.0, now) == pytest.approx(now)
 
 
@@ -153,5 +153,5 @@ def test_lips_that_open_further_open_the_portraits_further(own: float, neutral: 
 
 
 @given(partings, partings, partings)
-def test_the_lips_are_never_asked_to_open(own: float, neutral: float, now: float) -> None:
+def test_the_correction_never_opens_the_lips(own: float, neutral: float, now: float) -> None:
     assert 0 <= lip_correction(face(mouth=own), face(mouth=neutral), face(mouth=now)).ratio <= max(own, 0)
