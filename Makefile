@@ -3,6 +3,8 @@
 # make devices  cameras and virtual cameras on real drivers, in a guest (Linux, root); see tests/e2e/v4l2
 # make page   tests and types of the page's modules, with Node.js
 # make check  lint, types and tests
+# make coverage  coverage of the unit tests by package
+# make wheel  build the wheel, install it into a clean environment elsewhere and run it there
 # make bench  how late the picture is, stage by stage; make costs measures what the program costs
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := run
-.PHONY: run test page e2e devices lint types check bench costs assets doctor clean
+.PHONY: run test page e2e devices lint types check coverage wheel bench costs assets doctor clean
 
 run: $(VENV)/base.stamp
 	@exec $(bin)/python run.py $(ARGS)
@@ -42,6 +44,14 @@ types: $(VENV)/dev.stamp
 
 check: lint types test
 
+coverage: $(VENV)/dev.stamp
+	@$(bin)/python -m coverage run -m pytest --ignore=tests/e2e $(ARGS)
+	@$(bin)/python -m coverage json -q -o .coverage.json
+	@$(bin)/python .ci/coverage.py .coverage.json
+
+wheel: $(VENV)/dev.stamp
+	@.ci/wheel $(bin)/python $(ARGS)
+
 bench: $(VENV)/base.stamp
 	@$(bin)/python -m tools.bench_latency stages --markdown $(ARGS)
 
@@ -55,7 +65,7 @@ assets: $(VENV)/base.stamp
 	@$(bin)/python -m tools.render_assets $(ARGS)
 
 clean:
-	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist ./*.egg-info
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist ./*.egg-info
 	@find realtime engines tools tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
