@@ -10,9 +10,10 @@ address=${address%/}
 query=${SESSION:+?session=$SESSION}
 
 call() {
+  # a program that is busy answers 503 and Retry-After, which curl heeds
   # the token goes to curl over standard input, where it does not show in the list of processes
   printf 'header = "Authorization: Bearer %s"\n' "${REENACT_TOKEN:-}" |
-    curl --silent --show-error --fail-with-body --config - "$@"
+    curl --silent --show-error --fail-with-body --retry 5 --config - "$@"
   echo
 }
 command() {
@@ -20,7 +21,7 @@ command() {
 }
 
 # wait until there is something to watch
-call --retry 60 --retry-all-errors --retry-delay 1 "$address/readyz"
+call --retry 60 --retry-all-errors --retry-delay 1 "$address/readyz" >/dev/null
 call "$address/api/state$query"
 call "$address/api/portraits$query"
 
