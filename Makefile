@@ -41,6 +41,7 @@ lint: $(VENV)/dev.stamp
 
 types: $(VENV)/dev.stamp
 	@$(bin)/mypy
+	@$(bin)/mypy docs/examples/*.py
 
 check: lint types test
 
