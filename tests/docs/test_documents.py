@@ -48,6 +48,27 @@ def test_every_document_is_listed() -> None:
     assert {_name(path) for path in missing} == set()
 
 
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_that_is_named_exists(name: str) -> None:
+    """Files of ``realtime`` and of its packages may be named without the folders before them."""
+    text = (ROOT / name).read_text("utf-8")
+    folders = [ROOT / each for each in ("engines", "realtime", "tools", "tests", "docs")]
+    code = {_name(path) for folder in folders for path in folder.rglob("*.[pj][ys]")}
+    named = set(re.findall(r"`([\w/.-]+\.(?:py|js))`", text))
+    assert len(named) > 10
+    missing = {each for each in named if not any(file == each or file.endswith(f"/{each}") for file in code)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_folder_that_is_named_exists(name: str) -> None:
+    named = set(
+        re.findall(r"`((?:engines|realtime|tests|tools|docs)(?:/[\w-]+)*)/?`", (ROOT / name).read_text("utf-8"))
+    )
+    assert len(named) > 5
+    assert {each for each in named if not (ROOT / each).is_dir()} == set()
+
+
 def test_the_readme_takes_five_minutes() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= README_LINES
 
