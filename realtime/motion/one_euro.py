@@ -10,17 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from engines.jit import compiled
 
-NOISE_FALLS_S, NOISE_RISES_S = 0.3, 3.0
-"""Time constants with which the estimate of the noise follows less and more of it: it stays near the least."""
 WINDOW = 8
 """Samples over which a slow motion is looked for."""
 MOVES, MOVES_SURELY = 2.0, 3.5
 """A speed of fewer standard deviations of what noise alone looks like counts as none, and of more in full."""
-CALMER = 1.8
+CALMER = 2.4
 """The exponent with which the cut-off of a still signal falls as the noise rises."""
 NOTICED = 1.25
 """Up to this many times of the noise in good light nothing changes."""
-WANDERS_FROM, WANDERS = 3.2, 2.5
+WANDERS_FROM, WANDERS = 3.2, 8.0
 """From so many times on the tracker wanders about too: noise counts for more, by this share of each further time."""
 GAP_NS = 500_000_000
 """After a longer gap the last value no longer predicts the signal: the filter starts again."""
@@ -35,10 +33,10 @@ class OneEuro:
     (unit of the signal per second), so it must be chosen for that unit. Raises ValueError if ``beta`` is negative or
     one of the others is not positive.
 
-    With ``clean``, the standard deviation of a sample in good light, the filter estimates the noise of the samples from
-    their second differences. The speed then counts only where it is more than noise alone would show, over two samples
-    or as the slope over ``WINDOW``, and the cut-off of a still signal falls as the noise rises over ``clean``: a still
-    face in poor light is calm, and one that moves is not late.
+    With ``clean``, the standard deviation of a sample in good light, the filter takes into account how many times of it
+    the samples' noise is. The speed then counts only where it is more than noise alone would show, over two samples or
+    as the slope over ``WINDOW``, and the cut-off of a still signal falls as the noise rises: a still face in poor light
+    is calm, and one that moves is not late.
     """
 
     def __init__(
@@ -50,12 +48,11 @@ class OneEuro:
         if not (np.all(self._min_cutoff > 0) and np.all(self._beta >= 0) and np.all(self._d_cutoff > 0)):
             raise ValueError("min_cutoff and d_cutoff must be over 0 and beta must not be under 0")
         self._clean = clean
-        self._noise = clean or 0.0
         self._broadcast: tuple[tuple[int, ...], tuple[NDArray[np.float32], ...]] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget the signal, but not its noise: the next sample passes unchanged."""
+        """Forget the signal: the next sample passes unchanged."""
         self._value: NDArray[np.float32] | None = None
         self._raw: NDArray[np.float32] | None = None
         self._speed: NDArray[np.float32] | None = None
@@ -63,8 +60,10 @@ class OneEuro:
         self._count = 0
         self._time_ns = 0
 
-    def __call__(self, x: NDArray[np.float32], time_ns: int) -> NDArray[np.float32]:
+    def __call__(self, x: NDArray[np.float32], time_ns: int, ratio: float = 1.0) -> NDArray[np.float32]:
         """Filter a sample, a float32 array of any shape, taken at ``time_ns``. Return a new array.
+
+        ``ratio`` is the standard deviation of the noise over ``clean``.
 
         The filter starts again with a sample more than ``GAP_NS`` after the last one, before it, or of another shape.
         A second sample of the same time is ignored.
@@ -88,31 +87,15 @@ class OneEuro:
         if self._clean is not None:
             self._window[self._count % WINDOW] = sample.reshape(-1)
             self._count += 1
-            self._learn_noise(elapsed_ns / 1e9)
-            ratio = self._noise / self._clean
             calm = max(ratio, 1.0) ** -CALMER
             if ratio > NOTICED and self._count >= WINDOW:
-                noise = self._noise * (1 + WANDERS * max(ratio - WANDERS_FROM, 0.0))
+                noise = ratio * self._clean * (1 + WANDERS * max(ratio - WANDERS_FROM, 0.0))
         _step(
             sample.reshape(-1), self._raw.reshape(-1), self._speed.reshape(-1), self._value.reshape(-1),
             min_cutoff, beta, d_cutoff, elapsed_ns / 1e9, noise, calm, self._window, self._count, smooth.reshape(-1),
         )  # fmt: skip
         self._time_ns = time_ns
         return smooth
-
-    def _learn_noise(self, seconds: float) -> None:
-        """Follow the standard deviation of the samples' noise, by the stillest of the last seconds.
-
-        The second difference of a signal that moves evenly is that of its noise, whose variance is six times the
-        noise's.
-        """
-        assert self._window is not None
-        if self._count < 3:
-            return
-        last, middle, first = (self._window[(self._count - back) % WINDOW] for back in (1, 2, 3))
-        seen = math.sqrt(_second_difference(last, middle, first) / 6)
-        constant = NOISE_FALLS_S if seen < self._noise else NOISE_RISES_S
-        self._noise += (1 - math.exp(-seconds / constant)) * (seen - self._noise)
 
     def _settings(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], ...]:
         """Return min_cutoff, beta and d_cutoff for each element of a signal, flat. Cached for one shape."""
@@ -123,16 +106,6 @@ class OneEuro:
             )
             self._broadcast = (shape, flat)
         return self._broadcast[1]
-
-
-@compiled()
-def _second_difference(last: Any, middle: Any, first: Any) -> float:
-    """Return the mean square of the second difference of three flat float32 arrays."""
-    total = 0.0
-    for i in range(last.shape[0]):
-        difference = last[i] - np.float32(2.0) * middle[i] + first[i]
-        total += difference * difference
-    return float(total / last.shape[0])
 
 
 @compiled()

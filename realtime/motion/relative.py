@@ -16,6 +16,7 @@ from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
 from realtime.motion.neutral_estimator import NeutralEstimator
+from realtime.motion.noise import NoiseMeter
 from realtime.motion.one_euro import OneEuro
 from realtime.motion.settings import NeutralMode, Region
 
@@ -48,9 +49,13 @@ class _Smoother:
         self._shape.reset()
 
     def smooth(
-        self, turn: NDArray[np.float32], position: NDArray[np.float32], shape: Points, time_ns: int
+        self, turn: NDArray[np.float32], position: NDArray[np.float32], shape: Points, time_ns: int, noise: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], Points]:
-        return self._turn(turn, time_ns), self._position(position, time_ns), self._shape(shape, time_ns)
+        return (
+            self._turn(turn, time_ns, noise),
+            self._position(position, time_ns, noise),
+            self._shape(shape, time_ns, noise),
+        )
 
 
 class MotionTransfer:
@@ -64,6 +69,7 @@ class MotionTransfer:
         self.gain = gain
         self._estimator = NeutralEstimator(neutral)
         self._smoother = _Smoother()
+        self._noise = NoiseMeter()
         self._last_motion = _REST_MOTION  # of the last face, before it fades with the presence
         self._last_presence = 1.0  # the eased presence when that face was seen
         self._return_motion = _REST_MOTION  # what was shown when the face was found again
@@ -151,7 +157,8 @@ class MotionTransfer:
         # the change against the neutral is smoothed, not the shape: it stays smooth while the neutral changes
         change = observed.shape - neutral
         if not face.steady:
-            turn, position, change = self._smoother.smooth(turn, position, change, face.time_ns)
+            noise = self._noise.update(observed.shape, face.time_ns)
+            turn, position, change = self._smoother.smooth(turn, position, change, face.time_ns, noise)
         return Motion(
             rotation=from_turn_angles(turn),
             translation=position[:2],

@@ -1,0 +1,51 @@
+"""The estimate of the landmarks' noise, of scripted drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engines.face.coefficients import canonical_shape
+from engines.types import Points
+from realtime.motion.noise import CLEAN, NoiseMeter
+from tests.support.driver import Driver, frame_times
+
+
+def measured(driver: Driver, meter: NoiseMeter | None = None, start: float = 0, seconds: float = 8) -> float:
+    """Return the noise over that of good light after some seconds of a driver."""
+    meter = meter or NoiseMeter()
+    ratio = 1.0
+    for now in frame_times(start, start + seconds):
+        face = driver.at(now)
+        if face is not None:
+            ratio = meter.update(canonical_shape(face.pixels()), face.time_ns)
+    return ratio
+
+
+@pytest.mark.parametrize("times", [1.0, 3.0, 5.0])
+def test_the_noise_of_a_still_face_is_measured(calm: Points, times: float) -> None:
+    assert measured(Driver(calm, noise=times * CLEAN)) == pytest.approx(times, rel=0.35)
+
+
+@pytest.mark.parametrize(
+    ("face", "turn"),
+    [
+        (lambda now: {"jaw": 0.3 * abs(np.sin(12 * now)), "smile": 0.1 * abs(np.sin(5 * now))}, lambda _: (0, 0, 0)),
+        (lambda _: {}, lambda now: (8 * np.sin(6 * now), 20 * np.sin(8 * now), 5 * np.sin(7 * now))),
+    ],
+    ids=["talking", "shaking the head"],
+)
+def test_motion_is_no_noise(
+    calm: Points, face: Callable[[float], dict[str, Any]], turn: Callable[[float], tuple[float, float, float]]
+) -> None:
+    assert measured(Driver(calm, face=face, turn=turn, noise=CLEAN)) < 2
+
+
+def test_the_noise_is_learned_again_when_the_light_comes_on(calm: Points) -> None:
+    meter = NoiseMeter()
+    dark = measured(Driver(calm, noise=5 * CLEAN), meter)
+    light = measured(Driver(calm, noise=CLEAN), meter, start=8, seconds=2)
+    assert light < 0.4 * dark
