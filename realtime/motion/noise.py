@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.types import Points
-from realtime.motion.one_euro import GAP_NS
+from realtime.motion.one_euro import GAP_NS, Noise
 
 STIFF = np.array([10, 109, 67, 338, 297, 151, 108, 337, 9, 8, 168, 6, 197, 195, 5, 4, 127, 356], np.intp)
 """Forehead, bridge of the nose and temples."""
@@ -18,6 +18,12 @@ FALLS_S, RISES_S = 0.3, 3.0
 """Time constants with which the estimate follows less and more noise: it stays near the least of the last seconds."""
 MOST = 8.0
 """Times of ``CLEAN`` at the most: more is no noise."""
+HALF = 4
+"""Samples whose mean is compared with that of as many before, to see whether anything moves."""
+MOVES = 6.0
+"""Times of what white noise would show from which on a face moves: in the dark a tracker wanders, and more in the pose."""
+STILL_S = 0.5
+"""After how long without motion a face counts as still."""
 
 
 class NoiseMeter:
@@ -30,19 +36,35 @@ class NoiseMeter:
     def __init__(self) -> None:
         self._noise = CLEAN
         self._before: list[NDArray[np.float32]] = []
+        self._window: list[NDArray[np.float32]] = []
+        self._stillness = 0.0
         self._time_ns = 0
 
-    def update(self, shape: Points, time_ns: int) -> float:
-        """Take a face into account, (478, 3) in the head frame. Return its noise over that in good light."""
+    def update(self, shape: Points, time_ns: int) -> Noise:
+        """Take a face into account, (478, 3) in the head frame. Return how noisy and how still it is."""
         points = shape[STIFF, :2]
         elapsed_ns = time_ns - self._time_ns
         self._time_ns = time_ns
         if not 0 < elapsed_ns <= GAP_NS:
-            self._before = []
+            self._before, self._window = [], []
         if len(self._before) == 2:
             first, middle = self._before
             seen = math.sqrt(float(np.mean((points - 2 * middle + first) ** 2)) / 6)
             constant = FALLS_S if seen < self._noise else RISES_S
             self._noise += (1 - math.exp(-elapsed_ns / 1e9 / constant)) * (min(seen, MOST * CLEAN) - self._noise)
         self._before = [*self._before[-1:], points]
-        return self._noise / CLEAN
+        self._watch(shape[:, :2], elapsed_ns / 1e9)
+        return Noise(self._noise / CLEAN, self._stillness)
+
+    def _watch(self, sample: NDArray[np.float32], seconds: float) -> None:
+        """See whether the face moves; a head that turns is seen by its own filter."""
+        self._window = [*self._window[1 - 2 * HALF :], sample]
+        if len(self._window) < 2 * HALF:
+            self._stillness = 0.0
+            return
+        moved = np.mean(self._window[HALF:], axis=0) - np.mean(self._window[:HALF], axis=0)
+        expected = self._noise * math.sqrt(2 / HALF)
+        if math.sqrt(float(np.mean(moved**2))) > MOVES * expected:
+            self._stillness = 0.0
+        else:
+            self._stillness = min(1.0, self._stillness + seconds / STILL_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,27 @@ WINDOW = 8
 """Samples over which a slow motion is looked for."""
 MOVES, MOVES_SURELY = 2.0, 3.5
 """A speed of fewer standard deviations of what noise alone looks like counts as none, and of more in full."""
-CALMER = 2.4
-"""The exponent with which the cut-off of a still signal falls as the noise rises."""
+CALMER, STILL_CALMER = 1.5, 1.0
+"""The exponent with which the cut-off of a still signal falls as the noise rises, and what stillness adds to it."""
 NOTICED = 1.25
 """Up to this many times of the noise in good light nothing changes."""
-WANDERS_FROM, WANDERS = 3.2, 8.0
-"""From so many times on the tracker wanders about too: noise counts for more, by this share of each further time."""
+WANDERS_FROM, WANDERS = 3.0, 4.0
+"""From so many times on the tracker wanders too: in stillness, noise counts for more by this share of each further time."""
 GAP_NS = 500_000_000
 """After a longer gap the last value no longer predicts the signal: the filter starts again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How noisy the landmarks are, and how still the face is."""
+
+    ratio: float = 1.0
+    """Standard deviation over that in good light."""
+    stillness: float = 0.0
+    """1 where nothing has moved for a while, 0 at the first motion."""
+
+
+_NO_NOISE = Noise()
 
 
 class OneEuro:
@@ -60,10 +74,10 @@ class OneEuro:
         self._count = 0
         self._time_ns = 0
 
-    def __call__(self, x: NDArray[np.float32], time_ns: int, ratio: float = 1.0) -> NDArray[np.float32]:
+    def __call__(self, x: NDArray[np.float32], time_ns: int, noise: Noise = _NO_NOISE) -> NDArray[np.float32]:
         """Filter a sample, a float32 array of any shape, taken at ``time_ns``. Return a new array.
 
-        ``ratio`` is the standard deviation of the noise over ``clean``.
+        ``noise`` is that of the samples, relative to ``clean``.
 
         The filter starts again with a sample more than ``GAP_NS`` after the last one, before it, or of another shape.
         A second sample of the same time is ignored.
@@ -82,17 +96,19 @@ class OneEuro:
             return self._value.copy()
         smooth = np.empty_like(sample)
         min_cutoff, beta, d_cutoff = self._settings(sample.shape)
-        noise, calm = 0.0, 1.0
+        deviation, calm = 0.0, 1.0
         assert self._window is not None
         if self._clean is not None:
             self._window[self._count % WINDOW] = sample.reshape(-1)
             self._count += 1
-            calm = max(ratio, 1.0) ** -CALMER
-            if ratio > NOTICED and self._count >= WINDOW:
-                noise = ratio * self._clean * (1 + WANDERS * max(ratio - WANDERS_FROM, 0.0))
+            calm = max(noise.ratio, 1.0) ** -(CALMER + STILL_CALMER * noise.stillness)
+            if noise.ratio > NOTICED and self._count >= WINDOW:
+                wandering = WANDERS * max(noise.ratio - WANDERS_FROM, 0.0) * noise.stillness
+                deviation = noise.ratio * self._clean * (1 + wandering)
         _step(
             sample.reshape(-1), self._raw.reshape(-1), self._speed.reshape(-1), self._value.reshape(-1),
-            min_cutoff, beta, d_cutoff, elapsed_ns / 1e9, noise, calm, self._window, self._count, smooth.reshape(-1),
+            min_cutoff, beta, d_cutoff, elapsed_ns / 1e9, deviation, calm, self._window, self._count,
+            smooth.reshape(-1),
         )  # fmt: skip
         self._time_ns = time_ns
         return smooth

@@ -17,7 +17,7 @@ from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWE
 from engines.types import LANDMARKS, FaceState, Motion, Points
 from realtime.motion.neutral_estimator import NeutralEstimator
 from realtime.motion.noise import NoiseMeter
-from realtime.motion.one_euro import OneEuro
+from realtime.motion.one_euro import Noise, OneEuro
 from realtime.motion.settings import NeutralMode, Region
 
 HOLD_NS = 200_000_000
@@ -49,7 +49,7 @@ class _Smoother:
         self._shape.reset()
 
     def smooth(
-        self, turn: NDArray[np.float32], position: NDArray[np.float32], shape: Points, time_ns: int, noise: float
+        self, turn: NDArray[np.float32], position: NDArray[np.float32], shape: Points, time_ns: int, noise: Noise
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], Points]:
         return (
             self._turn(turn, time_ns, noise),

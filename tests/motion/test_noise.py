@@ -11,23 +11,27 @@ import pytest
 from engines.face.coefficients import canonical_shape
 from engines.types import Points
 from realtime.motion.noise import CLEAN, NoiseMeter
+from realtime.motion.one_euro import Noise
 from tests.support.driver import Driver, frame_times
 
 
-def measured(driver: Driver, meter: NoiseMeter | None = None, start: float = 0, seconds: float = 8) -> float:
-    """Return the noise over that of good light after some seconds of a driver."""
+def measured(driver: Driver, meter: NoiseMeter | None = None, start: float = 0, seconds: float = 8) -> Noise:
+    """Return the noise after some seconds of a driver."""
     meter = meter or NoiseMeter()
-    ratio = 1.0
+    noise = Noise()
     for now in frame_times(start, start + seconds):
         face = driver.at(now)
         if face is not None:
-            ratio = meter.update(canonical_shape(face.pixels()), face.time_ns)
-    return ratio
+            pixels = face.pixels()
+            noise = meter.update(canonical_shape(pixels), face.time_ns)
+    return noise
 
 
 @pytest.mark.parametrize("times", [1.0, 3.0, 5.0])
 def test_the_noise_of_a_still_face_is_measured(calm: Points, times: float) -> None:
-    assert measured(Driver(calm, noise=times * CLEAN)) == pytest.approx(times, rel=0.35)
+    noise = measured(Driver(calm, noise=times * CLEAN))
+    assert noise.ratio == pytest.approx(times, rel=0.35)
+    assert noise.stillness == 1
 
 
 @pytest.mark.parametrize(
@@ -41,11 +45,13 @@ def test_the_noise_of_a_still_face_is_measured(calm: Points, times: float) -> No
 def test_motion_is_no_noise(
     calm: Points, face: Callable[[float], dict[str, Any]], turn: Callable[[float], tuple[float, float, float]]
 ) -> None:
-    assert measured(Driver(calm, face=face, turn=turn, noise=CLEAN)) < 2
+    noise = measured(Driver(calm, face=face, turn=turn, noise=CLEAN))
+    assert noise.ratio < 2
+    assert noise.stillness < 0.5 or face(0.1) == {}
 
 
 def test_the_noise_is_learned_again_when_the_light_comes_on(calm: Points) -> None:
     meter = NoiseMeter()
     dark = measured(Driver(calm, noise=5 * CLEAN), meter)
     light = measured(Driver(calm, noise=CLEAN), meter, start=8, seconds=2)
-    assert light < 0.4 * dark
+    assert light.ratio < 0.4 * dark.ratio

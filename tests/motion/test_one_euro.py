@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from realtime.motion.one_euro import GAP_NS, OneEuro
+from realtime.motion.one_euro import GAP_NS, Noise, OneEuro
 
 FRAME_NS = 33_000_000
 
@@ -133,9 +133,13 @@ def noisy(noise: float, signal: NDArray[np.float64], seed: int = 0) -> NDArray[n
     return (signal[:, None] + random.normal(0, noise, (len(signal), 30))).astype(np.float32)
 
 
-def filtered(samples: NDArray[np.float32], *, clean: float | None, noise: float = CLEAN) -> NDArray[np.float32]:
+def filtered(
+    samples: NDArray[np.float32], *, clean: float | None, noise: float = CLEAN, stillness: float = 0.0
+) -> NDArray[np.float32]:
     one_euro = OneEuro(2.5, 60.0, 3.0, clean=clean)
-    return np.stack([one_euro(sample, round(i * 1e9 / 30), noise / CLEAN) for i, sample in enumerate(samples)])
+    return np.stack(
+        [one_euro(sample, round(i * 1e9 / 30), Noise(noise / CLEAN, stillness)) for i, sample in enumerate(samples)]
+    )
 
 
 def movement(values: NDArray[np.float32]) -> float:
@@ -146,7 +150,9 @@ def movement(values: NDArray[np.float32]) -> float:
 @pytest.mark.parametrize(("noise", "share"), [(3 * CLEAN, 0.6), (6 * CLEAN, 0.3)])
 def test_a_still_signal_in_noise_is_calmer_than_by_speed_alone(noise: float, share: float) -> None:
     samples = noisy(noise, np.zeros(150))
-    assert movement(filtered(samples, clean=CLEAN, noise=noise)) < share * movement(filtered(samples, clean=None))
+    assert movement(filtered(samples, clean=CLEAN, noise=noise, stillness=1)) < share * movement(
+        filtered(samples, clean=None)
+    )
 
 
 def test_in_good_light_nothing_changes() -> None:
