@@ -15,12 +15,12 @@ WINDOW = 8
 """Samples over which a slow motion is looked for."""
 MOVES, MOVES_SURELY = 2.0, 3.5
 """A speed of fewer standard deviations of what noise alone looks like counts as none, and of more in full."""
-CALMER, STILL_CALMER = 1.5, 1.0
+CALMER, STILL_CALMER = 1.5, 2.0
 """The exponent with which the cut-off of a still signal falls as the noise rises, and what stillness adds to it."""
-NOTICED = 1.25
+NOTICED = 1.6
 """Up to this many times of the noise in good light nothing changes."""
 WANDERS_FROM, WANDERS = 3.0, 4.0
-"""From so many times on the tracker wanders too: in stillness, noise counts for more by this share of each further time."""
+"""From so many times on a tracker wanders too: in stillness, noise counts for more, by this share of each."""
 GAP_NS = 500_000_000
 """After a longer gap the last value no longer predicts the signal: the filter starts again."""
 
@@ -101,7 +101,7 @@ class OneEuro:
         if self._clean is not None:
             self._window[self._count % WINDOW] = sample.reshape(-1)
             self._count += 1
-            calm = max(noise.ratio, 1.0) ** -(CALMER + STILL_CALMER * noise.stillness)
+            calm = max(noise.ratio / NOTICED, 1.0) ** -(CALMER + STILL_CALMER * noise.stillness)
             if noise.ratio > NOTICED and self._count >= WINDOW:
                 wandering = WANDERS * max(noise.ratio - WANDERS_FROM, 0.0) * noise.stillness
                 deviation = noise.ratio * self._clean * (1 + wandering)
