@@ -338,7 +338,7 @@ def _target_pose(motion: Motion, features: MeshFeatures) -> Pose:
         rotation = from_turn_angles(start + turn)
         arm = rotation @ PIVOT
         origin = pivot - np.float32(scale) * arm
-        origin[:2] += np.float32(0.5) * limit * np.tanh((reach + np.float32(own.scale) * arm[:2]) / limit)
+        origin[:2] += limit * np.tanh((reach + np.float32(own.scale) * arm[:2]) / limit)
         return Pose(rotation, origin, scale)
 
     aside = float(features.seen[1])
