@@ -225,7 +225,7 @@ def test_no_lock_of_hair_lies_on_a_cheek_that_turns_to_the_viewer(scene: Scene, 
     nose, rim = pixels[4], pixels[234 if angle < 0 else 454]
     height, eyes, mouth = out.shape[0], pixels[[33, 263], 1].mean(), pixels[[61, 291], 1].mean()
     light = cv2.blur(out, (3, 3)).mean(axis=2)
-    for row in np.linspace(eyes + 0.01 * height, mouth, 12).round().astype(int):
+    for row in np.linspace(eyes + 0.04 * height, mouth, 12).round().astype(int):
         columns = np.linspace(nose[0] + 0.35 * (rim[0] - nose[0]), rim[0], 60).round().astype(int)
         dark = light[row, columns] < 70
         # from the cheek outwards: once there is hair, no skin comes after it
