@@ -45,6 +45,8 @@ class FaceState:
     """How certain the tracker is that it sees a face, in [0, 1]."""
     steady: bool = False
     """True if the tracker has smoothed the landmarks over time. Smoothing them again would only add delay."""
+    person: int = 0
+    """Changes when another face drives; the number means nothing else."""
 
     def pixels(self) -> Points:
         """Return the landmarks in pixels, (478, 3) float32, in a new array."""

@@ -206,6 +206,16 @@ class NeutralEstimator:
         if self._calibrating:
             self.calibrate()
 
+    def begin_again(self) -> None:
+        """Forget the driver: the next face is another person's. A calibration starts again."""
+        self._own, self._own_s, self._fixed = None, 0.0, False
+        self._neutral = self._rest = self._seat = None
+        self._usual_s = self._known_s = self._seat_s = self._stranger_s = 0.0
+        self._returned_ns = None
+        self._nearest = math.inf
+        if self._calibrating:
+            self.calibrate()
+
     def mirror(self) -> None:
         """Continue with images that are horizontally flipped from now on."""
         if self._own is None or self._neutral is None:

@@ -76,6 +76,7 @@ class MotionTransfer:
         self._return_share = 1.0  # how far the motion has come from there to that of the face
         self._flipped = False
         self._presence = 0.0
+        self._person: int | None = None
         self._seen_ns: int | None = None
         self._time_ns = 0
 
@@ -103,7 +104,8 @@ class MotionTransfer:
     def update(self, face: FaceState | None, time_ns: int) -> Motion:
         """Return the motion for the frame of ``time_ns``, in which ``face`` was found.
 
-        Without a face the last motion is held for ``HOLD_NS`` and then eased to rest. A face that returns is eased in.
+        Without a face the last motion is held for ``HOLD_NS`` and then eased to rest. A face that returns is eased in,
+        and so is another person's face.
         """
         elapsed_ns = max(0, time_ns - self._time_ns)
         if face is not None:
@@ -124,14 +126,21 @@ class MotionTransfer:
         )
 
     def _follow(self, face: FaceState, time_ns: int, elapsed_ns: int) -> None:
-        """Update the motion from a face. After a loss of more than a moment, start from the motion shown by then."""
+        """Update the motion from a face. After a loss of more than a moment, start from the motion shown by then.
+
+        Start from there too if the face is another person's.
+        """
         if self._seen_ns is None:
             self._presence = 1.0
+        elif face.person != self._person:
+            self._return_motion, self._return_share = self._faded_motion(), 0.0
+            self._smoother.reset()
+            self._estimator.begin_again()
         elif self._time_ns != self._seen_ns and (self._presence == 0 or time_ns - self._seen_ns > HOLD_NS):
             self._return_motion, self._return_share = self._faded_motion(), 0.0
             self._smoother.reset()
             self._estimator.found_again(time_ns, away=self._presence == 0)
-        self._seen_ns = time_ns
+        self._seen_ns, self._person = time_ns, face.person
         self._presence = min(1.0, self._presence + elapsed_ns / RETURN_NS)
         self._return_share = min(1.0, self._return_share + elapsed_ns / RETURN_NS)
         self._last_presence = _smoothstep(self._presence)

@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from engines.errors import TrackerError
 from engines.types import LANDMARKS, Image, Points
 from realtime.core.quiet_libraries import quiet_libraries
-from realtime.tracking.landmark_model import BLANK_IMAGE, DetectedFace, FaceBox, bounding_box
+from realtime.tracking.landmark_model import (
+    BLANK_IMAGE,
+    Choose,
+    DetectedFace,
+    FaceBox,
+    bounding_box,
+    largest_first,
+)
 
 MODEL_FILE = "modules/face_landmark/face_landmark_with_attention.tflite"
 """Path of the model inside the mediapipe package."""
@@ -73,6 +80,22 @@ class FaceDetector:
             self._detector = None
 
 
+class FaceDetectors:
+    """Both models of BlazeFace, for near and for distant faces: a BoxDetector."""
+
+    def __init__(self) -> None:
+        self._detectors = (FaceDetector(distant=False), FaceDetector(distant=True))
+
+    def detect(self, image: Image) -> list[FaceBox]:
+        """Return the boxes that either model finds in an RGB image."""
+        return [box for detector in self._detectors for box in detector.detect(image)]
+
+    def close(self) -> None:
+        """Release the models. Idempotent."""
+        for detector in self._detectors:
+            detector.close()
+
+
 class FaceMesh:
     """Face Mesh with irises, for the largest face: a LandmarkModel. Raises TrackerError if MediaPipe cannot start."""
 
@@ -96,7 +119,12 @@ class FaceMesh:
                 "python -m pip install --force-reinstall --no-deps mediapipe==0.10.21",
             ) from error
 
-    def detect(self, image: Image, time_ns: int = 0) -> list[DetectedFace]:  # noqa: ARG002 - uses no time
+    def detect(
+        self,
+        image: Image,
+        time_ns: int = 0,  # noqa: ARG002 - uses no time
+        choose: Choose = largest_first,
+    ) -> list[DetectedFace]:
         """Return the face in an RGB image (H, W, 3) uint8 as a list of one, or an empty list.
 
         If the face is not where it was, or is more than half outside the image, the whole image is searched in the
@@ -107,11 +135,15 @@ class FaceMesh:
             if face is not None:
                 return [face]
         for detector in self._detectors:
-            for box in detector.detect(image):
+            for box in choose(detector.detect(image)):
                 face = self._detect_in(image, box)
                 if face is not None:
                     return [face]
         return []
+
+    def follow(self, box: FaceBox) -> None:
+        """Search the next image at ``box`` first."""
+        self._box = box
 
     def reset(self) -> None:
         """Forget where the face was: the next image is searched as a whole."""

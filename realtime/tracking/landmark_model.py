@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -47,23 +48,6 @@ class DetectedFace:
         return bool(inside.mean() > 0.5 and extent.max() >= MIN_FACE_PIXELS)
 
 
-class LandmarkModel(Protocol):
-    """A model that finds faces and their landmarks in a sequence of images. Used by one thread at a time."""
-
-    def detect(self, image: Image, time_ns: int = 0) -> list[DetectedFace]:
-        """Return the plausible faces in an RGB image (H, W, 3) uint8 taken at ``time_ns``.
-
-        The search starts where faces were in the previous image. If a face is no longer there, the whole image is
-        searched in the same call.
-        """
-
-    def reset(self) -> None:
-        """Forget where faces were: the next image is searched as a whole."""
-
-    def close(self) -> None:
-        """Release the model. Idempotent."""
-
-
 class FaceBox(NamedTuple):
     """A square around a face, in pixels."""
 
@@ -74,6 +58,35 @@ class FaceBox(NamedTuple):
     side: float
     roll: float = 0.0
     """How far the line between the eyes is turned clockwise, in radians."""
+
+
+Choose = Callable[[Sequence[FaceBox]], Sequence[FaceBox]]
+"""Returns those of an image's faces that may be followed, the best first."""
+
+
+def largest_first(boxes: Sequence[FaceBox]) -> Sequence[FaceBox]:
+    """Return all boxes, the largest first."""
+    return sorted(boxes, key=lambda box: -box.side)
+
+
+class LandmarkModel(Protocol):
+    """A model that finds faces and their landmarks in a sequence of images. Used by one thread at a time."""
+
+    def detect(self, image: Image, time_ns: int = 0, choose: Choose = largest_first) -> list[DetectedFace]:
+        """Return the plausible faces in an RGB image (H, W, 3) uint8 taken at ``time_ns``.
+
+        The search starts where faces were in the previous image. If a face is no longer there, the whole image is
+        searched in the same call, and ``choose`` says which of the faces there may be returned.
+        """
+
+    def follow(self, box: FaceBox) -> None:
+        """Start the next search at the face in ``box``, in pixels of the last image, instead."""
+
+    def reset(self) -> None:
+        """Forget where faces were: the next image is searched as a whole."""
+
+    def close(self) -> None:
+        """Release the model. Idempotent."""
 
 
 def bounding_box(landmarks: Points, size: tuple[int, int]) -> FaceBox:

@@ -18,7 +18,14 @@ from engines.face.coefficients import NAMES, READ
 from engines.install_hint import command
 from engines.types import Image
 from realtime.core.quiet_libraries import quiet_libraries
-from realtime.tracking.landmark_model import BLANK_IMAGE, DetectedFace, bounding_box
+from realtime.tracking.landmark_model import (
+    BLANK_IMAGE,
+    Choose,
+    DetectedFace,
+    FaceBox,
+    bounding_box,
+    largest_first,
+)
 from realtime.tracking.model_files import find_model, model_path, target_path
 
 MODEL_NAME = "face_landmarker"
@@ -37,6 +44,8 @@ class Landmarker:
         self._task: Any = None
         self._timestamp_ms = -1
         self._had_face = False
+        self._max_faces = max_faces
+        self._next_box: FaceBox | None = None
         with quiet_libraries():
             try:
                 self._start(models, max_faces)
@@ -49,25 +58,39 @@ class Landmarker:
                     "python -m pip install --force-reinstall -c constraints.txt mediapipe",
                 ) from error
 
-    def detect(self, image: Image, time_ns: int = 0) -> list[DetectedFace]:
+    def detect(self, image: Image, time_ns: int = 0, choose: Choose = largest_first) -> list[DetectedFace]:
         """Return the plausible faces in an RGB image (H, W, 3) uint8 taken at ``time_ns``."""
+        size = (image.shape[1], image.shape[0])
+        if self._next_box is not None:
+            alone, self._next_box = _alone(image, self._next_box), None
+            self._had_face = bool(self._run(alone, 0) or self._run(alone, 0))
         faces = self._run(image, time_ns // 1_000_000)
+        continued = bool(faces) and self._had_face
         if not faces and self._had_face:
             # the face is not where it was, which has ended tracking: a second run searches the whole image
             faces = self._run(image, time_ns // 1_000_000)
-        size = (image.shape[1], image.shape[0])
-        plausible = [face for face in faces if face.is_plausible(size)]
+
+        def allowed(face: DetectedFace) -> bool:
+            chosen = continued or self._max_faces > 1 or choose([bounding_box(face.landmarks, size)])
+            return bool(chosen) and face.is_plausible(size)
+
+        plausible = [face for face in faces if allowed(face)]
         if faces and not plausible:
-            others = _blacked_out(image, faces)
+            others, continued = _blacked_out(image, faces), False
             faces = self._run(others, 0) or self._run(others, 0)  # the first run ends tracking, the second searches
-            plausible = [face for face in faces if face.is_plausible(size)]
+            plausible = [face for face in faces if allowed(face)]
         self._had_face = bool(plausible)
         return plausible
+
+    def follow(self, box: FaceBox) -> None:
+        """Follow the face in ``box`` from the next image on."""
+        self._next_box = box
 
     def reset(self) -> None:
         """Forget where faces were: the next image is searched as a whole."""
         self._run(BLANK_IMAGE, 0)
         self._had_face = False
+        self._next_box = None
 
     def close(self) -> None:
         """Stop the task. Idempotent."""
@@ -112,6 +135,33 @@ class Landmarker:
                 strict=True,
             )
         ]
+
+
+class LandmarkerDetector:
+    """The landmarker as a BoxDetector, where mediapipe brings no other. Raises TrackerError."""
+
+    def __init__(self, path: Path, max_faces: int) -> None:
+        self._model = Landmarker(path, max_faces=max_faces)
+
+    def detect(self, image: Image) -> list[FaceBox]:
+        """Return the boxes of the faces in an RGB image."""
+        self._model.reset()
+        size = (image.shape[1], image.shape[0])
+        return [bounding_box(face.landmarks, size) for face in self._model.detect(image)]
+
+    def close(self) -> None:
+        """Release the models. Idempotent."""
+        self._model.close()
+
+
+def _alone(image: Image, box: FaceBox) -> Image:
+    """Return an image that is black but for a face, so that the task follows this one and no other."""
+    height, width = image.shape[:2]
+    left, right = max(0, int(box.x - box.side)), min(width, int(box.x + box.side))
+    top, bottom = max(0, int(box.y - box.side)), min(height, int(box.y + box.side))
+    alone = np.zeros_like(image)
+    alone[top:bottom, left:right] = image[top:bottom, left:right]
+    return alone
 
 
 def _blacked_out(image: Image, faces: list[DetectedFace]) -> Image:

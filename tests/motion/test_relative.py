@@ -443,3 +443,25 @@ def test_dropped_frames_hardly_change_the_motion(calm: Points) -> None:
         assert np.abs(turn(one) - turn(other)).max() < 4
     means = [np.abs(change(one) - change(other)).mean() for one, other in zip(every, second, strict=True)]
     assert float(np.mean(means)) < 0.005
+
+
+# --- another person
+
+
+def test_another_person_is_eased_in_from_what_was_shown(calm: Points) -> None:
+    """Neither the head nor the mouth jumps, and the new face is relative to its own neutral."""
+    transfer = MotionTransfer()
+    talking = with_expression(calm, jaw=0.3)
+    here, there = head_pose((0, 0.2, 0), (200, 200), 60), head_pose((0, -0.2, 0.1), (450, 260), 90)
+    motions = []
+    for step in range(120):
+        time_ns = START_NS + step * 33_000_000
+        face = (
+            face_state(talking, here, time_ns=time_ns) if step < 60 else face_state(calm * 1.05, there, time_ns=time_ns)
+        )
+        motions.append(transfer.update(replace(face, person=int(step >= 60)), time_ns))
+    for before, after in pairwise(motions):
+        assert np.abs(change(after) - change(before)).max() < 0.06
+        assert np.abs(turn_angles(after.rotation) - turn_angles(before.rotation)).max() < 0.06
+        assert np.abs(after.translation - before.translation).max() < 0.1
+    assert np.abs(motions[-1].translation).max() < 0.2

@@ -22,6 +22,7 @@ from realtime.config import load
 from realtime.core.frames import Frame
 from realtime.pipeline import slate
 from realtime.portraits.portrait import PortraitPicture, load_portrait
+from realtime.tracking.settings import Driver
 from tests.support.clips import grey, write_video
 from tests.support.fake_gpu import FakeGpu, Plan
 from tests.support.fakes import CAMERA, FakeSink, FakeSource, picture
@@ -39,6 +40,7 @@ class GrimaceTracker:
     """Tracks the portrait's own face: the mouth is open in every other frame, and some frames have no face."""
 
     name = "grimaces"
+    driver: Driver = "auto"
 
     def __init__(self, face: FaceState) -> None:
         self._face = face

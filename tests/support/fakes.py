@@ -14,6 +14,7 @@ from engines.errors import SourceEnded, SourceLost
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits.portrait import PortraitPicture
+from realtime.tracking.settings import Driver
 
 CAMERA = (255, 0, 255)
 """The colour of every driving frame, which must never be published."""
@@ -98,6 +99,7 @@ class FakeTracker:
     """A Tracker that finds a face in every frame while ``present``, and calls ``during`` for each."""
 
     name = "fake tracker"
+    driver: Driver = "auto"
 
     def __init__(self, during: Callable[[Frame], None] | None = None) -> None:
         self.present = True

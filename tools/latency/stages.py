@@ -32,6 +32,7 @@ from realtime.config import Config, load
 from realtime.core.frames import Frame, PixelFormat
 from realtime.motion.relative import MotionTransfer
 from realtime.sinks.sink import NullSink
+from realtime.tracking.settings import Driver
 from realtime.tracking.tracker import Tracker
 from tools.latency.figures import Round
 from tools.support.command import new_app, run_app
@@ -101,6 +102,8 @@ class TimedSource:
 
 class TimedTracker:
     """A tracker with timestamps before and after each frame."""
+
+    driver: Driver = "auto"
 
     def __init__(self, tracker: Tracker, times: Timestamps) -> None:
         self._tracker, self._times = tracker, times
