@@ -170,6 +170,32 @@ def lens_box(lens: Any, upper: Any, lower: Any, box: Any, margin: float) -> tupl
     )
 
 
+@compiled(fastmath=True, inline="always")
+def _between_lids(
+    x: float,
+    y: float,
+    lens: Any,
+    upper: Any,
+    lower: Any,
+    ux: float,
+    uy: float,
+    length: float,
+    middle: float,
+    stretch: float,
+) -> Any:
+    """Return where to read a portrait's eye for a point of it, never beyond the lids, where there is skin.
+
+    ux, uy, length: the direction and length of the line between the corners of ``lens``; middle: how far below it the
+    iris is; stretch: how much taller than in the portrait the eye is open.
+    """
+    along = min(max((ux * (x - lens[0]) + uy * (y - lens[1])) / length, 0.02), 0.98)
+    below = middle + (-uy * (x - lens[0]) + ux * (y - lens[1]) - middle) / stretch
+    first, last = _look_up(upper, along), _look_up(lower, along)
+    edge = min(1.2, 0.3 * (last - first))
+    below = min(max(below, first + edge), max(last - edge, first + edge))
+    return lens[0] + ux * along * length - uy * below, lens[1] + uy * along * length + ux * below
+
+
 @compiled(fastmath=True)
 def draw_eye(
     out: Any, box: Any, image: Any, lens: Any, upper: Any, lower: Any, own_lens: Any, own_upper: Any, own_lower: Any,
@@ -215,16 +241,7 @@ def draw_eye(
             share = 1 - _ramp((distance - 1) / fall)
             px -= gaze[0] * share
             py -= gaze[1] * share
-            # never read beyond the portrait's lids: there is skin
-            own_along = (ox * (px - own_lens[0]) + oy * (py - own_lens[1])) / own_length
-            own_below = -oy * (px - own_lens[0]) + ox * (py - own_lens[1])
-            own_below = centre_below + (own_below - centre_below) / stretch
-            own_along = min(max(own_along, 0.02), 0.98)
-            first, last = _look_up(own_upper, own_along), _look_up(own_lower, own_along)
-            edge = min(1.2, 0.3 * (last - first))
-            own_below = min(max(own_below, first + edge), max(last - edge, first + edge))
-            px = own_lens[0] + ox * own_along * own_length - oy * own_below
-            py = own_lens[1] + oy * own_along * own_length + ox * own_below
+            px, py = _between_lids(px, py, own_lens, own_upper, own_lower, ox, oy, own_length, centre_below, stretch)
             light = 1 - 0.3 * closure * (1 - _ramp(from_top / (0.18 * length)))
             light *= 1 - 0.6 * closure * slit
             for c in range(3):
