@@ -3,7 +3,7 @@
 # make devices  cameras and virtual cameras on real drivers, in a guest (Linux, root); see tests/e2e/v4l2
 # make page   tests and types of the page's modules, with Node.js
 # make check  lint, types and tests
-# make coverage  coverage of the unit tests by package
+# make coverage  coverage by package of the last make test COVERAGE=1
 # make wheel  build the wheel, install it into a clean environment elsewhere and run it there
 # make bench  how late the picture is, stage by stage; make costs measures what the program costs
 
@@ -20,7 +20,7 @@ run: $(VENV)/base.stamp
 	@exec $(bin)/python run.py $(ARGS)
 
 test: $(VENV)/dev.stamp
-	@$(bin)/python -m pytest --ignore=tests/e2e $(ARGS)
+	@$(bin)/python $(if $(COVERAGE),-m coverage run) -m pytest --ignore=tests/e2e $(ARGS)
 
 page:
 	@if ! command -v node > /dev/null; then echo "skipped: Node.js is not on the path (sudo apt install nodejs)"; exit 0; fi; \
@@ -46,7 +46,6 @@ types: $(VENV)/dev.stamp
 check: lint types test
 
 coverage: $(VENV)/dev.stamp
-	@$(bin)/python -m coverage run -m pytest --ignore=tests/e2e $(ARGS)
 	@$(bin)/python -m coverage json -q -o .coverage.json
 	@$(bin)/python .ci/coverage.py .coverage.json
 

@@ -172,7 +172,9 @@ class Config(BaseModel):
     )
 
     neutral: Literal["auto", "first"] = _option(
-        "Motion", "auto", "the driver's neutral face: the calmest one seen so far, or the first one"
+        "Motion",
+        "auto",
+        "motion is relative to your face at the portrait's expression (estimated), or to your first face",
     )
     gain: float = _option("Motion", 1.0, f"strength of the expression, 0 to {MAX_GAIN:g}", ge=0, le=MAX_GAIN)
     region: Literal["all", "expression", "pose", "lips", "eyes"] = _option(

@@ -1,4 +1,4 @@
-"""Work that is done on a thread of its own for the newest job only, so that it never holds up whoever asks for it."""
+"""A worker thread that does the newest job only, so that its caller never waits."""
 
 from __future__ import annotations
 

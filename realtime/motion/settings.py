@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 NeutralMode = Literal["auto", "first"]
-"""Where the driver's neutral face comes from: the calmest face seen so far, or the first one."""
+"""Where the driver's neutral face comes from: an estimate over all frames, or the first face."""
 Region = Literal["all", "expression", "pose", "lips", "eyes"]
 """What of the portrait moves."""
 MAX_GAIN = 4.0
