@@ -28,6 +28,7 @@ from realtime.portraits.image_file import check_file
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import Sink, open_sink
 from realtime.tracking import model_files
+from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.tracker import FaceMeshTracker, Tracker, open_tracker
 from realtime.webrtc.settings import ServerSettings
 
@@ -74,7 +75,8 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
         create_and_name_generator,
         lambda: MotionTransfer(config.neutral, config.region, config.gain),
         portraits,
-        partial(create_generator, config),
+        rotation=lambda notice: CameraRotation(config.rotate, background=config.pace == "live", notice=notice),
+        generator_named=partial(create_generator, config),
     )
     return PipelineLoader(
         factories, mirror=config.mirror, failed=stop_signal.fail, notice=lambda text: say(text, "portrait")
@@ -313,8 +315,9 @@ def create_generator(config: Config, name: str | None = None) -> Generator:
 
 def open_configured_tracker(config: Config) -> Tracker:
     """Open the tracker of the configuration. Raises TrackerError."""
+    background = config.pace == "live"
     if config.tracker == "facemesh":
-        return FaceMeshTracker()
+        return FaceMeshTracker(config.driver, background=background)
     if config.tracker == "landmarker" and not (config.model or model_files.model_path("face_landmarker")):
         raise TrackerError(
             "tracker-model-missing",
@@ -322,7 +325,7 @@ def open_configured_tracker(config: Config) -> Tracker:
             "the face landmarker's",
             f"{command('models')} fetch face_landmarker, or give --model FILE",
         )
-    return open_tracker(config.model)
+    return open_tracker(config.model, config.driver, background=background)
 
 
 def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> OpenedSink:

@@ -16,6 +16,7 @@ from engines.errors import ConfigError, UsageError
 from engines.generator import GENERATORS, REGIONS_OF
 from engines.install_hint import command
 from realtime.core import paths
+from realtime.tracking.settings import DRIVERS, MAX_FACES, Driver, Rotation, parse_driver
 from realtime.webrtc.settings import IceServer
 
 GROUPS = ("Driving video", "Portrait", "Motion", "Output", "Networks", "Server", "Other")
@@ -108,6 +109,10 @@ def _ice_server(value: object) -> IceServer:
         raise ValueError(str(error)) from None
 
 
+def _rotation(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _generator(value: object) -> str:
     if value not in GENERATORS:
         raise ValueError("not a generator")
@@ -149,6 +154,18 @@ class Config(BaseModel):
         "Driving video", "live", "live: as a camera, the newest frame wins; max: every frame of a file, in order"
     )
     mirror: bool = _option("Driving video", False, "flip the driving video left to right")
+    rotate: Annotated[Rotation, BeforeValidator(_rotation)] = _option(
+        "Driving video",
+        "auto",
+        "degrees by which the driving video is turned clockwise; auto finds out from the faces in it",
+    )
+    driver: Annotated[Driver, BeforeValidator(parse_driver)] = _option(
+        "Driving video",
+        "auto",
+        "the face that drives, if there are several: auto (large, central, moving), or the N-th from the left",
+        metavar="|".join((*DRIVERS, "N")),
+        allowed=f"{', '.join(DRIVERS)} or a whole number from 1 to {MAX_FACES}",
+    )
     tracker: Literal["auto", "facemesh", "landmarker"] = _option("Driving video", "auto", "what tracks the face")
     model: _Path | None = _option(
         "Driving video", None, "the landmarker's model file", metavar="FILE.task", allowed="a face_landmarker.task file"
@@ -278,7 +295,7 @@ def kind(key: str) -> Literal["flag", "list", "number", "text"]:
         return "flag"
     if Ellipsis in get_args(annotation):
         return "list"
-    return "number" if key != "size" and {int, float} & {annotation, *get_args(annotation)} else "text"
+    return "number" if key not in ("size", "driver") and {int, float} & {annotation, *get_args(annotation)} else "text"
 
 
 def metavar(key: str) -> str:

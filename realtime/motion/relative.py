@@ -94,6 +94,10 @@ class MotionTransfer:
         self._estimator.set_portrait(face)
         self._smoother.reset()
 
+    def begin_again(self) -> None:
+        """Take the next face for another person's, as that of a camera that was turned; it is eased in."""
+        self._person = None
+
     def mirror(self) -> None:
         """Continue with driving images that are horizontally flipped from now on."""
         self._flipped = not self._flipped

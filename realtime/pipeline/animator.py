@@ -55,6 +55,7 @@ class Animator:
         self._publisher = publisher
         self._ledger = ledger
         self._mirrored = mirror
+        self._rotation: int | None = None
         self._clock = clock
         self._wanted = library.first
         portrait = library.get(library.first)
@@ -90,6 +91,9 @@ class Animator:
         if observation.mirrored != self._mirrored:
             self.motion.mirror()
             self._mirrored = observation.mirrored
+        if self._rotation not in (None, observation.rotation):
+            self.motion.begin_again()
+        self._rotation = observation.rotation
         frame, face = observation.frame, observation.face
         self.face_found = face is not None
         self._last = (frame.seq, frame.time_ns, self._clock())

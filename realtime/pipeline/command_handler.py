@@ -8,6 +8,7 @@ from typing import Any
 from realtime.pipeline.animator import Animator
 from realtime.pipeline.commands import Setting
 from realtime.pipeline.face_observer import FaceObserver
+from realtime.tracking.settings import DRIVERS, Driver
 
 GAIN_STEP = 0.1
 
@@ -32,6 +33,7 @@ class CommandHandler:
             "set_gain": animator.set_gain,
             "set_region": animator.set_region,
             "set_mouth": animator.set_mouth,
+            "set_driver": self._set_driver,
             "set_generator": animator.set_generator,
             "quit": self._quit,
         }
@@ -43,6 +45,15 @@ class CommandHandler:
     def _quit(self, _: Setting) -> str:
         self._quit_run()
         return "ending"
+
+    def _set_driver(self, driver: Driver | None) -> str:
+        """Choose the face that drives; None chooses the next of ``DRIVERS``."""
+        tracker = self._observer.tracker
+        if driver is None:
+            current = tracker.driver
+            driver = DRIVERS[(DRIVERS.index(current) + 1) % len(DRIVERS)] if isinstance(current, str) else "auto"
+        tracker.driver = driver
+        return f"driver {driver}"
 
     def _set_mirror(self, on: Setting) -> str:
         self._observer.mirror = not self._observer.mirror if on is None else bool(on)

@@ -25,6 +25,7 @@ KEYS = {
     "f": "set_frozen",
     "s": "set_slate",
     "m": "set_mirror",
+    "d": "set_driver",
     "+": "increase_gain",
     "-": "decrease_gain",
     "q": "quit",

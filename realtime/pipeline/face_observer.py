@@ -11,6 +11,7 @@ import numpy as np
 from engines.types import FaceState
 from realtime.core.frames import Frame
 from realtime.pipeline.settings import Clock
+from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.tracker import Tracker
 
 
@@ -21,31 +22,52 @@ class Observation:
     frame: Frame
     face: FaceState | None
     mirrored: bool
+    rotation: int
+    """By how many degrees the frame was turned clockwise."""
     tracking_ns: int
     """How long tracking took."""
 
 
 class FaceObserver:
-    """Flips driving frames if wanted, and tracks the face in them. One thread calls ``observe``.
+    """Turns and flips driving frames as needed, and tracks the face in them. One thread calls ``observe``.
 
     ``mirror`` may be set from any thread; it takes effect with the next frame.
     """
 
-    def __init__(self, tracker: Tracker, *, mirror: bool, clock: Clock = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        rotation: CameraRotation | None = None,
+        *,
+        mirror: bool,
+        clock: Clock = time.monotonic_ns,
+    ) -> None:
         self.tracker = tracker
+        self._rotation = rotation or CameraRotation("0")
+        self._last_rotation = self._rotation.degrees
         self.mirror = mirror
         self._was_mirrored = mirror
         self._clock = clock
 
     def observe(self, frame: Frame) -> Observation:
-        """Track the face in a driving frame. The tracker starts anew when ``mirror`` was changed."""
+        """Track the face in a driving frame. The tracker starts anew when ``mirror`` or the rotation was changed."""
         mirror = self.mirror
-        if mirror != self._was_mirrored:
+        upright = self._rotation.turn(frame.pixels)
+        degrees = self._rotation.degrees
+        if (mirror, degrees) != (self._was_mirrored, self._last_rotation):
             self.tracker.reset()
-            self._was_mirrored = mirror
+            self._was_mirrored, self._last_rotation = mirror, degrees
+        if upright is not frame.pixels:
+            frame = replace(frame, pixels=upright)
         if mirror:
             frame = replace(frame, pixels=cv2.flip(frame.pixels, 1).astype(np.uint8, copy=False))
         started = self._clock()
         face = self.tracker.track(frame)
         tracked = self._clock()
-        return Observation(frame.stamped(tracked=tracked), face, mirror, tracked - started)
+        self._rotation.observe(upright, face, frame.time_ns)
+        return Observation(frame.stamped(tracked=tracked), face, mirror, degrees, tracked - started)
+
+    def close(self) -> None:
+        """Close the tracker and what finds out the rotation. Idempotent."""
+        self.tracker.close()
+        self._rotation.close()

@@ -15,6 +15,7 @@ from realtime.pipeline.face_observer import FaceObserver
 from realtime.pipeline.frame_publisher import FramePublisher
 from realtime.pipeline.portrait_library import PictureLoader, PortraitLibrary
 from realtime.pipeline.settings import Notice
+from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.tracker import Tracker
 
 STARTING = "starting"
@@ -31,6 +32,8 @@ class PartFactories:
     portraits: Sequence[PictureLoader]
     generator_named: Callable[[str], Generator] | None = None
     """Creates another generator by its name; None if the run keeps the one it has."""
+    rotation: Callable[[Notice], CameraRotation] = lambda _: CameraRotation("0")
+    """Creates what turns the driving video, without loading models; it is given what says so to the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class PipelineParts:
 
     def close(self) -> None:
         """Release everything. Idempotent."""
-        self.observer.tracker.close()
+        self.observer.close()
         self.animator.close()
 
 
@@ -102,7 +105,7 @@ class PipelineLoader:
         if not (self._library.wait(timeout) and self._tracker.wait(timeout)):
             return None
         library, tracker = self._library.result(), self._tracker.result()
-        observer = FaceObserver(tracker, mirror=self._mirror)
+        observer = FaceObserver(tracker, self._factories.rotation(self._notice), mirror=self._mirror)
         animator = Animator(
             self._factories.motion(),
             library,

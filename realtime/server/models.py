@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 from engines.generator import GENERATORS, MOUTHS, REGIONS
 from realtime.core.protocol import VERSION
 from realtime.motion.settings import MAX_GAIN
+from realtime.tracking.settings import DRIVERS, MAX_FACES
 
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON parser keeps exactly."""
@@ -159,6 +160,18 @@ class SetMouth(Request):
     value: Annotated[str, OneOf(MOUTHS)] = Field(description=_one_of(MOUTHS))
 
 
+class SetDriver(Request):
+    """Choose the face that drives, if there are several. The motion of another face is eased in."""
+
+    command: Literal["set_driver"]
+    value: Annotated[
+        Annotated[str, OneOf(DRIVERS)] | Annotated[int, Field(ge=1, le=MAX_FACES)] | None, BeforeValidator(_integer)
+    ] = Field(
+        default=None,
+        description=f"{', '.join(DRIVERS)}, or the n-th face from the left, 1 to {MAX_FACES}; none for the next word",
+    )
+
+
 class SetGenerator(Request):
     """Change the generator. The current one goes on until the new one is ready."""
 
@@ -171,6 +184,7 @@ ControlRequest = Annotated[
     | SetGain
     | SetRegion
     | SetMouth
+    | SetDriver
     | SetGenerator
     | SetFrozen
     | SetSlate
@@ -275,6 +289,7 @@ class State(Message):
     region: str = Field(description="what moves")
     gain: float = Field(description="how strongly it moves")
     mouth: str | None = Field(description="what fills an open mouth; null where there is no choice")
+    driver: str | int = Field(description="the face that drives, as for set_driver")
     mirror: bool = Field(description="whether the driving video is mirrored")
     frozen: bool = Field(description="whether the picture is frozen")
     slate: bool = Field(description="whether a slate is shown")

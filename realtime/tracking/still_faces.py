@@ -32,6 +32,12 @@ SETTLING_PASSES = 3
 """The model's crop follows the landmarks of the pass before. After this many passes they have settled."""
 JITTERS = ((0.0, 1.0), (4.0, 1.03), (-4.0, 0.97), (2.0, 0.94), (-2.0, 1.06))
 """Rotations in degrees and scales of the copies of a crop whose landmarks are averaged."""
+GOOD_SPREAD = 0.009
+"""Landmarks that differ by less than this between copies of a crop, in face sizes, are of an upright face."""
+MAX_SPREAD = 0.03
+"""Landmarks that differ by more than this are of no face."""
+TURNED_SHARE = 0.6
+"""A face is upright in a turned image if its landmarks differ by less than this share of what they do as it is."""
 SAME_FACE_OVERLAP = 0.3
 """Boxes that overlap by more than this are of the same face."""
 
@@ -84,6 +90,20 @@ class FaceFinder:
         rotated = np.ascontiguousarray(crop[::-1, ::-1])
         return self._landmark_spread(rotated) < self._landmark_spread(crop)
 
+    def upright_turn(self, image: Image) -> int | None:
+        """Return by how many degrees clockwise an RGB image has to be turned for its largest face to be upright.
+
+        0, 90, 180 or 270; None if no face is found, or none fits clearly better in one way than as it is.
+        """
+        as_it_is = self._upright_spread(image)
+        if as_it_is < GOOD_SPREAD:
+            return 0
+        spreads = {turn: self._upright_spread(turned(image, turn)) for turn in (180, 90, 270)}
+        best = min(spreads, key=lambda turn: spreads[turn])
+        if spreads[best] < min(MAX_SPREAD, TURNED_SHARE * as_it_is):
+            return best
+        return 0 if as_it_is < MAX_SPREAD else None
+
     def close(self) -> None:
         """Release the models. Idempotent."""
         for model in (self._model, self._multi_face_model, self._near_detector, self._distant_detector):
@@ -96,6 +116,29 @@ class FaceFinder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _upright_spread(self, image: Image) -> float:
+        """Return how far the landmarks of the largest face differ between jittered copies, in face sizes.
+
+        Infinite if there is no face, or if it is turned by more than 45 degrees.
+        """
+        boxes = [
+            box
+            for detector in (self._near_detector, self._distant_detector)
+            if detector is not None
+            for box in detector.detect(image)
+        ]
+        if self._multi_face_model is not None:
+            self._multi_face_model.reset()
+            size = (image.shape[1], image.shape[0])
+            boxes += [bounding_box(face.landmarks, size) for face in self._multi_face_model.detect(image)]
+        if not boxes:
+            return math.inf
+        crop = _crop(image, max(boxes, key=lambda box: box.side))[0]
+        detected = self._detect_settled(crop)
+        if detected is None or abs(bounding_box(detected.landmarks, (CROP_PIXELS, CROP_PIXELS)).roll) > math.pi / 4:
+            return math.inf
+        return self._landmark_spread(crop)
 
     def _candidates(self, image: Image) -> Iterator[FaceBox]:
         """Yield where faces may be: first from the near detector, then from the one for small and distant faces."""
@@ -177,6 +220,12 @@ class FaceFinder:
             sample[:, 2] /= np.float32(scale)
             samples.append(sample)
         return samples
+
+
+def turned(image: Image, degrees: int) -> Image:
+    """Return an image turned clockwise by 0, 90, 180 or 270 degrees; the same one for 0."""
+    code = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}.get(degrees)
+    return image if code is None else np.asarray(cv2.rotate(image, code), np.uint8)
 
 
 def find_faces(image: Image) -> list[FaceState]:

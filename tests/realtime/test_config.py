@@ -58,6 +58,8 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         gain = 1.5
         mouth = "painted"
         mirror = true
+        rotate = 180
+        driver = 2
         tracker = "facemesh"
         model = "x.task"
         token = "let me in"
@@ -431,3 +433,14 @@ def test_any_value_is_accepted_or_a_config_error_with_a_cure(options: dict[str, 
 )
 def test_what_is_allowed_follows_from_the_type(key: str, words: str) -> None:
     assert allowed(key) == words
+
+
+@pytest.mark.parametrize(("value", "expected"), [("left", "left"), ("2", 2), (3, 3), ("auto", "auto")])
+def test_the_driver_is_a_word_or_a_number(value: object, expected: object) -> None:
+    assert load({"driver": value}).driver == expected
+
+
+@pytest.mark.parametrize("value", ["0", "9", "up", "", True, 1.5])
+def test_another_driver_is_refused(value: object) -> None:
+    assert refused({"driver": value}).code == "config-bad-value"
+    assert refused({"rotate": "45"}).code == "config-bad-value"

@@ -15,6 +15,7 @@ from engines.generator import GENERATORS, MOUTHS, REGIONS
 from realtime.pipeline.commands import LOCAL_COMMANDS, Setting
 from realtime.server import control
 from realtime.server.models import ControlFailure, ControlReply
+from realtime.tracking.settings import DRIVERS
 from tests.support.fakes import FakeSink, FakeSource
 from tests.support.run import running
 from tests.support.waiting import until
@@ -27,6 +28,7 @@ VALUES: dict[str, tuple[list[Setting], list[Setting]]] = {
     "set_gain": ([0, 1, 0.5, 4.0], [True, "1", -0.1, 4.1, None]),
     "set_region": (list(REGIONS), ["", "none", 1, None, True]),
     "set_mouth": (list(MOUTHS), ["", "none", 1, None, True]),
+    "set_driver": ([*DRIVERS, 1, 8, None], ["", "none", 0, 9, 1.5, True]),
     "set_generator": (list(GENERATORS), ["", "none", 1, None, True]),
     "set_frozen": TOGGLES,
     "set_slate": TOGGLES,

@@ -103,7 +103,7 @@ export class Commands {
       clearTimeout(timer);
       timer = setTimeout(() => this.send("set_gain", gain), SETTLE_MS);
     });
-    for (const name of ["region", "mouth"]) {
+    for (const name of ["region", "mouth", "driver"]) {
       el(name).addEventListener("change", ({ target }) => {
         if (target instanceof HTMLInputElement) this.send(`set_${name}`, target.value);
       });

@@ -5,7 +5,7 @@
 
 /**
  * The member of the state that each of these commands sets. What hides most comes first.
- * @type {Record<string, "slate" | "mouth" | "frozen" | "mirror" | "gain" | "region">}
+ * @type {Record<string, "slate" | "mouth" | "frozen" | "mirror" | "gain" | "region" | "driver">}
  */
 const FIELDS = {
   set_slate: "slate",
@@ -14,6 +14,7 @@ const FIELDS = {
   set_mirror: "mirror",
   set_gain: "gain",
   set_region: "region",
+  set_driver: "driver",
 };
 
 /**

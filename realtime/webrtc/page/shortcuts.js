@@ -10,6 +10,7 @@ export const KEYS = {
   "f": "set_frozen",
   "s": "set_slate",
   "m": "set_mirror",
+  "d": "set_driver",
   "+": "increase_gain",
   "-": "decrease_gain",
 };

@@ -168,8 +168,8 @@ export function showRun(run) {
     if (isFree(command)) button.setAttribute("aria-pressed", String(on));
   }
   if (isFree("set_gain") && run.gain !== undefined) showGain(run.gain);
-  for (const [name, value] of [["region", run.region], ["mouth", run.mouth]]) {
-    const choice = el(`${name}`).querySelector(`input[value="${CSS.escape(value || "")}"]`);
+  for (const [name, value] of [["region", run.region], ["mouth", run.mouth], ["driver", run.driver]]) {
+    const choice = el(`${name}`).querySelector(`input[value="${CSS.escape(String(value || ""))}"]`);
     if (choice instanceof HTMLInputElement && isFree(`set_${name}`)) choice.checked = true;
   }
   el("preview").classList.toggle("mirrored", Boolean(run.mirror));
@@ -224,5 +224,5 @@ export function showBadges(badges) {
 export function enableControls(enabled) {
   for (const button of controlButtons()) button.disabled = !enabled;
   el("gain", HTMLInputElement).disabled = !enabled;
-  for (const name of ["region", "mouth"]) el(name, HTMLFieldSetElement).disabled = !enabled;
+  for (const name of ["region", "mouth", "driver"]) el(name, HTMLFieldSetElement).disabled = !enabled;
 }
