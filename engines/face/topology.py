@@ -93,6 +93,8 @@ INNER_UPPER_LIP = _points(191, 80, 81, 82, 13, 312, 311, 310, 415)
 """(9,) the lower edge of the upper lip, from right to left, without the corners."""
 INNER_LOWER_LIP = _points(95, 88, 178, 87, 14, 317, 402, 318, 324)
 """(9,) the upper edge of the lower lip, opposite the points of the upper one."""
+AROUND_MOUTH = _points(165, 167, 164, 393, 391, 18, 182, 406, 194, 200, 418)
+"""(11,) on the skin around the lips: five above, six below."""
 UPPER_LIP_MIDDLE, LOWER_LIP_MIDDLE = 13, 14
 """The middle of each lip's inner edge."""
 UPPER_LIP_ROWS = (

@@ -10,6 +10,7 @@ import numpy as np
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
 from engines.mesh import raster
 from engines.mesh.features import Lens, skin_colour
+from engines.mesh.mouth_cover import MouthCover
 from engines.types import Image, Motion, Points
 
 MARGIN = 2.0
@@ -36,19 +37,25 @@ class DriverMouth:
         self._memory = np.empty(0, np.uint8)
         self._opacity = 0.0
         self._flipped = False
+        self._cover = MouthCover()
+        self._person = 0
 
     def update(self, motion: Motion, driving: Image | None) -> float:
         """Take in a frame, of which the mouth is copied, and return the opacity of this mouth.
 
-        It is 1 while the face is in the image or held, and falls to 0 as the motion eases to rest or the lips leave
-        the image.
+        It is 1 while the face is in the image or held, and falls to 0 as the motion eases to rest, the lips leave the
+        image or something covers them.
         """
         if motion.face is not None and driving is not None:
             pixels = motion.face.pixels()
             self._opacity = _inside(pixels, driving)
             self._flipped = motion.flipped
+            if motion.face.person != self._person:
+                self._person = motion.face.person
+                self._cover.reset()
             if self._opacity > 0:
                 self._copy(pixels, driving)
+                self._opacity *= self._cover.visibility(pixels, driving, self.skin, motion.face.time_ns)
         elif motion.presence == 0 or motion.flipped != self._flipped:
             self.reset()
         return self._opacity * motion.presence
@@ -56,6 +63,7 @@ class DriverMouth:
     def reset(self) -> None:
         """Show nothing of it until the next face is seen."""
         self._opacity = 0.0
+        self._cover.reset()
 
     def _copy(self, pixels: Points, driving: Image) -> None:
         height, width = driving.shape[:2]
