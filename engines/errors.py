@@ -31,8 +31,14 @@ was found, what was expected, and the cure. docs/errors.md lists the codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+
+def one_of(choices: Iterable[str]) -> str:
+    """Return choices as a text for ``expected`` or a cure, such as ``all, expression or pose``."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class ReenactError(Exception):

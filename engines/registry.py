@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engines.cache_dirs import cache_home
-from engines.errors import UsageError
+from engines.errors import UsageError, one_of
 from engines.generator import GENERATORS, Generator
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def create(
 
         return MeshGenerator(mouth=mouth)
     if name not in GENERATORS:
-        expected = ", ".join(GENERATORS)
-        raise UsageError("generator-unknown", f"the generator {name!r}", f"one of {expected}", f"choose {expected}")
+        expected = one_of(GENERATORS)
+        raise UsageError("generator-unknown", f"the generator {name!r}", expected, f"choose {expected}")
     from engines.networks.generator import create_network_generator
 
     return create_network_generator(

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from engines.errors import ReenactError, SinkLost, UsageError
+from engines.errors import ReenactError, SinkLost, UsageError, one_of
 from engines.install_hint import SUBCOMMANDS, command, version
 from realtime import config as configuration
 from realtime import report
@@ -101,7 +101,7 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
     """Return the options of a command line by key, None where one was not given. Raises UsageError."""
     if words and not words[0].startswith("-"):
         found = f"no command {words[0]!r}"
-        raise UsageError("cli-unknown-command", found, f"one of {', '.join(SUBCOMMANDS)}, or options", _help_hint())
+        raise UsageError("cli-unknown-command", found, one_of((*SUBCOMMANDS, "options")), _help_hint())
     parser = _parser()
     options: dict[str, Any] = vars(parser.parse_args(_join_values(words)))
     for key in Config.model_fields:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from engines.errors import ConfigError, UsageError
+from engines.errors import ConfigError, UsageError, one_of
 from engines.generator import GENERATORS, REGIONS_OF
 from engines.install_hint import command
 from realtime.core import paths
@@ -164,7 +164,7 @@ class Config(BaseModel):
         "auto",
         "the face that drives, if there are several: auto (large, central, moving), or the N-th from the left",
         metavar="|".join((*DRIVERS, "N")),
-        allowed=f"{', '.join(DRIVERS)} or a whole number from 1 to {MAX_FACES}",
+        allowed=one_of((*DRIVERS, f"a whole number from 1 to {MAX_FACES}")),
     )
     tracker: Literal["auto", "facemesh", "landmarker"] = _option("Driving video", "auto", "what tracks the face")
     model: _Path | None = _option(
@@ -308,7 +308,7 @@ def allowed(key: str) -> str:
     if words := _hints(key)["allowed"]:
         return words
     if choices := _choices(key):
-        return f"{', '.join(choices[:-1])} or {choices[-1]}"
+        return one_of(choices)
     return "true or false" if kind(key) == "flag" else _allowed_numbers(key)
 
 
@@ -353,7 +353,10 @@ def load(options: Mapping[str, object], path: Path | None = None) -> Config:
     """
     given = {key: value for key, value in options.items() if value is not None and value != []}
     in_file = _read_file(path) if path else {}
-    for key in in_file:
+    for key, value in in_file.items():
+        if isinstance(value, dict) and key != "ice_server":
+            cure = "tables are not used; write the keys at the top"
+            raise ConfigError("config-table", f"the table [{key}] in {path}", cure=cure)
         if key not in Config.model_fields:
             raise _unknown_key(key, path)
     for key, alternative in _ALTERNATIVES:
@@ -393,8 +396,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(paths.read_text(path))
     except FileNotFoundError:
-        cure = "give the path of a TOML file"
-        raise ConfigError("config-file-missing", f"--config: there is no file {path}", cure=cure) from None
+        raise ConfigError("config-file-missing", f"no file {path}", cure="check --config") from None
     except OSError as error:
         found = f"--config: {path} cannot be read: {error.strerror}"
         raise ConfigError("config-file-unreadable", found, cure="give the path of a TOML file") from None
@@ -441,7 +443,7 @@ def _check_combinations(config: Config) -> None:
     if config.region not in regions:
         found = f"--region {config.region} with --generator {config.generator}"
         cure = "choose one of these regions, or --generator liveportrait"
-        raise ConfigError("config-region-not-available", found, " or ".join(regions), cure)
+        raise ConfigError("config-region-not-available", found, one_of(regions), cure)
     if config.retarget != "none" and config.generator != "liveportrait":
         found = f"--retarget {config.retarget} with --generator {config.generator}"
         raise ConfigError("config-retarget-not-available", found, "--generator liveportrait", "leave --retarget out")

@@ -21,7 +21,7 @@ from rich.console import Console
 from engines.backends.engine_cache import engines_home
 from engines.backends.open import has_cuda
 from engines.backends.tensorrt_backend import import_driver
-from engines.errors import UsageError
+from engines.errors import UsageError, one_of
 from tools.engine_builder import builder, listing, trt
 from tools.engine_builder.builder import BuildRequest
 from tools.engine_builder.jobs import FAMILIES, FamilyOptions, family_jobs, file_job
@@ -84,7 +84,7 @@ def build(model: str, options: FamilyOptions, request: BuildRequest) -> list[dic
     Raises UsageError, BackendError, and KeyboardInterrupt after Ctrl-C.
     """
     if not model:
-        cure = f"name one of {', '.join(FAMILIES)}, or an ONNX file; or use --list"
+        cure = f"name {one_of((*FAMILIES, 'an ONNX file'))}; or use --list"
         raise UsageError("model-not-named", "no model is named", cure=cure)
     if not request.onnx_only:
         trt.version()  # before anything takes long

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from engines.atomic_write import atomic_write
-from engines.errors import ReenactError, UsageError
+from engines.errors import ReenactError, UsageError, one_of
 from engines.install_hint import command
 from engines.networks.weights import PUBLISHED, fetch_hint
 from realtime.tracking.model_files import MODELS, ModelFile, find_model, model_path, target_path
@@ -33,6 +33,8 @@ TIMEOUT = 30.0
 """Seconds without a byte after which a download counts as failed."""
 
 _CHUNK = 1 << 16
+_NAMES = (*MODELS, *CHECKPOINTS)
+_Name = Annotated[str, typer.Argument(metavar="NAME", help=f"{one_of(_NAMES)}.", show_default=False)]
 
 app = new_app()
 
@@ -131,7 +133,7 @@ def _row(name: str, size: int, licence: str, purpose: str, path: Path | None) ->
 
 @app.command("fetch")
 def fetch_command(
-    name: Annotated[str, typer.Argument(help="A name from the list.")],
+    name: _Name = "",
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Accept the checkpoint's licence without a question.")
     ] = False,
@@ -141,11 +143,12 @@ def fetch_command(
     ] = None,
 ) -> None:
     """Download a model into the cache, or import it from a path, and verify it."""
+    _check_name(name)
     console = Console(soft_wrap=True, highlight=False)
     if name in CHECKPOINTS:
         fetch_checkpoint(CHECKPOINTS[name], source, accept_licence, console)
         return
-    file, path = _model(name), target_path(name)
+    file, path = find_model(name), target_path(name)
     if source is not None:
         cure = f"{command('models')} fetch {name}"
         raise UsageError("import-not-supported", f"--from does not apply to {name}, which is downloaded", cure=cure)
@@ -177,16 +180,18 @@ def _confirmed(checkpoint: Checkpoint) -> bool:
     return typer.confirm(f"Accept it and download {checkpoint.size / 1e6:.0f} MB?")
 
 
-def _model(name: str) -> ModelFile:
-    if name not in MODELS:
-        names = ", ".join((*MODELS, *CHECKPOINTS))
-        raise UsageError("model-unknown", f"no model is called {name!r}", cure=f"choose one of: {names}")
-    return find_model(name)
+def _check_name(name: str) -> None:
+    """Raise UsageError if ``name`` is empty or is not the name of a model."""
+    if not name:
+        raise UsageError("model-not-named", "no model is named", cure=f"name {one_of(_NAMES)}")
+    if name not in _NAMES:
+        raise UsageError("model-unknown", f"no model is called {name!r}", cure=f"choose {one_of(_NAMES)}")
 
 
 @app.command("where")
-def where_command(name: Annotated[str, typer.Argument(help="A name from the list.")]) -> None:
+def where_command(name: _Name = "") -> None:
     """Print the path of a model. The exit code is 1 when it has not been fetched."""
+    _check_name(name)
     if name in CHECKPOINTS:
         path, files, cure = (
             installed_folder(name),
@@ -194,7 +199,7 @@ def where_command(name: Annotated[str, typer.Argument(help="A name from the list
             fetch_hint(name),
         )
     else:
-        file = _model(name)
+        file = find_model(name)
         path, files, cure = model_path(name), file.file, f"{command('models')} fetch {name}"
     if path is None:
         raise ReenactError("model-not-fetched", f"{name} has not been fetched: {files}", cure=cure)

@@ -15,7 +15,7 @@ from pathlib import Path
 from engines.backends.backend import BACKENDS, DEVICES, Backend
 from engines.backends.network_stage import NetworkStage
 from engines.backends.numeric_check import check_backend
-from engines.errors import BackendError, UsageError
+from engines.errors import BackendError, UsageError, one_of
 from engines.install_hint import command, install_command
 
 _ORDER = (
@@ -62,11 +62,11 @@ def open_stages(
     Raises UsageError for an unknown name, and BackendError if the backend cannot be opened or computes wrongly.
     """
     if backend not in BACKENDS:
-        expected = ", ".join(BACKENDS)
-        raise UsageError("backend-unknown", f"the backend {backend!r}", f"one of {expected}", f"choose {expected}")
+        expected = one_of(BACKENDS)
+        raise UsageError("backend-unknown", f"the backend {backend!r}", expected, f"choose {expected}")
     if device not in DEVICES:
-        expected = ", ".join(DEVICES)
-        raise UsageError("device-unknown", f"the device {device!r}", f"one of {expected}", f"choose {expected}")
+        expected = one_of(DEVICES)
+        raise UsageError("device-unknown", f"the device {device!r}", expected, f"choose {expected}")
     if compiled and backend not in ("auto", "torch"):
         raise UsageError(
             "compile-not-available", f"--compile with --backend {backend}", "torch", "choose --backend torch"

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import CommandError
+from engines.errors import CommandError, one_of
 from engines.face.head import Pose, from_turn_angles, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
@@ -177,7 +177,7 @@ class MeshGenerator:
     def set_mouth(self, mouth: str) -> None:
         """See ``Generator.set_mouth``."""
         if mouth not in self.mouths:
-            expected = " or ".join(self.mouths)
+            expected = one_of(self.mouths)
             raise CommandError("mouth-unknown", f"the mouth {mouth!r}", expected, f"choose {expected}")
         self.mouth = mouth
 

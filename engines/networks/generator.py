@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from engines.backends.open import OpenStages, open_stages
-from engines.errors import CommandError, UsageError
+from engines.errors import CommandError, UsageError, one_of
 from engines.generator import REGIONS_OF
 from engines.install_hint import command
 from engines.networks.crop import crop_window, to_tensor
@@ -125,7 +125,7 @@ class NetworkGenerator:
         """See ``Generator.drive``. Raises UsageError for a region that the family does not support."""
         features: NetworkFeatures = portrait.features
         if motion.region not in self.family.regions:
-            regions = " or ".join(self.family.regions)
+            regions = one_of(self.family.regions)
             found = f"--region {motion.region} with {self.family.name}"
             raise UsageError("region-not-available", found, regions, f"choose --region {regions}")
         if self._current is not portrait:

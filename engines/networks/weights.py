@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.atomic_write import atomic_write
 from engines.cache_dirs import models_home
-from engines.errors import GeneratorError, UsageError
+from engines.errors import GeneratorError, UsageError, one_of
 from engines.install_hint import command, install_command
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def load_weights(family: str, weights: str | Path | None = None) -> Weights:
     or cannot be converted.
     """
     if family not in PUBLISHED:
-        expected = ", ".join(PUBLISHED)
-        raise UsageError("family-unknown", f"the network family {family!r}", f"one of {expected}", f"choose {expected}")
+        expected = one_of(PUBLISHED)
+        raise UsageError("family-unknown", f"the network family {family!r}", expected, f"choose {expected}")
     module = _import_family(family)
     text = str(weights) if weights is not None else ""
     if text.startswith(RANDOM):

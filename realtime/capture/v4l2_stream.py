@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import NoReadableFormat
+from engines.errors import NoReadableFormat, one_of
 from engines.types import Image
 from realtime.capture import v4l2_abi
 from realtime.core.latency import Durations
@@ -220,7 +220,7 @@ class V4l2Stream:
         return NoReadableFormat(
             "camera-no-readable-format",
             f"{self._path} sends {', '.join(formats) or 'no format'} only",
-            f"one of {', '.join(CONVERTERS)}",
+            one_of(CONVERTERS),
             "choose another --camera",
         )
 

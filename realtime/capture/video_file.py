@@ -248,7 +248,7 @@ def _open(path: Path) -> av.container.InputContainer:
     if path.is_dir():
         raise SourceMissing("video-is-folder", f"the folder {path}", "a video file", "give the path of a video file")
     if not path.exists():
-        raise SourceMissing("video-missing", f"no file {path}", cure="check the path")
+        raise SourceMissing("video-missing", f"no file {path}", cure="check --camera")
     if not path.is_file():
         found = f"{path}, which is neither a file nor a camera"
         raise SourceMissing("video-not-a-file", found, cure="give a video file or a /dev/videoN")

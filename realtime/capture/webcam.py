@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from engines.errors import SourceLost, SourceMissing
+from engines.errors import SourceLost, SourceMissing, one_of
 from realtime.capture import v4l2_devices
 from realtime.core.frames import Frame, PixelFormat, Stamps
 
@@ -264,7 +264,7 @@ def _cameras_here(nodes: Sequence[v4l2_devices.Node] | None = None) -> str:
     cameras = [str(node) for node in there if _is_camera(node)]
     if not cameras:
         return "a camera (this machine has none)"
-    return f"{'one of ' if len(cameras) > 1 else ''}{', '.join(cameras)}"
+    return one_of(cameras)
 
 
 def _open(device: int | str, size: tuple[int, int], fps: float) -> CameraStream:

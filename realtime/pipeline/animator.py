@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engines.errors import BusyError, CommandError, NotFoundError, ReenactError
+from engines.errors import BusyError, CommandError, NotFoundError, ReenactError, one_of
 from engines.generator import REGIONS_OF, Generator
 from engines.types import FaceState, Image
 from realtime.core.background_task import BackgroundTask
@@ -247,4 +247,4 @@ def _check_region(region: str, generator: str, regions: tuple[str, ...]) -> None
     if region not in regions:
         found = f"the region {region} with the generator {generator}"
         cure = "choose one of these regions first, or another generator"
-        raise CommandError("region-not-available", found, " or ".join(regions), cure)
+        raise CommandError("region-not-available", found, one_of(regions), cure)

@@ -93,16 +93,16 @@ class ComputeThread(threading.Thread):
 
     def _run_commands(self, parts: PipelineParts) -> None:
         """Carry out the commands that are waiting."""
-        for order in self._commands.take():
-            if not order.start():
+        for command in self._commands.take():
+            if not command.start():
                 continue
             outcome: str | ReenactError
             try:
-                outcome = parts.command_handler.carry_out(order.name, order.value)
+                outcome = parts.command_handler.carry_out(command.name, command.value)
             except ReenactError as error:
                 outcome = error
-            order.finish(outcome)
-            if order.result is None:
+            command.finish(outcome)
+            if command.result is None:
                 self._hooks.notice(outcome if isinstance(outcome, str) else self._advice(outcome))
 
     def _advice(self, error: ReenactError) -> str:

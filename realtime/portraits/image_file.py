@@ -20,7 +20,7 @@ OTHER_FORMATS = ("WEBP", "AVIF", "TIFF", "JPEG2000", "TGA")
 """Further accepted formats. Formats that start other programs, such as EPS, are left out."""
 READABLE = "JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF"
 """The formats named in messages."""
-CONVERT = f"save it as {READABLE}"
+CONVERT = "save the picture in one of these formats"
 MAX_PIXELS = 150_000_000
 """Larger images are refused. Reading one of this size takes about a gigabyte for a moment."""
 WORKING_PIXELS = 50_000_000
@@ -97,9 +97,8 @@ def check_file(path: Path) -> None:
         if not path.exists():
             raise PortraitError(
                 "portrait-missing",
-                f"there is no picture {path}",
-                "a picture file",
-                "check the path given to --portrait",
+                f"no picture file {path}",
+                cure="check --portrait",
             )
         if not path.is_file():
             raise PortraitError(

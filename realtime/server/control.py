@@ -18,7 +18,7 @@ from typing import Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from engines.errors import CommandError, ReenactError
+from engines.errors import CommandError, ReenactError, one_of
 from realtime.core import problem
 from realtime.core.protocol import VERSION
 from realtime.pipeline.commands import LOCAL_COMMANDS, Setting
@@ -147,4 +147,4 @@ def _unknown_command(name: object) -> CommandError:
         found, cure = f"{name} from the network", "press its key in the terminal"
         return CommandError("command-local-only", found, "it in the terminal only", cure)
     found = "no command" if name is None else f"the command {str(name)[:60]!r}"
-    return CommandError("command-unknown", found, "one of " + ", ".join(request_types()), "choose one of them")
+    return CommandError("command-unknown", found, one_of(request_types()), "choose one of them")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, core_schema
 
+from engines.errors import one_of
 from engines.generator import GENERATORS, MOUTHS, REGIONS
 from realtime.core.protocol import VERSION
 from realtime.motion.settings import MAX_GAIN
@@ -30,11 +31,6 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.literal_schema(list(self.choices))
-
-
-def _one_of(choices: tuple[str, ...]) -> str:
-    """Return choices as a text, such as "one, two or three"."""
-    return f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
 def _integer(value: Any) -> Any:
@@ -150,14 +146,14 @@ class SetRegion(Request):
     """Choose what moves. What the generator cannot move by itself is refused."""
 
     command: Literal["set_region"]
-    value: Annotated[str, OneOf(REGIONS)] = Field(description=_one_of(REGIONS))
+    value: Annotated[str, OneOf(REGIONS)] = Field(description=one_of(REGIONS))
 
 
 class SetMouth(Request):
     """Choose what fills an open mouth. For the generator ``mesh`` only."""
 
     command: Literal["set_mouth"]
-    value: Annotated[str, OneOf(MOUTHS)] = Field(description=_one_of(MOUTHS))
+    value: Annotated[str, OneOf(MOUTHS)] = Field(description=one_of(MOUTHS))
 
 
 class SetDriver(Request):
@@ -176,7 +172,7 @@ class SetGenerator(Request):
     """Change the generator. The current one goes on until the new one is ready."""
 
     command: Literal["set_generator"]
-    value: Annotated[str, OneOf(GENERATORS)] = Field(description=_one_of(GENERATORS))
+    value: Annotated[str, OneOf(GENERATORS)] = Field(description=one_of(GENERATORS))
 
 
 ControlRequest = Annotated[
@@ -284,7 +280,7 @@ class State(Message):
     )
     portrait: SelectedPortrait = Field(description="the portrait that was chosen, and the one that is shown")
     portraits: int = Field(description="how many portraits there are")
-    generator: str = Field(description=f"the generator: {_one_of(GENERATORS)}")
+    generator: str = Field(description=f"the generator: {one_of(GENERATORS)}")
     generator_name: str = Field(description="the generator as shown to people, with weights, backend and device")
     region: str = Field(description="what moves")
     gain: float = Field(description="how strongly it moves")

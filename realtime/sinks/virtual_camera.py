@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.errors import SinkLost, SinkMissing
+from engines.errors import SinkLost, SinkMissing, one_of
 from engines.install_hint import install_command
 from realtime.capture import v4l2_devices
 from realtime.core.frames import PixelFormat
@@ -193,7 +193,7 @@ def _find(nodes: Sequence[v4l2_devices.Node], wanted: str) -> v4l2_devices.Node:
     exact = [node for node in nodes if path in (node.path, node.label)]
     matches = exact or [node for node in virtual if wanted.lower() in node.label.lower()]
     if not matches:
-        expected = ", ".join(map(str, virtual)) if virtual else "one of v4l2loopback (this machine has none)"
+        expected = one_of(map(str, virtual)) if virtual else "one of v4l2loopback (this machine has none)"
         raise SinkMissing("virtualcam-missing", f"no virtual camera {wanted!r}", expected, _MODPROBE)
     if not matches[0].loopback:
         raise SinkMissing("virtualcam-not-virtual", f"the camera {matches[0]}", "one of v4l2loopback", _MODPROBE)

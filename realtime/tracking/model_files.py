@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.cache_dirs import models_home
-from engines.errors import UsageError
+from engines.errors import UsageError, one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ MODELS = {
 def find_model(name: str) -> ModelFile:
     """Return the model called ``name``. Raises UsageError if there is none."""
     if name not in MODELS:
-        raise UsageError("model-unknown", f"no model is called {name!r}", f"one of {', '.join(MODELS)}")
+        raise UsageError("model-unknown", f"no model is called {name!r}", one_of(MODELS))
     return MODELS[name]
 
 

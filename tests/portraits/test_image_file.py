@@ -202,7 +202,8 @@ def test_uploads_have_a_limit_of_their_own() -> None:
 
 
 def test_files_that_are_no_image_are_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path / "nowhere.png").code == "portrait-missing"
+    error = refused(tmp_path / "nowhere.png")
+    assert (error.code, error.expected, error.cure) == ("portrait-missing", "", "check --portrait")
     assert refused(tmp_path).code == "portrait-is-folder"
     (tmp_path / "empty.png").touch()
     assert refused(tmp_path / "empty.png").code == "portrait-empty"

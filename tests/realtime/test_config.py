@@ -224,6 +224,19 @@ def test_an_unknown_key_suggests_a_close_one(tmp_path: Path) -> None:
     assert error.cure == "did you mean portrait?"
 
 
+def test_choices_are_listed_as_words() -> None:
+    assert refused({"region": "lips"}).expected == "all, expression or pose"
+    assert allowed("pace") == "live or max"
+
+
+@pytest.mark.parametrize("name", ["server", "gain"])
+def test_a_table_is_no_misspelt_key(tmp_path: Path, name: str) -> None:
+    error = refused({}, toml(tmp_path, f"[{name}]\nport = 1"))
+    assert error.code == "config-table"
+    assert f"[{name}]" in error.found
+    assert "did you mean" not in error.cure
+
+
 def test_an_unknown_key_like_no_other_lists_them_all(tmp_path: Path) -> None:
     error = refused({}, toml(tmp_path, "zzzzqqq = 1"))
     assert all(key in error.cure for key in Config.model_fields)
@@ -246,7 +259,8 @@ def test_a_file_that_is_not_toml(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert refused({}, tmp_path / "none.toml").code == "config-file-missing"
+    error = refused({}, tmp_path / "none.toml")
+    assert (error.code, error.expected, error.cure) == ("config-file-missing", "", "check --config")
     assert refused({}, tmp_path).code == "config-file-unreadable"
 
 

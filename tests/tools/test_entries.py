@@ -39,6 +39,25 @@ def test_an_unknown_option_is_wrong_usage(name: str) -> None:
     assert importlib.import_module(f"tools.{name}").main(["--no-such-option"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("bench_latency nonsense", ("nonsense", "stages", "device", "webrtc", "screen", "all")),
+        ("bench_latency --fps fast", ("--fps", "number")),
+        ("bench_latency --seconds 0", ("--seconds", "1")),
+        ("bench_latency --no-such-option", ("--no-such-option",)),
+        ("models nonsense", ("nonsense",)),
+        ("fidelity", ("driver",)),
+    ],
+)
+def test_wrong_usage_is_one_line(words: str, named: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    name, *rest = words.split()
+    assert importlib.import_module(f"tools.{name}").main(rest, "reenact something") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(each in line for each in (*named, "reenact something --help"))
+    assert "Value error" not in line
+
+
 @pytest.mark.parametrize("name", ALIASES)
 def test_an_earlier_name_runs_the_tool(name: str) -> None:
     command = [sys.executable, "-m", f"tools.{name}", "--help"]

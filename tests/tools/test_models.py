@@ -184,6 +184,13 @@ def test_an_unknown_model_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> 
     assert "face_landmarker" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["fetch", "where"])
+def test_a_missing_name_is_answered_with_the_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 2
+    printed = capsys.readouterr().err
+    assert all(name in printed for name in ("face_landmarker", "liveportrait", "fomm"))
+
+
 def test_the_table_describes_the_real_bundle(face_landmarker: Path) -> None:
     assert MODELS["face_landmarker"].matches(face_landmarker)
 

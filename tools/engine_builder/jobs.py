@@ -21,7 +21,7 @@ from engines.backends.onnx_export import (
     network_id,
 )
 from engines.backends.tensorrt_backend import EngineSignature
-from engines.errors import UsageError
+from engines.errors import UsageError, one_of
 from tools.engine_builder import trt
 from tools.engine_builder.onnx import Deviation, compare_stage, describe, largest_errors, random_inputs, run
 
@@ -107,7 +107,7 @@ def _precision(text: str) -> ExportPrecision:
         if text == precision:
             return precision
     if text:
-        expected = f"one of {', '.join(EXPORT_PRECISIONS)}"
+        expected = one_of(EXPORT_PRECISIONS)
         raise UsageError("precision-unknown", f"--precision {text}", expected, "for example --precision fp16")
     return "fp16"
 
@@ -163,7 +163,7 @@ def file_job(path: Path, options: FamilyOptions) -> Job:
         found = f"{', '.join(used)}: an ONNX file already has its precision, operators and weights"
         raise UsageError("onnx-options", found, cure="leave these options out, or export the file again")
     if not path.is_file():
-        cure = f"choose one of {', '.join(FAMILIES)}, or the path of an ONNX file"
+        cure = f"choose {one_of((*FAMILIES, 'the path of an ONNX file'))}"
         if path.suffix:
             raise UsageError("onnx-missing", f"there is no file {path}", cure=cure)
         raise UsageError("model-unknown", f"no model is called {str(path)!r}", cure=cure)

@@ -17,7 +17,7 @@ from engines.backends.numeric_check import relative_errors
 from engines.backends.onnx_backend import import_onnxruntime
 from engines.backends.onnx_export import ExportPrecision, import_onnx
 from engines.backends.torch_backend import import_torch
-from engines.errors import BackendError
+from engines.errors import BackendError, one_of
 from engines.install_hint import install_command
 
 _LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization"))
@@ -132,7 +132,7 @@ def _spec(onnx: Any, value: Any, path: Path) -> TensorSpec:
         raise BackendError("onnx-dynamic-shape", found, "fixed sizes", "export it again with every size fixed")
     name = onnx.TensorProto.DataType.Name(kind.elem_type)
     if name not in _DTYPES:
-        expected = f"one of {', '.join(_DTYPES.values())}"
+        expected = one_of(_DTYPES.values())
         found = f"{path.name}: {value.name} has the type {name.lower()}"
         raise BackendError("onnx-bad-type", found, expected, "export it with another type")
     return TensorSpec(value.name, tuple(sizes), _DTYPES[name])

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from engines.errors import BusyError, RequestError
+from engines.errors import BusyError, RequestError, one_of
 from realtime.webrtc.ipc.frame_ring import RingWriter
 from realtime.webrtc.process.background import BackgroundTasks
 from realtime.webrtc.process.control_channel import ControlChannel
@@ -86,7 +86,7 @@ class Peer(ABC):
                         each.direction = "inactive"
                 await self.connection.setLocalDescription(await self.connection.createAnswer())
         except OperationError:
-            names = " or ".join(self._settings.codecs)
+            names = one_of(self._settings.codecs)
             expected, cure = f"{names} (packetization-mode=1)", "offer one of these codecs"
             raise RequestError("sdp-no-common-codec", "no codec in common", expected, cure, status=422) from None
         except TimeoutError:
