@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from realtime.pipeline.portrait_library import PictureLoader
     from realtime.pipeline.run import Run
     from realtime.server.capacity import Capacity
-    from realtime.server.service import MediaService
+    from realtime.server.server_application import ServerApplication
     from realtime.server.shared_sinks import SharedSinks
 
 MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
@@ -88,22 +88,22 @@ class OpenedRun:
     """A run that is ready to start, and the page beside it."""
 
     run: Run
-    media: MediaService | None
+    application: ServerApplication | None
 
     def start(self) -> None:
         """Start the run, and tell the page of it."""
         self.run.start()
-        if self.media is not None:
-            self.media.run_started(self.run if isinstance(self.run, Pipeline) else None)
+        if self.application is not None:
+            self.application.run_started(self.run if isinstance(self.run, Pipeline) else None)
 
     def close(self) -> None:
         """End both within ``STOP_S`` seconds, whatever hangs."""
-        if self.media is None:
+        if self.application is None:
             self.run.close(STOP_S)
             return
         deadline = time.monotonic() + STOP_S
         ended = self.run.close(STOP_S - PAGE_STOP_S)
-        self.media.close(max(0.0, deadline - time.monotonic()))
+        self.application.close(max(0.0, deadline - time.monotonic()))
         if not ended:
             # a thread that hangs goes on hanging, but a recording may be finished in the time that is left
             self.run.close(max(0.0, deadline - time.monotonic()))
@@ -115,20 +115,20 @@ def open_run(config: Config, loader: PipelineLoader | None, stop_signal: StopSig
     ``loader`` is None where browsers drive: each session has its own.
     """
     with ExitStack() as stack:
-        media = _open_media(config, say, stack)
+        application = _open_application(config, say, stack)
         run: Run
         if loader is None:
-            run = _open_shared_sinks(config, media, stop_signal, say, stack)
+            run = _open_shared_sinks(config, application, stop_signal, say, stack)
         else:
-            run = _open_pipeline(config, loader, media, stop_signal, say, stack)
+            run = _open_pipeline(config, loader, application, stop_signal, say, stack)
         stack.pop_all()
-        return OpenedRun(run, media)
+        return OpenedRun(run, application)
 
 
 def _open_pipeline(
     config: Config,
     loader: PipelineLoader,
-    media: MediaService | None,
+    application: ServerApplication | None,
     stop_signal: StopSignal,
     say: Say,
     stack: ExitStack,
@@ -141,7 +141,7 @@ def _open_pipeline(
     _introduce(source, "source", say)
     _report_unused_options(config, source, say)
     fps = config.fps if config.fps and not lossless else source.fps or DEFAULT_FPS
-    sinks = _open_sinks(config, fps, media, say, stack)
+    sinks = _open_sinks(config, fps, application, say, stack)
     return Pipeline(
         loader,
         source,
@@ -167,13 +167,13 @@ def _report_unused_options(config: Config, source: Source, say: Say) -> None:
 
 
 def _open_shared_sinks(
-    config: Config, media: MediaService | None, stop_signal: StopSignal, say: Say, stack: ExitStack
+    config: Config, application: ServerApplication | None, stop_signal: StopSignal, say: Say, stack: ExitStack
 ) -> SharedSinks:
     from realtime.server.shared_sinks import SharedSinks
 
-    assert media is not None
+    assert application is not None
     portraits = _portrait_loaders(config)
-    say(f"browsers that open {media.address}", "source")
+    say(f"browsers that open {application.address}", "source")
     sinks = _open_sinks(config, config.fps or DEFAULT_FPS, None, say, stack)
     shared_sinks = SharedSinks(
         sinks,
@@ -182,8 +182,8 @@ def _open_shared_sinks(
         stop_signal=stop_signal,
         notice=lambda text: say(text, ""),
     )
-    media.attach_shared_sinks(shared_sinks)
-    media.load_previews(portraits, stop_signal.fail)
+    application.attach_shared_sinks(shared_sinks)
+    application.load_previews(portraits, stop_signal.fail)
     return shared_sinks
 
 
@@ -194,7 +194,7 @@ def _portrait_loaders(config: Config) -> list[PictureLoader]:
     return [partial(load_portrait, path, config.size) for path in config.portrait or (None,)]
 
 
-def _open_media(config: Config, say: Say, stack: ExitStack) -> MediaService | None:
+def _open_application(config: Config, say: Say, stack: ExitStack) -> ServerApplication | None:
     """Start the page if it was asked for, or where it is offered beside a live run's sinks; otherwise return None.
 
     A page that is only offered takes any free port if its own is in use.
@@ -204,22 +204,22 @@ def _open_media(config: Config, say: Say, stack: ExitStack) -> MediaService | No
     if spec is None and not offered and config.camera != "webrtc":
         return None
     settings = _server_settings(config, spec or "webrtc")
-    media = _make_media(config, settings, say)
+    application = _make_application(config, settings, say)
     try:
-        media.start()
+        application.start()
     except AddressInUse as error:
-        media.close()
+        application.close()
         if spec is not None:
             raise
         say(f"{error}: the page uses another port", "")
-        media = _make_media(config, replace(settings, port=0), say)
-        media.start()
+        application = _make_application(config, replace(settings, port=0), say)
+        application.start()
     except SinkMissing:
-        media.close()
+        application.close()
         raise
-    stack.callback(media.close)
-    say(media.address, "page")
-    return media
+    stack.callback(application.close)
+    say(application.address, "page")
+    return application
 
 
 def _server_settings(config: Config, spec: str) -> ServerSettings:
@@ -239,16 +239,16 @@ def _server_settings(config: Config, spec: str) -> ServerSettings:
     )
 
 
-def _make_media(config: Config, settings: ServerSettings, say: Say) -> MediaService:
-    from realtime.server.service import MediaService
+def _make_application(config: Config, settings: ServerSettings, say: Say) -> ServerApplication:
+    from realtime.server.server_application import ServerApplication
     from realtime.webrtc.link import MediaLink
 
     def notice(text: str) -> None:
         say(text, "")
 
-    return MediaService(
+    return ServerApplication(
         config,
-        lambda media: MediaLink(settings, media, notice, media.media_process_lost),
+        lambda application: MediaLink(settings, application, notice, application.media_process_lost),
         lambda config, stop_signal, notice: make_loader(config, stop_signal, lambda text, _: notice(text)),
         partial(_measure_capacity, config),
         notice=notice,
@@ -267,7 +267,9 @@ def _measure_capacity(config: Config, busy: int) -> Capacity:
         generator.close()
 
 
-def _open_sinks(config: Config, fps: float, media: MediaService | None, say: Say, stack: ExitStack) -> list[OpenedSink]:
+def _open_sinks(
+    config: Config, fps: float, application: ServerApplication | None, say: Say, stack: ExitStack
+) -> list[OpenedSink]:
     sinks: list[OpenedSink] = []
     for spec in config.sink:
         opened: OpenedSink | None = None
@@ -279,8 +281,8 @@ def _open_sinks(config: Config, fps: float, media: MediaService | None, say: Say
             sinks.append(opened)
             stack.callback(opened.sink.close)
             _introduce(opened.sink, "sink", say)
-    if media is not None:
-        sinks.append(OpenedSink("webrtc", media.main_sink(fps)))
+    if application is not None:
+        sinks.append(OpenedSink("webrtc", application.main_sink(fps)))
     return sinks
 
 

@@ -33,7 +33,7 @@ from realtime.terminal.signals import Interrupts, Suspensions
 if TYPE_CHECKING:
     from realtime.assemble import OpenedRun
     from realtime.pipeline.run import Run
-    from realtime.server.service import MediaService
+    from realtime.server.server_application import ServerApplication
 
 FINISH_S = 60.0
 """A run that ended by itself may take this long to finish its recordings."""
@@ -296,7 +296,7 @@ def _ended(interrupts: Interrupts, stop_signal: StopSignal) -> bool:
 
 def _supervise(opened: OpenedRun, display: Display, interrupts: Interrupts, *, with_keys: bool) -> None:
     """Start the run, show its state until it ends, and close it."""
-    run, media = opened.run, opened.media
+    run, application = opened.run, opened.application
     if with_keys:
         display.show_keys()
     display.begin(run.total)
@@ -305,10 +305,10 @@ def _supervise(opened: OpenedRun, display: Display, interrupts: Interrupts, *, w
     try:
         while not _ended(interrupts, run.stop_signal):
             run.stop_signal.over.wait(TICK_S)
-            if run.ledger.frames and not running:
+            if run.counts.frames and not running:
                 running = True
-                display.say(f"after {(run.ledger.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
-            display.update(run, media.summary() if media is not None else "")
+                display.say(f"after {(run.counts.first_ns - STARTED_NS) / 1e9:.1f} s; Ctrl-C ends it", "running")
+            display.update(run, application.summary() if application is not None else "")
     finally:
         deadline = time.monotonic() + FINISH_S
         if run.stop_signal.complete:
@@ -352,9 +352,9 @@ def _conclude(config: Config, stop_signal: StopSignal, opened: OpenedRun | None,
     code = exit_code(stop_signal.error)
     errors = [stop_signal.error] if stop_signal.error is not None else []
     run: Run | None = None
-    media: MediaService | None = None
+    application: ServerApplication | None = None
     if opened is not None:
-        run, media = opened.run, opened.media
+        run, application = opened.run, opened.application
         for note in run.notes:
             display.say(note)
         errors += [each.error for each in run.deliveries if each.error is not None and each.error not in errors]
@@ -364,7 +364,7 @@ def _conclude(config: Config, stop_signal: StopSignal, opened: OpenedRun | None,
     display.close()  # before what else is written, perhaps to the same place
     if config.report is not None:
         try:
-            report.write(config.report, report.build(run, config, media))
+            report.write(config.report, report.build(run, config, application))
         except SinkLost as failure:
             errors.append(failure)
             code = code or 1

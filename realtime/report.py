@@ -18,11 +18,11 @@ from engines.atomic_write import atomic_write
 from engines.errors import ConfigError, SinkLost
 from realtime.config import Config
 from realtime.core import paths
-from realtime.core.latency import Durations, Ledger
+from realtime.core.latency import Durations, FrameCounts
 
 if TYPE_CHECKING:
     from realtime.pipeline.run import Run
-    from realtime.server.service import MediaService
+    from realtime.server.server_application import ServerApplication
 
 _PACKAGES = ("mediapipe", "numpy", "opencv-python", "numba", "av", "pyvirtualcam")
 
@@ -45,24 +45,29 @@ def check(path: Path) -> None:
         raise ConfigError("report-unwritable", found, expected, cure) from None
 
 
-def build(pipeline: Run | None, config: Config, media: MediaService | None = None) -> dict[str, Any]:
+def build(pipeline: Run | None, config: Config, application: ServerApplication | None = None) -> dict[str, Any]:
     """Return the statistics of a run that has ended; all zero for one that failed before it began (None)."""
-    ledger = pipeline.ledger if pipeline else Ledger()
+    counts = pipeline.counts if pipeline else FrameCounts()
     age = pipeline.age if pipeline else Durations()
     served = {}
-    if media is not None:
-        tally = media.tallies()["session"]
+    if application is not None:
+        figures = application.run_figures()["session"]
         served = {
-            "sessions": {**media.counts(), "frames": tally.frames, "faces": tally.faces, "dropped": tally.dropped}
+            "sessions": {
+                **application.counts(),
+                "frames": figures.frames,
+                "faces": figures.faces,
+                "dropped": figures.dropped,
+            }
         }
     return served | {
-        "frames": ledger.frames,
-        "faces": ledger.faces,
-        "fps": round(ledger.fps, 2),
+        "frames": counts.frames,
+        "faces": counts.faces,
+        "fps": round(counts.fps, 2),
         "dropped": pipeline.dropped if pipeline else {},
         "latency_ms": {
-            "track": ledger.track.summary(),
-            "generate": ledger.generate.summary(),
+            "track": counts.track.summary(),
+            "generate": counts.generate.summary(),
             "captured_to_sent": age.summary(),
         },
         "machine": machine(),

@@ -28,6 +28,7 @@ from engines.face.topology import (
 )
 from engines.generator import MOUTHS, REGIONS_OF
 from engines.mesh import raster
+from engines.mesh.driver_mouth import DriverMouth
 from engines.mesh.features import (
     EYES,
     FACE_TRIANGLES,
@@ -38,7 +39,6 @@ from engines.mesh.features import (
     Lens,
     MeshFeatures,
 )
-from engines.mesh.mouth import DriverMouth
 from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
 
 Floats = NDArray[np.float32]

@@ -92,7 +92,7 @@ class Durations:
 
 
 @dataclass(slots=True)
-class Ledger:
+class FrameCounts:
     """The counters of the compute thread, which alone writes them. Frames without a face are not in the durations."""
 
     frames: int = 0

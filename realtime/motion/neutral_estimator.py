@@ -106,7 +106,7 @@ class PortraitRest:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class NeutralReading:
     """A face against the neutral in use."""
 
     neutral: Points
@@ -229,7 +229,7 @@ class NeutralEstimator:
         if self._calibrating:
             self.calibrate()
 
-    def update(self, face: FaceState, pixels: Points) -> Observed:
+    def update(self, face: FaceState, pixels: Points) -> NeutralReading:
         """Take a frame into account, and return the face against the neutral.
 
         ``pixels`` are the face's landmarks, (478, 3).
@@ -258,7 +258,7 @@ class NeutralEstimator:
         self._move_rest(pose, face.time_ns, elapsed_s, weight)
         self._share(code, turn)
         own = self._neutral - self._portrait.displacement
-        return Observed(self._neutral, own, pose, against.unproject(pixels), turn)
+        return NeutralReading(self._neutral, own, pose, against.unproject(pixels), turn)
 
     def _begin(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, code: Floats) -> None:
         """Start from the first face."""

@@ -162,15 +162,15 @@ class MotionTransfer:
 
     def _relative_motion(self, face: FaceState) -> Motion:
         """Return the motion of a face relative to the driver's neutral."""
-        observed = self._estimator.update(face, face.pixels())
-        neutral, pose, rest = observed.neutral, observed.pose, self._estimator.rest
-        turn = observed.turn - rest.turn
+        reading = self._estimator.update(face, face.pixels())
+        neutral, pose, rest = reading.neutral, reading.pose, self._estimator.rest
+        turn = reading.turn - rest.turn
         moved = (pose.origin[:2] - rest.origin) / rest.scale
         position = np.array([moved[0], moved[1], np.log(pose.scale / rest.scale)], np.float32)
         # the change against the neutral is smoothed, not the shape: it stays smooth while the neutral changes
-        change = observed.shape - neutral
+        change = reading.shape - neutral
         if not face.steady:
-            noise = self._noise.update(observed.shape, face.time_ns)
+            noise = self._noise.update(reading.shape, face.time_ns)
             turn, position, change = self._smoother.smooth(turn, position, change, face.time_ns, noise)
         return Motion(
             rotation=from_turn_angles(turn),
@@ -178,7 +178,7 @@ class MotionTransfer:
             scale=float(np.exp(position[2])),
             neutral=neutral,
             expression=np.asarray(neutral + change, np.float32),
-            own=observed.own,
+            own=reading.own,
         )
 
     def _with_region_and_gain(self, motion: Motion) -> Motion:

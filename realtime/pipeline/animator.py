@@ -12,7 +12,7 @@ from engines.generator import REGIONS_OF, Generator
 from engines.types import FaceState, Image
 from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.core.latency import Ledger
+from realtime.core.latency import FrameCounts
 from realtime.motion.relative import MotionTransfer
 from realtime.motion.settings import MAX_GAIN, Region
 from realtime.pipeline.commands import Setting
@@ -38,7 +38,7 @@ class Animator:
         motion: MotionTransfer,
         library: PortraitLibrary,
         publisher: FramePublisher,
-        ledger: Ledger,
+        counts: FrameCounts,
         *,
         mirror: bool,
         library_for: LibraryFactory | None = None,
@@ -53,7 +53,7 @@ class Animator:
         self.generator: Generator = library.generator
         self._library = library
         self._publisher = publisher
-        self._ledger = ledger
+        self._counts = counts
         self._mirrored = mirror
         self._rotation: int | None = None
         self._clock = clock
@@ -87,7 +87,7 @@ class Animator:
         return self._library
 
     def show(self, observation: Observation) -> None:
-        """Publish the answer to a driving frame: the portrait moved, or what the user wants shown in its place."""
+        """Publish a frame for a driving frame: the portrait moved, or what the user wants shown in its place."""
         if observation.mirrored != self._mirrored:
             self.motion.mirror()
             self._mirrored = observation.mirrored
@@ -98,8 +98,8 @@ class Animator:
         self.face_found = face is not None
         self._last = (frame.seq, frame.time_ns, self._clock())
         if face is not None:
-            self._ledger.faces += 1
-            self._ledger.track.record(observation.tracking_ns, frame.stamps.tracked)
+            self._counts.faces += 1
+            self._counts.track.record(observation.tracking_ns, frame.stamps.tracked)
         self._publish(frame, face)
 
     def idle(self) -> None:
@@ -209,8 +209,8 @@ class Animator:
             image = self.generator.drive(self._portrait, motion, driving)
             stamps = self._publisher.show(image, frame, face=face is not None)
             if face is not None:
-                self._ledger.generate.record(stamps.generated - started, stamps.generated)
-        self._ledger.record(self._clock())
+                self._counts.generate.record(stamps.generated - started, stamps.generated)
+        self._counts.record(self._clock())
 
     def _change_portrait(self) -> None:
         """Change to the wanted portrait as soon as it is prepared."""

@@ -6,7 +6,7 @@ import threading
 
 from engines.errors import ReenactError
 from realtime.core.frames import Frame
-from realtime.core.latency import Ledger
+from realtime.core.latency import FrameCounts
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.capture_thread import CaptureThread
@@ -25,12 +25,12 @@ POLL_S = 0.1
 
 
 class ComputeThread(threading.Thread):
-    """Tracks the face in each frame and generates the answer to it.
+    """Tracks the face in each frame and generates a frame from it.
 
     Publishes a slate until ``loader`` has everything ready; only then does capture begin. Live, both steps run on
     this thread, and while frames stay away the portrait idles at the frame rate. With ``settings.lossless`` tracking
-    has a thread of its own and every frame is answered, in order. After a failure the last thing published is a slate,
-    and the run ends. The thread owns the parts, and closes them and the publisher when it ends.
+    has a thread of its own and a frame is generated for every driving frame, in order. After a failure the last thing
+    published is a slate, and the run ends. The thread owns the parts, and closes them and the publisher when it ends.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ComputeThread(threading.Thread):
         loader: PipelineLoader,
         capture: CaptureThread,
         publisher: FramePublisher,
-        ledger: Ledger,
+        counts: FrameCounts,
         commands: Commands,
         stop_signal: StopSignal,
         settings: RunSettings,
@@ -49,7 +49,7 @@ class ComputeThread(threading.Thread):
         self._loader = loader
         self._capture = capture
         self._publisher = publisher
-        self._ledger = ledger
+        self._counts = counts
         self._commands = commands
         self._stop_signal = stop_signal
         self._settings = settings
@@ -61,13 +61,13 @@ class ComputeThread(threading.Thread):
         self._patience_ns = round(1e9 * max(PATIENCE_S, 3 / slowest_fps))
 
     def run(self) -> None:
-        """Publish slates until everything is ready, then an answer to each frame, until the source or the run ends."""
+        """Publish slates until everything is ready, then generated frames, until the source or the run ends."""
         try:
             self.parts = self._load_parts()
             if self.parts is not None:
                 self._hooks.ready()
                 self._capture.start_reading.set()
-                (self._answer_all if self._settings.lossless else self._answer_newest)(self.parts)
+                (self._generate_all if self._settings.lossless else self._generate_newest)(self.parts)
                 self._report_no_face()
                 self._stop_signal.finish("the source has ended")
         except BaseException as error:
@@ -85,7 +85,7 @@ class ComputeThread(threading.Thread):
         while not self._stop_signal.over.is_set():
             self._publisher.slate(f"reenact: {self._loader.status}", self._clock(), notice=True)
             parts = self._loader.assemble(
-                POLL_S, self._publisher, self._ledger, quit_run=lambda: self._stop_signal.stop("quit")
+                POLL_S, self._publisher, self._counts, quit_run=lambda: self._stop_signal.stop("quit")
             )
             if parts is not None:
                 return parts
@@ -111,10 +111,10 @@ class ComputeThread(threading.Thread):
 
     def _report_no_face(self) -> None:
         complete = self._settings.lossless or not self._stop_signal.over.is_set()
-        if complete and self._ledger.frames and not self._ledger.faces:
+        if complete and self._counts.frames and not self._counts.faces:
             self._hooks.notice(f"there was no face in {self._capture.source.name}, so the portrait did not move")
 
-    def _answer_newest(self, parts: PipelineParts) -> None:
+    def _generate_newest(self, parts: PipelineParts) -> None:
         """Track and generate the newest frame, and idle while there is none."""
         ready_ns = self._clock()
         due_ns = ready_ns + self._patience_ns
@@ -128,16 +128,16 @@ class ComputeThread(threading.Thread):
                 parts.animator.idle()
                 due_ns = max(due_ns + self._period_ns, self._clock())
             elif frame.stamps.captured < ready_ns:
-                self._ledger.starting += 1
+                self._counts.starting += 1
             else:
                 parts.animator.show(parts.observer.observe(frame))
                 due_ns = self._clock() + self._patience_ns
-            elapsed_ns = self._clock() - self._ledger.first_ns if self._ledger.frames else 0
-            if self._settings.limits.reached(self._ledger.frames, elapsed_ns):
+            elapsed_ns = self._clock() - self._counts.first_ns if self._counts.frames else 0
+            if self._settings.limits.reached(self._counts.frames, elapsed_ns):
                 self._stop_signal.finish("done")
 
-    def _answer_all(self, parts: PipelineParts) -> None:
-        """Generate an answer to every frame, in order, while the tracking thread is at the next one."""
+    def _generate_all(self, parts: PipelineParts) -> None:
+        """Generate a frame for every driving frame, in order, while the tracking thread is at the next one."""
         track = TrackThread(parts.observer, self._capture.inbox, self._stop_signal)
         track.start()
         limits = self._settings.limits
@@ -150,7 +150,7 @@ class ComputeThread(threading.Thread):
                     self._stop_signal.finish("done")
                     return
                 parts.animator.show(observation)
-                if limits.reached(self._ledger.frames, 0):
+                if limits.reached(self._counts.frames, 0):
                     self._stop_signal.finish("done")
         finally:
             self._capture.inbox.close()

@@ -183,7 +183,7 @@ class FramePublisher:
     def show(self, image: Image, driving: Frame, *, face: bool) -> Stamps:
         """Publish a generated ``image``, (H, W, 3) uint8 RGB, which is copied.
 
-        ``driving`` is the frame that it answers; it is given the sequence number and the times of that frame. ``face``
+        ``driving`` is the frame that it was generated from, and gives it the sequence number and the times. ``face``
         says whether a face in it drove the image. Returns its stamps, ``generated`` among them.
 
         Raises GeneratorError for an image of another size or type, and for one that shares memory with the driving

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engines.generator import Generator
 from realtime.core.background_task import BackgroundTask
-from realtime.core.latency import Ledger
+from realtime.core.latency import FrameCounts
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.animator import Animator
 from realtime.pipeline.command_handler import CommandHandler
@@ -93,7 +93,7 @@ class PipelineLoader:
         self._library.then(lambda library: library.close())
 
     def assemble(
-        self, timeout: float, publisher: FramePublisher, ledger: Ledger, quit_run: Callable[[], None]
+        self, timeout: float, publisher: FramePublisher, counts: FrameCounts, quit_run: Callable[[], None]
     ) -> PipelineParts | None:
         """Wait up to ``timeout`` seconds. Return the parts, or None if they are not ready by then.
 
@@ -110,7 +110,7 @@ class PipelineLoader:
             self._factories.motion(),
             library,
             publisher,
-            ledger,
+            counts,
             mirror=self._mirror,
             library_for=None if self._factories.generator_named is None else self._library_for,
             notice=self._notice,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from realtime.capture.source import Source
-from realtime.core.latency import Durations, Ledger
+from realtime.core.latency import Durations, FrameCounts
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.capture_thread import CaptureThread
 from realtime.pipeline.commands import Commands
@@ -40,7 +40,7 @@ class Pipeline:
     ) -> None:
         """``open_source_again`` opens the source again after it was lost; None where that is impossible."""
         self.commands = Commands() if commands is None else commands
-        self.ledger = Ledger()
+        self.counts = FrameCounts()
         self.missed: int | None = None
         """Frames that a network delivered and a newer one replaced before they were read; set from outside."""
         self.stop_signal = stop_signal
@@ -50,7 +50,7 @@ class Pipeline:
         self.capture = CaptureThread(source, open_source_again, stop_signal, hooks.notice, lossless=settings.lossless)
         self.deliveries = Deliveries(sinks, self.publisher, stop_signal, hooks)
         self.compute = ComputeThread(
-            loader, self.capture, self.publisher, self.ledger, self.commands, stop_signal, settings, hooks
+            loader, self.capture, self.publisher, self.counts, self.commands, stop_signal, settings, hooks
         )
         self._loader = loader
         self._limits = settings.limits
@@ -119,7 +119,7 @@ class Pipeline:
     def dropped(self) -> dict[str, int]:
         """The number of dropped frames: on arrival, before everything was ready, before compute, before each sink."""
         network = {} if self.missed is None else {"network": self.missed}
-        dropped = network | {"starting": self.ledger.starting, "capture": self.capture.dropped}
+        dropped = network | {"starting": self.counts.starting, "capture": self.capture.dropped}
         for label, count in self.deliveries.dropped.items():
             dropped[label] = dropped.get(label, 0) + count
         return dropped

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from realtime.core.latency import Durations, Ledger
+    from realtime.core.latency import Durations, FrameCounts
     from realtime.core.stop_signal import StopSignal
     from realtime.pipeline.commands import Commands
     from realtime.pipeline.delivery_thread import Deliveries
@@ -21,7 +21,7 @@ class Run(Protocol):
 
     commands: Commands
     stop_signal: StopSignal
-    ledger: Ledger
+    counts: FrameCounts
     deliveries: Deliveries
 
     @property

@@ -44,7 +44,7 @@ class RunSettings:
     fps: float
     """The frame rate of the output; what the source delivers decides as long as it delivers."""
     lossless: bool = False
-    """Answer every frame, in order, as fast as possible, instead of the newest one at the source's pace."""
+    """Generate a frame for every driving frame, in order and as fast as possible, rather than for the newest one."""
     limits: Limits = Limits()
     relay_code: bool = False
     """Copy the code of ``realtime.core.pixelcode`` from the driving frame to the generated one."""

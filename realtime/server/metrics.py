@@ -28,7 +28,7 @@ BOUNDS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 25, 33.3, 50, 75, 100, 150, 250, 500, 
 
 
 @dataclass(slots=True)
-class Tally:
+class RunFigures:
     """The figures of one run, or of several added up."""
 
     stages: dict[str, Durations] = field(default_factory=dict)
@@ -43,14 +43,14 @@ class Tally:
         for name, durations in stage_durations(run).items():
             self.stages.setdefault(name, Durations()).add(durations)
         self.age.add(run.age)
-        self.frames += run.ledger.frames
-        self.faces += run.ledger.faces
+        self.frames += run.counts.frames
+        self.faces += run.counts.faces
         self.errors += run.stop_signal.error is not None
         self.errors += sum(each.error is not None for each in run.deliveries)
         for place, count in run.dropped.items():
             self.dropped[place] = self.dropped.get(place, 0) + count
 
-    def copy(self) -> Tally:
+    def copy(self) -> RunFigures:
         """Return a deep copy."""
         return deepcopy(self)
 
@@ -62,7 +62,7 @@ class MetricsSource(Protocol):
     def limit(self) -> int:
         """How many sessions may be open at the same time."""
 
-    def tallies(self) -> Mapping[str, Tally]:
+    def run_figures(self) -> Mapping[str, RunFigures]:
         """Return the figures by kind of run, ``main`` and ``session``, those of ended sessions included.
 
         Where browsers drive, ``main`` stands for the shared sinks.
@@ -94,7 +94,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Yield every metric. Called by the registry."""
         yield InfoMetricFamily("reenact", "the program", {"version": self._version})
-        yield from _run_metrics(self._source.tallies())
+        yield from _run_metrics(self._source.run_figures())
         outcomes = CounterMetricFamily("reenact_session_outcomes", "sessions by outcome", labels=["outcome"])
         for outcome, count in self._source.counts().items():
             outcomes.add_metric([outcome], count)
@@ -115,20 +115,20 @@ class Metrics:
             yield gauge
 
 
-def _run_metrics(tallies: Mapping[str, Tally]) -> Iterator[Metric]:
+def _run_metrics(run_figures: Mapping[str, RunFigures]) -> Iterator[Metric]:
     stage = HistogramMetricFamily("reenact_stage_seconds", "duration of a stage", labels=["run", "stage"])
     age = HistogramMetricFamily("reenact_frame_age_seconds", "time from capture to sent", labels=["run"])
     frames = CounterMetricFamily("reenact_frames", "frames published", labels=["run"])
     faces = CounterMetricFamily("reenact_faces", "published frames whose driving frame had a face", labels=["run"])
     errors = CounterMetricFamily("reenact_errors", "runs and sinks that failed", labels=["run"])
     dropped = CounterMetricFamily("reenact_dropped_frames", "frames dropped, by place", labels=["run", "place"])
-    for kind, tally in tallies.items():
-        for name, durations in tally.stages.items():
+    for kind, figures in run_figures.items():
+        for name, durations in figures.stages.items():
             stage.add_metric([kind, name], *_histogram(durations))
-        age.add_metric([kind], *_histogram(tally.age))
-        for family, count in ((frames, tally.frames), (faces, tally.faces), (errors, tally.errors)):
+        age.add_metric([kind], *_histogram(figures.age))
+        for family, count in ((frames, figures.frames), (faces, figures.faces), (errors, figures.errors)):
             family.add_metric([kind], count)
-        for place, count in tally.dropped.items():
+        for place, count in figures.dropped.items():
             dropped.add_metric([kind, place], count)
     yield from (stage, age, frames, faces, errors, dropped)
 

@@ -21,7 +21,7 @@ from realtime.pipeline.commands import Commands, Setting
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.pipeline import Pipeline
 from realtime.pipeline.settings import Notice, RunHooks, RunSettings
-from realtime.server.metrics import Tally
+from realtime.server.metrics import RunFigures
 from realtime.server.models import ErrorFields, ErrorMessage, NoticeMessage, State, StateMessage
 from realtime.server.state import run_state
 from realtime.sinks.sink import Sink
@@ -220,7 +220,7 @@ class Sessions:
         self._notice = notice
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
-        self._ended = Tally()
+        self._ended = RunFigures()
         """The figures of sessions that have ended."""
         self._closed = False
 
@@ -242,14 +242,14 @@ class Sessions:
         with self._lock:
             self.limit, self._limit_reason = limit, reason
 
-    def tally(self) -> Tally:
+    def figures(self) -> RunFigures:
         """Return the figures of all sessions added up, those that have ended included."""
         with self._lock:
-            tally = self._ended.copy()
+            figures = self._ended.copy()
             for session in self._sessions.values():
                 if session.pipeline is not None:
-                    tally.add(session.pipeline)
-        return tally
+                    figures.add(session.pipeline)
+        return figures
 
     def open(self, key: str, watch: str) -> None:
         """Start a session. Raises ServerFull if there is no room for it."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from realtime.core.latency import Durations, Ledger
+from realtime.core.latency import Durations, FrameCounts
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands
 from realtime.pipeline.delivery_thread import Deliveries, OpenedSink, join_all
@@ -62,7 +62,7 @@ class SharedSinks:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.commands = Commands()
-        self.ledger = Ledger()
+        self.counts = FrameCounts()
         self.stop_signal = stop_signal
         self.notes: list[str] = []
         self._limits = limits
@@ -133,8 +133,8 @@ class SharedSinks:
             self._publisher.relay(shown, self._published_ns)
             if shown.kind is FrameKind.NOTICE:
                 return
-            self.ledger.faces += shown.face and shown.kind is FrameKind.GENERATED
-            self.ledger.record(self._clock())
+            self.counts.faces += shown.face and shown.kind is FrameKind.GENERATED
+            self.counts.record(self._clock())
         self._check_limits()
 
     def start(self) -> None:
@@ -175,7 +175,7 @@ class SharedSinks:
 
     def _check_limits(self) -> None:
         """End the run when it has reached its number of frames or its duration."""
-        if self._limits.reached(self.ledger.frames, self._clock() - self._started_ns):
+        if self._limits.reached(self.counts.frames, self._clock() - self._started_ns):
             self.stop_signal.finish("done")
 
     def _pass_on_commands(self) -> None:

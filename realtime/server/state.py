@@ -38,7 +38,7 @@ def run_state(
     values |= _settings(config)
     if pipeline is not None:
         values |= _figures(pipeline)
-        if pipeline.compute.parts is not None and pipeline.ledger.frames:
+        if pipeline.compute.parts is not None and pipeline.counts.frames:
             values |= _current_settings(pipeline)
     values["dropped"] |= {"network": network.get("dropped", 0)}
     return State(**values)
@@ -49,7 +49,7 @@ def stage_durations(run: Run) -> dict[str, Durations]:
     send = Durations()
     for delivery in run.deliveries:
         send.add(delivery.sending)
-    return {"track": run.ledger.track, "generate": run.ledger.generate, "send": send}
+    return {"track": run.counts.track, "generate": run.counts.generate, "send": send}
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -79,17 +79,17 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _figures(pipeline: Pipeline) -> dict[str, Any]:
-    ledger = pipeline.ledger
+    counts = pipeline.counts
     p50, p99 = pipeline.recent_age
     return {
         "source": pipeline.capture.source.name,
-        "fps": round(ledger.fps_now(time.monotonic_ns()), 1),
-        "frames": ledger.frames,
-        "faces": ledger.faces,
+        "fps": round(counts.fps_now(time.monotonic_ns()), 1),
+        "frames": counts.frames,
+        "faces": counts.faces,
         "age_ms": Percentiles(p50=round(p50, 2), p99=round(p99, 2)),
         "stages_ms": {
-            "track": _slowest(ledger.track),
-            "generate": _slowest(ledger.generate),
+            "track": _slowest(counts.track),
+            "generate": _slowest(counts.generate),
             "send": _slowest(*(delivery.sending for delivery in pipeline.deliveries)),
         },
         "dropped": dict(pipeline.dropped),

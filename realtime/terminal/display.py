@@ -32,16 +32,16 @@ def status_line(run: Run, clients: str = "") -> str:
     ``clients`` is how many browsers and viewers are connected.
     """
     parts = run.parts
-    ledger = run.ledger
-    if parts is None or not ledger.frames:
+    counts = run.counts
+    if parts is None or not counts.frames:
         return " | ".join(filter(None, (run.waiting, clients)))
     animator = parts.animator
     p50, p99 = run.recent_age
-    dropped = sum(run.dropped.values()) - ledger.starting
+    dropped = sum(run.dropped.values()) - counts.starting
     fields = (
         "slate" if animator.slated else "frozen" if animator.frozen else "",
         "calibrating" if animator.motion.calibrating else "",
-        f"{_short(ledger.fps_now(time.monotonic_ns()))} fps",
+        f"{_short(counts.fps_now(time.monotonic_ns()))} fps",
         f"frame age {_short(p50)} ms, p99 {_short(p99)}" if p99 else "",
         _face(run),
         clients,
@@ -53,29 +53,29 @@ def status_line(run: Run, clients: str = "") -> str:
 
 def progress_line(run: Run) -> str:
     """Return the progress through a file in one line. Frames have no age there: they wait for each other."""
-    ledger, total = run.ledger, run.total
-    if run.parts is None or not ledger.frames:
+    counts, total = run.counts, run.total
+    if run.parts is None or not counts.frames:
         return run.waiting
-    progress = f"{ledger.frames} frames"
+    progress = f"{counts.frames} frames"
     if total:
-        progress = f"{min(100, 100 * ledger.frames // total)} %"
-        if ledger.fps:
-            progress += f", {_duration(max(0, total - ledger.frames) / ledger.fps)} left"
-    return " | ".join((progress, f"{_short(ledger.fps)} fps", _face(run), _portrait(run)))
+        progress = f"{min(100, 100 * counts.frames // total)} %"
+        if counts.fps:
+            progress += f", {_duration(max(0, total - counts.frames) / counts.fps)} left"
+    return " | ".join((progress, f"{_short(counts.fps)} fps", _face(run), _portrait(run)))
 
 
 def summary(run: Run, *, lossless: bool = False) -> str:
     """Return a finished run in one line. Frames have no age in a lossless run."""
-    ledger, age = run.ledger, run.age
-    if not ledger.frames:
+    counts, age = run.counts, run.age
+    if not counts.frames:
         return "no frame was generated"
-    text = f"{ledger.frames} frames, {ledger.faces} with a face, {ledger.fps:.1f} fps"
+    text = f"{counts.frames} frames, {counts.faces} with a face, {counts.fps:.1f} fps"
     if age.count and not lossless:
         text += f", frame age p50 {age.percentile_ms(50):.1f} ms, p99 {age.percentile_ms(99):.1f} ms"
-    dropped = sum(run.dropped.values()) - ledger.starting
+    dropped = sum(run.dropped.values()) - counts.starting
     if run.parts is not None and run.parts.animator.generator.random_weights:
         text += ", random weights"
-    return f"{text}, {dropped} dropped" + (f" (and {ledger.starting} while starting)" if ledger.starting else "")
+    return f"{text}, {dropped} dropped" + (f" (and {counts.starting} while starting)" if counts.starting else "")
 
 
 def format_error(error: ReenactError) -> str:
@@ -151,8 +151,8 @@ class Display:
         """Update the line that changes, and print what has happened. Call it a few times a second."""
         self._note_calibration(run)
         if self._progress is not None:
-            speed = f"{run.ledger.fps:.0f} fps"
-            self._progress.update(self._task, total=run.total, completed=run.ledger.frames, description=speed)
+            speed = f"{run.counts.fps:.0f} fps"
+            self._progress.update(self._task, total=run.total, completed=run.counts.frames, description=speed)
         elif self._live is not None:
             from rich.text import Text
 

@@ -28,9 +28,9 @@ from realtime.core.problem import internal_error
 from realtime.core.quiet_libraries import stderr_descriptor
 from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import MONITORING_PATHS, ApiReply, ApiRequest, ServerCallbacks
-from realtime.webrtc.endpoints import LinkSink, LinkSource
 from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter, create_ring
 from realtime.webrtc.ipc.messages import Message, MessageSocket
+from realtime.webrtc.link_streams import LinkSink, LinkSource
 from realtime.webrtc.listen import listen, url_host
 from realtime.webrtc.settings import MAX_PIXELS, ServerSettings
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.core.latency import Durations, Ledger
+from realtime.core.latency import Durations, FrameCounts
 
 NS = 1_000_000_000
 
@@ -75,32 +75,32 @@ def test_histograms_can_be_added() -> None:
 def test_figures_are_zero_where_nothing_was_recorded() -> None:
     assert Durations().summary() == {"p50": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0}
     assert Durations().recent_ms(50) == 0.0
-    assert Ledger().fps == Ledger().fps_now(NS) == 0.0
+    assert FrameCounts().fps == FrameCounts().fps_now(NS) == 0.0
 
 
 def test_a_ledger_computes_the_frame_rate() -> None:
-    ledger = Ledger()
+    counts = FrameCounts()
     for i in range(31):
-        ledger.record(10**9 + i * 33_333_333)
-    assert ledger.frames == 31
-    assert ledger.fps == pytest.approx(30, rel=1e-3)
-    assert ledger.fps_now(ledger.last_ns) == pytest.approx(30, rel=1e-3)
+        counts.record(10**9 + i * 33_333_333)
+    assert counts.frames == 31
+    assert counts.fps == pytest.approx(30, rel=1e-3)
+    assert counts.fps_now(counts.last_ns) == pytest.approx(30, rel=1e-3)
 
 
 def test_the_current_frame_rate_falls_when_frames_are_overdue() -> None:
-    ledger = Ledger()
+    counts = FrameCounts()
     for i in range(301):
-        ledger.record(NS + i * NS // 30)
-    end = ledger.last_ns
-    assert ledger.fps_now(end + NS // 30) == pytest.approx(30, rel=1e-3)
-    waited = [ledger.fps_now(end + seconds * NS) for seconds in range(7)]
+        counts.record(NS + i * NS // 30)
+    end = counts.last_ns
+    assert counts.fps_now(end + NS // 30) == pytest.approx(30, rel=1e-3)
+    waited = [counts.fps_now(end + seconds * NS) for seconds in range(7)]
     assert waited == sorted(waited, reverse=True)
     assert waited[2] < 25
     assert waited[6] == pytest.approx(1 / 6), "nothing for six seconds"
     for late in (7, 14, 21):
-        ledger.record(end + late * NS)
-        assert ledger.fps_now(ledger.last_ns) == pytest.approx(1 / 7)
-        assert ledger.fps_now(ledger.last_ns + 3 * NS) == pytest.approx(1 / 7), "the next one is not late yet"
+        counts.record(end + late * NS)
+        assert counts.fps_now(counts.last_ns) == pytest.approx(1 / 7)
+        assert counts.fps_now(counts.last_ns + 3 * NS) == pytest.approx(1 / 7), "the next one is not late yet"
     for i in range(1, 151):
-        ledger.record(end + 21 * NS + i * NS // 30)
-    assert ledger.fps_now(ledger.last_ns) == pytest.approx(30, rel=1e-3)
+        counts.record(end + 21 * NS + i * NS // 30)
+    assert counts.fps_now(counts.last_ns) == pytest.approx(30, rel=1e-3)

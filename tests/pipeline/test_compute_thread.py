@@ -8,7 +8,7 @@ import pytest
 from engines.errors import SourceMissing
 from realtime.capture.source import Source
 from realtime.core.frames import Frame, Stamps
-from realtime.core.latency import Ledger
+from realtime.core.latency import FrameCounts
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands
 from realtime.pipeline.compute_thread import ComputeThread
@@ -31,7 +31,7 @@ class OldSource(FakeSource):
 def test_frames_that_were_captured_before_the_run_was_ready_are_dropped() -> None:
     source, sink = OldSource(), FakeSink()
     with running(source, [sink]) as run:
-        while not run.pipeline.ledger.starting:
+        while not run.pipeline.counts.starting:
             source.feed(1)
             sink.wait_for(len(sink.frames) + 1)
             assert not any(is_generated(frame) for frame in sink.frames)
@@ -99,7 +99,7 @@ def waits(source_fps: float, fps: float) -> list[float]:
         cast(Any, SimpleNamespace(status="starting", assemble=lambda *_, **__: parts)),
         cast(Any, capture),
         cast(Any, SimpleNamespace(slate=lambda *_, **__: None, close=lambda: None)),
-        Ledger(),
+        FrameCounts(),
         Commands(),
         stop_signal := StopSignal(),
         RunSettings(SIZE, fps),

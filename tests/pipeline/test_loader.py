@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from engines.errors import PortraitError
-from realtime.core.latency import Ledger
+from realtime.core.latency import FrameCounts
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.frame_publisher import FramePublisher
 from realtime.pipeline.loader import COMPILING, STARTING, PartFactories, PipelineLoader
@@ -36,7 +36,7 @@ def test_a_bad_portrait_does_not_wait_for_the_tracker() -> None:
     loader.start()
     try:
         with pytest.raises(PortraitError) as caught:
-            until(lambda: loader.assemble(0.01, FramePublisher(SIZE), Ledger(), lambda: None))
+            until(lambda: loader.assemble(0.01, FramePublisher(SIZE), FrameCounts(), lambda: None))
         assert caught.value.code == "portrait-no-face"
     finally:
         proceed.set()

@@ -54,7 +54,7 @@ def test_a_driving_frame_is_answered_by_a_generated_frame() -> None:
     assert run.stop_signal.error is None
     assert source.closed.is_set()
     assert sink.closed.is_set()
-    assert run.pipeline.ledger.faces == 1
+    assert run.pipeline.counts.faces == 1
     assert run.pipeline.age.count == 1
 
 
@@ -155,8 +155,8 @@ def test_a_face_that_is_lost_sends_no_camera_pixel() -> None:
         run.over()
     assert not sink.shows(CAMERA)
     assert generator.driven[-5:] == [("one", False)] * 5
-    assert run.pipeline.ledger.frames >= 6
-    assert run.pipeline.ledger.faces == 1
+    assert run.pipeline.counts.frames >= 6
+    assert run.pipeline.counts.faces == 1
     assert run.pipeline.age.count == 1
 
 
@@ -271,7 +271,7 @@ def test_a_portrait_that_cannot_be_used_ends_the_run_before_the_first_frame(good
     with running(source, [sink], generator=generator, loaders=loaders, lossless=lossless) as run:
         run.over()
         assert str(run.stop_signal.error) == "bad portrait"
-        assert not run.pipeline.ledger.frames
+        assert not run.pipeline.counts.frames
     assert not generator.driven
     assert generator.closed
     assert not sink.shows(CAMERA)
@@ -402,7 +402,7 @@ def test_at_the_highest_pace_nothing_is_dropped_and_the_order_is_kept() -> None:
     for sink in sinks:
         assert [frame.seq for frame in sink.frames if is_generated(frame)] == list(range(200))
     assert sum(run.pipeline.dropped.values()) == 0
-    assert run.pipeline.ledger.frames == 200
+    assert run.pipeline.counts.frames == 200
     assert tracker.closed
 
 
@@ -414,7 +414,7 @@ def test_at_the_highest_pace_a_frame_without_a_face_is_answered_too() -> None:
         source.end()
         run.over()
     assert [frame.seq for frame in sink.frames if is_generated(frame)] == list(range(10))
-    assert run.pipeline.ledger.faces == 0
+    assert run.pipeline.counts.faces == 0
 
 
 @pytest.mark.parametrize("lossless", [False, True])

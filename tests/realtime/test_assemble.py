@@ -179,17 +179,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.mark.parametrize(("run", "page"), [(math.inf, 0.2), (0.1, math.inf), (math.inf, math.inf)])
 def test_a_run_stops_in_time_whatever_hangs(clock: SimpleNamespace, run: float, page: float) -> None:
-    began, running, media = clock.now, SlowToClose(run, clock), SlowToClose(page, clock)
-    assemble.OpenedRun(cast(Any, running), cast(Any, media)).close()
+    began, running, application = clock.now, SlowToClose(run, clock), SlowToClose(page, clock)
+    assemble.OpenedRun(cast(Any, running), cast(Any, application)).close()
     assert clock.now - began == pytest.approx(STOP_S)
-    assert media.given >= assemble.PAGE_STOP_S - 1e-6
+    assert application.given >= assemble.PAGE_STOP_S - 1e-6
 
 
 def test_a_recording_is_finished_in_the_time_that_the_page_leaves(clock: SimpleNamespace) -> None:
-    running, media = SlowToClose(1.7, clock), SlowToClose(0.2, clock)
-    assemble.OpenedRun(cast(Any, running), cast(Any, media)).close()
+    running, application = SlowToClose(1.7, clock), SlowToClose(0.2, clock)
+    assemble.OpenedRun(cast(Any, running), cast(Any, application)).close()
     assert running.ended
-    assert media.ended
+    assert application.ended
 
 
 def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_portrait_that_is_not_there_is_reported_before_anything_is_loaded(monk
 
 
 class Page:
-    """A media service that starts unless its port is in use."""
+    """A server application that starts unless its port is in use."""
 
     def __init__(self, port: int, error: SinkMissing | None) -> None:
         self.address = f"http://127.0.0.1:{port or 9999}/"
@@ -245,13 +245,13 @@ def test_a_page_that_is_only_offered_takes_another_port(
         pages.append((settings.port, page))
         return page
 
-    monkeypatch.setattr(assemble, "_make_media", make)
+    monkeypatch.setattr(assemble, "_make_application", make)
     with ExitStack() as stack:
         if len(ports) == 2:
-            assert assemble._open_media(load(options), lambda *_: None, stack) is pages[1][1]  # type: ignore[comparison-overlap]
+            assert assemble._open_application(load(options), lambda *_: None, stack) is pages[1][1]  # type: ignore[comparison-overlap]
         else:
             with pytest.raises(SinkMissing) as caught:
-                assemble._open_media(load(options), lambda *_: None, stack)
+                assemble._open_application(load(options), lambda *_: None, stack)
             assert caught.value is error
     assert [port for port, _ in pages] == ports
     assert all(page.closed for _, page in pages)

@@ -62,7 +62,7 @@ def test_the_state_without_a_session_is_that_of_the_program(server: FakeServer) 
 def test_every_request_is_answered(
     server: FakeServer, method: str, path: str, session: str | None, status: int
 ) -> None:
-    assert server.media.started.wait(5)
+    assert server.application.started.wait(5)
     reply = server.request(method, path, session)
     assert reply.status == status
     if status >= 400:
@@ -130,7 +130,7 @@ def test_portraits_can_be_seen_before_a_session_is_open(server: FakeServer) -> N
     def fail() -> PortraitPicture:
         raise PortraitError("portrait-no-face", "no face was found in x.png")
 
-    server.media.load_previews([lambda: portrait("one"), lambda: portrait("two"), fail], failures.append)
+    server.application.load_previews([lambda: portrait("one"), lambda: portrait("two"), fail], failures.append)
     until(lambda: failures)
     assert [each["name"] for each in server.get("/api/portraits")["portraits"]] == ["one", "two"]
     assert server.request("GET", "/api/portraits/1.jpg").content_type == "image/jpeg"

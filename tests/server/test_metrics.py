@@ -33,7 +33,7 @@ def test_a_session_that_fails_before_its_first_frame_counts_as_an_error() -> Non
     server.disconnect("a")
     assert value(server, 'reenact_session_outcomes_total{outcome="failed"}') == 1
     assert value(server, 'reenact_errors_total{run="session"}') == 1
-    server.media.close(3)
+    server.application.close(3)
 
 
 def test_frames_dropped_by_the_network_are_counted_and_stay_counted() -> None:
@@ -45,7 +45,7 @@ def test_frames_dropped_by_the_network_are_counted_and_stay_counted() -> None:
     assert value(server, name) == 4
     server.disconnect("a")
     assert value(server, name) == 4
-    server.media.close(3)
+    server.application.close(3)
 
 
 def test_the_programs_own_sinks_are_measured_where_browsers_drive() -> None:
@@ -59,7 +59,7 @@ def test_the_programs_own_sinks_are_measured_where_browsers_drive() -> None:
     assert value(server, 'reenact_stage_seconds_count{run="main",stage="send"}') >= 1
     assert server.request("GET", "/healthz").status == 200
     server.disconnect("a")
-    server.media.close(3)
+    server.application.close(3)
     assert own.close(3)
 
 
@@ -74,5 +74,5 @@ def test_the_program_is_not_healthy_once_its_own_sinks_have_failed() -> None:
     reply = server.request("GET", "/healthz")
     assert (reply.status, json.loads(reply.body)["code"]) == (503, "run-failed")
     assert value(server, 'reenact_errors_total{run="main"}') == 2
-    server.media.close(3)
+    server.application.close(3)
     assert own.close(3)

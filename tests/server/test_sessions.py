@@ -16,7 +16,7 @@ from engines.types import Motion
 from realtime.core.background_task import BackgroundTask
 from realtime.pipeline.commands import MAX_WAITING
 from realtime.pipeline.pipeline import Pipeline
-from realtime.server.metrics import Tally
+from realtime.server.metrics import RunFigures
 from realtime.server.sessions import Session, Sessions
 from tests.support.fake_server import CONFIG, FakeLink, FakeServer, closing, is_generated
 from tests.support.fakes import CAMERA, FakeSource
@@ -115,15 +115,15 @@ def test_nothing_of_a_closed_session_stays_in_memory(server: FakeServer) -> None
     for key in ("a", "b"):
         server.open(key)
         server.drive(key)
-        session = server.media.sessions.get(key)
+        session = server.application.sessions.get(key)
         assert session is not None
         assert session.pipeline is not None
         pipelines.append(weakref.ref(session.pipeline))
         del session
-        server.media.closed(key)
+        server.application.closed(key)
         server.link.sources[key].end()
     server.link.wait_for(lambda: set(server.link.ended) == {"a", "b"})
-    server.media.close(3)
+    server.application.close(3)
     gc.collect()
     assert [pipeline() for pipeline in pipelines] == [None, None]
 
@@ -144,7 +144,7 @@ def test_a_publisher_that_sends_no_video_gets_the_error_and_its_session_ends(ser
     assert server.link.wait_for_error("a")["code"] == "publisher-silent"
     server.disconnect("a")
     assert "a" in server.link.ended
-    assert server.media.sessions.failed == 1
+    assert server.application.sessions.failed == 1
 
 
 def test_a_bug_in_a_session_is_logged_and_ends_no_other_session(
@@ -189,9 +189,9 @@ def test_closing_the_service_ends_every_session() -> None:
     server = FakeServer()
     server.open("a")
     server.link.sources["a"].end()
-    server.media.close(3)
+    server.application.close(3)
     assert server.link.closed
-    assert not server.media.sessions.all()
+    assert not server.application.sessions.all()
     with pytest.raises(ServerFull):
         server.open("b")
 
@@ -222,15 +222,15 @@ def test_the_metrics_add_up_all_sessions_and_keep_those_that_have_ended(server: 
     for key in ("secret-a", "secret-b"):
         server.open(key)
         server.drive(key)
-        session = server.media.sessions.get(key)
+        session = server.application.sessions.get(key)
         # reading the metrics changes nothing
         assert figure(server, 'reenact_frames_total{run="session"}') > frames
         server.disconnect(key)
         assert session is not None
         assert session.pipeline is not None
-        frames += session.pipeline.ledger.frames
-        faces += session.pipeline.ledger.faces
-        assert session.pipeline.ledger.faces > 0
+        frames += session.pipeline.counts.frames
+        faces += session.pipeline.counts.faces
+        assert session.pipeline.counts.faces > 0
         for _ in range(2):
             assert figure(server, 'reenact_frames_total{run="session"}') == frames
             assert figure(server, 'reenact_faces_total{run="session"}') == faces
@@ -242,21 +242,21 @@ def test_the_metrics_add_up_all_sessions_and_keep_those_that_have_ended(server: 
 
 def test_a_session_that_ends_is_never_counted_twice(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     scrapes: list[BackgroundTask[int]] = []
-    add = Tally.add
+    add = RunFigures.add
 
-    def add_and_scrape(tally: Tally, pipeline: Pipeline) -> None:
-        add(tally, pipeline)
+    def add_and_scrape(figures: RunFigures, pipeline: Pipeline) -> None:
+        add(figures, pipeline)
         if threading.current_thread().name == "session":
-            scrapes.append(BackgroundTask("scrape", lambda: server.media.tallies()["session"].frames))
+            scrapes.append(BackgroundTask("scrape", lambda: server.application.run_figures()["session"].frames))
             scrapes[-1].start()
             scrapes[-1].wait(0.1)
 
-    monkeypatch.setattr(Tally, "add", add_and_scrape)
+    monkeypatch.setattr(RunFigures, "add", add_and_scrape)
     server.open("a")
     server.drive("a")
     server.disconnect("a")
     (scrape,) = scrapes
-    assert scrape.result() == server.media.tallies()["session"].frames > 0
+    assert scrape.result() == server.application.run_figures()["session"].frames > 0
 
 
 def figure(server: FakeServer, name: str) -> float:

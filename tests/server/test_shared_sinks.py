@@ -63,11 +63,11 @@ def test_own_sinks_show_the_first_browser_and_then_the_next() -> None:
         server.open("b")
         server.drive("b")
         server.disconnect("a")
-        seen = made.shared_sinks.ledger.frames
+        seen = made.shared_sinks.counts.frames
 
         def is_shown() -> bool:
             made.feed("b")
-            return made.shared_sinks.ledger.frames > seen
+            return made.shared_sinks.counts.frames > seen
 
         until(is_shown, "the second session is not shown")
         assert not camera.shows(CAMERA)
@@ -143,54 +143,54 @@ def test_only_frames_are_counted() -> None:
         server.open("a")
         server.link.wait_for(lambda: server.link.pushed["a"])
         made.camera.wait_for(3)
-        assert made.shared_sinks.ledger.frames == 0
+        assert made.shared_sinks.counts.frames == 0
         server.drive("a")
-        session = server.media.sessions.get("a")
+        session = server.application.sessions.get("a")
         server.disconnect("a")
         assert session is not None
         assert session.pipeline is not None
         dropped = session.pipeline.dropped["local"]
-        assert 0 < made.shared_sinks.ledger.frames <= session.pipeline.ledger.frames
-        assert made.shared_sinks.ledger.frames + dropped >= session.pipeline.ledger.frames
+        assert 0 < made.shared_sinks.counts.frames <= session.pipeline.counts.frames
+        assert made.shared_sinks.counts.frames + dropped >= session.pipeline.counts.frames
 
 
 def test_faces_are_counted_for_frames_that_were_driven_by_one() -> None:
     with serving() as made:
-        server, ledger = made.server, made.shared_sinks.ledger
+        server, counts = made.server, made.shared_sinks.counts
         server.open("a")
         server.drive("a")
-        until(lambda: ledger.faces)
+        until(lambda: counts.faces)
         server.trackers[0].present = False
 
         def without() -> bool:
-            frames, faces = ledger.frames, ledger.faces
+            frames, faces = counts.frames, counts.faces
             made.feed("a")
-            until(lambda: ledger.frames > frames)
-            return ledger.faces == faces
+            until(lambda: counts.frames > frames)
+            return counts.faces == faces
 
         until(without, "faces are counted where there is none")
-        ages, faces = made.ages(), ledger.faces
+        ages, faces = made.ages(), counts.faces
         for _ in range(3):
             assert without()
-        assert (made.ages(), ledger.faces) == (ages, faces)
+        assert (made.ages(), counts.faces) == (ages, faces)
 
 
 def test_held_frames_and_slates_of_a_session_have_neither_face_nor_age() -> None:
     for command in ("set_frozen", "set_slate"):
         with serving() as made:
-            server, ledger = made.server, made.shared_sinks.ledger
+            server, counts = made.server, made.shared_sinks.counts
             server.open("a")
             server.drive("a")
-            until(lambda ledger=ledger: ledger.faces)  # type: ignore[misc]
+            until(lambda counts=counts: counts.faces)  # type: ignore[misc]
             made.set("a", command)
 
             def held(made: ServerWithSinks = made) -> bool:
                 """Return True if three more frames have neither."""
-                frames, faces, ages = made.shared_sinks.ledger.frames, made.shared_sinks.ledger.faces, made.ages()
+                frames, faces, ages = made.shared_sinks.counts.frames, made.shared_sinks.counts.faces, made.ages()
                 sent = len(made.file.frames)
                 made.feed("a")
-                until(lambda: made.shared_sinks.ledger.frames >= frames + 3 and len(made.file.frames) >= sent + 3)
-                return (made.shared_sinks.ledger.faces, made.ages()) == (faces, ages)
+                until(lambda: made.shared_sinks.counts.frames >= frames + 3 and len(made.file.frames) >= sent + 3)
+                return (made.shared_sinks.counts.faces, made.ages()) == (faces, ages)
 
             until(held, f"{command} counts as a face")
             assert held()

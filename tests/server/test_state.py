@@ -45,7 +45,7 @@ def test_the_generator_is_its_key_before_and_after_the_first_frame() -> None:
     source = FakeSource()
     with running(source, [FakeSink()], generator=Network()) as run:
         source.feed(3)
-        until(lambda: run.pipeline.ledger.frames)
+        until(lambda: run.pipeline.counts.frames)
         assert state(run).generator == "liveportrait"
         assert state(run).generator_name == "liveportrait, published, torch on cpu"
 

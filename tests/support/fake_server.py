@@ -1,4 +1,4 @@
-"""A MediaService to test against: only the media process, the trackers and the generators are fakes."""
+"""A ServerApplication to test against: only the media process, the trackers and the generators are fakes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.server.capacity import Capacity
-from realtime.server.service import MediaService
+from realtime.server.server_application import ServerApplication
 from realtime.server.shared_sinks import SharedSinks
 from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
@@ -92,7 +92,7 @@ class FakeLink:
 
 
 class FakeServer:
-    """A MediaService over fakes, for browsers that drive unless there is another ``camera``."""
+    """A ServerApplication over fakes, for browsers that drive unless there is another ``camera``."""
 
     def __init__(
         self,
@@ -118,11 +118,13 @@ class FakeServer:
                 raise measured
             return Capacity(measured - busy, 10.0)
 
-        self.media = MediaService(config, lambda _: self.link, self.make_loader, measure, notice=self.notices.append)
+        self.application = ServerApplication(
+            config, lambda _: self.link, self.make_loader, measure, notice=self.notices.append
+        )
         if shared_sinks is not None:
-            self.media.attach_shared_sinks(shared_sinks)
-        self.media.start()
-        self.media.run_started(None)
+            self.application.attach_shared_sinks(shared_sinks)
+        self.application.start()
+        self.application.run_started(None)
 
     def make_loader(self, _: Any, stop_signal: StopSignal, notice: Callable[[str], None]) -> PipelineLoader:
         def tracker() -> FakeTracker:
@@ -140,7 +142,7 @@ class FakeServer:
     def open(self, key: str) -> None:
         # created here, as two threads that look them up at the same time would create two of each
         _ = self.link.sources[key], self.link.sinks[key]
-        self.media.open(key, f"watch-{key}")
+        self.application.open(key, f"watch-{key}")
 
     def drive(self, key: str, count: int = 3) -> None:
         """Feed frames until one has come out as a generated picture."""
@@ -157,14 +159,14 @@ class FakeServer:
 
     def disconnect(self, key: str) -> None:
         """Let a publisher leave, and wait until its session has ended."""
-        self.media.closed(key)
+        self.application.closed(key)
         self.link.sources[key].end()
-        until(lambda: self.media.sessions.get(key) is None, f"the session {key} has not ended")
+        until(lambda: self.application.sessions.get(key) is None, f"the session {key} has not ended")
 
     def request(self, method: str, path: str, session: str | None = None, body: bytes = b"", **query: str) -> ApiReply:
         """Return the answer to a request. An error is answered as the media process does."""
         try:
-            return self.media.request(ApiRequest(method, path, query, body, "", session))
+            return self.application.request(ApiRequest(method, path, query, body, "", session))
         except ReenactError as error:
             return ApiReply(error.status, problem.CONTENT_TYPE, problem.body(error), problem.headers(error))
 
@@ -173,7 +175,7 @@ class FakeServer:
 
     def control(self, session: str | None, command: str, value: object = None) -> Any:
         message = {"v": 1, "command": command} | ({} if value is None else {"value": value})
-        return json.loads(self.media.control(session, json.dumps(message).encode()))
+        return json.loads(self.application.control(session, json.dumps(message).encode()))
 
 
 def is_generated(pixels: Image) -> bool:
@@ -190,4 +192,4 @@ def closing(server: FakeServer) -> Iterator[FakeServer]:
     finally:
         for source in server.link.sources.values():
             source.end()
-        server.media.close(3)
+        server.application.close(3)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from engines.errors import ReenactError
 from realtime.webrtc.ipc.messages import Message
-from realtime.webrtc.process.http_server import LINGER_S, MediaServer
+from realtime.webrtc.process.http_server import LINGER_S, HttpServer
 from realtime.webrtc.process.hub import Hub
 from realtime.webrtc.settings import ServerSettings
 
@@ -109,7 +109,7 @@ def with_server(page: Path, check: Callable[[HttpFixture], Awaitable[None]], **o
     async def serve() -> None:
         settings, main_process = ServerSettings(**{"port": 0, **options}), FakeMainProcess()
         hub = Hub(settings, main_process)
-        runner = web.AppRunner(MediaServer(settings, hub, page).app(), access_log=None, lingering_time=LINGER_S)
+        runner = web.AppRunner(HttpServer(settings, hub, page).app(), access_log=None, lingering_time=LINGER_S)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

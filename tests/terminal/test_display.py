@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from engines.errors import ConfigError, SinkLost
-from realtime.core.latency import Durations, Ledger
+from realtime.core.latency import Durations, FrameCounts
 from realtime.pipeline.run import Run
 from realtime.terminal.display import STATUS_INTERVAL_S, Display, format_error, progress_line, status_line, summary
 from tests.support.fakes import FailingStream, FakeSink, FakeSource, is_generated
@@ -23,7 +23,7 @@ def test_an_error_is_one_line_with_its_cure() -> None:
 
 
 def test_status_and_summary(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ledger, "fps_now", lambda *_: 29.97)
+    monkeypatch.setattr(FrameCounts, "fps_now", lambda *_: 29.97)
     now = [0.0]
     display = Display(quiet=False, lossless=False, clock=lambda: now[0])
     source, sink = FakeSource(), FakeSink()
@@ -51,12 +51,12 @@ def test_status_and_summary(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         display.update(run.pipeline)
         display.close()
         assert capsys.readouterr().out == text + "\n"
-    assert summary(run.pipeline).startswith(f"{run.pipeline.ledger.frames} frames, 3 with a face, ")
+    assert summary(run.pipeline).startswith(f"{run.pipeline.counts.frames} frames, 3 with a face, ")
 
 
 def fake_run(**values: object) -> Run:
     """Return a run that has published 300 frames, 30 of them while starting, and whose driver has a face."""
-    ledger = Ledger(frames=300, faces=300, starting=30, first_ns=1, last_ns=9_966_666_668)
+    counts = FrameCounts(frames=300, faces=300, starting=30, first_ns=1, last_ns=9_966_666_668)
     motion = SimpleNamespace(calibrating=False, gain=1.0)
     generator = SimpleNamespace(random_weights=False)
     animator = SimpleNamespace(
@@ -64,7 +64,7 @@ def fake_run(**values: object) -> Run:
     )
     defaults = {
         "parts": SimpleNamespace(animator=animator),
-        "ledger": ledger,
+        "counts": counts,
         "waiting": "starting",
         "total": None,
         "lost": False,
@@ -76,7 +76,7 @@ def fake_run(**values: object) -> Run:
 
 @pytest.fixture
 def _steady(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ledger, "fps_now", lambda *_: 29.97)
+    monkeypatch.setattr(FrameCounts, "fps_now", lambda *_: 29.97)
 
 
 @pytest.mark.usefixtures("_steady")
@@ -170,7 +170,7 @@ def test_a_dumb_terminal_gets_a_status_line_now_and_then(lossless: bool, monkeyp
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
     now = [0.0]
-    run = cast("Run", SimpleNamespace(parts=None, ledger=Ledger(), waiting="starting", total=None))
+    run = cast("Run", SimpleNamespace(parts=None, counts=FrameCounts(), waiting="starting", total=None))
     display = Display(quiet=False, lossless=lossless, clock=lambda: now[0])
     display.begin(None)
     for now[0] in (0.1, STATUS_INTERVAL_S, STATUS_INTERVAL_S + 0.1):

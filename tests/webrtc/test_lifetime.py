@@ -16,7 +16,7 @@ from realtime.config import Config
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.loader import PipelineLoader
 from realtime.pipeline.settings import Limits
-from realtime.server.service import MediaService
+from realtime.server.server_application import ServerApplication
 from realtime.server.shared_sinks import SharedSinks
 from realtime.webrtc import link as links
 from realtime.webrtc.callbacks import ApiReply, ApiRequest, ServerCallbacks
@@ -203,19 +203,19 @@ def test_the_error_of_a_callback_crosses_with_its_fields(
 
 @pytest.mark.parametrize("before", [True, False])
 def test_a_run_driven_by_browsers_ends_with_the_media_server(before: bool) -> None:
-    media = MediaService(
+    application = ServerApplication(
         Config(), lambda _: MediaLink(ServerSettings(port=0), EchoCallbacks()), prepare, None, notice=print
     )
     stop_signal = StopSignal()
     shared_sinks = SharedSinks([], size=(64, 64), limits=Limits(), stop_signal=stop_signal, notice=print)
     error = SinkLost("media-process-lost", "gone")
     if before:
-        media.media_process_lost(error)
-    media.attach_shared_sinks(shared_sinks)
+        application.media_process_lost(error)
+    application.attach_shared_sinks(shared_sinks)
     if not before:
-        media.media_process_lost(error)
+        application.media_process_lost(error)
     assert stop_signal.error is error
-    media.close()
+    application.close()
 
 
 def prepare(*_: object) -> PipelineLoader:

@@ -1,7 +1,7 @@
 // WHIP (RFC 9725) and WHEP: one peer connection each, from the offer to the end.
 
 import { CODES, ReenactError } from "./errors.js";
-import { iceServersOf, parseLinks } from "./links.js";
+import { iceServersOf, parseLinks } from "./link_headers.js";
 import { request, urlOf } from "./server.js";
 
 const GATHER_MS = 250;

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from realtime.webrtc.callbacks import MONITORING_PATHS
 from realtime.webrtc.process.control_channel import MAX_MESSAGE
-from realtime.webrtc.process.main_process import MainProcess
+from realtime.webrtc.process.main_process_connection import MainProcess
 from realtime.webrtc.process.request_limit import RequestLimit
 from realtime.webrtc.process.responses import MAX_UPLOAD, read_body
 

@@ -30,7 +30,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 logger = logging.getLogger(__name__)
 
 
-class MediaServer:
+class HttpServer:
     """Serves a Hub over HTTP. Every request passes access control first, and every error is answered here."""
 
     def __init__(self, settings: ServerSettings, hub: Hub, page: Path = PAGE) -> None:

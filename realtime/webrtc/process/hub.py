@@ -18,7 +18,7 @@ from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process.background import BackgroundTasks
 from realtime.webrtc.process.control_channel import error_reply
-from realtime.webrtc.process.main_process import MainProcess
+from realtime.webrtc.process.main_process_connection import MainProcess
 from realtime.webrtc.process.peers import Publisher, Viewer
 from realtime.webrtc.process.sdp import Offer
 from realtime.webrtc.settings import ServerSettings

@@ -23,7 +23,7 @@ from engines.install_hint import install_command
 from realtime.webrtc.process import aiortc_setup
 from realtime.webrtc.process.background import BackgroundTasks
 from realtime.webrtc.process.hub import MAX_PUBLISHERS, Hub
-from realtime.webrtc.process.main_process import MainProcessConnection
+from realtime.webrtc.process.main_process_connection import MainProcessConnection
 from realtime.webrtc.settings import ServerSettings
 
 _ORPHAN_S = 1.0
@@ -44,7 +44,7 @@ async def serve(connection: socket.socket, listener: socket.socket) -> None:
     loop.set_exception_handler(_log_unhandled)
     try:
         codecs = aiortc_setup.install(settings)
-        from realtime.webrtc.process.http_server import MediaServer
+        from realtime.webrtc.process.http_server import HttpServer
     except ReenactError as error:
         main_process.send({"kind": "failed", "error": error.to_dict()})
         return
@@ -54,7 +54,7 @@ async def serve(connection: socket.socket, listener: socket.socket) -> None:
         main_process.send({"kind": "failed", "error": missing.to_dict()})
         return
     hub = Hub(settings, main_process, codecs)
-    server = MediaServer(settings, hub)
+    server = HttpServer(settings, hub)
     await server.start(listener)
     tasks = BackgroundTasks()
     tasks.spawn(hub.sweep())

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from engines.face.topology import AROUND_MOUTH, MOUTH_CORNERS, OUTER_EYE_CORNERS
+from engines.mesh.driver_mouth import DriverMouth
 from engines.mesh.features import skin_colour
-from engines.mesh.mouth import DriverMouth
 from engines.mesh.mouth_cover import UNCOVER_NS
 from engines.types import FaceState, Image, Points
 from realtime.core.frames import Frame, PixelFormat, Stamps

@@ -17,7 +17,7 @@ from realtime.core.protocol import MAIN_STREAM
 from realtime.webrtc.ipc.frame_ring import create_ring
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process import connection_limit
-from realtime.webrtc.process.http_server import MediaServer
+from realtime.webrtc.process.http_server import HttpServer
 from realtime.webrtc.process.hub import Hub
 from realtime.webrtc.settings import ServerSettings
 from tests.support.webrtc import FakeMainProcess
@@ -59,7 +59,7 @@ def serve(page: Path, check: Callable[[Clients], Awaitable[None]], token: str | 
 
     async def work() -> None:
         settings = ServerSettings(port=0, token=token)
-        server = MediaServer(settings, Hub(settings, FakeMainProcess()), page)
+        server = HttpServer(settings, Hub(settings, FakeMainProcess()), page)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             await server.start(listener)
             clients = Clients(listener.getsockname()[1])

@@ -11,8 +11,8 @@ import pytest
 
 from engines.errors import BusyError, NotFoundError, ReenactError, SinkMissing
 from realtime.webrtc.ipc.messages import MessageSocket
-from realtime.webrtc.process import aiortc_setup, main_process
-from realtime.webrtc.process.main_process import MainProcessConnection
+from realtime.webrtc.process import aiortc_setup, main_process_connection
+from realtime.webrtc.process.main_process_connection import MainProcessConnection
 
 
 def with_connection(check: Callable[[MainProcessConnection, MessageSocket], Awaitable[None]]) -> None:
@@ -34,7 +34,7 @@ def with_connection(check: Callable[[MainProcessConnection, MessageSocket], Awai
 def test_a_main_process_that_does_not_read_gets_no_more_calls_and_misses_no_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(main_process, "_MAX_UNSENT", 1 << 21)
+    monkeypatch.setattr(main_process_connection, "_MAX_UNSENT", 1 << 21)
 
     async def check(connection: MainProcessConnection, main: MessageSocket) -> None:
         calls = [asyncio.ensure_future(connection.call("request", {}, bytes(1 << 20), timeout_s=10)) for _ in range(8)]

@@ -9,9 +9,9 @@ import pytest
 
 from engines.errors import SinkLost, SourceEnded, SourceLost, SourceMissing
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.webrtc import endpoints
-from realtime.webrtc.endpoints import LinkSink, LinkSource, to_rgb
+from realtime.webrtc import link_streams
 from realtime.webrtc.ipc.frame_ring import RingFrame, RingReader, RingWriter
+from realtime.webrtc.link_streams import LinkSink, LinkSource, to_rgb
 from tests.support.rings import SIZE, ring_pair, write_number
 from tools.support.webrtc_client import numbered, read_number
 
@@ -34,7 +34,7 @@ def test_a_frame_becomes_rgb_and_keeps_its_aspect_ratio_when_the_size_changes() 
 
 @pytest.fixture
 def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "READ_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(link_streams, "READ_TIMEOUT_S", 0.01)
 
 
 @pytest.mark.usefixtures("short_timeout")

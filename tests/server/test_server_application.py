@@ -1,4 +1,4 @@
-"""The service behind the page: its start and end, health and readiness, the limit of sessions, the status line."""
+"""The application behind the page: its start and end, health and readiness, the limit of sessions, the status line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server() -> Iterator[FakeServer]:
 
 def send_until_live(server: FakeServer) -> None:
     """Send frames of the main run until its viewers get them."""
-    sink = server.media.main_sink(30.0)
+    sink = server.application.main_sink(30.0)
 
     def send() -> bool:
         sink.send(driving())
@@ -78,7 +78,7 @@ def test_a_main_run_is_ready_once_its_viewers_have_been_sent_a_frame() -> None:
 def test_a_failed_main_run_is_neither_healthy_nor_ready() -> None:
     with closing(FakeServer(camera="0")) as server, running(FakeSource(), [FakeSink()]) as run:
         send_until_live(server)
-        server.media.run_started(run.pipeline)
+        server.application.run_started(run.pipeline)
         assert server.request("GET", "/readyz").status == 200
         run.pipeline.stop_signal.fail(GeneratorError("generator-failed", "no memory left"))
         for path in ("/healthz", "/readyz"):
@@ -89,7 +89,7 @@ def test_a_failed_main_run_is_neither_healthy_nor_ready() -> None:
 def test_the_status_line_does_not_count_the_own_view_of_a_browser(server: FakeServer) -> None:
     server.open("a")
     assert server.link.stats()["viewers"] == 3
-    assert server.media.summary() == "1 browser, 2 viewers"
+    assert server.application.summary() == "1 browser, 2 viewers"
 
 
 # --- how many sessions the machine sustains
@@ -102,7 +102,7 @@ def test_the_measured_capacity_is_the_limit() -> None:
             server.open("b")
         assert caught.value.expected.startswith("at most 1, until")
         server.let_measure.set()
-        until(lambda: server.media.limit == 2)
+        until(lambda: server.application.limit == 2)
         until(lambda: any("2 at a time" in notice for notice in server.notices))
         server.open("b")
         with pytest.raises(ServerFull) as caught:

@@ -21,7 +21,7 @@ from realtime.portraits.portrait import PortraitPicture
 from realtime.server import control
 from realtime.server.http_api import HttpApi, Preview
 from realtime.server.main_sink import MainSink
-from realtime.server.metrics import Metrics, Tally
+from realtime.server.metrics import Metrics, RunFigures
 from realtime.server.runs import Runs
 from realtime.server.sessions import Link, LoaderFactory, Session, Sessions, session_viewers
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 class ServerLink(Link, Protocol):
-    """The methods of ``realtime.webrtc.link.MediaLink`` that the service uses."""
+    """The methods of ``realtime.webrtc.link.MediaLink`` that the application uses."""
 
     address: str
 
@@ -47,7 +47,7 @@ class ServerLink(Link, Protocol):
     def close(self, timeout: float = ..., /) -> None: ...
 
 
-class MediaService:
+class ServerApplication:
     """Owns the media process, and is its ServerCallbacks and the MetricsSource. The main thread starts and closes it.
 
     Where browsers drive there is no main run, and the program's own sinks are ``SharedSinks``.
@@ -56,13 +56,13 @@ class MediaService:
     def __init__(
         self,
         config: Config,
-        make_link: Callable[[MediaService], ServerLink],
+        make_link: Callable[[ServerApplication], ServerLink],
         make_loader: LoaderFactory,
         measure: Callable[[int], Capacity] | None,
         *,
         notice: Notice,
     ) -> None:
-        """``make_link`` makes the MediaLink with this service as its callbacks.
+        """``make_link`` makes the MediaLink with this application as its callbacks.
 
         ``measure`` measures how many sessions the machine sustains beside that many runs; None leaves the limit as the
         configuration has it.
@@ -199,14 +199,14 @@ class MediaService:
         """How many sessions may be open at the same time."""
         return self.sessions.limit
 
-    def tallies(self) -> Mapping[str, Tally]:
+    def run_figures(self) -> Mapping[str, RunFigures]:
         """Return the figures by kind of run, ``main`` and ``session``."""
-        tallies = {"session": self.sessions.tally()}
+        run_figures = {"session": self.sessions.figures()}
         run = self._local_run()
         if run is not None:
-            tallies["main"] = Tally()
-            tallies["main"].add(run)
-        return tallies
+            run_figures["main"] = RunFigures()
+            run_figures["main"].add(run)
+        return run_figures
 
     def open_sessions(self) -> int:
         """Return the number of open sessions."""
@@ -243,7 +243,7 @@ class MediaService:
     def _set_limit(self, measure: Callable[[int], Capacity]) -> None:
         """Measure how many sessions the machine sustains and set the limit. If that fails, one browser may drive."""
         main = self._runs.main
-        while main is not None and not main.ledger.frames:
+        while main is not None and not main.counts.frames:
             if self._closing.wait(FIRST_FRAME_POLL_S) or main.stop_signal.over.is_set():
                 return
         try:

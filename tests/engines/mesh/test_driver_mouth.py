@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.face.head import own_pose
-from engines.mesh.mouth import MARGIN, DriverMouth
+from engines.mesh.driver_mouth import MARGIN, DriverMouth
 from engines.types import FaceState, Image, Motion, Points
 from tests.support.faces import at_pixels, inner_lips, make_motion, polygon_mask, shape_of, with_expression
 
