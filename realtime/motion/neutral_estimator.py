@@ -31,6 +31,9 @@ SETTLE_NS = 1_500_000_000
 ARRIVED = 1e-3
 """A neutral this close to the estimate is kept, head units."""
 
+UNEXPLAINED = np.float32(0.5)
+"""The share that counts of what a face's code does not explain: most of it is the tracker's error."""
+
 MEMORY_S = 30.0
 """The own shape is a mean over frames that count for no more than this time together."""
 TURNED = math.radians(20.0)
@@ -116,7 +119,9 @@ class NeutralReading:
     pose: Pose
     """In shorter sides of the image, from its middle."""
     shape: Points
-    """(478, 3) float32: the face as it is, pose taken out."""
+    """(478, 3) float32: the face now, pose taken out, with half of what its code does not explain."""
+    seen: Points
+    """(478, 3) float32: the face as the tracker sees it, pose taken out."""
     turn: Floats
     """(3,) float32 radians: the angles at which the camera sees the head."""
 
@@ -128,14 +133,16 @@ class _Calibration:
     until_ns: int
     count: int
     shape: Floats
+    code: Floats
     turn: Floats
     origin: Floats
     log_scale: float
 
-    def add(self, shape: Points, turn: Floats, pose: Pose) -> None:
+    def add(self, shape: Points, code: Floats, turn: Floats, pose: Pose) -> None:
         self.count += 1
         weight = np.float32(1 / self.count)
         self.shape = self.shape + weight * (shape - self.shape)
+        self.code = self.code + weight * (code - self.code)
         self.turn = self.turn + weight * (turn - self.turn)
         self.origin = self.origin + weight * (pose.origin[:2] - self.origin)
         self.log_scale += float(weight) * (math.log(pose.scale) - self.log_scale)
@@ -151,6 +158,7 @@ class NeutralEstimator:
         self._own: Points | None = None
         self._own_s = 0.0  # the time that the own shape is a mean over
         self._fixed = False  # chosen by the user: not improved any more
+        self._fixed_code: Floats | None = None  # the code of the face that the user has chosen
         self._neutral: Points | None = None
         self._usual_turn = np.zeros(3, np.float32)  # the mean turn, over so many seconds
         self._usual_s = 0.0
@@ -223,6 +231,8 @@ class NeutralEstimator:
         self._own = self._own[MIRROR] * FLIP
         self._neutral = self._neutral[MIRROR] * FLIP
         self._usual_turn = self._usual_turn * np.array([1, -1, -1], np.float32)
+        if self._fixed_code is not None:
+            self._fixed_code = self._model.read(self._neutral)
         seat = self._seat
         self._seat = None if seat is None else seat.mirrored()
         self._rest = RestPose(self._rest_turn(), self.rest.mirrored().origin, self.rest.scale)
@@ -243,7 +253,7 @@ class NeutralEstimator:
         if self._own is None or self._neutral is None:
             self._begin(face, pixels, shape, turn, code)
         elif self._calibrating:
-            self._collect(face, pixels, shape, turn, passed_ns)
+            self._collect(face, pixels, shape, code, turn, passed_ns)
         elif not self._fixed:
             self._learn(shape, turn, code, elapsed_s)
         assert self._own is not None
@@ -258,13 +268,17 @@ class NeutralEstimator:
         self._move_rest(pose, face.time_ns, elapsed_s, weight)
         self._share(code, turn)
         own = self._neutral - self._portrait.displacement
-        return NeutralReading(self._neutral, own, pose, against.unproject(pixels), turn)
+        seen = against.unproject(pixels)
+        modelled = self._neutral + self._model.displacement(code - self._neutral_code())
+        shape = np.asarray(modelled + UNEXPLAINED * (seen - modelled), np.float32)
+        return NeutralReading(self._neutral, own, pose, shape, seen, turn)
 
     def _begin(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, code: Floats) -> None:
         """Start from the first face."""
         self._fixed = self._mode == "first"
         known = self._portrait.displacement if self._fixed else self._model.displacement(code)
         self._own, self._own_s = shape - known, 0.05
+        self._fixed_code = code if self._fixed else None
         self._neutral = self._own + self._portrait.displacement
         self._usual_turn, self._usual_s = turn, 0.0
         pose = to_sides(pose_against(pixels, self._neutral), face.size)
@@ -287,6 +301,10 @@ class NeutralEstimator:
         self._own = self._own + np.float32(counted / max(self._own_s, 1e-6)) * (seen - self._own)
         self._usual_s = min(self._usual_s + elapsed_s, 10 * GLANCE_S)
         self._usual_turn = self._usual_turn + np.float32(elapsed_s / self._usual_s) * (turn - self._usual_turn)
+
+    def _neutral_code(self) -> Floats:
+        """Return the code of a face that is like the neutral."""
+        return self._portrait.code if self._fixed_code is None else self._fixed_code
 
     def _rest_turn(self) -> Floats:
         """Return the turn from which the head's turns count: the posterior mean, with glances as the noise."""
@@ -323,20 +341,22 @@ class NeutralEstimator:
         self._known_s += elapsed_s
         self._rest = rest.drift(self._seat, elapsed_s, faster=arriving)
 
-    def _collect(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, passed_ns: int) -> None:
+    def _collect(
+        self, face: FaceState, pixels: Points, shape: Points, code: Floats, turn: Floats, passed_ns: int
+    ) -> None:
         """Add a face, seen ``passed_ns`` after the last one, to a calibration. Finish it after ``CALIBRATION_NS``."""
         assert self._neutral is not None
         calibration = self._calibration
         # at one frame per second two must suffice; a pause after more frames than that is an interruption
         if calibration is None or passed_ns < 0 or (passed_ns > CALIBRATION_NS and calibration.count > 1):
-            zeros = np.zeros_like(shape), np.zeros(3, np.float32), np.zeros(2, np.float32)
+            zeros = np.zeros_like(shape), np.zeros_like(code), np.zeros(3, np.float32), np.zeros(2, np.float32)
             calibration = self._calibration = _Calibration(face.time_ns + CALIBRATION_NS, 0, *zeros, 0.0)
-        calibration.add(shape, turn, to_sides(pose_against(pixels, self._neutral), face.size))
+        calibration.add(shape, code, turn, to_sides(pose_against(pixels, self._neutral), face.size))
         self._rest_share = 1 / calibration.count
         if face.time_ns < calibration.until_ns:
             return
         self._own = calibration.shape - self._portrait.displacement
-        self._usual_turn = calibration.turn
+        self._usual_turn, self._fixed_code = calibration.turn, calibration.code
         self._fixed, self._calibrating, self._calibration = True, False, None
         self._seat = RestPose(self._rest_turn(), calibration.origin, math.exp(calibration.log_scale))
 

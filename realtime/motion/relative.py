@@ -170,7 +170,7 @@ class MotionTransfer:
         # the change against the neutral is smoothed, not the shape: it stays smooth while the neutral changes
         change = reading.shape - neutral
         if not face.steady:
-            noise = self._noise.update(reading.shape, face.time_ns)
+            noise = self._noise.update(reading.seen, face.time_ns)
             turn, position, change = self._smoother.smooth(turn, position, change, face.time_ns, noise)
         return Motion(
             rotation=from_turn_angles(turn),

@@ -525,7 +525,7 @@ class LopsidedTracker(FakeTracker):
         landmarks = self._face.landmarks
         if frame.pixels[0, 0, 0] < frame.pixels[0, -1, 0]:
             landmarks = landmarks[MIRROR] * np.array([-1, 1, 1], np.float32) + np.array([1, 0, 0], np.float32)
-        return replace(self._face, seq=frame.seq, time_ns=frame.time_ns, landmarks=landmarks)
+        return replace(self._face, seq=frame.seq, time_ns=frame.time_ns, landmarks=landmarks, code=None)
 
 
 def lopsided(seq: int) -> Frame:
@@ -551,8 +551,8 @@ def test_mirror(driver_face: FaceState) -> None:
     before, after = (next(each for each in motions if each.face and each.face.seq == seq) for seq in (1, 2))
     flip = np.array([-1, 1, 1])
     # the estimate has learned from one more frame
-    np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=2e-2)
-    np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=3e-2)
+    np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=3e-2)
+    np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=6e-2)
     # the turn counts from the portrait's own, which is not flipped
     np.testing.assert_allclose(
         rotation_vector(after.rotation)[::2], rotation_vector(before.rotation)[::2] * (1, -1), atol=5e-2
