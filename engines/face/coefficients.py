@@ -52,6 +52,9 @@ MIRRORED = np.array(
 READ = len(NAMES) - 1
 """How many of them are read from a picture: all but ``tongueOut``."""
 
+FREE_LIMIT = 4.5
+"""No face of the training had a free component beyond this: it is something else, or tracked wrongly."""
+
 FILE = Path(__file__).parents[1] / "assets" / "expression.npz"
 VERSION = 1
 _ARRAYS = ("points", "mean", "spread", "w1", "b1", "w2", "b2", "w3", "b3", "basis")
@@ -111,7 +114,12 @@ class CoefficientModel:
             if index < last:
                 values = values * _sigmoid(values)
         values[:READ] = _sigmoid(values[:READ])
+        np.clip(values[READ:], -FREE_LIMIT, FREE_LIMIT, out=values[READ:])
         return np.asarray(values, np.float32)
+
+    def is_plausible(self, code: Floats) -> bool:
+        """Return True if a code is that of a face like those that the model was trained on."""
+        return bool(np.abs(code[READ:]).max() < FREE_LIMIT)
 
     def displacement(self, code: Floats) -> Points:
         """Return how far a code moves every landmark from the own shape, (478, 3) float32, new."""

@@ -83,6 +83,8 @@ class PortraitRest:
         pixels = face.pixels()
         shape = canonical_shape(pixels)
         code = model.read(shape)
+        if not model.is_plausible(code):
+            return PortraitRest.unknown(model)
         displacement = model.displacement(code)
         return PortraitRest(displacement, code, shape - displacement, seen_turn(pixels, face.size))
 

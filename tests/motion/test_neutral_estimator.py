@@ -280,3 +280,13 @@ def test_a_calibration_goes_on_when_the_image_is_mirrored(calm: Points) -> None:
     flip = np.array([-1, 1, 1], np.float32)
     assert distance(motions[-1], with_expression(calm, smile=0.1)[MIRROR] * flip) < 0.01
     assert_at_rest(motions[-1], atol=5e-3)
+
+
+def test_a_portrait_whose_expression_cannot_be_read_is_taken_for_a_calm_one(calm: Points) -> None:
+    """Its landmarks are no face: the neutral is a face all the same."""
+    transfer = MotionTransfer("auto")
+    rubbish = np.random.default_rng(0).normal(0, 1, calm.shape).astype(np.float32)
+    transfer.set_portrait(face_state(rubbish))
+    motions = Driver(calm, noise=NOISE).drive(transfer, frame_times(0, 1))
+    assert distance(motions[-1], calm) < 0.05
+    assert np.abs(turn(motions[-1])).max() < 15
