@@ -676,7 +676,7 @@ def test_regions_that_a_generator_lacks_are_refused_and_end_nothing() -> None:
                     break
             return run.said[said]
 
-        assert "expected all or expression or pose" in ask("set_region", "lips")
+        assert "expected all, expression or pose" in ask("set_region", "lips")
         assert ask("set_region", "pose") == "region pose"
         assert "expected all" in ask("set_generator", "fomm")
         assert ask("set_region", "all") == "region all"
