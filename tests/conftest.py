@@ -28,10 +28,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder with real faces and models: ``REENACT_SHARED``, or ``../shared`` beside the checkout."""
+    """The folder ``REENACT_SHARED``: faces/clips, faces/portraits, models/ and parity/."""
     folder = Path(os.environ.get("REENACT_SHARED") or ROOT.parent / "shared")
     if not (folder / "faces").is_dir():
-        pytest.skip(f"no real faces at {folder}: set REENACT_SHARED to a folder that has faces/ and models/")
+        pytest.skip(f"no real faces at {folder}: set REENACT_SHARED to a folder that has faces/, models/ and parity/")
     return folder.resolve()
 
 

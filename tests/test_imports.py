@@ -49,7 +49,7 @@ refused, names = sys.argv[1].split(","), sys.argv[2].split(",")
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in refused:
-            raise ModuleNotFoundError(f"{name} is not to be had in this test")
+            raise ModuleNotFoundError(f"{name} is missing in this test")
 
 sys.meta_path.insert(0, Refuse())
 

@@ -170,7 +170,7 @@ class Recording:
         if not os.path.exists(self._file.path):
             return SinkLost(
                 "recording-partial-missing",
-                f"{self._path} cannot be finished: {self._file.path}, to which it was recorded, is gone",
+                f"{self._path} cannot be finished: {self._file.path}, to which it was recorded, is missing",
                 cure="leave that file and its disk in place while recording",
             )
         return SinkLost(

@@ -69,7 +69,7 @@ class VirtualCamera:
         self._camera.send(_black(size))
 
     def send(self, frame: Frame) -> None:
-        """Send an I420 frame. Raises SinkLost if the device is gone or accepts no more frames."""
+        """Send an I420 frame. Raises SinkLost if the device has been removed or accepts no more frames."""
         if self._camera is None:
             raise SinkLost("virtualcam-closed", f"{self._device} is closed")
         now = time.monotonic_ns()
@@ -99,7 +99,7 @@ class VirtualCamera:
         except OSError:
             present = False
         if not present:
-            raise SinkLost("virtualcam-removed", f"the virtual camera {self._device} is gone", cure=_reload())
+            raise SinkLost("virtualcam-removed", f"the virtual camera {self._device} has been removed", cure=_reload())
 
 
 class WriteCheck:

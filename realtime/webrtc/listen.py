@@ -34,7 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(
-                "listen-address-in-use", f"port {port} of {host} is taken by another program", cure=_CURE
+                "listen-address-in-use", f"port {port} of {host} is in use by another program", cure=_CURE
             ) from None
         raise SinkMissing("listen-failed", f"cannot listen on {host}:{port}: {error.strerror}", cure=_CURE) from None
     return listener

@@ -19,7 +19,7 @@ def needs(package: str) -> Any:
 
 
 def parity_dir() -> Path:
-    """Return the folder of the parity fixtures; skip the test if it or torch is missing."""
+    """Return parity/ of the folder ``REENACT_SHARED``; skip the test if it or torch is missing."""
     needs("torch")
     folder = Path(os.environ.get("REENACT_SHARED") or ROOT.parent / "shared") / "parity"
     if not (folder / "weights.py").is_file():

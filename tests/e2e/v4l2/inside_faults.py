@@ -174,7 +174,7 @@ def test_the_virtual_camera_disappears_and_returns(fed: Setup) -> None:
         with suppress(FileExistsError):
             os.mknod(device, 0o660 | stat.S_IFCHR, number)
 
-    lasting(fed, "virtual camera gone for 3 s", device.unlink, restore, "is gone; trying")
+    lasting(fed, "virtual camera gone for 3 s", device.unlink, restore, "has been removed; trying")
     assert fed.watcher.longest_gap_s(0) < AWAY_S + RECOVERY_S
 
 
