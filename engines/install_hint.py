@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -19,17 +22,45 @@ def version() -> str:
         return "unknown"
 
 
-def install_command(extra: str = "") -> str:
-    """Return the pip command that installs the project, with one of its extras such as ``neural``.
+def python() -> str:
+    """Return what to type for the interpreter that runs this program.
 
-    In a checkout it installs the checkout, at the versions that are known to work.
+    That is ``python``, but in a virtual environment that is not activated its path, relative to the current directory
+    where it is below it, such as ``.venv/bin/python``.
+    """
+    activated = os.environ.get("VIRTUAL_ENV")
+    if sys.prefix == sys.base_prefix or (activated and os.path.realpath(activated) == os.path.realpath(sys.prefix)):
+        return "python"
+    path = Path(sys.executable)
+    with contextlib.suppress(OSError, ValueError):  # in a deleted directory, or one that the path is not below
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path)) if os.name == "posix" else str(path)
+
+
+def in_checkout() -> bool:
+    """Return True if the program runs from a checkout of its source code."""
+    return (_ROOT / "pyproject.toml").is_file()
+
+
+def install_command(extra: str = "") -> str:
+    """Return how to install the project, with one of its extras such as ``neural``, into the environment in use.
+
+    In a checkout it is the command that installs the checkout, at the versions that are known to work. Elsewhere the
+    program was installed from a wheel or a checkout, which the user knows, by pipx, uv or pip.
     """
     suffix = f"[{extra}]" if extra else ""
-    if (_ROOT / "pyproject.toml").is_file():
+    if in_checkout():
         what = f"'.{suffix}'" if suffix else "."
-        return f"python -m pip install -c constraints.txt -e {what}"
-    what = f"'{DISTRIBUTION}{suffix}'" if suffix else DISTRIBUTION
-    return f"python -m pip install {what}"
+        return f"{python()} -m pip install -c constraints.txt -e {what}"
+    if (Path(sys.prefix) / "pipx_metadata.json").is_file():
+        installer = "pipx install --force"
+    elif (Path(sys.prefix) / "uv-receipt.toml").is_file():
+        installer = "uv tool install --force"
+    else:
+        installer = f"{python()} -m pip install"
+    again = f"install it again with the extra {extra}" if extra else "install it again"
+    what = f"'WHEEL{suffix}'" if suffix else "WHEEL"
+    return f"{again}: {installer} {what}, where WHEEL is the wheel or the checkout that it came from"
 
 
 SUBCOMMANDS = {
@@ -45,10 +76,11 @@ SUBCOMMANDS = {
 def command(name: str = "", program: str | None = None) -> str:
     """Return what to type to start the subcommand ``name``, or the program itself, as this program was started.
 
-    That is ``reenact NAME`` for the console script, otherwise ``python -m tools.NAME`` or ``python run.py``.
+    That is ``reenact NAME`` for the console script, otherwise ``python -m tools.NAME`` or ``python run.py``,
+    with the interpreter as ``python()`` names it.
     ``program`` is the path that this program was started by, ``sys.argv[0]`` by default.
     """
     started_by = Path(sys.argv[0] if program is None else program)
     if started_by.stem == "reenact":
         return f"reenact {name}".rstrip()
-    return f"python -m tools.{SUBCOMMANDS[name]}" if name else "python run.py"
+    return f"{python()} -m tools.{SUBCOMMANDS[name]}" if name else f"{python()} run.py"

@@ -28,12 +28,12 @@ from rich.console import Console
 from engines.backends.engine_cache import engines_home, list_engines, mismatch
 from engines.backends.tensorrt_backend import this_machine
 from engines.errors import ReenactError, SinkError, SourceError
-from engines.install_hint import command, install_command
+from engines.install_hint import command, in_checkout, install_command, python
 from realtime.tracking.model_files import MODELS, find_model, model_path
 from tools.support.command import new_app, run_app
 
 ROOT = Path(__file__).parents[1]
-REINSTALL = f"make run, or: {install_command()}"
+REINSTALL = f"make run, or: {install_command()}" if in_checkout() else install_command()
 _FRAMES = 20
 """How many frames are read from the camera."""
 _SIZES_SHOWN = 6
@@ -108,7 +108,7 @@ def opencv(version: Callable[[str], str | None] | None = None) -> Finding:
     found = {name: number for name in names if (number := version(name))}
     text = ", ".join(f"{name} {number}" for name, number in found.items()) or "not installed"
     if len(set(found.values())) > 1:
-        cure = "python -m pip install --force-reinstall --no-deps opencv-contrib-python==X opencv-python==X, one X"
+        cure = f"{python()} -m pip install --force-reinstall --no-deps opencv-contrib-python==X opencv-python==X, one X"
         return Finding("OpenCV", State.PROBLEM, f"{text}: they share cv2 and must have the same version", cure)
     try:
         import cv2

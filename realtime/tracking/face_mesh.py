@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import TrackerError
+from engines.install_hint import python
 from engines.types import LANDMARKS, Image, Points
 from realtime.core.quiet_libraries import quiet_libraries
 from realtime.tracking.landmark_model import (
@@ -116,7 +117,7 @@ class FaceMesh:
                 "tracker-start-failed",
                 f"MediaPipe's Face Mesh did not start: {error}",
                 "a working mediapipe 0.10",
-                "python -m pip install --force-reinstall --no-deps mediapipe==0.10.21",
+                f"{python()} -m pip install --force-reinstall --no-deps mediapipe==0.10.21",
             ) from error
 
     def detect(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engines.errors import TrackerError
 from engines.face.coefficients import NAMES, READ
-from engines.install_hint import command
+from engines.install_hint import command, python
 from engines.types import Image
 from realtime.core.quiet_libraries import quiet_libraries
 from realtime.tracking.landmark_model import (
@@ -55,7 +55,7 @@ class Landmarker:
                     "tracker-start-failed",
                     f"MediaPipe's face landmarker did not start: {error}",
                     "a working mediapipe",
-                    "python -m pip install --force-reinstall -c constraints.txt mediapipe",
+                    f"{python()} -m pip install --force-reinstall -c constraints.txt mediapipe",
                 ) from error
 
     def detect(self, image: Image, time_ns: int = 0, choose: Choose = largest_first) -> list[DetectedFace]:

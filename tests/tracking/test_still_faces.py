@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engines.errors import TrackerError
+from engines.install_hint import command
 from engines.types import Image
 from realtime.portraits.image_file import read_image
 from realtime.tracking import face_mesh
@@ -90,5 +91,5 @@ def test_without_models_the_error_names_the_cure(own_cache: Path, monkeypatch: p
     with pytest.raises(TrackerError) as caught:
         FaceFinder()
     assert caught.value.code == "tracker-model-missing"
-    assert caught.value.cure == "python -m tools.models fetch face_landmarker"
+    assert caught.value.cure == f"{command('models')} fetch face_landmarker"
     assert not own_cache.exists()

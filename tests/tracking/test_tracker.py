@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from engines.errors import TrackerError
+from engines.install_hint import command
 from engines.face.topology import CHIN_TIP
 from engines.types import LANDMARKS, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
@@ -231,7 +232,7 @@ def test_without_models_the_error_names_the_cure(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(TrackerError) as caught:
         open_tracker(None)
     assert caught.value.code == "tracker-model-missing"
-    assert caught.value.cure == "python -m tools.models fetch face_landmarker"
+    assert caught.value.cure == f"{command('models')} fetch face_landmarker"
 
 
 def test_a_wrong_or_unreadable_model_file_is_refused(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_a_wrong_or_unreadable_model_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrackerError) as caught:
         open_tracker(wrong)
     assert caught.value.code == "tracker-model-wrong"
-    assert caught.value.cure == "python -m tools.models fetch face_landmarker"
+    assert caught.value.cure == f"{command('models')} fetch face_landmarker"
     with pytest.raises(TrackerError) as caught:
         open_tracker(tmp_path / "nowhere.task")
     assert caught.value.code == "tracker-model-unreadable"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engines.errors import ReenactError
+from engines.install_hint import python
 from tools.fidelity_suite.measures import Fidelity
 
 
@@ -16,7 +17,7 @@ def plot(fidelity: Fidelity, path: Path, title: str) -> None:
         raise ReenactError(
             "matplotlib-missing",
             "a plot needs matplotlib",
-            cure="python -m pip install -c constraints.txt matplotlib",
+            cure=f"{python()} -m pip install -c constraints.txt matplotlib",
         ) from error
     matplotlib.use("Agg")
     from matplotlib import pyplot

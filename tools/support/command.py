@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from engines.errors import ReenactError, UsageError
+from engines.install_hint import python
 from realtime.terminal import std_streams
 
 Notice = Callable[[str], None]
@@ -34,6 +35,8 @@ def run_app(app: Callable[..., Any], prog: str, arguments: list[str] | None = No
     """
     if sys.stderr is sys.__stderr__:
         std_streams.protect_stderr()
+    if prog.startswith("python "):
+        prog = python() + prog.removeprefix("python")
     words = sys.argv[1:] if arguments is None else arguments
     code: Any = 0
     try:

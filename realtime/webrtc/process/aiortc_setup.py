@@ -21,6 +21,7 @@ minor version, and ``install`` refuses any other.
 from __future__ import annotations
 
 from engines.errors import SinkMissing
+from engines.install_hint import python
 from realtime.webrtc.process import ice
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video import jitter_buffer
@@ -53,5 +54,5 @@ def check_version() -> None:
             "webrtc-aiortc-version",
             f"aiortc {aiortc.__version__}",
             f"aiortc {KNOWN_VERSION}",
-            "python -m pip install 'aiortc>=1.16,<1.17'",
+            f"{python()} -m pip install 'aiortc>=1.16,<1.17'",
         )
