@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from engines.errors import TrackerError
-from engines.install_hint import command
 from engines.face.topology import CHIN_TIP
+from engines.install_hint import command
 from engines.types import LANDMARKS, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits.portrait import load_portrait
