@@ -17,6 +17,7 @@ from engines.generator import Generator
 from engines.install_hint import command
 from realtime.capture.source import Source, open_source
 from realtime.config import AUTO_RECORDING, Config, address, option_name, pace_needs_file
+from realtime.core import paths
 from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
@@ -24,9 +25,9 @@ from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
 from realtime.pipeline.settings import Limits, RunHooks, RunSettings
-from realtime.portraits.image_file import check_file
+from realtime.portraits.image_file import check_picture
 from realtime.portraits.portrait import load_portrait
-from realtime.sinks.sink import Sink, open_sink
+from realtime.sinks.sink import Sink, check_recording_name, open_sink
 from realtime.tracking import model_files
 from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.tracker import FaceMeshTracker, Tracker, open_tracker
@@ -52,10 +53,19 @@ Say = Callable[[str, str], None]
 """Prints a text with a label."""
 
 
+def check_files(config: Config) -> None:
+    """Check what can be known of portraits and recordings before anything is opened. Raises UsageError."""
+    for path in config.portrait:
+        check_picture(path)
+    for spec in config.sink:
+        if spec.startswith("file:"):
+            check_recording_name(paths.expand(spec.removeprefix("file:")))
+
+
 def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLoader:
     """Return the loader of tracker, generator and portraits, not started.
 
-    Raises PortraitError at once for a file that cannot be read; its contents are checked while loading.
+    Raises PortraitError at once for a file that is no picture; the face in it is found while loading.
     """
     portraits = _portrait_loaders(config)
 
@@ -188,9 +198,9 @@ def _open_shared_sinks(
 
 
 def _portrait_loaders(config: Config) -> list[PictureLoader]:
-    """Return a function that loads each portrait. Raises PortraitError for a file that cannot be read."""
+    """Return a function that loads each portrait. Raises PortraitError for a file that is no picture."""
     for path in config.portrait:
-        check_file(path)
+        check_picture(path)
     return [partial(load_portrait, path, config.size) for path in config.portrait or (None,)]
 
 

@@ -28,7 +28,7 @@ from realtime.pipeline.commands import KEYS
 from realtime.terminal import std_streams
 from realtime.terminal.display import FLUSH_S, Display, format_error, summary
 from realtime.terminal.keys import Keys
-from realtime.terminal.signals import Interrupts, Suspensions
+from realtime.terminal.signals import EXIT_CODE, Interrupts, Suspensions
 
 if TYPE_CHECKING:
     from realtime.assemble import OpenedRun
@@ -259,6 +259,7 @@ def _run(config: Config, display: Display) -> int:
         from realtime import assemble  # takes most of a second, during which signals are handled already
         from realtime.core.background_task import BackgroundTask
 
+        assemble.check_files(config)
         loader = assemble.make_loader(config, stop_signal, display.say) if config.camera != "webrtc" else None
         if loader is not None:
             loader.start()
@@ -275,7 +276,7 @@ def _run(config: Config, display: Display) -> int:
             stop_signal.fail(error)
         finally:
             display.end()
-    return _conclude(config, stop_signal, opened, display)
+    return _conclude(config, stop_signal, opened, display, interrupted=bool(interrupts.count))
 
 
 def _check_working_directory() -> None:
@@ -347,7 +348,9 @@ def unfinished(run: Run) -> list[SinkLost]:
     ]
 
 
-def _conclude(config: Config, stop_signal: StopSignal, opened: OpenedRun | None, display: Display) -> int:
+def _conclude(
+    config: Config, stop_signal: StopSignal, opened: OpenedRun | None, display: Display, *, interrupted: bool
+) -> int:
     """Print how it ended, write the report, and return the exit code."""
     code = exit_code(stop_signal.error)
     errors = [stop_signal.error] if stop_signal.error is not None else []
@@ -359,8 +362,14 @@ def _conclude(config: Config, stop_signal: StopSignal, opened: OpenedRun | None,
             display.say(note)
         errors += [each.error for each in run.deliveries if each.error is not None and each.error not in errors]
         errors += unfinished(run)
-        display.say(summary(run, lossless=config.pace == "max"), "done" if stop_signal.error is None else "stopped")
         code = code or exit_code(errors[0] if errors else None)
+    # a server that is open has begun, although no browser came
+    begun = run is not None and (run.counts.frames > 0 or stop_signal.complete or config.camera == "webrtc")
+    if run is not None and begun:
+        display.say(summary(run, lossless=config.pace == "max"), "done" if stop_signal.error is None else "stopped")
+    elif run is not None or stop_signal.error is None:
+        display.say("before the first frame", "stopped")
+        code = code or (EXIT_CODE if interrupted else 0)
     display.close()  # before what else is written, perhaps to the same place
     if config.report is not None:
         try:

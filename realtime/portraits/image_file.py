@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,18 +60,32 @@ def read_upload(data: bytes, name: str, max_pixels: int) -> DecodedImage:
     return _decode(Path(name), io.BytesIO(data), min(max_pixels, MAX_PIXELS))
 
 
+def check_picture(path: Path) -> None:
+    """Raise PortraitError unless ``path`` is an image of a known format and size, as far as its header says."""
+    check_file(path)
+    with _portrait_errors(path), _open(path, path) as opened:
+        _check_size(path, opened, MAX_PIXELS)
+
+
 def _decode(path: Path, file: Path | io.BytesIO, max_pixels: int) -> DecodedImage:
     """Decode ``file``, which messages call ``path``."""
     notes: list[str] = []
+    with _portrait_errors(path), _open(path, file) as opened:
+        _check_size(path, opened, max_pixels)
+        frames = int(getattr(opened, "n_frames", 1))
+        if frames > 1 and opened.format != "MPO":  # the further frames of a phone's MPO are previews
+            notes.append(f"{path.name} has {frames} frames: the first is used")
+        image = _to_rgb(_upright(_load(opened)), notes)
+    return DecodedImage(image, tuple(notes))
+
+
+@contextmanager
+def _portrait_errors(path: Path) -> Iterator[None]:
+    """Turn the exceptions of Pillow into PortraitError, and ignore its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd but readable files
-            with _open(path, file) as opened:
-                _check_size(path, opened, max_pixels)
-                frames = int(getattr(opened, "n_frames", 1))
-                if frames > 1 and opened.format != "MPO":  # the further frames of a phone's MPO are previews
-                    notes.append(f"{path.name} has {frames} frames: the first is used")
-                image = _to_rgb(_upright(_load(opened)), notes)
+            yield
     except PortraitError:
         raise
     except MemoryError as error:
@@ -86,7 +102,6 @@ def _decode(path: Path, file: Path | io.BytesIO, max_pixels: int) -> DecodedImag
             "a complete picture file",
             "copy or save the picture again",
         ) from error
-    return DecodedImage(image, tuple(notes))
 
 
 def check_file(path: Path) -> None:

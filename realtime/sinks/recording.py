@@ -14,6 +14,7 @@ import av
 from engines.errors import SinkLost, SinkMissing, UsageError
 from realtime.core import paths
 from realtime.core.frames import PixelFormat
+from realtime.sinks.sink import check_recording_name
 from realtime.sinks.soundtrack import Soundtrack
 
 if TYPE_CHECKING:
@@ -313,12 +314,7 @@ def _playable_bytes(path: Path) -> int:
 
 
 def _check(path: Path, size: tuple[int, int]) -> None:
-    if path.suffix.lower() != ".mp4":
-        suffix_only = path.name.lower() == ".mp4"  # pathlib takes this for a name without a suffix
-        better = path.with_name("out.mp4") if suffix_only else path.with_suffix(".mp4")
-        raise UsageError(
-            "recording-not-mp4", f"a recording to {path}", "a file name that ends in .mp4", f"--sink file:{better}"
-        )
+    check_recording_name(path)
     if size[0] % 2 or size[1] % 2:
         found = f"a recording of {size[0]}x{size[1]}"
         raise UsageError("recording-odd-size", found, "an even width and height", "choose another --size")

@@ -54,6 +54,16 @@ class NullSink:
         """Do nothing."""
 
 
+def check_recording_name(path: Path) -> None:
+    """Raise UsageError unless the name of a recording ends in .mp4."""
+    if path.suffix.lower() != ".mp4":
+        suffix_only = path.name.lower() == ".mp4"  # pathlib takes this for a name without a suffix
+        better = path.with_name("out.mp4") if suffix_only else path.with_suffix(".mp4")
+        raise UsageError(
+            "recording-not-mp4", f"a recording to {path}", "a file name that ends in .mp4", f"--sink file:{better}"
+        )
+
+
 def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path | None = None) -> Sink:
     """Open the sink that ``--sink`` names: ``virtualcam[:DEVICE]``, ``file:OUT.mp4`` or ``null``.
 

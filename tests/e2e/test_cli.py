@@ -323,6 +323,32 @@ def test_a_signal_ends_it_and_what_was_recorded_plays(number: signal.Signals, tm
     assert json.loads((tmp_path / "report.json").read_text())["frames"] >= 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
+def test_an_interrupt_before_the_first_frame_has_its_own_exit_code(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), "--camera", "performer", "--sink", "null", *SMALL],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline()  # it is opening its parts
+        child.send_signal(signal.SIGINT)
+        assert child.wait(10) == 130
+        assert child.stdout.read().splitlines()[-1] == "stopped   before the first frame"
+        assert child.stderr.read() == ""
+
+
+def test_a_portrait_that_is_no_picture_ends_it_before_anything_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("This is not an image.")
+    done = run("--camera", "performer", "--sink", "null", "--portrait", "text.jpg", *SMALL, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="says how a virtual camera is installed on Linux")
 def test_without_camera_and_virtual_camera_the_page_shows_the_performer(tmp_path: Path) -> None:
     if any(Path("/dev").glob("video*")):

@@ -12,7 +12,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from engines.errors import AddressInUse, ConfigError, PortraitError, SinkMissing, SourceMissing, TrackerError
+from engines.errors import (
+    AddressInUse,
+    ConfigError,
+    PortraitError,
+    SinkMissing,
+    SourceMissing,
+    TrackerError,
+    UsageError,
+)
 from engines.install_hint import command
 from engines.types import Image
 from realtime import assemble
@@ -209,6 +217,26 @@ def test_a_portrait_that_is_not_there_is_reported_before_anything_is_loaded(monk
     with pytest.raises(PortraitError) as caught:
         assemble.make_loader(load({"portrait": ["nowhere.png"]}), StopSignal(), lambda *_: None)
     assert caught.value.code == "portrait-missing"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"portrait": ["text.jpg"]}, "portrait-bad-format"),
+        ({"portrait": ["cut.png"]}, "portrait-bad-format"),
+        ({"portrait": ["nowhere.png"]}, "portrait-missing"),
+        ({"sink": ["null", "file:out.avi"]}, "recording-not-mp4"),
+    ],
+)
+def test_what_a_file_says_at_once_is_checked_before_anything_is_opened(
+    options: dict[str, object], code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.jpg").write_text("This is not an image.")
+    Path("cut.png").write_bytes(b"\x89PNG")
+    with pytest.raises(UsageError) as caught:
+        assemble.check_files(load(options))
+    assert caught.value.code == code
 
 
 class Page:

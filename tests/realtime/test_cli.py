@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import av
 import numpy as np
@@ -18,6 +18,7 @@ from realtime import config as configuration
 from realtime.assemble import OpenedRun
 from realtime.config import Config
 from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.latency import Durations, FrameCounts
 from realtime.core.mailbox import Mailbox
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.delivery_thread import DeliveryThread, OpenedSink
@@ -55,8 +56,13 @@ class RunWithOneSink:
             DeliveryThread(OpenedSink("sink", sink), inbox, self.stop_signal, RunHooks(print), lambda: None)
         ]
         self.closed = False
+        self.counts = FrameCounts()
+        self.age = Durations()
 
     total = None
+    parts = None
+    notes = ()
+    dropped: ClassVar[dict[str, int]] = {}
 
     def start(self) -> None:
         self.deliveries[0].start()
@@ -111,6 +117,29 @@ def test_a_recording_that_is_not_finished_is_an_error(tmp_path: Path, monkeypatc
     finally:
         sink.go.set()
         run.deliveries[0].join(5)
+
+
+@pytest.mark.parametrize(
+    ("camera", "frames", "interrupted", "code", "line"),
+    [
+        ("performer", None, True, 130, "stopped   before the first frame"),
+        ("performer", 0, True, 130, "stopped   before the first frame"),
+        ("performer", 0, False, 0, "stopped   before the first frame"),
+        ("performer", 1, True, 0, "done      1 frames"),
+        ("webrtc", 0, True, 0, "done      no frame"),
+    ],
+)
+def test_an_end_before_the_first_frame_is_said_and_has_its_own_code(
+    camera: str, frames: int | None, interrupted: bool, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunWithOneSink(FakeSink())
+    run.counts.frames = frames or 0
+    opened = None if frames is None else OpenedRun(cast("Run", run), None)
+    display = Display(quiet=False, lossless=False)
+    config = Config(camera=camera)
+    assert cli._conclude(config, run.stop_signal, opened, display, interrupted=interrupted) == code
+    (printed,) = capsys.readouterr().out.splitlines()
+    assert printed.startswith(line)
 
 
 def test_another_sink_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
