@@ -23,8 +23,10 @@ from realtime.tracking.settings import MAX_FACES
 
 LOOK_NS = 500_000_000
 """The time from one look to the next."""
+INLINE_LOOK_NS = 900_000_000
+"""The same where the frame has to wait for the look."""
 QUICK_LOOK_NS = 160_000_000
-"""The same while the driver is not known for certain."""
+"""The time while the driver is not known for certain."""
 LOOK_PIXELS = 640
 """The longer side of the images that are searched."""
 PATCH_SIDE = 24
@@ -137,8 +139,9 @@ class FaceWatch:
     It owns the detector, and looks on a thread of its own with ``background``.
     """
 
-    def __init__(self, detector: BoxDetector, *, background: bool) -> None:
+    def __init__(self, detector: BoxDetector, *, background: bool, look_ns: int = LOOK_NS) -> None:
         self._detector = detector
+        self._look_ns = look_ns
         self._worker: NewestWorker[_Job, tuple[int, Look]] = NewestWorker(
             "watch faces", self._look, detector.close, background=background
         )
@@ -163,7 +166,7 @@ class FaceWatch:
             second = _shrunk(image)
             if first.shape == second.shape:
                 self._worker.offer(_Job(self._generation, time_ns, size, first, second, followed))
-        elif self._last_ns is None or not 0 <= time_ns - self._last_ns < (QUICK_LOOK_NS if quick else LOOK_NS):
+        elif self._last_ns is None or not 0 <= time_ns - self._last_ns < (QUICK_LOOK_NS if quick else self._look_ns):
             self._pending, self._last_ns = _shrunk(image), time_ns
 
     def hurry(self) -> None:

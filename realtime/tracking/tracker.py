@@ -14,7 +14,7 @@ from realtime.core.frames import Frame
 from realtime.tracking import face_mesh
 from realtime.tracking.driver_selector import DriverSelector
 from realtime.tracking.face_mesh import FaceDetectors, FaceMesh
-from realtime.tracking.face_watch import BoxDetector, FaceWatch
+from realtime.tracking.face_watch import INLINE_LOOK_NS, LOOK_NS, BoxDetector, FaceWatch
 from realtime.tracking.landmark_model import DetectedFace, FaceBox, LandmarkModel, bounding_box
 from realtime.tracking.landmarker import MODEL_NAME, Landmarker, LandmarkerDetector, require_model_file
 from realtime.tracking.model_files import model_path
@@ -118,6 +118,11 @@ class _ModelTracker:
         return faces[0]
 
 
+def _watch(detector: BoxDetector, *, background: bool) -> FaceWatch:
+    """Return a watch that looks twice a second, or more seldom where frames have to wait for it."""
+    return FaceWatch(detector, background=background, look_ns=LOOK_NS if background else INLINE_LOOK_NS)
+
+
 class FaceMeshTracker(_ModelTracker):
     """Tracks with Face Mesh, whose models are inside the mediapipe 0.10 wheel. Raises TrackerError.
 
@@ -128,7 +133,7 @@ class FaceMeshTracker(_ModelTracker):
     name = "MediaPipe Face Mesh"
 
     def __init__(self, driver: Driver = "auto", *, background: bool = False) -> None:
-        super().__init__(FaceMesh(), FaceWatch(FaceDetectors(), background=background), driver)
+        super().__init__(FaceMesh(), _watch(FaceDetectors(), background=background), driver)
 
 
 class LandmarkerTracker(_ModelTracker):
@@ -143,7 +148,7 @@ class LandmarkerTracker(_ModelTracker):
     def __init__(self, path: Path, driver: Driver = "auto", *, background: bool = False) -> None:
         model = Landmarker(path)
         detector: BoxDetector = FaceDetectors() if face_mesh.available() else LandmarkerDetector(path, MAX_FACES)
-        super().__init__(model, FaceWatch(detector, background=background), driver)
+        super().__init__(model, _watch(detector, background=background), driver)
 
 
 def open_tracker(model: Path | None = None, driver: Driver = "auto", *, background: bool = False) -> Tracker:
