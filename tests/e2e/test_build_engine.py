@@ -15,7 +15,7 @@ import pytest
 
 from engines.backends.network_stage import TensorSpec
 from tests.e2e.tensorrt_cpu import environment
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 needs("torch")
 needs("onnxslim")

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 2

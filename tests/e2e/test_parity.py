@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engines.backends.network_stage import GridSample
 from tests.parity import dump as parity
-from tests.support.neural import ROOT, parity_dir
+from tests.support.engines.neural import ROOT, parity_dir
 
 TOLERANCE = 1e-4
 """The largest error, as a share of each array's largest magnitude."""

@@ -9,7 +9,7 @@ import pytest
 
 from engines.backends.engine_cache import Machine
 from engines.backends.open import has_cuda
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ import pytest
 
 from engines.backends.numeric_check import check_backend
 from engines.errors import BackendError
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 needs("torch")
 
-from tests.support.small_stage import small_stage  # noqa: E402 - after the skip
+from tests.support.engines.small_stage import small_stage  # noqa: E402 - after the skip
 
 
 @pytest.mark.usefixtures("onnxruntime_cuda")

@@ -13,11 +13,11 @@ import pytest
 from engines.backends.engine_cache import Machine, list_engines, mismatch
 from engines.backends.numeric_check import check_backend, reference_outputs, relative_errors
 from engines.errors import BackendError
-from tests.support.neural import ROOT, needs
+from tests.support.engines.neural import ROOT, needs
 
 needs("torch")
 
-from tests.support.small_stage import small_stage  # noqa: E402 - after the skip
+from tests.support.engines.small_stage import small_stage  # noqa: E402 - after the skip
 
 
 @pytest.fixture

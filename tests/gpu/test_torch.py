@@ -12,11 +12,11 @@ import pytest
 
 from engines.backends.network_stage import NetworkStage
 from engines.backends.numeric_check import check_backend, reference_outputs, relative_errors
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 torch = needs("torch")
 
-from tests.support.small_stage import small_stage  # noqa: E402 - after the skip
+from tests.support.engines.small_stage import small_stage  # noqa: E402 - after the skip
 
 
 def on_gpu(stage: NetworkStage) -> Any:

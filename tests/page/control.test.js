@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
-import { Control } from "../../realtime/webrtc/page/control.js";
+import { Control } from "../../realtime/webrtc/page/network/control.js";
 import { CODES } from "../../realtime/webrtc/page/errors.js";
 import { answerWith, problem, requests, usePage } from "./fake_page.js";
 

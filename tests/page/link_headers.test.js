@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { iceServersOf, parseLinks } from "../../realtime/webrtc/page/link_headers.js";
+import { iceServersOf, parseLinks } from "../../realtime/webrtc/page/network/link_headers.js";
 
 test("links are read with their parameters", () => {
   const header = '</whep/x>; rel="watch", <turn:host:3478?transport=udp>; rel="ice-server"; username="a, b"; credential=c';

@@ -3,7 +3,7 @@ import { getEventListeners } from "node:events";
 import { test } from "node:test";
 
 import { CODES, ReenactError } from "../../realtime/webrtc/page/errors.js";
-import { keepConnected, wait } from "../../realtime/webrtc/page/retry.js";
+import { keepConnected, wait } from "../../realtime/webrtc/page/network/retry.js";
 
 /** A connection that connects, or breaks, when told to. */
 function fakePeer() {

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 
 import { viewerLink } from "../../realtime/webrtc/page/dialogs.js";
 import { CODES } from "../../realtime/webrtc/page/errors.js";
-import { fetchJson, request, urlOf } from "../../realtime/webrtc/page/server.js";
+import { fetchJson, request, urlOf } from "../../realtime/webrtc/page/network/server.js";
 import { answerWith, problem, requests, usePage } from "./fake_page.js";
 
 describe("on a host of its own", () => {

@@ -50,5 +50,5 @@ def test_no_module_is_long(module: Path) -> None:
 def test_addresses_are_relative_to_the_page() -> None:
     """A proxy may serve the page below any path."""
     absolute = re.compile(r"""["'`(]/(static|api|whip|whep)\b""")
-    for path in PAGE.iterdir():
+    for path in (path for path in PAGE.rglob("*") if path.is_file()):
         assert not absolute.search(path.read_text("utf-8")), path.name

@@ -24,7 +24,7 @@ from realtime.pipeline import slate
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.settings import Driver
 from tests.support.clips import grey, write_video
-from tests.support.fake_gpu import FakeGpu, Plan
+from tests.support.engines.fake_gpu import FakeGpu, Plan
 from tests.support.fakes import CAMERA, FakeSink, FakeSource, picture
 from tests.support.run import running
 

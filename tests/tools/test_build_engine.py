@@ -28,10 +28,10 @@ from engines.backends.network_stage import Array
 from engines.backends.tensorrt_backend import EngineSignature
 from engines.errors import BackendError, ReenactError, UsageError
 from realtime.terminal.signals import Interrupts
-from tests.support.engine_files import put
-from tests.support.fake_gpu import CAPABILITY, NAME, VERSION, FakeGpu, Plan
-from tests.support.networks import file, small
-from tests.support.neural import needs
+from tests.support.engines.engine_files import put
+from tests.support.engines.fake_gpu import CAPABILITY, NAME, VERSION, FakeGpu, Plan
+from tests.support.engines.networks import file, small
+from tests.support.engines.neural import needs
 from tools import build_engine
 from tools.build_engine import INTERRUPTED, app
 from tools.engine_builder import builder, jobs, trt

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from engines.errors import ReenactError
 from realtime.tracking.model_files import MODELS, ModelFile, model_path, target_path
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 from tools.models import fetch, main
 from tools.support.checkpoints import CHECKPOINTS, Checkpoint, fetch_from_hub
 

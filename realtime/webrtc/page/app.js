@@ -3,15 +3,15 @@
 import { Camera } from "./camera.js";
 import { Chart, sum } from "./chart.js";
 import { Commands } from "./commands.js";
-import { Control } from "./control.js";
+import { Control } from "./network/control.js";
 import { setUpDialogs } from "./dialogs.js";
 import { CODES, ReenactError } from "./errors.js";
 import { Gallery } from "./gallery.js";
 import { Interruptions } from "./interruptions.js";
 import { LiveSession } from "./live.js";
 import { ModeMachine } from "./modes.js";
-import { Player } from "./player.js";
-import { Poller } from "./poll.js";
+import { Player } from "./network/player.js";
+import { Poller } from "./network/poll.js";
 import { areApplied, settingsOf } from "./settings.js";
 import { setUpShortcuts } from "./shortcuts.js";
 import { resetMode, state, takeWish } from "./state.js";

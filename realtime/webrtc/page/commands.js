@@ -6,7 +6,7 @@ import { state } from "./state.js";
 import { controlButtons, el, holdControl, showFeedback, showGain, showStill } from "./view.js";
 import { errorText } from "./words.js";
 
-/** @typedef {import("./control.js").Value} Value */
+/** @typedef {import("./network/control.js").Value} Value */
 /** @typedef {import("./gallery.js").Portrait} Portrait */
 
 const SETTLE_MS = 80;
@@ -16,7 +16,7 @@ export class Commands {
   /**
    * @param {object} parts
    * @param {import("./modes.js").ModeMachine} parts.modes
-   * @param {import("./control.js").Control} parts.control
+   * @param {import("./network/control.js").Control} parts.control
    * @param {(error: ReenactError) => void} parts.refuse is called where the user has to sign in
    */
   constructor({ modes, control, refuse }) {

@@ -1,6 +1,6 @@
 // The dialogs: a link for viewers, and the list of keys.
 
-import { urlOf } from "./server.js";
+import { urlOf } from "./network/server.js";
 import { el } from "./view.js";
 
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];

@@ -1,7 +1,7 @@
 // The portraits to choose from.
 
 import { ReenactError } from "./errors.js";
-import { fetchJson, urlOf } from "./server.js";
+import { fetchJson, urlOf } from "./network/server.js";
 
 const REFRESH_MS = 1000;
 

@@ -1,15 +1,15 @@
 // The user's session: this browser's camera drives the portrait.
 
-import { lastPart, publish } from "./connection.js";
+import { lastPart, publish } from "./network/connection.js";
 import { CODES, ReenactError } from "./errors.js";
-import { keepConnected, wait } from "./retry.js";
+import { keepConnected, wait } from "./network/retry.js";
 import { commandsFor } from "./settings.js";
 import { state } from "./state.js";
 import { ConnectionStats } from "./stats.js";
 import { announceNow, showOverlay, showPreview, showStatus } from "./view.js";
 import { cameraErrorText } from "./words.js";
 
-/** @typedef {import("./connection.js").Peer} Peer */
+/** @typedef {import("./network/connection.js").Peer} Peer */
 
 const REOPEN_MS = 2000;
 const READ_S = 5;
@@ -20,9 +20,9 @@ export class LiveSession {
   /**
    * @param {object} parts
    * @param {import("./modes.js").ModeMachine} parts.modes
-   * @param {import("./control.js").Control} parts.control
+   * @param {import("./network/control.js").Control} parts.control
    * @param {import("./camera.js").Camera} parts.camera
-   * @param {import("./player.js").Player} parts.player
+   * @param {import("./network/player.js").Player} parts.player
    * @param {import("./interruptions.js").Interruptions} parts.interruptions
    * @param {(id: ?string) => void} parts.share is told what can be watched now
    */

@@ -1,7 +1,7 @@
 // What the user has set, out of a run's state, and the commands that bring it back in another session.
 
 /** @typedef {import("./state.js").RunState} RunState */
-/** @typedef {import("./control.js").Value} Value */
+/** @typedef {import("./network/control.js").Value} Value */
 
 /**
  * The member of the state that each of these commands sets. What hides most comes first.

@@ -1,6 +1,6 @@
 // The one mutable state of the page. It is changed here and by who shows it, never kept twice.
 
-/** @typedef {import("./connection.js").Peer} Peer */
+/** @typedef {import("./network/connection.js").Peer} Peer */
 /** @typedef {import("./stats.js").ConnectionStats} ConnectionStats */
 
 /**

@@ -1,8 +1,8 @@
 // Pictures that the user adds, by click, keyboard or drop: to whom they go, and when.
 
 import { CODES, ReenactError } from "./errors.js";
-import { wait } from "./retry.js";
-import { fetchJson, isAbort } from "./server.js";
+import { wait } from "./network/retry.js";
+import { fetchJson, isAbort } from "./network/server.js";
 import { state } from "./state.js";
 import { el, showFeedback, showStill } from "./view.js";
 import { errorText, keptText } from "./words.js";
@@ -17,7 +17,7 @@ export class Uploads {
   /**
    * @param {object} parts
    * @param {import("./modes.js").ModeMachine} parts.modes
-   * @param {import("./control.js").Control} parts.control
+   * @param {import("./network/control.js").Control} parts.control
    * @param {import("./gallery.js").Gallery} parts.gallery
    */
   constructor({ modes, control, gallery }) {

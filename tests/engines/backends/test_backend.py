@@ -16,14 +16,14 @@ from engines.backends.network_stage import TensorSpec, sample_inputs
 from engines.backends.numeric_check import check_backend, reference_outputs
 from engines.backends.open import open_stages, open_unchecked
 from engines.errors import BackendError, UsageError
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 if TYPE_CHECKING:
     from engines.backends.onnx_export import ExportPrecision
 
 torch = needs("torch")
 
-from tests.support.small_stage import Small, small_stage  # noqa: E402 - after the skip
+from tests.support.engines.small_stage import Small, small_stage  # noqa: E402 - after the skip
 
 
 class Twice(torch.nn.Module):  # type: ignore[name-defined]

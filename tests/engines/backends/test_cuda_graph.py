@@ -6,7 +6,7 @@ import pytest
 
 from engines.backends import cuda_graph
 from engines.backends.cuda_graph import GraphError
-from tests.support.fake_gpu import NON_BLOCKING, FakeGpu, Library, Stream
+from tests.support.engines.fake_gpu import NON_BLOCKING, FakeGpu, Library, Stream
 
 
 @pytest.fixture

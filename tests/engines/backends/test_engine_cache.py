@@ -23,7 +23,7 @@ from engines.backends.engine_cache import (
     read_sidecar,
 )
 from engines.errors import BackendError
-from tests.support.engine_files import FIELDS, HERE, NETWORK, REBUILD, put, sidecar
+from tests.support.engines.engine_files import FIELDS, HERE, NETWORK, REBUILD, put, sidecar
 
 
 def files(folder: Path) -> list[str]:

@@ -24,8 +24,8 @@ from engines.backends.tensorrt_backend import (
     this_machine,
 )
 from engines.errors import BackendError
-from tests.support.fake_gpu import CAPABILITY, NAME, VERSION, FakeGpu, Plan
-from tests.support.neural import needs
+from tests.support.engines.fake_gpu import CAPABILITY, NAME, VERSION, FakeGpu, Plan
+from tests.support.engines.neural import needs
 
 SIGNATURE = EngineSignature(
     "small",
@@ -480,7 +480,7 @@ REBUILD = "python -m tools.build_engine liveportrait --weights random:1"
 
 def test_auto_chooses_tensorrt_if_its_engines_fit(gpu: FakeGpu, home: Path, tmp_path: Path) -> None:
     needs("torch")
-    from tests.support.small_stage import small_stage
+    from tests.support.engines.small_stage import small_stage
 
     cache_engine(home, gpu, small_stage())
     stages = open_stages({"small": small_stage()}, cache=tmp_path)
@@ -491,7 +491,7 @@ def test_auto_chooses_tensorrt_if_its_engines_fit(gpu: FakeGpu, home: Path, tmp_
 
 def test_auto_says_why_it_does_not_choose_tensorrt(gpu: FakeGpu, home: Path, tmp_path: Path) -> None:
     needs("onnxruntime")
-    from tests.support.small_stage import small_stage
+    from tests.support.engines.small_stage import small_stage
 
     cache_engine(home, gpu, small_stage(), tensorrt="10.9.0.1")
     stages = open_stages({"small": small_stage()}, cache=tmp_path)
@@ -517,7 +517,7 @@ def test_without_a_fitting_engine_the_cure_is_the_build_command(
     gpu: FakeGpu, home: Path, changes: dict[str, Any] | None, code: str
 ) -> None:
     needs("torch")
-    from tests.support.small_stage import small_stage
+    from tests.support.engines.small_stage import small_stage
 
     if changes is not None:
         cache_engine(home, gpu, small_stage(), **changes)
@@ -529,7 +529,7 @@ def test_without_a_fitting_engine_the_cure_is_the_build_command(
 
 def test_an_engine_with_wrong_outputs_is_refused(gpu: FakeGpu, home: Path, tmp_path: Path) -> None:
     needs("torch")
-    from tests.support.small_stage import small_stage
+    from tests.support.engines.small_stage import small_stage
 
     cache_engine(home, gpu, small_stage())
     right = gpu.plans[ENGINE]

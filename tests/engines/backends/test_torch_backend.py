@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from engines.backends.network_stage import NetworkStage, TensorSpec, sample_inputs
 from engines.errors import BackendError
 from engines.networks import fomm, liveportrait
-from tests.support.fake_cuda import CudaOnCpu, FakeCuda, fake_cuda
-from tests.support.neural import needs
+from tests.support.engines.fake_cuda import CudaOnCpu, FakeCuda, fake_cuda
+from tests.support.engines.neural import needs
 
 torch = needs("torch")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import engines.networks.liveportrait as lp
 from engines.networks.weights import load_weights
-from tests.support.neural import needs, parity_dir
+from tests.support.engines.neural import needs, parity_dir
 
 if TYPE_CHECKING:
     import torch

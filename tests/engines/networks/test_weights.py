@@ -17,7 +17,7 @@ import pytest
 from engines.cache_dirs import models_home
 from engines.errors import GeneratorError, UsageError
 from engines.networks.weights import PUBLISHED, convert_to_safetensors, is_intact, load_weights, published_home
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 if TYPE_CHECKING:
     import torch

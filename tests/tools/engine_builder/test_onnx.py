@@ -12,8 +12,8 @@ import pytest
 from engines.backends.network_stage import TensorSpec
 from engines.backends.onnx_export import ExportOptions
 from engines.errors import BackendError
-from tests.support.networks import file, small
-from tests.support.neural import needs
+from tests.support.engines.networks import file, small
+from tests.support.engines.neural import needs
 from tools.engine_builder.onnx import compare_stage, describe, largest_errors, random_inputs, simplify
 
 torch = needs("torch")

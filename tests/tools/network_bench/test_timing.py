@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engines.backends.network_stage import TensorSpec
 from engines.errors import BackendError
 from engines.networks import fomm, liveportrait
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 from tools.network_bench.networks import SUBMODULES, count_cost, infer_shapes, isolate
 from tools.network_bench.timing import Budget, Case, Rates, Times, continue_timing, start_timing, wall_clock
 

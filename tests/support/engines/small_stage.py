@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engines.backends.network_stage import NetworkStage, TensorSpec
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 torch = needs("torch")
 

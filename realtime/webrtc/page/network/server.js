@@ -1,6 +1,6 @@
 // Requests to the server. Every address is relative to the page, so that a proxy may serve it below any path.
 
-import { CODES, ReenactError } from "./errors.js";
+import { CODES, ReenactError } from "../errors.js";
 
 /**
  * Return the absolute URL of an address that the page or the server names, such as `api/state` or a `Location`.

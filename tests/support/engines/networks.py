@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.backends.network_stage import NetworkStage, TensorSpec
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 torch = needs("torch")
 onnx = needs("onnx")

@@ -2,17 +2,17 @@
 
 import { watch } from "./connection.js";
 import { keepConnected } from "./retry.js";
-import { state } from "./state.js";
-import { ConnectionStats } from "./stats.js";
-import { el, hideOverlay, showStatus, showStill } from "./view.js";
+import { state } from "../state.js";
+import { ConnectionStats } from "../stats.js";
+import { el, hideOverlay, showStatus, showStill } from "../view.js";
 
 /** Plays one stream at a time. */
 export class Player {
   /**
    * @param {object} parts
-   * @param {import("./modes.js").ModeMachine} parts.modes
-   * @param {import("./gallery.js").Gallery} parts.gallery
-   * @param {import("./interruptions.js").Interruptions} parts.interruptions
+   * @param {import("../modes.js").ModeMachine} parts.modes
+   * @param {import("../gallery.js").Gallery} parts.gallery
+   * @param {import("../interruptions.js").Interruptions} parts.interruptions
    */
   constructor({ modes, gallery, interruptions }) {
     this.modes = modes;

@@ -1,11 +1,11 @@
 // Asks the server twice a second what it does, and whether it is there at all.
 
-import { ReenactError } from "./errors.js";
+import { ReenactError } from "../errors.js";
 import { wait } from "./retry.js";
 import { fetchJson, isAbort } from "./server.js";
-import { state } from "./state.js";
+import { state } from "../state.js";
 
-/** @typedef {import("./state.js").RunState} RunState */
+/** @typedef {import("../state.js").RunState} RunState */
 
 const POLL_MS = 1000;
 const POLL_RUN_MS = 500;
@@ -26,7 +26,7 @@ const SILENT_MS = 2500;
 /** Polls as long as the page is open. */
 export class Poller {
   /**
-   * @param {import("./modes.js").ModeMachine} modes
+   * @param {import("../modes.js").ModeMachine} modes
    * @param {import("./control.js").Control} control
    * @param {PollHandlers} handlers
    */

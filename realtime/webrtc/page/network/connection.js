@@ -1,6 +1,6 @@
 // WHIP (RFC 9725) and WHEP: one peer connection each, from the offer to the end.
 
-import { CODES, ReenactError } from "./errors.js";
+import { CODES, ReenactError } from "../errors.js";
 import { iceServersOf, parseLinks } from "./link_headers.js";
 import { request, urlOf } from "./server.js";
 

@@ -10,7 +10,7 @@ import pytest
 
 from engines.install_hint import install_command
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def needs(package: str) -> Any:

@@ -1,6 +1,6 @@
 // Connections that are opened again when they break.
 
-import { CODES, ReenactError } from "./errors.js";
+import { CODES, ReenactError } from "../errors.js";
 
 const PAUSES_MS = [500, 1000, 2000, 4000, 8000, 15000];
 

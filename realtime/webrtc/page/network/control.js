@@ -1,14 +1,14 @@
 // Commands to the server and the state it sends back: over the data channel where there is one, otherwise over HTTP.
 
-import { CODES, ReenactError } from "./errors.js";
+import { CODES, ReenactError } from "../errors.js";
 import { request } from "./server.js";
 
 const REPLY_MS = 5000;
 const VERSION = 1;
 
-/** @typedef {import("./state.js").RunState} RunState */
+/** @typedef {import("../state.js").RunState} RunState */
 /** @typedef {boolean | number | string} Value the value of a command */
-/** @typedef {{id?: number, ok?: boolean, said?: string, error?: import("./errors.js").ErrorFields}} Reply */
+/** @typedef {{id?: number, ok?: boolean, said?: string, error?: import("../errors.js").ErrorFields}} Reply */
 
 /**
  * What the server sends without being asked.

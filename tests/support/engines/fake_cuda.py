@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.neural import needs
+from tests.support.engines.neural import needs
 
 torch = needs("torch")
 
