@@ -87,7 +87,7 @@ def ended(done: subprocess.CompletedProcess[str]) -> tuple[int, str]:
 
 
 PORTRAITS: list[tuple[str, Callable[[Path], object], str]] = [
-    ("missing.jpg", lambda _: None, "there is no picture missing.jpg"),
+    ("missing.jpg", lambda _: None, "no picture file missing.jpg"),
     ("empty.png", lambda path: path.touch(), "empty.png is empty"),
     ("rubbish.png", lambda path: path.write_bytes(bytes(range(256))), "rubbish.png is not a picture"),
     ("folder", lambda path: path.mkdir(), "folder is a folder"),
