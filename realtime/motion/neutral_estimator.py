@@ -71,7 +71,6 @@ class PortraitRest:
 
     displacement: Points
     """(478, 3) float32: what the portrait's expression does to a face, canonical head frame."""
-    code: Floats
     own: Points | None
     """(478, 3) float32: the portrait's face without expression; None if nothing is known of it."""
     turn: Floats
@@ -84,15 +83,14 @@ class PortraitRest:
         shape = canonical_shape(pixels)
         code = model.read(shape)
         if not model.is_plausible(code):
-            return PortraitRest.unknown(model)
+            return PortraitRest.unknown()
         displacement = model.displacement(code)
-        return PortraitRest(displacement, code, shape - displacement, seen_turn(pixels, face.size))
+        return PortraitRest(displacement, shape - displacement, seen_turn(pixels, face.size))
 
     @staticmethod
-    def unknown(model: CoefficientModel) -> PortraitRest:
+    def unknown() -> PortraitRest:
         """Return a portrait without expression that looks at the viewer."""
-        code = np.zeros(model.size, np.float32)
-        return PortraitRest(np.zeros((LANDMARKS, 3), np.float32), code, None, np.zeros(3, np.float32))
+        return PortraitRest(np.zeros((LANDMARKS, 3), np.float32), None, np.zeros(3, np.float32))
 
     def straight(self, own: Points) -> tuple[Floats, Floats]:
         """Return the turn of a driver who looks straight ahead, and its standard deviation, before one is known.
@@ -135,16 +133,16 @@ class _Calibration:
     until_ns: int
     count: int
     shape: Floats
-    code: Floats
+    displacement: Floats
     turn: Floats
     origin: Floats
     log_scale: float
 
-    def add(self, shape: Points, code: Floats, turn: Floats, pose: Pose) -> None:
+    def add(self, shape: Points, displacement: Points, turn: Floats, pose: Pose) -> None:
         self.count += 1
         weight = np.float32(1 / self.count)
         self.shape = self.shape + weight * (shape - self.shape)
-        self.code = self.code + weight * (code - self.code)
+        self.displacement = self.displacement + weight * (displacement - self.displacement)
         self.turn = self.turn + weight * (turn - self.turn)
         self.origin = self.origin + weight * (pose.origin[:2] - self.origin)
         self.log_scale += float(weight) * (math.log(pose.scale) - self.log_scale)
@@ -156,11 +154,11 @@ class NeutralEstimator:
     def __init__(self, mode: NeutralMode, model: CoefficientModel | None = None) -> None:
         self._mode = mode
         self._model = model or shipped()
-        self._portrait = PortraitRest.unknown(self._model)
+        self._portrait = PortraitRest.unknown()
         self._own: Points | None = None
         self._own_s = 0.0  # the time that the own shape is a mean over
         self._fixed = False  # chosen by the user: not improved any more
-        self._fixed_code: Floats | None = None  # the code of the face that the user has chosen
+        self._fixed_displacement: Points | None = None  # by the expression of the face that the user has chosen
         self._neutral: Points | None = None
         self._usual_turn = np.zeros(3, np.float32)  # the mean turn, over so many seconds
         self._usual_s = 0.0
@@ -194,7 +192,7 @@ class NeutralEstimator:
 
     def set_portrait(self, face: FaceState | None) -> None:
         """Match the neutral to another portrait from now on; None if nothing is known of its face."""
-        self._portrait = PortraitRest.unknown(self._model) if face is None else PortraitRest.of(face, self._model)
+        self._portrait = PortraitRest.unknown() if face is None else PortraitRest.of(face, self._model)
         self._nearest = math.inf
         if self._own is not None:
             self._neutral = self._own + self._portrait.displacement
@@ -233,8 +231,8 @@ class NeutralEstimator:
         self._own = self._own[MIRROR] * FLIP
         self._neutral = self._neutral[MIRROR] * FLIP
         self._usual_turn = self._usual_turn * np.array([1, -1, -1], np.float32)
-        if self._fixed_code is not None:
-            self._fixed_code = self._model.read(self._neutral)
+        if self._fixed_displacement is not None:
+            self._fixed_displacement = self._fixed_displacement[MIRROR] * FLIP
         seat = self._seat
         self._seat = None if seat is None else seat.mirrored()
         self._rest = RestPose(self._rest_turn(), self.rest.mirrored().origin, self.rest.scale)
@@ -251,13 +249,14 @@ class NeutralEstimator:
         elapsed_s = float(np.clip(passed_ns / 1e9, 1e-3, 0.5))
         shape, turn = canonical_shape(pixels), seen_turn(pixels, face.size)
         code = self._model.read(shape) if face.code is None else face.code
+        displacement = self._model.displacement(code)
         self._rest_share = 0.0
         if self._own is None or self._neutral is None:
-            self._begin(face, pixels, shape, turn, code)
+            self._begin(face, pixels, shape, turn, displacement)
         elif self._calibrating:
-            self._collect(face, pixels, shape, code, turn, passed_ns)
+            self._collect(face, pixels, shape, displacement, turn, passed_ns)
         elif not self._fixed:
-            self._learn(shape, turn, code, elapsed_s)
+            self._learn(shape, turn, displacement, elapsed_s)
         assert self._own is not None
         assert self._neutral is not None
         weight = 1 - math.exp(-elapsed_s / NEUTRAL_EASE_S)
@@ -268,28 +267,29 @@ class NeutralEstimator:
         against = pose_against(pixels, self._neutral)
         pose = to_sides(against, face.size)
         self._move_rest(pose, face.time_ns, elapsed_s, weight)
-        self._share(code, turn)
+        self._share(displacement, turn)
         own = self._neutral - self._portrait.displacement
         seen = against.unproject(pixels)
-        modelled = self._neutral + self._model.displacement(code - self._neutral_code())
+        chosen = self._fixed_displacement
+        modelled = self._neutral + displacement - (self._portrait.displacement if chosen is None else chosen)
         shape = np.asarray(modelled + UNEXPLAINED * (seen - modelled), np.float32)
         return NeutralReading(self._neutral, own, pose, shape, seen, turn)
 
-    def _begin(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, code: Floats) -> None:
+    def _begin(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, displacement: Points) -> None:
         """Start from the first face."""
         self._fixed = self._mode == "first"
-        known = self._portrait.displacement if self._fixed else self._model.displacement(code)
+        known = self._portrait.displacement if self._fixed else displacement
         self._own, self._own_s = shape - known, 0.05
-        self._fixed_code = code if self._fixed else None
+        self._fixed_displacement = displacement if self._fixed else None
         self._neutral = self._own + self._portrait.displacement
         self._usual_turn, self._usual_s = turn, 0.0
         pose = to_sides(pose_against(pixels, self._neutral), face.size)
         self._rest = RestPose(self._rest_turn(), pose.origin[:2], pose.scale)
 
-    def _learn(self, shape: Points, turn: Floats, code: Floats, elapsed_s: float) -> None:
+    def _learn(self, shape: Points, turn: Floats, displacement: Points, elapsed_s: float) -> None:
         """Improve the own shape and the driver's usual turn by a frame."""
         assert self._own is not None
-        seen = shape - self._model.displacement(code)
+        seen = shape - displacement
         away = float(np.sqrt(np.mean((seen - self._own) ** 2)))
         tilt = float(turn[0]) ** 2 + float(turn[1]) ** 2
         self._stranger_s = self._stranger_s + elapsed_s if away > STRANGER and tilt < TURNED**2 else 0.0
@@ -303,10 +303,6 @@ class NeutralEstimator:
         self._own = self._own + np.float32(counted / max(self._own_s, 1e-6)) * (seen - self._own)
         self._usual_s = min(self._usual_s + elapsed_s, 10 * GLANCE_S)
         self._usual_turn = self._usual_turn + np.float32(elapsed_s / self._usual_s) * (turn - self._usual_turn)
-
-    def _neutral_code(self) -> Floats:
-        """Return the code of a face that is like the neutral."""
-        return self._portrait.code if self._fixed_code is None else self._fixed_code
 
     def _rest_turn(self) -> Floats:
         """Return the turn from which the head's turns count: the posterior mean, with glances as the noise."""
@@ -344,31 +340,31 @@ class NeutralEstimator:
         self._rest = rest.drift(self._seat, elapsed_s, faster=arriving)
 
     def _collect(
-        self, face: FaceState, pixels: Points, shape: Points, code: Floats, turn: Floats, passed_ns: int
+        self, face: FaceState, pixels: Points, shape: Points, displacement: Points, turn: Floats, passed_ns: int
     ) -> None:
         """Add a face, seen ``passed_ns`` after the last one, to a calibration. Finish it after ``CALIBRATION_NS``."""
         assert self._neutral is not None
         calibration = self._calibration
         # at one frame per second two must suffice; a pause after more frames than that is an interruption
         if calibration is None or passed_ns < 0 or (passed_ns > CALIBRATION_NS and calibration.count > 1):
-            zeros = np.zeros_like(shape), np.zeros_like(code), np.zeros(3, np.float32), np.zeros(2, np.float32)
+            zeros = np.zeros_like(shape), np.zeros_like(shape), np.zeros(3, np.float32), np.zeros(2, np.float32)
             calibration = self._calibration = _Calibration(face.time_ns + CALIBRATION_NS, 0, *zeros, 0.0)
-        calibration.add(shape, code, turn, to_sides(pose_against(pixels, self._neutral), face.size))
+        calibration.add(shape, displacement, turn, to_sides(pose_against(pixels, self._neutral), face.size))
         self._rest_share = 1 / calibration.count
         if face.time_ns < calibration.until_ns:
             return
         self._own = calibration.shape - self._portrait.displacement
-        self._usual_turn, self._fixed_code = calibration.turn, calibration.code
+        self._usual_turn, self._fixed_displacement = calibration.turn, calibration.displacement
         self._fixed, self._calibrating, self._calibration = True, False, None
         self._seat = RestPose(self._rest_turn(), calibration.origin, math.exp(calibration.log_scale))
 
-    def _share(self, code: Floats, turn: Floats) -> None:
+    def _share(self, displacement: Points, turn: Floats) -> None:
         """Have a generator with a neutral of its own take the frame that is nearest to the portrait's expression."""
         if self._calibrating or self._rest_share > 0:
             return
         if self._fixed and self._nearest < math.inf:
             return
-        away = self._model.displacement(code - self._portrait.code)
+        away = displacement - self._portrait.displacement
         distance = float(np.sqrt(np.mean(away**2))) + 0.1 * float(np.abs(turn - self.rest.turn).max())
         if distance < 0.8 * self._nearest - 0.002:
             self._nearest, self._rest_share = distance, 1.0
