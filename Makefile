@@ -26,8 +26,8 @@ page:
 	@if ! command -v node > /dev/null; then echo "skipped: Node.js is not on the path (sudo apt install nodejs)"; exit 0; fi; \
 	node --test tests/page/*.test.js || exit 1; \
 	if ! command -v npm > /dev/null; then echo "types skipped: npm is not on the path"; exit 0; fi; \
-	[ -x node_modules/.bin/tsc ] || npm install --no-package-lock --no-audit --no-fund --silent || exit 1; \
-	node_modules/.bin/tsc -p tests/page
+	[ -x tests/page/node_modules/.bin/tsc ] || npm install --prefix tests/page --no-package-lock --no-audit --no-fund --silent || exit 1; \
+	tests/page/node_modules/.bin/tsc -p tests/page
 
 e2e: $(VENV)/dev.stamp
 	@$(bin)/python -m pytest tests/e2e --ignore=tests/e2e/v4l2 $(ARGS)

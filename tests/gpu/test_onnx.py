@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.backends.numeric_check import check_backend
+from engines.backends.numeric_check import check_backend, reference_outputs
 from engines.errors import BackendError
 from tests.support.engines.neural import needs
 
@@ -47,5 +47,11 @@ def test_rtx_agrees_with_the_reference(exports: Path) -> None:
         pytest.skip(str(error))
     try:
         check_backend(backend, stage, exports)
+        feeds = stage.sample_inputs()
+        expected = reference_outputs(stage, feeds)
+        outputs = backend.run(feeds)
+        assert outputs.keys() == expected.keys()
+        for name, output in outputs.items():
+            assert output == pytest.approx(expected[name], rel=5e-2, abs=5e-2)
     finally:
         backend.close()

@@ -123,7 +123,7 @@ def test_the_neutral_changes_without_a_jump(calm: Points) -> None:
 
 
 def test_another_driver_gets_a_neutral_of_their_own(calm: Points) -> None:
-    """Somebody of another face takes the seat: the neutral is theirs within a few seconds."""
+    """A driver with another face takes the seat: within a few seconds the neutral is that of the new one."""
     other = calm * np.array([1.15, 0.88, 1.0], np.float32)
     transfer = transfer_for(calm)
     Driver(calm, noise=NOISE).drive(transfer, frame_times(0, 20))

@@ -35,7 +35,7 @@ def test_modules(node: str) -> None:
 
 
 def test_types(node: str) -> None:
-    compiler = ROOT / "node_modules" / "typescript" / "bin" / "tsc"
+    compiler = ROOT / "tests" / "page" / "node_modules" / "typescript" / "bin" / "tsc"
     if not compiler.exists():
         pytest.skip("TypeScript is not installed: make page installs it")
     done = _run([node, str(compiler), "-p", "tests/page"])

@@ -138,9 +138,12 @@ def test_the_process_of_the_next_image_is_started_ahead(
 def test_a_spare_that_has_ended_is_replaced(decoders: DecoderProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
     processes = started(monkeypatch)
     decoders.decode(png(), "x.png", MAX_PIXELS, 20.0)
-    processes[-1].kill()
-    processes[-1].wait()
-    decoders.decode(png(), "x.png", MAX_PIXELS, 20.0)
+    spare = processes[-1]
+    spare.kill()
+    spare.wait()
+    image, _ = decoders.decode(png(), "x.png", MAX_PIXELS, 20.0)
+    assert image.shape == (30, 40, 3)
+    assert processes[-1] is not spare
 
 
 @pytest.mark.parametrize("script", ["import os; os.abort()", "pass", "print('{}'); raise SystemExit(1)"])

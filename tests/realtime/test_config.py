@@ -390,10 +390,10 @@ def test_paths_that_lead_nowhere_are_left_to_the_code_that_opens_them(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("portrait", ["~nobody-at-all/x.jpg"]),
-        ("sink", ["file:~nobody-at-all/x.jpg"]),
-        ("camera", "~nobody-at-all/x.jpg"),
-        ("weights", "~nobody-at-all/x.jpg"),
+        ("portrait", ["~no-such-user/x.jpg"]),
+        ("sink", ["file:~no-such-user/x.jpg"]),
+        ("camera", "~no-such-user/x.jpg"),
+        ("weights", "~no-such-user/x.jpg"),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="any name may have a home folder there")
