@@ -144,7 +144,9 @@ class PortraitLibrary:
             open_mouth[INNER_LOWER_LIP, 1] += 0.2 * np.ptp(open_mouth[:, 1])
             speaking = replace(picture.face, landmarks=open_mouth, time_ns=_NS)
             self.generator.drive(copy, motion.update(None, 0), None)
-            calm = motion.update(replace(picture.face, time_ns=0), 0)
+            motion.update(replace(picture.face, time_ns=0), 0)
+            # the second of two frames in a row is the first that is smoothed
+            calm = motion.update(replace(picture.face, time_ns=_NS // 30), _NS // 30)
             compiled_before = compilation.count
             took_s = self._timed_drive(copy, calm, picture.image)
             if took_s > SLOW_S and compilation.count > compiled_before:

@@ -369,3 +369,45 @@ def test_the_performer_at_the_highest_pace(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "r.json").read_text())
     assert (report["frames"], sum(report["dropped"].values())) == (60, 0)
     assert report["faces"] >= 59
+
+
+COMPILED_LATE = """
+import gc, sys
+from numba.core import event
+from engines import jit
+from realtime import cli
+
+ready = []
+gc.freeze = lambda: ready.append(True)  # called before the first frame, once everything is prepared
+
+class Late(event.Listener):
+    def on_start(self, event):
+        if ready and event.data["dispatcher"] in jit._functions:
+            print("compiled while running:", event.data["dispatcher"].py_func.__qualname__, file=sys.stderr)
+
+    def on_end(self, event):
+        pass
+
+try:
+    with event.install_listener("numba:compile", Late()):
+        cli.main()
+finally:
+    print(f"ready {len(ready)}")
+"""
+
+
+def test_nothing_is_compiled_once_the_run_has_begun(tmp_path: Path) -> None:
+    """The first start on a machine compiles for seconds, before the first frame."""
+    options = ["--camera", "performer", "--sink", "null", "--size", "256x256", "--frames", "45"]
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED_LATE, *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=240,
+        check=False,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "numba"), "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "ready 1"
+    assert done.stderr == ""
