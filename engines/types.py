@@ -45,7 +45,7 @@ class FaceState:
     """How certain the tracker is that it sees a face, in [0, 1]."""
     steady: bool = False
     """True if the tracker has smoothed the landmarks over time. Smoothing them again would only add delay."""
-    person: int = 0
+    driver_id: int = 0
     """Changes when another face drives; the number means nothing else."""
 
     def pixels(self) -> Points:

@@ -38,7 +38,7 @@ class DriverMouth:
         self._opacity = 0.0
         self._flipped = False
         self._cover = MouthCover()
-        self._person = 0
+        self._driver_id = 0
 
     def update(self, motion: Motion, driving: Image | None) -> float:
         """Take in a frame, of which the mouth is copied, and return the opacity of this mouth.
@@ -50,8 +50,8 @@ class DriverMouth:
             pixels = motion.face.pixels()
             self._opacity = _inside(pixels, driving)
             self._flipped = motion.flipped
-            if motion.face.person != self._person:
-                self._person = motion.face.person
+            if motion.face.driver_id != self._driver_id:
+                self._driver_id = motion.face.driver_id
                 self._cover.reset()
             if self._opacity > 0:
                 self._copy(pixels, driving)

@@ -76,7 +76,7 @@ class MotionTransfer:
         self._return_share = 1.0  # how far the motion has come from there to that of the face
         self._flipped = False
         self._presence = 0.0
-        self._person: int | None = None
+        self._driver_id: int | None = None
         self._seen_ns: int | None = None
         self._time_ns = 0
 
@@ -96,7 +96,7 @@ class MotionTransfer:
 
     def begin_again(self) -> None:
         """Take the next face for another person's, as that of a camera that was turned; it is eased in."""
-        self._person = None
+        self._driver_id = None
 
     def mirror(self) -> None:
         """Continue with driving images that are horizontally flipped from now on."""
@@ -136,7 +136,7 @@ class MotionTransfer:
         """
         if self._seen_ns is None:
             self._presence = 1.0
-        elif face.person != self._person:
+        elif face.driver_id != self._driver_id:
             self._return_motion, self._return_share = self._faded_motion(), 0.0
             self._smoother.reset()
             self._estimator.begin_again()
@@ -144,7 +144,7 @@ class MotionTransfer:
             self._return_motion, self._return_share = self._faded_motion(), 0.0
             self._smoother.reset()
             self._estimator.found_again(time_ns, away=self._presence == 0)
-        self._seen_ns, self._person = time_ns, face.person
+        self._seen_ns, self._driver_id = time_ns, face.driver_id
         self._presence = min(1.0, self._presence + elapsed_ns / RETURN_NS)
         self._return_share = min(1.0, self._return_share + elapsed_ns / RETURN_NS)
         self._last_presence = _smoothstep(self._presence)

@@ -30,7 +30,7 @@ class DriverSelector:
     """
 
     def __init__(self, driver: Driver = "auto") -> None:
-        self.person = 0
+        self.driver_id = 0
         """Changes when another face drives."""
         self.box: FaceBox | None = None
         """Where the driver's face was in the last frame, in its pixels; None if it was not found."""
@@ -81,7 +81,7 @@ class DriverSelector:
         if self._last_box is not None and 0 <= time_ns - self._last_ns <= RETURN_NS:
             far = math.hypot(box.x - self._last_box.x, box.y - self._last_box.y)
             if far > SAME_PLACE * max(box.side, self._last_box.side):
-                self.person += 1
+                self.driver_id += 1
         if self.box is None:
             self._certain = False
         self.box = self._last_box = box
@@ -109,7 +109,7 @@ class DriverSelector:
         chosen = self._choose(look, current)
         self._chosen_anew = False
         if chosen is not None and self.box is not None:
-            self.person += 1
+            self.driver_id += 1
             self._better = (-1, 0)
             self.box = self._last_box = chosen.box
             return chosen.box

@@ -80,7 +80,7 @@ class _ModelTracker:
             code=code,
             confidence=face.presence,
             steady=self.steady,
-            person=self._selector.person,
+            driver_id=self._selector.driver_id,
         )
 
     def reset(self) -> None:

@@ -460,7 +460,7 @@ def test_another_person_is_eased_in_from_what_was_shown(calm: Points) -> None:
         face = (
             face_state(talking, here, time_ns=time_ns) if step < 60 else face_state(calm * 1.05, there, time_ns=time_ns)
         )
-        motions.append(transfer.update(replace(face, person=int(step >= 60)), time_ns))
+        motions.append(transfer.update(replace(face, driver_id=int(step >= 60)), time_ns))
     for before, after in pairwise(motions):
         assert np.abs(change(after) - change(before)).max() < 0.06
         assert np.abs(turn_angles(after.rotation) - turn_angles(before.rotation)).max() < 0.06

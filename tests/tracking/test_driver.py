@@ -104,7 +104,7 @@ def test_a_person_replaces_a_painting_that_was_there_alone(person: list[Image], 
     first, last = faces[25], faces[-1]
     assert first is not None
     assert last is not None
-    assert first.person != last.person
+    assert first.driver_id != last.driver_id
 
 
 @pytest.mark.parametrize("driver", ["auto", "left", "right", 2])
@@ -119,7 +119,7 @@ def test_two_alike_drive_one_at_a_time(person: list[Image], driver: str | int) -
     assert len(sides) == 1
     if driver != "auto":
         assert sides == {driver != "left"}
-    assert len({face.person for face in faces[40:] if face is not None}) == 1
+    assert len({face.driver_id for face in faces[40:] if face is not None}) == 1
 
 
 def test_switching_never_jumps(person: list[Image]) -> None:
@@ -164,4 +164,4 @@ def test_a_face_of_any_size_drives(clips: Path, side: int) -> None:
     faces = track(tracker, frames)
     tracker.close()
     assert all(face is not None for face in faces)
-    assert {face.person for face in faces if face is not None} == {0}
+    assert {face.driver_id for face in faces if face is not None} == {0}

@@ -48,10 +48,10 @@ def test_a_picture_that_is_the_only_face_is_used_until_a_person_comes() -> None:
     assert selector.box == CENTRE
     assert selector.certain
     assert selector.order([CENTRE], SIZE) == [CENTRE]
-    person = selector.person
+    driver_id = selector.driver_id
     small = FaceBox(200, 500, 80)
     assert selector.consider(look(picture(0, CENTRE), living(1, small), followed=0)) == small
-    assert selector.person != person
+    assert selector.driver_id != driver_id
 
 
 def test_a_picture_that_the_model_slips_over_to_is_dropped() -> None:
@@ -68,18 +68,18 @@ def test_a_person_who_is_new_is_followed_at_once_after_a_loss() -> None:
     selector.consider(look(living(0, CENTRE), followed=0))
     selector.lost()
     assert selector.order([LEFT], SIZE) == [LEFT]
-    person = selector.person
+    driver_id = selector.driver_id
     selector.found(LEFT, 2_000_000_000)
-    assert selector.person == person  # the driver comes back to another place
+    assert selector.driver_id == driver_id  # the driver comes back to another place
 
 
 def test_a_face_far_away_in_the_next_frame_is_another_person() -> None:
     selector = following(CENTRE)
-    person = selector.person
+    driver_id = selector.driver_id
     selector.found(CENTRE._replace(x=700), 40_000_000)
-    assert selector.person == person
+    assert selector.driver_id == driver_id
     selector.found(RIGHT._replace(x=1100), 80_000_000)
-    assert selector.person != person
+    assert selector.driver_id != driver_id
 
 
 @pytest.mark.parametrize("driver", ["auto", "largest", "left", "right", 1, 2])
@@ -96,7 +96,7 @@ def test_two_alike_never_alternate(driver: Driver) -> None:
         selector.found(shaken[followed], step * 500_000_000)
         seen = look(living(0, shaken[0]), living(1, shaken[1]), followed=followed)
         assert selector.consider(seen) is None
-    assert selector.person == 0
+    assert selector.driver_id == 0
 
 
 def test_a_much_larger_person_drives_after_a_while() -> None:
@@ -125,7 +125,7 @@ def test_the_driver_that_the_user_chooses_drives_with_the_next_look(driver: Driv
     assert selector.waiting
     assert selector.consider(look(*faces, followed=0)) == expected
     assert not selector.waiting
-    assert selector.person == (expected is not None)
+    assert selector.driver_id == (expected is not None)
 
 
 @pytest.mark.parametrize(("driver", "expected"), [("left", LEFT), ("right", RIGHT), ("auto", CENTRE), (2, CENTRE)])

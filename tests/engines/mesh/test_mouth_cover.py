@@ -99,4 +99,4 @@ def test_another_persons_mouth_is_judged_by_itself(talking: list[tuple[Image, Fa
         cv2.circle(bearded, (round(float(x)), round(float(y))), 4, (20, 15, 10), -1)
     later = replace(face, time_ns=face.time_ns + FRAME_NS)
     assert opacities([(bearded, later)], mouth) == [0]
-    assert opacities([(bearded, replace(later, person=1))], mouth) == [1]
+    assert opacities([(bearded, replace(later, driver_id=1))], mouth) == [1]
