@@ -18,6 +18,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 INSIDE = ROOT / "tests" / "e2e" / "v4l2"
+BOOT_S = 60
+"""The seconds that the guest may take to boot and run ``true``."""
 
 
 def work_folder() -> Path:
@@ -41,7 +43,17 @@ def boot_script(shared_dir: Path) -> Path:
             subprocess.run(["bash", script, "true"], check=True, timeout=seconds, capture_output=True)
         except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
             pytest.skip(f"the guest's kernel could not be built: {error}")
+    _skip_unless_it_boots(script)
     return script
+
+
+def _skip_unless_it_boots(script: Path) -> None:
+    """Skip the test if the guest cannot even run ``true``: User Mode Linux does not work on every processor."""
+    ended = run_inside(script, "true", seconds=BOOT_S)
+    if ended.returncode:
+        output = (ended.stdout + ended.stderr).strip()
+        panic = re.search(r".*(?:panic|ptrace|out of memory).*", output)
+        pytest.skip(f"the guest does not boot here: {panic[0] if panic else output[-200:]}")
 
 
 def run_inside(script: Path, *command: str, seconds: int, **environment: str) -> subprocess.CompletedProcess[str]:
