@@ -19,16 +19,12 @@ from engines.face.head import Pose, from_turn_angles, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
     EYE_CORNERS,
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
     LOWER_LID_FOLDS,
     LOWER_LIDS,
-    MOUTH_CORNERS,
     OVAL,
 )
 from engines.generator import MOUTHS, REGIONS_OF
-from engines.mesh import raster
-from engines.mesh.driver_mouth import DriverMouth
+from engines.mesh import mouth_raster, raster
 from engines.mesh.features import (
     EYES,
     FACE_TRIANGLES,
@@ -39,6 +35,7 @@ from engines.mesh.features import (
     Lens,
     MeshFeatures,
 )
+from engines.mesh.mouth import Mouth
 from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
 
 Floats = NDArray[np.float32]
@@ -131,9 +128,10 @@ class MeshGenerator:
 
     def __init__(self, mouth: str = "driver") -> None:
         """Raises CommandError if ``mouth`` is not among ``MOUTHS``."""
-        self.mouth = ""
+        self._mouth = Mouth()
         self.set_mouth(mouth)
         raster.compile_all()
+        mouth_raster.compile_all()
         self._current: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
         self._around = _Layer(1, 1, AROUND_STEP)
@@ -141,9 +139,6 @@ class MeshGenerator:
         self._mask: Image = np.zeros(0, np.uint8)
         self._target: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
-        self._mouth_colours = _mouth_colours(np.ones(3, np.float32))
-        self._tint: Floats | None = None
-        self._driver_mouth = DriverMouth()
 
     def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
         """See ``Generator.prepare``."""
@@ -163,7 +158,7 @@ class MeshGenerator:
         self._shift_hairline(features, pose)
         self._warp(features)
         points = self._target
-        self._fill_mouth(features, motion, driving, target.lips)
+        self._mouth.draw(self._out, points, motion, driving, target.lips)
         for eye in range(2):
             ends = EYE_CORNERS[eye]
             # how far the expression alone moved the corners of the eye
@@ -174,12 +169,17 @@ class MeshGenerator:
         cv2.copyTo(features.patch, features.outside, self._out[top:bottom, left:right])
         return self._out
 
+    @property
+    def mouth(self) -> str:
+        """See ``Generator.mouth``."""
+        return self._mouth.kind
+
     def set_mouth(self, mouth: str) -> None:
         """See ``Generator.set_mouth``."""
         if mouth not in self.mouths:
             expected = one_of(self.mouths)
             raise CommandError("mouth-unknown", f"the mouth {mouth!r}", expected, f"choose {expected}")
-        self.mouth = mouth
+        self._mouth.kind = mouth
 
     def close(self) -> None:
         """See ``Generator.close``."""
@@ -196,8 +196,7 @@ class MeshGenerator:
         self._mask = np.empty(height * width, np.uint8)
         self._target = np.empty((len(features.source), 3), np.float32)
         self._source = features.fetch.copy()
-        self._mouth_colours = _mouth_colours(features.skin)
-        self._tint = None
+        self._mouth.set_portrait(features)
 
     def _place_points(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
         """Compute the points of the mesh in the output. ``rigid``: the landmarks without expression, (478, 2)."""
@@ -281,42 +280,6 @@ class MeshGenerator:
                 self._out, features.box, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends,
                 eye.lens.upper, shut, 1.25 * STEP,
             )  # fmt: skip
-
-    def _fill_mouth(self, features: MeshFeatures, motion: Motion, driving: Image | None, lips: float) -> None:
-        """Draw the inside of the mouth. ``lips``: their gap over the mouth's width."""
-        opacity = min(max((lips - 0.01) / 0.03, 0.0), 1.0)
-        if features.own_lips > 0.06:
-            # a portrait that shows its teeth keeps them until it opens wider
-            opacity *= min(max((lips / features.own_lips - 1.15) / 0.5, 0.0), 1.0)
-        if opacity <= 0 or self.mouth != "driver":
-            self._driver_mouth.reset()
-        if opacity <= 0:
-            return
-        lens = Lens.of(self._target, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
-        feather = max(1.5, 0.006 * features.image.shape[0])
-        shown = self._driver_mouth.update(motion, driving) if self.mouth == "driver" else 0.0
-        if shown < 1:
-            raster.paint_mouth(
-                self._out, features.box, lens.ends, lens.upper, lens.lower, *self._mouth_colours, opacity, feather
-            )
-        if shown > 0:
-            mouth = self._driver_mouth
-            tint = np.clip(features.skin / np.maximum(mouth.skin, 8), 0.4, 1.8).astype(np.float32)
-            self._tint = tint if self._tint is None else self._tint + np.float32(0.1) * (tint - self._tint)
-            raster.draw_driver_mouth(
-                self._out, features.box, lens.ends, lens.upper, lens.lower, mouth.image, mouth.lens.ends,
-                mouth.lens.upper, mouth.lens.lower, self._tint, opacity * shown, feather,
-            )  # fmt: skip
-
-
-def _mouth_colours(skin: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the colours of teeth, gum and cavity for a skin colour, (3,) float32 each."""
-    light = float(skin.mean()) / 190
-    tone = skin / max(float(skin.max()), 1.0)
-    teeth = np.asarray(np.array([232, 226, 214], np.float32) * min(light, 1.05) * (0.6 + 0.4 * tone), np.float32)
-    gum = np.asarray(np.array([168, 84, 84], np.float32) * light, np.float32)
-    cavity = np.asarray(np.array([52, 20, 22], np.float32) * light, np.float32)
-    return teeth, gum, cavity
 
 
 def _target_pose(motion: Motion, features: MeshFeatures) -> Pose:

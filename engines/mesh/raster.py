@@ -81,7 +81,7 @@ def blend_over(out: Any, layer: Any, mask: Any, left: int, top: int) -> None:
 
 
 @compiled(fastmath=True, inline="always")
-def _sample(image: Any, x: float, y: float, channel: int) -> Any:
+def sample(image: Any, x: float, y: float, channel: int) -> Any:
     """Return a bilinear sample, clamped to the image."""
     height, width = image.shape[0], image.shape[1]
     x = min(max(x, 0.0), width - 1.001)
@@ -94,7 +94,7 @@ def _sample(image: Any, x: float, y: float, channel: int) -> Any:
 
 
 @compiled(fastmath=True, inline="always")
-def _look_up(table: Any, at: float) -> Any:
+def look_up(table: Any, at: float) -> Any:
     """Interpolate linearly in a table over [0, 1]."""
     last = table.shape[0] - 1
     at = min(max(at, 0.0), 1.0) * last
@@ -104,7 +104,7 @@ def _look_up(table: Any, at: float) -> Any:
 
 
 @compiled(fastmath=True, inline="always")
-def _ramp(x: float) -> float:
+def ramp(x: float) -> float:
     """Return a smooth step from 0 at 0 to 1 at 1."""
     x = min(max(x, 0.0), 1.0)
     return x * x * (3 - 2 * x)
@@ -190,7 +190,7 @@ def _between_lids(
     """
     along = min(max((ux * (x - lens[0]) + uy * (y - lens[1])) / length, 0.02), 0.98)
     below = middle + (-uy * (x - lens[0]) + ux * (y - lens[1]) - middle) / stretch
-    first, last = _look_up(upper, along), _look_up(lower, along)
+    first, last = look_up(upper, along), look_up(lower, along)
     edge = min(1.2, 0.3 * (last - first))
     below = min(max(below, first + edge), max(last - edge, first + edge))
     return lens[0] + ux * along * length - uy * below, lens[1] + uy * along * length + ux * below
@@ -224,28 +224,28 @@ def draw_eye(
             if along <= 0 or along >= 1:
                 continue
             below = -uy * (x - lens[0]) + ux * (y - lens[1])
-            from_top = below - _look_up(upper, along)
-            from_bottom = _look_up(lower, along) - below
+            from_top = below - look_up(upper, along)
+            from_bottom = look_up(lower, along) - below
             # a slit is narrower than the feather, and must not show what the mesh squeezed into it
             gap = from_top + from_bottom
             soft = min(feather, 0.35 * max(gap, 0.0) + 0.2)
-            alpha = _ramp(from_top / soft) * _ramp(from_bottom / soft)
+            alpha = ramp(from_top / soft) * ramp(from_bottom / soft)
             # lashes cover the last slit
-            slit = 1 - _ramp((gap / length - 0.03) / 0.09)
+            slit = 1 - ramp((gap / length - 0.03) / 0.09)
             alpha *= 1 - closure * slit
             if alpha <= 0:
                 continue
             px = to_own[0, 0] * x + to_own[0, 1] * y + to_own[0, 2]
             py = to_own[1, 0] * x + to_own[1, 1] * y + to_own[1, 2]
             distance = np.hypot(px - iris[0] - gaze[0], py - iris[1] - gaze[1]) / iris[2]
-            share = 1 - _ramp((distance - 1) / fall)
+            share = 1 - ramp((distance - 1) / fall)
             px -= gaze[0] * share
             py -= gaze[1] * share
             px, py = _between_lids(px, py, own_lens, own_upper, own_lower, ox, oy, own_length, centre_below, stretch)
-            light = 1 - 0.3 * closure * (1 - _ramp(from_top / (0.18 * length)))
+            light = 1 - 0.3 * closure * (1 - ramp(from_top / (0.18 * length)))
             light *= 1 - 0.6 * closure * slit
             for c in range(3):
-                value = _sample(image, px, py, c) * light
+                value = sample(image, px, py, c) * light
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
 
 
@@ -269,98 +269,16 @@ def draw_lashes(
             along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
             if along <= 0 or along >= 1:
                 continue
-            first, last = _look_up(upper, along), _look_up(lower, along)
+            first, last = look_up(upper, along), look_up(lower, along)
             off = -uy * (x - lens[0]) + ux * (y - lens[1]) - 0.5 * (first + last)
-            alpha = (
-                opacity * _ramp(reach + 0.5 * abs(last - first) - abs(off)) * _ramp(9 * along) * _ramp(9 - 9 * along)
-            )
+            alpha = opacity * ramp(reach + 0.5 * abs(last - first) - abs(off)) * ramp(9 * along) * ramp(9 - 9 * along)
             if alpha <= 0:
                 continue
-            own_below = _look_up(own_upper, along) + min(off, 0.0) - 0.5
+            own_below = look_up(own_upper, along) + min(off, 0.0) - 0.5
             px = own_lens[0] + ox * along * own_length - oy * own_below
             py = own_lens[1] + oy * along * own_length + ox * own_below
             for c in range(3):
-                value = _sample(image, px, py, c)
-                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
-
-
-@compiled(fastmath=True)
-def draw_driver_mouth(
-    out: Any, box: Any, lens: Any, upper: Any, lower: Any, driving: Any, driver_lens: Any, driver_upper: Any,
-    driver_lower: Any, tint: Any, opacity: float, feather: float,
-) -> None:  # fmt: skip
-    """Fill the open lips with the inside of the driver's mouth, and with nothing else of the driving image.
-
-    Arguments as in ``draw_eye``; driving: (h, w, 3) uint8 with a lens of its own; tint: (3,) float32, a factor for each
-    channel.
-    """
-    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
-    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
-    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
-    driver_length = max(np.hypot(driver_lens[2] - driver_lens[0], driver_lens[3] - driver_lens[1]), 1e-3)
-    vx, vy = (driver_lens[2] - driver_lens[0]) / driver_length, (driver_lens[3] - driver_lens[1]) / driver_length
-    for y in range(top, bottom):
-        for x in range(left, right):
-            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
-            if along <= 0 or along >= 1:
-                continue
-            below = -uy * (x - lens[0]) + ux * (y - lens[1])
-            first, last = _look_up(upper, along), _look_up(lower, along)
-            alpha = opacity * _ramp((below - first) / feather) * _ramp((last - below) / feather)
-            if alpha <= 0:
-                continue
-            part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
-            there = min(max(along, 0.04), 0.96)
-            driver_first, driver_last = _look_up(driver_upper, there), _look_up(driver_lower, there)
-            driver_below = driver_first + (0.06 + 0.88 * part) * max(driver_last - driver_first, 0.0)
-            px = driver_lens[0] + vx * there * driver_length - vy * driver_below
-            py = driver_lens[1] + vy * there * driver_length + vx * driver_below
-            light = 0.55 + 0.45 * _ramp(8 * along) * _ramp(8 * (1 - along)) * _ramp((below - first) / (0.06 * length))
-            for c in range(3):
-                value = min(_sample(driving, px, py, c) * tint[c] * light, 255.0)
-                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
-
-
-@compiled(fastmath=True)
-def paint_mouth(
-    out: Any, box: Any, lens: Any, upper: Any, lower: Any, teeth: Any, gum: Any, cavity: Any, opacity: float,
-    feather: float,
-) -> None:  # fmt: skip
-    """Fill the open lips with teeth, tongue and shadow, painted in three colours, (3,) float32 each."""
-    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
-    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
-    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
-    for y in range(top, bottom):
-        for x in range(left, right):
-            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
-            if along <= 0 or along >= 1:
-                continue
-            below = -uy * (x - lens[0]) + ux * (y - lens[1])
-            first, last = _look_up(upper, along), _look_up(lower, along)
-            alpha = opacity * _ramp((below - first) / feather) * _ramp((last - below) / feather)
-            if alpha <= 0:
-                continue
-            down, up = (below - first) / length, (last - below) / length
-            side = 2 * along - 1
-            arch = 1 - side * side
-            # the upper row hangs from behind the lip, the lower one is mostly hidden by its own
-            upper_row = _ramp((0.135 * arch - down) / 0.02 + 0.5)
-            lower_row = _ramp((0.05 * arch - 0.01 - up) / 0.02 + 0.5)
-            tooth = abs(side) / (0.2 + 0.06 * abs(side))
-            seam = min(tooth - np.floor(tooth), np.ceil(tooth) - tooth)
-            enamel = 0.86 + 0.14 * _ramp(seam / 0.12)
-            tongue = (
-                _ramp((0.16 + 0.32 * (down + up) - up) / 0.14)
-                * _ramp(arch * 1.6 - 0.3)
-                * _ramp((down + up - 0.12) / 0.12)
-            )
-            # lips and cheeks cast a shadow on what is behind them
-            light = (0.45 + 0.55 * _ramp(down / 0.07)) * (0.35 + 0.65 * _ramp(arch * 1.5))
-            for c in range(3):
-                value = cavity[c] + tongue * (gum[c] - cavity[c]) * 0.8
-                value += lower_row * (teeth[c] * enamel * 0.72 - value)
-                value += upper_row * (teeth[c] * enamel - value)
-                value = min(max(value * light, 0.0), 255.0)
+                value = sample(image, px, py, c)
                 out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
 
 
@@ -379,5 +297,3 @@ def compile_all() -> None:
     lens_box(ends, edge, edge, box, 1.0)
     draw_eye(image, box, image, ends, edge, edge, ends, edge, edge, to_own, three, two, 1.0, 0.0, 1.0)
     draw_lashes(image, box, image, ends, edge, edge, ends, edge, 0.0, 1.0)
-    draw_driver_mouth(image, box, ends, edge, edge, image, ends, edge, edge, three, 0.0, 1.0)
-    paint_mouth(image, box, ends, edge, edge, three, three, three, 0.0, 1.0)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engines.mesh import raster
+from engines.mesh import mouth_raster, raster
 from engines.types import Image
 
 Floats = NDArray[np.float32]
@@ -30,6 +30,7 @@ seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
     raster.compile_all()
+    mouth_raster.compile_all()
 
 
 class Canvas(NamedTuple):
@@ -308,11 +309,11 @@ def draw_lashes(rng: np.random.Generator, out: Image, box: Box, opening: Lens, f
 
 def draw_mouth_from(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
     driving = rng.integers(0, 256, (50, 60, 3), np.uint8)
-    raster.draw_driver_mouth(out, box, *opening, driving, *lens(rng), 1.5 * ONES, rng.uniform(0, 1), feather)
+    mouth_raster.draw_driver_mouth(out, box, *opening, driving, *lens(rng), 1.5 * ONES, rng.uniform(0, 1), feather)
 
 
 def paint_mouth(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
-    raster.paint_mouth(out, box, *opening, 230 * ONES, 120 * ONES, 40 * ONES, rng.uniform(0, 1), feather)
+    mouth_raster.paint_mouth(out, box, *opening, 230 * ONES, 120 * ONES, 40 * ONES, rng.uniform(0, 1), feather)
 
 
 @pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, paint_mouth])
@@ -397,7 +398,7 @@ def test_only_the_inside_of_the_mouth_of_the_driving_image_is_read(rng: np.rando
     its, opening = lens(rng, inside=True), lens(rng, inside=True)
     driving = hidden(its.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    raster.draw_driver_mouth(out, BOX, *opening, driving, *its, ONES, 1.0, feather)
+    mouth_raster.draw_driver_mouth(out, BOX, *opening, driving, *its, ONES, 1.0, feather)
     assert not out[..., [0, 2]].any()
 
 
@@ -408,7 +409,7 @@ def test_a_wide_mouth_takes_its_colour_from_the_driver(rng: np.random.Generator)
     its = lens(rng, inside=True)
     driving = hidden(its.mask(1), (0, 200, 0))
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    raster.draw_driver_mouth(out, BOX, *opening, driving, *its, np.array([1, 0.5, 1], np.float32), 1.0, 2.0)
+    mouth_raster.draw_driver_mouth(out, BOX, *opening, driving, *its, np.array([1, 0.5, 1], np.float32), 1.0, 2.0)
     assert 95 <= out[35, 45, 1] <= 101
 
 

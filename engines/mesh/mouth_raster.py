@@ -1,0 +1,97 @@
+"""The inner loops that draw the inside of a mouth, compiled by numba. They release the GIL and allocate no image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from engines.jit import compiled
+from engines.mesh.raster import lens_box, look_up, ramp, sample
+
+
+@compiled(fastmath=True)
+def draw_driver_mouth(
+    out: Any, box: Any, lens: Any, upper: Any, lower: Any, driving: Any, driver_lens: Any, driver_upper: Any,
+    driver_lower: Any, tint: Any, opacity: float, feather: float,
+) -> None:  # fmt: skip
+    """Fill the open lips with the inside of the driver's mouth, and with nothing else of the driving image.
+
+    Arguments as in ``draw_eye``; driving: (h, w, 3) uint8 with a lens of its own; tint: (3,) float32, a factor for each
+    channel.
+    """
+    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    driver_length = max(np.hypot(driver_lens[2] - driver_lens[0], driver_lens[3] - driver_lens[1]), 1e-3)
+    vx, vy = (driver_lens[2] - driver_lens[0]) / driver_length, (driver_lens[3] - driver_lens[1]) / driver_length
+    for y in range(top, bottom):
+        for x in range(left, right):
+            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            if along <= 0 or along >= 1:
+                continue
+            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            first, last = look_up(upper, along), look_up(lower, along)
+            alpha = opacity * ramp((below - first) / feather) * ramp((last - below) / feather)
+            if alpha <= 0:
+                continue
+            part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
+            there = min(max(along, 0.04), 0.96)
+            driver_first, driver_last = look_up(driver_upper, there), look_up(driver_lower, there)
+            driver_below = driver_first + (0.06 + 0.88 * part) * max(driver_last - driver_first, 0.0)
+            px = driver_lens[0] + vx * there * driver_length - vy * driver_below
+            py = driver_lens[1] + vy * there * driver_length + vx * driver_below
+            light = 0.55 + 0.45 * ramp(8 * along) * ramp(8 * (1 - along)) * ramp((below - first) / (0.06 * length))
+            for c in range(3):
+                value = min(sample(driving, px, py, c) * tint[c] * light, 255.0)
+                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+
+
+@compiled(fastmath=True)
+def paint_mouth(
+    out: Any, box: Any, lens: Any, upper: Any, lower: Any, teeth: Any, gum: Any, cavity: Any, opacity: float,
+    feather: float,
+) -> None:  # fmt: skip
+    """Fill the open lips with teeth, tongue and shadow, painted in three colours, (3,) float32 each."""
+    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    for y in range(top, bottom):
+        for x in range(left, right):
+            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            if along <= 0 or along >= 1:
+                continue
+            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            first, last = look_up(upper, along), look_up(lower, along)
+            alpha = opacity * ramp((below - first) / feather) * ramp((last - below) / feather)
+            if alpha <= 0:
+                continue
+            down, up = (below - first) / length, (last - below) / length
+            side = 2 * along - 1
+            arch = 1 - side * side
+            # the upper row hangs from behind the lip, the lower one is mostly hidden by its own
+            upper_row = ramp((0.135 * arch - down) / 0.02 + 0.5)
+            lower_row = ramp((0.05 * arch - 0.01 - up) / 0.02 + 0.5)
+            tooth = abs(side) / (0.2 + 0.06 * abs(side))
+            seam = min(tooth - np.floor(tooth), np.ceil(tooth) - tooth)
+            enamel = 0.86 + 0.14 * ramp(seam / 0.12)
+            tongue = (
+                ramp((0.16 + 0.32 * (down + up) - up) / 0.14) * ramp(arch * 1.6 - 0.3) * ramp((down + up - 0.12) / 0.12)
+            )
+            # lips and cheeks cast a shadow on what is behind them
+            light = (0.45 + 0.55 * ramp(down / 0.07)) * (0.35 + 0.65 * ramp(arch * 1.5))
+            for c in range(3):
+                value = cavity[c] + tongue * (gum[c] - cavity[c]) * 0.8
+                value += lower_row * (teeth[c] * enamel * 0.72 - value)
+                value += upper_row * (teeth[c] * enamel - value)
+                value = min(max(value * light, 0.0), 255.0)
+                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+
+
+def compile_all() -> None:
+    """Compile every function here, or load it from numba's cache, so that the first frame does not wait for it."""
+    image = np.zeros((2, 2, 3), np.uint8)
+    edge, ends, three = np.zeros(2, np.float32), np.zeros(4, np.float32), np.ones(3, np.float32)
+    box = (0, 0, 2, 2)
+    draw_driver_mouth(image, box, ends, edge, edge, image, ends, edge, edge, three, 0.0, 1.0)
+    paint_mouth(image, box, ends, edge, edge, three, three, three, 0.0, 1.0)
