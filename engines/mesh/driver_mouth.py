@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
-from engines.mesh import raster
-from engines.mesh.features import Lens, skin_colour
+from engines.mesh.features import skin_colour
+from engines.mesh.lens import Lens, lens_box
 from engines.mesh.mouth_cover import MouthCover
 from engines.types import Image, Motion, Points
 
@@ -68,7 +68,7 @@ class DriverMouth:
     def _copy(self, pixels: Points, driving: Image) -> None:
         height, width = driving.shape[:2]
         lens = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
-        left, top, right, bottom = raster.lens_box(lens.ends, lens.upper, lens.lower, (0, 0, width, height), MARGIN)
+        left, top, right, bottom = lens_box(lens.ends, lens.upper, lens.lower, (0, 0, width, height), MARGIN)
         shape = (bottom - top, right - left, 3)
         if self._memory.size < shape[0] * shape[1] * 3:
             self._memory = np.empty(2 * shape[0] * shape[1] * 3, np.uint8)

@@ -16,7 +16,6 @@ from engines.face.topology import (
     EYE_CORNERS,
     INNER_LOWER_LIP,
     INNER_UPPER_LIP,
-    IRISES,
     LOWER_LIDS,
     MOUTH_CORNERS,
     OVAL,
@@ -25,9 +24,10 @@ from engines.face.topology import (
     UPPER_LIDS,
     Indices,
 )
-from engines.mesh import raster
 from engines.mesh.expression import ExpressionTransfer
+from engines.mesh.eyes import LID_LININGS, LINING, PortraitEye, portrait_eye
 from engines.mesh.hairline import hairline_shifts
+from engines.mesh.lens import Lens
 from engines.types import LANDMARKS, FaceState, Image, Points
 
 Floats = NDArray[np.float32]
@@ -48,60 +48,9 @@ RING_LIMITS = (np.inf, np.inf, np.inf, 1.5, 1.75, 1.97)
 The outline of a face that looks aside lies to one side of the hull's middle: without a limit, the rings that move with
 the head would reach beyond the head on the other side.
 """
-LID_LININGS = (LANDMARKS + np.arange(7), LANDMARKS + 7 + np.arange(7))
-"""Points on each lower lid that are fetched from the skin above the upper one.
-
-Between the lids the mesh thus shows more of the upper lid: as it closes, no white of the eye is squeezed into the slit.
-The eyeball is drawn there separately.
-"""
 FIRST_RING = LANDMARKS + 14
-LINING = 0.3
-"""Where on the upper lid these points are fetched, from its edge (0) to its fold (1)."""
-CURVE = 33
-"""Samples of an edge of a lens."""
 SKIN = np.array([50, 280, 205, 425, 117, 346, 101, 330, 36, 266], np.intp)
 """Landmarks on the cheeks, where the colour of skin is measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lens:
-    """An opening between two lids or lips, see ``engines.mesh.raster.lens_box``."""
-
-    ends: Floats
-    upper: Floats
-    lower: Floats
-
-    @staticmethod
-    def of(points: Floats, ends: Indices, upper: Indices, lower: Indices) -> Lens:
-        """Return a lens of landmarks in pixels (N, 2 or more); upper and lower run from the first end to the second."""
-        lens = Lens(np.empty(4, np.float32), np.empty(CURVE, np.float32), np.empty(CURVE, np.float32))
-        lens.ends[:2], lens.ends[2:] = points[ends[0], :2], points[ends[1], :2]
-        raster.trace_edge(points, ends[0], ends[1], upper, lens.upper)
-        raster.trace_edge(points, ends[0], ends[1], lower, lens.lower)
-        return lens
-
-
-EYES = tuple(
-    tuple(
-        np.ascontiguousarray(part[:: 1 if eye == 0 else -1])
-        for part in (EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye])
-    )
-    for eye in range(2)
-)
-"""Corners, upper and lower lid of each eye, from left to right in the image."""
-
-
-@dataclass(frozen=True, slots=True)
-class PortraitEye:
-    """An eye as the portrait shows it."""
-
-    lens: Lens
-    iris: Floats
-    """(3,) centre and radius in the portrait, pixels."""
-    frame: Points
-    """(3, 3): three points of the socket in the head frame, which the eyeball moves with."""
-    frame_px: Floats
-    """(3, 2): the same in the portrait, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +130,7 @@ class MeshFeatures:
             follows=follows,
             stretches=stretches,
             transfer=ExpressionTransfer(shape),
-            eyes=(_eye(0, pixels, pose, shape), _eye(1, pixels, pose, shape)),
+            eyes=(portrait_eye(0, pixels, pose, shape), portrait_eye(1, pixels, pose, shape)),
             own_lips=float((lips.lower - lips.upper).mean() / np.hypot(*(lips.ends[2:] - lips.ends[:2]))),
             skin=skin_colour(image, pixels),
             box=box,
@@ -269,22 +218,6 @@ def _outside(outline: Floats, box: tuple[int, int, int, int]) -> NDArray[np.uint
     outside = np.full((bottom - top, right - left), 255, np.uint8)
     cv2.fillPoly(outside, [np.rint(outline - (left, top)).astype(np.int32)], (0,))
     return outside
-
-
-def _eye(index: int, pixels: Points, pose: Pose, shape: Points) -> PortraitEye:
-    """Return an eye of the portrait: 0 is the right one, 1 the left one."""
-    ends, upper, lower = EYES[index]
-    iris = pixels[IRISES[index]]
-    radius = float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean())
-    a, b = shape[ends[0]], shape[ends[1]]
-    third = (a + b) / 2 + np.array([0, 0.5 * np.linalg.norm(b - a), 0], np.float32)
-    frame = np.stack([a, b, third]).astype(np.float32)
-    return PortraitEye(
-        Lens.of(pixels, ends, upper, lower),
-        np.array([iris[0, 0], iris[0, 1], max(radius, 1.0)], np.float32),
-        frame,
-        np.ascontiguousarray(pose.project(frame)[:, :2]),
-    )
 
 
 def skin_colour(image: Image, pixels: Points) -> Floats:

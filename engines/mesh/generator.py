@@ -18,21 +18,17 @@ from engines.errors import CommandError, one_of
 from engines.face.head import Pose, from_turn_angles, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
-    EYE_CORNERS,
-    LOWER_LID_FOLDS,
     LOWER_LIDS,
     OVAL,
 )
 from engines.generator import MOUTHS, REGIONS_OF
-from engines.mesh import mouth_raster, raster
+from engines.mesh import eye_raster, lens, mouth_raster, raster
+from engines.mesh.eyes import eye_state, fill_eye, line_lids
 from engines.mesh.features import (
-    EYES,
     FACE_TRIANGLES,
     FIRST_RING,
-    LID_LININGS,
     RING_TRIANGLES,
     RING_UP,
-    Lens,
     MeshFeatures,
 )
 from engines.mesh.mouth import Mouth
@@ -130,8 +126,8 @@ class MeshGenerator:
         """Raises CommandError if ``mouth`` is not among ``MOUTHS``."""
         self._mouth = Mouth()
         self.set_mouth(mouth)
-        raster.compile_all()
-        mouth_raster.compile_all()
+        for kernels in (lens, raster, eye_raster, mouth_raster):
+            kernels.compile_all()
         self._current: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
         self._around = _Layer(1, 1, AROUND_STEP)
@@ -154,16 +150,14 @@ class MeshGenerator:
         rigid = pose.project(features.shape)[:, :2]
         target = features.transfer.apply(motion)
         self._place_points(features, pose, target.shape, rigid)
-        self._line_lids(features, target.closure)
+        line_lids(features.fetch, self._source, target.closure)
         self._shift_hairline(features, pose)
         self._warp(features)
-        points = self._target
-        self._mouth.draw(self._out, points, motion, driving, target.lips)
-        for eye in range(2):
-            ends = EYE_CORNERS[eye]
-            # how far the expression alone moved the corners of the eye
-            offset = 0.5 * (points[ends, :2] - rigid[ends]).sum(axis=0)
-            self._fill_eye(features, eye, pose, offset, target.gaze[eye], float(target.closure[eye]))
+        self._mouth.draw(self._out, self._target, motion, driving, target.lips)
+        for index, eye in enumerate(features.eyes):
+            gaze, closure = target.gaze[index], float(target.closure[index])
+            state = eye_state(index, eye, features.pose, pose, self._target, rigid, gaze, closure)
+            fill_eye(self._out, features.box, features.image, eye, state)
         left, top, right, bottom = features.box
         # an extreme motion folds the rings over their own edge
         cv2.copyTo(features.patch, features.outside, self._out[top:bottom, left:right])
@@ -210,16 +204,6 @@ class MeshGenerator:
         target[FIRST_RING:, :2] += features.stretches * dropped
         target[FIRST_RING:, 2] = 0
 
-    def _line_lids(self, features: MeshFeatures, closure: Floats) -> None:
-        """Fetch the gap between lids that nearly meet from the upper lid, and that between open lids from the eye."""
-        for eye in range(2):
-            share = np.float32(np.clip((closure[eye] - 0.6) / 0.3, 0, 1))
-            lower, lining = features.fetch[LOWER_LIDS[eye]], features.fetch[LID_LININGS[eye]]
-            fold = features.fetch[LOWER_LID_FOLDS[eye]]
-            self._source[LID_LININGS[eye]] = lower + share * (lining - lower)
-            # landmarks of a lower lid lie a little inside the eye
-            self._source[LOWER_LIDS[eye]] = lower + share * np.float32(0.15) * (fold - lower)
-
     def _shift_hairline(self, features: MeshFeatures, pose: Pose) -> None:
         """Fetch the outline from clear of the hair over it, the more the head is turned."""
         hairline = features.hairline
@@ -258,28 +242,6 @@ class MeshGenerator:
             face.write_mask(mask)
             raster.blend_over(self._out, face.image, mask, left + x, top + y)
         target[:, :2] += corner
-
-    def _fill_eye(
-        self, features: MeshFeatures, index: int, pose: Pose, offset: Floats, gaze: Floats, closure: float
-    ) -> None:
-        """Draw an eyeball between its lids, and the lashes over lids that meet. ``offset``: (2,) pixels."""
-        eye = features.eyes[index]
-        lens = Lens.of(self._target, *EYES[index])
-        now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + offset)
-        to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
-        move = (features.pose.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[:2] * features.pose.scale
-        stretch = 1 - min(closure, 0.0)
-        feather = max(1.2, 0.004 * features.image.shape[0])
-        raster.draw_eye(
-            self._out, features.box, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends, eye.lens.upper,
-            eye.lens.lower, to_own, eye.iris, move.astype(np.float32), stretch, max(closure, 0.0), feather,
-        )  # fmt: skip
-        shut = float(np.clip((closure - 0.6) / 0.3, 0, 1))
-        if shut > 0:
-            raster.draw_lashes(
-                self._out, features.box, features.image, lens.ends, lens.upper, lens.lower, eye.lens.ends,
-                eye.lens.upper, shut, 1.25 * STEP,
-            )  # fmt: skip
 
 
 def _target_pose(motion: Motion, features: MeshFeatures) -> Pose:

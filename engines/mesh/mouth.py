@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
 from engines.mesh import mouth_raster
 from engines.mesh.driver_mouth import DriverMouth
-from engines.mesh.features import Lens, MeshFeatures
+from engines.mesh.features import MeshFeatures
+from engines.mesh.lens import Lens
 from engines.types import Image, Motion
 
 Floats = NDArray[np.float32]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from engines.jit import compiled
-from engines.mesh.raster import lens_box, look_up, ramp, sample
+from engines.mesh.lens import lens_box, look_up, ramp, sample
 
 
 @compiled(fastmath=True)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engines.mesh import mouth_raster, raster
+from engines.mesh import eye_raster, mouth_raster, raster
+from engines.mesh.lens import lens_box, trace_edge
 from engines.types import Image
 
 Floats = NDArray[np.float32]
@@ -274,8 +275,8 @@ def lens(rng: np.random.Generator, inside: bool = False) -> Lens:
 def traced(points: Floats) -> Lens:
     """Return an opening of 16 points: the first and last are the corners, then 7 above and 7 below."""
     made = Lens(points[[0, 15]].reshape(4).copy(), np.empty(33, np.float32), np.empty(33, np.float32))
-    raster.trace_edge(np.pad(points, ((0, 0), (0, 1))), 0, 15, np.arange(1, 8), made.upper)
-    raster.trace_edge(np.pad(points, ((0, 0), (0, 1))), 0, 15, np.arange(8, 15), made.lower)
+    trace_edge(np.pad(points, ((0, 0), (0, 1))), 0, 15, np.arange(1, 8), made.upper)
+    trace_edge(np.pad(points, ((0, 0), (0, 1))), 0, 15, np.arange(8, 15), made.lower)
     return made
 
 
@@ -296,7 +297,7 @@ def eye(rng: np.random.Generator, out: Image, box: Box, image: Image, opening: L
     iris = np.array([*(own.ends[:2] + own.ends[2:]) / 2, rng.uniform(1, 8)], np.float32)
     gaze = rng.uniform(-8, 8, 2).astype(np.float32)
     to_own = (IDENTITY + rng.uniform(-0.2, 0.2, (2, 3)) * (1, 1, 20)).astype(np.float32)
-    raster.draw_eye(
+    eye_raster.draw_eye(
         out, box, image, *opening, *own, to_own, iris, gaze, rng.uniform(1, 1.5), rng.uniform(0, 1), feather
     )  # fmt: skip
 
@@ -304,7 +305,7 @@ def eye(rng: np.random.Generator, out: Image, box: Box, image: Image, opening: L
 def draw_lashes(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
     own = lens(rng)
     image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    raster.draw_lashes(out, box, image, *opening, own.ends, own.upper, rng.uniform(0, 1), feather)
+    eye_raster.draw_lashes(out, box, image, *opening, own.ends, own.upper, rng.uniform(0, 1), feather)
 
 
 def draw_mouth_from(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
@@ -326,7 +327,7 @@ def test_drawing_into_an_opening_stays_inside_it(draw: Draw, rng: np.random.Gene
     assert out.guards_hold()
     written = (out.array != before).any(axis=-1)
     margin = feather + 1 if draw is draw_lashes else feather
-    left, top, right, bottom = raster.lens_box(*opening, BOX, margin)
+    left, top, right, bottom = lens_box(*opening, BOX, margin)
     boxed = np.zeros_like(written)
     boxed[top:bottom, left:right] = True
     assert not (written & ~boxed).any()
@@ -348,7 +349,7 @@ def test_nothing_is_drawn_outside_the_box(draw: Draw, rng: np.random.Generator, 
 @given(seeds, st.floats(0, 6))
 def test_the_box_of_a_lens_contains_it_and_lies_in_the_image(rng: np.random.Generator, margin: float) -> None:
     opening = lens(rng)
-    left, top, right, bottom = raster.lens_box(*opening, BOX, margin)
+    left, top, right, bottom = lens_box(*opening, BOX, margin)
     assert left >= 0
     assert top >= 0
     assert right <= WIDTH
@@ -467,7 +468,7 @@ def test_crossed_lids_show_no_eye() -> None:
     image = np.full((70, 90, 3), 200, np.uint8)
     to_own = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
     iris, gaze = np.array([45, 35, 6], np.float32), np.zeros(2, np.float32)
-    raster.draw_eye(
+    eye_raster.draw_eye(
         out, BOX, image, ends, 2 * bow, -2 * bow, ends, -8 * bow, 8 * bow, to_own, iris, gaze, 1.0, 0.0, 2.0
     )
     assert not out.any()

@@ -1,0 +1,126 @@
+"""The eyes of a portrait: what is prepared of them, and how they are drawn between their lids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.face.head import Pose
+from engines.face.topology import EYE_CORNERS, IRISES, LOWER_LID_FOLDS, LOWER_LIDS, UPPER_LIDS
+from engines.mesh import eye_raster
+from engines.mesh.lens import Lens
+from engines.types import LANDMARKS, Image, Points
+
+Floats = NDArray[np.float32]
+
+LID_LININGS = (LANDMARKS + np.arange(7), LANDMARKS + 7 + np.arange(7))
+"""Points on each lower lid that are fetched from the skin above the upper one.
+
+Between the lids the mesh thus shows more of the upper lid: as it closes, no white of the eye is squeezed into the slit.
+The eyeball is drawn there separately.
+"""
+LINING = 0.3
+"""Where on the upper lid these points are fetched, from its edge (0) to its fold (1)."""
+LASH_REACH = 2.5
+"""How far from the line where closed lids meet lashes are drawn, pixels."""
+
+EYES = tuple(
+    tuple(
+        np.ascontiguousarray(part[:: 1 if eye == 0 else -1])
+        for part in (EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye])
+    )
+    for eye in range(2)
+)
+"""Corners, upper and lower lid of each eye, from left to right in the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortraitEye:
+    """An eye as the portrait shows it."""
+
+    lens: Lens
+    iris: Floats
+    """(3,) centre and radius in the portrait, pixels."""
+    frame: Points
+    """(3, 3): three points of the socket in the head frame, which the eyeball moves with."""
+    frame_px: Floats
+    """(3, 2): the same in the portrait, pixels."""
+
+
+def portrait_eye(index: int, pixels: Points, pose: Pose, shape: Points) -> PortraitEye:
+    """Return an eye of the portrait: 0 is the right one, 1 the left one."""
+    ends, upper, lower = EYES[index]
+    iris = pixels[IRISES[index]]
+    radius = float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean())
+    a, b = shape[ends[0]], shape[ends[1]]
+    third = (a + b) / 2 + np.array([0, 0.5 * np.linalg.norm(b - a), 0], np.float32)
+    frame = np.stack([a, b, third]).astype(np.float32)
+    return PortraitEye(
+        Lens.of(pixels, ends, upper, lower),
+        np.array([iris[0, 0], iris[0, 1], max(radius, 1.0)], np.float32),
+        frame,
+        np.ascontiguousarray(pose.project(frame)[:, :2]),
+    )
+
+
+def line_lids(fetch: Floats, source: Floats, closure: Floats) -> None:
+    """Fetch the gap between lids that nearly meet from the upper lid, and that between open lids from the eye.
+
+    fetch: (N, 2) where the mesh reads the portrait; source: the same for this frame, written to; closure: (2,).
+    """
+    for eye in range(2):
+        share = np.float32(np.clip((closure[eye] - 0.6) / 0.3, 0, 1))
+        lower, lining = fetch[LOWER_LIDS[eye]], fetch[LID_LININGS[eye]]
+        fold = fetch[LOWER_LID_FOLDS[eye]]
+        source[LID_LININGS[eye]] = lower + share * (lining - lower)
+        # landmarks of a lower lid lie a little inside the eye
+        source[LOWER_LIDS[eye]] = lower + share * np.float32(0.15) * (fold - lower)
+
+
+@dataclass(frozen=True, slots=True)
+class EyeState:
+    """Where an eye is in the output, and what it does."""
+
+    lens: Lens
+    to_own: Floats
+    """(2, 3) float32: from output pixel to portrait pixel with the head's motion alone."""
+    move: Floats
+    """(2,) float32: how far the iris moves, pixels of the portrait."""
+    closure: float
+    """As in ``engines.mesh.expression.Expression``."""
+
+
+def eye_state(
+    index: int, eye: PortraitEye, own: Pose, pose: Pose, points: Points, rigid: Floats, gaze: Floats, closure: float
+) -> EyeState:
+    """Return the state of an eye, 0 the right one, 1 the left one.
+
+    own: the portrait's pose, and pose that of the frame; points: (N, 3) the mesh in the output, pixels; rigid: (478, 2)
+    its landmarks without expression; gaze: (2,) in face scales.
+    """
+    ends = EYE_CORNERS[index]
+    # how far the expression alone moved the corners of the eye
+    offset = 0.5 * (points[ends, :2] - rigid[ends]).sum(axis=0)
+    now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + offset)
+    to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
+    move = (own.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[:2] * own.scale
+    return EyeState(Lens.of(points, *EYES[index]), to_own, move.astype(np.float32), closure)
+
+
+def fill_eye(out: Image, box: tuple[int, int, int, int], image: Image, eye: PortraitEye, state: EyeState) -> None:
+    """Draw an eyeball between its lids, and the lashes over lids that meet, into ``box`` of ``out``."""
+    lens, own, closure = state.lens, eye.lens, state.closure
+    stretch = 1 - min(closure, 0.0)
+    feather = max(1.2, 0.004 * image.shape[0])
+    eye_raster.draw_eye(
+        out, box, image, lens.ends, lens.upper, lens.lower, own.ends, own.upper, own.lower, state.to_own, eye.iris,
+        state.move, stretch, max(closure, 0.0), feather,
+    )  # fmt: skip
+    shut = float(np.clip((closure - 0.6) / 0.3, 0, 1))
+    if shut > 0:
+        eye_raster.draw_lashes(
+            out, box, image, lens.ends, lens.upper, lens.lower, own.ends, own.upper, shut, LASH_REACH
+        )
