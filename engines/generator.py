@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from engines.types import FaceState, Image, Motion, Portrait
+    from engines.types import FaceState, Image, Mask, Motion, Portrait
 
 GENERATORS = ("mesh", "liveportrait", "fomm")
 """The values of ``--generator``; ``engines.registry`` creates them."""
@@ -35,11 +35,12 @@ class Generator(Protocol):
     def mouth(self) -> str | None:
         """How an open mouth is filled: one of ``mouths``, or None if there is no choice."""
 
-    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
         """Compute what all frames of a portrait need.
 
-        ``image`` has the output's size, and ``face`` was found in it. Both are copied if they are kept. Another
-        thread may call this while ``drive`` is running.
+        ``image`` has the output's size, and ``face`` was found in it. ``matte`` says how much of each pixel belongs to
+        the subject, (H, W); without it the whole image is taken to be one surface. All are copied if they are kept.
+        Another thread may call this while ``drive`` is running.
         """
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:

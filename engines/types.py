@@ -17,6 +17,9 @@ Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
 """(N, 2) or (N, 3) float32."""
 
+Mask = NDArray[np.uint8]
+"""(H, W) uint8: 0 where nothing of something is seen, 255 where nothing else is."""
+
 LANDMARKS = 478
 """Points in MediaPipe's face mesh: 468 of the face, then five for each iris."""
 NEUTRAL_EASE_S = 0.35

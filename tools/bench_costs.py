@@ -125,7 +125,7 @@ class ProgramWork:
         self._tracker = open_tracker(None)
         self._motion = MotionTransfer()
         self._generator = create("mesh")
-        self._portrait = self._generator.prepare(picture.name, picture.image, picture.face)
+        self._portrait = self._generator.prepare(picture.name, picture.image, picture.face, picture.matte)
         self._i420 = np.empty((size[1] * 3 // 2, size[0]), np.uint8)
         self._seq = 0
         self.missed = 0

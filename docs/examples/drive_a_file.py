@@ -36,7 +36,7 @@ def drive(video: Path, out: Path, portrait: Path | None = None) -> int:
         tracker = stack.enter_context(closing(open_tracker()))
         generator = stack.enter_context(closing(create("mesh")))
         sink = stack.enter_context(closing(open_sink(f"file:{out}", size=SIZE, fps=source.fps, sound_from=video)))
-        prepared = generator.prepare(picture.name, picture.image, picture.face)
+        prepared = generator.prepare(picture.name, picture.image, picture.face, picture.matte)
         while True:
             try:
                 frame = source.read()

@@ -17,7 +17,7 @@ import numpy as np
 from engines.errors import CommandError, ReenactError
 from engines.face import topology
 from engines.face.head import Pose, own_pose
-from engines.types import FaceState, Image, Motion, Portrait
+from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.capture.source import open_source
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
@@ -43,7 +43,7 @@ class LineDrawing:
     mouths: tuple[str, ...] = ()
     mouth = None
 
-    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:  # noqa: ARG002
         """Keep where the portrait's head is, in an image of (H, W, 3)."""
         return Portrait(name, (image.shape[1], image.shape[0]), own_pose(face.pixels()))
 

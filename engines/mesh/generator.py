@@ -32,7 +32,7 @@ from engines.mesh.features import (
     MeshFeatures,
 )
 from engines.mesh.mouth import Mouth
-from engines.types import LANDMARKS, FaceState, Image, Motion, Points, Portrait
+from engines.types import LANDMARKS, FaceState, Image, Mask, Motion, Points, Portrait
 
 Floats = NDArray[np.float32]
 
@@ -136,7 +136,7 @@ class MeshGenerator:
         self._target: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
 
-    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:  # noqa: ARG002
         """See ``Generator.prepare``."""
         features = MeshFeatures.of(image, face, AROUND_STEP)
         return Portrait(name, (image.shape[1], image.shape[0]), features)

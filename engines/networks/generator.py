@@ -33,7 +33,7 @@ from engines.networks.retarget import (
     lip_correction,
     openings,
 )
-from engines.types import FaceState, Image, Motion, Portrait
+from engines.types import FaceState, Image, Mask, Motion, Portrait
 
 if TYPE_CHECKING:
     from engines.backends.network_stage import Array, NetworkStage
@@ -109,7 +109,13 @@ class NetworkGenerator:
         self._controls = _Controls(family, retarget)
         self._current: Portrait | None = None
 
-    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+    def prepare(
+        self,
+        name: str,
+        image: Image,
+        face: FaceState,
+        matte: Mask | None = None,  # noqa: ARG002 - a network moves the whole crop
+    ) -> Portrait:
         """See ``Generator.prepare``."""
         family, window = self.family, crop_window(face.pixels())
         crop: Image = np.zeros((family.crop, family.crop, 3), np.uint8)

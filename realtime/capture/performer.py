@@ -167,7 +167,7 @@ class Performer:
         """Load the performer; ``size`` is the width and height of the pictures."""
         picture = load_portrait(PERFORMER, size)
         self._generator = MeshGenerator(mouth="painted")
-        self._portrait = self._generator.prepare("performer", picture.image, picture.face)
+        self._portrait = self._generator.prepare("performer", picture.image, picture.face, picture.matte)
         pixels = picture.face.pixels()
         self._face = _Face(own_pose(pixels).unproject(pixels))
 

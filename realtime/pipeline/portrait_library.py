@@ -217,7 +217,7 @@ class PortraitLibrary:
                 return False
             self._preparing += 1
         try:
-            portrait = self.generator.prepare(picture.name, picture.image, picture.face)
+            portrait = self.generator.prepare(picture.name, picture.image, picture.face, picture.matte)
             self._prepared[index] = _Prepared(portrait, picture, thumbnail(picture.image))
         finally:
             with self._state:

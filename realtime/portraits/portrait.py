@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.errors import PortraitError
 from engines.face.topology import ALL_EYE_CORNERS, CHEEKS, CHIN_TIP, OUTER_EYE_CORNERS
-from engines.types import FaceState, Image
+from engines.types import FaceState, Image, Mask
 from realtime.portraits.head_crop import HeadCrop, choose_crop, crop_head
 from realtime.portraits.image_file import DecodedImage, read_image
 from realtime.tracking.still_faces import FaceFinder
@@ -43,6 +43,8 @@ class PortraitPicture:
     """The face, measured in ``image``."""
     notes: tuple[str, ...] = ()
     """What the user should know about the portrait, a sentence each."""
+    matte: Mask | None = None
+    """(height, width) uint8: how much of each pixel belongs to the head and body; None if that could not be found."""
 
 
 def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinder | None = None) -> PortraitPicture:
@@ -79,9 +81,11 @@ def make_portrait(decoded: DecodedImage, source: Path, size: tuple[int, int], fi
         )
     crop = choose_crop(face.pixels(), face.size, size)
     cropped = crop_head(image, crop, size)
-    return PortraitPicture(
-        source.stem, cropped, _measure_again(finder, cropped, _face_in_crop(face, crop, size)), notes
-    )
+    face = _measure_again(finder, cropped, _face_in_crop(face, crop, size))
+    matte = finder.matte(cropped, face)
+    if matte is None:
+        notes += ("the outline of head and body was not found: the background will move with the head",)
+    return PortraitPicture(source.stem, cropped, face, notes, matte)
 
 
 def yaw(face: FaceState) -> float:

@@ -58,7 +58,7 @@ def measure(
     """
     picture = load_portrait(None, size)
     motion = MotionTransfer()
-    portrait = generator.prepare("measure", picture.image, picture.face)
+    portrait = generator.prepare("measure", picture.image, picture.face, picture.matte)
     encoder = viewer_encoder(size)
     times = []
     for index in range(_WARM_UP_FRAMES + _FRAMES):

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from engines.types import FaceState, Image, Points
+from engines.types import FaceState, Image, Mask, Points
 from realtime.tracking import face_mesh
 from realtime.tracking.face_mesh import FaceDetector, FaceMesh
 from realtime.tracking.landmark_model import DetectedFace, FaceBox, LandmarkModel, bounding_box
 from realtime.tracking.landmarker import Landmarker, require_model_file
+from realtime.tracking.person_matte import PersonSegmenter
 
 MAX_FACES = 8
 """How many faces are returned for one image."""
@@ -51,6 +52,7 @@ class FaceFinder:
 
     def __init__(self) -> None:
         self._model: LandmarkModel
+        self._segmenter = PersonSegmenter()
         self._multi_face_model: LandmarkModel | None = None
         self._near_detector: FaceDetector | None = None
         self._distant_detector: FaceDetector | None = None
@@ -79,6 +81,13 @@ class FaceFinder:
     def measure(self, image: Image, expected: FaceState) -> FaceState | None:
         """Return the face at the place of ``expected``, the face of an image of the same size, or None."""
         return self._measure_in(image, bounding_box(expected.landmarks, expected.size))
+
+    def matte(self, image: Image, face: FaceState) -> Mask | None:
+        """Return how much of each pixel belongs to the head and body of a face in an RGB image, (H, W), or None.
+
+        None if there is no model for it, or it does not find the face.
+        """
+        return self._segmenter.matte(image, face)
 
     def is_upside_down(self, image: Image, face: FaceState) -> bool:
         """Return True if a face returned by ``find`` is upside down. The mesh fits an upright face to either.
@@ -109,6 +118,7 @@ class FaceFinder:
         for model in (self._model, self._multi_face_model, self._near_detector, self._distant_detector):
             if model is not None:
                 model.close()
+        self._segmenter.close()
         self._multi_face_model = self._near_detector = self._distant_detector = None
 
     def __enter__(self) -> FaceFinder:

@@ -11,7 +11,7 @@ import pytest
 from engines.errors import BusyError, CommandError, GeneratorError, SinkLost, SourceMissing, TrackerError
 from engines.face.head import rotation_vector
 from engines.face.topology import MIRROR
-from engines.types import FaceState, Image, Motion, Portrait
+from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.capture.source import Source
 from realtime.core.frames import Frame, PixelFormat
 from realtime.pipeline.settings import Limits
@@ -494,9 +494,9 @@ def test_portraits_are_switched_when_they_are_prepared() -> None:
     proceed = threading.Event()
 
     class Slow(FakeGenerator):
-        def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+        def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
             assert name == "one" or proceed.wait(5)
-            return super().prepare(name, image, face)
+            return super().prepare(name, image, face, matte)
 
     source, sink, generator = FakeSource(), FakeSink(), Slow()
     with running(source, [sink], generator=generator, loaders=[portrait, lambda: portrait("two")]) as run:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from engines.errors import BusyError
-from engines.types import FaceState, Image, Motion, Portrait
+from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.portrait_library import PortraitLibrary
 from realtime.portraits.portrait import PortraitPicture
@@ -23,12 +23,12 @@ class SlowGenerator(FakeGenerator):
         self.began, self.go = threading.Event(), threading.Event()
         self.prepared_closed = False
 
-    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
         if name == self.over:
             self.began.set()
             assert self.go.wait(5)
             self.prepared_closed |= self.closed
-        return super().prepare(name, image, face)
+        return super().prepare(name, image, face, matte)
 
 
 def library(

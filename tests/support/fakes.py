@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from engines.errors import SourceEnded, SourceLost
-from engines.types import FaceState, Image, Motion, Portrait
+from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits.portrait import PortraitPicture
 from realtime.tracking.settings import Driver
@@ -137,7 +137,7 @@ class FakeGenerator:
         self.during = during
         self._buffer = picture(PORTRAIT)
 
-    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
+    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:  # noqa: ARG002
         assert face.size == (image.shape[1], image.shape[0])
         self.portraits.append(name)
         return Portrait(name, (image.shape[1], image.shape[0]), None)

@@ -105,7 +105,7 @@ def reenact(
     from realtime.motion.relative import MotionTransfer
 
     motion = MotionTransfer()
-    portrait = generator.prepare(picture.name, picture.image, picture.face)
+    portrait = generator.prepare(picture.name, picture.image, picture.face, picture.matte)
     try:
         for index, image in enumerate(frames):
             time_ns = (index + 1) * FRAME_NS

@@ -26,7 +26,7 @@ import typer
 
 from engines.errors import ReenactError
 from engines.generator import Generator
-from engines.types import FaceState, Image, Motion, Portrait
+from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.capture.source import Source
 from realtime.config import Config, load
 from realtime.core.frames import Frame, PixelFormat
@@ -140,8 +140,8 @@ class TimedGenerator:
     def set_mouth(self, mouth: str) -> None:
         self._generator.set_mouth(mouth)
 
-    def prepare(self, name: str, image: Image, face: FaceState) -> Portrait:
-        return self._generator.prepare(name, image, face)
+    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
+        return self._generator.prepare(name, image, face, matte)
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
         seq = self._times.current

@@ -37,7 +37,7 @@ class Scene:
         self.picture = picture
         self.neutral = neutral
         self.generator = MeshGenerator(mouth)
-        self.portrait: Portrait = self.generator.prepare(picture.name, picture.image, picture.face)
+        self.portrait: Portrait = self.generator.prepare(picture.name, picture.image, picture.face, picture.matte)
 
     def show(self, motion: Motion, driving: Image | None = None) -> Image:
         return self.generator.drive(self.portrait, motion, driving).copy()
