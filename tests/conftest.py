@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: real clips and models if there are any, face models, and a cache folder of its own."""
+"""Fixtures shared by all tests: a watch for leaks, real clips and models if there are any, faces, a cache folder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from engines.errors import TrackerError
 from engines.types import FaceState
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
+from tests.support.leaks import Leaks, watching_loops
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +25,26 @@ settings.load_profile("reenact")
 # a shell that runs the tests in the background makes them and their child processes ignore SIGINT
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leaks() -> Iterator[Leaks]:
+    """What each test leaves behind, of all loops."""
+    leaks = Leaks()
+    with watching_loops(leaks):
+        yield leaks
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks(_leaks: Leaks) -> Iterator[None]:
+    """Fail a test that leaves a thread running or a task pending, with its name and stack.
+
+    It is the first fixture of a test and so the last to end: what the test's own fixtures close is closed by then.
+    """
+    _leaks.begin()
+    yield
+    if found := _leaks.found():
+        pytest.fail("\n".join(found), pytrace=False)
 
 
 @pytest.fixture(scope="session")
