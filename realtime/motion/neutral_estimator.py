@@ -191,11 +191,18 @@ class NeutralEstimator:
         return self._calibrating
 
     def set_portrait(self, face: FaceState | None) -> None:
-        """Match the neutral to another portrait from now on; None if nothing is known of its face."""
+        """Match the neutral to another portrait from now on; None if nothing is known of its face.
+
+        A neutral that the user has chosen stays as it is.
+        """
+        before = self._portrait.displacement
         self._portrait = PortraitRest.unknown() if face is None else PortraitRest.of(face, self._model)
         self._nearest = math.inf
         if self._own is not None:
-            self._neutral = self._own + self._portrait.displacement
+            if self._fixed:
+                self._own = self._own + before - self._portrait.displacement
+            else:
+                self._neutral = self._own + self._portrait.displacement
             rest = self.rest
             self._rest = RestPose(self._rest_turn(), rest.origin, rest.scale)
 
@@ -228,7 +235,8 @@ class NeutralEstimator:
         """Continue with images that are horizontally flipped from now on."""
         if self._own is None or self._neutral is None:
             return
-        self._own = self._own[MIRROR] * FLIP
+        expression = self._portrait.displacement if self._fixed else np.float32(0)
+        self._own = (self._own + expression)[MIRROR] * FLIP - expression
         self._neutral = self._neutral[MIRROR] * FLIP
         self._usual_turn = self._usual_turn * np.array([1, -1, -1], np.float32)
         if self._fixed_displacement is not None:
@@ -251,11 +259,12 @@ class NeutralEstimator:
         code = self._model.read(shape) if face.code is None else face.code
         displacement = self._model.displacement(code)
         self._rest_share = 0.0
-        if self._own is None or self._neutral is None:
+        first = self._own is None
+        if first:
             self._begin(face, pixels, shape, turn, displacement)
-        elif self._calibrating:
+        if self._calibrating:
             self._collect(face, pixels, shape, displacement, turn, passed_ns)
-        elif not self._fixed:
+        elif not first and not self._fixed:
             self._learn(shape, turn, displacement, elapsed_s)
         assert self._own is not None
         assert self._neutral is not None
@@ -277,7 +286,7 @@ class NeutralEstimator:
 
     def _begin(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, displacement: Points) -> None:
         """Start from the first face."""
-        self._fixed = self._mode == "first"
+        self._fixed, self._rest_share = self._mode == "first", 1.0
         known = self._portrait.displacement if self._fixed else displacement
         self._own, self._own_s = shape - known, 0.05
         self._fixed_displacement = displacement if self._fixed else None
@@ -359,10 +368,11 @@ class NeutralEstimator:
         self._seat = RestPose(self._rest_turn(), calibration.origin, math.exp(calibration.log_scale))
 
     def _share(self, displacement: Points, turn: Floats) -> None:
-        """Have a generator with a neutral of its own take the frame that is nearest to the portrait's expression."""
-        if self._calibrating or self._rest_share > 0:
-            return
-        if self._fixed and self._nearest < math.inf:
+        """Have a generator with a neutral of its own take the frame that is nearest to the portrait's expression.
+
+        One that the user has chosen is not replaced.
+        """
+        if self._calibrating or self._fixed:
             return
         away = displacement - self._portrait.displacement
         distance = float(np.sqrt(np.mean(away**2))) + 0.1 * float(np.abs(turn - self.rest.turn).max())

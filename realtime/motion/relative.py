@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.face.coefficients import CoefficientModel
 from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
@@ -64,10 +65,18 @@ class MotionTransfer:
     ``region`` and ``gain`` may be changed at any time; they take effect with the next ``update``.
     """
 
-    def __init__(self, neutral: NeutralMode = "auto", region: Region = "all", gain: float = 1.0) -> None:
+    def __init__(
+        self,
+        neutral: NeutralMode = "auto",
+        region: Region = "all",
+        gain: float = 1.0,
+        *,
+        model: CoefficientModel | None = None,
+    ) -> None:
+        """``model`` reads the expression of faces without a code, and knows what codes do; None for the shipped one."""
         self.region: Region = region
         self.gain = gain
-        self._estimator = NeutralEstimator(neutral)
+        self._estimator = NeutralEstimator(neutral, model)
         self._smoother = _Smoother()
         self._noise = NoiseMeter()
         self._last_motion = _REST_MOTION  # of the last face, before it fades with the presence

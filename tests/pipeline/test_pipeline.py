@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from engines.errors import BusyError, CommandError, GeneratorError, SinkLost, SourceMissing, TrackerError
-from engines.face.head import rotation_vector
 from engines.face.topology import MIRROR
 from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.capture.source import Source
 from realtime.core.frames import Frame, PixelFormat
+from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.settings import Limits
 from realtime.portraits.portrait import PortraitPicture
+from tests.support.driver import ExactModel
+from tests.support.faces import at_pixels, shape_of
 from tests.support.fakes import (
     CAMERA,
     SIZE,
@@ -539,7 +541,14 @@ def test_mirror(driver_face: FaceState) -> None:
     """The frame is flipped, and the driver's neutral with it: the portrait's motion is mirrored."""
     motions: list[Motion] = []
     source, sink, tracker = FakeSource(), FakeSink(), LopsidedTracker(driver_face)
-    with running(source, [sink], tracker=tracker, generator=FakeGenerator(during=motions.append)) as run:
+    with running(
+        source,
+        [sink],
+        tracker=tracker,
+        generator=FakeGenerator(during=motions.append),
+        loaders=[lambda: replace(portrait(), face=at_pixels(driver_face.pixels() / 10, size=SIZE))],
+        motion=lambda: MotionTransfer(model=ExactModel(shape_of(driver_face))),
+    ) as run:
         source.fed.put(lopsided(1))
         sink.wait_for(is_generated)
         run.pipeline.commands.post("set_mirror")
@@ -550,13 +559,9 @@ def test_mirror(driver_face: FaceState) -> None:
     assert run.said[:1] == ["mirrored"]
     before, after = (next(each for each in motions if each.face and each.face.seq == seq) for seq in (1, 2))
     flip = np.array([-1, 1, 1])
-    # the estimate has learned from one more frame
-    np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=3e-2)
-    np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=6e-2)
-    # the turn counts from the portrait's own, which is not flipped
-    np.testing.assert_allclose(
-        rotation_vector(after.rotation)[::2], rotation_vector(before.rotation)[::2] * (1, -1), atol=5e-2
-    )
+    np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=1e-3)
+    np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=1e-2)
+    np.testing.assert_allclose(after.rotation, before.rotation * flip[:, None] * flip, atol=1e-2)
 
 
 def test_gain() -> None:

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engines.face.coefficients import CoefficientModel, Floats, canonical_shape
 from engines.face.head import rotation_vector
 from engines.face.topology import MIRROR
-from engines.types import FaceState, Motion, Points
+from engines.types import LANDMARKS, FaceState, Motion, Points
 from realtime.motion.relative import MotionTransfer
+from realtime.motion.settings import NeutralMode
 from tests.support.faces import SIZE, at_pixels, face_state, head_pose, with_expression
 
 START_NS = 5_000_000_000
@@ -46,6 +48,36 @@ class Driver:
     def drive(self, transfer: MotionTransfer, times: Iterable[float]) -> list[Motion]:
         """Feed the faces at these times in seconds to ``transfer``. Return the motions."""
         return [transfer.update(self.at(seconds), START_NS + round(seconds * 1e9)) for seconds in times]
+
+
+class ExactModel(CoefficientModel):
+    """Reads the expression of scripted drivers without error: a code is the difference from the driver's calm face.
+
+    Of several drivers, and of these in flipped images, it is the one whose calm face is the nearest.
+    """
+
+    def __init__(self, *calm: Points) -> None:
+        nothing = np.zeros(0, np.float32)
+        super().__init__(np.zeros(0, np.intp), nothing, (), np.zeros((LANDMARKS * 3, 0), np.float32))
+        faces = [face for each in map(face_state, calm) for face in (each, mirrored(each))]
+        object.__setattr__(self, "_calm", [canonical_shape(face.pixels()) for face in faces])
+
+    def read(self, shape: Points) -> Floats:
+        codes: list[Floats] = [(shape - calm).reshape(-1) for calm in self._calm]  # type: ignore[attr-defined]
+        return min(codes, key=lambda code: float(np.square(code).sum()))
+
+    def is_plausible(self, code: Floats) -> bool:
+        return bool(np.isfinite(code).all())
+
+    def displacement(self, code: Floats) -> Points:
+        return code.reshape(LANDMARKS, 3)
+
+
+def transfer_for(calm: Points, mode: NeutralMode = "auto") -> MotionTransfer:
+    """Return a motion transfer to a portrait with the driver's calm face. Expressions are read without error."""
+    transfer = MotionTransfer(mode, model=ExactModel(calm))
+    transfer.set_portrait(face_state(calm))
+    return transfer
 
 
 def frame_times(start: float, end: float, fps: float = 30) -> NDArray[np.float64]:

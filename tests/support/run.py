@@ -38,13 +38,14 @@ class FakeRun:
         size: tuple[int, int] = SIZE,
         generator_named: Callable[[str], Generator] | None = None,
         cures: Mapping[str, str] | None = None,
+        motion: Callable[[], MotionTransfer] = MotionTransfer,
     ) -> None:
         self.sources = [source]
         self.said: list[str] = []
         self.stop_signal = StopSignal()
         tracker = tracker or FakeTracker()
         generator = generator or FakeGenerator()
-        factories = PartFactories(lambda: tracker, lambda: generator, MotionTransfer, loaders, generator_named)
+        factories = PartFactories(lambda: tracker, lambda: generator, motion, loaders, generator_named)
         loader = PipelineLoader(factories, mirror=False, failed=self.stop_signal.fail, notice=self.said.append)
         self.pipeline = Pipeline(
             loader,
