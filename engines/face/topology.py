@@ -109,6 +109,14 @@ LOWER_LIP_ROWS = (
     _points(146, 91, 181, 84, 17, 314, 405, 321, 375),
 )
 """The rows of the lower lip outwards, opposite the inner edge."""
+LIP_ROWS = tuple(
+    tuple(
+        _points(first, *row, last)
+        for first, row, last in zip((78, 62, 76, 61), (inner, *rows), (308, 292, 306, 291), strict=True)
+    )
+    for inner, rows in ((INNER_UPPER_LIP, UPPER_LIP_ROWS), (INNER_LOWER_LIP, LOWER_LIP_ROWS))
+)
+"""The four rows of the upper and of the lower lip from the inner edge outwards, (11,) each with its two corners."""
 CHIN = _points(
     18, 83, 313, 182, 406, 200, 201, 421, 194, 418, 199, 208, 428, 175, 171, 396, 152, 148, 377, 176, 400, 149, 378,
     140, 369, 32, 262, 211, 431, 204, 424, 106, 335, 43, 273,

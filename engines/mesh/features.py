@@ -28,6 +28,7 @@ from engines.mesh.expression import ExpressionTransfer
 from engines.mesh.eyes import LID_LININGS, LINING, PortraitEye, portrait_eye
 from engines.mesh.hairline import hairline_shifts
 from engines.mesh.lens import Lens
+from engines.mesh.lips import PortraitLips
 from engines.types import LANDMARKS, FaceState, Image, Points
 
 Floats = NDArray[np.float32]
@@ -93,6 +94,9 @@ class MeshFeatures:
     """The landmarks that hair hangs over, see ``engines.mesh.hairline``."""
     hairline_turned: Floats
     """(hairline, 2): where a turned face fetches them, relative to the box's corner."""
+    lips: PortraitLips
+    lipless: Image
+    """``patch`` without lips."""
 
     @staticmethod
     def of(image: Image, face: FaceState, step: int) -> MeshFeatures:
@@ -108,7 +112,7 @@ class MeshFeatures:
             np.arange(-(-(high - low) // step) + 2, dtype=np.float32) * step + (step - 1) / 2 - step
             for low, high in (box[::2], box[1::2])
         )
-        lips = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
+        mouth = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         linings = [
             pixels[edge] + LINING * (pixels[fold] - pixels[edge])
             for edge, fold in zip(UPPER_LIDS, UPPER_LID_FOLDS, strict=True)
@@ -117,6 +121,7 @@ class MeshFeatures:
         fetch = source - np.array(box[:2], np.float32)
         shift = hairline_shifts(image, pixels)
         hairline = np.flatnonzero(np.abs(shift).max(axis=1) > 0.1)
+        lips = PortraitLips.of(image, pixels, pose, shape)
         return MeshFeatures(
             image=image,
             pose=pose,
@@ -131,10 +136,12 @@ class MeshFeatures:
             stretches=stretches,
             transfer=ExpressionTransfer(shape),
             eyes=(portrait_eye(0, pixels, pose, shape), portrait_eye(1, pixels, pose, shape)),
-            own_lips=float((lips.lower - lips.upper).mean() / np.hypot(*(lips.ends[2:] - lips.ends[:2]))),
+            own_lips=float((mouth.lower - mouth.upper).mean() / np.hypot(*(mouth.ends[2:] - mouth.ends[:2]))),
             skin=skin_colour(image, pixels),
             box=box,
             patch=np.ascontiguousarray(image[box[1] : box[3], box[0] : box[2]]),
+            lips=lips,
+            lipless=np.ascontiguousarray(lips.without_lips(image)[box[1] : box[3], box[0] : box[2]]),
             outside=_outside(rings_px[-len(OVAL) :, :2], box),
             identity=np.ascontiguousarray(np.stack(np.meshgrid(columns, rows), axis=-1)),
         )

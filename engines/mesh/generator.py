@@ -38,8 +38,6 @@ Floats = NDArray[np.float32]
 
 STEP, AROUND_STEP = 2, 4
 """The backward maps of the face and of its surroundings are sampled at every 2nd and every 4th pixel."""
-FAR = np.float32(1e30)
-"""A depth behind everything; finite, as fastmath loops must not meet infinities."""
 PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """The point that a head turns about, in the head frame: behind and below the eyes, at the top of the neck."""
 TURN_KNEE, TURN_LIMIT = math.radians(24.0), math.radians(34.0)
@@ -106,7 +104,7 @@ class _Layer:
     def write_mask(self, out: NDArray[np.uint8]) -> None:
         """Write to ``out`` (H, W) how far the mesh covers each pixel, 0 to 255, with a soft edge."""
         coverage, eroded = self._coverage[:, : self.depth.size].reshape(2, *self.depth.shape)
-        np.less(self.depth, FAR, out=coverage.view(np.bool_))
+        np.less(self.depth, raster.FAR, out=coverage.view(np.bool_))
         coverage *= np.uint8(255)
         # the interpolated map is valid where all neighbours of a sample are
         cv2.erode(coverage, _NEIGHBOURS, eroded)
@@ -153,7 +151,7 @@ class MeshGenerator:
         line_lids(features.fetch, self._source, target.closure)
         self._shift_hairline(features, pose)
         self._warp(features)
-        self._mouth.draw(self._out, self._target, motion, driving, target.lips)
+        self._mouth.draw(self._out, self._target, pose, target, motion, driving)
         for index, eye in enumerate(features.eyes):
             gaze, closure = target.gaze[index], float(target.closure[index])
             state = eye_state(index, eye, features.pose, pose, self._target, rigid, gaze, closure)
@@ -222,7 +220,7 @@ class MeshGenerator:
         target[:, :2] -= corner
         around = self._around
         np.copyto(around.coarse, features.identity)
-        around.depth.fill(FAR)
+        around.depth.fill(raster.FAR)
         edge = -AROUND_STEP
         raster.draw_mesh(target, source, RING_TRIANGLES, edge, edge, AROUND_STEP, around.coarse, around.depth)
         around.remap(features.patch, self._out[top:bottom, left:right], AROUND_STEP)
@@ -233,11 +231,11 @@ class MeshGenerator:
         width, height = (int(n) for n in high - low)
         if width >= STEP and height >= STEP:
             face = self._face.resize(height, width)
-            face.depth.fill(FAR)
+            face.depth.fill(raster.FAR)
             face.coarse.fill(0)
             x, y = int(low[0]), int(low[1])
             raster.draw_mesh(target, source, FACE_TRIANGLES, x, y, STEP, face.coarse, face.depth)
-            face.remap(features.patch, face.image)
+            face.remap(features.lipless, face.image)
             mask = self._mask[: height * width].reshape(height, width)
             face.write_mask(mask)
             raster.blend_over(self._out, face.image, mask, left + x, top + y)

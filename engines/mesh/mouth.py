@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.face.head import Pose
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
 from engines.mesh import mouth_raster
 from engines.mesh.driver_mouth import DriverMouth
+from engines.mesh.expression import Expression
 from engines.mesh.features import MeshFeatures
 from engines.mesh.lens import Lens
-from engines.types import Image, Motion
+from engines.mesh.lips import LipLayer
+from engines.types import Image, Motion, Points
 
 Floats = NDArray[np.float32]
 
@@ -25,22 +28,27 @@ class Mouth:
         self._colours = _colours(np.ones(3, np.float32))
         self._tint: Floats | None = None
         self._driver = DriverMouth()
+        self._lips: LipLayer | None = None
 
     def set_portrait(self, features: MeshFeatures) -> None:
         """Draw the mouth of another portrait from now on."""
         self._features = features
+        self._lips = LipLayer(features.lips)
         self._colours = _colours(features.skin)
         self._tint = None
 
-    def draw(self, out: Image, points: Floats, motion: Motion, driving: Image | None, lips: float) -> None:
-        """Draw the inside of the mouth into ``out``, (H, W, 3).
+    def draw(
+        self, out: Image, points: Points, pose: Pose, target: Expression, motion: Motion, driving: Image | None
+    ) -> None:
+        """Draw the lips and what is between them into ``out``, (H, W, 3), a face without lips.
 
-        ``points``: the landmarks in ``out``, (478 or more, 2 or more) pixels; ``lips``: their gap over the mouth's
-        width.
+        ``points``: the landmarks of ``target`` in ``out``, (478 or more, 3) pixels.
         """
         features = self._features
-        if features is None:
+        if features is None or self._lips is None:
             return
+        self._lips.draw(out, features.box, points, target.shape, pose)
+        lips = target.lips
         opacity = min(max((lips - 0.01) / 0.03, 0.0), 1.0)
         if features.own_lips > 0.06:
             # a portrait that shows its teeth keeps them until it opens wider
@@ -50,7 +58,7 @@ class Mouth:
         if opacity <= 0:
             return
         lens = Lens.of(points, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
-        feather = max(1.5, 0.006 * features.image.shape[0])
+        feather = max(1.2, 0.004 * features.image.shape[0])
         shown = self._driver.update(motion, driving) if self.kind == "driver" else 0.0
         if shown < 1:
             mouth_raster.paint_mouth(

@@ -8,6 +8,43 @@ import numpy as np
 
 from engines.jit import compiled
 from engines.mesh.lens import lens_box, look_up, ramp, sample
+from engines.mesh.raster import FAR
+
+
+@compiled(fastmath=True)
+def draw_lips(out: Any, left: int, top: int, layer: Any, pursed: float, backward: Any, depth: Any) -> None:
+    """Blend lips over an image by a backward map.
+
+    out: (H, W, 3) uint8, written to; left, top: its pixel at the map's first sample; layer: (h, w, 5) uint8, as in
+    ``engines.mesh.lip_removal.RemovedLips``; pursed: from 0, as in the portrait, to 1; backward: (m, n, 2) float32,
+    pixels of the layer; depth: (m, n) float32, both as ``engines.mesh.raster.draw_mesh`` writes them.
+    """
+    last_row, last_column = layer.shape[0] - 1.001, layer.shape[1] - 1.001
+    for i in range(depth.shape[0]):
+        for j in range(depth.shape[1]):
+            if depth[i, j] >= FAR:
+                continue
+            x = min(max(backward[i, j, 0], 0.0), last_column)
+            y = min(max(backward[i, j, 1], 0.0), last_row)
+            column, row = int(x), int(y)
+            fx, fy = x - column, y - row
+            a, b, c, d = (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy
+            alpha = 0.0
+            for k in range(2):
+                opacity = (
+                    a * layer[row, column, 3 + k] + b * layer[row, column + 1, 3 + k]
+                    + c * layer[row + 1, column, 3 + k] + d * layer[row + 1, column + 1, 3 + k]
+                ) / 255  # fmt: skip
+                alpha += opacity * (pursed if k == 1 else 1 - pursed)
+            if alpha <= 0:
+                continue
+            for k in range(3):
+                value = (
+                    a * layer[row, column, k] + b * layer[row, column + 1, k] + c * layer[row + 1, column, k]
+                    + d * layer[row + 1, column + 1, k]
+                )  # fmt: skip
+                under = out[top + i, left + j, k]
+                out[top + i, left + j, k] = np.uint8(under + alpha * (value - under) + 0.5)
 
 
 @compiled(fastmath=True)
@@ -93,5 +130,7 @@ def compile_all() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
     edge, ends, three = np.zeros(2, np.float32), np.zeros(4, np.float32), np.ones(3, np.float32)
     box = (0, 0, 2, 2)
+    maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
+    draw_lips(image, 0, 0, np.zeros((2, 2, 5), np.uint8), 0.0, maps, depth)
     draw_driver_mouth(image, box, ends, edge, edge, image, ends, edge, edge, three, 0.0, 1.0)
     paint_mouth(image, box, ends, edge, edge, three, three, three, 0.0, 1.0)

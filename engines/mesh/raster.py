@@ -14,6 +14,9 @@ from engines.jit import compiled
 
 Floats = NDArray[np.float32]
 
+FAR = np.float32(1e30)
+"""A depth behind everything; finite, as fastmath loops must not meet infinities."""
+
 
 @compiled(fastmath=True)
 def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: int, backward: Any, depth: Any) -> None:

@@ -60,13 +60,15 @@ def with_expression(
     smile: float = 0.0,
     brows: float = 0.0,
     shut: float | tuple[float, float] = 0.0,
+    purse: float = 0.0,
     gaze: tuple[float, float] = (0, 0),
 ) -> Points:
     """Return the shape with an expression.
 
     The lips are parted by ``jaw`` mouth widths. The corners of the mouth are moved out and up by ``smile`` head units,
     the brows up by ``brows`` head units. The lids are closed by the share ``shut``, of both eyes or of right and left.
-    The irises are moved by ``gaze`` eye widths, to the right and down in the image.
+    The irises are moved by ``gaze`` eye widths, to the right and down in the image. The lips are made narrower by the
+    share ``purse``.
     """
     done = shape.copy()
     drop = jaw * distance(shape, MOUTH_CORNERS) * np.sin(np.linspace(0, np.pi, 11))[1:-1].astype(np.float32)
@@ -77,6 +79,9 @@ def with_expression(
         near = np.exp(-(((shape[:, :2] - shape[corner, :2]) ** 2).sum(axis=1)) / 0.3**2)
         done[:, :2] += smile * near[:, None] * np.array([side, -1], np.float32)
     done[BROWS, 1] -= brows
+    middle = shape[MOUTH_CORNERS, :2].mean(axis=0)
+    away = (shape[:, :2] - middle) / distance(shape, MOUTH_CORNERS)
+    done[:, 0] -= purse * (shape[:, 0] - middle[0]) * np.exp(-((away / (0.6, 0.5)) ** 4).sum(axis=1))
     shares = np.broadcast_to(np.asarray(shut, np.float32), 2)
     for ends, up, low, iris, share in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, IRISES, shares, strict=True):
         done[up] += share * (shape[low] - shape[up])
