@@ -13,8 +13,11 @@ REGIONS = ("all", "expression", "pose", "lips", "eyes")
 """The values of ``Motion.region``: what moves."""
 REGIONS_OF: dict[str, tuple[str, ...]] = {"mesh": REGIONS[:3], "liveportrait": REGIONS, "fomm": REGIONS[:1]}
 """The regions that each generator supports."""
-MOUTHS: tuple[str, ...] = ("driver", "painted")
-"""How the mesh fills an open mouth: with the driver's, or with a painted one."""
+MOUTHS: tuple[str, ...] = ("driver", "neural", "painted")
+"""How the mesh fills an open mouth: with the driver's, with one that a network makes up, or with a painted one.
+
+Where frames are not refined (``engines.mesh.refiner``), ``neural`` is as ``painted``.
+"""
 
 
 class Generator(Protocol):

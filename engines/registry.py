@@ -9,6 +9,7 @@ from engines.errors import UsageError, one_of
 from engines.generator import GENERATORS, Generator
 
 if TYPE_CHECKING:
+    from engines.mesh.refiner import RefineMode
     from engines.networks.retarget import Retarget
 
 
@@ -16,6 +17,7 @@ def create(
     name: str,
     *,
     mouth: str = "driver",
+    refine: RefineMode = "off",
     backend: str = "auto",
     device: str = "auto",
     compiled: bool = False,
@@ -24,17 +26,15 @@ def create(
 ) -> Generator:
     """Create the generator with this name.
 
-    ``mouth`` (``driver`` or ``painted``) is for the mesh; the other options are for networks: ``backend``, ``device``
-    and ``compiled`` as in ``engines.backends.open``, and ``weights``: None for the published ones, a path, or
-    ``random:SEED``. ``retarget`` is for LivePortrait, see ``engines.networks.retarget``.
+    ``mouth`` (one of ``MOUTHS``) and ``refine`` (see ``engines.mesh.refiner``) are for the mesh; the other options are
+    for networks: ``backend``, ``device`` and ``compiled`` as in ``engines.backends.open``, and ``weights``: None for
+    the published ones, a path, or ``random:SEED``. ``retarget`` is for LivePortrait, see ``engines.networks.retarget``.
 
     Raises UsageError for an unknown name or an option that the generator does not have, and GeneratorError if its
     weights, packages or device are missing.
     """
     if name == "mesh":
-        from engines.mesh.generator import MeshGenerator
-
-        return MeshGenerator(mouth=mouth)
+        return _create_mesh(mouth, refine)
     if name not in GENERATORS:
         expected = one_of(GENERATORS)
         raise UsageError("generator-unknown", f"the generator {name!r}", expected, f"choose {expected}")
@@ -49,3 +49,15 @@ def create(
         cache=cache_home() / "networks",
         retarget=retarget,
     )
+
+
+def _create_mesh(mouth: str, refine: RefineMode) -> Generator:
+    """Create the mesh generator, with a refiner if it is asked for and can be had."""
+    from engines.mesh.generator import MeshGenerator
+    from engines.mesh.refiner import open_refiner
+
+    generator = MeshGenerator(mouth=mouth)
+    if refine != "off":
+        generator.refiner, said = open_refiner(refine, cache_home() / "networks")
+        generator.label = f"{generator.label}, {said}"
+    return generator

@@ -317,6 +317,7 @@ def create_generator(config: Config, name: str | None = None) -> Generator:
     return generators.create(
         name or config.generator,
         mouth=config.mouth,
+        refine=config.refine,
         backend=config.backend,
         device=config.device,
         compiled=config.compile,

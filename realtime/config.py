@@ -184,8 +184,13 @@ class Config(BaseModel):
         "what makes the picture: mesh runs on any CPU, the others are networks",
         metavar="|".join(GENERATORS),
     )
-    mouth: Literal["driver", "painted"] = _option(
-        "Portrait", "driver", "inside of an open mouth: the driver's own, or painted (nothing from the camera); mesh"
+    mouth: Literal["driver", "neural", "painted"] = _option(
+        "Portrait",
+        "driver",
+        "inside of an open mouth: the driver's own, made up by a network, or painted (neither shows your camera); mesh",
+    )
+    refine: Literal["auto", "on", "off"] = _option(
+        "Portrait", "off", "networks that repair lids and mouth; auto: where this machine is fast enough; mesh"
     )
 
     neutral: Literal["auto", "first"] = _option(

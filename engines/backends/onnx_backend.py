@@ -27,6 +27,7 @@ MEMORY = {"cpu": ("cpu", 0), "cuda": ("cuda", 0), "rtx": ("gpu", 0, 0x10DE)}
 """Where inputs are stored, in ONNX Runtime's terms: a plug-in's memory is named by its PCI vendor, NVIDIA."""
 _RTX_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
 _NO_CPU_FALLBACK = "session.disable_cpu_ep_fallback"
+_SPIN = "session.intra_op.allow_spinning"
 
 
 def import_onnxruntime() -> Any:
@@ -43,8 +44,12 @@ class OnnxBackend:
 
     precision: Precision = "float32"
 
-    def __init__(self, stage: NetworkStage, device: str = "cpu", cache: Path | None = None) -> None:
+    def __init__(
+        self, stage: NetworkStage, device: str = "cpu", cache: Path | None = None, threads: int | None = None
+    ) -> None:
         """Open a session on ``device``: ``cpu``, ``cuda`` or ``rtx``. The exported network is kept in ``cache``.
+
+        ``threads``: how many threads of the CPU compute, which then sleep between frames; None for all cores.
 
         Raises BackendError if the provider is not available; no other one takes its place.
         """
@@ -53,7 +58,7 @@ class OnnxBackend:
             _preload_libraries(runtime)
         self.inputs, self.outputs = stage.inputs, stage.outputs
         self._runtime = runtime
-        self._session, complete = _open_session(runtime, stage, device, cache)
+        self._session, complete = _open_session(runtime, stage, device, cache, threads)
         expected, providers = PROVIDERS[device], self._session.get_providers()
         if not providers or providers[0] != expected:
             raise BackendError(
@@ -123,12 +128,17 @@ class OnnxBackend:
             raise BackendError("gpu-failed", f"the GPU fails: {line}", cure=cure) from error
 
 
-def _open_session(runtime: Any, stage: NetworkStage, device: str, cache: Path | None) -> tuple[Any, bool]:
+def _open_session(
+    runtime: Any, stage: NetworkStage, device: str, cache: Path | None, threads: int | None
+) -> tuple[Any, bool]:
     """Return a session, and whether all of the network runs on the device."""
     with contextlib.ExitStack() as stack:
         folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
             options = _session_options(runtime, device)
+            if threads is not None:
+                options.intra_op_num_threads = threads
+                options.add_session_config_entry(_SPIN, "0")
             path = str(export_onnx(stage, folder))  # slow: only for a provider that is there
             if device != "cpu":
                 strict = _session_options(runtime, device)

@@ -9,6 +9,7 @@ iris, and parted lips have an inside.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -59,6 +60,20 @@ SCALE_LIMIT = 0.12
 _LOWER_LIDS = np.concatenate(LOWER_LIDS)
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _NO_MAP = np.empty(0, np.int16)
+
+
+class Refiner(Protocol):
+    """Changes a frame after it was warped. The thread that drives makes all calls."""
+
+    def refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:
+        """Change ``out`` (H, W, 3) in place.
+
+        ``image``: the portrait, of the same size; ``own``: its landmarks, (478, 3) pixels; both are the same objects
+        for all frames of a portrait. ``now``: the landmarks in ``out``, likewise. ``mouth``: one of ``MOUTHS``.
+        """
+
+    def close(self) -> None:
+        """Release everything. Idempotent."""
 
 
 class _Layer:
@@ -115,13 +130,14 @@ class _Layer:
 class MeshGenerator:
     """Warps a portrait by its face mesh, see ``engines.generator.Generator``."""
 
-    name = label = "mesh"
+    name = "mesh"
     random_weights = False
     regions = REGIONS_OF["mesh"]
     mouths = MOUTHS
 
     def __init__(self, mouth: str = "driver") -> None:
         """Raises CommandError if ``mouth`` is not among ``MOUTHS``."""
+        self.label = self.name
         self._mouth = Mouth()
         self.set_mouth(mouth)
         for kernels in (lens, raster, eye_raster, mouth_raster):
@@ -133,6 +149,9 @@ class MeshGenerator:
         self._mask: Image = np.zeros(0, np.uint8)
         self._target: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
+        self._own: Points = np.zeros((0, 3), np.float32)
+        self.refiner: Refiner | None = None
+        """Changes every frame after it was warped; None leaves it as it is."""
 
     def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:  # noqa: ARG002
         """See ``Generator.prepare``."""
@@ -156,6 +175,8 @@ class MeshGenerator:
             gaze, closure = target.gaze[index], float(target.closure[index])
             state = eye_state(index, eye, features.pose, pose, self._target, rigid, gaze, closure)
             fill_eye(self._out, features.box, features.image, eye, state)
+        if self.refiner is not None:
+            self.refiner.refine(self._out, features.image, self._own, self._target[:LANDMARKS], self.mouth)
         left, top, right, bottom = features.box
         # an extreme motion folds the rings over their own edge
         cv2.copyTo(features.patch, features.outside, self._out[top:bottom, left:right])
@@ -176,6 +197,8 @@ class MeshGenerator:
     def close(self) -> None:
         """See ``Generator.close``."""
         self._current = None
+        if self.refiner is not None:
+            self.refiner.close()
 
     def _set_portrait(self, portrait: Portrait) -> None:
         """Allocate the buffers for a portrait."""
@@ -189,6 +212,7 @@ class MeshGenerator:
         self._target = np.empty((len(features.source), 3), np.float32)
         self._source = features.fetch.copy()
         self._mouth.set_portrait(features)
+        self._own = features.pose.project(features.shape)
 
     def _place_points(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
         """Compute the points of the mesh in the output. ``rigid``: the landmarks without expression, (478, 2)."""

@@ -1,0 +1,172 @@
+"""Refines mouth and eyes of a warped frame with the networks of ``engines.networks.refiner``.
+
+It fails closed: where a network cannot be run, the frame stays as the warp made it, and one line says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from engines.errors import ReenactError
+from engines.mesh import refine_crops
+from engines.mesh.refine_crops import (
+    CHANNELS,
+    EYES,
+    MOUTH,
+    Floats,
+    Planes,
+    Region,
+    crop,
+    frame_of,
+    pack,
+    paste,
+    to_crop,
+)
+from engines.types import Image, Points
+
+if TYPE_CHECKING:
+    from engines.backends.backend import Backend
+
+RefineMode = Literal["auto", "on", "off"]
+BUDGET_MS = 9.0
+"""The most that refining may take of a frame for ``auto`` to turn it on: there are 33 ms for all of it at 30 fps."""
+_ROUNDS = 12
+"""Frames that are refined to measure what one takes."""
+
+
+class _Crop:
+    """A region of the current portrait and frame: its planes, the portrait's crop, and a slot of a network's input."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.planes = Planes(region)
+        self.frame: Floats = np.zeros((2, 3), np.float32)
+        self.own: Floats = np.zeros((478, 2), np.float32)
+        self._source: Image = np.zeros((region.size, region.size, 3), np.uint8)
+        self._warped: Image = np.zeros((region.size, region.size, 3), np.uint8)
+
+    def set_portrait(self, image: Image, own: Points) -> None:
+        """Take in a portrait and its landmarks in pixels."""
+        frame = frame_of(own, self.region)
+        self.own = to_crop(own, frame)
+        self._source = crop(image, frame, self.region.size)
+        self.planes.draw_portrait(self.own)
+
+    def fill(self, out: Image, now: Points, slot: Floats) -> None:
+        """Write the planes of a frame to ``slot``, (12, S, S)."""
+        self.frame = frame_of(now, self.region)
+        self.planes.draw(self.own, to_crop(now, self.frame))
+        self._warped = crop(out, self.frame, self.region.size, self._warped)
+        pack(self._warped, self._source, self.planes.drawn, slot)
+
+
+class NetRefiner:
+    """Refines frames with networks, see ``engines.mesh.generator.Refiner``."""
+
+    def __init__(self, backends: Mapping[str, Backend]) -> None:
+        """``backends``: the networks by their names in ``engines.networks.refiner.NETS``; those missing are left out.
+
+        They belong to the refiner from now on.
+        """
+        self._backends = dict(backends)
+        self._mouth, self._eyes = _Crop(MOUTH), tuple(_Crop(region) for region in EYES)
+        self._mouth_input = np.zeros((1, CHANNELS, MOUTH.size, MOUTH.size), np.float32)
+        self._eyes_input = np.zeros((2, CHANNELS, EYES[0].size, EYES[0].size), np.float32)
+        self._portrait: Points | None = None
+        self.failed = False
+        """Whether a network failed: frames are left as they are from then on."""
+        refine_crops.compile_all()
+
+    def refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:
+        """See ``engines.mesh.generator.Refiner.refine``."""
+        if self.failed:
+            return
+        try:
+            self._refine(out, image, own, now, mouth)
+        except Exception as error:  # a portrait without refinement is better than none
+            self.failed = True
+            found = error.found if isinstance(error, ReenactError) else f"{type(error).__name__}: {error}"
+            logging.getLogger(__name__).warning("frames are no longer refined: %s", found)
+
+    def close(self) -> None:
+        """Release the networks. Idempotent."""
+        for backend in self._backends.values():
+            backend.close()
+        self._backends = {}
+
+    def _refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:
+        if self._portrait is not own:
+            for each in (self._mouth, *self._eyes):
+                each.set_portrait(image, own)
+            self._portrait = own
+        eyes = self._backends.get("eyes")
+        if eyes is not None:
+            for each, slot in zip(self._eyes, self._eyes_input, strict=True):
+                each.fill(out, now, slot)
+            changes = eyes.run({"planes": self._eyes_input})["change"]
+            for each, change in zip(self._eyes, changes, strict=True):
+                paste(change, each.frame, out)
+        net = self._backends.get({"driver": "driver", "neural": "mouth"}.get(mouth, ""))
+        if net is not None:
+            self._mouth.fill(out, now, self._mouth_input[0])
+            paste(net.run({"planes": self._mouth_input})["change"][0], self._mouth.frame, out)
+
+    def measure(self) -> float:
+        """Return what refining takes of a frame, ms, with packing and pasting: the median of some frames."""
+        image = np.full((512, 512, 3), 128, np.uint8)
+        points = _some_face()
+        times = []
+        for _ in range(_ROUNDS):
+            start = time.perf_counter()
+            self._refine(image, image, points, points, "driver" if "driver" in self._backends else "neural")
+            times.append(time.perf_counter() - start)
+        self._portrait = None
+        return 1000 * statistics.median(times)
+
+
+def _some_face() -> Points:
+    """Return landmarks as of a face in an image of 512x512 pixels, (478, 3)."""
+    from engines.face.topology import RIGID, RIGID_CANONICAL
+
+    points = np.zeros((478, 3), np.float32)
+    points[:] = RIGID_CANONICAL.mean(axis=0)
+    points[RIGID] = RIGID_CANONICAL
+    # the other points only have to lie somewhere in the face, spread over it
+    spread = np.random.default_rng(0).normal(0, 2.0, (478, 3)).astype(np.float32)
+    spread[RIGID] = 0
+    return np.asarray((points + spread) * 14 + 256, np.float32)
+
+
+def open_refiner(mode: RefineMode, cache: Path | None, threads: int = 2) -> tuple[NetRefiner | None, str]:
+    """Return a refiner, or None, and what was chosen and why in a few words.
+
+    ``auto`` turns it on where there are weights and packages for it and a frame takes no more than ``BUDGET_MS``.
+    Raises GeneratorError and BackendError for ``on`` where it cannot be opened.
+    """
+    from engines.networks import refiner, refiner_weights
+
+    if mode == "off":
+        return None, "not refined"
+    if mode == "auto" and not refiner_weights.shipped():
+        return None, "not refined: no weights of the refiner"
+    try:
+        from engines.backends.onnx_backend import OnnxBackend
+
+        stages = refiner.stages(refiner_weights.load())
+        made = NetRefiner({name: OnnxBackend(stage, "cpu", cache, threads) for name, stage in stages.items()})
+        took = made.measure()
+    except ReenactError as error:
+        if mode == "on":
+            raise
+        return None, f"not refined: {error.found}"
+    if mode == "auto" and took > BUDGET_MS:
+        made.close()
+        return None, f"not refined: it would take {took:.1f} ms a frame, more than {BUDGET_MS:.0f}"
+    return made, f"refined, {took:.1f} ms a frame"

@@ -1,0 +1,118 @@
+"""The refiner behind the mesh generator, with networks that are simple functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from engines.errors import BackendError
+from engines.mesh.generator import MeshGenerator
+from engines.mesh.refine_crops import Floats
+from engines.mesh.refiner import NetRefiner, open_refiner
+from engines.types import FaceState, Image
+from realtime.portraits.portrait import PortraitPicture
+from tests.support.faces import make_motion, shape_of, with_expression
+
+
+class FakeNet:
+    """A backend that answers with a function of its input."""
+
+    name, precision, inputs, outputs = "fake", "float32", (), ()
+
+    def __init__(self, answer: Callable[[Floats], Floats]) -> None:
+        self._answer = answer
+        self.calls = 0
+        self.closed = False
+
+    def retain_input(self, name: str, array: Floats) -> None:
+        raise NotImplementedError
+
+    def run(self, feeds: dict[str, Floats]) -> dict[str, Floats]:
+        self.calls += 1
+        return {"change": self._answer(feeds["planes"])}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def nothing(planes: Floats) -> Floats:
+    return np.zeros_like(planes[:, :3])
+
+
+def redder(planes: Floats) -> Floats:
+    change = nothing(planes)
+    change[:, 0, 20:-20, 20:-20] = 0.2
+    return change
+
+
+def broken(_: Floats) -> Floats:
+    raise BackendError("gpu-failed", "the GPU fails")
+
+
+def picture(nets: dict[str, FakeNet], mouth: str, portrait: PortraitPicture, face: FaceState) -> Image:
+    generator = MeshGenerator(mouth)
+    generator.refiner = NetRefiner(nets)  # type: ignore[arg-type]
+    prepared = generator.prepare(portrait.name, portrait.image, portrait.face)
+    neutral = shape_of(face)
+    return generator.drive(prepared, make_motion(neutral, with_expression(neutral, jaw=0.3)), None).copy()
+
+
+@pytest.fixture(scope="module")
+def plain(portrait_picture: PortraitPicture, driver_face: FaceState) -> Image:
+    return picture({}, "painted", portrait_picture, driver_face)
+
+
+def test_networks_that_change_nothing_change_nothing(
+    plain: Image, portrait_picture: PortraitPicture, driver_face: FaceState
+) -> None:
+    nets = {name: FakeNet(nothing) for name in ("mouth", "driver", "eyes")}
+    assert (picture(nets, "neural", portrait_picture, driver_face) == plain).all()
+
+
+@pytest.mark.parametrize(("mouth", "runs"), [("neural", "mouth"), ("driver", "driver"), ("painted", "")])
+def test_the_mouth_chooses_the_network(
+    mouth: str, runs: str, portrait_picture: PortraitPicture, driver_face: FaceState
+) -> None:
+    nets = {name: FakeNet(nothing) for name in ("mouth", "driver", "eyes")}
+    picture(nets, mouth, portrait_picture, driver_face)
+    assert {name for name, net in nets.items() if net.calls} == {runs, "eyes"} - {""}
+
+
+def test_changes_are_seen_at_the_eyes_only_where_only_that_network_runs(
+    plain: Image, portrait_picture: PortraitPicture, driver_face: FaceState
+) -> None:
+    refined = picture({"eyes": FakeNet(redder)}, "painted", portrait_picture, driver_face)
+    changed = (refined != plain).any(axis=2)
+    rows = np.flatnonzero(changed.any(axis=1))
+    pixels = portrait_picture.face.pixels()
+    assert rows.min() > pixels[10, 1]
+    assert rows.max() < pixels[13, 1]
+    assert (refined.astype(int) - plain)[changed].min() >= -1
+
+
+def test_a_network_that_fails_leaves_the_frame_as_it_was_and_is_told_of_once(
+    plain: Image, portrait_picture: PortraitPicture, driver_face: FaceState, caplog: pytest.LogCaptureFixture
+) -> None:
+    nets = {"eyes": FakeNet(nothing), "mouth": FakeNet(broken)}
+    generator = MeshGenerator("neural")
+    generator.refiner = refiner = NetRefiner(nets)  # type: ignore[arg-type]
+    prepared = generator.prepare(portrait_picture.name, portrait_picture.image, portrait_picture.face)
+    neutral = shape_of(driver_face)
+    motion = make_motion(neutral, with_expression(neutral, jaw=0.3))
+    for _ in range(3):
+        assert (generator.drive(prepared, motion, None) == plain).all()
+    assert refiner.failed
+    assert nets["mouth"].calls == 1
+    assert len(caplog.records) == 1
+
+
+def test_a_refiner_that_is_off_or_has_no_weights_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engines.networks import refiner_weights
+
+    assert open_refiner("off", None)[0] is None
+    monkeypatch.setattr(refiner_weights, "shipped", lambda: False)
+    made, said = open_refiner("auto", None)
+    assert made is None
+    assert "weights" in said

@@ -1,0 +1,29 @@
+"""A sheet of held-out samples: a row each with the portrait, the warp, the refined and the real frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.refiner_training.batches import Batch
+
+ROWS, COLUMNS = 12, 4
+"""Samples on a sheet."""
+_ENLARGED = 2
+
+
+def write_sheet(path: Path, check: Batch, made: NDArray[np.float32]) -> None:
+    """Write a sheet of evenly spread samples. ``made``: what the network makes of them, (B, 3, S, S) in [0, 1]."""
+    picked = np.linspace(0, len(made) - 1, ROWS * COLUMNS).astype(int)
+    tiles = []
+    for k in picked:
+        planes = check.planes[k]
+        source, warped = (planes[3:6] + 1) / 2, (planes[:3] + 1) / 2
+        tiles.append(np.concatenate([source, warped, made[k], check.true[k]], axis=2))
+    rows = [np.concatenate(tiles[row * COLUMNS : (row + 1) * COLUMNS], axis=2) for row in range(ROWS)]
+    sheet = np.clip(255 * np.concatenate(rows, axis=1).transpose(1, 2, 0) + 0.5, 0, 255).astype(np.uint8)
+    sheet = np.asarray(cv2.resize(sheet, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC), np.uint8)
+    cv2.imwrite(str(path), sheet[..., ::-1])
