@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.types import Image
 from tools.refiner_training.batches import Batch
+from tools.refiner_training.clips import SIDE
+from tools.refiner_training.evaluation import METHODS, Pair
 
 ROWS, COLUMNS = 12, 4
 """Samples on a sheet."""
@@ -27,3 +30,20 @@ def write_sheet(path: Path, check: Batch, made: NDArray[np.float32]) -> None:
     sheet = np.clip(255 * np.concatenate(rows, axis=1).transpose(1, 2, 0) + 0.5, 0, 255).astype(np.uint8)
     sheet = np.asarray(cv2.resize(sheet, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC), np.uint8)
     cv2.imwrite(str(path), sheet[..., ::-1])
+
+
+def write_pairs(path: Path, pairs: list[Pair], most: int = 16) -> None:
+    """Write a sheet of evaluated pairs at true size: portrait, truth, then the methods but the still portrait."""
+    rows = []
+    for k in np.unique(np.linspace(0, len(pairs) - 1, min(most, len(pairs))).astype(int)) if pairs else []:
+        pair = pairs[k]
+        pictures = [pair.source.image, pair.true.image, *(pair.pictures[name] for name in METHODS[1:])]
+        rows.append(np.hstack([_face(picture) for picture in pictures]))
+    sheet = np.vstack(rows) if rows else np.zeros((8, 8, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), sheet[..., ::-1])
+
+
+def _face(picture: Image) -> Image:
+    """Return the middle of a cut frame, where the face is."""
+    return picture[int(0.26 * SIDE) : int(0.82 * SIDE), int(0.24 * SIDE) : int(0.76 * SIDE)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from engines.atomic_write import atomic_write
 from engines.backends.torch_backend import import_torch
+from engines.errors import UsageError
 from engines.networks import refiner
 from tools.refiner_training import losses
 from tools.refiner_training.batches import Batch, Batches, validation_batch
@@ -24,15 +25,15 @@ from tools.refiner_training.sheet import write_sheet
 if TYPE_CHECKING:
     from torch import Tensor
 
-EMA = 0.998
-"""How much of the averaged weights is kept at each step."""
-RATE, LAST_RATE, RISE = 1.2e-3, 2e-5, 200
-"""The first and the last learning rate, and the steps in which it rises to the first."""
-ADVERSARIAL_FROM = 0.55
+EMA, EMA_STEPS = 0.998, 8
+"""How much of the averaged weights is kept at each step: in a short training less, so that it averages an eighth."""
+RATE, LAST_RATE, RISE = 1.5e-3, 5e-5, 0.1
+"""The first and the last learning rate, and the share of the steps in which it rises to the first, up to 200 steps."""
+ADVERSARIAL_FROM = 0.8
 """The share of the steps from which the discriminator has a say."""
 STEADY_SHARE = 4
 """One in so many samples of a batch is also answered with other noise on its landmarks."""
-VALIDATED = 256
+VALIDATED = 96
 """Held-out samples that the network is measured on."""
 SHARP = 0.85
 """The sharpness, over the real frame's, below which a network counts as worse."""
@@ -109,7 +110,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self._learns.step()
         self.step += 1
-        keep = min(EMA, self.step / (self.step + 20))
+        keep = min(EMA, 1 - EMA_STEPS / self.settings.steps, self.step / (self.step + 20))
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
                 mean.lerp_(now, 1 - keep)
@@ -128,7 +129,7 @@ class Trainer:
     def _set_rate(self) -> None:
         share = self.step / max(1, self.settings.steps)
         rate = LAST_RATE + (RATE - LAST_RATE) * 0.5 * (1 + np.cos(np.pi * min(share, 1.0)))
-        rate *= min(1.0, (self.step + 1) / RISE)
+        rate *= min(1.0, (self.step + 1) / max(1.0, min(200, RISE * self.settings.steps)))
         for group in self._learns.param_groups:
             group["lr"] = float(rate)
 
@@ -156,9 +157,22 @@ class Trainer:
                 partial,
             )  # fmt: skip
 
-    def resume(self, path: Path) -> None:
-        """Go on from what ``save`` wrote."""
+    def start_from(self, path: Path) -> None:
+        """Begin with the weights of another network of the same shape."""
         state: dict[str, Any] = import_torch().load(path, map_location=self.device, weights_only=True)
+        self.net.load_state_dict(state)
+        self.average.load_state_dict(state)
+
+    def resume(self, path: Path) -> None:
+        """Go on from what ``save`` wrote. Raises UsageError if that was of other settings."""
+        state: dict[str, Any] = import_torch().load(path, map_location=self.device, weights_only=True)
+        same = ("net", "batch", "seed", "steps")
+        before, now = (
+            {name: settings[name] for name in same} for settings in (state["settings"], asdict(self.settings))
+        )
+        if before != now:
+            cure = "train with the same options, or remove the file"
+            raise UsageError("checkpoint-of-other-settings", f"{path}, which is of {before}", str(now), cure)
         self.step, self.best, self.history = state["step"], state["best"], state["history"]
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
@@ -173,17 +187,26 @@ def _picture(planes: Tensor) -> Tensor:
 
 
 def train(
-    settings: Settings, trained: Sequence[Samples], held: Sequence[Samples], folder: Path, console: Console
+    settings: Settings,
+    trained: Sequence[Samples],
+    held: Sequence[Samples],
+    folder: Path,
+    console: Console,
+    after: Callable[[int], None] = lambda _: None,
 ) -> list[dict[str, float]]:
     """Train a network, and return its measurements. ``folder`` gets its checkpoint, its best weights and sheets.
 
-    Training goes on from the checkpoint in ``folder`` if there is one of the same settings but for the steps.
+    Training goes on from the checkpoint in ``folder`` if there is one. The network for the driver's mouth begins with
+    the weights of the one that makes up a mouth, if they are there. Raises UsageError for a checkpoint of other
+    settings. ``after`` is called after each step.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(settings)
     checkpoint, best = folder / f"{settings.net}.pt", folder / f"{settings.net}-best.pt"
     if checkpoint.is_file():
         trainer.resume(checkpoint)
+    elif settings.net == "driver" and (folder / "mouth-best.pt").is_file():
+        trainer.start_from(folder / "mouth-best.pt")
     check = validation_batch(held, settings.net, VALIDATED)
     batches = Batches(trained, settings.net, settings.batch, settings.seed, trainer.step)
     try:
@@ -196,6 +219,7 @@ def train(
                 if trainer.step % settings.every == 0 or trainer.step == settings.steps:
                     _measure(trainer, check, folder, best, console)
                     trainer.save(checkpoint)
+                after(trainer.step)
     finally:
         batches.close()
     return trainer.history

@@ -40,13 +40,17 @@ class Warper:
         self._generator = MeshGenerator(mouth)
         self._generator.refiner = self
         self._mouth = mouth
+        self.image: Image = np.zeros((0, 0, 3), np.uint8)
+        """The portrait, as the generator hands it to a refiner."""
+        self.own: Points = np.zeros((0, 3), np.float32)
+        """Its landmarks, likewise, (478, 3) pixels."""
         self._now: Points = np.zeros((0, 3), np.float32)
         self._portrait: Portrait | None = None
         self._source: Shot | None = None
 
     def refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:  # noqa: ARG002
         """Keep the landmarks of the frame; see ``engines.mesh.generator.Refiner``."""
-        self._now = now.copy()
+        self.image, self.own, self._now = image, own, now.copy()
 
     def close(self) -> None:
         """Do nothing; see ``engines.mesh.generator.Refiner``."""
