@@ -63,6 +63,8 @@ NOSE_TIP, NOSE_BASE = 4, 2
 """The foremost point of the nose, and the point where it meets the upper lip."""
 CHEEKS = _points(234, 454)
 """(2,) the points of the outline beside the right and the left ear."""
+CHEEK_SKIN = _points(50, 280, 205, 425, 117, 346, 101, 330, 36, 266)
+"""(10,) on the cheeks, right and left in turn, where the colour of skin is measured."""
 
 RIGHT_EYE, LEFT_EYE = 0, 1
 EYE_CORNERS = (_points(33, 133), _points(263, 362))

@@ -6,35 +6,47 @@ It is kept from one image to the next, so that a face that the tracker loses for
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
-from engines.mesh.features import skin_colour
-from engines.mesh.lens import Lens, lens_box
+from engines.mesh import mouth_raster
+from engines.mesh.lens import Lens
 from engines.mesh.mouth_cover import MouthCover
+from engines.mesh.mouth_light import DriverLight, lip_colours, sclera_colour, skin_colour
 from engines.types import Image, Motion, Points
 
-MARGIN = 2.0
-"""Pixels around the lips that are copied as well, as interpolation reads the next one."""
+Floats = NDArray[np.float32]
+
+SIZE = (48, 128)
+"""Rows and columns in which a mouth is kept."""
 NEAR_EDGE = 0.15
 """The distance to the image's edge, in widths of the mouth, below which a painted mouth replaces it.
 
 Lips beyond the edge are only guessed, and the pixels there are no mouth.
 """
 _INNER_LIPS = np.concatenate([MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP])
-_EMPTY: Image = np.zeros((0, 0, 3), np.uint8)
+LIP_LIGHTNESS, LIP_TINT = (0.72, 1.4), 0.1
+"""What looks like a lip is as light as the lips, within these factors, and of their tint, within this difference."""
+MOST_LIP = 0.45
+"""The largest share of the height between the lips' landmarks that may still be lip, at each edge."""
+EDGE_SHARE = 0.4
+"""The share of a frame in the edges that are remembered."""
+_GRID = (slice(1, None, 3), slice(4, None, 8))
+_COLUMNS = 16
 
 
 class DriverMouth:
     """The driver's mouth as it was last seen, in an image of its own."""
 
     def __init__(self) -> None:
-        self.image = _EMPTY
-        """(h, w, 3) uint8: the mouth and a margin; valid until the next ``update``."""
-        self.lens = Lens(np.zeros(4, np.float32), np.zeros(2, np.float32), np.zeros(2, np.float32))
-        """The opening between the lips in that image."""
+        self.inside: Image = np.zeros((*SIZE, 3), np.uint8)
+        """(48, 128, 3) uint8: what is between the lips, see ``mouth_raster.read_opening``."""
+        self.edges = np.repeat(np.array([[0], [1]], np.float32), _COLUMNS, axis=1)
+        """(2, 16) float32: the share of each column at which the lips end and begin again."""
+        self.light = DriverLight()
         self.skin = np.ones(3, np.float32)
         """The colour of the driver's cheeks, (3,) float32."""
-        self._memory = np.empty(0, np.uint8)
+        self._new = True
         self._opacity = 0.0
         self._flipped = False
         self._cover = MouthCover()
@@ -53,6 +65,8 @@ class DriverMouth:
             if motion.face.driver_id != self._driver_id:
                 self._driver_id = motion.face.driver_id
                 self._cover.reset()
+                self.light.reset()
+                self._new = True
             if self._opacity > 0:
                 self._copy(pixels, driving)
                 self._opacity *= self._cover.visibility(pixels, driving, self.skin, motion.face.time_ns)
@@ -66,17 +80,39 @@ class DriverMouth:
         self._cover.reset()
 
     def _copy(self, pixels: Points, driving: Image) -> None:
-        height, width = driving.shape[:2]
         lens = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
-        left, top, right, bottom = lens_box(lens.ends, lens.upper, lens.lower, (0, 0, width, height), MARGIN)
-        shape = (bottom - top, right - left, 3)
-        if self._memory.size < shape[0] * shape[1] * 3:
-            self._memory = np.empty(2 * shape[0] * shape[1] * 3, np.uint8)
-        self.image = self._memory[: shape[0] * shape[1] * 3].reshape(shape)
-        np.copyto(self.image, driving[top:bottom, left:right])
-        lens.ends[:] -= (left, top, left, top)
-        self.lens = lens
+        mouth_raster.read_opening(driving, lens.ends, lens.upper, lens.lower, self.inside)
         self.skin = skin_colour(driving, pixels)
+        samples = self.inside[_GRID].astype(np.float32)
+        edges = lip_edges(samples, lip_colours(driving, pixels))
+        self.edges += np.float32(1.0 if self._new else EDGE_SHARE) * (edges - self.edges)
+        self._new = False
+        self.light.update(self.skin, sclera_colour(driving, pixels), samples.reshape(-1, 3))
+
+
+def lip_edges(samples: Floats, lips: Floats) -> Floats:
+    """Return the share of each column at which the upper lip ends and the lower one begins, (2, columns) float32.
+
+    samples: (rows, columns, 3), colours between the landmarks of the lips, which lie on the lips where these are
+    rounded; lips: (2, 3) the colours of the lips. A column that is of their colour as far as its middle is left as it
+    is: that is the tongue.
+    """
+    rows, columns = samples.shape[:2]
+    most = int(MOST_LIP * rows)
+    lightness = np.maximum(samples.mean(axis=2), 1)
+    edges = np.empty((2, columns), np.float32)
+    for lip in range(2):
+        mean = max(float(lips[lip].mean()), 1.0)
+        share = lightness / mean
+        alike = (share > LIP_LIGHTNESS[0]) & (share < LIP_LIGHTNESS[1])
+        alike &= np.abs(samples / lightness[..., None] - lips[lip] / mean).max(axis=2) < LIP_TINT
+        inwards = alike if lip == 0 else alike[::-1]
+        count = np.argmin(inwards, axis=0) + np.where(inwards.all(axis=0), rows, 0)
+        edges[lip] = np.where(count > most, 0, count) / rows
+    padded = np.pad(edges, ((0, 0), (1, 1)), mode="edge")
+    edges = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
+    edges[1] = 1 - edges[1]
+    return np.asarray(edges, np.float32)
 
 
 def _inside(pixels: Points, driving: Image) -> float:

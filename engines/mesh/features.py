@@ -29,6 +29,7 @@ from engines.mesh.eyes import LID_LININGS, LINING, PortraitEye, portrait_eye
 from engines.mesh.hairline import hairline_shifts
 from engines.mesh.lens import Lens
 from engines.mesh.lips import PortraitLips
+from engines.mesh.mouth_light import MouthLight
 from engines.types import LANDMARKS, FaceState, Image, Points
 
 Floats = NDArray[np.float32]
@@ -50,8 +51,6 @@ The outline of a face that looks aside lies to one side of the hull's middle: wi
 the head would reach beyond the head on the other side.
 """
 FIRST_RING = LANDMARKS + 14
-SKIN = np.array([50, 280, 205, 425, 117, 346, 101, 330, 36, 266], np.intp)
-"""Landmarks on the cheeks, where the colour of skin is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,7 @@ class MeshFeatures:
     transfer: ExpressionTransfer
     eyes: tuple[PortraitEye, PortraitEye]
     own_lips: float
-    skin: Floats
-    """(3,) mean colour of the cheeks."""
+    light: MouthLight
     box: tuple[int, int, int, int]
     """The part of the image that may change: left, top, right, bottom; the last two exclusive."""
     identity: Floats
@@ -137,7 +135,7 @@ class MeshFeatures:
             transfer=ExpressionTransfer(shape),
             eyes=(portrait_eye(0, pixels, pose, shape), portrait_eye(1, pixels, pose, shape)),
             own_lips=float((mouth.lower - mouth.upper).mean() / np.hypot(*(mouth.ends[2:] - mouth.ends[:2]))),
-            skin=skin_colour(image, pixels),
+            light=MouthLight.of(image, pixels),
             box=box,
             patch=np.ascontiguousarray(image[box[1] : box[3], box[0] : box[2]]),
             lips=lips,
@@ -225,11 +223,3 @@ def _outside(outline: Floats, box: tuple[int, int, int, int]) -> NDArray[np.uint
     outside = np.full((bottom - top, right - left), 255, np.uint8)
     cv2.fillPoly(outside, [np.rint(outline - (left, top)).astype(np.int32)], (0,))
     return outside
-
-
-def skin_colour(image: Image, pixels: Points) -> Floats:
-    """Return the mean colour of the cheeks, (3,) float32. ``pixels``: landmarks (478, 2 or more)."""
-    height, width = image.shape[:2]
-    columns = np.clip(pixels[SKIN, 0], 0, width - 1).astype(np.intp)
-    rows = np.clip(pixels[SKIN, 1], 0, height - 1).astype(np.intp)
-    return np.asarray(image[rows, columns].mean(axis=0), np.float32)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.head import Pose
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
 from engines.mesh import mouth_raster
-from engines.mesh.driver_mouth import DriverMouth
+from engines.mesh.driver_mouth import SIZE, DriverMouth
 from engines.mesh.expression import Expression
 from engines.mesh.features import MeshFeatures
 from engines.mesh.lens import Lens
 from engines.mesh.lips import LipLayer
+from engines.mesh.mouth_light import TOOTH, MouthLight
 from engines.types import Image, Motion, Points
 
 Floats = NDArray[np.float32]
+
+
+GUM = np.array([0.66, 0.33, 0.33], np.float32)
+CAVITY = np.array([0.2, 0.08, 0.09], np.float32)
+"""The colours of flesh and of the depth of a mouth in white light, over white."""
+RESAMPLED = 0.8
+"""The standard deviation of the blur of an image that is drawn at another size, pixels."""
 
 
 class Mouth:
@@ -25,8 +36,10 @@ class Mouth:
         self.kind = ""
         """One of ``engines.generator.MOUTHS``."""
         self._features: MeshFeatures | None = None
-        self._colours = _colours(np.ones(3, np.float32))
-        self._tint: Floats | None = None
+        self._colours = (np.zeros(3, np.float32),) * 3
+        self._grain = np.zeros((1, 1), np.float32)
+        self._blur = 0.0
+        self._soft: Image = np.zeros((*SIZE, 3), np.uint8)
         self._driver = DriverMouth()
         self._lips: LipLayer | None = None
 
@@ -34,8 +47,11 @@ class Mouth:
         """Draw the mouth of another portrait from now on."""
         self._features = features
         self._lips = LipLayer(features.lips)
-        self._colours = _colours(features.skin)
-        self._tint = None
+        light = features.light
+        self._colours = _colours(light)
+        self._grain = np.ascontiguousarray(light.grain / np.float32(light.white))
+        # a mouth that is resampled is blurred already
+        self._blur = math.sqrt(max(light.blur**2 - RESAMPLED**2, 0.0))
 
     def draw(
         self, out: Image, points: Points, pose: Pose, target: Expression, motion: Motion, driving: Image | None
@@ -60,25 +76,35 @@ class Mouth:
         lens = Lens.of(points, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         feather = max(1.2, 0.004 * features.image.shape[0])
         shown = self._driver.update(motion, driving) if self.kind == "driver" else 0.0
+        light = features.light
         if shown < 1:
             mouth_raster.paint_mouth(
                 out, features.box, lens.ends, lens.upper, lens.lower, *self._colours, opacity, feather
             )
         if shown > 0:
             mouth = self._driver
-            tint = np.clip(features.skin / np.maximum(mouth.skin, 8), 0.4, 1.8).astype(np.float32)
-            self._tint = tint if self._tint is None else self._tint + np.float32(0.1) * (tint - self._tint)
-            mouth_raster.draw_driver_mouth(
-                out, features.box, lens.ends, lens.upper, lens.lower, mouth.image, mouth.lens.ends,
-                mouth.lens.upper, mouth.lens.lower, self._tint, opacity * shown, feather,
+            inside = self._blurred(mouth.inside, lens)
+            mouth_raster.fill_opening(
+                out, features.box, lens.ends, lens.upper, lens.lower, inside, mouth.edges,
+                mouth.light.gains(light.white), light.tint, light.colour, self._grain, opacity * shown, feather,
             )  # fmt: skip
 
+    def _blurred(self, inside: Image, lens: Lens) -> Image:
+        """Return the driver's mouth as blurred as the portrait is."""
+        blur = self._blur
+        if blur <= 0:
+            return inside
+        rows, columns = inside.shape[:2]
+        across = blur * columns / max(float(np.hypot(*(lens.ends[2:] - lens.ends[:2]))), 1.0)
+        down = blur * rows / max(float((lens.lower - lens.upper).max()), 1.0)
+        cv2.GaussianBlur(inside, (0, 0), min(across, 12), self._soft, min(down, 12), cv2.BORDER_REPLICATE)
+        return self._soft
 
-def _colours(skin: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the colours of teeth, gum and cavity for a skin colour, (3,) float32 each."""
-    light = float(skin.mean()) / 190
-    tone = skin / max(float(skin.max()), 1.0)
-    teeth = np.asarray(np.array([232, 226, 214], np.float32) * min(light, 1.05) * (0.6 + 0.4 * tone), np.float32)
-    gum = np.asarray(np.array([168, 84, 84], np.float32) * light, np.float32)
-    cavity = np.asarray(np.array([52, 20, 22], np.float32) * light, np.float32)
-    return teeth, gum, cavity
+
+def _colours(light: MouthLight) -> tuple[Floats, Floats, Floats]:
+    """Return the colours of teeth, gum and cavity in a light, (3,) float32 each."""
+    shown = []
+    for colour in (TOOTH, GUM, CAVITY):
+        mean = colour.mean()
+        shown.append(np.asarray(light.white * light.tint * (mean + light.colour * (colour - mean)), np.float32))
+    return shown[0], shown[1], shown[2]

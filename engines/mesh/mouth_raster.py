@@ -48,20 +48,56 @@ def draw_lips(out: Any, left: int, top: int, layer: Any, pursed: float, backward
 
 
 @compiled(fastmath=True)
-def draw_driver_mouth(
-    out: Any, box: Any, lens: Any, upper: Any, lower: Any, driving: Any, driver_lens: Any, driver_upper: Any,
-    driver_lower: Any, tint: Any, opacity: float, feather: float,
-) -> None:  # fmt: skip
-    """Fill the open lips with the inside of the driver's mouth, and with nothing else of the driving image.
+def read_opening(image: Any, lens: Any, upper: Any, lower: Any, inside: Any) -> None:
+    """Copy what is between open lips, and nothing else of an image.
 
-    Arguments as in ``draw_eye``; driving: (h, w, 3) uint8 with a lens of its own; tint: (3,) float32, a factor for each
-    channel.
+    image: (H, W, 3) uint8; lens, upper, lower: the opening, as in ``engines.mesh.lens.lens_box``; inside: (h, w, 3)
+    uint8, written to: its columns from one corner to the other, its rows from the upper lip to the lower one.
+    """
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    rows, columns = inside.shape[0], inside.shape[1]
+    for j in range(columns):
+        along = min(max((j + 0.5) / columns, 0.04), 0.96)
+        first, last = look_up(upper, along), look_up(lower, along)
+        for i in range(rows):
+            below = first + (0.06 + 0.88 * (i + 0.5) / rows) * max(last - first, 0.0)
+            x = lens[0] + ux * along * length - uy * below
+            y = lens[1] + uy * along * length + ux * below
+            for c in range(3):
+                inside[i, j, c] = np.uint8(sample(image, x, y, c) + 0.5)
+
+
+@compiled(fastmath=True, inline="always")
+def _shade(
+    out: Any, x: int, y: int, colour: Any, tint: Any, own: float, light: float, grain: float, alpha: Any
+) -> None:
+    """Blend a colour over a pixel, in a tint, with a share of its own colour, darkened and with grain."""
+    mean = (colour[0] + colour[1] + colour[2]) / 3
+    rough = 1 + grain
+    for c in range(3):
+        value = min(max(tint[c] * (mean + own * (colour[c] - mean)) * light * rough, 0.0), 255.0)
+        out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+
+
+@compiled(fastmath=True)
+def fill_opening(
+    out: Any, box: Any, lens: Any, upper: Any, lower: Any, inside: Any, edges: Any, gains: Any, tint: Any, own: float,
+    grain: Any, opacity: float, feather: float,
+) -> None:  # fmt: skip
+    """Fill open lips with what ``read_opening`` copied, in the colours of the picture.
+
+    out: (H, W, 3) uint8, written to within box: left, top, right, bottom, which lies in it, the last two exclusive.
+    lens, upper, lower: the opening; inside: (h, w, 3) uint8; edges: (2, K) float32, the shares of each column at which
+    the mouth's inside begins and ends. gains: (3,) float32, a factor of each channel; tint, own: as in
+    ``engines.mesh.mouth_light.MouthLight``; grain: (n, n) float32, as a share of the lightness; feather: the width of
+    the soft edge, pixels.
     """
     left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
-    driver_length = max(np.hypot(driver_lens[2] - driver_lens[0], driver_lens[3] - driver_lens[1]), 1e-3)
-    vx, vy = (driver_lens[2] - driver_lens[0]) / driver_length, (driver_lens[3] - driver_lens[1]) / driver_length
+    rows, columns, side = inside.shape[0], inside.shape[1], grain.shape[0]
+    colour = np.empty(3, np.float32)
     for y in range(top, bottom):
         for x in range(left, right):
             along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
@@ -73,15 +109,15 @@ def draw_driver_mouth(
             if alpha <= 0:
                 continue
             part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
-            there = min(max(along, 0.04), 0.96)
-            driver_first, driver_last = look_up(driver_upper, there), look_up(driver_lower, there)
-            driver_below = driver_first + (0.06 + 0.88 * part) * max(driver_last - driver_first, 0.0)
-            px = driver_lens[0] + vx * there * driver_length - vy * driver_below
-            py = driver_lens[1] + vy * there * driver_length + vx * driver_below
-            light = 0.55 + 0.45 * ramp(8 * along) * ramp(8 * (1 - along)) * ramp((below - first) / (0.06 * length))
+            start, end = look_up(edges[0], along), look_up(edges[1], along)
+            row, column = (start + part * (end - start)) * rows - 0.5, along * columns - 0.5
             for c in range(3):
-                value = min(sample(driving, px, py, c) * tint[c] * light, 255.0)
-                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+                colour[c] = gains[c] * sample(inside, column, row, c)
+            # lips and cheeks cast a shadow on what is behind them
+            deep = ramp(0.3 + (below - first) / (0.1 * length)) * ramp(0.5 + (last - below) / (0.08 * length))
+            light = 0.3 + 0.7 * deep * ramp(0.15 + 6 * along) * ramp(0.15 + 6 * (1 - along))
+            rough = grain[int(abs(below)) % side, int(along * length) % side]
+            _shade(out, x, y, colour, tint, own, light, rough, alpha)
 
 
 @compiled(fastmath=True)
@@ -132,5 +168,7 @@ def compile_all() -> None:
     box = (0, 0, 2, 2)
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
     draw_lips(image, 0, 0, np.zeros((2, 2, 5), np.uint8), 0.0, maps, depth)
-    draw_driver_mouth(image, box, ends, edge, edge, image, ends, edge, edge, three, 0.0, 1.0)
+    read_opening(image, ends, edge, edge, image)
+    edges, grain = np.zeros((2, 2), np.float32), np.zeros((1, 1), np.float32)
+    fill_opening(image, box, ends, edge, edge, image, edges, three, three, 1.0, grain, 0.0, 1.0)
     paint_mouth(image, box, ends, edge, edge, three, three, three, 0.0, 1.0)

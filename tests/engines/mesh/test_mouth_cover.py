@@ -11,8 +11,8 @@ import pytest
 
 from engines.face.topology import AROUND_MOUTH, MOUTH_CORNERS, OUTER_EYE_CORNERS
 from engines.mesh.driver_mouth import DriverMouth
-from engines.mesh.features import skin_colour
 from engines.mesh.mouth_cover import UNCOVER_NS
+from engines.mesh.mouth_light import skin_colour
 from engines.types import FaceState, Image, Points
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.tracking import face_mesh

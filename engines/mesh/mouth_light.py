@@ -1,0 +1,218 @@
+"""The light on a face: how light what is white is in it, and of which colour.
+
+The inside of a mouth is lit as the face around it. What is known to be white in a face is the sclera, and skin has the
+same hue in all of us, more or less; teeth are as white as the light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.face.topology import CHEEK_SKIN, EYE_CORNERS, IRISES, LIP_ROWS, OVAL
+from engines.types import Image, Points
+
+Floats = NDArray[np.float32]
+
+SKIN_TINT = np.array([1.22, 0.96, 0.82], np.float32)
+"""The colour of skin in white light, over its lightness; between that of pale and of dark skin."""
+TOOTH = np.array([0.92, 0.89, 0.83], np.float32)
+"""The colour of a tooth in white light, over white."""
+TINTED, LARGEST_TINT = 0.5, 0.2
+"""The share of the colour of a picture's whites that its teeth take, and the largest saturation that they take."""
+MONOCHROME = (3.0, 7.0)
+"""Whites and lips that differ from the skin by less are of one colour with it, in Lab; not above the second."""
+VIVID_LIPS = 24.0
+"""The chroma of lips from which the inside of a mouth has its full colour, in Lab."""
+DARKEST, LIGHTEST = 45.0, 226.0
+"""The range of a picture's white: teeth neither vanish nor glow."""
+LIT = 0.85
+"""The lightness of the lightest skin of a face over that of white."""
+LEARN_WHITE, LEARN_TOOTH = 0.03, 0.1
+"""The share of a frame in what is remembered of the driver's light."""
+TOOTH_LIGHT, TOOTH_SATURATION, TEETH_SHARE = 0.5, 0.32, 0.08
+"""Teeth are lighter than this share of white and less saturated; they are seen where they are this share of a mouth."""
+LIGHTER, RETINTED = (0.55, 1.6), 1.5
+"""The range in which teeth correct the lightness, and each channel, that skin and sclera suggest."""
+GRAIN = 48
+"""The size of the sample of a picture's grain, pixels."""
+WET = 0.5
+"""The share of the grain of skin that teeth and tongue have: they are smoother."""
+_MIDDLE = slice(3, 8)
+_LIPS = np.concatenate([lip[2][_MIDDLE] for lip in LIP_ROWS])
+
+
+def skin_colour(image: Image, pixels: Points) -> Floats:
+    """Return the mean colour of the cheeks, (3,) float32. ``pixels``: landmarks (478, 2 or more)."""
+    return np.asarray(colours_at(image, pixels[CHEEK_SKIN, :2]).mean(axis=0), np.float32)
+
+
+def sclera_colour(image: Image, pixels: Points) -> Floats:
+    """Return the mean colour of the two lightest of four places beside the irises, (3,) float32."""
+    places = np.empty((4, 2), np.float32)
+    for eye in range(2):
+        iris = pixels[IRISES[eye], :2]
+        radius = float(np.hypot(*(iris[1:] - iris[0]).T).mean())
+        for end in range(2):
+            way = pixels[EYE_CORNERS[eye][end], :2] - iris[0]
+            length = max(float(np.hypot(*way)), 1e-3)
+            places[2 * eye + end] = iris[0] + way * (min(1.35 * radius, 0.7 * length) / length)
+    colours = colours_at(image, places)
+    return np.asarray(colours[np.argsort(colours.sum(axis=1))[-2:]].mean(axis=0), np.float32)
+
+
+def lip_colours(image: Image, pixels: Points) -> Floats:
+    """Return the mean colour of the upper and of the lower lip, (2, 3) float32."""
+    return np.asarray(colours_at(image, pixels[_LIPS, :2]).reshape(2, -1, 3).mean(axis=1), np.float32)
+
+
+def colours_at(image: Image, points: Points) -> Floats:
+    """Return the colours of an image (H, W, 3) at points (N, 2), (N, 3) float32."""
+    height, width = image.shape[:2]
+    columns = np.clip(points[:, 0], 0, width - 1).astype(np.intp)
+    rows = np.clip(points[:, 1], 0, height - 1).astype(np.intp)
+    return image[rows, columns].astype(np.float32)
+
+
+def light_colour(skin: Floats, sclera: Floats) -> Floats:
+    """Return the colour of the light on a face over its lightness, (3,) with a mean of 1, from skin and sclera."""
+    by_skin = skin / SKIN_TINT
+    both = np.sqrt(np.maximum(by_skin / max(float(by_skin.mean()), 1.0), 0.05) * _tint(sclera))
+    return np.asarray(both / both.mean(), np.float32)
+
+
+def _tint(colour: Floats) -> Floats:
+    """Return a colour (3,) over its lightness, which has a mean of 1."""
+    return np.maximum(colour / max(float(colour.mean()), 1.0), np.float32(0.05))
+
+
+def _lab(colour: Floats) -> Floats:
+    converted = cv2.cvtColor((colour / 255).reshape(1, 1, 3).astype(np.float32), cv2.COLOR_RGB2LAB)
+    return np.asarray(converted[0, 0], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class MouthLight:
+    """How a portrait shows the inside of a mouth."""
+
+    white: float
+    """The lightness of a white thing in the light of the face, 0 to 255."""
+    tint: Floats
+    """(3,) the colour of a grey thing over its lightness."""
+    colour: float
+    """The share of its own colour that a thing has in the picture: 0 in a picture of one colour."""
+    blur: float
+    """The standard deviation of the picture's blur, pixels."""
+    grain: Floats
+    """(48, 48) a sample of the picture's grain, around 0."""
+
+    @staticmethod
+    def of(image: Image, pixels: Points) -> MouthLight:
+        """Estimate the light of a portrait. ``pixels``: landmarks (478, 2 or more)."""
+        smooth = np.asarray(cv2.blur(image, (3, 3)), np.uint8)
+        skin, sclera = skin_colour(smooth, pixels), sclera_colour(smooth, pixels)
+        lips = np.asarray(lip_colours(smooth, pixels).mean(axis=0), np.float32)
+        face = np.zeros(image.shape[:2], np.uint8)
+        cv2.fillPoly(face, [np.rint(pixels[OVAL, :2]).astype(np.int32)], (255,))
+        lightest = float(np.percentile(smooth[face > 0].mean(axis=1), 95)) if face.any() else float(skin.mean())
+        white = min(max(float(sclera.mean()), LIT * lightest, DARKEST), LIGHTEST)
+        colour = _own_colours(_lab(skin)[1:], _lab(sclera)[1:], _lab(lips)[1:])
+        tint = colour * _near_white(sclera) + (1 - colour) * _tint(skin)
+        return MouthLight(
+            white, np.asarray(tint, np.float32), colour, blur_of(image, face), _grain(image, pixels)
+        )  # fmt: skip
+
+
+def _own_colours(skin: Floats, sclera: Floats, lips: Floats) -> float:
+    """Return ``MouthLight.colour`` from the chroma (2,) of skin, sclera and lips in Lab."""
+    chroma = max(float(np.hypot(*skin)), 1e-3)
+    # lips that are darker than skin of the same colour have less chroma, but the same hue
+    hue = abs(float(lips[0] * skin[1] - lips[1] * skin[0])) / chroma if chroma > 4 else float(np.hypot(*(lips - skin)))
+    apart = max(hue, 0.6 * float(np.hypot(*(sclera - skin))))
+    vivid = min(max(float(np.hypot(*lips)) / VIVID_LIPS, 0.35), 1.0)
+    return vivid * min(max((apart - MONOCHROME[0]) / (MONOCHROME[1] - MONOCHROME[0]), 0.0), 1.0)
+
+
+def _near_white(colour: Floats) -> Floats:
+    """Return the tint of whites like ``colour``, (3,), with little of its saturation."""
+    tint = _tint(colour)
+    saturation = 1 - float(tint.min() / tint.max())
+    share = min(TINTED, LARGEST_TINT / max(saturation, 1e-3))
+    return np.asarray(1 + share * (tint - 1), np.float32)
+
+
+def blur_of(image: Image, mask: NDArray[np.uint8]) -> float:
+    """Return the standard deviation of an image's blur, pixels, from its sharpest edges inside a mask (H, W).
+
+    An edge that was blurred by s has a gradient that is larger by sqrt(1 + 1 / s^2) than after another blur by 1 (Zhuo
+    and Sim, "Defocus map estimation from a single image", 2011).
+    """
+    grey = cv2.GaussianBlur(image, (0, 0), 0.6).astype(np.float32).mean(axis=2)
+    again = cv2.GaussianBlur(grey, (0, 0), 1.0)
+    first, second = (np.hypot(*np.gradient(picture)) for picture in (grey, again))
+    inside = mask > 0
+    if not inside.any():
+        return 1.0
+    edges = inside & (first >= np.percentile(first[inside], 97)) & (first > 2)
+    if edges.sum() < 20:
+        return 1.5
+    ratio = float(np.percentile(first[edges] / np.maximum(second[edges], 1e-3), 60))
+    return float(np.clip(1 / np.sqrt(max(ratio * ratio - 1, 1e-2)), 0.3, 4.0))
+
+
+def _grain(image: Image, pixels: Points) -> Floats:
+    """Return a sample of the grain of a portrait's cheek, (48, 48) float32."""
+    width = float(np.ptp(pixels[OVAL, 0]))
+    side = int(np.clip(0.14 * width, 6, GRAIN))
+    x, y = (int(v) for v in pixels[CHEEK_SKIN[::2], :2].mean(axis=0))
+    left, top = (min(max(at - side // 2, 0), most - side) for at, most in ((x, image.shape[1]), (y, image.shape[0])))
+    part = image[max(top, 0) : top + side, max(left, 0) : left + side].astype(np.float32).mean(axis=2)
+    fine = part - cv2.GaussianBlur(part, (0, 0), max(0.006 * width, 1.0), borderType=cv2.BORDER_REFLECT)
+    fine -= fine.mean(axis=0, keepdims=True) + fine.mean(axis=1, keepdims=True) - fine.mean()
+    limit = 3 * float(np.median(np.abs(fine)))
+    fine = np.float32(WET) * np.clip(fine, -limit, limit)
+    # mirrored, it repeats without a seam
+    return np.asarray(np.pad(fine, [(0, GRAIN - n) for n in fine.shape], mode="symmetric"), np.float32)
+
+
+class DriverLight:
+    """The light on the driver's face, as far as it is known by now."""
+
+    def __init__(self) -> None:
+        self._white: Floats | None = None
+        self._tooth: Floats | None = None
+
+    def reset(self) -> None:
+        """Forget the face."""
+        self._white = self._tooth = None
+
+    def update(self, skin: Floats, sclera: Floats, inside: Floats) -> None:
+        """Take in the colours of a frame: skin and sclera (3,), and samples from between the lips, (N, 3)."""
+        lightness = max(float(sclera.mean()), LIT * float(skin.mean()), 10.0)
+        white = np.asarray(lightness * light_colour(skin, sclera), np.float32)
+        self._white = white if self._white is None else self._white + np.float32(LEARN_WHITE) * (white - self._white)
+        seen = inside / self._white
+        light = seen.mean(axis=1)
+        tooth = (light > TOOTH_LIGHT) & (seen.min(axis=1) > (1 - TOOTH_SATURATION) * seen.max(axis=1))
+        if tooth.mean() > TEETH_SHARE:
+            # the lightest half: the rest lies in the shadow of the lips
+            lightest = inside[tooth & (light >= np.median(light[tooth]))].mean(axis=0)
+            self._tooth = (
+                lightest if self._tooth is None else self._tooth + np.float32(LEARN_TOOTH) * (lightest - self._tooth)
+            )  # fmt: skip
+
+    def gains(self, white: float) -> Floats:
+        """Return factors (3,) that turn the driver's colours to those in white light of this lightness, 0 to 255."""
+        if self._white is None:
+            return np.ones(3, np.float32)
+        gains = white / self._white
+        if self._tooth is not None:
+            # teeth are the best known: they become white ones, and as light as white things are
+            by_teeth = TOOTH * np.float32(white) / np.maximum(self._tooth, 1)
+            light = min(max(float(by_teeth.mean() / gains.mean()), LIGHTER[0]), LIGHTER[1])
+            tint = np.clip((by_teeth / gains) / (by_teeth / gains).mean(), 1 / RETINTED, RETINTED)
+            gains = gains * np.float32(light) * tint
+        return np.asarray(gains, np.float32)
