@@ -6,7 +6,7 @@ Image axes throughout: x right, y down, z away from the viewer; lengths in pixel
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,33 @@ class Motion:
     """
     face: FaceState | None = None
     """The driver's face in the driving image; None while it is lost: the image must not be used then."""
+
+
+class Window(NamedTuple):
+    """A rectangle with round corners in which the picture of a frame is seen, in pixels."""
+
+    left: int
+    top: int
+    right: int
+    """Exclusive, as ``bottom``."""
+    bottom: int
+    radius: int
+    """Radius of the corners."""
+
+    def grown(self, by: int) -> Window:
+        """Return the window that is larger by that many pixels at each side."""
+        return Window(self.left - by, self.top - by, self.right + by, self.bottom + by, self.radius + by)
+
+    def alpha(self, size: tuple[int, int]) -> Mask:
+        """Return how much of each pixel of a frame of ``size`` (width, height) lies inside, (H, W)."""
+        columns = np.arange(size[0], dtype=np.float32) + 0.5
+        rows = np.arange(size[1], dtype=np.float32) + 0.5
+        # signed distance to a rectangle with round corners: that to a smaller one, less the radius
+        across = np.maximum(self.left + self.radius - columns, columns - self.right + self.radius)
+        down = np.maximum(self.top + self.radius - rows, rows - self.bottom + self.radius)
+        outside = np.hypot(np.maximum(across, 0)[None, :], np.maximum(down, 0)[:, None])
+        outside += np.minimum(np.maximum(across[None, :], down[:, None]), 0)
+        return np.asarray(np.clip(self.radius + 0.5 - outside, 0, 1) * 255 + 0.5, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

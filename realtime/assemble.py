@@ -201,7 +201,7 @@ def _portrait_loaders(config: Config) -> list[PictureLoader]:
     """Return a function that loads each portrait. Raises PortraitError for a file that is no picture."""
     for path in config.portrait:
         check_picture(path)
-    return [partial(load_portrait, path, config.size) for path in config.portrait or (None,)]
+    return [partial(load_portrait, path, config.size, fit=config.fit) for path in config.portrait or (None,)]
 
 
 def _open_application(config: Config, say: Say, stack: ExitStack) -> ServerApplication | None:

@@ -16,6 +16,7 @@ from engines.errors import ConfigError, UsageError, one_of
 from engines.generator import GENERATORS, REGIONS_OF
 from engines.install_hint import command
 from realtime.core import paths
+from realtime.portraits.settings import Fit
 from realtime.tracking.settings import DRIVERS, MAX_FACES, Driver, Rotation, parse_driver
 from realtime.webrtc.settings import IceServer
 
@@ -177,6 +178,12 @@ class Config(BaseModel):
         "a picture with a face; give several to switch between them with n and p",
         metavar="IMAGE",
         allowed="a picture file",
+    )
+    fit: Fit = _option(
+        "Portrait",
+        "auto",
+        "what to do where a picture's shape is another than the output's: crop it closely, extend its background, or "
+        "show it whole over a blurred enlargement; auto takes what looks best",
     )
     generator: _Generator = _option(
         "Portrait",

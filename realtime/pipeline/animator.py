@@ -62,6 +62,7 @@ class Animator:
         if portrait is None:
             raise RuntimeError("the first portrait has to be prepared before the animator starts")
         self._portrait = portrait
+        self._mount = library.mount(library.first)
         motion.set_portrait(library.face(library.first))
         self._mouth: str | None = None
         self._library_for = library_for
@@ -207,6 +208,8 @@ class Animator:
             started = self._clock()
             driving: Image | None = frame.pixels if face is not None else None
             image = self.generator.drive(self._portrait, motion, driving)
+            if self._mount is not None:
+                image = self._mount.show(image)
             stamps = self._publisher.show(image, frame, face=face is not None)
             if face is not None:
                 self._counts.generate.record(stamps.generated - started, stamps.generated)
@@ -217,6 +220,7 @@ class Animator:
         portrait = self._library.get(self._wanted)
         if portrait is not None and portrait is not self._portrait:
             self._portrait = portrait
+            self._mount = self._library.mount(self._wanted)
             self.motion.set_portrait(self._library.face(self._wanted))
 
     def _change_generator(self) -> None:
@@ -237,6 +241,7 @@ class Animator:
         portrait = library.get(library.first)
         assert portrait is not None
         self._portrait = portrait
+        self._mount = library.mount(library.first)
         self.motion.set_portrait(library.face(library.first))
         BackgroundTask("prepare other portraits", library.prepare_others).start()
         self._notice(f"the generator is now {self.generator.label}")

@@ -19,6 +19,7 @@ from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.settings import Notice
+from realtime.portraits.mount import Mount
 from realtime.portraits.portrait import PortraitPicture
 
 MAX_PORTRAITS = 24
@@ -180,6 +181,11 @@ class PortraitLibrary:
         prepared = self._prepared.get(index)
         return None if prepared is None else prepared.original.face
 
+    def mount(self, index: int) -> Mount | None:
+        """Return the frame that the portrait at an index is shown in; None if it fills the output, or is missing."""
+        prepared = self._prepared.get(index)
+        return None if prepared is None else prepared.original.mount
+
     def close(self) -> None:
         """Prepare no more, and close the generator; idempotent.
 
@@ -218,7 +224,7 @@ class PortraitLibrary:
             self._preparing += 1
         try:
             portrait = self.generator.prepare(picture.name, picture.image, picture.face, picture.matte)
-            self._prepared[index] = _Prepared(portrait, picture, thumbnail(picture.image))
+            self._prepared[index] = _Prepared(portrait, picture, thumbnail(_whole(picture)))
         finally:
             with self._state:
                 self._preparing -= 1
@@ -232,6 +238,11 @@ class PortraitLibrary:
 def _without_notes(picture: PortraitPicture) -> PortraitPicture:
     """Return the picture without its notes, which the user has been given."""
     return replace(picture, notes=())
+
+
+def _whole(picture: PortraitPicture) -> Image:
+    """Return the picture as it is shown, (H, W, 3)."""
+    return picture.image if picture.mount is None else picture.mount.show(picture.image)
 
 
 def thumbnail(image: Image) -> Image:

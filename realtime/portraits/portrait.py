@@ -1,10 +1,10 @@
-"""Turns an image file into a portrait: finds and checks its face, and crops the head to the output's size."""
+"""Turns an image file into a portrait: finds and checks its face, and fits it to the output's size."""
 
 from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,10 @@ import numpy as np
 from engines.errors import PortraitError
 from engines.face.topology import ALL_EYE_CORNERS, CHEEKS, CHIN_TIP, OUTER_EYE_CORNERS
 from engines.types import FaceState, Image, Mask
-from realtime.portraits.head_crop import HeadCrop, choose_crop, crop_head
+from realtime.portraits.fit import fit_picture
 from realtime.portraits.image_file import DecodedImage, read_image
+from realtime.portraits.mount import Mount
+from realtime.portraits.settings import Fit
 from realtime.tracking.still_faces import FaceFinder
 
 DEFAULT_PORTRAIT = Path(__file__).parents[2] / "engines" / "assets" / "portrait.png"
@@ -33,22 +35,26 @@ CHOOSE = "choose a picture of one face, upright and seen from the front"
 
 @dataclass(frozen=True, slots=True)
 class PortraitPicture:
-    """A portrait cropped to the output's size."""
+    """A portrait that fills the output's frame, or the window of its mount."""
 
     name: str
     """The file's name without its suffix."""
     image: Image
-    """(height, width, 3) uint8 RGB, exactly of the requested size."""
+    """(height, width, 3) uint8 RGB, exactly of the requested size, or of the mount's window."""
     face: FaceState
     """The face, measured in ``image``."""
     notes: tuple[str, ...] = ()
     """What the user should know about the portrait, a sentence each."""
     matte: Mask | None = None
     """(height, width) uint8: how much of each pixel belongs to the head and body; None if that could not be found."""
+    mount: Mount | None = None
+    """The frame that it is shown in, if it does not fill it."""
 
 
-def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinder | None = None) -> PortraitPicture:
-    """Read an image file and crop it around the head to exactly ``size`` (width, height), without distortion.
+def load_portrait(
+    path: Path | None, size: tuple[int, int], *, fit: Fit = "extend", finder: FaceFinder | None = None
+) -> PortraitPicture:
+    """Read an image file and fit it around the head to exactly ``size`` (width, height), without distortion.
 
     A ``path`` of None is the portrait that comes with the program. Without a ``finder`` the face models are loaded for
     this call. Raises PortraitError if the image cannot be used, and TrackerError if there are no face models.
@@ -56,11 +62,13 @@ def load_portrait(path: Path | None, size: tuple[int, int], *, finder: FaceFinde
     source = path or DEFAULT_PORTRAIT
     decoded = read_image(source)
     with ExitStack() as stack:
-        return make_portrait(decoded, source, size, finder or stack.enter_context(FaceFinder()))
+        return make_portrait(decoded, source, size, finder or stack.enter_context(FaceFinder()), fit)
 
 
-def make_portrait(decoded: DecodedImage, source: Path, size: tuple[int, int], finder: FaceFinder) -> PortraitPicture:
-    """Find and check the face of a decoded image, and crop the image around the head to ``size`` (width, height).
+def make_portrait(
+    decoded: DecodedImage, source: Path, size: tuple[int, int], finder: FaceFinder, fit: Fit = "extend"
+) -> PortraitPicture:
+    """Find and check the face of a decoded image, and fit the image around the head to ``size`` (width, height).
 
     ``source`` names the image in messages. Raises PortraitError if the image cannot be used.
     """
@@ -79,13 +87,11 @@ def make_portrait(decoded: DecodedImage, source: Path, size: tuple[int, int], fi
             "an upright face",
             "turn the picture so that it is upright",
         )
-    crop = choose_crop(face.pixels(), face.size, size)
-    cropped = crop_head(image, crop, size)
-    face = _measure_again(finder, cropped, _face_in_crop(face, crop, size))
-    matte = finder.matte(cropped, face)
-    if matte is None:
+    fitted = fit_picture(image, face, size, fit, finder.matte)
+    if fitted.matte is None:
         notes += ("the outline of head and body was not found: the background will move with the head",)
-    return PortraitPicture(source.stem, cropped, face, notes, matte)
+    measured = _measure_again(finder, fitted.image, fitted.face)
+    return PortraitPicture(source.stem, fitted.image, measured, notes, fitted.matte, fitted.mount)
 
 
 def yaw(face: FaceState) -> float:
@@ -141,15 +147,6 @@ def _check_face(source: Path, face: FaceState) -> tuple[str, ...]:
     if angle > TURNED_DEGREES:
         notes.append(f"the face is turned {angle:.0f} degrees: its far side will move less well than the near one")
     return tuple(notes)
-
-
-def _face_in_crop(face: FaceState, crop: HeadCrop, size: tuple[int, int]) -> FaceState:
-    """Return the face with its landmarks moved into the cropped image of ``size``."""
-    points = face.pixels()
-    points -= np.array([crop.left, crop.top, 0], np.float32)
-    points *= np.float32(crop.scale)
-    width, height = size
-    return replace(face, landmarks=points / np.array([width, height, width], np.float32), size=size)
 
 
 def _measure_again(finder: FaceFinder, image: Image, expected: FaceState) -> FaceState:

@@ -13,6 +13,7 @@ from engines.errors import BusyError, ReenactError
 from realtime.portraits.decoder_process import DecoderProcesses, closed_error
 from realtime.portraits.image_file import DecodedImage
 from realtime.portraits.portrait import PortraitPicture, make_portrait
+from realtime.portraits.settings import Fit
 from realtime.tracking.still_faces import FaceFinder
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class UploadReader:
         self._lock = threading.Lock()
         self._closed = False
 
-    def read(self, data: bytes, name: str) -> PortraitPicture:
+    def read(self, data: bytes, name: str, fit: Fit = "auto") -> PortraitPicture:
         """Return the portrait in an uploaded file called ``name``. Nothing is written to disk.
 
         Raises PortraitError if the image cannot be used, TrackerError if there are no face models, and BusyError if
@@ -61,7 +62,7 @@ class UploadReader:
             raise BusyError("upload-busy", f"{MAX_READS} pictures are being read", "fewer at a time", "try again")
         deadline = time.monotonic() + self._timeout_s
         try:
-            portrait = self._decode(data, name)
+            portrait = self._decode(data, name, fit)
         except BaseException:
             self._reads.release()
             raise
@@ -82,7 +83,7 @@ class UploadReader:
             self._face_thread.submit(self._close_finder)
             self._face_thread.shutdown(wait=False)
 
-    def _decode(self, data: bytes, name: str) -> Future[PortraitPicture]:
+    def _decode(self, data: bytes, name: str, fit: Fit) -> Future[PortraitPicture]:
         """Decode an image, and have the face thread make a portrait of it."""
         try:
             decoded = self._decoders.decode(data, name, self._max_pixels, self._timeout_s)
@@ -91,14 +92,14 @@ class UploadReader:
         with self._lock:
             if self._closed:
                 raise closed_error()
-            return self._face_thread.submit(self._make_portrait, decoded, name)
+            return self._face_thread.submit(self._make_portrait, decoded, name, fit)
 
-    def _make_portrait(self, decoded: DecodedImage, name: str) -> PortraitPicture:
+    def _make_portrait(self, decoded: DecodedImage, name: str, fit: Fit) -> PortraitPicture:
         if self._closed:
             raise closed_error()
         if self._finder is None:
             self._finder = self._open_finder()
-        return make_portrait(decoded, Path(name), self._size, self._finder)
+        return make_portrait(decoded, Path(name), self._size, self._finder, fit)
 
     def _close_finder(self) -> None:
         if self._finder is not None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image as Pillow
 from pydantic import BaseModel
 
-from engines.errors import BusyError, CommandError, NotFoundError
+from engines.errors import BusyError, CommandError, NotFoundError, one_of
 from engines.types import Image
 from realtime.config import Config
 from realtime.core import problem
 from realtime.core.protocol import MAIN_STREAM
+from realtime.portraits.settings import FITS, Fit
 from realtime.portraits.upload_reader import UploadReader
 from realtime.server import control
 from realtime.server.metrics import CONTENT_TYPE
@@ -190,7 +191,7 @@ class HttpApi:
         """Read an uploaded picture, add it to the run's portraits and select it."""
         library, commands = self._runs.library(request.session), self._runs.commands(request.session)
         name = "".join(each for each in request.query.get("name", "") if each.isprintable())[:MAX_NAME_LENGTH]
-        portrait = self._uploads.read(request.body, name or "uploaded picture")
+        portrait = self._uploads.read(request.body, name or "uploaded picture", self._fit(request))
         try:
             index = library.add(portrait)
         except (BusyError, CommandError):
@@ -204,6 +205,16 @@ class HttpApi:
         except BusyError:
             commands.post("set_portrait", index)
         return _json(AddedPortrait(index=index, name=portrait.name, notes=list(portrait.notes)), 201)
+
+    def _fit(self, request: ApiRequest) -> Fit:
+        """Return how an uploaded picture is to be fitted. Raises CommandError."""
+        wanted = request.query.get("fit", self._config.fit)
+        for fit in FITS:
+            if fit == wanted:
+                return fit
+        raise CommandError(
+            "portrait-bad-fit", f"fit={wanted[:20]!r}", one_of(FITS), "leave it out, or give one of these"
+        )
 
 
 def _json(document: BaseModel, status: int = 200) -> ApiReply:

@@ -41,6 +41,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         """
         camera = "driver.mp4"
         portrait = ["a.png", "b.jpg"]
+        fit = "extend"
         generator = "mesh"
         backend = "onnx"
         device = "cpu"

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from engines.errors import BusyError, PortraitError
 from realtime.core import problem
 from realtime.portraits.portrait import PortraitPicture
+from realtime.portraits.settings import Fit
 from realtime.portraits.upload_reader import UploadReader
 from realtime.server.models import Problem
 from realtime.webrtc.callbacks import ApiReply
@@ -116,12 +117,29 @@ def test_portraits_are_listed_shown_and_added(server: FakeServer, monkeypatch: p
     assert (shown.status, shown.content_type) == (200, "image/jpeg")
     assert server.request("GET", "/api/portraits/999999999999999.jpg", "a").status == 404
     assert code(server.request("POST", "/api/portraits", "a", b"no picture")) == "portrait-bad-format"
-    monkeypatch.setattr(UploadReader, "read", lambda _self, _data, name: portrait(name))
+    monkeypatch.setattr(UploadReader, "read", lambda _self, _data, name, _fit: portrait(name))
     added = server.request("POST", "/api/portraits", "a", b"a picture", name="mine\n")
     assert added.status == 201
     assert json.loads(added.body) == {"v": 1, "index": 2, "name": "mine", "notes": []}
     assert server.get("/api/state", "a")["portrait"]["index"] == 2
     assert not [message for message in server.link.pushed["a"] if "3 of 3" in message.get("notice", "")]
+
+
+def test_an_upload_is_fitted_as_its_query_says(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[Fit] = []
+
+    def read(_self: UploadReader, _data: bytes, name: str, fit: Fit) -> PortraitPicture:
+        fits.append(fit)
+        return portrait(name)
+
+    monkeypatch.setattr(UploadReader, "read", read)
+    server.open("a")
+    server.drive("a")
+    for query in ({}, {"fit": "blur"}):
+        assert server.request("POST", "/api/portraits", "a", b"a picture", **query).status == 201
+    assert fits == ["auto", "blur"]
+    reply = server.request("POST", "/api/portraits", "a", b"a picture", fit="stretch")
+    assert (reply.status, code(reply)) == (400, "portrait-bad-fit")
 
 
 def test_portraits_can_be_seen_before_a_session_is_open(server: FakeServer) -> None:
@@ -147,7 +165,7 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(server: 
 
 
 def test_an_upload_is_refused_while_others_are_read(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(_self: UploadReader, _data: bytes, _name: str) -> PortraitPicture:
+    def read(_self: UploadReader, _data: bytes, _name: str, _fit: Fit) -> PortraitPicture:
         raise BusyError("upload-busy", "2 pictures are being read")
 
     monkeypatch.setattr(UploadReader, "read", read)
@@ -163,7 +181,7 @@ def test_an_upload_to_a_session_that_ends_meanwhile_is_refused(
     server.open("a")
     server.drive("a")
 
-    def read(_self: UploadReader, _data: bytes, name: str) -> PortraitPicture:
+    def read(_self: UploadReader, _data: bytes, name: str, _fit: Fit) -> PortraitPicture:
         server.disconnect("a")
         return portrait(name)
 

@@ -124,7 +124,8 @@ Its `network`:
 
 {portrait}
 `POST /api/portraits` takes a picture with a face as its body, up to 16 MB and 40 megapixels. It is kept in memory, for
-as long as the run lasts. The answer has status 201:
+as long as the run lasts. `fit` in the query says what to do where the picture's shape is another than the output's, as
+`--fit` does. The answer has status 201:
 
 {added}
 ## Data channel

@@ -10,7 +10,9 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from engines import install_hint
+from engines.errors import one_of
 from realtime.core.problem import CONTENT_TYPE as PROBLEM
+from realtime.portraits.settings import FITS
 from realtime.server.models import (
     CONTROL_REQUEST,
     AddedPortrait,
@@ -44,7 +46,7 @@ class Endpoint:
     session: bool = False
     """Whether ``?session=SESSION`` names a session in place of the main run."""
     name: bool = False
-    """Whether ``?name=NAME`` names what is sent."""
+    """Whether ``?name=NAME`` names what is sent, and ``?fit=FIT`` says how it is fitted to the output."""
 
 
 ENDPOINTS = (
@@ -162,6 +164,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     for given, name, text in (
         (endpoint.session, "session", "the secret of a session; without it the main run"),
         (endpoint.name, "name", "the name of the portrait"),
+        (endpoint.name, "fit", f"{one_of(FITS)}: what to do where its shape is another than the output's"),
     ):
         if given:
             parameters.append({"name": name, "in": "query", "description": text, "schema": {"type": "string"}})

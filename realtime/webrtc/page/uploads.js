@@ -57,7 +57,7 @@ export class Uploads {
     try {
       await this.#portraitsReady(query, signal);
       if (signal.aborted) return;
-      const { index, name } = await uploadPicture(file, query, signal);
+      const { index, name } = await uploadPicture(file, query, signal, chosenFit());
       if (picture === "session") state.uploaded = file;
       await this.gallery.load(query);
       this.gallery.mark(index);
@@ -92,14 +92,21 @@ export class Uploads {
   }
 }
 
+/** Return what the user chose to do with a picture of another shape; empty leaves it to the server. */
+function chosenFit() {
+  const chosen = el("fit").querySelector("input:checked");
+  return chosen instanceof HTMLInputElement ? chosen.value : "";
+}
+
 /**
  * Send a picture to a session, or with an empty query to the main run. Return the new portrait. Throws ReenactError.
  * @param {File} file
  * @param {string} query
  * @param {AbortSignal} signal
+ * @param {string} [fit]
  * @returns {Promise<{index: number, name: string}>}
  */
-export async function uploadPicture(file, query, signal) {
+export async function uploadPicture(file, query, signal, fit = "") {
   if (file.size > MAX_MIB << 20) {
     const found = `a picture of ${(file.size / (1 << 20)).toFixed(0)} MiB`;
     throw new ReenactError({ code: CODES.tooLarge, found, expected: `${MAX_MIB} MiB at most` });
@@ -109,7 +116,8 @@ export async function uploadPicture(file, query, signal) {
   }
   const name = encodeURIComponent(file.name.replace(/\.[^.]*$/, "").slice(0, MAX_NAME));
   const headers = { "Content-Type": file.type || "application/octet-stream" };
-  return fetchJson(`api/portraits${query ? `${query}&` : "?"}name=${name}`, { method: "POST", headers, body: file, signal });
+  const options = `name=${name}${fit && `&fit=${fit}`}`;
+  return fetchJson(`api/portraits${query ? `${query}&` : "?"}${options}`, { method: "POST", headers, body: file, signal });
 }
 
 /**
