@@ -292,7 +292,7 @@ def _open_sinks(
             stack.callback(opened.sink.close)
             _introduce(opened.sink, "sink", say)
     if application is not None:
-        sinks.append(OpenedSink("webrtc", application.main_sink(fps)))
+        sinks.append(OpenedSink("webrtc", application.main_sink()))
     return sinks
 
 

@@ -8,14 +8,11 @@ import importlib.metadata
 import json
 import os
 import platform
-import stat
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.atomic_write import atomic_write
 from engines.errors import ConfigError, SinkLost
+from realtime import output_file
 from realtime.config import Config
 from realtime.core import paths
 from realtime.core.latency import Durations, FrameCounts
@@ -37,9 +34,7 @@ def check(path: Path) -> None:
         if paths.is_write_protected(path):
             chmod = f"chmod u+w {path}, or give another file with --report"
             raise ConfigError("report-write-protected", f"--report: {path} is write-protected", expected, chmod)
-        if not _is_appended_to(path):
-            with tempfile.TemporaryFile(dir=paths.resolve(path).parent):
-                pass
+        output_file.check(path)
     except OSError as error:
         found = f"--report: {path} cannot be written: {error.strerror}"
         raise ConfigError("report-unwritable", found, expected, cure) from None
@@ -94,13 +89,7 @@ def write(path: Path, statistics: dict[str, Any]) -> None:
     """Write the report where links lead to; an older one is replaced only by a whole one. Raises SinkLost."""
     text = json.dumps(statistics, indent=2) + "\n"
     try:
-        if _is_appended_to(path):
-            with open(path, "a", encoding="utf-8", opener=paths.open_without_waiting) as file:
-                file.write(text)
-            return
-        with atomic_write(paths.resolve(path)) as partial:
-            partial.write_text(text, "utf-8")
-            partial.chmod(0o644)
+        output_file.write(path, text)
     except OSError as error:
         if error.errno == errno.ENXIO:
             found = f"--report: the pipe {path} has no reader"
@@ -108,21 +97,6 @@ def write(path: Path, statistics: dict[str, Any]) -> None:
         found = f"--report: {path} cannot be written: {error.strerror}"
         cure = "give --report a file in a folder that exists and has room when the run ends"
         raise SinkLost("report-lost", found, cure=cure) from None
-
-
-def _is_appended_to(path: Path) -> bool:
-    """Return True for what is appended to, not replaced: a pipe, a device, or our own output, such as /dev/stdout."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return False
-    return not stat.S_ISREG(status.st_mode) or any(os.path.samestat(status, own) for own in _own_output())
-
-
-def _own_output() -> Iterator[os.stat_result]:
-    for number in (1, 2):
-        with contextlib.suppress(OSError):
-            yield os.fstat(number)
 
 
 def _processor() -> str:

@@ -13,11 +13,11 @@ Importing this file needs no torch; building anything in it does.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from engines.backends.network_stage import GridSample, NetworkStage, TensorSpec
+from engines.networks.blocks import Decoder, DownBlock2d, Encoder, fold_norms, ticks
 
 try:
     import torch
@@ -61,18 +61,6 @@ class SameBlock2d(nn.Module):
         return F.relu(self.norm(self.conv(x)))  # (B, outer, H, W)
 
 
-class DownBlock2d(nn.Module):
-    """Convolution, norm, ReLU, and a pool to half the size."""
-
-    def __init__(self, inner: int, outer: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inner, outer, 3, padding=1)
-        self.norm = nn.BatchNorm2d(outer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(F.relu(self.norm(self.conv(x))), 2)  # (B, outer, H/2, W/2)
-
-
 class UpBlock2d(nn.Module):
     """Upsampling to twice the size, convolution, norm, ReLU."""
 
@@ -102,47 +90,13 @@ class ResBlock2d(nn.Module):
         return out
 
 
-class Encoder(nn.Module):
-    """The descending half of the hourglass, which returns every level."""
-
-    def __init__(self, width: int, inner: int, blocks: int, widest: int) -> None:
-        super().__init__()
-        sizes = [inner] + [min(widest, width * 2 ** (level + 1)) for level in range(blocks)]
-        self.down_blocks = nn.ModuleList(DownBlock2d(a, b) for a, b in itertools.pairwise(sizes))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        levels = [x]
-        for block in self.down_blocks:
-            levels.append(block(levels[-1]))  # (B, min(1024, width 2^level), 64/2^level, 64/2^level)
-        return levels
-
-
-class Decoder(nn.Module):
-    """The ascending half, with a skip connection from each level."""
-
-    def __init__(self, width: int, inner: int, blocks: int, widest: int) -> None:
-        super().__init__()
-        self.up_blocks = nn.ModuleList()
-        for level in reversed(range(blocks)):
-            wide = min(widest, width * 2 ** (level + 1))
-            skip = 1 if level == blocks - 1 else 2  # every level but the deepest is stacked with its skip connection
-            self.up_blocks.append(UpBlock2d(skip * wide, min(widest, width * 2**level)))
-        self.out_filters = width + inner
-
-    def forward(self, levels: list[Tensor]) -> Tensor:
-        x = levels[-1]
-        for block, skip in zip(self.up_blocks, reversed(levels[:-1]), strict=True):
-            x = torch.cat([block(x), skip], dim=1)  # (B, up + skip, 2H, 2W)
-        return x
-
-
 class Hourglass(nn.Module):
     """U-Net of five levels."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.encoder = Encoder(width, inner, 5, 1024)
-        self.decoder = Decoder(width, inner, 5, 1024)
+        self.encoder = Encoder(DownBlock2d, width, inner, 5, 1024)
+        self.decoder = Decoder(UpBlock2d, width, inner, 5, 1024)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.decoder(self.encoder(x))
@@ -165,14 +119,9 @@ class AntiAliasDown(nn.Module):
 
 def coordinate_grid(height: int, width: int, device: torch.device) -> Tensor:
     """Return the position of each pixel, (height, width, 2) float32, x y; the outermost centres are at -1 and 1."""
-    y = _ticks(height, device).view(height, 1).expand(height, width)
-    x = _ticks(width, device).view(1, width).expand(height, width)
+    y = ticks(height, device).view(height, 1).expand(height, width)
+    x = ticks(width, device).view(1, width).expand(height, width)
     return torch.stack([x, y], dim=-1)
-
-
-def _ticks(points: int, device: torch.device) -> Tensor:
-    # rounded as in the published networks, unlike linspace
-    return 2 * (torch.arange(points, device=device, dtype=torch.float32) / (points - 1)) - 1
 
 
 def sample(image: Tensor, grid: Tensor) -> Tensor:
@@ -225,7 +174,7 @@ def relative_keypoints(source: Keypoints, driving: Keypoints, neutral: Keypoints
 
 def gaussians(kp: Tensor) -> Tensor:
     """Return exp(-|p - x_k|^2 / 0.02) at each pixel: (B, K, 2) -> (B, K, 64, 64)."""
-    at = _ticks(_SMALL, kp.device)  # (64,)
+    at = ticks(_SMALL, kp.device)  # (64,)
     bells = torch.exp(-0.5 / _KP_VARIANCE * (at - kp.unsqueeze(3)) ** 2)  # (B, K, 2, 64)
     return bells[:, :, 1, :, None] * bells[:, :, 0, None, :]  # (B, K, 64, 64)
 
@@ -420,13 +369,6 @@ _FOLDS = (("conv", "norm"), ("conv1", "norm2"))
 
 def folded(part: nn.Module) -> nn.Module:
     """Return an equivalent copy in eval mode, with the batch norms folded into the convolutions."""
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
     part = copy.deepcopy(part).eval().requires_grad_(False)
-    for block in list(part.modules()):
-        for conv_name, norm_name in _FOLDS:
-            conv, norm = getattr(block, conv_name, None), getattr(block, norm_name, None)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(block, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
-                setattr(block, norm_name, nn.Identity())
+    fold_norms(part, _FOLDS)
     return part

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from engines.backends.network_stage import GridSample, NetworkStage, TensorSpec
+from engines.networks.blocks import Decoder, DownBlock2d, Encoder, fold_norms, ticks
 
 try:
     import torch
@@ -64,18 +65,6 @@ class SameBlock2d(nn.Module):
         y = self.norm(self.conv(x))  # (B, outer, H, W)
         out: Tensor = F.leaky_relu(y, self.slope) if self.slope else F.relu(y)
         return out
-
-
-class DownBlock2d(nn.Module):
-    """Convolution, norm, ReLU, and a pool to half the size."""
-
-    def __init__(self, inner: int, outer: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inner, outer, 3, padding=1)
-        self.norm = nn.BatchNorm2d(outer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(F.relu(self.norm(self.conv(x))), 2)  # (B, outer, H/2, W/2)
 
 
 class ResBlock3d(nn.Module):
@@ -144,40 +133,16 @@ class UpBlock3d(nn.Module):
         return F.relu(self.norm(self.conv(y)))  # (B, outer, D, 2H, 2W)
 
 
-class Encoder3d(nn.Module):
-    """The descending half of the hourglass, which returns every level."""
+class Decoder3d(Decoder):
+    """The ascending half of an hourglass of volumes, with one convolution at the end."""
 
     def __init__(self, width: int, inner: int, blocks: int, widest: int) -> None:
-        super().__init__()
-        sizes = [inner] + [min(widest, width * 2 ** (level + 1)) for level in range(blocks)]
-        self.down_blocks = nn.ModuleList(DownBlock3d(a, b) for a, b in itertools.pairwise(sizes))
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        levels = [x]
-        for block in self.down_blocks:
-            levels.append(block(levels[-1]))  # (B, min(1024, 32 2^level), D, 64/2^level, 64/2^level)
-        return levels
-
-
-class Decoder3d(nn.Module):
-    """The ascending half, with a skip connection from each level, and one convolution at the end."""
-
-    def __init__(self, width: int, inner: int, blocks: int, widest: int) -> None:
-        super().__init__()
-        self.up_blocks = nn.ModuleList()
-        for level in reversed(range(blocks)):
-            wide = min(widest, width * 2 ** (level + 1))
-            skip = 1 if level == blocks - 1 else 2  # every level but the deepest is stacked with its skip connection
-            self.up_blocks.append(UpBlock3d(skip * wide, min(widest, width * 2**level)))
-        self.out_filters = width + inner
+        super().__init__(UpBlock3d, width, inner, blocks, widest)
         self.conv = nn.Conv3d(self.out_filters, self.out_filters, 3, padding=1)
         self.norm = nn.BatchNorm3d(self.out_filters)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        x = levels[-1]
-        for block, skip in zip(self.up_blocks, reversed(levels[:-1]), strict=True):
-            x = torch.cat([block(x), skip], dim=1)  # (B, up + skip, D, 2H, 2W)
-        return F.relu(self.norm(self.conv(x)))  # (B, 142, D, 64, 64)
+        return F.relu(self.norm(self.conv(super().forward(levels))))  # (B, 142, D, 64, 64)
 
 
 class Hourglass3d(nn.Module):
@@ -185,7 +150,7 @@ class Hourglass3d(nn.Module):
 
     def __init__(self, width: int, inner: int, blocks: int, widest: int) -> None:
         super().__init__()
-        self.encoder = Encoder3d(width, inner, blocks, widest)
+        self.encoder = Encoder(DownBlock3d, width, inner, blocks, widest)
         self.decoder = Decoder3d(width, inner, blocks, widest)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -198,15 +163,10 @@ class Hourglass3d(nn.Module):
 
 def coordinate_grid(depth: int, height: int, width: int, device: torch.device) -> Tensor:
     """Return the position of each voxel, (depth, height, width, 3), x y z; the outermost centres are at -1 and 1."""
-    z = _ticks(depth, device).view(depth, 1, 1).expand(depth, height, width)
-    y = _ticks(height, device).view(1, height, 1).expand(depth, height, width)
-    x = _ticks(width, device).view(1, 1, width).expand(depth, height, width)
+    z = ticks(depth, device).view(depth, 1, 1).expand(depth, height, width)
+    y = ticks(height, device).view(1, height, 1).expand(depth, height, width)
+    x = ticks(width, device).view(1, 1, width).expand(depth, height, width)
     return torch.stack([x, y, z], dim=-1)
-
-
-def _ticks(points: int, device: torch.device) -> Tensor:
-    # rounded as in the published networks, unlike linspace
-    return 2 * (torch.arange(points, device=device, dtype=torch.float32) / (points - 1)) - 1
 
 
 def sample_native(volume: Tensor, grid: Tensor) -> Tensor:
@@ -496,7 +456,7 @@ def gaussians(kp: Tensor) -> Tensor:
     """Return exp(-|p - x_k|^2 / 0.02) at each voxel, a product of 1-D ones: (B, K, 3) -> (B, K, 16, 64, 64)."""
 
     def along(points: int, values: Tensor) -> Tensor:
-        at = _ticks(points, kp.device)  # (points,)
+        at = ticks(points, kp.device)  # (points,)
         return torch.exp(-0.5 / _KP_VARIANCE * (at - values.unsqueeze(2)) ** 2)  # (B, K, points)
 
     x, y, z = along(_PLANE, kp[:, :, 0]), along(_PLANE, kp[:, :, 1]), along(_DEPTH, kp[:, :, 2])
@@ -856,16 +816,10 @@ _FOLDS = (("conv", "norm"), ("compress", "norm"), ("conv1", "norm2"))
 
 def folded(part: nn.Module) -> nn.Module:
     """Return an equivalent copy in eval mode, with batch and spectral norms folded into the convolutions."""
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
     part = copy.deepcopy(part).eval().requires_grad_(False)
     for block in list(part.modules()):
         for name, child in list(block.named_children()):
             if isinstance(child, SpectralConv2d):
                 setattr(block, name, child.folded().requires_grad_(False))
-        for conv_name, norm_name in _FOLDS:
-            conv, norm = getattr(block, conv_name, None), getattr(block, norm_name, None)
-            if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
-                setattr(block, conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
-                setattr(block, norm_name, nn.Identity())
+    fold_norms(part, _FOLDS)
     return part.eval()

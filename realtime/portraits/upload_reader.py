@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from engines.errors import BusyError, ReenactError
+from realtime.core.protocol import MAX_PICTURES_READ
 from realtime.portraits.decoder_process import DecoderProcesses, closed_error
 from realtime.portraits.image_file import DecodedImage
 from realtime.portraits.portrait import PortraitPicture, make_portrait
@@ -22,15 +23,14 @@ MAX_PIXELS = 40_000_000
 """Pixels of an uploaded image."""
 TIMEOUT_S = 5.0
 """How long decoding an image and finding its face may take together."""
-MAX_READS = 2
-"""How many images are read at the same time; a further one is refused."""
 
 
 class UploadReader:
     """Reads uploaded images as portraits of ``size`` (width, height). Any thread may call anything.
 
-    Each image is decoded in a process of its own. Faces are found on one thread, which loads the models for the first
-    image and keeps them until ``close``.
+    Up to ``MAX_PICTURES_READ`` are read at the same time; a further one is refused. Each image is decoded in a process
+    of its own. Faces are found on one thread, which loads the models for the first image and keeps them until
+    ``close``.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class UploadReader:
         self._finder: FaceFinder | None = None  # used by the face thread only
         self._decoders = DecoderProcesses()
         self._face_thread = ThreadPoolExecutor(1, "portrait upload")
-        self._reads = threading.BoundedSemaphore(MAX_READS)
+        self._reads = threading.BoundedSemaphore(MAX_PICTURES_READ)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -59,7 +59,8 @@ class UploadReader:
         too many images are being read, if reading takes too long, or after ``close``.
         """
         if not self._reads.acquire(blocking=False):
-            raise BusyError("upload-busy", f"{MAX_READS} pictures are being read", "fewer at a time", "try again")
+            found = f"{MAX_PICTURES_READ} pictures are being read"
+            raise BusyError("upload-busy", found, "fewer at a time", "try again")
         deadline = time.monotonic() + self._timeout_s
         try:
             portrait = self._decode(data, name, fit)

@@ -133,12 +133,12 @@ class ServerApplication:
 
         BackgroundTask("load previews", load_all).start()
 
-    def main_sink(self, fps: float) -> MainSink:
+    def main_sink(self) -> MainSink:
         """Return the sink for the viewers of the main run."""
         self._main_sink = MainSink(
             f"page at {self.address}",
             self.started,
-            lambda: self.link.sink(MAIN_STREAM, self.config.size, fps),
+            lambda: self.link.sink(MAIN_STREAM, self.config.size),
         )
         return self._main_sink
 

@@ -2,7 +2,7 @@
 
 link = MediaLink(ServerSettings(), callbacks)
 print(link.start())                             # http://127.0.0.1:8080/
-sink = link.sink("main", (1280, 720), 30)       # viewers watch it at POST /whep
+sink = link.sink("main", (1280, 720))           # viewers watch it at POST /whep
 source = link.source(session, 30)               # once callbacks.open(session, watch) has returned
 link.close()
 """
@@ -155,7 +155,7 @@ class MediaLink:
             reader.close()
             raise
 
-    def sink(self, stream: str, size: tuple[int, int], fps: float) -> Sink:
+    def sink(self, stream: str, size: tuple[int, int]) -> Sink:
         """Return a sink for the viewers of ``stream``, ``"main"`` or a session: I420 frames of ``size`` (w, h).
 
         A stream has one sink: a later one replaces this one. Sending never waits; it raises SinkLost when the media
@@ -170,7 +170,7 @@ class MediaLink:
             ring = create_ring(size[0] * size[1] * 3 // 2)
             with self._lock:
                 if self._connection is not None:
-                    message = {"kind": "sink", "stream": stream, "size": list(size), "fps": fps}
+                    message = {"kind": "sink", "stream": stream, "size": list(size)}
                     self._connection.send(message, fds=(ring.memory, ring.wake_read))
             os.close(ring.wake_read)
             return RingWriter(ring.memory, ring.wake_write)

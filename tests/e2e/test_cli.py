@@ -297,19 +297,22 @@ def test_options_come_from_a_file_too(clip: Path, tmp_path: Path) -> None:
     assert report["frames"] == 3
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_what_was_recorded_plays(number: signal.Signals, tmp_path: Path) -> None:
-    options = ["--camera", "performer", "--sink", "file:out.mp4", "--report", "report.json", *SMALL]
-    child = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *options],
-        cwd=tmp_path,
+def performing(folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Start the program in a folder with the performer, its output and errors piped as they come."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), "--camera", "performer", *options, *SMALL],
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
-    with child:
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_what_was_recorded_plays(number: signal.Signals, tmp_path: Path) -> None:
+    with performing(tmp_path, "--sink", "file:out.mp4", "--report", "report.json") as child:
         assert child.stdout is not None
         assert child.stderr is not None
         for line in child.stdout:
@@ -325,15 +328,7 @@ def test_a_signal_ends_it_and_what_was_recorded_plays(number: signal.Signals, tm
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
 def test_an_interrupt_before_the_first_frame_has_its_own_exit_code(tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), "--camera", "performer", "--sink", "null", *SMALL],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    with child:
+    with performing(tmp_path, "--sink", "null") as child:
         assert child.stdout is not None
         assert child.stderr is not None
         assert child.stdout.readline()  # it is opening its parts

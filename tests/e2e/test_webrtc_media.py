@@ -298,7 +298,7 @@ def test_loss_reordering_and_duplicates_cost_little(link: MediaLink, callbacks: 
 
 def test_a_viewers_estimate_sets_only_its_own_rate(link: MediaLink) -> None:
     async def check() -> None:
-        sink = link.sink("main", (640, 480), 30)
+        sink = link.sink("main", (640, 480))
         async with Client(link.address) as narrow, Client(link.address) as wide:
             over = asyncio.Event()
 
@@ -460,7 +460,7 @@ def test_a_media_process_that_dies_is_restarted(callbacks: EchoCallbacks, monkey
         assert ends[0].code == "media-process-lost"
         wait(lambda: pattern.failed)
         with pytest.raises(SinkMissing):
-            link.sink("main", SIZE, 30)
+            link.sink("main", SIZE)
         with pytest.raises(SourceEnded):
             link.source("gone", 30)
     finally:

@@ -11,10 +11,11 @@ import pytest
 from engines.errors import BusyError, PortraitError, TrackerError
 from engines.types import FaceState, Image
 from realtime.core.background_task import BackgroundTask
+from realtime.core.protocol import MAX_PICTURES_READ
 from realtime.portraits import decoder_process, upload_reader
 from realtime.portraits.image_file import DecodedImage
 from realtime.portraits.portrait import DEFAULT_PORTRAIT, PortraitPicture, load_portrait
-from realtime.portraits.upload_reader import MAX_READS, UploadReader
+from realtime.portraits.upload_reader import UploadReader
 from realtime.tracking import face_mesh
 from realtime.tracking.still_faces import FaceFinder
 from tests.support.fakes import portrait
@@ -96,7 +97,7 @@ def test_pixels_are_limited() -> None:
 
 @pytest.mark.usefixtures("decoded")
 def test_an_error_leaves_room_for_further_uploads(reader: UploadReader, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(MAX_READS + 1):
+    for _ in range(MAX_PICTURES_READ + 1):
         with pytest.raises(PortraitError) as caught:
             reader.read(b"", "x.png")
         assert caught.value.code == "portrait-no-face"
@@ -126,7 +127,7 @@ def test_a_further_upload_is_refused_while_others_are_read(monkeypatch: pytest.M
 
     make_portraits(monkeypatch, make)
     reader = UploadReader(SIZE, timeout_s=60, open_finder=FakeFinder)
-    uploads = [BackgroundTask("upload", lambda: reader.read(b"", "x.png")) for _ in range(MAX_READS + 1)]
+    uploads = [BackgroundTask("upload", lambda: reader.read(b"", "x.png")) for _ in range(MAX_PICTURES_READ + 1)]
     for upload in uploads:
         upload.start()
     until(lambda: any(upload.wait(0) for upload in uploads), "all are being read")
@@ -135,7 +136,7 @@ def test_a_further_upload_is_refused_while_others_are_read(monkeypatch: pytest.M
         refused.result()
     assert caught.value.code == "upload-busy"
     go_on.set()
-    assert [upload.result().name for upload in uploads if upload is not refused] == ["mine"] * MAX_READS
+    assert [upload.result().name for upload in uploads if upload is not refused] == ["mine"] * MAX_PICTURES_READ
     assert reader.read(b"", "x.png").name == "mine", "there is room again"
     reader.close()
 

@@ -25,7 +25,7 @@ def server() -> Iterator[FakeServer]:
 
 def send_until_live(server: FakeServer) -> None:
     """Send frames of the main run until its viewers get them."""
-    sink = server.application.main_sink(30.0)
+    sink = server.application.main_sink()
 
     def send() -> bool:
         sink.send(driving())

@@ -55,7 +55,7 @@ class FakeLink:
             raise SourceMissing("publisher-silent", "no video from the publisher", cure="see that its camera is on")
         return self.sources[session]
 
-    def sink(self, stream: str, _size: tuple[int, int], _fps: float) -> Sink:
+    def sink(self, stream: str, _size: tuple[int, int]) -> Sink:
         return self.sinks[stream]
 
     def push(self, session: str, message: dict[str, Any]) -> None:

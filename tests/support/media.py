@@ -83,7 +83,7 @@ class EchoCallbacks:
             source = self.link.source(session, 30.0)
         except SourceError:
             return
-        sink = self.link.sink(session, source.size, 30.0)
+        sink = self.link.sink(session, source.size)
         try:
             while True:
                 try:
@@ -110,7 +110,7 @@ class Pattern:
         self._over = threading.Event()
         self.failed = False
         """Whether the sink has raised SinkLost."""
-        self._sink = link.sink(MAIN_STREAM, size, fps)
+        self._sink = link.sink(MAIN_STREAM, size)
         self._thread = threading.Thread(target=self._run, args=(size, fps), name="pattern", daemon=True)
         self._thread.start()
 

@@ -100,7 +100,7 @@ def test_a_process_that_dies_repeatedly_is_lost(monkeypatch: pytest.MonkeyPatch)
         with closing(socket.socket()) as client, pytest.raises(ConnectionRefusedError):
             client.connect(("127.0.0.1", port))
         with pytest.raises(SinkMissing):
-            link.sink("main", (64, 64), 30)
+            link.sink("main", (64, 64))
 
 
 def test_the_back_off_begins_anew_after_a_process_that_ran_for_long(monkeypatch: pytest.MonkeyPatch) -> None:

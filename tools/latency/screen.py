@@ -31,6 +31,7 @@ from tools.bench_costs import driving_frames, fitted
 from tools.latency.code_finder import CodeFinder, Detection, advice
 from tools.latency.figures import Measurement, Round
 from tools.latency.readings import split
+from tools.latency.wrapped_source import WrappedSource
 from tools.support.command import Notice
 
 TITLE = "screen: from the light of a window through camera and program to the picture"
@@ -106,18 +107,12 @@ class Observations:
         return sum(each.code is not None for each in self.detections)
 
 
-class ObservedSource:
+class ObservedSource(WrappedSource):
     """A camera whose pictures are searched for the code."""
 
     def __init__(self, source: Source, observations: Observations) -> None:
-        self._source, self._observations, self._finder = source, observations, CodeFinder()
-        self.name, self.size, self.fps, self.live = source.name, source.size, source.fps, source.live
-        self.frames, self.notes = source.frames, source.notes
-
-    @property
-    def skipped(self) -> int:
-        """See ``Source``."""
-        return self._source.skipped
+        super().__init__(source)
+        self._observations, self._finder = observations, CodeFinder()
 
     def read(self) -> Frame:
         """See ``Source``."""
@@ -130,10 +125,6 @@ class ObservedSource:
             self._observations.by_frame[frame.seq] = detection.code.counter
         self._observations.search_ns.append(time.monotonic_ns() - now)
         return frame
-
-    def close(self) -> None:
-        """See ``Source``."""
-        self._source.close()
 
 
 class ObservedSink:

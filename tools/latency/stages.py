@@ -35,6 +35,7 @@ from realtime.sinks.sink import NullSink
 from realtime.tracking.settings import Driver
 from realtime.tracking.tracker import Tracker
 from tools.latency.figures import Round
+from tools.latency.wrapped_source import WrappedSource
 from tools.support.command import new_app, run_app
 from tools.support.files import write_json
 
@@ -78,26 +79,18 @@ def bare(seq: int) -> bool:
     return (seq * 2654435761 >> 13) % 4 == 0
 
 
-class TimedSource:
+class TimedSource(WrappedSource):
     """A source with a timestamp after each read."""
 
     def __init__(self, source: Source, times: Timestamps) -> None:
-        self._source, self._times = source, times
-        self.name, self.size, self.fps, self.live = source.name, source.size, source.fps, source.live
-        self.frames, self.notes = source.frames, source.notes
-
-    @property
-    def skipped(self) -> int:
-        return self._source.skipped
+        super().__init__(source)
+        self._times = times
 
     def read(self) -> Frame:
         frame = self._source.read()
         self._times.times["captured"][frame.seq] = frame.stamps.captured
         self._times.take("read", frame.seq)
         return frame
-
-    def close(self) -> None:
-        self._source.close()
 
 
 class TimedTracker:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from engines.atomic_write import atomic_write
 from engines.errors import SinkLost, SourceMissing, UsageError
 from engines.types import Image
+from realtime import output_file
 from realtime.core import paths
 
 _CURE = "name a file in a folder that exists, may be written and has room"
@@ -53,9 +49,7 @@ def check_writable(path: Path, option: str) -> None:
             raise UsageError("output-not-writable", f"{option} {path} is a folder", "a file", _CURE)
         if paths.is_write_protected(path):
             raise UsageError("output-not-writable", f"{option} {path} is write-protected", cure=_CURE)
-        if not _is_written_in_place(path):
-            with tempfile.TemporaryFile(dir=paths.resolve(path).parent):
-                pass
+        output_file.check(path)
     except OSError as error:
         raise UsageError(
             "output-not-writable", f"{option} {path} cannot be written: {error.strerror}", cure=_CURE
@@ -68,13 +62,7 @@ def write_text(path: Path, text: str, option: str) -> None:
     ``option`` is the option that named the file, for the message. Raises SinkLost when it cannot be written.
     """
     try:
-        if _is_written_in_place(path):
-            with path.open("a", encoding="utf-8") as file:
-                file.write(text)
-            return
-        with atomic_write(paths.resolve(path)) as partial:
-            partial.write_text(text, "utf-8")
-            partial.chmod(0o644)
+        output_file.write(path, text)
     except OSError as error:
         raise SinkLost(
             "output-not-writable", f"{option} {path} cannot be written: {error.strerror}", cure=_CURE
@@ -84,18 +72,3 @@ def write_text(path: Path, text: str, option: str) -> None:
 def write_json(path: Path, values: Any, option: str, *, indent: int | None = 2) -> None:
     """Write ``values`` as JSON, as ``write_text`` does. NaN and infinity are a ValueError."""
     write_text(path, json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False) + "\n", option)
-
-
-def _is_written_in_place(path: Path) -> bool:
-    """Return whether the file is written into and not replaced: a pipe, a device, or our own output."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return False
-    return not stat.S_ISREG(found.st_mode) or any(os.path.samestat(found, own) for own in _standard_streams())
-
-
-def _standard_streams() -> Iterator[os.stat_result]:
-    for number in (1, 2):
-        with contextlib.suppress(OSError):
-            yield os.fstat(number)

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from realtime.core.protocol import MAX_PICTURES_READ
 from realtime.webrtc.callbacks import MONITORING_PATHS
 from realtime.webrtc.process.control_channel import MAX_MESSAGE
 from realtime.webrtc.process.main_process_connection import MainProcess
@@ -25,8 +26,8 @@ _WAIT_S = 2.0
 """How long a request waits to be below these limits."""
 _MAX_UPLOADS, _UPLOADS_PER_CLIENT = 4, 3
 """Uploads held in memory at the same time, each of up to 16 MB."""
-_MAX_FORWARDED, _FORWARDED_PER_CLIENT = 2, 1
-"""Uploads that are forwarded and decoded at the same time, which takes as much memory again."""
+_FORWARDED_PER_CLIENT = 1
+"""Of the MAX_PICTURES_READ uploads that are forwarded and decoded at the same time."""
 _FORWARD_WAIT_S = 10.0
 """How long an upload waits to be forwarded: one that took minutes must not be repeated to save seconds."""
 
@@ -39,7 +40,7 @@ class ApiRoutes:
         self._requests = RequestLimit(_MAX_REQUESTS, _REQUESTS_PER_CLIENT, "requests", _WAIT_S)
         self._monitoring = RequestLimit(_MAX_MONITORING, _MONITORING_PER_CLIENT, "requests", _WAIT_S)
         self._uploads = RequestLimit(_MAX_UPLOADS, _UPLOADS_PER_CLIENT, "uploads", _WAIT_S)
-        self._forwarded = RequestLimit(_MAX_FORWARDED, _FORWARDED_PER_CLIENT, "uploads", _FORWARD_WAIT_S)
+        self._forwarded = RequestLimit(MAX_PICTURES_READ, _FORWARDED_PER_CLIENT, "uploads", _FORWARD_WAIT_S)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Register the routes."""
