@@ -108,7 +108,7 @@ class Animator:
         self.face_found = False
         now = self._clock()
         if self._last is None:
-            self._publisher.slate("reenact: waiting for the camera", now, notice=True)
+            self._publisher.slate("waiting for the camera", now, notice=True)
             return
         seq, time_ns, shown_ns = self._last
         time_ns += now - shown_ns
@@ -201,7 +201,7 @@ class Animator:
         self._change_generator()
         self._change_portrait()
         if self.slated:
-            self._publisher.slate("reenact: back in a moment", frame.time_ns)
+            self._publisher.slate("back in a moment", frame.time_ns)
         elif self.frozen:
             self._publisher.hold(frame.time_ns)
         else:

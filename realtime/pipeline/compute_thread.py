@@ -72,7 +72,7 @@ class ComputeThread(threading.Thread):
                 self._stop_signal.finish("the source has ended")
         except BaseException as error:
             self._stop_signal.fail(error)
-            self._publisher.slate("reenact: stopped by an error", self._clock(), notice=True)
+            self._publisher.slate("stopped by an error", self._clock(), notice=True)
         finally:
             self._capture.inbox.close()
             self._capture.start_reading.set()
@@ -83,7 +83,7 @@ class ComputeThread(threading.Thread):
     def _load_parts(self) -> PipelineParts | None:
         """Return the parts, or None if the run ends before they are ready."""
         while not self._stop_signal.over.is_set():
-            self._publisher.slate(f"reenact: {self._loader.status}", self._clock(), notice=True)
+            self._publisher.slate(self._loader.status, self._clock(), notice=True)
             parts = self._loader.assemble(
                 POLL_S, self._publisher, self._counts, quit_run=lambda: self._stop_signal.stop("quit")
             )

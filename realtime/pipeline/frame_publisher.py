@@ -216,7 +216,7 @@ class FramePublisher:
     def hold(self, time_ns: int) -> None:
         """Publish the last generated frame again, or a slate if there is none yet."""
         if self._last is None:
-            self.slate("reenact: nothing to show yet", time_ns)
+            self.slate("nothing to show yet", time_ns)
             return
         self._publish(replace(self._last, kind=FrameKind.HELD, time_ns=self._advance(time_ns)))
 

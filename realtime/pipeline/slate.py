@@ -2,43 +2,133 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont, features
 
 from engines.types import Image
 
-_TOP, _BOTTOM = np.array([38, 44, 56], np.float32), np.array([22, 26, 34], np.float32)
-_INK, _QUIET = (226, 230, 236), (134, 146, 164)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+# the page's dark colours
+_MIDDLE, _EDGE = (44, 37, 29), (17, 14, 11)
+_INK, _GOLD = (242, 235, 224), (229, 181, 101)
+
+MARK = 0.19
+"""Height of the program's mark, as all lengths here a share of the frame's shorter side."""
+TEXT = 0.058
+"""Size of the letters."""
+LEAST_TEXT = 0.036
+"""Text that is too long for its line is made smaller down to this size, then set in two lines."""
+LINE = 1.3
+"""Distance of two lines, in sizes of the letters."""
+GAP = 0.105
+"""From the mark to the middle of the text."""
+_WIDTH = 0.84
+"""The widest line, as a share of the frame's width."""
+_FINE = 4
+"""The mark is drawn this many times larger, as Pillow's shapes have hard edges."""
+_UNITS = 32.0
+"""Side of the square that the mark is designed in, that of the page's icon."""
 
 
 def draw(size: tuple[int, int], text: str) -> Image:
-    """Return a slate of that width and height with one line of text, (H, W, 3) uint8 RGB.
-
-    The text is ASCII, which is all that OpenCV's stroke fonts have; it shrinks until it fits.
-    """
+    """Return a slate of that width and height that says one thing, (H, W, 3) uint8 RGB."""
     width, height = size
-    shade = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    column = _TOP * (1 - shade) + _BOTTOM * shade
-    card = np.ascontiguousarray(np.broadcast_to(column, (height, width, 3)).round().astype(np.uint8))
-    radius = max(4, min(width, height) // 14)
-    centre = (width // 2, round(height * 0.4))
-    thick = max(1, radius // 8)
-    cv2.ellipse(card, centre, (round(radius * 0.8), radius), 0, 0, 360, _QUIET, thick, cv2.LINE_AA)
-    for side in (-1, 1):
-        eye = (centre[0] + side * round(radius * 0.32), centre[1] - radius // 6)
-        cv2.circle(card, eye, max(1, radius // 9), _QUIET, -1, cv2.LINE_AA)
-    smile = (centre[0], centre[1] + radius // 5)
-    cv2.ellipse(card, smile, (radius * 2 // 5, radius // 3), 0, 20, 160, _QUIET, thick, cv2.LINE_AA)
-    _write(card, text, round(height * 0.6))
-    return card
+    unit = min(size)
+    lines, font = _set(text[:1].upper() + text[1:], unit, _WIDTH * width)
+    card = _ground(size).copy()
+    letters = Pillow.fromarray(card)
+    pen = ImageDraw.Draw(letters)
+    step = LINE * _size(font, unit)
+    middle = height / 2 + (0.5 * MARK + 0.5 * GAP) * unit
+    for number, line in enumerate(lines):
+        at = (width / 2, middle + (number - (len(lines) - 1) / 2) * step)
+        pen.text(at, line, _INK, font, anchor="mm")
+    return np.ascontiguousarray(np.asarray(letters, np.uint8))
 
 
-def _write(card: Image, text: str, baseline: int) -> None:
-    height, width = card.shape[:2]
-    scale = min(width, height) / 600
-    (wide, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    scale *= min(1.0, 0.9 * width / max(wide, 1))
-    thickness = max(1, round(scale * 1.6))
-    (wide, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
-    cv2.putText(card, text, ((width - wide) // 2, baseline), _FONT, scale, _INK, thickness, cv2.LINE_AA)
+def _set(text: str, unit: int, room: float) -> tuple[list[str], Any]:
+    """Return the lines of a text and their font: as large as fits into ``room`` pixels, in two lines if need be."""
+    font = _font(TEXT * unit)
+    wide = font.getlength(text)
+    if wide <= room:
+        return [text], font
+    if TEXT * room / wide >= LEAST_TEXT:
+        return [text], _font(TEXT * unit * room / wide)
+    words = text.split()
+    breaks = [(" ".join(words[:at]), " ".join(words[at:])) for at in range(1, len(words))] or [(text, "")]
+    lines = min(breaks, key=lambda pair: max(font.getlength(line) for line in pair))
+    widest = max(font.getlength(line) for line in lines)
+    return [line for line in lines if line], _font(TEXT * unit * min(1.0, room / widest))
+
+
+def _font(size: float) -> Any:
+    """Return the font that Pillow brings along, near to the page's, at that size in pixels."""
+    if features.check("freetype2"):
+        return ImageFont.load_default(max(6.0, size))
+    return ImageFont.load_default()
+
+
+def _size(font: Any, unit: int) -> float:
+    """Return the size of a font in pixels."""
+    return float(getattr(font, "size", TEXT * unit))
+
+
+@functools.lru_cache(maxsize=4)
+def _ground(size: tuple[int, int]) -> Image:
+    """Return what all slates of a size have in common: a warm dark ground with the mark, (H, W, 3)."""
+    width, height = size
+    unit = min(size)
+    centre = (width / 2, height / 2 - 0.5 * GAP * unit)
+    across = (np.arange(width, dtype=np.float32) - centre[0]) / max(width, 0.8 * height)
+    down = (np.arange(height, dtype=np.float32) - centre[1]) / max(height, 0.8 * width)
+    away = np.clip(np.hypot(across[None, :], down[:, None]) / 0.62, 0, 1)[..., None]
+    share = away * away * (3 - 2 * away)
+    ground = np.array(_MIDDLE, np.float32) * (1 - share) + np.array(_EDGE, np.float32) * share
+    # a dark shade of eight bits shows bands without a little noise
+    ground += np.random.default_rng(1).uniform(-0.7, 0.7, (height, width, 1)).astype(np.float32)
+    frame, figure = _mark(round(MARK * unit))
+    tall, wide = frame.shape
+    top, left = round(centre[1] - tall / 2), round((width - wide) / 2)
+    place = ground[top : top + tall, left : left + wide]
+    for alpha, colour in ((frame, _GOLD), (figure, _INK)):
+        place += alpha[..., None] * (np.array(colour, np.float32) - place)
+    return np.asarray(np.clip(ground + 0.5, 0, 255), np.uint8)
+
+
+def _mark(height: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the page's icon at a height in pixels: where its frame and where its figure is, (H, W) in [0, 1]."""
+    scale = height * _FINE / 25.0  # the frame is 25 units high with its line
+    side = round(_UNITS * scale)
+    frame, figure = Pillow.new("L", (side, side)), Pillow.new("L", (side, side))
+    pen = ImageDraw.Draw(frame)
+    line = 2.2 * scale
+    outer = (4.4 * scale, 3.4 * scale, 27.6 * scale, 28.6 * scale)
+    inner = (outer[0] + line, outer[1] + line, outer[2] - line, outer[3] - line)
+    pen.rounded_rectangle(outer, 4.1 * scale, fill=255)
+    pen.rounded_rectangle(inner, 1.9 * scale, fill=0)
+    pen = ImageDraw.Draw(figure)
+    pen.ellipse([each * scale for each in (11.7, 9.3, 20.3, 17.9)], fill=255)
+    left = _curve((8.2, 26.4), (8.7, 21.4), (11.7, 18.8), (16.0, 18.8))
+    right = _curve((16.0, 18.8), (20.3, 18.8), (23.3, 21.4), (23.8, 26.4))
+    pen.polygon([(x * scale, y * scale) for x, y in left + right], fill=255)
+    box = (round(outer[0]), round(outer[1]), round(outer[2]), round(outer[3]))
+    wide = round(height * (outer[2] - outer[0]) / (outer[3] - outer[1]))
+    reduced = (
+        cv2.resize(np.asarray(part.crop(box), np.uint8), (wide, height), interpolation=cv2.INTER_AREA)
+        for part in (frame, figure)
+    )
+    first, second = (np.asarray(part, np.float32) / 255 for part in reduced)
+    return first, second
+
+
+def _curve(*points: tuple[float, float]) -> list[tuple[float, float]]:
+    """Return points of a cubic Bezier curve."""
+    at = np.linspace(0, 1, 24)[:, None]
+    start, first, second, end = (np.array(point) for point in points)
+    curve = (1 - at) ** 3 * start + 3 * at * (1 - at) ** 2 * first + 3 * at**2 * (1 - at) * second + at**3 * end
+    return [(float(x), float(y)) for x, y in curve]

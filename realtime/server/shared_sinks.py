@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from realtime.pipeline.loader import PipelineParts
     from realtime.server.sessions import Session
 
-SLATE_TEXT = "reenact: waiting for a browser"
+SLATE_TEXT = "waiting for a browser"
 SLATE_INTERVAL_S = 0.2
 """Time between two slates without a session: readers of a virtual camera expect frames."""
 SLATE_AFTER_NS = 1_000_000_000

@@ -145,7 +145,7 @@ def test_a_gpu_that_fails_leaves_the_last_frame_and_then_the_slate(
     assert isinstance(run.stop_signal.error, BackendError)
     assert run.stop_signal.error.code == "gpu-failed"
     assert run.stop_signal.error.cure
-    card = slate.draw(SIZE, "reenact: stopped by an error")
+    card = slate.draw(SIZE, "stopped by an error")
     np.testing.assert_array_equal(sink.frames[-1].pixels, card)
     assert not (sink.frames[-2].pixels == card).all()
     assert not sink.shows(CAMERA)
