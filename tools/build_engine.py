@@ -2,6 +2,7 @@
 
 python -m tools.build_engine liveportrait
 python -m tools.build_engine liveportrait --precision fp16 --fp32 warping_module.dense_motion_network
+python -m tools.build_engine refiner
 python -m tools.build_engine MODEL.onnx --out engines
 python -m tools.build_engine --list
 """
@@ -36,7 +37,7 @@ app = new_app()
 @app.command()
 def build_command(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="liveportrait|fomm|MODEL.onnx", show_default=False)] = "",
+    model: Annotated[str, typer.Argument(metavar="liveportrait|fomm|refiner|MODEL.onnx", show_default=False)] = "",
     precision: Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="fp16 by default; not for a file")] = "",
     fp32: Annotated[list[str] | None, typer.Option(metavar="MODULE", help="keep a module in float32")] = None,
     opset: Annotated[int, typer.Option(metavar="N", help="version of ONNX's operators")] = 0,

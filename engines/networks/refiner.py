@@ -99,7 +99,8 @@ class RefinerNet(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Return the change of the frame, (B, 3, S, S), in parts of full scale. ``planes``: (B, 12, S, S)."""
-        x = F.leaky_relu(self.stem(F.pixel_unshuffle(planes, 2)), _SLOPE)  # (B, C0, S/2, S/2)
+        x = F.pixel_unshuffle(planes, 2).to(self.stem.weight.dtype)  # (B, 48, S/2, S/2)
+        x = F.leaky_relu(self.stem(x), _SLOPE)  # (B, C0, S/2, S/2)
         levels = []
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)  # (B, Ci, S/2^(i+1), S/2^(i+1))
@@ -119,6 +120,17 @@ def _fade(size: int) -> Tensor:
     return (share[:, None] * share[None, :])[None, None]
 
 
+class _Stage(nn.Module):
+    """A network that returns a tuple of its outputs, as backends want it."""
+
+    def __init__(self, net: RefinerNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, planes: Tensor) -> tuple[Tensor]:
+        return (self.net(planes),)  # (B, 3, S, S)
+
+
 def create(name: str) -> RefinerNet:
     """Return a network of ``NETS`` that changes nothing yet."""
     return RefinerNet(SIZES[name], WIDTHS[name])
@@ -129,9 +141,10 @@ def stages(parts: Mapping[str, RefinerNet]) -> dict[str, NetworkStage]:
     return {
         name: NetworkStage(
             f"refiner-{name}",
-            module.eval(),
+            _Stage(module).eval(),
             (TensorSpec("planes", (BATCHES[name], CHANNELS, SIZES[name], SIZES[name])),),
             (TensorSpec("change", (BATCHES[name], 3, SIZES[name], SIZES[name])),),
+            halves=("net.stem", "net.down", "net.up", "net.head"),
         )
         for name, module in parts.items()
     }

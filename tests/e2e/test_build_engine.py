@@ -82,6 +82,17 @@ def test_a_family_is_built(env: dict[str, str], tmp_path: Path, family: str, opt
     assert all("without a GPU" in each["why_not"] for each in listed)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_the_refiner_is_built(env: dict[str, str], tmp_path: Path, precision: str) -> None:
+    done = build(env, "refiner", "--weights", "random:1", "--out", str(tmp_path), "--json", "--precision", precision)
+    assert done.returncode == 0, done.stderr
+    built = json.loads(done.stdout)
+    assert {each["stage"] for each in built} == {"refiner-mouth", "refiner-driver", "refiner-eyes"}
+    for each in built:
+        assert hashlib.sha256(Path(each["file"]).read_bytes()).hexdigest() == each["engine_sha256"]
+        assert each["export"]["mean"] <= each["export"]["allowed"]
+
+
 def test_an_onnx_file_is_built(env: dict[str, str], tmp_path: Path) -> None:
     onnx = needs("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT

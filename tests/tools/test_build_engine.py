@@ -284,6 +284,21 @@ def test_a_family_is_exported_simplified_and_compared_layer_by_layer(build: Buil
     assert build.files == [Path(result["onnx"]).name]
 
 
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_the_refiner_is_exported_with_random_weights(build: Builder, precision: str) -> None:
+    done = build("refiner", "--weights", "random:1", "--precision", precision, "--onnx-only", "--json")
+    assert done.exit_code == 0
+    results = json.loads(done.out)
+    assert {result["stage"] for result in results} == {"refiner-mouth", "refiner-driver", "refiner-eyes"}
+    assert max(result["export"]["max"] for result in results) < 0.02
+
+
+def test_a_seed_that_is_no_number_is_a_mistake_in_usage(build: Builder) -> None:
+    done = build("refiner", "--weights", "random:x", "--onnx-only")
+    assert done.error is not None
+    assert done.error.code == "weights-bad-seed"
+
+
 @pytest.mark.usefixtures("fomm")
 def test_without_json_the_lines_are_on_standard_output(build: Builder) -> None:
     done = build("fomm", "--onnx-only", "--fp32", "body.second", "--no-check")

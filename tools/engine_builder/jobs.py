@@ -26,9 +26,9 @@ from tools.engine_builder import trt
 from tools.engine_builder.onnx import Deviation, compare_stage, describe, largest_errors, random_inputs, run
 
 if TYPE_CHECKING:
-    from engines.backends.network_stage import NetworkStage
+    from engines.backends.network_stage import GridSample, NetworkStage
 
-FAMILIES = ("liveportrait", "fomm")
+FAMILIES = ("liveportrait", "fomm", "refiner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,10 @@ class Job:
 
 def family_jobs(family: str, options: FamilyOptions, *, onnx_only: bool) -> list[Job]:
     """Return the jobs of one of reenact's families. Raises UsageError, BackendError."""
-    from engines.networks import fomm, liveportrait
-    from engines.networks.weights import load_weights
-
     precision = _precision(options.precision)
     opset = options.opset or (OPSET_BF16 if precision == "bf16" else OPSET)
     native = _samples_natively(options.grid_sample, opset, precision, onnx_only=onnx_only)
-    loaded = load_weights(family, options.weights)
-    stages: dict[str, NetworkStage] = (liveportrait if family == "liveportrait" else fomm).stages(
-        loaded.parts, grid_sample="native" if native else "planar"
-    )
+    label, stages = _networks(family, options.weights, "native" if native else "planar")
     modules = {name for stage in stages.values() for name, _ in stage.module.named_modules() if name}
     for name in options.float32:
         if name not in modules:
@@ -99,7 +93,27 @@ def family_jobs(family: str, options: FamilyOptions, *, onnx_only: bool) -> list
             raise UsageError("module-unknown", f"{family} has no module {name!r}", cure=cure)
     sampling = ("native" if native else "planar") if family == "liveportrait" else None
     export = ExportOptions(opset, precision, options.float32)
-    return [_stage_job(family, loaded.label, stage, export, sampling) for stage in stages.values()]
+    return [_stage_job(family, label, stage, export, sampling) for stage in stages.values()]
+
+
+def _networks(family: str, weights: str | None, grid_sample: GridSample) -> tuple[str, dict[str, NetworkStage]]:
+    """Return what to call a family's weights, and its networks. Raises UsageError, GeneratorError."""
+    from engines.networks import fomm, liveportrait, refiner, refiner_weights
+    from engines.networks.weights import RANDOM, load_weights
+
+    if family != "refiner":
+        loaded = load_weights(family, weights)
+        module = liveportrait if family == "liveportrait" else fomm
+        return loaded.label, module.stages(loaded.parts, grid_sample=grid_sample)
+    if weights is None:
+        return "shipped", refiner.stages(refiner_weights.load())
+    seed = weights.removeprefix(RANDOM)
+    if not weights.startswith(RANDOM):
+        return weights, refiner.stages(refiner_weights.load(Path(weights).expanduser()))
+    if not seed.isdecimal():
+        found, cure = f"--weights {weights}", "for example --weights random:1"
+        raise UsageError("weights-bad-seed", found, "a whole number as the seed", cure)
+    return weights, refiner.stages(refiner_weights.random(int(seed)))
 
 
 def _precision(text: str) -> ExportPrecision:

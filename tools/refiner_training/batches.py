@@ -172,7 +172,7 @@ def _shares(samples: Samples, net: str) -> NDArray[np.float64]:
     if net == "eyes":
         shares = 1 + CLOSING_SHARE * (after < 0.7 * before)
     elif net == "driver":
-        shares = 0.05 + 1.0 * (after > OPEN_LIPS / 2)
+        shares = 0.3 + 1.0 * (after > OPEN_LIPS / 2)
     else:
         shares = 1 + OPENING_SHARE * ((after > OPEN_LIPS) & (before < OPEN_LIPS))
     return np.asarray(shares / shares.sum(), np.float64)

@@ -64,7 +64,7 @@ def test_onnx_runtime_answers_as_pytorch_does(tmp_path: Path) -> None:
     stage = refiner.stages(refiner_weights.random(2))["eyes"]
     feeds = stage.sample_inputs()
     with torch.inference_mode():
-        expected = stage.module(torch.from_numpy(feeds["planes"])).numpy()
+        expected = stage.module(torch.from_numpy(feeds["planes"]))[0].numpy()
     backend = OnnxBackend(stage, "cpu", tmp_path, threads=1)
     assert backend.run(feeds)["change"] == pytest.approx(expected, abs=1e-4)
     backend.close()
