@@ -69,7 +69,8 @@ class Refiner(Protocol):
         """Change ``out`` (H, W, 3) in place.
 
         ``image``: the portrait, of the same size; ``own``: its landmarks, (478, 3) pixels; both are the same objects
-        for all frames of a portrait. ``now``: the landmarks in ``out``, likewise. ``mouth``: one of ``MOUTHS``.
+        for all frames of a portrait. ``now``: the landmarks in ``out``, likewise. ``mouth``: one of ``MOUTHS``,
+        ``neural`` too where the driver's mouth is covered or not seen.
         """
 
     def close(self) -> None:
@@ -176,7 +177,7 @@ class MeshGenerator:
             state = eye_state(index, eye, features.pose, pose, self._target, rigid, gaze, closure)
             fill_eye(self._out, features.box, features.image, eye, state)
         if self.refiner is not None:
-            self.refiner.refine(self._out, features.image, self._own, self._target[:LANDMARKS], self.mouth)
+            self.refiner.refine(self._out, features.image, self._own, self._target[:LANDMARKS], self._mouth.seen)
         left, top, right, bottom = features.box
         # an extreme motion folds the rings over their own edge
         cv2.copyTo(features.patch, features.outside, self._out[top:bottom, left:right])

@@ -35,6 +35,8 @@ class Mouth:
     def __init__(self) -> None:
         self.kind = ""
         """One of ``engines.generator.MOUTHS``."""
+        self.seen = ""
+        """What the last frame showed: ``driver`` only where that is mostly seen, as something may cover it."""
         self._features: MeshFeatures | None = None
         self._colours = (np.zeros(3, np.float32),) * 3
         self._grain = np.zeros((1, 1), np.float32)
@@ -61,6 +63,7 @@ class Mouth:
         ``points``: the landmarks of ``target`` in ``out``, (478 or more, 3) pixels.
         """
         features = self._features
+        self.seen = self.kind
         if features is None or self._lips is None:
             return
         self._lips.draw(out, features.box, points, target.shape, pose)
@@ -77,6 +80,8 @@ class Mouth:
         feather = max(1.2, 0.004 * features.image.shape[0])
         shown = self._driver.update(motion, driving) if self.kind == "driver" else 0.0
         light = features.light
+        if self.kind == "driver" and shown < 0.5:
+            self.seen = "neural"
         if shown < 1:
             mouth_raster.paint_mouth(
                 out, features.box, lens.ends, lens.upper, lens.lower, *self._colours, opacity, feather

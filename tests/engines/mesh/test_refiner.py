@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,13 +72,26 @@ def test_networks_that_change_nothing_change_nothing(
     assert (picture(nets, "neural", portrait_picture, driver_face) == plain).all()
 
 
-@pytest.mark.parametrize(("mouth", "runs"), [("neural", "mouth"), ("driver", "driver"), ("painted", "")])
+# without a driving image there is no mouth of the driver: one is made up
+@pytest.mark.parametrize(("mouth", "runs"), [("neural", "mouth"), ("driver", "mouth"), ("painted", "")])
 def test_the_mouth_chooses_the_network(
     mouth: str, runs: str, portrait_picture: PortraitPicture, driver_face: FaceState
 ) -> None:
     nets = {name: FakeNet(nothing) for name in ("mouth", "driver", "eyes")}
     picture(nets, mouth, portrait_picture, driver_face)
     assert {name for name, net in nets.items() if net.calls} == {runs, "eyes"} - {""}
+
+
+def test_the_drivers_mouth_has_a_network_of_its_own(portrait_picture: PortraitPicture, driver_face: FaceState) -> None:
+    nets = {name: FakeNet(nothing) for name in ("mouth", "driver", "eyes")}
+    generator = MeshGenerator("driver")
+    generator.refiner = NetRefiner(nets)  # type: ignore[arg-type]
+    prepared = generator.prepare(portrait_picture.name, portrait_picture.image, portrait_picture.face)
+    neutral = shape_of(driver_face)
+    motion = replace(make_motion(neutral, with_expression(neutral, jaw=0.3)), face=driver_face)
+    width, height = driver_face.size
+    generator.drive(prepared, motion, np.full((height, width, 3), 90, np.uint8))
+    assert (nets["driver"].calls, nets["mouth"].calls) == (1, 0)
 
 
 def test_changes_are_seen_at_the_eyes_only_where_only_that_network_runs(
