@@ -93,9 +93,18 @@ class RefinerNet(nn.Module):
             _Block(widths[level] + widths[level + 1], widths[level]) for level in range(len(widths) - 1)
         )
         self.head = nn.Conv2d(widths[0], 16, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self._begin()
         self.register_buffer("fade", _fade(size), persistent=False)
+
+    def _begin(self) -> None:
+        """Set weights that keep the size of features from layer to layer (He et al., ICCV 2015), and change nothing."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, _SLOPE)
+                nn.init.zeros_(module.bias)
+        for block in (*self.down, *self.up):
+            block.second.weight.data.mul_(0.5)
+        nn.init.zeros_(self.head.weight)
 
     def forward(self, planes: Tensor) -> Tensor:
         """Return the change of the frame, (B, 3, S, S), in parts of full scale. ``planes``: (B, 12, S, S)."""
