@@ -16,15 +16,12 @@ from engines.mesh.expression import Expression
 from engines.mesh.features import MeshFeatures
 from engines.mesh.lens import Lens
 from engines.mesh.lips import LipLayer
-from engines.mesh.mouth_light import TOOTH, MouthLight
+from engines.mesh.mouth_model import MouthModel
 from engines.types import Image, Motion, Points
 
 Floats = NDArray[np.float32]
 
 
-GUM = np.array([0.66, 0.33, 0.33], np.float32)
-CAVITY = np.array([0.2, 0.08, 0.09], np.float32)
-"""The colours of flesh and of the depth of a mouth in white light, over white."""
 RESAMPLED = 0.8
 """The standard deviation of the blur of an image that is drawn at another size, pixels."""
 
@@ -38,7 +35,7 @@ class Mouth:
         self.seen = ""
         """What the last frame showed: ``driver`` only where that is mostly seen, as something may cover it."""
         self._features: MeshFeatures | None = None
-        self._colours = (np.zeros(3, np.float32),) * 3
+        self._model: MouthModel | None = None
         self._grain = np.zeros((1, 1), np.float32)
         self._blur = 0.0
         self._soft: Image = np.zeros((*SIZE, 3), np.uint8)
@@ -50,7 +47,7 @@ class Mouth:
         self._features = features
         self._lips = LipLayer(features.lips)
         light = features.light
-        self._colours = _colours(light)
+        self._model = MouthModel(features.shape, features.pose.scale, light)
         self._grain = np.ascontiguousarray(light.grain / np.float32(light.white))
         # a mouth that is resampled is blurred already
         self._blur = math.sqrt(max(light.blur**2 - RESAMPLED**2, 0.0))
@@ -64,7 +61,7 @@ class Mouth:
         """
         features = self._features
         self.seen = self.kind
-        if features is None or self._lips is None:
+        if features is None or self._lips is None or self._model is None:
             return
         self._lips.draw(out, features.box, points, target.shape, pose)
         lips = target.lips
@@ -83,9 +80,7 @@ class Mouth:
         if self.kind == "driver" and shown < 0.5:
             self.seen = "neural"
         if shown < 1:
-            mouth_raster.paint_mouth(
-                out, features.box, lens.ends, lens.upper, lens.lower, *self._colours, opacity, feather
-            )
+            self._model.draw(out, features.box, lens, target.shape, pose, light, self._grain, opacity, feather)
         if shown > 0:
             mouth = self._driver
             inside = self._blurred(mouth.inside, lens)
@@ -104,12 +99,3 @@ class Mouth:
         down = blur * rows / max(float((lens.lower - lens.upper).max()), 1.0)
         cv2.GaussianBlur(inside, (0, 0), min(across, 12), self._soft, min(down, 12), cv2.BORDER_REPLICATE)
         return self._soft
-
-
-def _colours(light: MouthLight) -> tuple[Floats, Floats, Floats]:
-    """Return the colours of teeth, gum and cavity in a light, (3,) float32 each."""
-    shown = []
-    for colour in (TOOTH, GUM, CAVITY):
-        mean = colour.mean()
-        shown.append(np.asarray(light.white * light.tint * (mean + light.colour * (colour - mean)), np.float32))
-    return shown[0], shown[1], shown[2]

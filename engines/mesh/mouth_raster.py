@@ -121,14 +121,22 @@ def fill_opening(
 
 
 @compiled(fastmath=True)
-def paint_mouth(
-    out: Any, box: Any, lens: Any, upper: Any, lower: Any, teeth: Any, gum: Any, cavity: Any, opacity: float,
-    feather: float,
+def draw_model(
+    out: Any, box: Any, lens: Any, upper: Any, lower: Any, texture: Any, maps: Any, depths: Any, front: float,
+    unit: float, cavity: Any, white: float, tint: Any, own: float, grain: Any, opacity: float, feather: float,
 ) -> None:  # fmt: skip
-    """Fill the open lips with teeth, tongue and shadow, painted in three colours, (3,) float32 each."""
-    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
+    """Fill open lips with a model of teeth, gums and tongue.
+
+    Arguments as in ``fill_opening``, and: texture: (h, w, 4) uint8, in white light, the last channel is the opacity;
+    maps: (3, m, n, 2) float32 and depths: (3, m, n) float32, what ``engines.mesh.raster.draw_mesh`` has written of each
+    surface in the pixels of box, from back to front; front: the depth of the foremost teeth, pixels; unit: pixels in a
+    centimetre; cavity: (3,) the colour of the depth, over white; white: the lightness of white.
+    """
+    left, top, right, bottom = box
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
     ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    side = grain.shape[0]
+    colour = np.empty(3, np.float32)
     for y in range(top, bottom):
         for x in range(left, right):
             along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
@@ -139,26 +147,23 @@ def paint_mouth(
             alpha = opacity * ramp((below - first) / feather) * ramp((last - below) / feather)
             if alpha <= 0:
                 continue
-            down, up = (below - first) / length, (last - below) / length
-            side = 2 * along - 1
-            arch = 1 - side * side
-            # the upper row hangs from behind the lip, the lower one is mostly hidden by its own
-            upper_row = ramp((0.135 * arch - down) / 0.02 + 0.5)
-            lower_row = ramp((0.05 * arch - 0.01 - up) / 0.02 + 0.5)
-            tooth = abs(side) / (0.2 + 0.06 * abs(side))
-            seam = min(tooth - np.floor(tooth), np.ceil(tooth) - tooth)
-            enamel = 0.86 + 0.14 * ramp(seam / 0.12)
-            tongue = (
-                ramp((0.16 + 0.32 * (down + up) - up) / 0.14) * ramp(arch * 1.6 - 0.3) * ramp((down + up - 0.12) / 0.12)
-            )
-            # lips and cheeks cast a shadow on what is behind them
-            light = (0.45 + 0.55 * ramp(down / 0.07)) * (0.35 + 0.65 * ramp(arch * 1.5))
             for c in range(3):
-                value = cavity[c] + tongue * (gum[c] - cavity[c]) * 0.8
-                value += lower_row * (teeth[c] * enamel * 0.72 - value)
-                value += upper_row * (teeth[c] * enamel - value)
-                value = min(max(value * light, 0.0), 255.0)
-                out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
+                colour[c] = cavity[c] * white
+            for k in range(3):
+                depth = depths[k, y - top, x - left]
+                if depth >= FAR:
+                    continue
+                column, row = maps[k, y - top, x - left, 0], maps[k, y - top, x - left, 1]
+                share = sample(texture, column, row, 3) / 255
+                # the deeper in the mouth, the less light there is
+                away = max(depth - front, 0.0) / unit / 3.2
+                lit = white / 255 / (1 + away * away)
+                for c in range(3):
+                    colour[c] += share * (sample(texture, column, row, c) * lit - colour[c])
+            deep = ramp(0.35 + (below - first) / (0.1 * length)) * ramp(0.5 + (last - below) / (0.08 * length))
+            light = 0.3 + 0.7 * deep * ramp(0.1 + 4 * along) * ramp(0.1 + 4 * (1 - along))
+            rough = grain[int(abs(below)) % side, int(along * length) % side]
+            _shade(out, x, y, colour, tint, own, light, rough, alpha)
 
 
 def compile_all() -> None:
@@ -171,4 +176,7 @@ def compile_all() -> None:
     read_opening(image, ends, edge, edge, image)
     edges, grain = np.zeros((2, 2), np.float32), np.zeros((1, 1), np.float32)
     fill_opening(image, box, ends, edge, edge, image, edges, three, three, 1.0, grain, 0.0, 1.0)
-    paint_mouth(image, box, ends, edge, edge, three, three, three, 0.0, 1.0)
+    draw_model(
+        image, box, ends, edge, edge, np.zeros((2, 2, 4), np.uint8), np.zeros((3, 2, 2, 2), np.float32),
+        np.zeros((3, 2, 2), np.float32), 0.0, 1.0, three, 1.0, three, 1.0, grain, 0.0, 1.0,
+    )  # fmt: skip

@@ -320,11 +320,19 @@ def fill(out: Image, box: Box, opening: Lens, inside: Image, opacity: float, fea
     )  # fmt: skip
 
 
-def paint_mouth(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
-    mouth_raster.paint_mouth(out, box, *opening, 230 * ONES, 120 * ONES, 40 * ONES, rng.uniform(0, 1), feather)
+def draw_model(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
+    box = lens_box(*opening, box, feather)
+    shape = max(box[3] - box[1], 0), max(box[2] - box[0], 0)
+    maps = rng.uniform(-9, 60, (3, *shape, 2)).astype(np.float32)
+    depths = np.where(rng.random((3, *shape)) < 0.5, raster.FAR, rng.uniform(-9, 90, (3, *shape))).astype(np.float32)
+    texture, grain = rng.integers(0, 256, (48, 48, 4), np.uint8), np.zeros((3, 3), np.float32)
+    opacity = rng.uniform(0, 1)
+    mouth_raster.draw_model(
+        out, box, *opening, texture, maps, depths, 0.0, 9.0, 0.1 * ONES, 230.0, ONES, 1.0, grain, opacity, feather
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, paint_mouth])
+@pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, draw_model])
 @given(rng=seeds, feather=st.floats(0.5, 5))
 def test_drawing_into_an_opening_stays_inside_it(draw: Draw, rng: np.random.Generator, feather: float) -> None:
     opening = lens(rng)
@@ -342,7 +350,7 @@ def test_drawing_into_an_opening_stays_inside_it(draw: Draw, rng: np.random.Gene
     assert not (written & ~opening.mask(2 + math.ceil(feather) if draw is draw_lashes else 1)).any()
 
 
-@pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, paint_mouth])
+@pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, draw_model])
 @given(rng=seeds, corners=st.tuples(*[st.integers(0, WIDTH)] * 2, *[st.integers(0, HEIGHT)] * 2))
 def test_nothing_is_drawn_outside_the_box(draw: Draw, rng: np.random.Generator, corners: Box) -> None:
     (left, right), (top, bottom) = sorted(corners[:2]), sorted(corners[2:])
@@ -376,14 +384,14 @@ def test_a_lens_far_outside_draws_nothing(rng: np.random.Generator, distance: in
     before = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     for direction in ((1, 0), (-1, 0), (0, 1), (0, -1)):
         there = Lens(opening.ends + np.tile(np.array(direction, np.float32), 2) * away, opening.upper, opening.lower)
-        for draw in (draw_eye, draw_lashes, draw_mouth_from, paint_mouth):
+        for draw in (draw_eye, draw_lashes, draw_mouth_from, draw_model):
             out = guarded(before)
             draw(rng, np.asarray(out.array, np.uint8), BOX, there, 2.0)
             assert out.guards_hold()
             np.testing.assert_array_equal(out.array, before)
 
 
-@pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, paint_mouth])
+@pytest.mark.parametrize("draw", [draw_eye, draw_lashes, draw_mouth_from, draw_model])
 def test_a_lens_without_length_draws_next_to_nothing(draw: Draw) -> None:
     point = Lens(np.array([40, 30, 40, 30], np.float32), np.zeros(33, np.float32), np.zeros(33, np.float32))
     before = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
