@@ -20,25 +20,25 @@ from engines.face.head import Pose, from_turn_angles, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
     LOWER_LIDS,
-    OVAL,
 )
 from engines.generator import MOUTHS, REGIONS_OF
+from engines.layers import layer_raster
+from engines.layers.layer import WarpBuffers
 from engines.mesh import eye_raster, lens, mouth_raster, raster
 from engines.mesh.eyes import eye_state, fill_eye, line_lids
 from engines.mesh.features import (
     FACE_TRIANGLES,
-    FIRST_RING,
     RING_TRIANGLES,
-    RING_UP,
     MeshFeatures,
 )
 from engines.mesh.mouth import Mouth
+from engines.mesh.surround import CURTAIN_SEEN, CURTAIN_TRIANGLES, RAYS
 from engines.types import LANDMARKS, FaceState, Image, Mask, Motion, Points, Portrait
 
 Floats = NDArray[np.float32]
 
-STEP, AROUND_STEP = 2, 4
-"""The backward maps of the face and of its surroundings are sampled at every 2nd and every 4th pixel."""
+FACE_STEP, BODY_STEP = 2, 4
+"""The backward maps of the face and of head and body are sampled at every 2nd and every 4th pixel."""
 PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """The point that a head turns about, in the head frame: behind and below the eyes, at the top of the neck."""
 TURN_KNEE, TURN_LIMIT = math.radians(24.0), math.radians(34.0)
@@ -58,8 +58,6 @@ SHIFT_LIMIT = 0.4
 SCALE_LIMIT = 0.12
 """How much the head's size may change, as a natural logarithm."""
 _LOWER_LIDS = np.concatenate(LOWER_LIDS)
-_NEIGHBOURS = np.ones((3, 3), np.uint8)
-_NO_MAP = np.empty(0, np.int16)
 
 
 class Refiner(Protocol):
@@ -77,57 +75,6 @@ class Refiner(Protocol):
         """Release everything. Idempotent."""
 
 
-class _Layer:
-    """Buffers for one warped layer: the coarse backward map, its depth and coverage, the full map, and the image."""
-
-    __slots__ = ("_coverage", "_memory", "_pixels", "_step", "coarse", "depth", "full", "image")
-
-    def __init__(self, height: int, width: int, step: int) -> None:
-        """Allocate buffers for an image of at most this size in pixels; the coarse map has every ``step``-th."""
-        samples = -(-height // step) * -(-width // step)
-        self._step = step
-        self._memory = (
-            np.empty(samples * 2, np.float32),
-            np.empty(samples, np.float32),
-            np.empty(samples * 2 * step * step, np.float32),
-        )
-        self._coverage = np.empty((2, samples), np.uint8)
-        self._pixels = np.empty(height * width * 3, np.uint8)
-        self.resize(height, width)
-
-    def resize(self, height: int, width: int) -> _Layer:
-        """Set the size of the image, which must fit the allocated memory, and return the layer itself."""
-        step = self._step
-        rows, columns = -(-height // step), -(-width // step)
-        coarse, depth, full = self._memory
-        self.coarse = coarse[: rows * columns * 2].reshape(rows, columns, 2)
-        self.depth = depth[: rows * columns].reshape(rows, columns)
-        self.full = full[: rows * columns * 2 * step * step].reshape(rows * step, columns * step, 2)
-        self.image = self._pixels[: height * width * 3].reshape(height, width, 3)
-        return self
-
-    def remap(self, source: Image, out: Image, margin: int = 0) -> None:
-        """Interpolate the coarse map and fetch every pixel of ``out`` from ``source``.
-
-        ``margin``: pixels by which the map reaches beyond ``out`` on each side. Without a margin the outermost pixels
-        lie outside the samples, and are fetched from a pixel or two away.
-        """
-        height, width = out.shape[:2]
-        cv2.resize(self.coarse, None, self.full, self._step, self._step, cv2.INTER_LINEAR)
-        full = self.full[margin : margin + height, margin : margin + width]
-        cv2.remap(source, full, _NO_MAP, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
-
-    def write_mask(self, out: NDArray[np.uint8]) -> None:
-        """Write to ``out`` (H, W) how far the mesh covers each pixel, 0 to 255, with a soft edge."""
-        coverage, eroded = self._coverage[:, : self.depth.size].reshape(2, *self.depth.shape)
-        np.less(self.depth, raster.FAR, out=coverage.view(np.bool_))
-        coverage *= np.uint8(255)
-        # the interpolated map is valid where all neighbours of a sample are
-        cv2.erode(coverage, _NEIGHBOURS, eroded)
-        cv2.blur(eroded, (3, 3), coverage)
-        cv2.resize(coverage, out.shape[::-1], out, interpolation=cv2.INTER_LINEAR)
-
-
 class MeshGenerator:
     """Warps a portrait by its face mesh, see ``engines.generator.Generator``."""
 
@@ -141,22 +88,26 @@ class MeshGenerator:
         self.label = self.name
         self._mouth = Mouth()
         self.set_mouth(mouth)
-        for kernels in (lens, raster, eye_raster, mouth_raster):
+        for kernels in (lens, raster, layer_raster, eye_raster, mouth_raster):
             kernels.compile_all()
         self._current: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
-        self._around = _Layer(1, 1, AROUND_STEP)
-        self._face = _Layer(1, 1, STEP)
-        self._mask: Image = np.zeros(0, np.uint8)
+        self._body = WarpBuffers(1, 1, BODY_STEP)
+        self._face = WarpBuffers(1, 1, FACE_STEP)
+        self._hair = WarpBuffers(1, 1, FACE_STEP)
+        self._curtain: Floats = np.zeros((2 * RAYS + 1, 3), np.float32)
+        self._shows = np.zeros((1, 1), np.uint8)
+        self._fresh = (0, 0, 0, 0)
         self._target: Floats = np.zeros((0, 3), np.float32)
+        self._rings: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
         self._own: Points = np.zeros((0, 3), np.float32)
         self.refiner: Refiner | None = None
         """Changes every frame after it was warped; None leaves it as it is."""
 
-    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:  # noqa: ARG002
+    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
         """See ``Generator.prepare``."""
-        features = MeshFeatures.of(image, face, AROUND_STEP)
+        features = MeshFeatures.of(image, face, matte)
         return Portrait(name, (image.shape[1], image.shape[0]), features)
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
@@ -178,9 +129,8 @@ class MeshGenerator:
             fill_eye(self._out, features.box, features.image, eye, state)
         if self.refiner is not None:
             self.refiner.refine(self._out, features.image, self._own, self._target[:LANDMARKS], self._mouth.seen)
-        left, top, right, bottom = features.box
-        # an extreme motion folds the rings over their own edge
-        cv2.copyTo(features.patch, features.outside, self._out[top:bottom, left:right])
+        if features.still is not None:
+            cv2.copyTo(features.image, features.still, self._out)
         return self._out
 
     @property
@@ -206,11 +156,16 @@ class MeshGenerator:
         features: MeshFeatures = portrait.features
         self._current = portrait
         self._out = features.image.copy()
-        height, width = features.patch.shape[:2]
-        self._around = _Layer(height + 2 * AROUND_STEP, width + 2 * AROUND_STEP, AROUND_STEP)
-        self._face = _Layer(height, width, STEP)
-        self._mask = np.empty(height * width, np.uint8)
-        self._target = np.empty((len(features.source), 3), np.float32)
+        height, width = features.image.shape[:2]
+        left, top, right, bottom = features.box
+        self._body = WarpBuffers(bottom - top, right - left, BODY_STEP)
+        rows, columns = self._body.depth.shape
+        self._shows = np.full((rows - 1, columns - 1), layer_raster.ORIGINAL, np.uint8)
+        self._face = WarpBuffers(height, width, FACE_STEP)
+        self._hair = WarpBuffers(height, width, FACE_STEP)
+        self._fresh = (0, 0, 0, 0)
+        self._target = np.empty((len(features.fetch), 3), np.float32)
+        self._rings = np.empty((len(features.rings), 3), np.float32)
         self._source = features.fetch.copy()
         self._mouth.set_portrait(features)
         self._own = features.pose.project(features.shape)
@@ -219,52 +174,74 @@ class MeshGenerator:
         """Compute the points of the mesh in the output. ``rigid``: the landmarks without expression, (478, 2)."""
         target = self._target
         target[:LANDMARKS] = pose.project(shape)
-        target[LANDMARKS:FIRST_RING] = target[_LOWER_LIDS]
-        still = features.source[FIRST_RING:]
-        moved = pose.project(features.rings)
-        target[FIRST_RING:, :2] = still + features.follows * (moved[:, :2] - still)
-        dropped = np.tile(target[OVAL, :2] - rigid[OVAL], (len(RING_UP), 1))
-        target[FIRST_RING:, :2] += features.stretches * dropped
-        target[FIRST_RING:, 2] = 0
+        target[LANDMARKS:] = target[_LOWER_LIDS]
+        changed = target[:LANDMARKS, :2] - rigid
+        moved, near = pose.project(features.rings), pose.project(features.near)
+        features.surround.place(moved, near, changed, self._rings)
 
     def _shift_hairline(self, features: MeshFeatures, pose: Pose) -> None:
         """Fetch the outline from clear of the hair over it, the more the head is turned."""
-        hairline = features.hairline
-        if len(hairline):
+        if features.hairline.any():
             # the angle of the turn about any axis but the line of sight, from the direction of the nose
             nose = math.acos(min(1.0, float(pose.rotation[:, 2] @ features.pose.rotation[:, 2])))
             share = np.float32(min(max(nose - HAIRLINE_TURN[0], 0) / (HAIRLINE_TURN[1] - HAIRLINE_TURN[0]), 1))
-            own = features.fetch[hairline]
-            self._source[hairline] = own + share * (features.hairline_turned - own)
+            shifted = features.hairline.any(axis=1)
+            self._source[:LANDMARKS][shifted] = (features.fetch[:LANDMARKS] + share * features.hairline)[shifted]
 
     def _warp(self, features: MeshFeatures) -> None:
-        """Draw the surroundings of the face, then the face over them with a soft edge."""
-        left, top, right, bottom = features.box
-        source, target = self._source, self._target
-        corner = np.array([left, top], np.float32)
-        target[:, :2] -= corner
-        around = self._around
-        np.copyto(around.coarse, features.identity)
-        around.depth.fill(raster.FAR)
-        edge = -AROUND_STEP
-        raster.draw_mesh(target, source, RING_TRIANGLES, edge, edge, AROUND_STEP, around.coarse, around.depth)
-        around.remap(features.patch, self._out[top:bottom, left:right], AROUND_STEP)
+        """Draw head and body over what is behind them, then the face over both with a soft edge."""
+        cutout, target = features.cutout, self._target
+        height, width = features.image.shape[:2]
+        points = target[:LANDMARKS, :2]
+        low = np.maximum(points.min(axis=0) - 4 * FACE_STEP, 0).astype(int) // FACE_STEP * FACE_STEP
+        high = np.minimum(points.max(axis=0) + 4 * FACE_STEP, (width, height)).astype(int)
+        (x, y), (right, bottom) = low.tolist(), high.tolist()
+        fresh = (x, y, right, bottom)
+        last, self._fresh = self._fresh, fresh
+        self._draw_body(features, (min(x, last[0]), min(y, last[1]), max(right, last[2]), max(bottom, last[3])))
+        if right - x < FACE_STEP or bottom - y < FACE_STEP:
+            return
+        face = self._face.resize(bottom - y, right - x)
+        face.depth.fill(raster.FAR)
+        face.backward.fill(layer_raster.NOWHERE)
+        half = (FACE_STEP - 1) / 2
+        raster.draw_mesh(target, self._source, FACE_TRIANGLES, x - half, y - half, FACE_STEP, face.backward, face.depth)
+        cover = face.coverage()
+        if not features.surround.bare.all():
+            hair = self._hair.resize(bottom - y, right - x)
+            hair.depth.fill(raster.FAR)
+            hair.backward.fill(0)
+            features.surround.curtain(self._rings, self._curtain)
+            raster.draw_mesh(
+                self._curtain, CURTAIN_SEEN, CURTAIN_TRIANGLES, x - half, y - half, FACE_STEP, hair.backward, hair.depth
+            )
+            np.minimum(cover, hair.backward[..., 0] * np.float32(layer_raster.WHOLE), out=cover, casting="unsafe")
+        layer = cutout.face
+        layer_raster.draw_face(self._out, layer.pixels, layer.kinds, face.backward, cover, (x, y, FACE_STEP))
 
-        points = target[: LANDMARKS - 10, :2]
-        low = np.maximum(points.min(axis=0) - 2 * STEP, 0).astype(int) // STEP * STEP
-        high = np.minimum(points.max(axis=0) + 2 * STEP, (right - left, bottom - top)).astype(int)
-        width, height = (int(n) for n in high - low)
-        if width >= STEP and height >= STEP:
-            face = self._face.resize(height, width)
-            face.depth.fill(raster.FAR)
-            face.coarse.fill(0)
-            x, y = int(low[0]), int(low[1])
-            raster.draw_mesh(target, source, FACE_TRIANGLES, x, y, STEP, face.coarse, face.depth)
-            face.remap(features.lipless, face.image)
-            mask = self._mask[: height * width].reshape(height, width)
-            face.write_mask(mask)
-            raster.blend_over(self._out, face.image, mask, left + x, top + y)
-        target[:, :2] += corner
+    def _draw_body(self, features: MeshFeatures, fresh: tuple[int, int, int, int]) -> None:
+        """Draw head and body into the box; ``fresh``: the pixels that are drawn even where nothing moved."""
+        cutout, body = features.cutout, self._body
+        left, top, _, _ = features.box
+        np.copyto(body.backward, cutout.identity(features.box, BODY_STEP))
+        body.depth.fill(raster.FAR)
+        half = (BODY_STEP - 1) / 2
+        source = features.surround.points[:, :2] + np.array(cutout.beyond, np.float32)
+        raster.draw_mesh(
+            self._rings, source, RING_TRIANGLES, left - half, top - half, BODY_STEP, body.backward, body.depth
+        )
+        layer, place = cutout.body, (left, top, BODY_STEP, *cutout.beyond)
+        layer_raster.draw_body(
+            self._out,
+            features.image,
+            cutout.behind,
+            layer.pixels,
+            layer.kinds,
+            body.backward,
+            self._shows,
+            place,
+            fresh,
+        )
 
 
 def _target_pose(motion: Motion, features: MeshFeatures) -> Pose:

@@ -2,7 +2,7 @@
 
 The outline that a tracker finds runs along the cheek behind a lock of hair, where the mesh is seen nearly edge-on: a
 few pixels of hair lie on a strip that becomes as broad as a finger when the head turns. So a turned face fetches its
-outline from the skin just inside of that hair.
+outline from the skin just inside of that hair, and the hair hangs over it as part of the body's layer.
 """
 
 from __future__ import annotations
@@ -18,42 +18,51 @@ Floats = NDArray[np.float32]
 
 REACH = 0.14
 """How far inwards from the outline the image is examined, in widths of the face."""
-MAX_SHIFT = 0.06
-"""The largest shift of the outline inwards, in widths of the face."""
+MAX_DEPTH = 0.06
+"""The largest depth, in widths of the face."""
 MARGIN = 0.012
 """How far inside the edge of the hair the skin is clear of it, in widths of the face."""
 DARK, TINTED = 0.6, 0.05
 """A sample is not skin if it is darker than this share of the skin near it, or its tint differs by more."""
 SECTOR = 0.2
-"""Eyes and brows within this angle of a point of the outline, radians, limit its shift."""
+"""Eyes and brows within this angle of a point of the outline, radians, limit its depth."""
 _FEATURES = np.concatenate([*EYE_CORNERS, *UPPER_LIDS, *LOWER_LIDS, [46, 53, 63, 70, 105, 276, 283, 293, 300, 334]])
 _SAMPLES = 28
 _RUN = 3
 """Samples of skin in succession that make the edge of the skin; fewer are a gap between hairs."""
 
 
-def hairline_shifts(image: Image, pixels: Points) -> Floats:
-    """Return how far to shift where each landmark is fetched from, (478, 2) float32 pixels, mostly zero.
+def hair_depths(image: Image, pixels: Points) -> Floats:
+    """Return how far inside each point of a face's outline its skin ends because hair hangs over it, (36,) pixels.
 
-    ``image`` is the portrait and ``pixels`` its landmarks, (478, 2 or more). Points near a part of the outline that is
-    not skin are shifted inwards, those on the outline most, so that none overtakes another.
+    ``image`` is the portrait and ``pixels`` its landmarks, (478, 2 or more). Mostly zero.
     """
     oval = np.asarray(pixels[OVAL, :2], np.float32)
     centre = (oval[0] + oval[18]) / 2
     width = float(np.linalg.norm(oval[8] - oval[28]))
-    room = _room(pixels, oval, centre)
-    covered = np.minimum(_covered(image, oval, centre, width), 0.75 * room)
+    return np.minimum(_covered(image, oval, centre, width), 0.75 * _room(pixels, oval, centre))
+
+
+def hairline_shifts(pixels: Points, depths: Floats) -> Floats:
+    """Return how far to shift where each landmark is fetched from, (478, 2) float32 pixels, mostly zero.
+
+    ``pixels``: landmarks, (478, 2 or more); ``depths``: as ``hair_depths`` returns them. Points near a part of the
+    outline that is not skin are shifted inwards, those on the outline most, so that none overtakes another.
+    """
     moved = np.zeros((LANDMARKS, 2), np.float32)
-    if not covered.any():
+    if not depths.any():
         return moved
+    oval = np.asarray(pixels[OVAL, :2], np.float32)
+    centre = (oval[0] + oval[18]) / 2
     outward = np.asarray(pixels[: LANDMARKS - 10, :2], np.float32) - centre
     angles, radii = np.arctan2(outward[:, 1], outward[:, 0]), np.hypot(outward[:, 0], outward[:, 1])
     rim = oval - centre
     around = np.arctan2(rim[:, 1], rim[:, 0])
     edge = np.interp(angles, around, np.hypot(rim[:, 0], rim[:, 1]), period=2 * np.pi)
-    depth = np.interp(angles, around, covered, period=2 * np.pi)
+    depth = np.interp(angles, around, depths, period=2 * np.pi)
+    room = np.minimum(_room(pixels, oval, centre), np.linalg.norm(oval[8] - oval[28]))
     # fading over more than the depth, none overtakes another
-    band = np.minimum(2 * depth, np.interp(angles, around, np.minimum(room, width), period=2 * np.pi))
+    band = np.minimum(2 * depth, np.interp(angles, around, room, period=2 * np.pi))
     share = np.clip(1 - (edge - radii) / np.maximum(band, 1), 0, 1)
     inwards = -outward / np.maximum(radii, 1)[:, None]
     moved[: LANDMARKS - 10] = (share * depth)[:, None] * inwards
@@ -89,4 +98,4 @@ def _covered(image: Image, oval: Floats, centre: Floats, width: float) -> Floats
     depth = np.where(runs.any(axis=1) & (first > 0), depths[first] + MARGIN * width, 0)
     widest = np.maximum(depth, np.maximum(np.roll(depth, 1), np.roll(depth, -1)))
     even = (np.roll(widest, 1) + widest + np.roll(widest, -1)) / 3
-    return np.asarray(np.minimum(even, MAX_SHIFT * width), np.float32)
+    return np.asarray(np.minimum(even, MAX_DEPTH * width), np.float32)

@@ -19,7 +19,9 @@ FAR = np.float32(1e30)
 
 
 @compiled(fastmath=True)
-def draw_mesh(target: Any, source: Any, triangles: Any, x0: int, y0: int, step: int, backward: Any, depth: Any) -> None:
+def draw_mesh(
+    target: Any, source: Any, triangles: Any, x0: float, y0: float, step: int, backward: Any, depth: Any
+) -> None:
     """Rasterise a mesh into a backward map, nearest first.
 
     target: (N, 3) float32, pixels, z away from the viewer; source: (N, 2) float32, pixels; triangles: (T, 3) int32.
@@ -88,5 +90,6 @@ def compile_all() -> None:
     points = np.zeros((3, 3), np.float32)
     image = np.zeros((2, 2, 3), np.uint8)
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
-    draw_mesh(points, points[:, :2].copy(), np.zeros((1, 3), np.int32), 0, 0, 2, maps, depth)
+    for corner in (0, 0.0):
+        draw_mesh(points, points[:, :2].copy(), np.zeros((1, 3), np.int32), corner, corner, 2, maps, depth)
     blend_over(image, image, np.zeros((2, 2), np.uint8), 0, 0)

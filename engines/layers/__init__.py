@@ -1,0 +1,1 @@
+"""Takes a portrait apart: what is behind the head and body, and their own colours where the edge is soft."""

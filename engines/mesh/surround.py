@@ -1,0 +1,262 @@
+"""The mesh of what surrounds a face: hair, ears, neck and shoulders, which move with the head or hold it.
+
+Rings of points run around the face, each point on a ray from the middle of the face through a point of its outline. The
+second is where the skin of the face ends, at the outline or at the edge of the hair that hangs over it. On the outline
+both meshes move alike. From there the surface curves back to the
+silhouette of the head, towards the depth of the ears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.face.topology import CHEEKS, CHIN_TIP, FOREHEAD_TOP, OVAL, TRIANGLES, Indices
+from engines.types import LANDMARKS, Mask, Points
+
+Floats = NDArray[np.float32]
+
+RAYS = len(OVAL)
+BOUND = 2
+"""The innermost rings, which follow the face's expression."""
+HAIR_LIES = 0.15, 0.7
+"""How deep the edge of hair over a face lies, from the surface of the face there (0) to its outline (1): on a side that
+turns away, where it would hide too much of the face, and on one that turns to the viewer."""
+SWITCH = 4.0
+"""The gain from which on the one that hides less of the face is taken alone, pixels."""
+BARE = 0.012
+"""Less hair than this over the outline is none, in widths of the face."""
+SOFT = 0.05
+"""The width of the soft edge of hair over a face, as a share of the distance from the middle of the face."""
+UNDER = 0.7
+"""The radius of the innermost ring over that of the skin's edge: it lies under the face."""
+TO_SILHOUETTE = np.array([0.1, 0.3, 0.55, 0.8, 1.0], np.float32)
+"""Where between the edge of the skin (0) and the silhouette (1) the next rings are."""
+STRETCHES = np.array([0.8, 0.45, 0.15, 0.0, 0.0], np.float32)
+"""The share of the skin's own change, such as a dropped jaw, that these rings follow."""
+BEYOND = 1.3
+"""The radius of the ring beyond the silhouette over that of the silhouette: strands of hair lie between."""
+RINGS = BOUND + len(TO_SILHOUETTE) + 3
+NEAREST, FARTHEST, NECK = 1.1, 2.4, 1.4
+"""The smallest and the largest radius of a silhouette, and that of the neck, over that of the outline."""
+STEEPEST = 1.0
+"""The largest slope of the surface at the silhouette."""
+NECK_FROM, NECK_TO = 0.35, 0.8
+"""How far below the middle of the face, in half heights of it, a ray has no silhouette but the neck's."""
+SHOULDERS = 0.8
+"""How far below the chin nothing follows the head any more, in heights of the face, if the image reaches as far."""
+SHORTEST = 0.25
+"""The least length over which the neck bends, in heights of the face."""
+WITHOUT_MATTE = np.array([1.25, 1.6, 1.9, 2.2], np.float32), np.array([1.0, 0.5, 0.1, 0.0], np.float32)
+"""For an image that is one surface: radii over that of the outline, and how far what lies there follows the head."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surround:
+    """The rings around a face, from inside out."""
+
+    bound: Indices
+    """(RAYS, 3) the landmarks around the edge of the skin on each ray."""
+    weights: Floats
+    """(RAYS, 3) the share of each."""
+    points: Points
+    """(RINGS * RAYS, 3) pixels."""
+    near: Points
+    """(RAYS, 3) the second ring, where it lies nearer to the surface of the face, pixels."""
+    follows: Floats
+    """(RINGS * RAYS, 1) the share of the head's motion that each point follows."""
+    stretches: Floats
+    """(RINGS * RAYS, 1) the share of the change of the skin's edge that each point follows."""
+
+    bare: Floats
+    """(RAYS, 1) from 0, where hair hangs over the outline, to 1, where it is skin."""
+
+    def place(self, moved: Points, near: Points, changed: Floats, out: Floats) -> None:
+        """Write the points of a frame, (RINGS * RAYS, 3) pixels, to ``out``.
+
+        moved, near: ``points`` and ``near`` with the head's motion; changed: (478, 2) how far its expression moves each
+        landmark. Of the two places of the edge of the hair, the one that covers less of the face is taken.
+        """
+        by_ray = np.einsum("ij,ijk->ik", self.weights, changed[self.bound])
+        np.subtract(moved, self.points, out=out)
+        out *= self.follows
+        out += self.points
+        edge = out[RAYS : 2 * RAYS]
+        outwards = (edge - edge.mean(axis=0))[:, :2]
+        gain = ((near - edge)[:, :2] * outwards).sum(axis=1) / np.maximum(np.linalg.norm(outwards, axis=1), 1)
+        edge += _evened(np.clip(gain / SWITCH, 0, 1), 3)[:, None] * (near - edge)
+        out[:, :2] += self.stretches * np.tile(by_ray, (RINGS, 1))
+
+    def curtain(self, placed: Floats, out: Floats) -> None:
+        """Write where hair covers the face in a frame, (2 * RAYS + 1, 3) pixels, to ``out``: see ``CURTAIN_TRIANGLES``.
+
+        The face is seen within the first ring and hidden beyond the second. Where there is no hair both lie outside.
+        """
+        edge = placed[RAYS : 2 * RAYS]
+        centre = edge.mean(axis=0)
+        out[:RAYS] = centre + (1 - SOFT + (SOFT + 0.1) * self.bare) * (edge - centre)
+        out[RAYS : 2 * RAYS] = centre + (1 + 0.2 * self.bare) * (edge - centre)
+        out[2 * RAYS] = centre
+        out[:, 2] = 0
+
+
+def surround(pixels: Points, covered: Floats, matte: Mask | None, size: tuple[int, int]) -> Surround:
+    """Return the rings around a face with these landmarks (478, 3) in an image of ``size``, all in pixels.
+
+    covered: (RAYS,) how far inside the outline the skin ends, pixels. matte: (H, W) what belongs to the head and body.
+    """
+    oval = pixels[OVAL]
+    centre = (pixels[FOREHEAD_TOP] + pixels[CHIN_TIP]) / 2
+    out = (oval - centre)[:, :2]
+    reach = np.maximum(np.linalg.norm(out, axis=1), 1).astype(np.float32)
+    skin = 1 - covered / reach
+    bound, weights, edge = _bound(pixels, centre[:2] + skin[:, None] * out, covered)
+    near = edge.copy()
+    near[:, 2] += HAIR_LIES[0] * (oval[:, 2] - edge[:, 2])
+    edge[:, 2] += HAIR_LIES[1] * (oval[:, 2] - edge[:, 2])
+    inner = centre + UNDER * (edge - centre)
+    inner[:, 2] = edge[:, 2]
+    down = np.clip((oval[:, 1] - centre[1]) / max(float(np.abs(oval[:, 1] - centre[1]).max()), 1.0), -1, 1)
+    silhouette = _silhouette(centre, out, down, matte)
+    radii, shares = _radii(skin, silhouette, reach, matte is None, size)
+    rings = [inner, edge]
+    # a steeper surface would fold over itself where it turns away, and be a smear where it turns to the viewer
+    steepest = 0.5 * STEEPEST * (silhouette - skin) * reach
+    deeper = np.clip(pixels[CHEEKS, 2].mean() - edge[:, 2], -steepest, steepest)
+    deeper = _evened(edge[:, 2] + deeper, 8) - edge[:, 2]
+    for ring in radii:
+        points = np.empty((RAYS, 3), np.float32)
+        points[:, :2] = centre[:2] + ring[:, None] * out
+        along = np.clip((ring - skin) / (silhouette - skin), 0, 1)
+        points[:, 2] = edge[:, 2] + deeper * along * along
+        rings.append(points)
+    points = np.concatenate(rings).astype(np.float32)
+    follows = _follows(points, pixels, size[1]) * np.concatenate([np.ones((BOUND, RAYS)), shares]).ravel()
+    stretches = np.zeros((RINGS, RAYS), np.float32)
+    stretches[:BOUND] = 1
+    stretches[BOUND : BOUND + len(STRETCHES)] = STRETCHES[:, None]
+    return Surround(
+        bound,
+        weights,
+        points,
+        near,
+        follows.astype(np.float32)[:, None],
+        stretches.reshape(-1, 1),
+        np.clip(1 - covered / (BARE * np.ptp(oval[:, 0])), 0, 1).astype(np.float32)[:, None],
+    )
+
+
+def ring_triangles(first: int) -> NDArray[np.int32]:
+    """Return two triangles for each gap between the rings, (n, 3) int32; ``first`` is the number of the first point."""
+    rows = [first + ring * RAYS + np.arange(RAYS) for ring in range(RINGS)]
+    triangles = []
+    for inner, outer in pairwise(rows):
+        after_inner, after_outer = np.roll(inner, -1), np.roll(outer, -1)
+        triangles.append(np.stack([inner, outer, after_inner], axis=1))
+        triangles.append(np.stack([after_inner, outer, after_outer], axis=1))
+    return np.asarray(np.concatenate(triangles), np.int32)
+
+
+def _curtain_triangles() -> NDArray[np.int32]:
+    """Return the triangles of a curtain, (3 * RAYS, 3) int32, the inner ones first."""
+    ray = np.arange(RAYS)
+    after = np.roll(ray, -1)
+    middle = np.stack([ray, after, np.full(RAYS, 2 * RAYS)], axis=1)
+    soft = [np.stack([ray, ray + RAYS, after], axis=1), np.stack([after, ray + RAYS, after + RAYS], axis=1)]
+    return np.asarray(np.concatenate([middle, *soft]), np.int32)
+
+
+CURTAIN_TRIANGLES = _curtain_triangles()
+CURTAIN_SEEN: Floats = np.stack(
+    [np.concatenate([np.ones(RAYS), np.zeros(RAYS), np.ones(1)]), np.zeros(2 * RAYS + 1)], axis=1
+).astype(np.float32)
+"""(2 * RAYS + 1, 2) how much of the face is seen at each point of a curtain, in the first column."""
+
+
+def _bound(pixels: Points, at: Floats, covered: Floats | None) -> tuple[Indices, Floats, Points]:
+    """Return the landmarks and weights that make up points (RAYS, 2) of the face, and the points themselves, (RAYS, 3).
+
+    Points that are not covered are those of the outline.
+    """
+    corners: Floats = np.asarray(pixels[TRIANGLES], np.float32)
+    a, b, c = (np.asarray(corners[None, :, k, :2], np.float32) for k in range(3))
+    p = at[:, None]
+    area: Floats = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+    area = np.where(np.abs(area) < 1e-6, 1e-6, area)
+    wb = ((p[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (p[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])) / area
+    wc = ((b[..., 0] - a[..., 0]) * (p[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (p[..., 0] - a[..., 0])) / area
+    weights = np.stack([1 - wb - wc, wb, wc], axis=-1)
+    depth = (weights * corners[None, :, :, 2]).sum(axis=-1)
+    # the nearest triangle that contains the point, or the one that it is least outside of
+    outside = np.maximum(-weights.min(axis=-1), 0)
+    cost = np.where(outside < 1e-3, -1e6 + depth, outside)
+    best = np.argmin(cost, axis=1)
+    bound = TRIANGLES[best].astype(np.intp)
+    chosen = np.clip(np.take_along_axis(weights, best[:, None, None], axis=1)[:, 0], 0, 1)
+    chosen /= chosen.sum(axis=1, keepdims=True)
+    if covered is not None:
+        on_outline = covered <= 0
+        bound[on_outline] = OVAL[on_outline, None]
+        chosen[on_outline] = (1, 0, 0)
+    points = np.einsum("ij,ijk->ik", chosen, pixels[bound])
+    return bound, chosen.astype(np.float32), points.astype(np.float32)
+
+
+def _silhouette(centre: Floats, out: Floats, down: Floats, matte: Mask | None) -> Floats:
+    """Return the radius of the silhouette of the head along each ray, (RAYS,) multiples of the outline's."""
+    if matte is None:
+        return np.full(RAYS, WITHOUT_MATTE[0][0], np.float32)
+    steps = np.linspace(1, FARTHEST, 57, dtype=np.float32)
+    at = centre[:2] + steps[None, :, None] * out[:, None]
+    seen = cv2.remap(
+        matte, at.astype(np.float32), np.empty(0, np.int16), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    outside = seen < 128
+    found = np.where(outside.any(axis=1), steps[np.argmax(outside, axis=1)], FARTHEST)
+    found = np.maximum(found, NEAREST)
+    neck = np.clip((down - NECK_FROM) / (NECK_TO - NECK_FROM), 0, 1)
+    found += neck * (np.minimum(found, NECK) - found)
+    return _evened(found, 2)
+
+
+def _evened(values: Floats, times: int) -> Floats:
+    """Return values along the rays, each evened out with its neighbours so many times, (RAYS,)."""
+    for _ in range(times):
+        values = (np.roll(values, 1) + 2 * values + np.roll(values, -1)) / 4
+    return np.asarray(values, np.float32)
+
+
+def _radii(
+    skin: Floats, silhouette: Floats, reach: Floats, one_surface: bool, size: tuple[int, int]
+) -> tuple[Floats, Floats]:
+    """Return the radius of each ring that is not bound to the face, and how far it follows the head, (RINGS - 2, RAYS).
+
+    The outermost ring of a head that was cut out lies beyond the image.
+    """
+    within = skin + TO_SILHOUETTE[:, None] * (silhouette - skin)
+    if one_surface:
+        far, share = WITHOUT_MATTE
+        beyond = np.repeat(far[1:, None], RAYS, axis=1)
+        follow = np.repeat(share[1:, None], RAYS, axis=1)
+    else:
+        outermost = 1.3 * np.hypot(*size) / reach
+        near = BEYOND * silhouette
+        beyond = np.stack([near, np.sqrt(near * outermost), outermost])
+        follow = np.repeat(np.array([[1.0], [0.5], [0.0]], np.float32), RAYS, axis=1)
+    return np.concatenate([within, beyond]), np.concatenate([np.ones_like(within), follow])
+
+
+def _follows(points: Points, pixels: Points, height: int) -> Floats:
+    """Return how far points (N, 3) follow the head for their place above or below the chin alone, (N,).
+
+    All that is above the chin follows it fully; what touches the lower edge of the image stands still.
+    """
+    chin = float(pixels[CHIN_TIP, 1])
+    face = float(np.ptp(pixels[: LANDMARKS - 10, 1]))
+    length = max(min(SHOULDERS * face, height - chin), SHORTEST * face)
+    below = np.clip((points[:, 1] - chin) / length, 0, 1)
+    return np.asarray((1 - below) ** 2 * (1 + 2 * below), np.float32)
