@@ -139,6 +139,8 @@ def check_file(path: Path) -> None:
 def _open(path: Path, file: Path | io.BytesIO) -> Pillow.Image:
     """Open an image in one of the accepted formats, without decoding its pixels. Raises PortraitError."""
     try:
+        # open() would load the plugin of the file's suffix alone, and all of them for the other formats
+        Pillow.preinit()
         try:
             return Pillow.open(file, formats=COMMON_FORMATS)
         except UnidentifiedImageError:

@@ -24,6 +24,7 @@ from engines.errors import TrackerError
 from engines.install_hint import python
 from engines.types import LANDMARKS, Image, Points
 from realtime.core.quiet_libraries import quiet_libraries
+from realtime.tracking import mediapipe_loader
 from realtime.tracking.landmark_model import (
     BLANK_IMAGE,
     Choose,
@@ -55,6 +56,7 @@ class FaceDetector:
 
     def __init__(self, *, distant: bool) -> None:
         with quiet_libraries():
+            mediapipe_loader.load()
             from mediapipe.python.solutions.face_detection import FaceDetection
 
             self._detector: Any = FaceDetection(
@@ -175,6 +177,7 @@ class FaceMesh:
 
     def _start(self) -> None:
         """Build and start the graph: image and crop in, landmarks and presence out."""
+        mediapipe_loader.load()
         import mediapipe
         from mediapipe.framework import calculator_pb2
         from mediapipe.framework.formats import rect_pb2

@@ -18,6 +18,7 @@ from engines.face.coefficients import NAMES, READ
 from engines.install_hint import command, python
 from engines.types import Image
 from realtime.core.quiet_libraries import quiet_libraries
+from realtime.tracking import mediapipe_loader
 from realtime.tracking.landmark_model import (
     BLANK_IMAGE,
     Choose,
@@ -100,6 +101,7 @@ class Landmarker:
 
     def _start(self, models: bytes, max_faces: int) -> None:
         """Create the task from the content of the model file."""
+        mediapipe_loader.load()
         import mediapipe
         from mediapipe.tasks.python import BaseOptions, vision
 

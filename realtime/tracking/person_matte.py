@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from engines.types import LANDMARKS, FaceState, Image, Mask
 from realtime.core.quiet_libraries import quiet_libraries
+from realtime.tracking import mediapipe_loader
 
 Floats = NDArray[np.float32]
 
@@ -94,6 +95,7 @@ class PersonSegmenter:
     def _run(self, image: Image) -> Floats:
         if self._model is None:
             with quiet_libraries():
+                mediapipe_loader.load()
                 from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
                 self._model = SelfieSegmentation(model_selection=0)

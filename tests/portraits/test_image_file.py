@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from PIL import ImageCms
 
 from engines.errors import PortraitError
 from realtime.portraits.image_file import BACKDROP, read_image, read_upload
+from tests.support.documents import ROOT
 
 WIDTH, HEIGHT = 60, 40
 
@@ -237,3 +240,13 @@ def test_damage_never_escapes_as_another_error(
         image = read_image(path).image
         assert image.ndim == 3
         assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_common_format_is_opened_without_loading_all_plugins(tmp_path: Path, suffix: str) -> None:
+    """They take a tenth of a second of the start."""
+    path = tmp_path / f"picture{suffix}"
+    Pillow.new("RGB", (8, 8)).save(path)
+    code = "import sys; from pathlib import Path; from realtime.portraits.image_file import read_image; "
+    code += "read_image(Path(sys.argv[1])); assert 'PIL.TgaImagePlugin' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=True, timeout=60)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engines.face.head import own_pose
 from engines.face.topology import EYE_CORNERS, IRISES, LIP_ROWS, LOWER_LIDS, OVAL, UPPER_LIDS
+from engines.mesh import mouth_light
 from engines.mesh.generator import MeshGenerator
 from engines.mesh.mouth_light import TOOTH, MouthLight, blur_of, skin_colour
 from engines.types import FaceState, Image, Motion
@@ -194,3 +195,9 @@ def test_lips_within_the_landmarks_are_not_shown(portrait_picture: PortraitPictu
     out, inside = shown(portrait_picture, speaking, frame)
     assert inside.sum() > 150
     assert (out[inside].mean(axis=1) > 60).mean() < 0.12
+
+
+def test_colours_are_converted_to_lab_as_opencv_does() -> None:
+    colours = np.random.default_rng(0).uniform(0, 255, (200, 3)).astype(np.float32)
+    expected = cv2.cvtColor((colours / 255)[:, None], cv2.COLOR_RGB2LAB)[:, 0]
+    np.testing.assert_allclose([mouth_light.lab(colour) for colour in colours], expected, atol=0.4)
