@@ -16,6 +16,9 @@ CLEAN = 0.0013
 """Standard deviation of their coordinates in good light, in face scales, pose taken out."""
 FALLS_S, RISES_S = 0.3, 3.0
 """Time constants with which the estimate follows less and more noise: it stays near the least of the last seconds."""
+JUMPY, STEADY = 1.1, 1.25
+"""The noise that first differences show over what second ones do: 1 for noise alone, 1.2 for a point that wanders, more
+for one that moves. Beyond the second the estimate does not rise."""
 MOST = 8.0
 """Times of ``CLEAN`` at the most: more is no noise."""
 HALF = 4
@@ -50,8 +53,12 @@ class NoiseMeter:
         if len(self._before) == 2:
             first, middle = self._before
             seen = math.sqrt(float(np.mean((points - 2 * middle + first) ** 2)) / 6)
-            constant = FALLS_S if seen < self._noise else RISES_S
-            self._noise += (1 - math.exp(-elapsed_ns / 1e9 / constant)) * (min(seen, MOST * CLEAN) - self._noise)
+            constant, share = FALLS_S, 1.0
+            if seen > self._noise:
+                drawn = math.sqrt(float(np.mean((points - middle) ** 2)) / 2) / seen
+                constant, share = RISES_S, min(max((STEADY - drawn) / (STEADY - JUMPY), 0.0), 1.0)
+            weight = share * (1 - math.exp(-elapsed_ns / 1e9 / constant))
+            self._noise += weight * (min(seen, MOST * CLEAN) - self._noise)
         self._before = [*self._before[-1:], points]
         self._watch(shape[:, :2], elapsed_ns / 1e9)
         return Noise(self._noise / CLEAN, self._stillness)

@@ -21,6 +21,9 @@ NOTICED = 1.6
 """Up to this many times of the noise in good light nothing changes."""
 WANDERS_FROM, WANDERS = 3.0, 4.0
 """From so many times on a tracker wanders too: in stillness, noise counts for more, by this share of each."""
+AHEAD, FAR_AHEAD = 3.0, 6.0
+"""A sample that is so many standard deviations of the noise from the filtered value is motion: beyond the first it
+passes more and more, from the second on unchanged."""
 GAP_NS = 500_000_000
 """After a longer gap the last value no longer predicts the signal: the filter starts again."""
 
@@ -48,9 +51,9 @@ class OneEuro:
     one of the others is not positive.
 
     With ``clean``, the standard deviation of a sample in good light, the filter takes into account how many times of it
-    the samples' noise is. The speed then counts only where it is more than noise alone would show, over two samples or
-    as the slope over ``WINDOW``, and the cut-off of a still signal falls as the noise rises: a still face in poor light
-    is calm, and one that moves is not late.
+    the samples' noise is. What is far beyond it passes at once. The speed then counts only where it is more than noise
+    alone would show, over two samples or as the slope over ``WINDOW``, and the cut-off of a still signal falls as the
+    noise rises: a still face in poor light is calm, and one that moves is not late.
     """
 
     def __init__(
@@ -96,18 +99,22 @@ class OneEuro:
             return self._value.copy()
         smooth = np.empty_like(sample)
         min_cutoff, beta, d_cutoff = self._settings(sample.shape)
-        deviation, calm = 0.0, 1.0
+        deviation, calm, ahead = 0.0, 1.0, math.inf
         assert self._window is not None
         if self._clean is not None:
             self._window[self._count % WINDOW] = sample.reshape(-1)
             self._count += 1
+            ahead = max(noise.ratio, 1.0) * self._clean
+            if noise.ratio > NOTICED:
+                # in poor light a tracker jumps now and then, which shows on a still face only
+                ahead /= max(1 - noise.stillness, 1e-3)
             calm = max(noise.ratio / NOTICED, 1.0) ** -(CALMER + STILL_CALMER * noise.stillness)
             if noise.ratio > NOTICED and self._count >= WINDOW:
                 wandering = WANDERS * max(noise.ratio - WANDERS_FROM, 0.0) * noise.stillness
                 deviation = noise.ratio * self._clean * (1 + wandering)
         _step(
             sample.reshape(-1), self._raw.reshape(-1), self._speed.reshape(-1), self._value.reshape(-1),
-            min_cutoff, beta, d_cutoff, elapsed_ns / 1e9, deviation, calm, self._window, self._count,
+            min_cutoff, beta, d_cutoff, elapsed_ns / 1e9, deviation, calm, ahead, self._window, self._count,
             smooth.reshape(-1),
         )  # fmt: skip
         self._time_ns = time_ns
@@ -127,12 +134,13 @@ class OneEuro:
 @compiled()
 def _step(
     sample: Any, raw: Any, speed: Any, value: Any, min_cutoff: Any, beta: Any, d_cutoff: Any, seconds: float,
-    noise: float, calm: float, window: Any, count: int, out: Any,
+    noise: float, calm: float, ahead: float, window: Any, count: int, out: Any,
 ) -> None:  # fmt: skip
     """Filter flat float32 arrays element by element into ``out``. Updates ``raw``, ``speed`` and ``value`` in place.
 
     ``noise`` is the standard deviation of the samples, 0 if it is not known; ``calm`` is the factor of the cut-off of a
-    still signal. ``window`` has the last samples (``WINDOW``, N), the next one of which goes to ``count % WINDOW``.
+    still signal; ``ahead`` is the unit of ``AHEAD``. ``window`` has the last samples (``WINDOW``, N), the next one of
+    which goes to ``count % WINDOW``.
 
     The share of a new sample for a cut-off of f hertz is 2 pi f t / (1 + 2 pi f t).
     """
@@ -158,6 +166,8 @@ def _step(
             moving = (max(slow, fast) - np.float32(MOVES)) / np.float32(MOVES_SURELY - MOVES)
             moving = min(max(moving, np.float32(0.0)), one)
         ratio = turn * (min_cutoff[i] * np.float32(calm) + beta[i] * moving * abs(speed[i]))
-        value[i] += ratio / (one + ratio) * (sample[i] - value[i])
+        error = sample[i] - value[i]
+        passed = (abs(error) / np.float32(ahead) - np.float32(AHEAD)) / np.float32(FAR_AHEAD - AHEAD)
+        value[i] += min(max(ratio / (one + ratio), passed), one) * error
         raw[i] = sample[i]
         out[i] = value[i]

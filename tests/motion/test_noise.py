@@ -55,3 +55,15 @@ def test_the_noise_is_learned_again_when_the_light_comes_on(calm: Points) -> Non
     dark = measured(Driver(calm, noise=5 * CLEAN), meter)
     light = measured(Driver(calm, noise=CLEAN), meter, start=8, seconds=2)
     assert light.ratio < 0.4 * dark.ratio
+
+
+def test_a_face_that_deforms_as_it_moves_is_not_noisy(calm: Points) -> None:
+    """Trackers bend a face as it turns, so that its stiff points move as well."""
+    meter, noise = NoiseMeter(), Noise()
+    random = np.random.default_rng(0)
+    bend = random.normal(0, 1, calm.shape).astype(np.float32)
+    for now in frame_times(0, 6):
+        shape = calm + np.float32(0.02 * np.sin(20 * now)) * bend
+        noisy = np.asarray(shape + random.normal(0, CLEAN, calm.shape), np.float32)
+        noise = meter.update(noisy, round(now * 1e9))
+    assert noise.ratio < 1.5

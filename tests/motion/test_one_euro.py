@@ -169,3 +169,11 @@ def test_a_signal_that_moves_is_not_late(noise: float) -> None:
     values = filtered(noisy(noise, signal), clean=CLEAN, noise=noise).mean(axis=1)
     assert values[103] > 0.85 * 0.3
     assert abs(values[-1] - 0.3) < 0.02
+
+
+@pytest.mark.parametrize("noise", [CLEAN, 3 * CLEAN])
+def test_what_is_far_beyond_the_noise_passes_at_once(noise: float) -> None:
+    """A jaw that drops from one frame to the next is not a frame late."""
+    signal = np.where(np.arange(60) < 50, 0.0, 10 * noise)
+    values = filtered(noisy(noise, signal), clean=CLEAN, noise=noise).mean(axis=1)
+    assert values[50] > 0.95 * 10 * noise
