@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.face.head import pose_against
 from engines.face.topology import (
     BROWS,
     CHIN,
@@ -58,8 +59,12 @@ CATCH_UP_LIMITS = np.array([[0, 0.12], [0, 0.2], [0, 0.1], [0, 0.1]], np.float32
 PLIANT_LIPS, PLIANT_BROWS, PLIANT_EYES = 0.45, 0.35, 0.3
 """How far from lips, brows and eyes the skin moves with them, in face scales.
 
-Motion elsewhere, on the nose, the temples or the cheekbones, is noise and the turning head. Transferred, it would look
-like a second turn of the portrait's head.
+Motion elsewhere, on the nose, the temples or the cheekbones, is noise and the turning head. Transferred to another's
+portrait, it would look like a second turn of the head.
+"""
+SAME_FACE, OTHER_FACE = 0.006, 0.016
+"""A portrait whose face is no further than the first from the driver's neutral shows the driver: all of the face moves
+with the driver's. From the second on it shows another person. Root mean square distances, in face scales.
 """
 MOUTH_BOW = np.sin(np.linspace(0, np.pi, 11)[1:-1]).astype(np.float32)
 """The shape of an opening over the points of the inner lips, widest in the middle."""
@@ -220,6 +225,13 @@ def _pliant(shape: Points) -> NDArray[np.float32]:
     return np.asarray(pliant, np.float32)
 
 
+def _sameness(shape: Points, neutral: Points) -> float:
+    """Return 1 if two faces, both (478, 3), are one person's with the same expression, 0 if not, or between."""
+    apart = pose_against(shape, neutral).project(neutral) - shape
+    distance = math.sqrt(float(np.mean(apart * apart)))
+    return min(max((OTHER_FACE - distance) / (OTHER_FACE - SAME_FACE), 0.0), 1.0)
+
+
 def _measures(shape: Points) -> NDArray[np.float32]:
     """Return measures of smile, mouth width, brows and jaw, (4,) float32, in face scales."""
     lips = 0.5 * (shape[INNER_UPPER_LIP[4], 1] + shape[INNER_LOWER_LIP[4], 1])
@@ -286,7 +298,7 @@ class ExpressionTransfer:
         below = np.clip((self._shape[:, 1] - self._shape[NOSE_TIP, 1]) / 0.5, 0, 1)
         scale[:, 0] = np.clip(across + (0.5 * (across + mouth) - across) * below, 0.7, 1.4)
         scale[:, 1] = 1 + (np.clip(lower, 0.7, 1.4) - 1) * below
-        return scale * self._pliant
+        return scale * (self._pliant + np.float32(_sameness(self._shape, neutral)) * (1 - self._pliant))
 
     def _catch_up(self, shape: Points, motion: Motion) -> None:
         """Make up for the difference between the two resting faces as an expression grows.

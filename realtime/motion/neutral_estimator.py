@@ -47,6 +47,10 @@ lie 0.010 apart (median), those of two 0.025."""
 ALIKE, UNLIKE = 0.013, 0.024
 """Own shapes of driver and portrait up to the first distance are taken for one person's, from the second on for two
 people's: how a head's pitch reads depends on the face."""
+SAME, OTHER = 0.0145, 0.018
+"""Own shapes up to the first distance apart are one person's, whose portrait shows the face at rest itself; from the
+second on it says nothing of it. After 15 frames one person's lie 0.008 apart (median; one of 17 by more than 0.0142),
+and 2 % of the pairs of two people by less than that."""
 TURN_STD, UNLIKE_PITCH_STD = np.radians([3.0, 4.0, 2.0]), math.radians(9.0)
 """How far the turns of drivers who look straight ahead are spread (cameras stand above or aside), about x, y and z, and
 how much further the pitch of two people who hold their heads alike."""
@@ -60,6 +64,9 @@ the second stays composed as it is. About x, y and z."""
 ARRIVAL_SPEED, ARRIVAL_S = 0.12, 1.5
 """How fast the turn at rest may follow a better estimate at first, radians per second, and the time constant with which
 this falls to ``RestPose.drift``."""
+COVERED, COVERED_FROM = 0.25, 0.25
+"""The turn at rest may follow by this share of what the head turns itself beyond this speed, in radians per second:
+that is not noticed either."""
 SEAT_S = 20.0
 """The position of the head at rest is a mean over this time."""
 FLIP = np.array([-1, 1, 1], np.float32)
@@ -92,6 +99,12 @@ class PortraitRest:
         """Return a portrait without expression that looks at the viewer."""
         return PortraitRest(np.zeros((LANDMARKS, 3), np.float32), None, np.zeros(3, np.float32))
 
+    def sameness(self, own: Points) -> float:
+        """Return 1 if the portrait shows a driver with the own shape ``own``, 0 if not, or between."""
+        if self.own is None:
+            return 0.0
+        return min(max((OTHER - _distance(own, self.own)) / (OTHER - SAME), 0.0), 1.0)
+
     def straight(self, own: Points) -> tuple[Floats, Floats]:
         """Return the turn of a driver who looks straight ahead, and its standard deviation, before one is known.
 
@@ -100,12 +113,17 @@ class PortraitRest:
         share = np.clip((ASIDE_END - np.abs(self.turn)) / (ASIDE_END - ASIDE), 0, 1)
         unlike = 0.5
         if self.own is not None:
-            away = float(np.sqrt(np.mean((own - self.own) ** 2)))
+            away = _distance(own, self.own)
             unlike = min(max((away - ALIKE) / (UNLIKE - ALIKE), 0.0), 1.0)
         mean = self.turn * share + np.array([unlike * UNLIKE_PITCH, 0, 0])
         std = TURN_STD * (0.5 + 0.5 * unlike)
         std[0] = math.hypot(float(std[0]), unlike * UNLIKE_PITCH_STD)
         return mean.astype(np.float32), std.astype(np.float32)
+
+
+def _distance(shape: Points, other: Points) -> float:
+    """Return the root mean square distance of the points of two shapes, (478, 3) each."""
+    return float(np.sqrt(np.mean((shape - other) ** 2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +177,11 @@ class NeutralEstimator:
         self._own_s = 0.0  # the time that the own shape is a mean over
         self._fixed = False  # chosen by the user: not improved any more
         self._fixed_displacement: Points | None = None  # by the expression of the face that the user has chosen
+        self._same = 0.0  # 1 if the portrait shows the driver
         self._neutral: Points | None = None
         self._usual_turn = np.zeros(3, np.float32)  # the mean turn, over so many seconds
         self._usual_s = 0.0
+        self._last_turn = np.zeros(3, np.float32)  # in the last frame
         self._known_s = 0.0  # for how long the driver has been known
         self._rest: RestPose | None = None
         self._seat: RestPose | None = None
@@ -202,7 +222,7 @@ class NeutralEstimator:
             if self._fixed:
                 self._own = self._own + before - self._portrait.displacement
             else:
-                self._neutral = self._own + self._portrait.displacement
+                self._neutral = self._sought_neutral()
             rest = self.rest
             self._rest = RestPose(self._rest_turn(), rest.origin, rest.scale)
 
@@ -238,7 +258,8 @@ class NeutralEstimator:
         expression = self._portrait.displacement if self._fixed else np.float32(0)
         self._own = (self._own + expression)[MIRROR] * FLIP - expression
         self._neutral = self._neutral[MIRROR] * FLIP
-        self._usual_turn = self._usual_turn * np.array([1, -1, -1], np.float32)
+        flip = np.array([1, -1, -1], np.float32)
+        self._usual_turn, self._last_turn = self._usual_turn * flip, self._last_turn * flip
         if self._fixed_displacement is not None:
             self._fixed_displacement = self._fixed_displacement[MIRROR] * FLIP
         seat = self._seat
@@ -269,19 +290,21 @@ class NeutralEstimator:
         assert self._own is not None
         assert self._neutral is not None
         weight = 1 - math.exp(-elapsed_s / NEUTRAL_EASE_S)
-        ahead = self._own + self._portrait.displacement - self._neutral
+        ahead = self._sought_neutral() - self._neutral
         if np.abs(ahead).max() > ARRIVED:
             # generators keep what depends on the neutral for as long as it is the same object
             self._neutral = self._neutral + np.float32(weight) * ahead
         against = pose_against(pixels, self._neutral)
         pose = to_sides(against, face.size)
-        self._move_rest(pose, face.time_ns, elapsed_s, weight)
+        self._move_rest(pose, turn, face.time_ns, elapsed_s)
         self._share(displacement, turn)
         own = self._neutral - self._portrait.displacement
         seen = against.unproject(pixels)
         chosen = self._fixed_displacement
         modelled = self._neutral + displacement - (self._portrait.displacement if chosen is None else chosen)
-        shape = np.asarray(modelled + UNEXPLAINED * (seen - modelled), np.float32)
+        # on one's own portrait what the code does not explain is one's own, too
+        share = UNEXPLAINED + np.float32(self._same) * (1 - UNEXPLAINED)
+        shape = np.asarray(modelled + share * (seen - modelled), np.float32)
         return NeutralReading(self._neutral, own, pose, shape, seen, turn)
 
     def _begin(self, face: FaceState, pixels: Points, shape: Points, turn: Floats, displacement: Points) -> None:
@@ -290,8 +313,8 @@ class NeutralEstimator:
         known = self._portrait.displacement if self._fixed else displacement
         self._own, self._own_s = shape - known, 0.05
         self._fixed_displacement = displacement if self._fixed else None
-        self._neutral = self._own + self._portrait.displacement
-        self._usual_turn, self._usual_s = turn, 0.0
+        self._neutral = self._sought_neutral()
+        self._usual_turn, self._usual_s, self._last_turn = turn, 0.0, turn
         pose = to_sides(pose_against(pixels, self._neutral), face.size)
         self._rest = RestPose(self._rest_turn(), pose.origin[:2], pose.scale)
 
@@ -299,7 +322,7 @@ class NeutralEstimator:
         """Improve the own shape and the driver's usual turn by a frame."""
         assert self._own is not None
         seen = shape - displacement
-        away = float(np.sqrt(np.mean((seen - self._own) ** 2)))
+        away = _distance(seen, self._own)
         tilt = float(turn[0]) ** 2 + float(turn[1]) ** 2
         self._stranger_s = self._stranger_s + elapsed_s if away > STRANGER and tilt < TURNED**2 else 0.0
         if self._stranger_s > STRANGER_S:
@@ -313,6 +336,15 @@ class NeutralEstimator:
         self._usual_s = min(self._usual_s + elapsed_s, 10 * GLANCE_S)
         self._usual_turn = self._usual_turn + np.float32(elapsed_s / self._usual_s) * (turn - self._usual_turn)
 
+    def _sought_neutral(self) -> Points:
+        """Return the neutral that the one in use follows: that of the portrait itself if it shows the driver."""
+        assert self._own is not None
+        own, portrait = self._own, self._portrait
+        self._same = 0.0 if self._fixed else portrait.sameness(own)
+        if self._same > 0 and portrait.own is not None:
+            own = own + np.float32(self._same) * (portrait.own - own)
+        return own + portrait.displacement
+
     def _rest_turn(self) -> Floats:
         """Return the turn from which the head's turns count: the posterior mean, with glances as the noise."""
         if self._fixed:
@@ -322,10 +354,14 @@ class NeutralEstimator:
         known = (1 + self._usual_s / GLANCE_S) * std**2
         return np.asarray(mean + known / (known + GLANCE_STD**2) * (self._usual_turn - mean), np.float32)
 
-    def _move_rest(self, pose: Pose, time_ns: int, elapsed_s: float, weight: float) -> None:
-        """Move the rest pose towards the usual one: quickly if the user calibrated it, else too slowly to see."""
-        rest = self.rest
-        turn = self._rest_turn()
+    def _move_rest(self, pose: Pose, seen: Floats, time_ns: int, elapsed_s: float) -> None:
+        """Move the rest pose towards the usual one: quickly if the user calibrated it, else too slowly to see.
+
+        ``seen`` are the angles at which the head is seen now.
+        """
+        rest, turn = self.rest, self._rest_turn()
+        weight = 1 - math.exp(-elapsed_s / NEUTRAL_EASE_S)
+        speed, self._last_turn = float(np.abs(seen - self._last_turn).max()) / elapsed_s, seen
         if self._returned_ns is not None:
             if 0 <= time_ns - self._returned_ns < SETTLE_NS:
                 here = RestPose(rest.turn, pose.origin[:2], pose.scale)
@@ -346,7 +382,8 @@ class NeutralEstimator:
         self._seat = self._seat.towards(here, np.array([1, share, share], np.float32))
         arriving = ARRIVAL_SPEED * math.exp(-self._known_s / ARRIVAL_S)
         self._known_s += elapsed_s
-        self._rest = rest.drift(self._seat, elapsed_s, faster=arriving)
+        covered = COVERED * max(speed - COVERED_FROM, 0.0)
+        self._rest = rest.drift(self._seat, elapsed_s, faster=arriving + covered)
 
     def _collect(
         self, face: FaceState, pixels: Points, shape: Points, displacement: Points, turn: Floats, passed_ns: int

@@ -525,3 +525,32 @@ def test_a_portrait_whose_expression_cannot_be_read_is_taken_for_a_calm_one(calm
     motions = Driver(calm, noise=NOISE).drive(transfer, frame_times(0, 1))
     assert distance(motions[-1], calm) < 0.05
     assert np.abs(turn(motions[-1])).max() < 15
+
+
+def other_person(calm: Points) -> Points:
+    """Return a face that has other proportions."""
+    return np.asarray(calm * np.array([1.1, 0.94, 1.1], np.float32), np.float32)
+
+
+@pytest.mark.parametrize(("same", "least", "most"), [(True, 0.0, 0.002), (False, 0.01, 0.2)])
+def test_on_ones_own_portrait_the_neutral_is_its_face(calm: Points, same: bool, least: float, most: float) -> None:
+    """However much of the driver's expression the shipped model leaves unexplained."""
+    driver = Driver(calm if same else other_person(calm), face=lambda _: {"brows": 0.02, "smile": 0.02})
+    motion = driver.drive(shipped_transfer(calm), frame_times(0, 2))[-1]
+    assert least <= distance(motion, calm) < most
+
+
+def test_the_rest_turn_follows_sooner_while_the_head_turns(calm: Points) -> None:
+    """A driver who begins with a bowed head: what the rest has to make up for is not seen in a head that moves."""
+
+    def left_over(nod: float) -> float:
+        """Return by how many degrees the pitch at rest is wrong after five seconds."""
+        bowed = ramp(0.3, 0.3)
+        driver = Driver(calm, turn=lambda now: (-20 + 20 * bowed(now) + nod * np.sin(8 * now), 0, 0))
+        transfer = MotionTransfer("auto")
+        transfer.set_portrait(face_state(other_person(calm)))
+        motions = driver.drive(transfer, frame_times(0, 5))
+        first, last = (float(np.mean([turn(motion)[0] for motion in part])) for part in (motions[15:39], motions[-24:]))
+        return last - first
+
+    assert abs(left_over(8)) > 1.5 * abs(left_over(0.2))

@@ -327,3 +327,16 @@ def test_mirrored_faces_give_the_mirrored_result(
     np.testing.assert_allclose(flipped.shape, mirrored(straight.shape), atol=3e-3)
     np.testing.assert_allclose(flipped.closure, straight.closure[::-1], atol=3e-3)
     np.testing.assert_allclose(flipped.gaze, straight.gaze[::-1] * (-1, 1), atol=3e-3)
+
+
+@pytest.mark.parametrize(("same", "least", "most"), [(True, 0.95, 1.05), (False, 0.0, 0.5)])
+def test_all_of_the_face_moves_on_a_portrait_of_the_driver_only(
+    own: Points, neutral: Points, same: bool, least: float, most: float
+) -> None:
+    """Elsewhere, what moves at the temples is noise, or would be a second turn of the head."""
+    rest = own if same else neutral
+    moved = rest.copy()
+    temples = OVAL[[3, 33]]
+    moved[temples] += np.array([0.0, 0.03, 0.0], np.float32)
+    result = carried(own, rest, moved).shape[temples] - carried(own, rest).shape[temples]
+    assert np.all((least * 0.03 <= result[:, 1]) & (result[:, 1] <= most * 0.03))
