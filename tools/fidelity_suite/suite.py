@@ -105,6 +105,7 @@ def reenact(
     from realtime.motion.relative import MotionTransfer
 
     motion = MotionTransfer()
+    motion.set_portrait(picture.face)
     portrait = generator.prepare(picture.name, picture.image, picture.face, picture.matte)
     try:
         for index, image in enumerate(frames):
