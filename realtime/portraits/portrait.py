@@ -10,8 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from engines.errors import PortraitError
-from engines.face.topology import ALL_EYE_CORNERS, CHEEKS, CHIN_TIP, OUTER_EYE_CORNERS
-from engines.types import FaceState, Image, Mask
+from engines.face.coefficients import canonical_shape
+from engines.face.topology import (
+    ALL_EYE_CORNERS,
+    CHEEKS,
+    CHIN_TIP,
+    EYE_CORNERS,
+    LOWER_LIDS,
+    OUTER_EYE_CORNERS,
+    UPPER_LIDS,
+)
+from engines.types import FaceState, Image, Mask, Points
 from realtime.portraits.fit import fit_picture
 from realtime.portraits.image_file import DecodedImage, read_image
 from realtime.portraits.mount import Mount
@@ -30,6 +39,8 @@ PROFILE_DEGREES = 45.0
 """Yaw above which half of the face is hidden and cannot be animated, so that the portrait is refused."""
 MAX_ROLL_DEGREES = 50.0
 """Roll above which the image is taken to lie on its side, and is refused."""
+SHUT_EYE = 0.13
+"""The gap between the lids over the eye's width below which an eye is shut: nearly nothing of the iris is seen."""
 CHOOSE = "choose a picture of one face, upright and seen from the front"
 
 
@@ -142,11 +153,24 @@ def _check_face(source: Path, face: FaceState) -> tuple[str, ...]:
             CHOOSE,
         )
     notes = []
+    if shut := _shut_eyes(points):
+        eyes_are = "one eye is" if shut == 1 else "the eyes are"
+        notes.append(f"{eyes_are} shut in the picture and cannot open: it does not show what is behind the lids")
     if length < SMALL_FACE_PIXELS:
         notes.append(f"the face is small ({length} pixels from eyes to chin): the result will look soft")
     if angle > TURNED_DEGREES:
         notes.append(f"the face is turned {angle:.0f} degrees: its far side will move less well than the near one")
     return tuple(notes)
+
+
+def _shut_eyes(points: Points) -> int:
+    """Return how many eyes of a face are shut. ``points``: (478, 3) pixels."""
+    shape = canonical_shape(points)
+    count = 0
+    for ends, upper, lower in zip(EYE_CORNERS, UPPER_LIDS, LOWER_LIDS, strict=True):
+        gap = float((shape[lower, 1] - shape[upper, 1])[2:5].mean())
+        count += gap < SHUT_EYE * math.dist(*shape[ends].tolist())
+    return count
 
 
 def _measure_again(finder: FaceFinder, image: Image, expected: FaceState) -> FaceState:

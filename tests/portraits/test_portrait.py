@@ -139,3 +139,21 @@ def test_the_default_portrait_has_no_notes(finder: FaceFinder, size: tuple[int, 
     assert portrait.notes == ()
     assert portrait.face.confidence > 0.9
     assert abs(yaw(portrait.face)) < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("vhuman__stock-emotions-b-1.jpg", "the eyes are shut"),
+        ("vhuman__stock-emotions-b-8.jpg", "one eye is shut"),
+        ("azure__Family3-Man1.jpg", None),
+        ("musev__Mona_Lisa.jpg", None),
+    ],
+)
+def test_eyes_that_the_picture_cannot_open_are_noted(
+    finder: FaceFinder, portraits: Path, name: str, note: str | None
+) -> None:
+    """Narrow eyes are not: their irises are seen."""
+    notes = [text for text in load_portrait(portraits / name, (512, 512), finder=finder).notes if "shut" in text]
+    assert len(notes) == (note is not None)
+    assert note is None or note in notes[0]
