@@ -31,7 +31,9 @@ MOST_LIP = 0.45
 """The largest share of the height between the lips' landmarks that may still be lip, at each edge."""
 EDGE_SHARE = 0.4
 """The share of a frame in the edges that are remembered."""
-_GRID = (slice(1, None, 3), slice(4, None, 8))
+LIGHT_EVERY = 4
+"""The light changes slowly: it is looked at in every 4th frame, after the first few."""
+_GRID = (slice(1, None, 4), slice(4, None, 8))
 _COLUMNS = 16
 
 
@@ -46,7 +48,8 @@ class DriverMouth:
         self.light = DriverLight()
         self.skin = np.ones(3, np.float32)
         """The colour of the driver's cheeks, (3,) float32."""
-        self._new = True
+        self._edges = self.edges.copy()
+        self._frames = 0
         self._opacity = 0.0
         self._flipped = False
         self._cover = MouthCover()
@@ -66,7 +69,7 @@ class DriverMouth:
                 self._driver_id = motion.face.driver_id
                 self._cover.reset()
                 self.light.reset()
-                self._new = True
+                self._frames = 0
             if self._opacity > 0:
                 self._copy(pixels, driving)
                 self._opacity *= self._cover.visibility(pixels, driving, self.skin, motion.face.time_ns)
@@ -83,36 +86,13 @@ class DriverMouth:
         lens = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         mouth_raster.read_opening(driving, lens.ends, lens.upper, lens.lower, self.inside)
         self.skin = skin_colour(driving, pixels)
-        samples = self.inside[_GRID].astype(np.float32)
-        edges = lip_edges(samples, lip_colours(driving, pixels))
-        self.edges += np.float32(1.0 if self._new else EDGE_SHARE) * (edges - self.edges)
-        self._new = False
-        self.light.update(self.skin, sclera_colour(driving, pixels), samples.reshape(-1, 3))
-
-
-def lip_edges(samples: Floats, lips: Floats) -> Floats:
-    """Return the share of each column at which the upper lip ends and the lower one begins, (2, columns) float32.
-
-    samples: (rows, columns, 3), colours between the landmarks of the lips, which lie on the lips where these are
-    rounded; lips: (2, 3) the colours of the lips. A column that is of their colour as far as its middle is left as it
-    is: that is the tongue.
-    """
-    rows, columns = samples.shape[:2]
-    most = int(MOST_LIP * rows)
-    lightness = np.maximum(samples.mean(axis=2), 1)
-    edges = np.empty((2, columns), np.float32)
-    for lip in range(2):
-        mean = max(float(lips[lip].mean()), 1.0)
-        share = lightness / mean
-        alike = (share > LIP_LIGHTNESS[0]) & (share < LIP_LIGHTNESS[1])
-        alike &= np.abs(samples / lightness[..., None] - lips[lip] / mean).max(axis=2) < LIP_TINT
-        inwards = alike if lip == 0 else alike[::-1]
-        count = np.argmin(inwards, axis=0) + np.where(inwards.all(axis=0), rows, 0)
-        edges[lip] = np.where(count > most, 0, count) / rows
-    padded = np.pad(edges, ((0, 0), (1, 1)), mode="edge")
-    edges = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
-    edges[1] = 1 - edges[1]
-    return np.asarray(edges, np.float32)
+        lips = lip_colours(driving, pixels)
+        mouth_raster.lip_edges(self.inside, lips, LIP_LIGHTNESS, LIP_TINT, MOST_LIP, self._edges)
+        self.edges += np.float32(1.0 if self._frames == 0 else EDGE_SHARE) * (self._edges - self.edges)
+        if self._frames % LIGHT_EVERY == 0 or self._frames < 2 * LIGHT_EVERY:
+            samples = self.inside[_GRID].reshape(-1, 3).astype(np.float32)
+            self.light.update(self.skin, sclera_colour(driving, pixels), samples)
+        self._frames += 1
 
 
 def _inside(pixels: Points, driving: Image) -> float:

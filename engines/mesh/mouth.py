@@ -22,6 +22,8 @@ from engines.types import Image, Motion, Points
 Floats = NDArray[np.float32]
 
 
+BOX = 1.22
+"""Half the width of each of two boxes, over the standard deviation of both together."""
 RESAMPLED = 0.8
 """The standard deviation of the blur of an image that is drawn at another size, pixels."""
 
@@ -97,5 +99,8 @@ class Mouth:
         rows, columns = inside.shape[:2]
         across = blur * columns / max(float(np.hypot(*(lens.ends[2:] - lens.ends[:2]))), 1.0)
         down = blur * rows / max(float((lens.lower - lens.upper).max()), 1.0)
-        cv2.GaussianBlur(inside, (0, 0), min(across, 12), self._soft, min(down, 12), cv2.BORDER_REPLICATE)
+        # two boxes that are as wide as a Gaussian together cost the same at any width
+        size = tuple(2 * round(min(part, 10.0) * BOX) + 1 for part in (across, down))
+        cv2.blur(inside, size, self._soft, borderType=cv2.BORDER_REPLICATE)
+        cv2.blur(self._soft, size, self._soft, borderType=cv2.BORDER_REPLICATE)
         return self._soft

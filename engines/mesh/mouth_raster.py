@@ -68,6 +68,42 @@ def read_opening(image: Any, lens: Any, upper: Any, lower: Any, inside: Any) -> 
                 inside[i, j, c] = np.uint8(sample(image, x, y, c) + 0.5)
 
 
+@compiled(fastmath=True)
+def lip_edges(inside: Any, lips: Any, lightness: Any, tint: float, most: float, edges: Any) -> None:
+    """Find the share of each column at which the upper lip ends and the lower one begins.
+
+    Landmarks lie on lips that are rounded. A column that is of their colour as far as ``most`` of its height is left as
+    it is: that is the tongue.
+
+    inside: (h, w, 3) uint8, what is between the landmarks; lips: (2, 3) float32, the colours of both; lightness: (2,),
+    what looks like a lip is as light as they are within these factors; tint: and of their colour over its lightness
+    within this difference. edges: (2, K) float32, written to.
+    """
+    rows, columns, count = inside.shape[0], inside.shape[1], edges.shape[1]
+    found = np.empty((2, count), np.float32)
+    for lip in range(2):
+        mean = max((lips[lip, 0] + lips[lip, 1] + lips[lip, 2]) / 3, 1.0)
+        for k in range(count):
+            column = min((2 * k + 1) * columns // (2 * count), columns - 1)
+            height = 0
+            while height < rows:
+                row = height if lip == 0 else rows - 1 - height
+                light = max(
+                    (float(inside[row, column, 0]) + inside[row, column, 1] + inside[row, column, 2]) / 3, 1.0
+                )  # fmt: skip
+                apart = 0.0
+                for c in range(3):
+                    apart = max(apart, abs(inside[row, column, c] / light - lips[lip, c] / mean))
+                if apart >= tint or light <= lightness[0] * mean or light >= lightness[1] * mean:
+                    break
+                height += 1
+            found[lip, k] = height / rows if height <= most * rows else 0.0
+    for k in range(count):
+        before, after = max(k - 1, 0), min(k + 1, count - 1)
+        edges[0, k] = (found[0, before] + found[0, k] + found[0, after]) / 3
+        edges[1, k] = 1 - (found[1, before] + found[1, k] + found[1, after]) / 3
+
+
 @compiled(fastmath=True, inline="always")
 def _shade(
     out: Any, x: int, y: int, colour: Any, tint: Any, own: float, light: float, grain: float, alpha: Any
@@ -174,6 +210,7 @@ def compile_all() -> None:
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
     draw_lips(image, 0, 0, np.zeros((2, 2, 5), np.uint8), 0.0, maps, depth)
     read_opening(image, ends, edge, edge, image)
+    lip_edges(image, np.zeros((2, 3), np.float32), (0.5, 2.0), 0.1, 0.5, np.zeros((2, 2), np.float32))
     edges, grain = np.zeros((2, 2), np.float32), np.zeros((1, 1), np.float32)
     fill_opening(image, box, ends, edge, edge, image, edges, three, three, 1.0, grain, 0.0, 1.0)
     draw_model(
