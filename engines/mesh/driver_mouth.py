@@ -25,7 +25,7 @@ NEAR_EDGE = 0.15
 Lips beyond the edge are only guessed, and the pixels there are no mouth.
 """
 _INNER_LIPS = np.concatenate([MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP])
-LIP_LIGHTNESS, LIP_TINT = (0.72, 1.4), 0.1
+LIP_LIGHTNESS, LIP_TINT = (0.72, 1.5), 0.09
 """What looks like a lip is as light as the lips, within these factors, and of their tint, within this difference."""
 MOST_LIP = 0.45
 """The largest share of the height between the lips' landmarks that may still be lip, at each edge."""
@@ -45,10 +45,12 @@ class DriverMouth:
         """(48, 128, 3) uint8: what is between the lips, see ``mouth_raster.read_opening``."""
         self.edges = np.repeat(np.array([[0], [1]], np.float32), _COLUMNS, axis=1)
         """(2, 16) float32: the share of each column at which the lips end and begin again."""
+        self.span = np.array([0, 1], np.float32)
+        """(2,) float32: the shares of the width at which they part and meet again."""
         self.light = DriverLight()
         self.skin = np.ones(3, np.float32)
         """The colour of the driver's cheeks, (3,) float32."""
-        self._edges = self.edges.copy()
+        self._found = self.edges.copy(), self.span.copy()
         self._frames = 0
         self._opacity = 0.0
         self._flipped = False
@@ -87,8 +89,11 @@ class DriverMouth:
         mouth_raster.read_opening(driving, lens.ends, lens.upper, lens.lower, self.inside)
         self.skin = skin_colour(driving, pixels)
         lips = lip_colours(driving, pixels)
-        mouth_raster.lip_edges(self.inside, lips, LIP_LIGHTNESS, LIP_TINT, MOST_LIP, self._edges)
-        self.edges += np.float32(1.0 if self._frames == 0 else EDGE_SHARE) * (self._edges - self.edges)
+        edges, span = self._found
+        mouth_raster.lip_edges(self.inside, lips, LIP_LIGHTNESS, LIP_TINT, MOST_LIP, edges, span)
+        share = np.float32(1.0 if self._frames == 0 else EDGE_SHARE)
+        self.edges += share * (edges - self.edges)
+        self.span += share * (span - self.span)
         if self._frames % LIGHT_EVERY == 0 or self._frames < 2 * LIGHT_EVERY:
             samples = self.inside[_GRID].reshape(-1, 3).astype(np.float32)
             self.light.update(self.skin, sclera_colour(driving, pixels), samples)

@@ -19,8 +19,9 @@ from engines.types import Image, Points
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
 
-MARGIN, CORNER_MARGIN = 0.04, 0.16
-"""How far beyond their landmarks lips reach, and how far beyond a corner their line is searched, in mouth widths."""
+MARGIN, CORNER, CORNER_MARGIN = 0.04, 0.13, 0.18
+"""How far lips reach beyond their landmarks, how far the shade of a corner reaches around it, and how far beyond it the
+line of the lips is searched, in mouth widths."""
 SOFT = 0.045
 """The width of the soft edge around the lips, in mouth widths."""
 PURSED_MARGIN, PURSED_SOFT = 0.008, 0.03
@@ -93,7 +94,7 @@ def _lips(part: Image, outline: Points, width: float) -> Mask:
     for end in (outline[0], outline[10]):
         x, y = (round(float(v)) for v in end)
         cv2.circle(zone, (x, y), max(1, round(CORNER_MARGIN * width)), (255,), -1)
-        cv2.circle(lips, (x, y), max(1, round(1.4 * MARGIN * width)), (255,), -1)
+        cv2.circle(lips, (x, y), max(1, round(CORNER * width)), (255,), -1)
     light = cv2.GaussianBlur(part, (0, 0), max(0.01 * width, 0.6)).astype(np.float32).mean(axis=2)
     near = cv2.GaussianBlur(light, (0, 0), 0.08 * width)
     dark = ((near - light > LINE * 255) & (zone > 0)).astype(np.uint8) * 255
@@ -118,7 +119,10 @@ def fill_skin(part: Image, hole: Mask, grain: float) -> Image:
     # a blurred edge would carry the colour of the lips into the membrane
     rim = cv2.dilate(hole, np.ones((3, 3), np.uint8)) > 0
     filled = _membrane(np.where(rim[..., None], known, smooth), inside)
-    noise = np.clip(_mirrored(known - smooth, hole, grain), -18, 18)
+    rough = known - smooth
+    # grain, and no edges of what is near, such as nostrils
+    limit = 3 * float(np.median(np.abs(rough[~rim]))) if not rim.all() else 0.0
+    noise = np.clip(_mirrored(rough, hole, grain), -limit, limit)
     return np.asarray(np.where(inside[..., None], np.clip(filled + noise + 0.5, 0, 255), known), np.uint8)
 
 

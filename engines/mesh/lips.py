@@ -64,11 +64,8 @@ def _around(pixels: Points) -> Floats:
     around = np.empty_like(outer)
     for lip, sign in enumerate((-1, 1)):
         # outwards: up or down in the middle, and to the side at the corners
-        sideways = np.sign(side) * np.abs(side) ** 3
-        around[lip] = outer[lip] + width * (
-            sideways * np.where(np.abs(side) == 1, BESIDE, AROUND) * right
-            + sign * AROUND * (1 - np.abs(side) ** 6) * down
-        )
+        sideways = BESIDE * np.sign(side) * np.abs(side) ** 3
+        around[lip] = outer[lip] + width * (sideways * right + sign * AROUND * (1 - np.abs(side) ** 12) * down)
     return around
 
 

@@ -87,7 +87,7 @@ class Mouth:
             mouth = self._driver
             inside = self._blurred(mouth.inside, lens)
             mouth_raster.fill_opening(
-                out, features.box, lens.ends, lens.upper, lens.lower, inside, mouth.edges,
+                out, features.box, lens.ends, lens.upper, lens.lower, inside, mouth.edges, mouth.span,
                 mouth.light.gains(light.white), light.tint, light.colour, self._grain, opacity * shown, feather,
             )  # fmt: skip
 

@@ -69,7 +69,7 @@ def read_opening(image: Any, lens: Any, upper: Any, lower: Any, inside: Any) -> 
 
 
 @compiled(fastmath=True)
-def lip_edges(inside: Any, lips: Any, lightness: Any, tint: float, most: float, edges: Any) -> None:
+def lip_edges(inside: Any, lips: Any, lightness: Any, tint: float, most: float, edges: Any, span: Any) -> None:
     """Find the share of each column at which the upper lip ends and the lower one begins.
 
     Landmarks lie on lips that are rounded. A column that is of their colour as far as ``most`` of its height is left as
@@ -77,10 +77,12 @@ def lip_edges(inside: Any, lips: Any, lightness: Any, tint: float, most: float, 
 
     inside: (h, w, 3) uint8, what is between the landmarks; lips: (2, 3) float32, the colours of both; lightness: (2,),
     what looks like a lip is as light as they are within these factors; tint: and of their colour over its lightness
-    within this difference. edges: (2, K) float32, written to.
+    within this difference. edges: (2, K) float32, written to; span: (2,) float32, written to: the shares of the width
+    at which the lips part and meet again.
     """
     rows, columns, count = inside.shape[0], inside.shape[1], edges.shape[1]
     found = np.empty((2, count), np.float32)
+    first, last = count, -1
     for lip in range(2):
         mean = max((lips[lip, 0] + lips[lip, 1] + lips[lip, 2]) / 3, 1.0)
         for k in range(count):
@@ -98,6 +100,11 @@ def lip_edges(inside: Any, lips: Any, lightness: Any, tint: float, most: float, 
                     break
                 height += 1
             found[lip, k] = height / rows if height <= most * rows else 0.0
+            if height < rows:
+                first, last = min(first, k), max(last, k)
+    # a mouth that is of the lips' colour nearly everywhere shows the tongue
+    parted = last - first >= 0.3 * count
+    span[0], span[1] = (first / count, (last + 1) / count) if parted else (0.0, 1.0)
     for k in range(count):
         before, after = max(k - 1, 0), min(k + 1, count - 1)
         edges[0, k] = (found[0, before] + found[0, k] + found[0, after]) / 3
@@ -118,16 +125,15 @@ def _shade(
 
 @compiled(fastmath=True)
 def fill_opening(
-    out: Any, box: Any, lens: Any, upper: Any, lower: Any, inside: Any, edges: Any, gains: Any, tint: Any, own: float,
-    grain: Any, opacity: float, feather: float,
+    out: Any, box: Any, lens: Any, upper: Any, lower: Any, inside: Any, edges: Any, span: Any, gains: Any, tint: Any,
+    own: float, grain: Any, opacity: float, feather: float,
 ) -> None:  # fmt: skip
     """Fill open lips with what ``read_opening`` copied, in the colours of the picture.
 
     out: (H, W, 3) uint8, written to within box: left, top, right, bottom, which lies in it, the last two exclusive.
-    lens, upper, lower: the opening; inside: (h, w, 3) uint8; edges: (2, K) float32, the shares of each column at which
-    the mouth's inside begins and ends. gains: (3,) float32, a factor of each channel; tint, own: as in
-    ``engines.mesh.mouth_light.MouthLight``; grain: (n, n) float32, as a share of the lightness; feather: the width of
-    the soft edge, pixels.
+    lens, upper, lower: the opening; inside: (h, w, 3) uint8; edges, span: what ``lip_edges`` has found in it. gains:
+    (3,) float32, a factor of each channel; tint, own: as in ``engines.mesh.mouth_light.MouthLight``; grain: (n, n)
+    float32, as a share of the lightness; feather: the width of the soft edge, pixels.
     """
     left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
     length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
@@ -145,8 +151,9 @@ def fill_opening(
             if alpha <= 0:
                 continue
             part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
-            start, end = look_up(edges[0], along), look_up(edges[1], along)
-            row, column = (start + part * (end - start)) * rows - 0.5, along * columns - 0.5
+            there = span[0] + along * (span[1] - span[0])
+            start, end = look_up(edges[0], there), look_up(edges[1], there)
+            row, column = (start + part * (end - start)) * rows - 0.5, there * columns - 0.5
             for c in range(3):
                 colour[c] = gains[c] * sample(inside, column, row, c)
             # lips and cheeks cast a shadow on what is behind them
@@ -209,10 +216,11 @@ def compile_all() -> None:
     box = (0, 0, 2, 2)
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
     draw_lips(image, 0, 0, np.zeros((2, 2, 5), np.uint8), 0.0, maps, depth)
+    two = np.zeros(2, np.float32)
     read_opening(image, ends, edge, edge, image)
-    lip_edges(image, np.zeros((2, 3), np.float32), (0.5, 2.0), 0.1, 0.5, np.zeros((2, 2), np.float32))
+    lip_edges(image, np.zeros((2, 3), np.float32), (0.5, 2.0), 0.1, 0.5, np.zeros((2, 2), np.float32), two)
     edges, grain = np.zeros((2, 2), np.float32), np.zeros((1, 1), np.float32)
-    fill_opening(image, box, ends, edge, edge, image, edges, three, three, 1.0, grain, 0.0, 1.0)
+    fill_opening(image, box, ends, edge, edge, image, edges, two, three, three, 1.0, grain, 0.0, 1.0)
     draw_model(
         image, box, ends, edge, edge, np.zeros((2, 2, 4), np.uint8), np.zeros((3, 2, 2, 2), np.float32),
         np.zeros((3, 2, 2), np.float32), 0.0, 1.0, three, 1.0, three, 1.0, grain, 0.0, 1.0,

@@ -315,8 +315,9 @@ def draw_mouth_from(rng: np.random.Generator, out: Image, box: Box, opening: Len
 
 def fill(out: Image, box: Box, opening: Lens, inside: Image, opacity: float, feather: float) -> None:
     edges, grain = np.array([[0.1, 0.2], [0.9, 0.8]], np.float32), np.zeros((3, 3), np.float32)
+    span = np.array([0.1, 0.9], np.float32)
     mouth_raster.fill_opening(
-        out, box, *opening, inside, edges, 0.5 * ONES, ONES, 1.0, grain, opacity, feather
+        out, box, *opening, inside, edges, span, 0.5 * ONES, ONES, 1.0, grain, opacity, feather
     )  # fmt: skip
 
 
