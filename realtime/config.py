@@ -217,8 +217,9 @@ class Config(BaseModel):
         "Output",
         ("auto",),
         "where the result goes; give several for several places",
-        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|null",
-        allowed="auto, virtualcam, virtualcam:DEVICE, webrtc, webrtc:HOST:PORT, file:OUT.mp4 or null",
+        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|file:OUT.webm|null",
+        allowed="auto, virtualcam, virtualcam:DEVICE, webrtc, webrtc:HOST:PORT, file:OUT.mp4, file:OUT.webm, "
+        "file:%05d.png or null",
         min_length=1,
     )
     size: Annotated[tuple[int, int], BeforeValidator(_size)] = _option(

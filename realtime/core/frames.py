@@ -16,6 +16,10 @@ class PixelFormat(enum.Enum):
     """(H, W, 3) uint8."""
     I420 = "i420"
     """(H * 3 / 2, W) uint8: Y, then U and V at half size, BT.601 limited range. Width and height are even."""
+    RGBA = "rgba"
+    """(H, W, 4) uint8; the colours are not multiplied by the alpha."""
+    I420A = "i420a"
+    """(H * 5 / 2, W) uint8: I420, then the alpha at full size; the colours are not multiplied by it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A recording of the result: H.264 in MP4, through PyAV, playable even if it is interrupted."""
+"""A recording of the result through PyAV, playable even if it is interrupted: H.264 in MP4, VP9 with alpha in WebM."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+import numpy as np
 
 from engines.errors import SinkLost, SinkMissing, UsageError
 from realtime.core import paths
@@ -29,6 +30,8 @@ _TICKS = 60_000
 """Ticks of the video's clock in a second: MPEG-4 Part 2 allows 65,535 at most."""
 _CODECS = {"libx264": {"preset": "veryfast", "crf": "18", "bf": "0"}, "libopenh264": {"b": "6M"}, "mpeg4": {"q": "3"}}
 """Encoders and their options in order of preference: some builds of FFmpeg have no x264."""
+_VP9 = {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "auto-alt-ref": "0", "crf": "20", "b": "0"}
+"""Options of libvpx-vp9. Alpha excludes frames that are not shown."""
 _FRAGMENT_BYTES = 4 << 20
 """More than the size of a one-second fragment, so that each fragment is written at once."""
 # ISO/IEC 23091-2: RGB becomes I420 with the BT.601 matrix, in limited range, its primaries untouched.
@@ -39,18 +42,17 @@ _RANGE_LIMITED = 1
 
 
 class Recording:
-    """A Sink that writes an MP4 file.
+    """A Sink that writes an MP4 file, or a WebM file with alpha, as the name of ``path`` says.
 
     While recording it writes ``NAME.partial.mp4`` beside the file, in fragments of a second: whatever happens to the
     program or the disk, that file plays up to its last complete fragment. Closing turns it into an ordinary MP4 and
-    then renames it to ``path``, so that an older file there is only ever replaced by a complete one.
+    then renames it to ``path``, so that an older file there is only ever replaced by a complete one. WebM is
+    written the same way, in clusters.
 
-    Frames keep their times (``Frame.time_ns``). ``sound_from`` is the driving video, whose sound is copied.
+    Frames keep their times (``Frame.time_ns``). ``sound_from`` is the driving video, whose sound an MP4 file copies.
 
-    Raises UsageError for a path that is not an MP4 or an odd size, SinkMissing if the file cannot be written.
+    Raises UsageError for a path that is neither or an odd size, SinkMissing if the file cannot be written.
     """
-
-    format = PixelFormat.I420
 
     def __init__(
         self,
@@ -64,13 +66,17 @@ class Recording:
     ) -> None:
         _check(path, size)
         self._path = path = paths.resolve(path) if path.is_symlink() else path
+        self._webm = path.suffix.lower() == ".webm"
+        self.format = PixelFormat.I420A if self._webm else PixelFormat.I420
         self._period = max(1, round(_TICKS / fps))
         self._notes = list(notes)
         self._file = _create(path, create or FragmentFile)
         self._container = self._open_container()
         try:
             self._stream = self._add_video(size, fps)
-            self._sound = Soundtrack(sound_from, self._container) if sound_from else None
+            if sound_from and self._webm:
+                self._notes.append("the sound of the driving video is left out: WebM cannot hold its codec")
+            self._sound = Soundtrack(sound_from, self._container) if sound_from and not self._webm else None
         except BaseException:
             self._container.close()
             self._file.discard()
@@ -96,7 +102,7 @@ class Recording:
         """Append an I420 frame. Raises SinkLost if it cannot be written; what was written before stays playable."""
         if self._closed:
             raise SinkLost("recording-closed", f"the recording to {self._path} is closed")
-        picture = av.VideoFrame.from_ndarray(frame.pixels, format="yuv420p")
+        picture = _with_alpha(frame) if self._webm else av.VideoFrame.from_ndarray(frame.pixels, format="yuv420p")
         picture.pts = self._tick(frame.time_ns)
         picture.time_base = Fraction(1, _TICKS)
         self._write(picture, self._last)
@@ -189,6 +195,11 @@ class Recording:
             self._sound.close()
 
     def _open_container(self) -> OutputContainer:
+        if self._webm:
+            # a cluster for each second, written at once
+            return av.open(
+                self._file, "w", format="webm", options={"cluster_time_limit": "1000"}, buffer_size=_FRAGMENT_BYTES
+            )
         # hybrid_fragmented (FFmpeg 7.1): fragments while recording, and an ordinary index on closing.
         return av.open(
             self._file,
@@ -199,15 +210,20 @@ class Recording:
         )
 
     def _add_video(self, size: tuple[int, int], fps: float) -> av.VideoStream:
-        codec = next(name for name in _CODECS if name in av.codec.codecs_available)
+        codec, options = "libvpx-vp9", _VP9
+        if not self._webm:
+            codec = next(name for name in _CODECS if name in av.codec.codecs_available)
+            options = _CODECS[codec]
         if codec == "mpeg4":
             self._notes.append("this PyAV has no H.264 encoder, so the recording is MPEG-4 Part 2")
         rate = Fraction(fps).limit_denominator(1001)
-        stream = self._container.add_stream(codec, rate=rate, options=dict(_CODECS[codec]))
+        stream = self._container.add_stream(codec, rate=rate, options=dict(options))
         assert isinstance(stream, av.VideoStream)
         context = stream.codec_context
         context.width, context.height = size
-        context.pix_fmt = "yuv420p"
+        context.pix_fmt = "yuva420p" if self._webm else "yuv420p"
+        if self._webm:
+            stream.metadata["alpha_mode"] = "1"
         context.time_base = Fraction(1, _TICKS)
         context.gop_size = max(1, round(2 * fps))
         context.colorspace = _MATRIX_BT601
@@ -215,6 +231,27 @@ class Recording:
         context.color_trc = _TRANSFER_BT709
         context.color_range = _RANGE_LIMITED
         return stream
+
+
+def _with_alpha(frame: Frame) -> av.VideoFrame:
+    """Return an I420A frame for the encoder."""
+    rows, width = frame.pixels.shape
+    height = rows * 2 // 5
+    picture = av.VideoFrame(width, height, "yuva420p")
+    half = (height // 2, width // 2)
+    quarter = half[0] * half[1]
+    flat = frame.pixels.reshape(-1)
+    luma = height * width
+    planes = (
+        flat[:luma].reshape(height, width),
+        flat[luma : luma + quarter].reshape(half),
+        flat[luma + quarter : luma + 2 * quarter].reshape(half),
+        flat[luma + 2 * quarter :].reshape(height, width),
+    )
+    for plane, pixels in zip(picture.planes, planes, strict=True):
+        memory = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        memory[:, : pixels.shape[1]] = pixels
+    return picture
 
 
 class FragmentFile:
@@ -296,7 +333,12 @@ class FragmentFile:
 
 
 def _playable_bytes(path: Path) -> int:
-    """Return where the last complete box of media data ends (ISO/IEC 14496-12, 4.2); 0 if there is none."""
+    """Return where the last complete box of media data ends (ISO/IEC 14496-12, 4.2); 0 if there is none.
+
+    A WebM file plays up to where it ends.
+    """
+    if path.suffix.lower() == ".webm":
+        return path.stat().st_size
     length, at, playable = path.stat().st_size, 0, 0
     with open(path, "rb") as file:
         while at + 8 <= length:
@@ -337,7 +379,7 @@ def _create(path: Path, create: Callable[[Path], FragmentFile]) -> FragmentFile:
     """Create the file to record to, beside ``path``, under a name that no earlier recording has left."""
     for number in range(1, 1000):
         try:
-            return create(path.with_name(f"{path.stem}.partial{'' if number == 1 else f'-{number}'}.mp4"))
+            return create(path.with_name(f"{path.stem}.partial{'' if number == 1 else f'-{number}'}{path.suffix}"))
         except FileExistsError:
             continue
         except OSError as error:
@@ -345,7 +387,7 @@ def _create(path: Path, create: Callable[[Path], FragmentFile]) -> FragmentFile:
     raise SinkMissing(
         "recording-too-many-partials",
         f"1000 unfinished recordings in {path.parent}",
-        cure=f"remove {path.stem}.partial-*.mp4",
+        cure=f"remove {path.stem}.partial-*{path.suffix}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +13,10 @@ from realtime.core.frames import PixelFormat
 if TYPE_CHECKING:
     from realtime.core.frames import Frame
 
-_SINKS = "auto, virtualcam, virtualcam:DEVICE, webrtc, file:OUT.mp4 or null"
+_SINKS = "auto, virtualcam, virtualcam:DEVICE, webrtc, file:OUT.mp4, file:OUT.webm, file:%05d.png or null"
+
+_NUMBER = re.compile(r"%0?\d?d")
+"""What stands for the number of a picture."""
 
 
 class Sink(Protocol):
@@ -54,18 +58,26 @@ class NullSink:
         """Do nothing."""
 
 
+def is_sequence(path: Path) -> bool:
+    """Return True if a recording is a sequence of pictures, such as ``%05d.png``."""
+    return path.suffix.lower() == ".png" and _NUMBER.search(path.name) is not None
+
+
 def check_recording_name(path: Path) -> None:
-    """Raise UsageError unless the name of a recording ends in .mp4."""
-    if path.suffix.lower() != ".mp4":
+    """Raise UsageError unless the name of a recording ends in .mp4 or .webm, or is a sequence's."""
+    if path.suffix.lower() not in (".mp4", ".webm") and not is_sequence(path):
         suffix_only = path.name.lower() == ".mp4"  # pathlib takes this for a name without a suffix
         better = path.with_name("out.mp4") if suffix_only else path.with_suffix(".mp4")
         raise UsageError(
-            "recording-not-mp4", f"a recording to {path}", "a file name that ends in .mp4", f"--sink file:{better}"
+            "recording-not-mp4",
+            f"a recording to {path}",
+            "a file name that ends in .mp4 or .webm, or one such as %05d.png",
+            f"--sink file:{better}",
         )
 
 
 def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path | None = None) -> Sink:
-    """Open the sink that ``--sink`` names: ``virtualcam[:DEVICE]``, ``file:OUT.mp4`` or ``null``.
+    """Open the sink that ``--sink`` names: ``virtualcam[:DEVICE]``, ``file:NAME`` or ``null``.
 
     ``auto`` and ``webrtc`` are resolved by ``realtime.assemble``. ``size`` is the width and height of every frame,
     both even. ``sound_from`` is a driving video whose sound a recording copies.
@@ -79,6 +91,10 @@ def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path 
         from realtime.sinks.virtual_camera import VirtualCamera
 
         return VirtualCamera(detail or None, size=size, fps=fps)
+    if kind == "file" and is_sequence(paths.expand(detail)):
+        from realtime.sinks.png_sequence import PngSequence
+
+        return PngSequence(paths.expand(detail))
     if kind == "file" and detail:
         from realtime.sinks.recording import Recording
 

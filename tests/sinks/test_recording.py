@@ -15,10 +15,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engines.errors import ReenactError, SinkLost, SinkMissing, SourceEnded, UsageError
 from realtime.capture.video_file import VideoFile
-from realtime.core.frames import Frame, PixelFormat
+from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.sinks import recording
 from realtime.sinks.recording import FragmentFile, Recording
 from tests.support import clips
@@ -517,3 +518,50 @@ def test_a_build_without_h264_is_noted(tmp_path: Path, monkeypatch: pytest.Monke
     assert "no H.264 encoder" in sink.notes[0]
     assert "mpeg4" in sink.name
     assert clips.times_in(tmp_path / "out.mp4") == pytest.approx([i / 30 for i in range(20)], abs=1e-4)
+
+
+def with_alpha(index: int, alpha: NDArray[np.uint8]) -> Frame:
+    """Return an I420A frame of one colour with that alpha (H, W)."""
+    height, width = alpha.shape
+    pixels = np.full((height * 5 // 2, width), 120, np.uint8)
+    pixels[:height] = 90
+    pixels[height * 3 // 2 :] = alpha
+    return Frame(pixels, PixelFormat.I420A, index, Stamps(0), index * 40_000_000)
+
+
+@pytest.mark.parametrize("size", [(320, 240), (330, 182)])
+def test_a_webm_recording_keeps_the_alpha(tmp_path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    alpha = np.zeros((height, width), np.uint8)
+    alpha[:, width // 2 :] = 255
+    alpha[height // 2 :, : width // 4] = 128
+    path = tmp_path / "out.webm"
+    recording = Recording(path, size=size, fps=25)
+    assert recording.format is PixelFormat.I420A
+    for index in range(8):
+        recording.send(with_alpha(index, alpha))
+    recording.close()
+    assert not recording.partial.exists()
+    frames = []
+    # FFmpeg's own decoder leaves the alpha out
+    decoder = av.CodecContext.create(av.Codec("libvpx-vp9", "r"))
+    assert isinstance(decoder, av.VideoCodecContext)
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert stream.metadata.get("ALPHA_MODE") == "1"
+        for packet in container.demux(stream):
+            frames += decoder.decode(packet)
+    assert len(frames) == 8
+    assert frames[-1].format.name == "yuva420p"
+    plane = frames[-1].planes[3]
+    seen = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, :width].astype(int)
+    inside = np.s_[4:-4, 4:-4]
+    assert np.abs(seen - alpha)[inside].mean() < 3
+    assert np.abs(seen[: height // 2 - 8, : width // 2 - 8]).max() < 12
+
+
+def test_a_webm_recording_notes_that_it_has_no_sound(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "out.webm", size=(64, 48), fps=25, sound_from=tmp_path / "talk.mp4")
+    assert any("sound" in note for note in recording.notes)
+    recording.close()
+    assert not (tmp_path / "out.webm").exists()
