@@ -13,6 +13,8 @@ REGIONS = ("all", "expression", "pose", "lips", "eyes")
 """The values of ``Motion.region``: what moves."""
 REGIONS_OF: dict[str, tuple[str, ...]] = {"mesh": REGIONS[:3], "liveportrait": REGIONS, "fomm": REGIONS[:1]}
 """The regions that each generator supports."""
+TRANSPARENT = ("mesh",)
+"""The generators whose ``alpha`` tells what is transparent."""
 MOUTHS: tuple[str, ...] = ("driver", "neural", "painted")
 """How the mesh fills an open mouth: with the driver's, with one that a network makes up, or with a painted one.
 
@@ -38,12 +40,15 @@ class Generator(Protocol):
     def mouth(self) -> str | None:
         """How an open mouth is filled: one of ``mouths``, or None if there is no choice."""
 
-    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
+    def prepare(
+        self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
+    ) -> Portrait:
         """Compute what all frames of a portrait need.
 
         ``image`` has the output's size, and ``face`` was found in it. ``matte`` says how much of each pixel belongs to
-        the subject, (H, W); without it the whole image is taken to be one surface. All are copied if they are kept.
-        Another thread may call this while ``drive`` is running.
+        the subject, (H, W); without it the whole image is taken to be one surface. ``behind`` is what is behind the
+        subject, (H, W, 3), where that is known. All are copied if they are kept. Another thread may call this while
+        ``drive`` is running.
         """
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
@@ -51,6 +56,12 @@ class Generator(Protocol):
 
         ``driving`` is the image that ``motion.face`` was found in, of any size, or None. The result belongs to the
         generator, which overwrites it in a later call: copy or convert it before the next one.
+        """
+
+    def alpha(self) -> Mask | None:
+        """Return how much of each pixel of the last image belongs to the subject, (H, W); None if that is not known.
+
+        It belongs to the generator, as the image does.
         """
 
     def set_mouth(self, mouth: str) -> None:

@@ -16,8 +16,9 @@ from engines.errors import AddressInUse, SinkMissing, TrackerError
 from engines.generator import Generator
 from engines.install_hint import command
 from realtime.capture.source import Source, open_source
-from realtime.config import AUTO_RECORDING, Config, address, option_name, pace_needs_file
+from realtime.config import AUTO_RECORDING, Config, address, option_name, pace_needs_file, portrait_fit
 from realtime.core import paths
+from realtime.core.frames import WITH_ALPHA
 from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
@@ -25,6 +26,7 @@ from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
 from realtime.pipeline.settings import Limits, RunHooks, RunSettings
+from realtime.portraits.background import open_background
 from realtime.portraits.image_file import check_picture
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import Sink, check_recording_name, open_sink
@@ -87,6 +89,7 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
         portraits,
         rotation=lambda notice: CameraRotation(config.rotate, background=config.pace == "live", notice=notice),
         generator_named=partial(create_generator, config),
+        background=partial(open_background, config.background),
     )
     return PipelineLoader(
         factories, mirror=config.mirror, failed=stop_signal.fail, notice=lambda text: say(text, "portrait")
@@ -201,7 +204,7 @@ def _portrait_loaders(config: Config) -> list[PictureLoader]:
     """Return a function that loads each portrait. Raises PortraitError for a file that is no picture."""
     for path in config.portrait:
         check_picture(path)
-    return [partial(load_portrait, path, config.size, fit=config.fit) for path in config.portrait or (None,)]
+    return [partial(load_portrait, path, config.size, fit=portrait_fit(config)) for path in config.portrait or (None,)]
 
 
 def _open_application(config: Config, say: Say, stack: ExitStack) -> ServerApplication | None:
@@ -291,6 +294,8 @@ def _open_sinks(
             sinks.append(opened)
             stack.callback(opened.sink.close)
             _introduce(opened.sink, "sink", say)
+            if config.background.startswith("transparent") and opened.sink.format not in WITH_ALPHA:
+                say(f"{opened.label} has no alpha: what is transparent has the key colour", "")
     if application is not None:
         sinks.append(OpenedSink("webrtc", application.main_sink()))
     return sinks

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engines.errors import ConfigError, UsageError, one_of
-from engines.generator import GENERATORS, REGIONS_OF
+from engines.generator import GENERATORS, REGIONS_OF, TRANSPARENT
 from engines.install_hint import command
 from realtime.core import paths
 from realtime.portraits.settings import Fit
@@ -110,6 +110,12 @@ def _ice_server(value: object) -> IceServer:
         raise ValueError(str(error)) from None
 
 
+def _background(value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("not a background")
+    return value
+
+
 def _rotation(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -184,6 +190,14 @@ class Config(BaseModel):
         "auto",
         "what to do where a picture's shape is another than the output's: crop it closely, extend its background, or "
         "show it whole over a blurred enlargement; auto takes what looks best",
+    )
+    background: Annotated[str, BeforeValidator(_background)] = _option(
+        "Portrait",
+        "keep",
+        "what is behind the portrait: its own background, that blurred, a colour, an image, or nothing (transparent, "
+        "green where a sink has no alpha)",
+        metavar="keep|blur|COLOUR|IMAGE|transparent[:COLOUR]",
+        allowed="keep, blur, transparent, transparent:COLOUR, a colour such as green or #00ff00, or an image file",
     )
     generator: _Generator = _option(
         "Portrait",
@@ -294,6 +308,11 @@ class Config(BaseModel):
         "Other", None, "write statistics of the run to this JSON file", metavar="OUT.json", allowed="a file"
     )
     quiet: bool = _option("Other", False, "print errors only")
+
+
+def portrait_fit(config: Config) -> Fit:
+    """Return how pictures are fitted: before a background of one's own there is no need of a card."""
+    return "extend" if config.fit == "auto" and config.background != "keep" else config.fit
 
 
 def group(key: str) -> str:
@@ -457,6 +476,10 @@ def _check_combinations(config: Config) -> None:
         found = f"--region {config.region} with --generator {config.generator}"
         cure = "choose one of these regions, or --generator liveportrait"
         raise ConfigError("config-region-not-available", found, one_of(regions), cure)
+    if config.background.startswith("transparent") and config.generator not in TRANSPARENT:
+        found = f"--background {config.background} with --generator {config.generator}"
+        cure = "choose a colour, or --generator mesh"
+        raise ConfigError("config-background-not-available", found, one_of(TRANSPARENT), cure)
     if config.retarget != "none" and config.generator != "liveportrait":
         found = f"--retarget {config.retarget} with --generator {config.generator}"
         raise ConfigError("config-retarget-not-available", found, "--generator liveportrait", "leave --retarget out")

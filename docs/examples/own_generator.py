@@ -43,7 +43,14 @@ class LineDrawing:
     mouths: tuple[str, ...] = ()
     mouth = None
 
-    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:  # noqa: ARG002
+    def prepare(
+        self,
+        name: str,
+        image: Image,
+        face: FaceState,
+        matte: Mask | None = None,  # noqa: ARG002
+        behind: Image | None = None,  # noqa: ARG002
+    ) -> Portrait:
         """Keep where the portrait's head is, in an image of (H, W, 3)."""
         return Portrait(name, (image.shape[1], image.shape[0]), own_pose(face.pixels()))
 
@@ -56,6 +63,10 @@ class LineDrawing:
         cv2.polylines(image, [points[topology.OVAL]], True, (40, 40, 60), 3, cv2.LINE_AA)
         cv2.polylines(image, [points[line] for line in OPEN_LINES], False, (150, 60, 50), 2, cv2.LINE_AA)
         return image
+
+    def alpha(self) -> Mask | None:
+        """Return None: the drawing covers the whole image."""
+        return None
 
     def set_mouth(self, mouth: str) -> None:  # noqa: ARG002
         """Raise CommandError: there is no choice."""

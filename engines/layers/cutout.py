@@ -45,15 +45,18 @@ class Cutout:
     """Left and top of the face's layer in the image."""
 
     @staticmethod
-    def of(image: Image, matte: Mask | None, edge: Floats, bare: Image) -> Cutout:
+    def of(image: Image, matte: Mask | None, edge: Floats, bare: Image, behind: Image | None = None) -> Cutout:
         """Take apart an image (H, W, 3). ``edge``: (n, 2) the outline of the skin of the face, pixels; ``bare``: the
-        image of the face's layer, (H, W, 3).
+        image of the face's layer, (H, W, 3); ``behind``: the background, (H, W, 3), where it is known.
 
         Without a ``matte`` head and body are the whole image.
         """
         height, width = image.shape[:2]
         opacity: Mask = np.full((height, width), 255, np.uint8) if matte is None else matte
-        behind = image if matte is None else fill_background(image, matte)
+        if matte is None:
+            behind = image
+        elif behind is None:
+            behind = fill_background(image, matte)
         colours = image if matte is None else foreground(image, matte, behind)
         beyond = round(BEYOND * min(height, width) / BLOCK) * BLOCK
         sides = (beyond,) * 4

@@ -65,8 +65,11 @@ class MeshFeatures:
     lips: PortraitLips
 
     @staticmethod
-    def of(image: Image, face: FaceState, matte: Mask | None) -> MeshFeatures:
-        """Compute the features of a portrait in which ``face`` was found; ``matte`` as in ``Generator.prepare``."""
+    def of(image: Image, face: FaceState, matte: Mask | None, behind: Image | None = None) -> MeshFeatures:
+        """Compute the features of a portrait in which ``face`` was found.
+
+        ``matte`` and ``behind`` are as in ``Generator.prepare``.
+        """
         image = np.array(image, np.uint8, order="C")
         pixels = face.pixels()
         pose = own_pose(pixels)
@@ -75,7 +78,7 @@ class MeshFeatures:
         depths = hair_depths(image, pixels)
         around = surround(pixels, depths, matte, (width, height))
         lips = PortraitLips.of(image, pixels, pose, shape)
-        cutout = Cutout.of(image, matte, pixels[OVAL, :2], lips.without_lips(image))
+        cutout = Cutout.of(image, matte, pixels[OVAL, :2], lips.without_lips(image), behind)
         mouth = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         linings = [
             pixels[edge] + LINING * (pixels[fold] - pixels[edge])

@@ -23,6 +23,7 @@ from engines.face.topology import (
 )
 from engines.generator import MOUTHS, REGIONS_OF
 from engines.layers import layer_raster
+from engines.layers.alpha import AlphaDrawing
 from engines.layers.layer import WarpBuffers
 from engines.mesh import eye_raster, lens, mouth_raster, raster
 from engines.mesh.eyes import eye_state, fill_eye, line_lids
@@ -102,12 +103,16 @@ class MeshGenerator:
         self._rings: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
         self._own: Points = np.zeros((0, 3), np.float32)
+        self._alpha: AlphaDrawing | None = None
+        self._drawn_face: tuple[Floats, NDArray[np.uint8], tuple[int, int, int]] | None = None
         self.refiner: Refiner | None = None
         """Changes every frame after it was warped; None leaves it as it is."""
 
-    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
+    def prepare(
+        self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
+    ) -> Portrait:
         """See ``Generator.prepare``."""
-        features = MeshFeatures.of(image, face, matte)
+        features = MeshFeatures.of(image, face, matte, behind)
         return Portrait(name, (image.shape[1], image.shape[0]), features)
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
@@ -133,6 +138,17 @@ class MeshGenerator:
             cv2.copyTo(features.image, features.still, self._out)
         return self._out
 
+    def alpha(self) -> Mask | None:
+        """See ``Generator.alpha``."""
+        if self._current is None or self._current.features.still is not None:
+            return None
+        features: MeshFeatures = self._current.features
+        if self._alpha is None:
+            self._alpha = AlphaDrawing(features.cutout)
+        left, top, _, _ = features.box
+        place = (left, top, BODY_STEP, *features.cutout.beyond)
+        return self._alpha.draw((self._body.backward, self._shows, place), self._drawn_face)
+
     @property
     def mouth(self) -> str:
         """See ``Generator.mouth``."""
@@ -155,6 +171,7 @@ class MeshGenerator:
         """Allocate the buffers for a portrait."""
         features: MeshFeatures = portrait.features
         self._current = portrait
+        self._alpha = None
         self._out = features.image.copy()
         height, width = features.image.shape[:2]
         left, top, right, bottom = features.box
@@ -199,6 +216,7 @@ class MeshGenerator:
         fresh = (x, y, right, bottom)
         last, self._fresh = self._fresh, fresh
         self._draw_body(features, (min(x, last[0]), min(y, last[1]), max(right, last[2]), max(bottom, last[3])))
+        self._drawn_face = None
         if right - x < FACE_STEP or bottom - y < FACE_STEP:
             return
         face = self._face.resize(bottom - y, right - x)
@@ -217,7 +235,9 @@ class MeshGenerator:
             )
             np.minimum(cover, hair.backward[..., 0] * np.float32(layer_raster.WHOLE), out=cover, casting="unsafe")
         layer = cutout.face
-        layer_raster.draw_face(self._out, layer.pixels, layer.kinds, face.backward, cover, (x, y, FACE_STEP))
+        place = (x, y, FACE_STEP)
+        layer_raster.draw_face(self._out, layer.pixels, layer.kinds, face.backward, cover, place)
+        self._drawn_face = (face.backward, cover, place)
 
     def _draw_body(self, features: MeshFeatures, fresh: tuple[int, int, int, int]) -> None:
         """Draw head and body into the box; ``fresh``: the pixels that are drawn even where nothing moved."""

@@ -115,6 +115,7 @@ class NetworkGenerator:
         image: Image,
         face: FaceState,
         matte: Mask | None = None,  # noqa: ARG002 - a network moves the whole crop
+        behind: Image | None = None,  # noqa: ARG002
     ) -> Portrait:
         """See ``Generator.prepare``."""
         family, window = self.family, crop_window(face.pixels())
@@ -143,6 +144,10 @@ class NetworkGenerator:
         outputs = self._stages.backends["frame"].run(feeds | self._controls.feeds(motion, features.openings))
         _to_image(outputs["image"][0], self._planes, self._square)
         return features.paste.blend_in(self._square)
+
+    def alpha(self) -> Mask | None:
+        """Return None: a network's image has no alpha."""
+        return None
 
     def set_mouth(self, mouth: str) -> None:
         """See ``Generator.set_mouth``."""

@@ -22,6 +22,10 @@ class PixelFormat(enum.Enum):
     """(H * 5 / 2, W) uint8: I420, then the alpha at full size; the colours are not multiplied by it."""
 
 
+WITH_ALPHA = frozenset({PixelFormat.RGBA, PixelFormat.I420A})
+"""The formats that say what is transparent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stamps:
     """When a frame passed each stage, in monotonic nanoseconds; 0 for a stage that it has not passed."""

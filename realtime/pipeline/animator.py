@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from engines.errors import BusyError, CommandError, NotFoundError, ReenactError, one_of
-from engines.generator import REGIONS_OF, Generator
+from engines.generator import REGIONS_OF, TRANSPARENT, Generator
 from engines.types import FaceState, Image
 from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, PixelFormat, Stamps
@@ -20,6 +20,7 @@ from realtime.pipeline.face_observer import Observation
 from realtime.pipeline.frame_publisher import FramePublisher
 from realtime.pipeline.portrait_library import PortraitLibrary
 from realtime.pipeline.settings import Clock, Notice
+from realtime.pipeline.transparency import Transparency
 
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
@@ -63,7 +64,9 @@ class Animator:
             raise RuntimeError("the first portrait has to be prepared before the animator starts")
         self._portrait = portrait
         self._mount = library.mount(library.first)
-        motion.set_portrait(library.face(library.first))
+        self._shown_background = library.background_of(library.first)
+        self._face = library.face(library.first)
+        motion.set_portrait(self._face)
         self._mouth: str | None = None
         self._library_for = library_for
         self._next_library: BackgroundTask[PortraitLibrary] | None = None
@@ -178,6 +181,21 @@ class Animator:
         self._mouth = mouth
         return f"mouth {mouth}"
 
+    def set_background(self, name: str) -> str:
+        """Choose what is behind the portrait, which is prepared with it in the background.
+
+        Raises UsageError for a background that is not known, CommandError if the generator cannot be transparent.
+        """
+        background = self._library.background_named(name)
+        if background.kind == "transparent":
+            _check_transparent(self._next_generator or self.generator.name)
+        self._library.set_background(background, self._wanted)
+        if self._next_library is not None:
+            self._next_library.then(lambda library: library.set_background(background, library.first))
+        if background.kind == "transparent":
+            return f"background {name}; where there is no alpha it is {_code(background.colour)}"
+        return f"background {name}"
+
     def set_generator(self, name: str) -> str:
         """Change the generator. The new one is prepared in the background, and the current one continues meanwhile.
 
@@ -190,6 +208,8 @@ class Animator:
         if self._next_library is not None:
             raise BusyError("generator-preparing", "a generator is still being prepared", cure="try again in a moment")
         _check_region(self.motion.region, name, REGIONS_OF[name])
+        if self._library.background.kind == "transparent":
+            _check_transparent(name)
         library_for, library, wanted = self._library_for, self._library, self._wanted
         self._next_library = BackgroundTask("change generator", lambda: library_for(name, library, wanted))
         self._next_generator = name
@@ -208,12 +228,23 @@ class Animator:
             started = self._clock()
             driving: Image | None = frame.pixels if face is not None else None
             image = self.generator.drive(self._portrait, motion, driving)
+            transparency = self._transparency()
             if self._mount is not None:
                 image = self._mount.show(image)
-            stamps = self._publisher.show(image, frame, face=face is not None)
+            stamps = self._publisher.show(image, frame, face=face is not None, transparency=transparency)
             if face is not None:
                 self._counts.generate.record(stamps.generated - started, stamps.generated)
         self._counts.record(self._clock())
+
+    def _transparency(self) -> Transparency | None:
+        """Return what is transparent in the image that was generated last; None if nothing is, or no sink needs it."""
+        background = self._shown_background
+        if background.kind != "transparent" or not self._publisher.takes_alpha:
+            return None
+        alpha = self.generator.alpha()
+        if alpha is None:
+            return None
+        return Transparency(alpha if self._mount is None else self._mount.alpha(alpha), background.colour)
 
     def _change_portrait(self) -> None:
         """Change to the wanted portrait as soon as it is prepared."""
@@ -221,7 +252,11 @@ class Animator:
         if portrait is not None and portrait is not self._portrait:
             self._portrait = portrait
             self._mount = self._library.mount(self._wanted)
-            self.motion.set_portrait(self._library.face(self._wanted))
+            self._shown_background = self._library.background_of(self._wanted)
+            face = self._library.face(self._wanted)
+            if face is not self._face:  # not another background only
+                self._face = face
+                self.motion.set_portrait(face)
 
     def _change_generator(self) -> None:
         """Change to the wanted generator once it is prepared; keep the current one if that failed."""
@@ -242,7 +277,9 @@ class Animator:
         assert portrait is not None
         self._portrait = portrait
         self._mount = library.mount(library.first)
-        self.motion.set_portrait(library.face(library.first))
+        self._shown_background = library.background_of(library.first)
+        self._face = library.face(library.first)
+        self.motion.set_portrait(self._face)
         BackgroundTask("prepare other portraits", library.prepare_others).start()
         self._notice(f"the generator is now {self.generator.label}")
 
@@ -253,3 +290,15 @@ def _check_region(region: str, generator: str, regions: tuple[str, ...]) -> None
         found = f"the region {region} with the generator {generator}"
         cure = "choose one of these regions first, or another generator"
         raise CommandError("region-not-available", found, one_of(regions), cure)
+
+
+def _check_transparent(generator: str) -> None:
+    """Raise CommandError for a generator that cannot tell what is transparent."""
+    if generator not in TRANSPARENT:
+        found = f"a transparent background with the generator {generator}"
+        raise CommandError("background-not-available", found, one_of(TRANSPARENT), "choose a colour, or that generator")
+
+
+def _code(colour: tuple[int, int, int]) -> str:
+    """Return the code of an RGB colour, such as #00ff00."""
+    return "#" + "".join(f"{channel:02x}" for channel in colour)

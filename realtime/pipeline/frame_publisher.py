@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from engines.errors import GeneratorError
 from engines.types import Image
 from realtime.core import pixelcode
-from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.frames import WITH_ALPHA, Frame, PixelFormat, Stamps
 from realtime.core.mailbox import Mailbox
 from realtime.pipeline import slate
 from realtime.pipeline.settings import Clock
+from realtime.pipeline.transparency import Transparency, straight_colours
 
 
 class FrameKind(enum.Enum):
@@ -52,6 +53,11 @@ class FramePool:
         """Have every buffer hold this format too. Must be called before the first ``take``."""
         self._formats.add(pixel_format)
 
+    @property
+    def takes_alpha(self) -> bool:
+        """Whether one of the formats has an alpha."""
+        return not WITH_ALPHA.isdisjoint(self._formats)
+
     def take(self) -> FrameBuffer:
         """Return a free buffer with a reference count of one, which the caller has to release."""
         with self._lock:
@@ -61,7 +67,12 @@ class FramePool:
                 return buffer
             self.made += 1
         width, height = self._size
-        shapes = {PixelFormat.RGB: (height, width, 3), PixelFormat.I420: (height * 3 // 2, width)}
+        shapes = {
+            PixelFormat.RGB: (height, width, 3),
+            PixelFormat.I420: (height * 3 // 2, width),
+            PixelFormat.RGBA: (height, width, 4),
+            PixelFormat.I420A: (height * 5 // 2, width),
+        }
         return FrameBuffer(self, {each: np.empty(shapes[each], np.uint8) for each in self._formats})
 
     def hold(self, buffer: FrameBuffer) -> None:
@@ -88,11 +99,22 @@ class FrameBuffer:
         for view in self.views.values():
             view.flags.writeable = False
 
-    def fill(self, image: Image) -> None:
-        """Copy an RGB image into the buffer, in every format."""
+    def fill(self, image: Image, transparency: Transparency | None = None) -> None:
+        """Copy an RGB image into the buffer, in every format. Without ``transparency`` all of it is opaque."""
+        colours = image
+        if transparency is not None and not WITH_ALPHA.isdisjoint(self.pixels):
+            colours = straight_colours(image, transparency)
+        alpha = 255 if transparency is None else transparency.alpha
+        height = image.shape[0]
         for pixel_format, pixels in self.pixels.items():
             if pixel_format is PixelFormat.I420:
                 cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420, dst=pixels)
+            elif pixel_format is PixelFormat.I420A:
+                cv2.cvtColor(colours, cv2.COLOR_RGB2YUV_I420, dst=pixels[: height * 3 // 2])
+                pixels[height * 3 // 2 :] = alpha
+            elif pixel_format is PixelFormat.RGBA:
+                pixels[..., :3] = colours
+                pixels[..., 3] = alpha
             else:
                 np.copyto(pixels, image)
 
@@ -101,8 +123,10 @@ class FrameBuffer:
         for pixel_format, pixels in self.pixels.items():
             if pixel_format is PixelFormat.I420:
                 pixelcode.draw_i420(pixels, code)
+            elif pixel_format is PixelFormat.I420A:
+                pixelcode.draw_i420(pixels[: len(pixels) * 3 // 5], code)
             else:
-                pixelcode.draw(pixels, code)
+                pixelcode.draw(pixels[..., :3], code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +204,17 @@ class FramePublisher:
         self._mailboxes.append((mailbox, recording))
         return mailbox
 
-    def show(self, image: Image, driving: Frame, *, face: bool) -> Stamps:
+    @property
+    def takes_alpha(self) -> bool:
+        """Whether there is a sink for the alpha of an image."""
+        return self.pool.takes_alpha
+
+    def show(self, image: Image, driving: Frame, *, face: bool, transparency: Transparency | None = None) -> Stamps:
         """Publish a generated ``image``, (H, W, 3) uint8 RGB, which is copied.
 
         ``driving`` is the frame that it was generated from, and gives it the sequence number and the times. ``face``
-        says whether a face in it drove the image. Returns its stamps, ``generated`` among them.
+        says whether a face in it drove the image, and ``transparency`` what is transparent in it. Returns its stamps,
+        ``generated`` among them.
 
         Raises GeneratorError for an image of another size or type, and for one that shares memory with the driving
         frame, which never leaves the program.
@@ -201,7 +231,7 @@ class FramePublisher:
                 "generator-leaks-camera", "the generator returned the driving frame", "an image of its own"
             )
         buffer = self.pool.take()
-        buffer.fill(image)
+        buffer.fill(image, transparency)
         if self._relay_code and face and (code := pixelcode.read(driving.pixels)) is not None:
             buffer.draw(code)
         stamps = replace(driving.stamps, generated=self._clock())

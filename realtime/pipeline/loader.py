@@ -15,6 +15,7 @@ from realtime.pipeline.face_observer import FaceObserver
 from realtime.pipeline.frame_publisher import FramePublisher
 from realtime.pipeline.portrait_library import PictureLoader, PortraitLibrary
 from realtime.pipeline.settings import Notice
+from realtime.portraits.background import KEEP, Background
 from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.tracker import Tracker
 
@@ -32,6 +33,8 @@ class PartFactories:
     portraits: Sequence[PictureLoader]
     generator_named: Callable[[str], Generator] | None = None
     """Creates another generator by its name; None if the run keeps the one it has."""
+    background: Callable[[], Background] = lambda: KEEP
+    """Opens the background. Raises UsageError."""
     rotation: Callable[[Notice], CameraRotation] = lambda _: CameraRotation("0")
     """Creates what turns the driving video, without loading models; it is given what says so to the user."""
 
@@ -121,7 +124,13 @@ class PipelineLoader:
     def _open_library(self) -> PortraitLibrary:
         factories = self._factories
         generator = factories.generator()
-        library = PortraitLibrary(generator, factories.portraits, failed=self._failed, notice=self._notice)
+        library = PortraitLibrary(
+            generator,
+            factories.portraits,
+            failed=self._failed,
+            notice=self._notice,
+            background=factories.background(),
+        )
         try:
             library.load()
             self._prepare_first(library)

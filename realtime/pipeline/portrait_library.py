@@ -13,17 +13,21 @@ import cv2
 import numpy as np
 
 from engines import jit
-from engines.errors import BusyError, CommandError, ReenactError
+from engines.errors import BusyError, CommandError, NotFoundError, ReenactError
 from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import Generator
 from engines.types import FaceState, Image, Motion, Portrait
+from realtime.core.background_task import BackgroundTask
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.settings import Notice
+from realtime.portraits.background import KEEP, Background, before, is_named, open_background
 from realtime.portraits.mount import Mount
 from realtime.portraits.portrait import PortraitPicture
 
 MAX_PORTRAITS = 24
 """The most portraits that a run holds: each takes some megabytes."""
+MAX_BACKGROUNDS = 12
+"""The most images of backgrounds that a run holds."""
 SLOW_S = 1.0
 """A warm frame that takes longer than this is far from live."""
 THUMBNAIL_SIZE = 320
@@ -42,6 +46,9 @@ class _Prepared:
 
     portrait: Portrait
     original: PortraitPicture
+    """As it was loaded."""
+    mount: Mount | None
+    background: Background
     thumbnail: Image
 
 
@@ -60,6 +67,7 @@ class PortraitLibrary:
         failed: Callable[[BaseException], None],
         notice: Notice,
         first: int = 0,
+        background: Background = KEEP,
     ) -> None:
         """``first`` is the index of the portrait that ``prepare_first`` prepares."""
         self.generator = generator
@@ -69,7 +77,10 @@ class PortraitLibrary:
         self._notice = notice
         self._prepared: dict[int, _Prepared] = {}
         self._adding = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self._state = threading.Lock()
+        self._background = background
+        self._images = {background.name: background} if background.kind == "image" else {}
         self._preparing = 0
         self._closed = False
 
@@ -111,6 +122,7 @@ class PortraitLibrary:
     def for_generator(self, generator: Generator, first: int) -> PortraitLibrary:
         """Return the same portraits for another generator, none of them prepared yet."""
         library = PortraitLibrary(generator, (), failed=self._failed, notice=self._notice, first=first)
+        library._background, library._images = self._background, self._images
         library.catch_up(self)
         return library
 
@@ -184,7 +196,52 @@ class PortraitLibrary:
     def mount(self, index: int) -> Mount | None:
         """Return the frame that the portrait at an index is shown in; None if it fills the output, or is missing."""
         prepared = self._prepared.get(index)
-        return None if prepared is None else prepared.original.mount
+        return None if prepared is None else prepared.mount
+
+    @property
+    def background(self) -> Background:
+        """The background that was chosen last."""
+        return self._background
+
+    def background_of(self, index: int) -> Background:
+        """Return the background that the portrait at an index is prepared with."""
+        prepared = self._prepared.get(index)
+        return self._background if prepared is None else prepared.background
+
+    def add_background(self, image: Image) -> str:
+        """Keep an image, (h, w, 3) RGB, to be chosen as a background, and return its name.
+
+        Raises CommandError if there is no room for more.
+        """
+        if len(self._images) >= MAX_BACKGROUNDS:
+            cure = "choose one of those backgrounds"
+            found = f"{MAX_BACKGROUNDS + 1} images of backgrounds"
+            raise CommandError("backgrounds-full", found, f"at most {MAX_BACKGROUNDS}", cure)
+        name = f"image:{len(self._images) + 1}"
+        self._images[name] = Background("image", name, image=image)
+        return name
+
+    def background_named(self, name: str) -> Background:
+        """Return a background: one that needs no image, or one whose image was added. Raises UsageError."""
+        if name in self._images:
+            return self._images[name]
+        if not is_named(name):
+            expected = "keep, blur, transparent, a colour such as green or #00ff00, or an image that was added"
+            raise NotFoundError("background-not-found", f"the background {name[:60]!r}", expected, "choose one of them")
+        return open_background(name)
+
+    def set_background(self, background: Background, first: int) -> None:
+        """Prepare the portraits anew with a background, that at the index ``first`` first. Returns at once."""
+        self._background = background
+        BackgroundTask("change background", lambda: self._prepare_anew(background, first)).start()
+
+    def _prepare_anew(self, background: Background, first: int) -> None:
+        try:
+            for index in sorted(self._prepared, key=lambda index: (index != first, index)):
+                if self._background is not background or not self._prepare(index, self._prepared[index].original):
+                    return
+        except ReenactError as error:
+            self._notice(f"{error}; the background stays as it is")
 
     def close(self) -> None:
         """Prepare no more, and close the generator; idempotent.
@@ -223,8 +280,7 @@ class PortraitLibrary:
                 return False
             self._preparing += 1
         try:
-            portrait = self.generator.prepare(picture.name, picture.image, picture.face, picture.matte)
-            self._prepared[index] = _Prepared(portrait, picture, thumbnail(_whole(picture)))
+            self._prepared[index] = self._with_background(picture)
         finally:
             with self._state:
                 self._preparing -= 1
@@ -233,6 +289,18 @@ class PortraitLibrary:
             if last:
                 self.generator.close()
         return not closed
+
+    def _with_background(self, picture: PortraitPicture) -> _Prepared:
+        """Prepare a portrait before the background that is chosen when it is ready."""
+        while True:
+            background = self._background
+            shown, behind = before(picture, background)
+            if background.kind != "keep" and behind is None:
+                self._notice(f"{picture.name} keeps its own background: its outline was not found")
+            with self._one_at_a_time:
+                portrait = self.generator.prepare(shown.name, shown.image, shown.face, shown.matte, behind)
+            if background is self._background:
+                return _Prepared(portrait, picture, shown.mount, background, thumbnail(_whole(shown)))
 
 
 def _without_notes(picture: PortraitPicture) -> PortraitPicture:

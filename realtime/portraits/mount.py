@@ -26,6 +26,13 @@ class Mount:
             self._shown[area] = _blended(self._shown[area], self.frame[area], alpha)
         return self._shown
 
+    def alpha(self, alpha: Mask) -> Mask:
+        """Return the alpha (H, W) of the frame for that of the picture: nothing is seen outside the window."""
+        left, top, right, bottom, _ = self.window
+        whole = np.zeros(self.frame.shape[:2], np.uint8)
+        whole[top:bottom, left:right] = alpha
+        return whole
+
 
 def _corners(window: Window) -> tuple[tuple[slice, slice], ...]:
     """Return the squares that hold the window's round corners."""

@@ -9,7 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from engines.errors import BusyError, ReenactError
+from engines.types import Image
 from realtime.core.protocol import MAX_PICTURES_READ
 from realtime.portraits.decoder_process import DecoderProcesses, closed_error
 from realtime.portraits.image_file import DecodedImage
@@ -59,8 +63,7 @@ class UploadReader:
         too many images are being read, if reading takes too long, or after ``close``.
         """
         if not self._reads.acquire(blocking=False):
-            found = f"{MAX_PICTURES_READ} pictures are being read"
-            raise BusyError("upload-busy", found, "fewer at a time", "try again")
+            raise _busy()
         deadline = time.monotonic() + self._timeout_s
         try:
             portrait = self._decode(data, name, fit)
@@ -73,6 +76,26 @@ class UploadReader:
         except TimeoutError:
             portrait.add_done_callback(_log_bug)  # no caller is left to raise it in
             raise self._timeout_error() from None
+
+    def read_image(self, data: bytes, name: str) -> Image:
+        """Return the pixels of an uploaded file called ``name``, (H, W, 3) RGB. Nothing is written to disk.
+
+        Raises PortraitError if it is no image, and BusyError as ``read`` does.
+        """
+        if not self._reads.acquire(blocking=False):
+            raise _busy()
+        try:
+            image = self._decoders.decode(data, name, self._max_pixels, self._timeout_s).image
+        except TimeoutError:
+            raise self._timeout_error() from None
+        finally:
+            self._reads.release()
+        # a background needs no more pixels than the output
+        factor = max(size / side for size, side in zip(self._size, image.shape[1::-1], strict=True))
+        if factor < 0.5:
+            height, width = (round(side * 2 * factor) for side in image.shape[:2])
+            return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        return image
 
     def close(self) -> None:
         """End the decoders and release the face models, without waiting for them. Idempotent."""
@@ -114,6 +137,11 @@ class UploadReader:
             "one that is read sooner",
             "try again, or send a smaller picture",
         )
+
+
+def _busy() -> BusyError:
+    found = f"{MAX_PICTURES_READ} pictures are being read"
+    return BusyError("upload-busy", found, "fewer at a time", "try again")
 
 
 def _log_bug(future: Future[PortraitPicture]) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from engines.errors import BusyError, CommandError, NotFoundError, one_of
 from engines.types import Image
-from realtime.config import Config
+from realtime.config import Config, portrait_fit
 from realtime.core import problem
 from realtime.core.protocol import MAIN_STREAM
 from realtime.portraits.settings import FITS, Fit
@@ -23,6 +23,7 @@ from realtime.portraits.upload_reader import UploadReader
 from realtime.server import control
 from realtime.server.metrics import CONTENT_TYPE
 from realtime.server.models import (
+    AddedBackground,
     AddedPortrait,
     Health,
     Portrait,
@@ -108,6 +109,8 @@ class HttpApi:
                 return self._thumbnail(session, int(name[:-4][:9]))
             case "POST", ["api", "portraits"]:
                 return self._add_portrait(request)
+            case "POST", ["api", "background"]:
+                return self._add_background(request)
         raise NotFoundError(
             "path-not-found", f"nothing at {request.method} {request.path[:80]}", "a path of the API", "see docs/api.md"
         )
@@ -206,9 +209,16 @@ class HttpApi:
             commands.post("set_portrait", index)
         return _json(AddedPortrait(index=index, name=portrait.name, notes=list(portrait.notes)), 201)
 
+    def _add_background(self, request: ApiRequest) -> ApiReply:
+        """Read an uploaded image, and choose it as the background."""
+        library, commands = self._runs.library(request.session), self._runs.commands(request.session)
+        name = library.add_background(self._uploads.read_image(request.body, "uploaded background"))
+        commands.ask("set_background", name, timeout_s=SELECT_TIMEOUT_S)
+        return _json(AddedBackground(name=name), 201)
+
     def _fit(self, request: ApiRequest) -> Fit:
         """Return how an uploaded picture is to be fitted. Raises CommandError."""
-        wanted = request.query.get("fit", self._config.fit)
+        wanted = request.query.get("fit", portrait_fit(self._config))
         for fit in FITS:
             if fit == wanted:
                 return fit

@@ -156,6 +156,18 @@ class SetMouth(Request):
     value: Annotated[str, OneOf(MOUTHS)] = Field(description=one_of(MOUTHS))
 
 
+class SetBackground(Request):
+    """Choose what is behind the portrait."""
+
+    command: Literal["set_background"]
+    value: str = Field(
+        min_length=1,
+        max_length=80,
+        description="keep, blur, transparent, transparent:COLOUR, a colour such as green or #00ff00, or the name of an "
+        "image that was added",
+    )
+
+
 class SetDriver(Request):
     """Choose the face that drives, if there are several. The motion of another face is eased in."""
 
@@ -180,6 +192,7 @@ ControlRequest = Annotated[
     | SetGain
     | SetRegion
     | SetMouth
+    | SetBackground
     | SetDriver
     | SetGenerator
     | SetFrozen
@@ -285,6 +298,7 @@ class State(Message):
     region: str = Field(description="what moves")
     gain: float = Field(description="how strongly it moves")
     mouth: str | None = Field(description="what fills an open mouth; null where there is no choice")
+    background: str = Field(description="what is behind the portrait, as for set_background")
     driver: str | int = Field(description="the face that drives, as for set_driver")
     mirror: bool = Field(description="whether the driving video is mirrored")
     frozen: bool = Field(description="whether the picture is frozen")
@@ -341,6 +355,12 @@ class PortraitList(Message):
     """The portraits that are ready."""
 
     portraits: list[Portrait]
+
+
+class AddedBackground(Message):
+    """The answer to an image that was sent as a background."""
+
+    name: str = Field(description="of the background, for ``set_background``")
 
 
 class AddedPortrait(Message):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realtime.core.latency import Durations
+from realtime.portraits.background import is_named
 from realtime.server.models import NetworkState, Percentiles, SelectedPortrait, State
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "region": config.region,
         "gain": config.gain,
         "mouth": config.mouth,
+        "background": config.background if is_named(config.background) else Path(config.background).name,
         "driver": config.driver,
         "mirror": config.mirror,
         "frozen": False,
@@ -109,6 +112,7 @@ def _current_settings(pipeline: Pipeline) -> dict[str, Any]:
         "region": motion.region,
         "gain": motion.gain,
         "mouth": animator.generator.mouth,
+        "background": parts.library.background.name,
         "driver": parts.observer.tracker.driver,
         "mirror": parts.observer.mirror,
         "frozen": animator.frozen,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.errors import BusyError, CommandError, GeneratorError, SinkLost, SourceMissing, TrackerError
+from engines.errors import BusyError, CommandError, GeneratorError, SinkLost, SourceMissing, TrackerError, UsageError
 from engines.face.topology import MIRROR
 from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.capture.source import Source
@@ -496,9 +496,11 @@ def test_portraits_are_switched_when_they_are_prepared() -> None:
     proceed = threading.Event()
 
     class Slow(FakeGenerator):
-        def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
+        def prepare(
+            self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
+        ) -> Portrait:
             assert name == "one" or proceed.wait(5)
-            return super().prepare(name, image, face, matte)
+            return super().prepare(name, image, face, matte, behind)
 
     source, sink, generator = FakeSource(), FakeSink(), Slow()
     with running(source, [sink], generator=generator, loaders=[portrait, lambda: portrait("two")]) as run:
@@ -512,6 +514,47 @@ def test_portraits_are_switched_when_they_are_prepared() -> None:
         command(run, source, "previous_portrait", seq)
         sink.wait_for(lambda frame: frame.seq == seq)
         assert generator.driven[-1][0] == "one"
+
+
+def test_a_background_is_changed_while_frames_go_on() -> None:
+    proceed = threading.Event()
+    shades: list[int] = []
+
+    class Slow(FakeGenerator):
+        def prepare(
+            self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
+        ) -> Portrait:
+            assert behind is None or proceed.wait(5)
+            shades.append(-1 if behind is None else int(behind[0, 0, 1]))
+            return super().prepare(f"{name} {len(shades)}", image, face, matte, behind)
+
+    def cut_out() -> PortraitPicture:
+        picture = portrait()
+        return replace(picture, matte=np.full(picture.image.shape[:2], 255, np.uint8))
+
+    source, sink, generator = FakeSource(), FakeSink(), Slow()
+    with running(source, [sink], generator=generator, loaders=[cut_out]) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        run.pipeline.commands.post("set_background", "#004400")
+        source.feed(1, start=1)
+        sink.wait_for(lambda frame: frame.seq == 1)
+        assert generator.driven[-1] == ("one 1", True), "the loop does not wait for the background"
+        proceed.set()
+        feed_until(lambda: generator.driven[-1][0] == "one 2", source, sink, 2)
+        assert shades == [-1, 0x44]
+
+
+def test_a_background_that_is_not_known_is_refused() -> None:
+    source, sink = FakeSource(), FakeSink()
+    with running(source, [sink]) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        for value, code in (("../secret.png", "background-not-found"), ("transparent", "background-not-available")):
+            assert run.pipeline.parts is not None
+            with pytest.raises(UsageError) as caught:
+                run.pipeline.parts.animator.set_background(value)
+            assert caught.value.code == code
 
 
 class LopsidedTracker(FakeTracker):

@@ -23,12 +23,14 @@ class SlowGenerator(FakeGenerator):
         self.began, self.go = threading.Event(), threading.Event()
         self.prepared_closed = False
 
-    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
+    def prepare(
+        self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
+    ) -> Portrait:
         if name == self.over:
             self.began.set()
             assert self.go.wait(5)
             self.prepared_closed |= self.closed
-        return super().prepare(name, image, face, matte)
+        return super().prepare(name, image, face, matte, behind)
 
 
 def library(

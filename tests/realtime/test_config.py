@@ -42,6 +42,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         camera = "driver.mp4"
         portrait = ["a.png", "b.jpg"]
         fit = "extend"
+        background = "#00ff00"
         generator = "mesh"
         backend = "onnx"
         device = "cpu"

@@ -28,6 +28,7 @@ VALUES: dict[str, tuple[list[Setting], list[Setting]]] = {
     "set_gain": ([0, 1, 0.5, 4.0], [True, "1", -0.1, 4.1, None]),
     "set_region": (list(REGIONS), ["", "none", 1, None, True]),
     "set_mouth": (list(MOUTHS), ["", "none", 1, None, True]),
+    "set_background": (["keep", "blur", "transparent", "#00ff00", "image:1"], ["", 1, None, True, "x" * 81]),
     "set_driver": ([*DRIVERS, 1, 8, None], ["", "none", 0, 9, 1.5, True]),
     "set_generator": (list(GENERATORS), ["", "none", 1, None, True]),
     "set_frozen": TOGGLES,

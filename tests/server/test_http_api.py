@@ -142,6 +142,21 @@ def test_an_upload_is_fitted_as_its_query_says(server: FakeServer, monkeypatch: 
     assert (reply.status, code(reply)) == (400, "portrait-bad-fit")
 
 
+def test_an_image_becomes_the_background(server: FakeServer) -> None:
+    server.open("a")
+    server.drive("a")
+    assert server.get("/api/state", "a")["background"] == "keep"
+    file = io.BytesIO()
+    Pillow.new("RGB", (600, 400), (20, 40, 60)).save(file, "PNG")
+    reply = server.request("POST", "/api/background", "a", file.getvalue())
+    assert reply.status == 201
+    assert json.loads(reply.body) == {"v": 1, "name": "image:1"}
+    assert server.get("/api/state", "a")["background"] == "image:1"
+    assert code(server.request("POST", "/api/background", "a", b"no picture")) == "portrait-bad-format"
+    server.request("POST", "/api/control", "a", b'{"v": 1, "command": "set_background", "value": "blur"}')
+    assert server.get("/api/state", "a")["background"] == "blur"
+
+
 def test_portraits_can_be_seen_before_a_session_is_open(server: FakeServer) -> None:
     failures: list[BaseException] = []
 

@@ -137,7 +137,14 @@ class FakeGenerator:
         self.during = during
         self._buffer = picture(PORTRAIT)
 
-    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:  # noqa: ARG002
+    def prepare(
+        self,
+        name: str,
+        image: Image,
+        face: FaceState,
+        matte: Mask | None = None,  # noqa: ARG002
+        behind: Image | None = None,  # noqa: ARG002
+    ) -> Portrait:
         assert face.size == (image.shape[1], image.shape[0])
         self.portraits.append(name)
         return Portrait(name, (image.shape[1], image.shape[0]), None)
@@ -147,6 +154,9 @@ class FakeGenerator:
         if self.during is not None:
             self.during(motion)
         return self._buffer
+
+    def alpha(self) -> Mask | None:
+        return None
 
     def set_mouth(self, mouth: str) -> None:
         assert mouth in self.mouths

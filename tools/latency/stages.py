@@ -133,8 +133,13 @@ class TimedGenerator:
     def set_mouth(self, mouth: str) -> None:
         self._generator.set_mouth(mouth)
 
-    def prepare(self, name: str, image: Image, face: FaceState, matte: Mask | None = None) -> Portrait:
-        return self._generator.prepare(name, image, face, matte)
+    def prepare(
+        self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
+    ) -> Portrait:
+        return self._generator.prepare(name, image, face, matte, behind)
+
+    def alpha(self) -> Mask | None:
+        return self._generator.alpha()
 
     def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:
         seq = self._times.current

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from realtime.pipeline.commands import KEYS, LOCAL_COMMANDS
 from realtime.server.control import request_types
 from realtime.server.models import (
+    AddedBackground,
     AddedPortrait,
     ErrorFields,
     NetworkState,
@@ -30,6 +31,7 @@ def render() -> str:
         network=_fields(NetworkState),
         portrait=_fields(Portrait),
         added=_fields(AddedPortrait),
+        background=_fields(AddedBackground),
         problem=_fields(Problem),
         error=", ".join(f"`{name}`" for name in ErrorFields.model_fields),
     )
@@ -128,6 +130,10 @@ as long as the run lasts. `fit` in the query says what to do where the picture's
 `--fit` does. The answer has status 201:
 
 {added}
+`POST /api/background` takes an image as its body, within the same limits, and chooses it as the background. The answer
+has status 201:
+
+{background}
 ## Data channel
 
 A publisher may open a data channel called `control` along with its video. Commands and replies are those above, one

@@ -15,6 +15,7 @@ from realtime.core.problem import CONTENT_TYPE as PROBLEM
 from realtime.portraits.settings import FITS
 from realtime.server.models import (
     CONTROL_REQUEST,
+    AddedBackground,
     AddedPortrait,
     ControlFailure,
     ControlReply,
@@ -65,6 +66,15 @@ ENDPOINTS = (
         session=True,
         name=True,
     ),
+    Endpoint(
+        "POST",
+        "/api/background",
+        "Add an image as the background and choose it",
+        "AddedBackground",
+        201,
+        body="image/*",
+        session=True,
+    ),
     Endpoint("GET", "/healthz", "Whether the program works", "Health"),
     Endpoint("GET", "/readyz", "Whether there is something to watch", "Health"),
     Endpoint("GET", "/metrics", "Figures for Prometheus", "text/plain"),
@@ -84,6 +94,7 @@ _DOCUMENTS: dict[str, tuple[JsonSchemaMode, Any]] = {
             ProgramState,
             State,
             PortraitList,
+            AddedBackground,
             AddedPortrait,
             Health,
             Problem,

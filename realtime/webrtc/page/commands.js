@@ -1,8 +1,10 @@
 // Commands that the user gives with buttons, sliders, keys and portraits.
 
 import { ReenactError } from "./errors.js";
+import { isAbort } from "./network/server.js";
 import { changeOf } from "./settings.js";
 import { state } from "./state.js";
+import { uploadBackground } from "./uploads.js";
 import { controlButtons, el, holdControl, showFeedback, showGain, showStill } from "./view.js";
 import { errorText } from "./words.js";
 
@@ -103,10 +105,48 @@ export class Commands {
       clearTimeout(timer);
       timer = setTimeout(() => this.send("set_gain", gain), SETTLE_MS);
     });
+    this.#connectBackground();
     for (const name of ["region", "mouth", "driver"]) {
       el(name).addEventListener("change", ({ target }) => {
         if (target instanceof HTMLInputElement) this.send(`set_${name}`, target.value);
       });
+    }
+  }
+
+  /** Connect the choice of what is behind the portrait. */
+  #connectBackground() {
+    const colour = el("background-colour", HTMLInputElement);
+    const image = el("background-image", HTMLInputElement);
+    el("background").addEventListener("change", ({ target }) => {
+      if (!(target instanceof HTMLInputElement)) return;
+      holdControl("set_background");
+      el("background-colour-field").hidden = target.value !== "colour";
+      if (target.value === "image") image.click();
+      else this.send("set_background", target.value === "colour" ? colour.value : target.value);
+    });
+    colour.addEventListener("change", () => this.send("set_background", colour.value));
+    image.addEventListener("change", () => {
+      const file = image.files?.[0];
+      if (file) this.#sendBackground(file);
+      image.value = "";
+    });
+  }
+
+  /**
+   * Send an image to be shown behind the portrait.
+   * @param {File} file
+   */
+  async #sendBackground(file) {
+    if (!this.available) return;
+    showFeedback("Sending the image");
+    try {
+      const { name } = await uploadBackground(file, this.control.query, this.modes.signal);
+      if (state.run) state.run.background = name;
+      showFeedback(`${file.name} is behind the portrait`);
+    } catch (error) {
+      if (isAbort(error)) return;
+      if (!(error instanceof ReenactError)) throw error;
+      showFeedback(errorText(error), true);
     }
   }
 }

@@ -5,11 +5,12 @@
 
 /**
  * The member of the state that each of these commands sets. What hides most comes first.
- * @type {Record<string, "slate" | "mouth" | "frozen" | "mirror" | "gain" | "region" | "driver">}
+ * @type {Record<string, "slate" | "mouth" | "background" | "frozen" | "mirror" | "gain" | "region" | "driver">}
  */
 const FIELDS = {
   set_slate: "slate",
   set_mouth: "mouth",
+  set_background: "background",
   set_frozen: "frozen",
   set_mirror: "mirror",
   set_gain: "gain",
@@ -30,12 +31,14 @@ export function changeOf(command, value) {
 }
 
 /**
- * Return the members of a state that the user can set.
+ * Return the members of a state that the user can set. An image behind the portrait is known to its session only.
  * @param {?RunState} state
  * @returns {Partial<RunState>}
  */
 export function settingsOf(state) {
-  return state ? Object.fromEntries(Object.values(FIELDS).map((field) => [field, state[field]])) : {};
+  if (!state) return {};
+  const settings = Object.fromEntries(Object.values(FIELDS).map((field) => [field, state[field]]));
+  return state.background?.startsWith("image:") ? { ...settings, background: undefined } : settings;
 }
 
 /**

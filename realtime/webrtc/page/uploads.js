@@ -107,6 +107,31 @@ function chosenFit() {
  * @returns {Promise<{index: number, name: string}>}
  */
 export async function uploadPicture(file, query, signal, fit = "") {
+  checkFile(file);
+  const name = encodeURIComponent(file.name.replace(/\.[^.]*$/, "").slice(0, MAX_NAME));
+  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  const options = `name=${name}${fit && `&fit=${fit}`}`;
+  return fetchJson(`api/portraits${query ? `${query}&` : "?"}${options}`, { method: "POST", headers, body: file, signal });
+}
+
+/**
+ * Send an image as the background of a session, or with an empty query of the main run. Throws ReenactError.
+ * @param {File} file
+ * @param {string} query
+ * @param {AbortSignal} signal
+ * @returns {Promise<{name: string}>}
+ */
+export async function uploadBackground(file, query, signal) {
+  checkFile(file);
+  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  return fetchJson(`api/background${query}`, { method: "POST", headers, body: file, signal });
+}
+
+/**
+ * Throw a ReenactError for a file that is too large or no picture.
+ * @param {File} file
+ */
+function checkFile(file) {
   if (file.size > MAX_MIB << 20) {
     const found = `a picture of ${(file.size / (1 << 20)).toFixed(0)} MiB`;
     throw new ReenactError({ code: CODES.tooLarge, found, expected: `${MAX_MIB} MiB at most` });
@@ -114,10 +139,6 @@ export async function uploadPicture(file, query, signal, fit = "") {
   if (file.type && !file.type.startsWith("image/")) {
     throw new ReenactError({ code: CODES.notPicture, found: `${file.name} is no picture`, expected: "a JPEG, PNG or WebP file" });
   }
-  const name = encodeURIComponent(file.name.replace(/\.[^.]*$/, "").slice(0, MAX_NAME));
-  const headers = { "Content-Type": file.type || "application/octet-stream" };
-  const options = `name=${name}${fit && `&fit=${fit}`}`;
-  return fetchJson(`api/portraits${query ? `${query}&` : "?"}${options}`, { method: "POST", headers, body: file, signal });
 }
 
 /**

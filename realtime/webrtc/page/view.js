@@ -172,6 +172,7 @@ export function showRun(run) {
     const choice = el(`${name}`).querySelector(`input[value="${CSS.escape(String(value || ""))}"]`);
     if (choice instanceof HTMLInputElement && isFree(`set_${name}`)) choice.checked = true;
   }
+  if (isFree("set_background")) showBackground(run.background || "keep");
   el("preview").classList.toggle("mirrored", Boolean(run.mirror));
   /** @type {[string, boolean][]} */
   const badges = [];
@@ -180,6 +181,18 @@ export function showRun(run) {
   if (run.calibrating) badges.push(["Calibrating: look calmly at the camera", false]);
   if (run.face && FACE[run.face]) badges.push([FACE[run.face], true]);
   showBadges(badges);
+}
+
+/**
+ * Show a background at its controls; none of them is marked for one that the page does not offer.
+ * @param {string} background
+ */
+export function showBackground(background) {
+  const isColour = /^#[0-9a-f]{6}$/i.test(background);
+  const kind = isColour ? "colour" : background.startsWith("image:") ? "image" : background;
+  for (const choice of el("background").querySelectorAll("input")) choice.checked = choice.value === kind;
+  el("background-colour-field").hidden = !isColour;
+  if (isColour) el("background-colour", HTMLInputElement).value = background;
 }
 
 /**
@@ -224,5 +237,5 @@ export function showBadges(badges) {
 export function enableControls(enabled) {
   for (const button of controlButtons()) button.disabled = !enabled;
   el("gain", HTMLInputElement).disabled = !enabled;
-  for (const name of ["region", "mouth", "driver"]) el(name, HTMLFieldSetElement).disabled = !enabled;
+  for (const name of ["region", "mouth", "background", "driver"]) el(name, HTMLFieldSetElement).disabled = !enabled;
 }

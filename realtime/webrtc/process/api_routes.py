@@ -46,6 +46,7 @@ class ApiRoutes:
         """Register the routes."""
         router.add_route("POST", "/api/control", self._control)
         router.add_route("POST", "/api/portraits", self._upload)
+        router.add_route("POST", "/api/background", self._upload)
         for path in ("/api/{rest:.+}", *MONITORING_PATHS):
             router.add_route("GET", path, self._request)
             router.add_route("HEAD", path, self._request)
