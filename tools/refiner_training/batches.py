@@ -20,7 +20,7 @@ from tools.refiner_training.styles import Style, styled
 
 Floats = NDArray[np.float32]
 
-OPENING_SHARE, CLOSING_SHARE = 4.0, 3.0
+OPENING_SHARE, CLOSING_SHARE = 4.0, 6.0
 """How much more often a pair is taken whose mouth opens, or whose eyes close."""
 INNER_WEIGHT, LIPS_WEIGHT, OTHER_WEIGHT = 3.0, 1.2, 0.3
 """Weights of the losses inside an opening, on the lips or the iris, and elsewhere."""

@@ -74,7 +74,7 @@ def clips_in(folder: Path) -> list[Clip]:
     return [Clip(path, *known.get(path.name, (path.stem, "unknown"))) for path in paths]
 
 
-def read_shots(clip: Path, most: int, mesh: FaceMesh, first: int = 450) -> tuple[list[Shot], float]:
+def read_shots(clip: Path, most: int, mesh: FaceMesh, first: int = 1000) -> tuple[list[Shot], float]:
     """Return up to ``most`` frames, evenly spread over the ``first`` ones of a clip, and its frame rate."""
     capture = cv2.VideoCapture(str(clip))
     rate = float(capture.get(cv2.CAP_PROP_FPS)) or 25.0

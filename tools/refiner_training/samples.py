@@ -27,21 +27,21 @@ from realtime.tracking.face_mesh import FaceMesh
 from tools.refiner_training.clips import SIDE, Clip, Shot, read_shots
 from tools.refiner_training.warps import Cut, Warp, Warper, cut, landmark_noise
 
-VERSION = 4
+VERSION = 5
 """Part of the cache's key: to be raised when samples are made in another way."""
-FRAMES, SOURCES, TARGETS = 90, 8, 14
+FRAMES, SOURCES, TARGETS = 140, 14, 20
 """Frames read of a clip, of these used as portraits, and real frames for each portrait."""
 MARGIN = 8
 """Samples around a crop, for augmentation."""
 NOISE = 0.3
 """Noise of single landmarks, pixels of a cut frame."""
-MOUTH_OFF, EYE_OFF, EYE_OFF_SHUT = 1.5, 1.6, 4.0
+MOUTH_OFF, EYE_OFF, EYE_OFF_SHUT = 1.5, 1.4, 3.0
 """A sample is left out if the outline of the warp's opening is further than this from the true one, crop samples.
 
 The program shuts a lid completely whose landmarks still show a gap, so shut eyes may be further off.
 """
-SHUT_LIDS = 0.2
-"""A gap of the lids over the eye's width below which an eye is taken for shut."""
+SHUT_LIDS = 0.45
+"""The share of the clip's open lids below which an eye is taken for shut."""
 OPEN_LIPS = 0.06
 """A gap of the lips over the mouth's width from which the inside shows."""
 PICTURES = ("warped", "again", "driver", "source", "true")
@@ -114,12 +114,13 @@ def _make(clip: Clip, mesh: FaceMesh, stem: Path, seed: int) -> None:
         "eyes": [],
     }
     warper = Warper()
+    shut = SHUT_LIDS * float(np.quantile([shot.lids for shot in shots], 0.8)) if shots else 0.0
     for source in _sources(shots, random):
         warper.set_source(source)
         colours = camera_colours(random)
         own = {region.name + str(i): cut(source.image, source.pixels, region, MARGIN) for i, region in _regions()}
         for target in _targets(source, shots, rate, random):
-            _add_pair(warper, source, target, own, colours, random, made)
+            _add_pair(warper, source, target, own, colours, random, made, shut)
     stem.parent.mkdir(parents=True, exist_ok=True)
     sums: dict[str, int] = {}
     for kind, rows in made.items():
@@ -150,8 +151,12 @@ def _add_pair(
     colours: Floats,
     random: np.random.Generator,
     made: dict[str, list[tuple[NDArray[np.uint8], Floats, Floats, tuple[float, float], int]]],
+    shut: float,
 ) -> None:
-    """Warp ``source`` to ``target`` twice with other noise, once with the driver's mouth, and append the crops."""
+    """Warp ``source`` to ``target`` twice with other noise, once with the driver's mouth, and append the crops.
+
+    ``shut``: the gap of the lids below which an eye is shut.
+    """
     motion = warper.fit(target)
     clean = warper.warp(motion)
     first, second = (warper.warp(motion, landmark_noise(random, NOISE)) for _ in range(2))
@@ -171,7 +176,7 @@ def _add_pair(
                 pictures = np.stack([*(each.image for each in crops), mine.image, true.image])
                 now = np.stack([crops[0].points, crops[1].points])
                 made["mouth"].append((pictures, mine.points, now, (source.lips, target.lips), 0))
-        elif off <= (EYE_OFF_SHUT if target.lids < SHUT_LIDS else EYE_OFF):
+        elif off <= (EYE_OFF_SHUT if target.lids < shut else EYE_OFF):
             crops = [_cut(warp, region) for warp in (first, second)]
             pictures = np.stack([*(each.image for each in crops), mine.image, true.image])
             now = np.stack([crops[0].points, crops[1].points])

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 EMA, EMA_STEPS = 0.998, 8
 """How much of the averaged weights is kept at each step: in a short training less, so that it averages an eighth."""
-RATE, LAST_RATE, RISE = 1.5e-3, 5e-5, 0.1
+RATE, LAST_RATE, RISE = 1e-3, 2e-5, 0.1
 """The first and the last learning rate, and the share of the steps in which it rises to the first, up to 200 steps."""
 ADVERSARIAL_FROM = 0.8
 """The share of the steps from which the discriminator has a say."""
 STEADY_SHARE = 4
 """One in so many samples of a batch is also answered with other noise on its landmarks."""
-VALIDATED = 96
+VALIDATED = 160
 """Held-out samples that the network is measured on."""
 SHARP = 0.85
 """The sharpness, over the real frame's, below which a network counts as worse."""

@@ -17,7 +17,7 @@ from tools.refiner_training.clips import FACE_SHARE, SIDE, Shot
 
 Floats = NDArray[np.float32]
 
-ROUNDS = 2
+ROUNDS = 3
 """How often a motion is corrected until the warp's landmarks lie on the true ones."""
 DAMPED = np.float32(0.85)
 UNIT_PIXELS = 0.29 * FACE_SHARE * SIDE
