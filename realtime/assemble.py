@@ -26,7 +26,7 @@ from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
 from realtime.pipeline.settings import Limits, RunHooks, RunSettings
-from realtime.portraits.background import open_background
+from realtime.portraits.background import check_background, open_background
 from realtime.portraits.image_file import check_picture
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import Sink, check_recording_name, open_sink
@@ -70,6 +70,7 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
     Raises PortraitError at once for a file that is no picture; the face in it is found while loading.
     """
     portraits = _portrait_loaders(config)
+    check_background(config.background)
 
     def open_and_name_tracker() -> Tracker:
         tracker = open_configured_tracker(config)

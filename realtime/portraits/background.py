@@ -12,11 +12,11 @@ import numpy as np
 from PIL import ImageColor
 
 from engines.errors import PortraitError, UsageError
-from engines.layers.background import fill_background
+from engines.layers.background import fill_background, push_pull
 from engines.layers.foreground import foreground
-from engines.types import Image
+from engines.types import Image, Mask
 from realtime.core import paths
-from realtime.portraits.image_file import read_image
+from realtime.portraits.image_file import check_picture, read_image
 from realtime.portraits.mount import Mount
 from realtime.portraits.portrait import PortraitPicture
 
@@ -26,6 +26,12 @@ KEY = (0, 255, 0)
 """The colour behind a transparent portrait where a sink has no alpha, RGB."""
 BLUR = 0.035
 """Width of the blur, as a share of the shorter side."""
+RIM = 0.014
+"""Width of the edge in which the old background may shine through, likewise."""
+NOT_SUBJECT, SUBJECT = 0.05, 0.8
+"""Shares of the subject's colour in a pixel up to which, and from which on, it is none of the subject or all."""
+ALIKE = 35.0
+"""Colours that differ by less, in levels, are alike; by twice as much, they are not."""
 _COLOUR = re.compile(r"#.*|(rgb|hsl|hsv)\(.*|[A-Za-z]+")
 
 
@@ -58,6 +64,20 @@ def is_named(text: str) -> bool:
     """Return True for a background that needs no image: a word, ``transparent:COLOUR``, or a colour."""
     word, _, key = text.partition(":")
     return text in WORDS or colour_of(key if key and word == "transparent" else text) is not None
+
+
+def check_background(text: str) -> None:
+    """Raise UsageError for a background that cannot be used, as far as an image's header says."""
+    if text == "keep" or is_named(text):
+        return
+    path = paths.expand(text)
+    if not path.exists():
+        open_background(text)
+        return
+    try:
+        check_picture(path)
+    except PortraitError as error:
+        raise _unreadable(error) from None
 
 
 def open_background(text: str) -> Background:
@@ -96,7 +116,11 @@ def _read(path: Path) -> Image:
     try:
         return read_image(path).image
     except PortraitError as error:
-        raise UsageError("background-unreadable", error.found, error.expected, error.cure) from None
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: PortraitError) -> UsageError:
+    return UsageError("background-unreadable", error.found, error.expected, error.cure)
 
 
 def before(picture: PortraitPicture, background: Background) -> tuple[PortraitPicture, Image | None]:
@@ -120,10 +144,33 @@ def before(picture: PortraitPicture, background: Background) -> tuple[PortraitPi
         left, top, right, bottom, _ = mount.window
         behind = np.ascontiguousarray(frame[top:bottom, left:right])
         mount = Mount(frame, mount.window)
+    matte = _tightened(picture.image, matte, filled)
     own = foreground(picture.image, matte, filled).astype(np.float32)
     share = (matte.astype(np.float32) / 255)[..., None]
     image = np.asarray(behind + share * (own - behind) + 0.5, np.uint8)
-    return replace(picture, image=image, mount=mount), behind
+    return replace(picture, image=image, matte=matte, mount=mount), behind
+
+
+def _tightened(image: Image, matte: Mask, filled: Image) -> Mask:
+    """Return the matte (H, W) without the rim that has the colours of the old background ``filled``.
+
+    Along the edge, the share of the subject in a pixel is measured between two colours: that of the background there,
+    and that of what lies further in. Where these two are alike, the matte stays.
+    """
+    reach = max(2, round(RIM * min(matte.shape)))
+    inner = cv2.erode(matte, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
+    rim = (matte > 0) & (inner < 250)
+    if not rim.any() or not (inner >= 250).any():
+        return matte
+    subject = push_pull(image, (inner >= 250).astype(np.float32))
+    behind = filled.astype(np.float32)
+    apart = subject - behind
+    square = (apart * apart).sum(axis=2)
+    share = ((image - behind) * apart).sum(axis=2) / np.maximum(square, 1)
+    most = np.clip((share - NOT_SUBJECT) / (SUBJECT - NOT_SUBJECT), 0, 1)
+    trust = np.clip((np.sqrt(square) - ALIKE) / ALIKE, 0, 1)
+    limit = np.where(rim, 1 - trust * (1 - most), 1).astype(np.float32)
+    return np.asarray(np.minimum(matte, cv2.GaussianBlur(limit, (0, 0), 0.7) * 255) + 0.5, np.uint8)
 
 
 def _frame(background: Background, size: tuple[int, int]) -> Image:

@@ -92,6 +92,27 @@ def test_soft_edges_keep_nothing_of_the_old_background(colour: str) -> None:
     assert np.abs(placed.image - wanted).mean() < 0.8
 
 
+def test_a_matte_that_is_too_wide_leaves_no_halo() -> None:
+    picture = portrait()
+    assert picture.matte is not None
+    true = picture.matte[..., None].astype(float) / 255
+    wide = np.asarray(cv2.dilate(picture.matte, np.ones((7, 7), np.uint8)), np.uint8)
+    placed, _ = before(replace(picture, matte=wide), open_background("#00ff00"))
+    wanted = true * np.array(CLOTH) + (1 - true) * np.array((0, 255, 0))
+    off = np.abs(placed.image - wanted).max(axis=2)
+    assert (off > 60).sum() < 0.1 * ((wide > 127) & (picture.matte < 40)).sum()
+
+
+def test_colours_like_the_background_stay_in_the_subject() -> None:
+    """White cloth before a white wall is no halo."""
+    picture = portrait()
+    assert picture.matte is not None
+    white = np.asarray(np.where(picture.matte[..., None] > 127, 230, picture.image), np.uint8)
+    placed, _ = before(replace(picture, image=white), open_background("#000000"))
+    assert placed.matte is not None
+    assert np.abs(placed.matte.astype(int) - picture.matte).max() < 8
+
+
 def test_a_blurred_background_has_no_edges_and_nothing_of_the_subject() -> None:
     picture = portrait()
     _, behind = before(picture, open_background("blur"))

@@ -59,8 +59,8 @@ def test_the_alpha_moves_with_the_head(
     generator.drive(portrait, make_motion(shape_of(driver_face)), None)
     still = generator.alpha()
     assert still is not None
-    assert portrait_picture.matte is not None
-    assert np.abs(still.astype(int) - portrait_picture.matte).mean() < 1
+    assert placed.matte is not None
+    assert np.abs(still.astype(int) - placed.matte).mean() < 1
     assert (np.abs(moved.astype(int) - still) > 128).mean() > 0.005
 
 
