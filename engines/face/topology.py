@@ -86,6 +86,9 @@ IRISES = (_points(468, 469, 470, 471, 472), _points(473, 474, 475, 476, 477))
 
 BROWS = _points(107, 66, 105, 63, 336, 296, 334, 293)
 """(8,) along both brows, right one first, from the nose outwards."""
+BROW_UPPER_ROWS = (_points(107, 66, 105, 63, 70), _points(336, 296, 334, 293, 300))
+BROW_LOWER_ROWS = (_points(55, 65, 52, 53, 46), _points(285, 295, 282, 283, 276))
+"""(5,) the upper and the lower edge of each brow, from the nose outwards."""
 
 MOUTH_CORNERS = _points(78, 308)
 """(2,) right and left inner corner of the mouth."""

@@ -37,10 +37,11 @@ from engines.face.topology import (
     Indices,
 )
 from engines.jit import compiled
+from engines.mesh.brows import Brows
 from engines.types import LANDMARKS, Motion, Points
 
-SHUT = 0.30
-"""The share of an open eye's gap that the landmarks of a closed eye still show."""
+SHUT = 0.05
+"""The share of an open eye's gap that the landmarks of a closed eye still show; in between they follow the lids."""
 LIPS_MEET = 0.025
 """The largest gap that the landmarks of closed lips still show, as a share of the mouth's width."""
 OPEN_EYE = 0.18
@@ -50,7 +51,7 @@ WINK = 0.2
 GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
 """How far an iris may move from its place in the portrait, as shares of the eye's width, across and down."""
 
-VIVID_LIDS, VIVID_JAW = 1.25, 1.3
+VIVID_LIDS, VIVID_JAW = 1.12, 1.3
 """Factors for lids and jaw: trackers shrink expressions towards an average face, and these undo the measured loss."""
 CATCH_UP_REACH = np.array([0.08, 0.15, 0.08, 0.15], np.float32)
 """The motion of smile, mouth width, brows and jaw at which all of the difference between the faces is made up for."""
@@ -259,6 +260,7 @@ class ExpressionTransfer:
         self._near_brows = _nearness(shape, BROWS, 0.2)
         self._pliant = _pliant(shape)
         self._measures = _measures(shape)
+        self._brows = Brows(shape)
         self._drop = 0.0
         self._neutral: Points | None = None
         self._rest_measures = self._measures
@@ -273,6 +275,7 @@ class ExpressionTransfer:
             self._set_neutral(motion.neutral, motion.own)
         shape = self._shape + (motion.expression - motion.neutral) * self._scale
         self._catch_up(shape, motion)
+        self._brows.move(shape)
         closure = self._close_eyes(shape, motion)
         lips = self._open_lips(shape, motion)
         gaze = self._turn_eyes(motion, closure)
@@ -325,7 +328,7 @@ class ExpressionTransfer:
         wink = min(max((float(np.abs(apart[0] - apart[1])) - WINK) / WINK, 0.0), 1.0)
         closure = closure.mean() + np.float32(0.5 + 0.5 * wink) * apart
         # lids that nearly meet are closed: a rim of white under the lashes looks like fainting
-        nearly = np.clip((closure - 0.5) / 0.4, 0, 1)
+        nearly = np.clip((closure - 0.6) / 0.3, 0, 1)
         closure = np.minimum(closure * (1 + np.float32(0.2) * nearly * nearly), 1)
         _close_lids(shape, self._shape, self._lid_gaps, closure)
         return np.asarray(closure, np.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.eyes.eyes import LID_LININGS, LINING, PortraitEye, portrait_eyes
 from engines.face.head import Pose, own_pose
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
@@ -22,7 +23,6 @@ from engines.face.topology import (
 )
 from engines.layers.cutout import Cutout
 from engines.mesh.expression import ExpressionTransfer
-from engines.mesh.eyes import LID_LININGS, LINING, PortraitEye, portrait_eye
 from engines.mesh.hairline import hair_depths, hairline_shifts
 from engines.mesh.lens import Lens
 from engines.mesh.lips import PortraitLips
@@ -96,7 +96,7 @@ class MeshFeatures:
             rings=pose.unproject(around.points),
             near=pose.unproject(around.near),
             transfer=ExpressionTransfer(shape),
-            eyes=(portrait_eye(0, pixels, pose, shape), portrait_eye(1, pixels, pose, shape)),
+            eyes=portrait_eyes(image, pixels, pose, shape),
             own_lips=float((mouth.lower - mouth.upper).mean() / np.hypot(*(mouth.ends[2:] - mouth.ends[:2]))),
             light=MouthLight.of(image, pixels),
             box=cutout.box(around),

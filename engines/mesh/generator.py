@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import CommandError, one_of
+from engines.eyes import eye_raster
+from engines.eyes.eyes import eye_state, fill_eye, line_lids
 from engines.face.head import Pose, from_turn_angles, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
@@ -25,8 +27,7 @@ from engines.generator import MOUTHS, REGIONS_OF
 from engines.layers import layer_raster
 from engines.layers.alpha import AlphaDrawing
 from engines.layers.layer import WarpBuffers
-from engines.mesh import eye_raster, lens, mouth_raster, raster
-from engines.mesh.eyes import eye_state, fill_eye, line_lids
+from engines.mesh import lens, mouth_raster, raster
 from engines.mesh.features import (
     FACE_TRIANGLES,
     RING_TRIANGLES,

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from engines.face.head import Pose, own_pose, rotation_matrix
 from engines.face.topology import (
-    BROWS,
+    BROW_LOWER_ROWS,
+    BROW_UPPER_ROWS,
     CHIN,
     EYE_CORNERS,
     INNER_LOWER_LIP,
@@ -78,7 +79,7 @@ def with_expression(
     for corner, side in zip(MOUTH_CORNERS, (-1, 1), strict=True):
         near = np.exp(-(((shape[:, :2] - shape[corner, :2]) ** 2).sum(axis=1)) / 0.3**2)
         done[:, :2] += smile * near[:, None] * np.array([side, -1], np.float32)
-    done[BROWS, 1] -= brows
+    done[np.concatenate([*BROW_UPPER_ROWS, *BROW_LOWER_ROWS]), 1] -= brows
     middle = shape[MOUTH_CORNERS, :2].mean(axis=0)
     away = (shape[:, :2] - middle) / distance(shape, MOUTH_CORNERS)
     done[:, 0] -= purse * (shape[:, 0] - middle[0]) * np.exp(-((away / (0.6, 0.5)) ** 4).sum(axis=1))

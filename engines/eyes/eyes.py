@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.eyes import eye_raster
+from engines.eyes.eye_texture import EyeTexture, eye_textures
 from engines.face.head import Pose
-from engines.face.topology import EYE_CORNERS, IRISES, LOWER_LID_FOLDS, LOWER_LIDS, UPPER_LIDS
-from engines.mesh import eye_raster
-from engines.mesh.lens import Lens
+from engines.face.topology import EYE_CORNERS, IRISES, LOWER_LID_FOLDS, LOWER_LIDS, UPPER_LID_FOLDS, UPPER_LIDS, Indices
+from engines.mesh.lens import CURVE, Lens, trace_edge
 from engines.types import LANDMARKS, Image, Points
 
 Floats = NDArray[np.float32]
@@ -24,8 +26,6 @@ The eyeball is drawn there separately.
 """
 LINING = 0.3
 """Where on the upper lid these points are fetched, from its edge (0) to its fold (1)."""
-LASH_REACH = 2.5
-"""How far from the line where closed lids meet lashes are drawn, pixels."""
 
 EYES = tuple(
     tuple(
@@ -35,6 +35,8 @@ EYES = tuple(
     for eye in range(2)
 )
 """Corners, upper and lower lid of each eye, from left to right in the image."""
+FOLDS = tuple(np.ascontiguousarray(UPPER_LID_FOLDS[eye][:: 1 if eye == 0 else -1]) for eye in range(2))
+"""The fold above each upper lid, from left to right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +44,36 @@ class PortraitEye:
     """An eye as the portrait shows it."""
 
     lens: Lens
-    iris: Floats
-    """(3,) centre and radius in the portrait, pixels."""
+    texture: EyeTexture
     frame: Points
     """(3, 3): three points of the socket in the head frame, which the eyeball moves with."""
     frame_px: Floats
     """(3, 2): the same in the portrait, pixels."""
 
 
-def portrait_eye(index: int, pixels: Points, pose: Pose, shape: Points) -> PortraitEye:
-    """Return an eye of the portrait: 0 is the right one, 1 the left one."""
-    ends, upper, lower = EYES[index]
-    iris = pixels[IRISES[index]]
-    radius = float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean())
+def portrait_eyes(image: Image, pixels: Points, pose: Pose, shape: Points) -> tuple[PortraitEye, PortraitEye]:
+    """Return the right and the left eye of the portrait. ``shape``: the landmarks in the head frame, (478, 3)."""
+    measured = []
+    for index, (ends, upper, lower) in enumerate(EYES):
+        iris = pixels[IRISES[index]]
+        radius = max(float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean()), 1.0)
+        fold = np.empty(CURVE, np.float32)
+        trace_edge(pixels, ends[0], ends[1], FOLDS[index], fold)
+        measured.append((Lens.of(pixels, ends, upper, lower), fold, np.append(iris[0, :2], radius)))
+    textures = eye_textures(image, measured)
+    right, left = (
+        PortraitEye(lens, texture, *_socket(EYES[index][0], pose, shape))
+        for index, ((lens, _, _), texture) in enumerate(zip(measured, textures, strict=True))
+    )
+    return right, left
+
+
+def _socket(ends: Indices, pose: Pose, shape: Points) -> tuple[Points, Floats]:
+    """Return ``frame`` and ``frame_px`` of an eye with these corners."""
     a, b = shape[ends[0]], shape[ends[1]]
     third = (a + b) / 2 + np.array([0, 0.5 * np.linalg.norm(b - a), 0], np.float32)
     frame = np.stack([a, b, third]).astype(np.float32)
-    return PortraitEye(
-        Lens.of(pixels, ends, upper, lower),
-        np.array([iris[0, 0], iris[0, 1], max(radius, 1.0)], np.float32),
-        frame,
-        np.ascontiguousarray(pose.project(frame)[:, :2]),
-    )
+    return frame, np.ascontiguousarray(pose.project(frame)[:, :2])
 
 
 def line_lids(fetch: Floats, source: Floats, closure: Floats) -> None:
@@ -77,7 +87,7 @@ def line_lids(fetch: Floats, source: Floats, closure: Floats) -> None:
         fold = fetch[LOWER_LID_FOLDS[eye]]
         source[LID_LININGS[eye]] = lower + share * (lining - lower)
         # landmarks of a lower lid lie a little inside the eye
-        source[LOWER_LIDS[eye]] = lower + share * np.float32(0.15) * (fold - lower)
+        source[LOWER_LIDS[eye]] = lower + share * np.float32(0.35) * (fold - lower)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,8 @@ class EyeState:
     """(2, 3) float32: from output pixel to portrait pixel with the head's motion alone."""
     move: Floats
     """(2,) float32: how far the iris moves, pixels of the portrait."""
+    fold: Floats
+    """The fold above the upper lid, as an edge of the lens."""
     closure: float
     """As in ``engines.mesh.expression.Expression``."""
 
@@ -107,20 +119,28 @@ def eye_state(
     now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + offset)
     to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
     move = (own.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[:2] * own.scale
-    return EyeState(Lens.of(points, *EYES[index]), to_own, move.astype(np.float32), closure)
+    lens, fold = Lens.of(points, *EYES[index]), np.empty(CURVE, np.float32)
+    trace_edge(points, EYES[index][0][0], EYES[index][0][1], FOLDS[index], fold)
+    return EyeState(lens, to_own, move.astype(np.float32), fold, closure)
 
 
 def fill_eye(out: Image, box: tuple[int, int, int, int], image: Image, eye: PortraitEye, state: EyeState) -> None:
-    """Draw an eyeball between its lids, and the lashes over lids that meet, into ``box`` of ``out``."""
-    lens, own, closure = state.lens, eye.lens, state.closure
-    stretch = 1 - min(closure, 0.0)
+    """Draw an eyeball between its lids, and the upper lid over it as it shuts, into ``box`` of ``out``."""
+    lens, own, closure, texture = state.lens, eye.lens, max(state.closure, 0.0), eye.texture
     feather = max(1.2, 0.004 * image.shape[0])
     eye_raster.draw_eye(
-        out, box, image, lens.ends, lens.upper, lens.lower, own.ends, own.upper, own.lower, state.to_own, eye.iris,
-        state.move, stretch, max(closure, 0.0), feather,
+        out, box, texture.white, texture.disc, texture.corner, lens.ends, lens.upper, lens.lower, texture.margin,
+        state.to_own, state.move, texture.shadow, closure, _moved(texture, state), feather,
     )  # fmt: skip
-    shut = float(np.clip((closure - 0.6) / 0.3, 0, 1))
-    if shut > 0:
-        eye_raster.draw_lashes(
-            out, box, image, lens.ends, lens.upper, lens.lower, own.ends, own.upper, shut, LASH_REACH
-        )
+    if closure > 0:
+        eye_raster.draw_lid(
+            out, box, image, texture.lid, texture.grain, texture.corner, lens.ends, lens.upper, lens.lower,
+            state.fold, own.ends, own.upper, own.lower, texture.fold, texture.lash, state.to_own, closure,
+        )  # fmt: skip
+
+
+def _moved(texture: EyeTexture, state: EyeState) -> float:
+    """Return how far an iris has left its place in the opening of its eye, 0 to 1."""
+    radius = texture.iris.across if texture.iris else state.lens.ends[2] - state.lens.ends[0]
+    moved = max(math.hypot(*state.move.tolist()) / (0.3 * max(float(radius), 1.0)), -state.closure / 0.2)
+    return min(moved, 1.0)
