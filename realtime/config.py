@@ -17,7 +17,7 @@ from engines.generator import GENERATORS, REGIONS_OF, TRANSPARENT
 from engines.install_hint import command
 from realtime.core import paths
 from realtime.portraits.settings import Fit
-from realtime.tracking.settings import DRIVERS, MAX_FACES, Driver, Rotation, parse_driver
+from realtime.tracking.settings import DRIVERS, MAX_FACES, FixedDriver, Rotation, parse_driver
 from realtime.webrtc.settings import IceServer
 
 GROUPS = ("Driving video", "Portrait", "Motion", "Output", "Networks", "Server", "Other")
@@ -166,7 +166,7 @@ class Config(BaseModel):
         "auto",
         "degrees by which the driving video is turned clockwise; auto finds out from the faces in it",
     )
-    driver: Annotated[Driver, BeforeValidator(parse_driver)] = _option(
+    driver: Annotated[FixedDriver, BeforeValidator(parse_driver)] = _option(
         "Driving video",
         "auto",
         "the face that drives, if there are several: auto (large, central, moving), or the N-th from the left",

@@ -227,7 +227,10 @@ class NeutralEstimator:
             self._rest = RestPose(self._rest_turn(), rest.origin, rest.scale)
 
     def calibrate(self) -> None:
-        """Take the mean of the faces of the next ``CALIBRATION_NS`` as the neutral, and do not change it afterwards."""
+        """Take the mean of the faces of the next ``CALIBRATION_NS`` as the neutral, and do not change it afterwards.
+
+        Pictures of faces do not count: a calibration waits for a face that moves.
+        """
         self._calibrating, self._calibration = True, None
 
     def found_again(self, time_ns: int, *, away: bool) -> None:
@@ -283,7 +286,7 @@ class NeutralEstimator:
         first = self._own is None
         if first:
             self._begin(face, pixels, shape, turn, displacement)
-        if self._calibrating:
+        if self._calibrating and not face.picture:
             self._collect(face, pixels, shape, displacement, turn, passed_ns)
         elif not first and not self._fixed:
             self._learn(shape, turn, displacement, elapsed_s)

@@ -8,7 +8,7 @@ from typing import Any
 from realtime.pipeline.animator import Animator
 from realtime.pipeline.commands import Setting
 from realtime.pipeline.face_observer import FaceObserver
-from realtime.tracking.settings import DRIVERS, Driver
+from realtime.tracking.settings import DRIVERS, Driver, parse_place
 
 GAIN_STEP = 0.1
 
@@ -48,12 +48,14 @@ class CommandHandler:
         return "ending"
 
     def _set_driver(self, driver: Driver | None) -> str:
-        """Choose the face that drives; None chooses the next of ``DRIVERS``."""
-        tracker = self._observer.tracker
+        """Choose the face that drives, also by the text of a place; None chooses the next of ``DRIVERS``."""
+        if (place := parse_place(driver)) is not None:
+            self._observer.driver = place
+            return "the face there drives"
         if driver is None:
-            current = tracker.driver
+            current = self._observer.driver
             driver = DRIVERS[(DRIVERS.index(current) + 1) % len(DRIVERS)] if isinstance(current, str) else "auto"
-        tracker.driver = driver
+        self._observer.driver = driver
         return f"driver {driver}"
 
     def _set_mirror(self, on: Setting) -> str:

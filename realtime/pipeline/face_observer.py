@@ -12,6 +12,7 @@ from engines.types import FaceState
 from realtime.core.frames import Frame
 from realtime.pipeline.settings import Clock
 from realtime.tracking.camera_rotation import CameraRotation
+from realtime.tracking.settings import Driver, Place
 from realtime.tracking.tracker import Tracker
 
 
@@ -48,6 +49,19 @@ class FaceObserver:
         self.mirror = mirror
         self._was_mirrored = mirror
         self._clock = clock
+        self._place: Place | None = None
+
+    @property
+    def driver(self) -> Driver:
+        """The face that drives. A place is one of the camera's own picture, neither turned nor flipped."""
+        return self._place or self.tracker.driver
+
+    @driver.setter
+    def driver(self, driver: Driver) -> None:
+        self._place = driver if isinstance(driver, Place) else None
+        self.tracker.driver = (
+            driver.in_frame(self._rotation.degrees, mirror=self.mirror) if isinstance(driver, Place) else driver
+        )
 
     def observe(self, frame: Frame) -> Observation:
         """Track the face in a driving frame. The tracker starts anew when ``mirror`` or the rotation was changed."""

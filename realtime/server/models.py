@@ -15,7 +15,7 @@ from engines.errors import one_of
 from engines.generator import GENERATORS, MOUTHS, REGIONS
 from realtime.core.protocol import VERSION
 from realtime.motion.settings import MAX_GAIN
-from realtime.tracking.settings import DRIVERS, MAX_FACES
+from realtime.tracking.settings import DRIVERS, MAX_FACES, PLACE
 
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON parser keeps exactly."""
@@ -173,10 +173,15 @@ class SetDriver(Request):
 
     command: Literal["set_driver"]
     value: Annotated[
-        Annotated[str, OneOf(DRIVERS)] | Annotated[int, Field(ge=1, le=MAX_FACES)] | None, BeforeValidator(_integer)
+        Annotated[str, OneOf(DRIVERS)]
+        | Annotated[str, Field(pattern=PLACE)]
+        | Annotated[int, Field(ge=1, le=MAX_FACES)]
+        | None,
+        BeforeValidator(_integer),
     ] = Field(
         default=None,
-        description=f"{', '.join(DRIVERS)}, or the n-th face from the left, 1 to {MAX_FACES}; none for the next word",
+        description=f"{', '.join(DRIVERS)}; the n-th face from the left, 1 to {MAX_FACES}; the face at a place of the"
+        " camera's picture, as shares of its width and height such as 0.4,0.25; none for the next word",
     )
 
 

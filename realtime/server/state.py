@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from realtime.core.latency import Durations
 from realtime.portraits.background import is_named
 from realtime.server.models import NetworkState, Percentiles, SelectedPortrait, State
+from realtime.tracking.settings import Place
 
 if TYPE_CHECKING:
     from realtime.config import Config
@@ -103,6 +104,7 @@ def _current_settings(pipeline: Pipeline) -> dict[str, Any]:
     parts = pipeline.compute.parts
     assert parts is not None
     animator, motion = parts.animator, parts.animator.motion
+    driver = parts.observer.driver
     return {
         "face": "camera lost" if pipeline.capture.lost else "found" if animator.face_found else "lost",
         "portrait": SelectedPortrait(index=animator.wanted, name=animator.portrait),
@@ -113,7 +115,7 @@ def _current_settings(pipeline: Pipeline) -> dict[str, Any]:
         "gain": motion.gain,
         "mouth": animator.generator.mouth,
         "background": parts.library.background.name,
-        "driver": parts.observer.tracker.driver,
+        "driver": str(driver) if isinstance(driver, Place) else driver,
         "mirror": parts.observer.mirror,
         "frozen": animator.frozen,
         "slate": animator.slated,

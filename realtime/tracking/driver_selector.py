@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from realtime.tracking.face_watch import Look, WatchedFace, same_face
 from realtime.tracking.landmark_model import FaceBox
-from realtime.tracking.settings import Driver
+from realtime.tracking.settings import Driver, Place
 
 BETTER = {"auto": 1.5, "largest": 1.25}
 """How much better than the driver another face has to be to replace it: two alike never alternate."""
@@ -42,6 +42,9 @@ class DriverSelector:
         self._last_ns = 0
         self._certain = False
         self._better: tuple[int, int] = (-1, 0)
+        self._picked: FaceBox | None = None  # where the face was last that was chosen by its place
+        self.picture = False
+        """True if the driver's face has been watched for a while, and has never moved."""
 
     @property
     def driver(self) -> Driver:
@@ -50,7 +53,7 @@ class DriverSelector:
 
     @driver.setter
     def driver(self, driver: Driver) -> None:
-        self._driver, self._chosen_anew = driver, True
+        self._driver, self._chosen_anew, self._picked = driver, True, None
 
     @property
     def certain(self) -> bool:
@@ -66,10 +69,14 @@ class DriverSelector:
         """Forget where faces were: the next frame does not continue the last one."""
         self.box = self._last_box = None
         self._pictures, self._has_lived, self._better = (), False, (-1, 0)
+        self._picked, self.picture = None, False
 
     def order(self, boxes: Sequence[FaceBox], size: tuple[int, int]) -> list[FaceBox]:
         """Return which of the faces of a frame may drive, the best first. ``size`` is the frame's."""
         allowed = [box for box in boxes if not self._is_picture(box)]
+        if isinstance(self._driver, Place):
+            x, y = self._pixels(self._driver, size) if self._picked is None else self._picked[:2]
+            return sorted(allowed, key=lambda box: math.hypot(box.x - x, box.y - y))
         if isinstance(self._driver, int):
             allowed.sort(key=lambda box: box.x)
             chosen = allowed[min(self._driver, len(allowed)) - 1 :][:1]
@@ -79,11 +86,11 @@ class DriverSelector:
     def found(self, box: FaceBox, time_ns: int) -> None:
         """Note where the landmark model has found a face."""
         if self._last_box is not None and 0 <= time_ns - self._last_ns <= RETURN_NS:
-            far = math.hypot(box.x - self._last_box.x, box.y - self._last_box.y)
-            if far > SAME_PLACE * max(box.side, self._last_box.side):
-                self.driver_id += 1
+            self.driver_id += _far(box, self._last_box)
         if self.box is None:
             self._certain = False
+        if self._picked is not None and not _far(box, self._picked):
+            self._picked = box
         self.box = self._last_box = box
         self._last_ns = time_ns
 
@@ -106,11 +113,13 @@ class DriverSelector:
             self._certain = True
         alive = self._has_lived or any(face.moving for face in look.faces)
         self._pictures = tuple(face.box for face in look.faces if face.still) if alive else ()
+        self.picture = current is not None and current.still and not current.moving
         chosen = self._choose(look, current)
-        self._chosen_anew = False
+        if self.box is not None or not isinstance(self._driver, Place):
+            self._chosen_anew = False
         if chosen is not None and self.box is not None:
             self.driver_id += 1
-            self._better = (-1, 0)
+            self._better, self.picture = (-1, 0), False
             self.box = self._last_box = chosen.box
             return chosen.box
         if self._is_current_picture(current):
@@ -151,6 +160,8 @@ class DriverSelector:
         self, faces: list[WatchedFace], others: list[WatchedFace], current: WatchedFace | None, look: Look
     ) -> WatchedFace | None:
         """Return the face that should drive, if it is another one."""
+        if isinstance(self._driver, Place):
+            return self._picked_face(faces, current, look.size)
         if self._driver in BETTER:
             best = self._best([face for face in others if face.moving or self._chosen_anew], look)
             if best is None:
@@ -170,8 +181,35 @@ class DriverSelector:
         apart = abs(wanted.box.x - current.box.x) > ORDER_MARGIN * current.box.side
         return wanted if wanted.key != current.key and (apart or self._chosen_anew) else None
 
+    def _picked_face(
+        self, faces: list[WatchedFace], current: WatchedFace | None, size: tuple[int, int]
+    ) -> WatchedFace | None:
+        """Return the face that was chosen by its place, if another one drives."""
+        assert isinstance(self._driver, Place)
+        if self._picked is None or self._chosen_anew:
+            x, y = self._pixels(self._driver, size)
+            nearest = min(faces, key=lambda face: math.hypot(face.box.x - x, face.box.y - y))
+            if math.hypot(nearest.box.x - x, nearest.box.y - y) > nearest.box.side:
+                return None
+            self._picked = nearest.box
+        else:
+            picked = self._picked
+            nearest = min(faces, key=lambda face: math.hypot(face.box.x - picked.x, face.box.y - picked.y))
+            if not same_face(nearest.box, picked):
+                return None
+        return None if current is not None and nearest.key == current.key else nearest
+
+    @staticmethod
+    def _pixels(place: Place, size: tuple[int, int]) -> tuple[float, float]:
+        return place.x * size[0], place.y * size[1]
+
     def _best(self, faces: Sequence[WatchedFace], look: Look) -> WatchedFace | None:
         return max(faces, key=lambda face: _score(face.box, look.size, self._driver), default=None)
+
+
+def _far(box: FaceBox, other: FaceBox) -> bool:
+    """Return whether two boxes are too far apart for one face in two frames that follow each other."""
+    return math.hypot(box.x - other.x, box.y - other.y) > SAME_PLACE * max(box.side, other.side)
 
 
 def _score(box: FaceBox, size: tuple[int, int], driver: Driver) -> float:

@@ -81,6 +81,7 @@ class _ModelTracker:
             confidence=face.presence,
             steady=self.steady,
             driver_id=self._selector.driver_id,
+            picture=self._selector.picture,
         )
 
     def reset(self) -> None:

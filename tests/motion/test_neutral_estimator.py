@@ -554,3 +554,24 @@ def test_the_rest_turn_follows_sooner_while_the_head_turns(calm: Points) -> None
         return last - first
 
     assert abs(left_over(8)) > 1.5 * abs(left_over(0.2))
+
+
+def test_a_calibration_waits_for_a_face_that_moves(calm: Points) -> None:
+    """A painting before the camera is no rest of the user's."""
+    transfer = transfer_for(calm)
+    painting, driver = Driver(calm, face=lambda _: {"jaw": 0.2}), Driver(calm)
+
+    def show(who: Driver, start: float, end: float, *, picture: bool) -> Motion:
+        for now in frame_times(start, end):
+            face = who.at(now)
+            assert face is not None
+            motion = transfer.update(replace(face, picture=picture, driver_id=int(not picture)), face.time_ns)
+        return motion
+
+    show(painting, 0, 1, picture=True)
+    transfer.calibrate()
+    show(painting, 1, 3, picture=True)
+    assert transfer.calibrating
+    motion = show(driver, 3, 5, picture=False)
+    assert not transfer.calibrating
+    assert distance(motion, calm) < 2e-3

@@ -49,3 +49,16 @@ test("a refusal is shown, and one for want of a token asks for it", async () => 
   assert.equal(feedback().textContent, "No token.");
   assert.ok(feedback().classList.contains("warn"));
 });
+
+test("a click on a face in the user's own picture has it drive", async () => {
+  modes.enter("main");
+  state.run = { driver: "auto" };
+  commands.connectControls();
+  const video = document.getElementById("preview");
+  Object.assign(video, { videoWidth: 640, videoHeight: 480, getBoundingClientRect: () => ({ left: 0, top: 0, width: 320, height: 240 }) });
+  video.dispatchEvent(Object.assign(new Event("click"), { clientX: 80, clientY: 60 }));
+  await Promise.resolve();
+  assert.deepEqual(control.sent, [["set_driver", "0.250,0.250"]]);
+  video.dispatchEvent(Object.assign(new Event("click"), { clientX: 400, clientY: 60 }));
+  assert.equal(control.sent.length, 1);
+});

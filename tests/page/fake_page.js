@@ -105,6 +105,7 @@ export function usePage(address = "http://host/") {
     answer = () => Response.json({ v: 1 });
     const kinds = ["HTMLElement", "HTMLInputElement", "HTMLImageElement", "HTMLVideoElement", "HTMLFieldSetElement"];
     for (const kind of kinds) globalThis[kind] = FakeElement;
+    globalThis.CSS = { escape: (text) => text };
     globalThis.location = new URL(address);
     globalThis.document = {
       activeElement: null,

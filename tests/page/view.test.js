@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { showStill } from "../../realtime/webrtc/page/view.js";
+import { showRun, showStill } from "../../realtime/webrtc/page/view.js";
 import { usePage } from "./fake_page.js";
 
 usePage();
@@ -22,4 +22,13 @@ test("the object URL of a picture is revoked when another one is shown, or none"
   assert.equal(image.hidden, true);
   assert.deepEqual(revoked, created);
   assert.equal(created.length, 3);
+});
+
+test("no word is chosen while a face drives that was clicked on", () => {
+  const words = ["auto", "left"].map((value) => Object.assign(document.createElement("input"), { value }));
+  document.getElementById("driver").replaceChildren(...words);
+  showRun({ driver: "left" });
+  assert.deepEqual(words.map((each) => each.checked), [false, true]);
+  showRun({ driver: "0.250,0.5" });
+  assert.deepEqual(words.map((each) => each.checked), [false, false]);
 });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,10 @@ VALUES: dict[str, tuple[list[Setting], list[Setting]]] = {
     "set_region": (list(REGIONS), ["", "none", 1, None, True]),
     "set_mouth": (list(MOUTHS), ["", "none", 1, None, True]),
     "set_background": (["keep", "blur", "transparent", "#00ff00", "image:1"], ["", 1, None, True, "x" * 81]),
-    "set_driver": ([*DRIVERS, 1, 8, None], ["", "none", 0, 9, 1.5, True]),
+    "set_driver": (
+        [*DRIVERS, 1, 8, None, "0,1", "0.4,0.25"],
+        ["", "none", 0, 9, 1.5, True, "0.4", "1.1,0", "-0.1,0", "0.4,0.25,0", "nan,0"],
+    ),
     "set_generator": (list(GENERATORS), ["", "none", 1, None, True]),
     "set_frozen": TOGGLES,
     "set_slate": TOGGLES,
@@ -176,6 +180,8 @@ def fits(value: Any, wanted: dict[str, Any]) -> bool:
         "enum": lambda names: isinstance(value, str) and value in names,
         "minimum": lambda low: not number or value >= low,
         "maximum": lambda high: not number or value <= high,
+        "pattern": lambda pattern: not isinstance(value, str) or re.fullmatch(pattern, value) is not None,
+        "minLength": lambda least: not isinstance(value, str) or len(value) >= least,
         "maxLength": lambda most: not isinstance(value, str) or len(value) <= most,
         "oneOf": lambda variants: sum(fits(value, each) for each in variants) == 1,
         "anyOf": lambda variants: any(fits(value, each) for each in variants),
@@ -189,7 +195,11 @@ def fits(value: Any, wanted: dict[str, Any]) -> bool:
 
 edges = st.sampled_from([0, -0.0, 1.0, 1.5, 4, 4.0, 4.1, -1, 2**53 - 1, 2**53, 2**53 + 2.0, -(2**53), 10**400, 1e300])
 given_values = (
-    values | edges | st.sampled_from(["all", "mesh", "painted", "x" * 64, "x" * 65, "x" * 200, "x" * 201, [], {}])
+    values
+    | edges
+    | st.sampled_from(
+        ["0.4,0.25", "0.4,0.25\n", "1.5,0", "all", "mesh", "painted", "x" * 64, "x" * 65, "x" * 200, "x" * 201, [], {}]
+    )
 )
 requests = st.fixed_dictionaries(
     {

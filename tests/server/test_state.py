@@ -8,7 +8,7 @@ from realtime.config import Config
 from realtime.server.models import Percentiles, State
 from realtime.server.sessions import session_viewers
 from realtime.server.state import run_state
-from tests.support.fakes import FakeGenerator, FakeSink, FakeSource
+from tests.support.fakes import FakeGenerator, FakeSink, FakeSource, FakeTracker
 from tests.support.run import FakeRun, running
 from tests.support.waiting import until
 
@@ -61,3 +61,18 @@ def test_the_generator_is_its_key_before_and_after_the_first_frame() -> None:
 )
 def test_the_own_view_of_a_page_is_not_counted_as_a_viewer(network: dict[str, object], viewers: int) -> None:
     assert session_viewers(network) == viewers
+
+
+def test_a_face_that_is_clicked_on_is_found_in_the_flipped_frame_and_told_as_it_was_clicked() -> None:
+    source, tracker = FakeSource(), FakeTracker()
+    with running(source, [FakeSink()], tracker=tracker) as run:
+        parts = until(lambda: run.pipeline.compute.parts)
+        assert parts is not None
+        source.feed(1)
+        until(lambda: run.pipeline.counts.frames)
+        for command, value in (("set_mirror", True), ("set_driver", "0.25,0.5")):
+            parts.command_handler.carry_out(command, value)
+        assert str(tracker.driver) == "0.75,0.5"
+        assert state(run).driver == "0.25,0.5"
+        parts.command_handler.carry_out("set_driver", None)
+        assert state(run).driver == "auto"

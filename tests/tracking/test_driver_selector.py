@@ -7,7 +7,7 @@ import pytest
 from realtime.tracking.driver_selector import DriverSelector
 from realtime.tracking.face_watch import Look, WatchedFace
 from realtime.tracking.landmark_model import FaceBox
-from realtime.tracking.settings import Driver, parse_driver
+from realtime.tracking.settings import Driver, Place, parse_driver, parse_place
 
 SIZE = (1280, 720)
 CENTRE = FaceBox(640, 360, 200)
@@ -138,3 +138,88 @@ def test_a_driver_is_a_word_or_a_number() -> None:
     for value in ("", "up", 0, 9, True, None, 1.5, "²"):
         with pytest.raises(ValueError, match="driver"):
             parse_driver(value)
+
+
+def test_a_place_is_two_shares() -> None:
+    assert parse_place("0.4,0.25") == (0.4, 0.25)
+    assert str(Place(0.4, 0.25)) == "0.4,0.25"
+    for value in ("0.4", "1.1,0", "0.4,0.25,1", "left", 2, None, "nan,0"):
+        assert parse_place(value) is None
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirror", "expected"),
+    [
+        (0, False, (0.2, 0.4)),
+        (0, True, (0.8, 0.4)),
+        (90, False, (0.6, 0.2)),
+        (180, True, (0.2, 0.6)),
+        (270, False, (0.4, 0.8)),
+    ],
+)
+def test_a_place_of_the_cameras_picture_is_found_in_the_turned_frame(
+    degrees: int, mirror: bool, expected: tuple[float, float]
+) -> None:
+    assert Place(0.2, 0.4).in_frame(degrees, mirror=mirror) == pytest.approx(expected)
+
+
+def place_of(box: FaceBox) -> Place:
+    """Return a place in a face, a little off its middle."""
+    return Place((box.x + 0.3 * box.side) / SIZE[0], (box.y - 0.3 * box.side) / SIZE[1])
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"), [(LEFT, LEFT), (RIGHT, RIGHT), (CENTRE, None), (FaceBox(640, 20, 30), None)]
+)
+def test_the_face_at_a_place_drives_with_the_next_look(at: FaceBox, expected: FaceBox | None) -> None:
+    """A place without a face changes nothing."""
+    selector = following(CENTRE)
+    faces = (living(0, CENTRE), living(1, RIGHT), living(2, LEFT))
+    selector.driver = place_of(at)
+    assert selector.consider(look(*faces, followed=0)) == expected
+    assert selector.driver_id == (expected is not None)
+
+
+def test_the_face_that_was_picked_keeps_driving_among_others_that_come_and_go() -> None:
+    """It moves through the picture, past a larger one, and others appear at its left and right."""
+    selector = following(CENTRE)
+    selector.driver = place_of(LEFT)
+    assert selector.consider(look(living(0, CENTRE), living(1, LEFT), followed=0)) == LEFT
+    driver_id = selector.driver_id
+    for step in range(30):
+        mine = LEFT._replace(x=LEFT.x + 20 * step)
+        selector.found(mine, step * 100_000_000)
+        others = [living(2, FaceBox(90, 200, 260)), living(3, FaceBox(1150, 360, 200))][step % 3 :]
+        assert selector.consider(look(living(1, mine), *others, followed=1)) is None
+    assert selector.driver_id == driver_id
+
+
+def test_the_face_that_was_picked_drives_again_when_it_is_back_in_its_place() -> None:
+    selector = following(CENTRE)
+    selector.driver = place_of(LEFT)
+    selector.consider(look(living(0, CENTRE), living(1, LEFT), followed=0))
+    selector.lost()
+    assert selector.order([CENTRE], SIZE) == [CENTRE]
+    selector.found(CENTRE, 1_000_000_000)
+    both = look(living(0, CENTRE), living(2, LEFT), followed=0)
+    assert selector.consider(look(living(0, CENTRE), followed=0)) is None
+    assert [selector.consider(both) for _ in range(2)] == [None, LEFT]
+    selector.lost()
+    assert selector.order([CENTRE, LEFT], SIZE) == [LEFT, CENTRE]
+
+
+def test_a_place_that_is_given_while_no_face_is_there_counts_for_the_next_ones() -> None:
+    selector = DriverSelector()
+    selector.driver = place_of(RIGHT)
+    assert selector.consider(look(living(0, CENTRE), followed=None)) is None
+    assert selector.order([CENTRE, RIGHT], SIZE) == [RIGHT, CENTRE]
+
+
+def test_a_face_is_a_picture_once_it_was_watched_and_never_moved() -> None:
+    selector = following(CENTRE)
+    assert not selector.picture
+    selector.consider(look(picture(0, CENTRE), followed=0))
+    assert selector.picture
+    small = FaceBox(200, 500, 80)
+    assert selector.consider(look(picture(0, CENTRE), living(1, small), followed=0)) == small
+    assert not selector.picture

@@ -3,6 +3,7 @@
 import { ReenactError } from "./errors.js";
 import { isAbort } from "./network/server.js";
 import { changeOf } from "./settings.js";
+import { placeOf } from "./pick.js";
 import { state } from "./state.js";
 import { uploadBackground } from "./uploads.js";
 import { controlButtons, el, holdControl, showFeedback, showGain, showStill } from "./view.js";
@@ -106,6 +107,11 @@ export class Commands {
       timer = setTimeout(() => this.send("set_gain", gain), SETTLE_MS);
     });
     this.#connectBackground();
+    const preview = el("preview", HTMLVideoElement);
+    preview.addEventListener("click", (event) => {
+      const place = placeOf(preview, event);
+      if (place) this.send("set_driver", place);
+    });
     for (const name of ["region", "mouth", "driver"]) {
       el(name).addEventListener("change", ({ target }) => {
         if (target instanceof HTMLInputElement) this.send(`set_${name}`, target.value);

@@ -169,6 +169,11 @@ export function showRun(run) {
   }
   if (isFree("set_gain") && run.gain !== undefined) showGain(run.gain);
   for (const [name, value] of [["region", run.region], ["mouth", run.mouth], ["driver", run.driver]]) {
+    if (name === "driver" && isFree("set_driver")) {
+      // none is set where a face was clicked on
+      for (const each of el("driver").querySelectorAll("input")) each.checked = each.value === String(value);
+      continue;
+    }
     const choice = el(`${name}`).querySelector(`input[value="${CSS.escape(String(value || ""))}"]`);
     if (choice instanceof HTMLInputElement && isFree(`set_${name}`)) choice.checked = true;
   }
