@@ -51,8 +51,8 @@ WINK = 0.2
 GAZE_LIMIT = np.array([0.22, 0.12], np.float32)
 """How far an iris may move from its place in the portrait, as shares of the eye's width, across and down."""
 
-VIVID_LIDS, VIVID_JAW = 1.12, 1.3
-"""Factors for lids and jaw: trackers shrink expressions towards an average face, and these undo the measured loss."""
+VIVID_LIDS = 1.12
+"""A factor for lids: trackers shrink blinks towards an average face, and this undoes the measured loss."""
 CATCH_UP_REACH = np.array([0.08, 0.15, 0.08, 0.15], np.float32)
 """The motion of smile, mouth width, brows and jaw at which all of the difference between the faces is made up for."""
 CATCH_UP_LIMITS = np.array([[0, 0.12], [0, 0.2], [0, 0.1], [0, 0.1]], np.float32)
@@ -335,7 +335,7 @@ class ExpressionTransfer:
 
     def _open_lips(self, shape: Points, motion: Motion) -> float:
         """Part the lips in ``shape`` by the driver's gap, and return the gap over the mouth's width."""
-        scale = float(self._scale[LOWER_LIP_MIDDLE, 1]) * VIVID_JAW
+        scale = float(self._scale[LOWER_LIP_MIDDLE, 1])
         gap = _part_lips(
             shape, self._shape, motion.expression, motion.neutral, _resting(motion), LIPS_MEET * self._rest_mouth,
             scale, self._drop,

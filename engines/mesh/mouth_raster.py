@@ -147,7 +147,9 @@ def fill_opening(
                 continue
             below = -uy * (x - lens[0]) + ux * (y - lens[1])
             first, last = look_up(upper, along), look_up(lower, along)
-            alpha = opacity * ramp((below - first) / feather) * ramp((last - below) / feather)
+            # landmarks of lips lie on the lips, half a pixel from what is seen as their edge
+            over = min(0.5 * feather, 1.0, max(0.35 * (last - first), 0.0))
+            alpha = opacity * ramp((below - first + over) / feather) * ramp((last - below + over) / feather)
             if alpha <= 0:
                 continue
             part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
@@ -187,7 +189,9 @@ def draw_model(
                 continue
             below = -uy * (x - lens[0]) + ux * (y - lens[1])
             first, last = look_up(upper, along), look_up(lower, along)
-            alpha = opacity * ramp((below - first) / feather) * ramp((last - below) / feather)
+            # landmarks of lips lie on the lips, half a pixel from what is seen as their edge
+            over = min(0.5 * feather, 1.0, max(0.35 * (last - first), 0.0))
+            alpha = opacity * ramp((below - first + over) / feather) * ramp((last - below + over) / feather)
             if alpha <= 0:
                 continue
             for c in range(3):
