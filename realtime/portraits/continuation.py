@@ -63,8 +63,8 @@ class Continued(NamedTuple):
 def continued(part: Image, matte: Mask, place: tuple[int, int], size: tuple[int, int], chin: float) -> Continued:
     """Return a frame of ``size`` (width, height) with ``part`` (h, w, 3) at ``place`` (x, y), continued over the rest.
 
-    ``matte`` (h, w) is the subject's; ``chin`` is a row of the part, below which what reaches the sides is a shoulder.
-    Below the part nothing can be continued: it has to reach the frame's lower edge.
+    ``matte`` (h, w) is the subject's; ``chin`` is a row of the part, about that of the chin, below which what reaches
+    the sides is a shoulder. Below the part nothing can be continued: it has to reach the frame's lower edge.
     """
     (x, y), (width, height) = place, size
     unit = float(min(size))

@@ -29,6 +29,8 @@ STRUCTURE_COST = 0.55
 """The further cost, also for the whole width, for each level that the background's structures differ by."""
 CROSSING_COST = 14.0
 """The same where hair or a hand crosses the picture's whole edge."""
+RAISED = 0.45
+"""How far above the chin a shoulder may reach an edge, in heights of the face. What is higher is hair or a hand."""
 LOOKED_AT = 240
 """Shorter side of the frame in which an edge is looked at, in pixels."""
 BAND = 0.1
@@ -210,6 +212,7 @@ def _extended(
     part = resample(image, crop, area)
     placed = _placed(face, _from(crop, left, top), (right - left, size[1] - top))
     matte = find_matte(part, placed)
-    chin = float(placed.pixels()[CHIN_TIP, 1])
-    frame, subject = continued(part, _subject(matte, placed), (left, top), size, chin)
+    rows = placed.pixels()[:, 1]
+    highest = float(rows[CHIN_TIP]) - RAISED * float(np.ptp(rows))
+    frame, subject = continued(part, _subject(matte, placed), (left, top), size, highest)
     return FittedPicture("extend", frame, _placed(face, crop, size), None if matte is None else subject)
