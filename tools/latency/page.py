@@ -153,7 +153,7 @@ def _timeline(measurement: Measurement) -> str:
         marks.append(f'<text class=mark x="{_WIDTH - 4}" y="{y - 4:.1f}" text-anchor="end">p{q} {value:.1f} ms</text>')
     marks += _ticks(top, height, left)
     over = int((pool > top).sum())
-    note = f" {over} above {top:g} ms are shown at the top, in red." if over else ""
+    note = f" {over} above {top:g} ms {'is' if over == 1 else 'are'} shown at the top, in red." if over else ""
     what = "rounds, each a new start" if measurement.restarted else "intervals of one run"
     chart = _svg(height + 8, "".join(marks), "age of frames over time")
     return (
