@@ -27,6 +27,7 @@ from engines.cache_dirs import cache_home
 from engines.errors import ReenactError, UsageError
 from engines.mesh.refiner import NetRefiner
 from engines.networks import refiner, refiner_weights
+from tools.refiner_training.card import card_of
 from tools.refiner_training.clips import clips_in
 from tools.refiner_training.evaluation import CASES, METHODS, REGIONS, evaluate
 from tools.refiner_training.sheet import write_pairs
@@ -42,6 +43,7 @@ def eval_command(
     sheet: Annotated[
         Path | None, typer.Option(help="picture to write: portrait, truth and methods side by side")
     ] = None,
+    card: Annotated[Path | None, typer.Option(help="model card of the weights to write (Markdown)")] = None,
     weights: Annotated[Path | None, typer.Option(help="folder of the weights; those that ship by default")] = None,
     clip: Annotated[list[str] | None, typer.Option(help="name of a clip, all by default; repeatable")] = None,
     frames: Annotated[int, typer.Option(min=1, help="pairs of each clip")] = 40,
@@ -62,6 +64,9 @@ def eval_command(
         json_.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if sheet is not None:
         write_pairs(sheet, measured.rows)
+    if card is not None:
+        stated = refiner_weights.stated(weights or refiner_weights.FOLDER)
+        card.write_text(card_of(stated, figures, len(found)), encoding="utf-8")
     _print(figures)
 
 

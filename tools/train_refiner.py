@@ -12,6 +12,7 @@ extra ``neural``.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +71,13 @@ def train_command(
         kept_out = [each for is_held, each in samples if is_held]
         train(settings, [each for is_held, each in samples if not is_held], kept_out, folder / "run", console)
     if out is not None:
-        write_weights(folder / "run", nets, out)
+        trained = [each.clip for each in made if each.clip.identity not in held]
+        recipe = {
+            "networks": " and ".join(nets), "steps": steps, "batch": batch, "seed": seed,
+            "people": len({clip.identity for clip in trained}), "people kept out": len(held),
+            "data": dict(Counter(clip.licence for clip in trained)),
+        }  # fmt: skip
+        write_weights(folder / "run", nets, out, recipe)
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m tools.train_refiner") -> int:

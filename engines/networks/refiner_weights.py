@@ -22,6 +22,7 @@ FILE, SUMS = "refiner.safetensors", "refiner.json"
 VERSION = 1
 """The layout of the networks and of their planes that the weights are for."""
 MOST_BYTES = 10 << 20
+EXPECTED, CURE = "the file that this version of reenact ships", "install reenact anew, or train it again"
 
 
 def shipped(folder: Path = FOLDER) -> bool:
@@ -32,15 +33,13 @@ def shipped(folder: Path = FOLDER) -> bool:
 def load(folder: Path = FOLDER) -> dict[str, RefinerNet]:
     """Return the networks by name. Raises GeneratorError if a package or the file is missing, or was changed."""
     torch = import_torch()
-    expected, cure = "the file that this version of reenact ships", "install reenact anew, or train it again"
-    path = folder / FILE
+    path, sums = folder / FILE, stated(folder)
     try:
-        stated = json.loads((folder / SUMS).read_text(encoding="utf-8"))
         content = path.read_bytes()
-    except (OSError, ValueError):
-        raise GeneratorError("refiner-missing", f"no refiner weights at {path}", expected, cure) from None
-    if stated.get("version") != VERSION or hashlib.sha256(content).hexdigest() != stated.get("sha256"):
-        raise GeneratorError("refiner-changed", f"{path}, which does not match its checksum", expected, cure)
+    except OSError:
+        raise GeneratorError("refiner-missing", f"no refiner weights at {path}", EXPECTED, CURE) from None
+    if sums.get("version") != VERSION or hashlib.sha256(content).hexdigest() != sums.get("sha256"):
+        raise GeneratorError("refiner-changed", f"{path}, which does not match its checksum", EXPECTED, CURE)
     tensors = _safetensors().load(content)
     parts = {}
     for name in sorted({key.partition(".")[0] for key in tensors}):
@@ -49,7 +48,7 @@ def load(folder: Path = FOLDER) -> dict[str, RefinerNet]:
         try:
             net.load_state_dict(own)
         except RuntimeError:
-            raise GeneratorError("refiner-changed", f"{path}, which is of other networks", expected, cure) from None
+            raise GeneratorError("refiner-changed", f"{path}, which is of other networks", EXPECTED, CURE) from None
         parts[name] = net.eval()
     return parts
 
@@ -66,8 +65,20 @@ def random(seed: int) -> dict[str, RefinerNet]:
     return parts
 
 
-def write(states: Mapping[str, Mapping[str, Any]], folder: Path = FOLDER) -> None:
-    """Write networks' state dicts by their names, in half precision, and the checksum."""
+def stated(folder: Path = FOLDER) -> dict[str, Any]:
+    """Return what stands beside the weights: ``version``, ``sha256`` and ``recipe``. Raises GeneratorError."""
+    path = folder / SUMS
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise GeneratorError("refiner-missing", f"no refiner weights at {folder / FILE}", EXPECTED, CURE) from None
+    return content
+
+
+def write(
+    states: Mapping[str, Mapping[str, Any]], folder: Path = FOLDER, recipe: Mapping[str, Any] | None = None
+) -> None:
+    """Write networks' state dicts by their names, in half precision, and beside them the checksum and the recipe."""
     torch = import_torch()
     tensors = {
         f"{name}.{key}": value.detach().cpu().to(torch.float16).contiguous()
@@ -76,7 +87,7 @@ def write(states: Mapping[str, Mapping[str, Any]], folder: Path = FOLDER) -> Non
     }
     content = _safetensors().save(tensors, {"format": "pt", "version": str(VERSION)})
     folder.mkdir(parents=True, exist_ok=True)
-    sums = {"version": VERSION, "sha256": hashlib.sha256(content).hexdigest()}
+    sums = {"version": VERSION, "sha256": hashlib.sha256(content).hexdigest(), "recipe": dict(recipe or {})}
     with atomic_write(folder / FILE) as partial:
         partial.write_bytes(content)
     with atomic_write(folder / SUMS) as partial:

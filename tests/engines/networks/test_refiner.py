@@ -36,7 +36,8 @@ def test_all_networks_fit_into_the_file_that_ships() -> None:
 
 def test_weights_come_back_as_they_were_written_in_half_precision(tmp_path: Path) -> None:
     parts = refiner_weights.random(1)
-    refiner_weights.write({name: net.state_dict() for name, net in parts.items()}, tmp_path)
+    refiner_weights.write({name: net.state_dict() for name, net in parts.items()}, tmp_path, {"steps": 3})
+    assert refiner_weights.stated(tmp_path)["recipe"] == {"steps": 3}
     read = refiner_weights.load(tmp_path)
     assert set(read) == set(refiner.NETS)
     assert torch.equal(read["eyes"].stem.weight, parts["eyes"].stem.weight.half().float())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from engines.types import FaceState
 from tools.eval_refiner import main
+from tools.refiner_training.card import card_of
 from tools.refiner_training.clips import SIDE, Shot
 from tools.refiner_training.evaluation import CASES, METHODS, REGIONS, cases_of, choose_pairs, masks_of
 from tools.refiner_training.figures import Figures, Seen
@@ -113,3 +115,14 @@ def test_the_figures_of_a_clip_have_the_layout_that_is_documented(tmp_path: Path
             assert set(figures[region][case]["warp"]) == {"n", "l1", "psnr", "ssim", "sharpness"}
     assert sum(figures["face"][case]["warp"]["n"] for case in CASES) == 3
     assert sheet.is_file()
+
+
+def test_a_card_states_recipe_figures_and_data() -> None:
+    cell = {"n": 4, "l1": 12.34, "psnr": 20.0, "ssim": 0.9, "sharpness": 0.87}
+    figures: dict[str, Any] = {r: {c: dict.fromkeys(METHODS, cell) for c in CASES} for r in REGIONS}
+    figures["jitter"] = dict.fromkeys(METHODS, None)
+    card = card_of({"sha256": "ab12", "recipe": {"steps": 7, "data": {"owner/repo (MIT)": 3}}}, figures, 2)
+    assert "ab12" in card
+    assert "steps 7" in card
+    assert "| eyelid | closing | 4 | 12.3 (0.87) |" in card
+    assert "| 3 | owner/repo (MIT) |" in card
