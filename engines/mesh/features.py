@@ -27,6 +27,7 @@ from engines.mesh.hairline import hair_depths, hairline_shifts
 from engines.mesh.lens import Lens
 from engines.mesh.lips import PortraitLips
 from engines.mesh.mouth_light import MouthLight
+from engines.mesh.shading import FaceShading
 from engines.mesh.surround import Surround, ring_triangles, surround
 from engines.types import FaceState, Image, Mask, Points
 
@@ -58,6 +59,7 @@ class MeshFeatures:
     still: Mask | None
     """255 where nothing may change, (H, W); see ``Cutout.still``."""
     cutout: Cutout
+    shading: FaceShading
     fetch: Floats
     """(478 + 14, 2) where landmarks and the linings of the lids are fetched, pixels from the face layer's corner."""
     hairline: Floats
@@ -102,6 +104,7 @@ class MeshFeatures:
             box=cutout.box(around),
             still=cutout.still(around),
             cutout=cutout,
+            shading=FaceShading.of(image, pixels, cutout.corner, cutout.face.pixels.shape[:2]),
             lips=lips,
         )
 

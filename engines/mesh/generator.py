@@ -27,13 +27,14 @@ from engines.generator import MOUTHS, REGIONS_OF
 from engines.layers import layer_raster
 from engines.layers.alpha import AlphaDrawing
 from engines.layers.layer import WarpBuffers
-from engines.mesh import lens, mouth_raster, raster
+from engines.mesh import lens, mouth_raster, raster, shading
 from engines.mesh.features import (
     FACE_TRIANGLES,
     RING_TRIANGLES,
     MeshFeatures,
 )
 from engines.mesh.mouth import Mouth
+from engines.mesh.shading import NO_SHADING, ShadedLayer
 from engines.mesh.surround import CURTAIN_SEEN, CURTAIN_TRIANGLES, RAYS
 from engines.types import LANDMARKS, FaceState, Image, Mask, Motion, Points, Portrait
 
@@ -90,7 +91,7 @@ class MeshGenerator:
         self.label = self.name
         self._mouth = Mouth()
         self.set_mouth(mouth)
-        for kernels in (lens, raster, layer_raster, eye_raster, mouth_raster):
+        for kernels in (lens, raster, layer_raster, eye_raster, mouth_raster, shading):
             kernels.compile_all()
         self._current: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
@@ -105,6 +106,7 @@ class MeshGenerator:
         self._source: Floats = np.zeros((0, 2), np.float32)
         self._own: Points = np.zeros((0, 3), np.float32)
         self._alpha: AlphaDrawing | None = None
+        self._shaded = ShadedLayer(np.zeros((0, 0), np.int64), NO_SHADING)
         self._drawn_face: tuple[Floats, NDArray[np.uint8], tuple[int, int, int]] | None = None
         self.refiner: Refiner | None = None
         """Changes every frame after it was warped; None leaves it as it is."""
@@ -125,6 +127,7 @@ class MeshGenerator:
         rigid = pose.project(features.shape)[:, :2]
         target = features.transfer.apply(motion)
         self._place_points(features, pose, target.shape, rigid)
+        self._shaded.update(target.shape, features.shape)
         line_lids(features.fetch, self._source, target.closure)
         self._shift_hairline(features, pose)
         self._warp(features)
@@ -186,6 +189,7 @@ class MeshGenerator:
         self._rings = np.empty((len(features.rings), 3), np.float32)
         self._source = features.fetch.copy()
         self._mouth.set_portrait(features)
+        self._shaded = ShadedLayer(features.cutout.face.pixels, features.shading)
         self._own = features.pose.project(features.shape)
 
     def _place_points(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
@@ -237,7 +241,7 @@ class MeshGenerator:
             np.minimum(cover, hair.backward[..., 0] * np.float32(layer_raster.WHOLE), out=cover, casting="unsafe")
         layer = cutout.face
         place = (x, y, FACE_STEP)
-        layer_raster.draw_face(self._out, layer.pixels, layer.kinds, face.backward, cover, place)
+        layer_raster.draw_face(self._out, self._shaded.pixels, layer.kinds, face.backward, cover, place)
         self._drawn_face = (face.backward, cover, place)
 
     def _draw_body(self, features: MeshFeatures, fresh: tuple[int, int, int, int]) -> None:
