@@ -111,6 +111,8 @@ class PortraitRest:
         ``own`` is the driver's own shape. All are (3,) float32 radians. With that turn the portrait is as it is.
         """
         share = np.clip((ASIDE_END - np.abs(self.turn)) / (ASIDE_END - ASIDE), 0, 1)
+        # how a pitch reads depends on the face: the driver's own reads as in the portrait
+        share[0] = max(share[0], self.sameness(own))
         unlike = 0.5
         if self.own is not None:
             away = _distance(own, self.own)

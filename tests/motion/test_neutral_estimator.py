@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -575,3 +576,12 @@ def test_a_calibration_waits_for_a_face_that_moves(calm: Points) -> None:
     motion = show(driver, 3, 5, picture=False)
     assert not transfer.calibrating
     assert distance(motion, calm) < 2e-3
+
+
+def test_a_face_that_reads_as_bowed_rests_as_it_is_on_a_portrait_of_its_own(calm: Points) -> None:
+    """A drawing of a face may read as bowed by 20 degrees while it looks ahead."""
+    bowed = head_pose((math.radians(-22), 0.0, 0.0), (320, 210), 70)
+    transfer = MotionTransfer("auto")
+    transfer.set_portrait(face_state(calm, bowed))
+    motions = Driver(calm, turn=lambda _: (-22, 0, 0)).drive(transfer, frame_times(0, 1))
+    assert max(abs(turn(motion)[0]) for motion in motions) < 1.0
