@@ -16,7 +16,7 @@ from engines.mesh.expression import Expression
 from engines.mesh.features import MeshFeatures
 from engines.mesh.lens import Lens
 from engines.mesh.lips import LipLayer
-from engines.mesh.mouth_model import MouthModel
+from engines.mesh.mouth_model import MouthModel, jaw_share
 from engines.types import Image, Motion, Points
 
 Floats = NDArray[np.float32]
@@ -82,7 +82,8 @@ class Mouth:
         if self.kind == "driver" and shown < 0.5:
             self.seen = "neural"
         if shown < 1:
-            self._model.draw(out, features.box, lens, target.shape, pose, light, self._grain, opacity, feather)
+            jaw = jaw_share(motion, lips)
+            self._model.draw(out, features.box, lens, target.shape, pose, jaw, light, self._grain, opacity, feather)
         if shown > 0:
             mouth = self._driver
             inside = self._blurred(mouth.inside, lens)

@@ -15,11 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.head import Pose
-from engines.face.topology import INNER_LOWER_LIP, LOWER_LIP_MIDDLE, MOUTH_CORNERS, OUTER_EYE_CORNERS, UPPER_LIP_MIDDLE
+from engines.face.topology import (
+    CHIN_TIP,
+    INNER_LOWER_LIP,
+    LOWER_LIP_MIDDLE,
+    MOUTH_CORNERS,
+    OUTER_EYE_CORNERS,
+    UPPER_LIP_MIDDLE,
+)
 from engines.mesh import mouth_raster, raster
 from engines.mesh.lens import Lens, lens_box
 from engines.mesh.mouth_light import MouthLight
-from engines.types import Points
+from engines.types import Motion, Points
 
 Floats = NDArray[np.float32]
 Texture = NDArray[np.uint8]
@@ -32,6 +39,12 @@ ROWS = {"upper": (0, 72), "lower": (72, 144), "floor": (144, 256)}
 """The rows of the texture that each of them has."""
 JAW_SHARE = 0.97
 """The share of the lower lip's way that the jaw takes."""
+CHIN_SHARE = 0.5
+"""The share of the lower lip's way that the chin is seen to take where the jaw opens."""
+WIDE = (0.3, 0.6)
+"""Gaps of the lips, over the width of the mouth, between which a grin becomes an open jaw."""
+LEAST_DROP = 0.06
+"""A way of the lower lip that is certainly more than noise, in face scales."""
 TONGUE = 0.4
 """The share of the jaw's way that the tongue stays behind."""
 CAVITY = np.array([0.17, 0.07, 0.075], np.float32)
@@ -78,12 +91,13 @@ class MouthModel:
         self._maps = np.empty(0, np.float32)
         self._depths = np.empty(0, np.float32)
 
-    def place(self, shape: Points, pose: Pose) -> dict[str, Floats]:
+    def place(self, shape: Points, pose: Pose, jaw: float = 1.0) -> dict[str, Floats]:
         """Return the points of each surface in the picture, (N, 3) pixels.
 
-        shape: the portrait's face now, (478, 3) in the head frame of ``pose``.
+        shape: the portrait's face now, (478, 3) in the head frame of ``pose``; jaw: how much of the lower lip's way is
+        the jaw's, see ``jaw_share``.
         """
-        drop = JAW_SHARE * float(shape[LOWER_LIP_MIDDLE, 1] - self._own[LOWER_LIP_MIDDLE, 1])
+        drop = jaw * JAW_SHARE * float(shape[LOWER_LIP_MIDDLE, 1] - self._own[LOWER_LIP_MIDDLE, 1])
         angle = max(drop, 0.0) / max(float(self._hinge[2] - self._points["lower"][:, 2].min()), 1e-3)
         cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         # about the axis between the ears: what is in front of it goes down and then back
@@ -99,10 +113,10 @@ class MouthModel:
         return placed
 
     def draw(
-        self, out: NDArray[np.uint8], box: tuple[int, int, int, int], lens: Lens, shape: Points, pose: Pose,
+        self, out: NDArray[np.uint8], box: tuple[int, int, int, int], lens: Lens, shape: Points, pose: Pose, jaw: float,
         light: MouthLight, grain: Floats, opacity: float, feather: float,
     ) -> None:  # fmt: skip
-        """Draw the mouth into the opening ``lens`` of ``out``, (H, W, 3), within ``box``; shape: as in ``place``."""
+        """Draw the mouth into the opening ``lens`` of ``out``, (H, W, 3), within ``box``; the rest as in ``place``."""
         left, top, right, bottom = raster_box = lens_box(lens.ends, lens.upper, lens.lower, box, feather)
         width, height = right - left, bottom - top
         if width < 1 or height < 1:
@@ -115,7 +129,7 @@ class MouthModel:
         depths = self._depths[: 3 * width * height].reshape(3, height, width)
         maps = self._maps[: 6 * width * height].reshape(3, height, width, 2)
         depths.fill(raster.FAR)
-        placed = self.place(shape, pose)
+        placed = self.place(shape, pose, jaw)
         for index, part in enumerate(PARTS):
             raster.draw_mesh(
                 placed[part], self._places[part], self._triangles[part], left, top, 1, maps[index], depths[index]
@@ -125,6 +139,17 @@ class MouthModel:
             out, raster_box, lens.ends, lens.upper, lens.lower, self._texture, maps, depths, front,
             self._unit * pose.scale, CAVITY, light.white, light.tint, light.colour, grain, opacity, feather,
         )  # fmt: skip
+
+
+def jaw_share(motion: Motion, gap: float) -> float:
+    """Return how much of the lower lip's way is the jaw's, in [0, 1]: in a grin the teeth stay together.
+
+    gap: that of the lips, over the width of the mouth. Where it is wide, the jaw is open whatever the chin does, as
+    trackers see little of a chin.
+    """
+    lip, chin = (float(motion.expression[at, 1] - motion.neutral[at, 1]) for at in (LOWER_LIP_MIDDLE, CHIN_TIP))
+    by_chin = chin / max(lip, LEAST_DROP) / CHIN_SHARE
+    return min(max(by_chin, (gap - WIDE[0]) / (WIDE[1] - WIDE[0]), 0.0), 1.0)
 
 
 def _texture_places(shape: tuple[int, ...], rows: tuple[int, int]) -> Floats:

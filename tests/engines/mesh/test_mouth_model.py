@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from engines.face.head import Pose, own_pose, rotation_matrix
-from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, LOWER_LIP_MIDDLE
+from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, LIP_ROWS, LOWER_LIP_MIDDLE
 from engines.mesh.mouth_light import MouthLight
-from engines.mesh.mouth_model import MouthModel
+from engines.mesh.mouth_model import MouthModel, jaw_share
 from engines.types import Points
 from realtime.portraits.portrait import PortraitPicture
-from tests.support.faces import with_expression
+from tests.support.faces import make_motion, with_expression
 
 ASSET = Path(__file__).parents[3] / "engines" / "assets" / "mouth.npz"
 
@@ -78,3 +78,16 @@ def test_teeth_turn_with_the_head(model: MouthModel, shape: Points, pose: Pose) 
     front = (aside - ahead)[ahead[:, 2].argmin(), 0]
     # they lie behind the lip, nearer to the axis of the turn
     assert 0.2 < front / shift < 1.0
+
+
+def test_teeth_stay_together_in_a_grin(model: MouthModel, shape: Points, pose: Pose) -> None:
+    """The lips part and the chin stays where it is."""
+    grin, open_mouth = shape.copy(), with_expression(shape, jaw=0.3)
+    for row in LIP_ROWS[1]:
+        grin[row[1:-1], 1] += 0.15
+    grin_share, open_share = (jaw_share(make_motion(shape, face), 0.2) for face in (grin, open_mouth))
+    assert (grin_share, open_share) == (0.0, 1.0)
+    np.testing.assert_allclose(
+        model.place(grin, pose, grin_share)["lower"], model.place(shape, pose)["lower"], atol=1e-3
+    )  # fmt: skip
+    assert jaw_share(make_motion(shape, grin), 0.7) == 1.0
