@@ -96,7 +96,7 @@ def _beyond(part: Image, matte: Mask, count: int, unit: float, chin: float, rand
     grow = max(1, round(MARGIN * unit))
     free = _free(subject, grow)
     trend = _trend(picture, free, count, unit)
-    subject = _with_corner(picture, subject, trend[:, :wide], unit, chin)
+    subject = _with_corner(picture, subject, free, trend[:, :wide], unit, chin)
     outline, shoulder = _shoulder(subject, count, unit, chin)
     free = _free(subject, grow)
     above = height if math.isinf(outline) else max(round(outline) - grow, 0)
@@ -121,13 +121,19 @@ def _free(subject: Floats, grow: int) -> Floats:
     return (near < 0.5).astype(np.float32)
 
 
-def _with_corner(picture: Floats, subject: Floats, trend: Floats, unit: float, chin: float) -> Floats:
-    """Return the subject (H, W) with what is not of the background's colour in the lower right corner."""
+def _with_corner(picture: Floats, subject: Floats, free: Floats, trend: Floats, unit: float, chin: float) -> Floats:
+    """Return the subject (H, W) with what is not of the background's colour in the lower right corner.
+
+    Before a background that is not of the colours of its ``trend`` the subject stays as it is.
+    """
     height = len(picture)
     wide = round(CORNER * unit)
     if chin >= height:
         return subject
     off = np.abs(picture[:, -wide:] - trend[:, -wide:]).max(axis=2)
+    background = off[free[:, -wide:] > 0]
+    if not len(background) or np.percentile(background, 90) > OTHER_COLOUR / 2:
+        return subject
     off = cv2.blur(off, (5, 5), borderType=cv2.BORDER_REFLECT) > OTHER_COLOUR
     off = np.logical_and.accumulate(off[::-1], axis=0)[::-1]  # as far as it goes up from the lower edge
     off[: max(round(chin), 0)] = False
