@@ -60,8 +60,8 @@ SIZES = {"mouth": MOUTH_SIZE, "driver": MOUTH_SIZE, "eyes": EYE_SIZE}
 """Samples along each side of a network's crops."""
 BATCHES = {"mouth": 1, "driver": 1, "eyes": 2}
 """Crops of a frame that each network takes at once."""
-WIDTHS = {"mouth": (20, 52, 104, 160), "driver": (20, 52, 104, 160), "eyes": (16, 40, 80, 128)}
-"""Channels of the four levels of each network."""
+WIDTHS = {"mouth": (16, 48, 96, 160), "driver": (16, 48, 96, 160), "eyes": (16, 32, 80, 112)}
+"""Channels of the four levels of each network: multiples of 16, in blocks of which ONNX Runtime computes on a CPU."""
 FADE = 8
 """Samples at the border of a crop over which a change fades out."""
 _SLOPE = 0.1

@@ -34,6 +34,10 @@ def test_all_networks_fit_into_the_file_that_ships() -> None:
     assert 2 * count < refiner_weights.MOST_BYTES
 
 
+def test_channels_fill_the_blocks_that_onnx_runtime_computes_in() -> None:
+    assert not [width % 16 for widths in refiner.WIDTHS.values() for width in widths if width % 16]
+
+
 def test_weights_come_back_as_they_were_written_in_half_precision(tmp_path: Path) -> None:
     parts = refiner_weights.random(1)
     refiner_weights.write({name: net.state_dict() for name, net in parts.items()}, tmp_path, {"steps": 3})
