@@ -112,11 +112,12 @@ class PortraitRest:
         """
         share = np.clip((ASIDE_END - np.abs(self.turn)) / (ASIDE_END - ASIDE), 0, 1)
         # how a pitch reads depends on the face: the driver's own reads as in the portrait
-        share[0] = max(share[0], self.sameness(own))
+        same = self.sameness(own)
+        share[0] = max(share[0], same)
         unlike = 0.5
         if self.own is not None:
             away = _distance(own, self.own)
-            unlike = min(max((away - ALIKE) / (UNLIKE - ALIKE), 0.0), 1.0)
+            unlike = (1 - same) * min(max((away - ALIKE) / (UNLIKE - ALIKE), 0.0), 1.0)
         mean = self.turn * share + np.array([unlike * UNLIKE_PITCH, 0, 0])
         std = TURN_STD * (0.5 + 0.5 * unlike)
         std[0] = math.hypot(float(std[0]), unlike * UNLIKE_PITCH_STD)
