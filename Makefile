@@ -62,7 +62,8 @@ doctor: $(VENV)/base.stamp
 	@$(bin)/python -m tools.doctor $(ARGS)
 
 assets: $(VENV)/base.stamp
-	@$(bin)/python -m tools.render_assets $(ARGS)
+	@$(bin)/python -m tools.render_assets portraits $(ARGS)
+	@$(bin)/python -m tools.render_assets performer
 
 clean:
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* build dist ./*.egg-info

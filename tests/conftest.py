@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from PIL import Image as Pillow
 
 from engines.errors import TrackerError
 from engines.types import FaceState
+from realtime.capture.performer import Performer
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.support.leaks import Leaks, watching_loops
@@ -101,9 +103,13 @@ def portrait_face(portrait_picture: PortraitPicture) -> FaceState:
 
 
 @pytest.fixture(scope="session")
-def driver_picture(face_finder: FaceFinder) -> PortraitPicture:
+def driver_picture(face_finder: FaceFinder, tmp_path_factory: pytest.TempPathFactory) -> PortraitPicture:
     """The performer at rest, 640x480."""
-    return load_portrait(ROOT / "engines" / "assets" / "performer.png", (640, 480), finder=face_finder)
+    performer = Performer((640, 480))
+    path = tmp_path_factory.mktemp("performer") / "performer.png"
+    Pillow.fromarray(performer.picture(0.0)).save(path)
+    performer.close()
+    return load_portrait(path, (640, 480), finder=face_finder)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
-"""The README's picture: the performer above the default portrait that follows it.
+"""The README's pictures: the performer above the default portrait that follows it, and a sheet of the gallery.
 
-    python -m tools.readme_picture [--out docs/reenact.jpg]
+    python -m tools.readme_picture [--out docs]
 
-Both faces are rendered, and the result is the program's own: tracker, motion and mesh generator.
+All faces are rendered, and the result is the program's own: tracker, motion and mesh generator.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from PIL import Image as Pillow
 
 from engines.registry import create
 from engines.types import Image
-from realtime.capture.performer import Act, Performer, script
+from realtime.capture.performer import FPS, FRAMES, Performer, Truth, read_truth
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion.relative import MotionTransfer
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import open_tracker
 from tools.support.command import new_app, run_app
 
-SECONDS, FPS = 12.0, 30
 TILE = (360, 300)
 
 
-def moments(acts: list[Act]) -> list[int]:
+def moments(truth: Truth) -> list[int]:
     """Return the numbers of the frames to show: talking, a blink, a smile and a turned head."""
+    turned, blink = np.abs(truth.turns[:, 1]), truth.of("eyeBlink")
     scores = (
-        [act.jaw - 2 * act.pucker - abs(act.turn[1]) for act in acts],
-        [act.blink - act.jaw - abs(act.turn[1]) for act in acts],
-        [act.smile - act.blink - act.pucker for act in acts],
-        [abs(act.turn[1]) - act.blink - act.pucker for act in acts],
+        truth.of("jawOpen") - truth.of("mouthPucker") - turned - blink,
+        blink - truth.of("jawOpen") - turned,
+        truth.of("mouthSmile") - blink,
+        turned - blink - truth.of("mouthPucker"),
     )
     return [int(np.argmax(score)) for score in scores]
 
@@ -54,11 +54,11 @@ def picture() -> Image:
     performer, tracker, motion, generator = Performer((640, 480)), open_tracker(None), MotionTransfer(), create("mesh")
     face = load_portrait(None, (640, 480))
     portrait = generator.prepare(face.name, face.image, face.face)
-    acts = [script(number / FPS) for number in range(round(SECONDS * FPS))]
-    chosen = moments(acts)
+    motion.set_portrait(face.face)
+    chosen = moments(read_truth())
     columns: dict[int, Image] = {}
-    for number, act in enumerate(acts):
-        driving = performer.picture(act)
+    for number in range(FRAMES):
+        driving = performer.picture(number / FPS)
         time_ns = round(number * 1e9 / FPS)
         tracked = tracker.track(Frame(driving, PixelFormat.RGB, number, Stamps(time_ns), time_ns))
         result = generator.drive(portrait, motion.update(tracked, time_ns), driving)
@@ -72,11 +72,11 @@ app = new_app()
 
 
 @app.command()
-def picture_command(out: Annotated[Path, typer.Option(help="The file to write.")] = Path("docs/reenact.jpg")) -> None:
-    """Render the README's picture."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Pillow.fromarray(picture()).save(out, quality=88)
-    print(f"wrote {out}")
+def picture_command(out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("docs")) -> None:
+    """Render the README's pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(picture()).save(out / "reenact.jpg", quality=88)
+    print(f"wrote {out / 'reenact.jpg'}")
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m tools.readme_picture") -> int:

@@ -1,194 +1,115 @@
-"""The performer: a scripted face for machines without a camera, and ground truth for tests.
+"""The performer: a rendered face that talks, for machines without a camera, and ground truth for tests.
 
-The mesh generator animates a rendered head (not a photograph) through a script of speech, blinks, smiles, raised
-brows, nods and turns. The script is a pure function of time, so the values of every frame are known.
+It is a clip that loops without a seam, rendered from a face model by ``tools.render_assets``. Beside it lies a file
+with
+the ARKit coefficients and the turn of the head in every frame.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 import engines
-from engines.face.head import own_pose, rotation_matrix
-from engines.face.topology import (
-    BROWS,
-    EYE_CORNERS,
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
-    IRISES,
-    LOWER_LIDS,
-    MOUTH_CORNERS,
-    UPPER_LIDS,
-    UPPER_LIP_ROWS,
-)
-from engines.mesh.generator import MeshGenerator
-from engines.types import Motion, Points
+from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.portraits.portrait import load_portrait
 
-PERFORMER = Path(engines.__file__).parent / "assets" / "performer.png"
-SENTENCE_S, PAUSE_S = 4.2, 1.6
-"""The performer alternates between speaking and listening."""
-BLINK_S = 0.26
-_BLINKS = (1.1, 3.9, 6.2, 9.6, 12.3, 12.9, 16.4, 19.0)
-_CYCLE_S = 20.3
-"""The period after which the irregular times of the blinks repeat."""
+if TYPE_CHECKING:
+    import av
 
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """The state of the performer's face at one moment."""
-
-    jaw: float = 0.0
-    """0 shut to 1 wide open."""
-    smile: float = 0.0
-    """0 to 1."""
-    pucker: float = 0.0
-    """0 to 1."""
-    blink: float = 0.0
-    """0 open to 1 shut."""
-    brows: float = 0.0
-    """0 at rest to 1 raised."""
-    gaze: tuple[float, float] = (0.0, 0.0)
-    """To the right in the picture and down, in eye widths."""
-    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Rotation vector in radians, image axes: the first lowers the nose, the second turns it to the left in the
-    picture, the third tilts the head clockwise."""
+PERFORMER = Path(engines.__file__).parent / "assets" / "performer.mp4"
+TRUTH = PERFORMER.with_suffix(".npz")
+FRAMES, FPS = 360, 30
+"""The frames of the clip, and how many of them are shown in a second."""
+_AHEAD = 45
+"""As many frames are decoded to get to a later one. Beyond, it is quicker to start again at the key frame before it."""
+_MIDDLE = 0.45
+"""The height of the middle of the face, as a fraction of the clip's: what is cut off is cut around it."""
 
 
-def _pulse(x: float) -> float:
-    """Return a smooth pulse: 0 outside (0, 1), 1 in the middle."""
-    return 0.5 - 0.5 * math.cos(2 * math.pi * x) if 0 < x < 1 else 0.0
+class Truth(NamedTuple):
+    """What the performer does in each frame of the clip."""
+
+    names: tuple[str, ...]
+    """The 52 ARKit coefficients, in the order of ``engines.face.coefficients.NAMES``."""
+    coefficients: NDArray[np.float32]
+    """(FRAMES, 52), 0 to 1."""
+    turns: NDArray[np.float32]
+    """(FRAMES, 3): rotation vectors in radians, image axes: the first lowers the nose, the second turns it to the left
+    in the picture, the third tilts the head clockwise."""
+
+    def of(self, name: str) -> NDArray[np.float32]:
+        """Return a coefficient in each frame, (FRAMES,). A name without its side is the mean of both sides."""
+        sides = [self.names.index(each) for each in (name, f"{name}Left", f"{name}Right") if each in self.names]
+        return np.asarray(self.coefficients[:, sides].mean(axis=1), np.float32)
 
 
-def _fade(x: float) -> float:
-    """Return a smooth step from 0 at x = 0 to 1 at x = 1."""
-    x = min(max(x, 0.0), 1.0)
-    return x * x * (3 - 2 * x)
-
-
-def script(seconds: float) -> Act:
-    """Return the performer's state at a time. The face is neutral for the first second and a half."""
-    if seconds < 0:
-        return Act()
-    awake = _fade((seconds - 1.5) / 0.8)
-    turn_s = SENTENCE_S + PAUSE_S
-    sentence, within = divmod(seconds, turn_s)
-    speaking = _fade(within / 0.25) * _fade((SENTENCE_S - within) / 0.3)
-    # syllables at some five a second, of uneven weight; every third vowel is a rounded one
-    beat = within * 4.8
-    syllable, phase = divmod(beat, 1.0)
-    number = int(sentence) * 29 + int(syllable)
-    weight = 0.35 + 0.65 * abs(math.sin(2.4 * number + 0.7))
-    jaw = speaking * weight * _pulse(phase) * 0.75
-    pucker = speaking * _pulse(phase) * weight * (0.45 if number % 3 == 1 else 0.0)
-    listening = _fade((within - SENTENCE_S) / 0.4) * _fade((turn_s - within) / 0.4)
-    smile = listening * (0.9 if int(sentence) % 2 == 0 else 0.35) + 0.12 * speaking
-    blink = max(_pulse((seconds % _CYCLE_S - at) / BLINK_S) for at in _BLINKS) ** 0.6
-    brows = speaking * 0.8 * _pulse(((within - 0.9) % 2.9) / 0.9) + 0.5 * listening * _pulse(
-        (within - SENTENCE_S) / 1.2
-    )
-    yaw = 0.30 * math.sin(2 * math.pi * seconds / 9.7 + 0.4) * _fade((seconds - 2.5) / 2)
-    pitch = 0.07 * math.sin(2 * math.pi * seconds / 6.1) + 0.12 * listening * _pulse((within - SENTENCE_S) * 1.6 % 1.0)
-    pitch += 0.04 * speaking * math.sin(2 * math.pi * beat / 3)
-    roll = 0.06 * math.sin(2 * math.pi * seconds / 7.3 + 1.0)
-    glance = 0.13 * math.tanh(4 * math.sin(2 * math.pi * seconds / 5.3))
-    return Act(
-        jaw=jaw * awake,
-        smile=smile * awake,
-        pucker=pucker * awake,
-        blink=blink * awake,
-        brows=brows * awake,
-        gaze=(glance * awake, 0.03 * math.sin(2 * math.pi * seconds / 4.1) * awake),
-        turn=(pitch * awake, yaw * awake, roll * awake),
-    )
-
-
-class _Face:
-    """Displacement fields of the performer's face, (478, 3) each, which turn an act into an expression."""
-
-    def __init__(self, shape: Points) -> None:
-        self.shape = shape
-        x, y = shape[:, 0], shape[:, 1]
-        corners = shape[MOUTH_CORNERS]
-        middle = corners.mean(axis=0)
-        half = float(corners[1, 0] - corners[0, 0]) / 2
-        below = np.clip((y - middle[1]) / 0.06 + 0.5, 0, 1)
-        below[INNER_LOWER_LIP] = 1
-        for row in (INNER_UPPER_LIP, *UPPER_LIP_ROWS):
-            below[row] = 0
-        near = np.exp(-(((x - middle[0]) / 0.75) ** 2))
-        bow = np.clip(1 - ((x - middle[0]) / half) ** 2, 0, 1) ** 0.6
-        on_lips = np.exp(-(((x - middle[0]) / (1.3 * half)) ** 2) - ((y - middle[1]) / 0.28) ** 2)
-        past_lips = np.clip((y - middle[1] - 0.12) / 0.15, 0, 1)
-        self.jaw = np.zeros_like(shape)
-        self.jaw[:, 1] = 0.38 * below * near * np.maximum(bow, past_lips)
-        self.smile = np.zeros_like(shape)
-        for corner, side in zip(corners, (-1, 1), strict=True):
-            weight = np.exp(-(((shape[:, :2] - corner[:2]) ** 2).sum(axis=1)) / 0.32**2)
-            self.smile += weight[:, None] * np.array([0.16 * side, -0.13, 0.04], np.float32)
-        self.pucker = np.zeros_like(shape)
-        self.pucker[:, 0] = -0.42 * (x - middle[0]) * on_lips
-        self.pucker[:, 2] = -0.10 * on_lips
-        brow = np.stack([((shape[:, :2] - shape[point, :2]) ** 2).sum(axis=1) for point in BROWS]).min(axis=0)
-        self.brows = np.zeros_like(shape)
-        self.brows[:, 1] = -0.13 * np.exp(-brow / 0.2**2)
-        self.shut = np.zeros_like(shape)
-        for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True):
-            # the generator closes lids that are as near to each other as this
-            self.shut[upper] = 0.72 * (shape[lower] - shape[upper])
-        self.eye_widths = [float(np.linalg.norm(shape[b] - shape[a])) for a, b in EYE_CORNERS]
-
-    def expression(self, act: Act) -> Points:
-        """Return the landmarks for an act, (478, 3) in the head frame."""
-        shape = (
-            self.shape
-            + act.jaw * self.jaw
-            + act.smile * self.smile
-            + act.pucker * self.pucker
-            + act.brows * self.brows
-            + act.blink * self.shut
-        )
-        for iris, width in zip(IRISES, self.eye_widths, strict=True):
-            shape[iris, :2] += np.array(act.gaze, np.float32) * width
-        return np.asarray(shape, np.float32)
+def read_truth() -> Truth:
+    """Return what the performer does in each frame."""
+    with np.load(TRUTH, allow_pickle=False) as data:
+        return Truth(tuple(data["names"].tolist()), data["coefficients"].astype(np.float32), data["turns"])
 
 
 class Performer:
-    """A renderer of the performer."""
+    """The clip, decoded frame by frame and scaled."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        """Load the performer; ``size`` is the width and height of the pictures."""
-        picture = load_portrait(PERFORMER, size)
-        self._generator = MeshGenerator(mouth="painted")
-        self._portrait = self._generator.prepare("performer", picture.image, picture.face, picture.matte)
-        pixels = picture.face.pixels()
-        self._face = _Face(own_pose(pixels).unproject(pixels))
+        """Open the clip; ``size`` is the width and height of the pictures, which are cut to its shape."""
+        import av
 
-    def picture(self, act: Act) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        """Return the picture of an act as a new RGB array (H, W, 3) uint8."""
-        motion = Motion(
-            rotation=rotation_matrix(np.array(act.turn, np.float32)),
-            translation=np.zeros(2, np.float32),
-            scale=1.0,
-            neutral=self._face.shape,
-            expression=self._face.expression(act),
-        )
-        return self._generator.drive(self._portrait, motion, None).copy()
+        self._size = size
+        self._container: av.container.InputContainer | None = av.open(str(PERFORMER))
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "SLICE"
+        width, height = self._stream.width, self._stream.height
+        across, down = min(width, round(height * size[0] / size[1])), min(height, round(width * size[1] / size[0]))
+        left = (width - across) // 2
+        top = min(max(round(height * _MIDDLE - down / 2), 0), height - down)
+        self._cut = slice(top, top + down), slice(left, left + across)
+        self._enlarged = size[0] > across
+        self._decoded: Iterator[av.VideoFrame] = iter(())
+        self._number = FRAMES
+        self._pixels: Image = np.empty((0, 0, 3), np.uint8)
+
+    def picture(self, seconds: float) -> Image:
+        """Return the picture at a time of the loop as a new RGB array (H, W, 3) uint8."""
+        number = int(seconds * FPS + 1e-6) % FRAMES
+        if number != self._number:
+            self._decode(number)
+        method = cv2.INTER_LINEAR if self._enlarged else cv2.INTER_AREA
+        return np.asarray(cv2.resize(self._pixels[self._cut], self._size, interpolation=method), np.uint8)
+
+    def _decode(self, number: int) -> None:
+        """Decode frame ``number`` of the clip."""
+        assert self._container is not None, "the performer is closed"
+        base = self._stream.time_base
+        assert base is not None
+        if not 0 < number - self._number <= _AHEAD:
+            self._container.seek(round(number / FPS / base), stream=self._stream)
+            self._decoded = self._container.decode(self._stream)
+        for frame in self._decoded:
+            assert frame.pts is not None
+            self._number = round(frame.pts * base * FPS)
+            if self._number >= number:
+                self._pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                return
 
     def close(self) -> None:
-        """Release the generator. close() is idempotent."""
-        self._generator.close()
+        """Close the clip. close() is idempotent."""
+        self._decoded = iter(())
+        if self._container is not None:
+            self._container.close()
+            self._container = None
 
 
 class PerformerSource:
-    """A Source that renders the performer: frame i shows ``script(i / fps)`` and comes when a camera would send it."""
+    """A Source that plays the performer: frame i shows the clip at i / fps, and comes when a camera would send it."""
 
     live = True
     frames: int | None = None
@@ -203,7 +124,7 @@ class PerformerSource:
         now_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Load the performer.
+        """Open the clip.
 
         With ``paced`` each frame comes at its time, as with a camera; otherwise as fast as it is read. ``now_ns`` and
         ``sleep`` are the clock, which tests replace.
@@ -230,12 +151,12 @@ class PerformerSource:
             if wait > 0:
                 self._sleep(wait / 1e9)
         shown_ns = round(self._seq * period)
-        pixels = self._performer.picture(script(shown_ns / 1e9))
+        pixels = self._performer.picture(self._seq / self.fps)
         captured = self._now_ns()
         frame = Frame(pixels, PixelFormat.RGB, self._seq, Stamps(captured), captured if self.live else shown_ns)
         self._seq += 1
         return frame
 
     def close(self) -> None:
-        """Release the generator. close() is idempotent."""
+        """Close the clip. close() is idempotent."""
         self._performer.close()

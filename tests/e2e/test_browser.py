@@ -15,9 +15,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from engines.errors import UsageError
-from realtime.capture.performer import PERFORMER, Performer, script
+from realtime.capture.performer import Performer
 from realtime.capture.source import open_source
-from realtime.portraits.portrait import PortraitPicture, load_portrait
+from realtime.portraits.portrait import DEFAULT_PORTRAIT, PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.support.browser import (
     background_difference,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SIZE = (640, 480)
 OPTIONS = ("--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--size", "640x480")
-DEFAULT = PERFORMER.with_name("portrait.png")
+DEFAULT, OTHER = DEFAULT_PORTRAIT, DEFAULT_PORTRAIT.with_name("performer.png")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +52,7 @@ def performance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of the performer, 12 s long, for Chromium's camera."""
     performer = Performer(SIZE)
     path = tmp_path_factory.mktemp("camera") / "performer.mjpeg"
-    write_camera(path, (performer.picture(script(2.5 + index / 30)) for index in range(360)))
+    write_camera(path, (performer.picture(index / 30) for index in range(360)))
     performer.close()
     return path
 
@@ -74,7 +74,7 @@ def browser(play: Playwright, performance: Path) -> Iterator[Browser]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a program with two portraits."""
     folder = tmp_path_factory.mktemp("program")
-    options = ("--sessions", "3", "--portrait", str(DEFAULT), "--portrait", str(PERFORMER))
+    options = ("--sessions", "3", "--portrait", str(DEFAULT), "--portrait", str(OTHER))
     with program(folder, *OPTIONS, *options) as (_, url):
         yield url
 
@@ -196,7 +196,7 @@ def _pressed(index: int) -> str:
 def test_a_picture_that_the_user_adds(tab: Callable[..., Page], address: str, tmp_path: Path) -> None:
     page = tab(address)
     # chosen before going live, it is shown as soon as there is a session
-    page.set_input_files("#upload", PERFORMER)
+    page.set_input_files("#upload", OTHER)
     go_live(page)
     assert wait_until(page, "document.querySelectorAll('#portraits button').length === 3", 15)
     assert wait_until(page, _pressed(2), 15)
@@ -220,7 +220,7 @@ def test_a_picture_that_is_dropped(tab: Callable[..., Page], address: str, defau
           for (const kind of ["dragenter", "dragover", "drop"])
             document.body.dispatchEvent(new DragEvent(kind, options));
         }""",
-        base64.b64encode(PERFORMER.read_bytes()).decode(),
+        base64.b64encode(OTHER.read_bytes()).decode(),
     )
     wait_for_text(page, "friend is shown")
     page.wait_for_timeout(800)

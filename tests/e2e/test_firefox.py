@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from realtime.capture.performer import PERFORMER, Performer, script
-from realtime.portraits.portrait import load_portrait
+from realtime.capture.performer import Performer
+from realtime.portraits.portrait import DEFAULT_PORTRAIT, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.support.browser import go_live, motion_correlation, wait_for_text
 from tests.support.firefox import Firefox, find_firefox, firefox
 from tests.support.program import program
 
 SIZE = (640, 480)
-DEFAULT = PERFORMER.with_name("portrait.png")
 
 
 @pytest.fixture
@@ -26,15 +25,24 @@ def tab() -> Iterator[Firefox]:
         pytest.skip("there is no Firefox on the path: sudo apt install firefox-esr, or set REENACT_FIREFOX")
     with firefox(command) as opened:
         performer = Performer(SIZE)
-        opened.use_as_camera(performer.picture(script(2.5 + index / 30)) for index in range(300))
+        opened.use_as_camera(performer.picture(index / 30) for index in range(300))
         performer.close()
         yield opened
         assert not opened.errors
 
 
 def test_going_live(tab: Firefox, tmp_path: Path, face_finder: FaceFinder) -> None:
-    picture = load_portrait(DEFAULT, SIZE, finder=face_finder)
-    options = ("--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--size", "640x480", "--portrait", str(DEFAULT))
+    picture = load_portrait(DEFAULT_PORTRAIT, SIZE, finder=face_finder)
+    options = (
+        "--camera",
+        "webrtc",
+        "--sink",
+        "webrtc:127.0.0.1:0",
+        "--size",
+        "640x480",
+        "--portrait",
+        str(DEFAULT_PORTRAIT),
+    )
     with program(tmp_path, *options) as (_, url):
         tab.goto(url)
         go_live(tab)

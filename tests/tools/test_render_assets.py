@@ -1,80 +1,90 @@
-"""The rendered portrait and performer: the files in the package, and that rendering is repeatable."""
+"""The rendered portraits and the performer: the files in the package, and the parts of the renderer."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
-import pytest
-from PIL import Image as Pillow
+from numpy.typing import NDArray
 
-from engines.types import Image
+from realtime.capture.performer import FPS, FRAMES, TRUTH
+from tools.assets import performance
+from tools.assets.face_model import Floats, Subdivision, normals, triangles
+from tools.assets.light import Lamp, Studio, light_mesh
+from tools.assets.raster import Camera, visible
+from tools.assets.scene import rotation
 
-ROOT = Path(__file__).resolve().parents[2]
-ASSETS = ROOT / "engines" / "assets"
-NAMES = ("portrait", "performer")
-
-TINY = """
-import hashlib, sys
-from tools.render_assets import PEOPLE, render
-picture = render(PEOPLE[sys.argv[1]], 32, 24, 1, density=0.002)
-print(picture.shape, picture.dtype, hashlib.sha256(picture.tobytes()).hexdigest())
-"""
+CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
+CUBE_FACES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]], np.int32)
 
 
-def packaged(name: str) -> Image:
-    with Pillow.open(ASSETS / f"{name}.png") as picture:
-        assert picture.mode == "RGB"
-        return np.asarray(picture).copy()
+# The files
 
 
-def cropped(image: Image, aspect: float) -> Image:
-    """Return the middle of ``image`` with that ratio of width to height."""
-    height, width = image.shape[:2]
-    wide, tall = min(width, round(height * aspect)), min(height, round(width / aspect))
-    x, y = (width - wide) // 2, (height - tall) // 2
-    return np.ascontiguousarray(image[y : y + tall, x : x + wide])
+def test_the_truth_in_the_package_is_the_performance_s() -> None:
+    assert round(performance.LOOP_S * performance.FPS) == FRAMES
+    assert performance.FPS == FPS
+    with np.load(TRUTH) as packaged:
+        for name, values in performance.truth().items():
+            if name == "names":
+                np.testing.assert_array_equal(packaged[name], values)
+            else:
+                np.testing.assert_allclose(packaged[name], np.asarray(values, np.float32), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_packaged_picture_has_its_size_and_stays_small(name: str) -> None:
-    assert packaged(name).shape == (960, 1280, 3)
-    assert (ASSETS / f"{name}.png").stat().st_size < 2 << 20
+# The renderer
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("aspect", [4 / 3, 16 / 9, 1.0])
-def test_face_is_found_near_the_centre(name: str, aspect: float) -> None:
-    from mediapipe.python.solutions import face_mesh
-
-    image = cropped(packaged(name), aspect)
-    with face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.9) as mesh:
-        found = mesh.process(image).multi_face_landmarks
-    assert found
-    assert len(found) == 1
-    points = np.array([(p.x, p.y) for p in found[0].landmark])
-    assert np.abs(points.mean(0) - 0.5).max() < 0.06
-    pupils = points[[468, 473]] * (image.shape[1], image.shape[0])
-    assert abs(pupils[0, 1] - pupils[1, 1]) < 0.02 * abs(pupils[0, 0] - pupils[1, 0]), "the head is upright"
+def test_a_subdivided_cube_is_rounder_and_closed() -> None:
+    subdivision = Subdivision(CUBE_FACES, len(CUBE))
+    fine = subdivision.smooth(CUBE)
+    assert fine.shape == (8 + 12 + 6, 3)
+    assert subdivision.faces.shape == (24, 4)
+    assert not subdivision.boundary.any()
+    radius = np.linalg.norm(fine, axis=1)
+    assert radius.max() / radius.min() < 1.25
+    outwards = (normals(fine, triangles(subdivision.faces)) * fine).sum(1)
+    assert abs(np.sign(outwards).sum()) == len(fine), "all faces wind the same way"
 
 
-def test_the_two_are_different_people() -> None:
-    portrait, performer = (packaged(name).astype(np.float32) for name in NAMES)
-    assert np.abs(portrait - performer).mean() > 20
+def test_subdivision_keeps_a_flat_square_with_its_boundary() -> None:
+    square = np.array([[0, 0, 0], [2, 0, 0], [2, 2, 0], [0, 2, 0]], np.float32)
+    fine = Subdivision(np.array([[0, 1, 2, 3]], np.int32), 4).smooth(square)
+    assert np.abs(fine[:, 2]).max() == 0
+    np.testing.assert_allclose(fine[4:8].mean(0), [1, 1, 0])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_rendering_is_repeatable(name: str) -> None:
-    """Rendered without numba's compiler, which would take longer than such a small picture."""
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+def _square(z: float, half: float) -> tuple[Floats, NDArray[np.int32]]:
+    points = np.array([[-half, -half, z], [half, -half, z], [half, half, z], [-half, half, z]], np.float32)
+    return points, np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 
-    def run() -> str:
-        command = [sys.executable, "-c", TINY, name]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
-    first = run()
-    assert first.startswith("(24, 32, 3) uint8")
-    assert run() == first
+def test_the_nearer_of_two_surfaces_is_seen() -> None:
+    far, corners = _square(0.0, 8.0)
+    near, _ = _square(5.0, 2.0)
+    points = np.concatenate([far, near])
+    both = np.concatenate([corners, corners + 4]).astype(np.int32)
+    camera = Camera(y=0.0, span=20.0)
+    seen = visible(camera.project(points, 40, 40), both, 40, 40)
+    assert seen.triangle[20, 20] >= 2
+    assert seen.triangle[20, 8] in (0, 1)
+    assert seen.triangle[1, 1] == -1
+    np.testing.assert_allclose(seen.weight[20, 20].sum(), 1, atol=1e-5)
+
+
+def test_a_surface_beneath_another_is_in_its_shadow() -> None:
+    floor, corners = _square(0.0, 8.0)
+    facing = np.tile(np.array([0, 0, 1], np.float32), (4, 1))
+    studio = Studio((Lamp(0, 0, 20, (1, 1, 1)),), (0.1, 0.1, 0.1), (0.1, 0.1, 0.1))
+    free = light_mesh(floor, facing, corners, studio, 200)
+    lid, _ = _square(3.0, 14.0)
+    both = np.concatenate([floor, lid])
+    covered = light_mesh(both, np.concatenate([facing, facing]), np.concatenate([corners, corners + 4]), studio, 200)
+    assert free.share.min() > 0.9
+    assert covered.total[:4].max() < 0.2 * free.total.min()
+
+
+def test_the_head_turns_as_documented() -> None:
+    nose = np.array([0, 0, 10], np.float32)
+    assert (rotation((0.2, 0, 0)) @ nose)[1] < -1, "it nods down"
+    assert (rotation((0, 0.2, 0)) @ nose)[0] > 1, "it turns to its left"
+    crown = np.array([0, 10, 0], np.float32)
+    assert (rotation((0, 0, 0.2)) @ crown)[0] > 1, "it tilts clockwise"

@@ -8,70 +8,80 @@ pixel blended by how much of it the segment covers.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.assets.compiled import kernel, parallel
+from tools.assets.face_model import Floats, Ints
 from tools.assets.hair import Strands
-from tools.assets.light import FOCUS_Z, RGB, Camera, Floats, light_visibility, transmittance
-from tools.assets.shape import Shape, kernel, parallel, smooth_step
+from tools.assets.light import SHADOW_SIZE, SHADOW_SPAN, Studio, light_axes, light_view
+from tools.assets.raster import Camera, shadow_map
+from tools.assets.shade import lamp_table
 
 LAYERS = 12
-THICKNESS = 0.45
+THICKNESS = 0.4
 """The number of layers of an opacity map, and the depth of each in cm."""
 
 
-def light_frame(place: tuple[float, ...], half: float) -> Floats:
-    """Return the frame (5, 3) of an opacity map for a light at ``place``, for ``light.transmittance``."""
-    centre = np.array([0.0, -7.0, -2.0])
-    forward = centre - np.array(place)
-    forward /= np.linalg.norm(forward)
-    right = np.cross(forward, [0.0, 1.0, 0.0])
-    right /= np.linalg.norm(right)
-    up = np.cross(right, forward)
-    return np.array([right, up, forward, centre, [half, THICKNESS, 0.0]], np.float32)
-
-
 @kernel
-def opacity_layers(points: Floats, width: Floats, frame: Floats, size: int, layers: int) -> Floats:
-    """Return the opacity map (1 + layers, size, size) of strands along ``frame``."""
+def _opacity(points: Floats, width: Floats, size: int, scale: float, layers: int, thickness: float) -> Floats:
+    """Return where hair begins, then the optical depth up to each layer, (1 + layers, size, size)."""
     maps = np.zeros((1 + layers, size, size), np.float32)
     maps[0] = 1e6
-    texel = 2.0 * frame[4, 0] / size
     for turn in range(2):
         for i in range(points.shape[0]):
             for k in range(points.shape[1] - 1):
-                x, y, z = points[i, k, 0] - frame[3, 0], points[i, k, 1] - frame[3, 1], points[i, k, 2] - frame[3, 2]
-                u = (frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z) / frame[4, 0]
-                v = (frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z) / frame[4, 0]
-                depth = frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z
-                fx, fy = (u * 0.5 + 0.5) * size - 0.5, (v * 0.5 + 0.5) * size - 0.5
+                fx, fy, depth = points[i, k, 0] - 0.5, points[i, k, 1] - 0.5, points[i, k, 2]
                 ix, iy = math.floor(fx), math.floor(fy)
                 if ix < 1 or iy < 1 or ix >= size - 2 or iy >= size - 2:
                     continue
                 if turn == 0:
                     for b in range(-1, 3):
                         for a in range(-1, 3):
-                            if depth < maps[0, iy + b, ix + a]:
-                                maps[0, iy + b, ix + a] = depth
+                            maps[0, iy + b, ix + a] = min(maps[0, iy + b, ix + a], depth)
                     continue
-                dx = points[i, k + 1, 0] - points[i, k, 0]
-                dy = points[i, k + 1, 1] - points[i, k, 1]
-                dz = points[i, k + 1, 2] - points[i, k, 2]
-                block = math.sqrt(dx * dx + dy * dy + dz * dz) * width[i, k] / (texel * texel)
+                dx, dy = points[i, k + 1, 0] - points[i, k, 0], points[i, k + 1, 1] - points[i, k, 1]
+                dz = (points[i, k + 1, 2] - depth) * scale
+                block = math.sqrt(dx * dx + dy * dy + dz * dz) * width[i, k] * scale
                 for b in range(2):
                     for a in range(2):
                         weight = (fx - ix if a else 1.0 - fx + ix) * (fy - iy if b else 1.0 - fy + iy)
-                        layer = int((depth - maps[0, iy + b, ix + a]) / frame[4, 1])
+                        layer = int((depth - maps[0, iy + b, ix + a]) / thickness)
                         maps[1 + min(max(layer, 0), layers - 1), iy + b, ix + a] += weight * block
     for n in range(2, layers + 1):
         maps[n] += maps[n - 1]
     return maps
 
 
+@parallel
+def _lit(seen: Floats, maps: Floats, depth: Floats, thickness: float) -> Floats:
+    """Return the share of a lamp's light that reaches points (N, 3) in its view."""
+    size = depth.shape[0]
+    out = np.ones(seen.shape[0], np.float32)
+    for i in numba.prange(seen.shape[0]):
+        fx, fy, z = seen[i, 0] - 0.5, seen[i, 1] - 0.5, seen[i, 2]
+        ix, iy = math.floor(fx), math.floor(fy)
+        if ix < 0 or iy < 0 or ix >= size - 1 or iy >= size - 1:
+            continue
+        stops, free = 0.0, 0.0
+        for b in range(2):
+            for a in range(2):
+                weight = (fx - ix if a else 1.0 - fx + ix) * (fy - iy if b else 1.0 - fy + iy)
+                layer = (z - maps[0, iy + b, ix + a]) / thickness
+                k = min(max(int(layer), 0), maps.shape[0] - 2)
+                low = maps[k, iy + b, ix + a] if k > 0 else 0.0
+                stops += weight * (low + (maps[k + 1, iy + b, ix + a] - low) * min(max(layer - k, 0.0), 1.0))
+                behind = z - depth[iy + b, ix + a]
+                free += weight * min(max(1.0 - (behind - 0.3) / 0.8, 0.0), 1.0)
+        out[i] = free * math.exp(-0.8 * stops)
+    return out
+
+
 @kernel
-def lobe(t: RGB, n: RGB, h: RGB, shift: float, power: float) -> float:
+def _lobe(t: Floats, n: Floats, h: Floats, shift: float, power: float) -> float:
     """Return the highlight of a strand whose tangent is tilted by ``shift`` towards the normal."""
     sx, sy, sz = t[0] + shift * n[0], t[1] + shift * n[1], t[2] + shift * n[2]
     m = 1.0 / (math.sqrt(sx * sx + sy * sy + sz * sz) + 1e-9)
@@ -79,88 +89,102 @@ def lobe(t: RGB, n: RGB, h: RGB, shift: float, power: float) -> float:
     return math.pow(max(1.0 - th * th, 0.0), 0.5 * power)
 
 
-@kernel
-def reflect(tangent: RGB, normal: RGB, light: RGB, view: RGB, jitter: float) -> RGB:
-    """Return how strongly a strand scatters light: diffusely, in its white and its tinted highlight. Unit vectors."""
-    tl = tangent[0] * light[0] + tangent[1] * light[1] + tangent[2] * light[2]
-    facing = normal[0] * light[0] + normal[1] * light[1] + normal[2] * light[2]
-    form = 0.25 + 0.75 * smooth_step(-0.4, 0.9, facing)
-    hx, hy, hz = light[0] + view[0], light[1] + view[1], light[2] + view[2]
-    m = 1.0 / (math.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
-    half = (hx * m, hy * m, hz * m)
-    first = lobe(tangent, normal, half, -0.1 + jitter, 110.0)
-    second = lobe(tangent, normal, half, 0.16 + jitter, 22.0)
-    return 0.55 * math.sqrt(max(1.0 - tl * tl, 0.0)) * form, form * first, form * second
-
-
 @parallel
-def shade_strands(
-    points: Floats, colour: Floats, gloss: Floats, lights: Floats, sky: Floats, maps: Floats, frames: Floats,
-    camera: Camera, s: Shape,
-) -> Floats:  # fmt: skip
-    """Return the light (n, k, 3) from every vertex. The last map is the sky's, from above in front."""
+def _shade(
+    points: Floats, colour: Floats, gloss: Floats, lit: Floats, lamps: Floats, sky: Floats, middle: Floats, eye: Floats
+) -> Floats:
+    """Return the light (n, k, 3) from every vertex; ``lit`` is (lamps + 1, n, k), the last one for the sky."""
     count, steps = points.shape[0], points.shape[1]
     out = np.zeros((count, steps, 3), np.float32)
     for i in numba.prange(count):
-        jitter = 0.14 * (gloss[i] - 1.0)
-        blocked = np.ones(lights.shape[0])
+        jitter = 0.14 * (gloss[i] / 1.0 - 1.0) if gloss[i] > 0.5 else 0.0
         for k in range(steps):
-            x, y, z = points[i, k, 0], points[i, k, 1], points[i, k, 2]
-            a, b = max(k - 1, 0), min(k + 1, steps - 1)
-            tx, ty, tz = (
-                points[i, b, 0] - points[i, a, 0],
-                points[i, b, 1] - points[i, a, 1],
-                points[i, b, 2] - points[i, a, 2],
-            )
-            m = 1.0 / (math.sqrt(tx * tx + ty * ty + tz * tz) + 1e-9)
-            tx, ty, tz = tx * m, ty * m, tz * m
-            nx, ny, nz = x, 0.75 * (y - max(min(y, 3.0), -30.0)), z + 4.0
-            m = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9)
-            nx, ny, nz = nx * m, ny * m, nz * m
-            vx, vy, vz = -x, camera.y - y, camera.z - z
-            m = 1.0 / math.sqrt(vx * vx + vy * vy + vz * vz)
-            vx, vy, vz = vx * m, vy * m, vz * m
-            for n in range(lights.shape[0]):
-                lx, ly, lz = lights[n, 0] - x, lights[n, 1] - y, lights[n, 2] - z
-                away = math.sqrt(lx * lx + ly * ly + lz * lz)
-                lx, ly, lz = lx / away, ly / away, lz / away
-                if k % 6 == 0 and n < 2:
-                    lift = 0.35
-                    blocked[n] = light_visibility(x + lift * nx, y + lift * ny, z + lift * nz, lx, ly, lz, 0.35, s)
-                vis = blocked[n] * transmittance(maps[n], frames[n], x, y, z)
-                diffuse, first, second = reflect((tx, ty, tz), (nx, ny, nz), (lx, ly, lz), (vx, vy, vz), jitter)
+            p = points[i, k]
+            t = points[i, min(k + 1, steps - 1)] - points[i, max(k - 1, 0)]
+            t = t / (math.sqrt((t * t).sum()) + 1e-9)
+            n = p - middle
+            n[1] = 0.75 * (p[1] - max(min(p[1], middle[1]), middle[1] - 20))
+            n = n / (math.sqrt((n * n).sum()) + 1e-9)
+            v = eye - p
+            v = v / math.sqrt((v * v).sum())
+            for m in range(lamps.shape[0]):
+                d = lamps[m, :3]
+                tl = t[0] * d[0] + t[1] * d[1] + t[2] * d[2]
+                facing = n[0] * d[0] + n[1] * d[1] + n[2] * d[2]
+                form = min(max((facing + 0.4) / 1.3, 0.0), 1.0)
+                form = 0.2 + 0.8 * form * form * (3 - 2 * form)
+                h = d + v
+                h = h / (math.sqrt((h * h).sum()) + 1e-9)
+                own = 6.28 / lamps[m, 6]
+                diffuse = 0.42 * math.sqrt(max(1.0 - tl * tl, 0.0)) * form
+                first = form * _lobe(t, n, h, -0.1 + jitter, 90.0)
+                second = form * _lobe(t, n, h, 0.16 + jitter, 20.0)
                 for c in range(3):
-                    tint = colour[i, c] * (0.09 + 1.1 * colour[i, c])
-                    mirrored = gloss[i] * (0.15 * first + 1.2 * second * tint)
-                    out[i, k, c] += vis * lights[n, 4 + c] * (diffuse * colour[i, c] + mirrored)
-            last = maps.shape[0] - 1
-            open_sky = transmittance(maps[last], frames[last], x, y, z) * 0.85 + 0.15
-            up = smooth_step(-0.8, 0.8, ny)
+                    tint = colour[i, c] * (0.15 + 1.1 * colour[i, c])
+                    shine = gloss[i] * (0.045 * first + 1.3 * second * tint)
+                    out[i, k, c] += lit[m, i, k] * own * lamps[m, 3 + c] * (diffuse * colour[i, c] + shine)
+            up = 0.5 + 0.5 * n[1]
             for c in range(3):
-                out[i, k, c] += colour[i, c] * open_sky * (up * sky[0, c] + (1.0 - up) * sky[1, c])
+                around = up * sky[0, c] + (1 - up) * sky[1, c]
+                out[i, k, c] += colour[i, c] * around * (0.12 + 0.8 * lit[lamps.shape[0], i, k])
     return out
 
 
-@kernel
-def draw(
-    image: Floats, cover: Floats, depth: Floats, points: Floats, width: Floats, light: Floats,
-    order: NDArray[np.int64], camera: Camera,
-) -> None:  # fmt: skip
-    """Blend strand segments, in ``order``, into ``image`` (H, W, 3) and ``cover`` (H, W) where nothing is nearer.
+class HairShadows(NamedTuple):
+    """For each lamp, and last for the sky: the view along its light, the hair's opacity in it, the depth of the
+    head."""
 
-    ``depth`` (H, W) holds the z of the surface at each pixel; ``order`` numbers segments strand by strand.
-    """
+    axes: list[Floats]
+    opacity: list[Floats]
+    depth: list[Floats]
+    studio: Studio
+
+
+def hair_shadows(hair: Strands, studio: Studio, points: Floats, corners: Ints) -> HairShadows:
+    """Return the shadows of ``hair`` and of a head on strands."""
+    above = np.array([0.0, 0.75, 0.66], np.float32)
+    scale = SHADOW_SIZE / SHADOW_SPAN
+    axes = [light_axes(direction) for direction in [*(lamp.direction() for lamp in studio.lamps), above]]
+    seen = [light_view(hair.points.reshape(-1, 3), a).reshape(hair.points.shape) for a in axes]
+    opacity = [_opacity(view, hair.width, SHADOW_SIZE, scale, LAYERS, THICKNESS) for view in seen]
+    return HairShadows(axes, opacity, [shadow_map(light_view(points, a), corners, SHADOW_SIZE) for a in axes], studio)
+
+
+def shade_strands(strands: Strands, shadows: HairShadows, camera: Camera) -> Floats:
+    """Return the light (n, k, 3) from strands."""
+    studio = shadows.studio
+    lit = np.empty((len(shadows.axes), *strands.points.shape[:2]), np.float32)
+    for row, axes, maps, depth in zip(lit, shadows.axes, shadows.opacity, shadows.depth, strict=True):
+        row[...] = _lit(light_view(strands.points.reshape(-1, 3), axes), maps, depth, THICKNESS).reshape(row.shape)
+    eye = np.array([camera.x, camera.y, camera.z + camera.distance], np.float32)
+    middle = np.array([0, 5.5, 0], np.float32)
+    sky = np.array([studio.sky, studio.ground], np.float32)
+    lamps = lamp_table(studio)[: len(studio.lamps)]
+    return np.asarray(_shade(strands.points, strands.colour, strands.gloss, lit, lamps, sky, middle, eye), np.float32)
+
+
+@kernel
+def _draw(
+    image: Floats,
+    cover: Floats,
+    hairs: Floats,
+    depth: Floats,
+    pixels: Floats,
+    width: Floats,
+    light: Floats,
+    order: NDArray[np.int64],
+    scale: float,
+) -> None:
+    """Blend strand segments, in ``order``, into ``image`` (H, W, 3), ``cover`` and ``hairs`` (H, W) where nothing is
+    nearer."""
     height, wide = depth.shape
-    steps = points.shape[1]
-    scale = height / camera.span
+    steps = pixels.shape[1]
     for n in range(order.shape[0]):
         i = order[n] // (steps - 1)
         k = order[n] % (steps - 1)
-        near = (camera.z - FOCUS_Z) / (camera.z - points[i, k, 2]) * scale
-        far = (camera.z - FOCUS_Z) / (camera.z - points[i, k + 1, 2]) * scale
-        ax, ay = points[i, k, 0] * near + wide / 2, height / 2 - (points[i, k, 1] - camera.y) * near
-        bx, by = points[i, k + 1, 0] * far + wide / 2, height / 2 - (points[i, k + 1, 1] - camera.y) * far
-        half = 0.5 * width[i, k] * near
+        ax, ay, az = pixels[i, k]
+        bx, by, bz = pixels[i, k + 1]
+        half = 0.5 * width[i, k] * scale
         reach = max(half, 0.5) + 0.5
         x0, x1 = int(max(min(ax, bx) - reach, 0)), int(min(max(ax, bx) + reach, wide - 1))
         y0, y1 = int(max(min(ay, by) - reach, 0)), int(min(max(ay, by) + reach, height - 1))
@@ -174,21 +198,23 @@ def draw(
                     continue
                 gap = math.sqrt((x + 0.5 - ax - t * dx) ** 2 + (y + 0.5 - ay - t * dy) ** 2)
                 alpha = min(max(reach - gap, 0.0), 1.0) * strength
-                z = points[i, k, 2] + t * (points[i, k + 1, 2] - points[i, k, 2])
-                if alpha <= 0.0 or z < depth[y, x]:
+                if alpha <= 0.0 or az + t * (bz - az) > depth[y, x] + 0.15:
                     continue
                 for c in range(3):
                     here = light[i, k, c] + t * (light[i, k + 1, c] - light[i, k, c])
                     image[y, x, c] += alpha * (here - image[y, x, c])
                 cover[y, x] += alpha * (1.0 - cover[y, x])
+                hairs[y, x] += alpha * (1.0 - hairs[y, x])
 
 
-def back_to_front(points: Floats) -> NDArray[np.int64]:
-    """Return the order in which to draw the segments of strands (n, k, 3)."""
-    middle = 0.5 * (points[:, :-1, 2] + points[:, 1:, 2])
-    return np.argsort(middle.ravel(), kind="stable").astype(np.int64)
+def draw_strands(
+    image: Floats, cover: Floats, hairs: Floats, depth: Floats, strands: Strands, light: Floats, camera: Camera
+) -> None:
+    """Draw strands with the ``light`` of ``shade_strands`` into ``image`` (H, W, 3).
 
-
-def draw_strands(image: Floats, cover: Floats, depth: Floats, strands: Strands, light: Floats, camera: Camera) -> None:
-    """Draw ``strands`` with the light of ``shade_strands`` into ``image`` and ``cover``, as ``draw``."""
-    draw(image, cover, depth, strands.points, strands.width, light, back_to_front(strands.points), camera)
+    ``cover`` and ``hairs`` (H, W) grow by how much of a pixel they cover.
+    """
+    height, width = depth.shape
+    pixels = camera.project(strands.points.reshape(-1, 3), height, width).reshape(strands.points.shape)
+    order = np.argsort(-(pixels[:, :-1, 2] + pixels[:, 1:, 2]).ravel(), kind="stable").astype(np.int64)
+    _draw(image, cover, hairs, depth, pixels, strands.width, light, order, height / camera.span)
