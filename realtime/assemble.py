@@ -27,6 +27,7 @@ from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
 from realtime.pipeline.settings import Limits, RunHooks, RunSettings
 from realtime.portraits.background import check_background, open_background
+from realtime.portraits.bundled import bundled_portraits, with_bundled
 from realtime.portraits.image_file import check_picture
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import Sink, check_recording_name, open_sink
@@ -57,7 +58,7 @@ Say = Callable[[str, str], None]
 
 def check_files(config: Config) -> None:
     """Check what can be known of portraits and recordings before anything is opened. Raises UsageError."""
-    for path in config.portrait:
+    for path in portrait_files(config):
         check_picture(path)
     for spec in config.sink:
         if spec.startswith("file:"):
@@ -88,6 +89,7 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
         create_and_name_generator,
         lambda: MotionTransfer(config.neutral, config.region, config.gain),
         portraits,
+        checked=None if config.portrait else 1,  # those of the gallery are known to be good
         rotation=lambda notice: CameraRotation(config.rotate, background=config.pace == "live", notice=notice),
         generator_named=partial(create_generator, config),
         background=partial(open_background, config.background),
@@ -201,11 +203,22 @@ def _open_shared_sinks(
     return shared_sinks
 
 
+def portrait_files(config: Config) -> list[Path]:
+    """Return the files of the portraits to choose from: those that were named, otherwise the gallery.
+
+    Where a file is processed as fast as it goes, nothing is chosen meanwhile: the gallery's default portrait does.
+    """
+    if config.portrait:
+        return [with_bundled(path) for path in config.portrait]
+    return [portrait.path for portrait in bundled_portraits()[: 1 if config.pace == "max" else None]]
+
+
 def _portrait_loaders(config: Config) -> list[PictureLoader]:
     """Return a function that loads each portrait. Raises PortraitError for a file that is no picture."""
-    for path in config.portrait:
+    files = portrait_files(config)
+    for path in files:
         check_picture(path)
-    return [partial(load_portrait, path, config.size, fit=portrait_fit(config)) for path in config.portrait or (None,)]
+    return [partial(load_portrait, path, config.size, fit=portrait_fit(config)) for path in files]
 
 
 def _open_application(config: Config, say: Say, stack: ExitStack) -> ServerApplication | None:

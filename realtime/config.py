@@ -181,9 +181,9 @@ class Config(BaseModel):
     portrait: Annotated[tuple[_Path, ...], BeforeValidator(_several)] = _option(
         "Portrait",
         (),
-        "a picture with a face; give several to switch between them with n and p",
-        metavar="IMAGE",
-        allowed="a picture file",
+        "a picture with a face, or the name of a bundled portrait; give several to switch between them with n and p",
+        metavar="IMAGE|NAME",
+        allowed="a picture file or the name of a bundled portrait",
     )
     fit: Fit = _option(
         "Portrait",

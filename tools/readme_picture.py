@@ -21,11 +21,15 @@ from engines.types import Image
 from realtime.capture.performer import FPS, FRAMES, Performer, Truth, read_truth
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.motion.relative import MotionTransfer
+from realtime.portraits.bundled import bundled_portraits
+from realtime.portraits.image_file import read_image
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import open_tracker
 from tools.support.command import new_app, run_app
 
 TILE = (360, 300)
+SMALL = (240, 200)
+COLUMNS = 6
 
 
 def moments(truth: Truth) -> list[int]:
@@ -40,13 +44,13 @@ def moments(truth: Truth) -> list[int]:
     return [int(np.argmax(score)) for score in scores]
 
 
-def tile(image: Image) -> Image:
+def tile(image: Image, size: tuple[int, int] = TILE) -> Image:
     """Return the middle of a picture (H, W, 3) at the size of a tile."""
-    width, height = TILE
+    width, height = size
     across = round(image.shape[0] * width / height)
     left = (image.shape[1] - across) // 2
     cut = np.ascontiguousarray(image[:, left : left + across])
-    return np.asarray(cv2.resize(cut, TILE, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(cut, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def picture() -> Image:
@@ -68,6 +72,13 @@ def picture() -> Image:
     return np.hstack([columns[number] for number in chosen])
 
 
+def gallery() -> Image:
+    """Return a sheet of the bundled portraits, (H, 1440, 3) uint8."""
+    tiles = [tile(read_image(portrait.path).image, SMALL) for portrait in bundled_portraits()]
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % COLUMNS)
+    return np.vstack([np.hstack(tiles[row : row + COLUMNS]) for row in range(0, len(tiles), COLUMNS)])
+
+
 app = new_app()
 
 
@@ -75,8 +86,9 @@ app = new_app()
 def picture_command(out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("docs")) -> None:
     """Render the README's pictures."""
     out.mkdir(parents=True, exist_ok=True)
-    Pillow.fromarray(picture()).save(out / "reenact.jpg", quality=88)
-    print(f"wrote {out / 'reenact.jpg'}")
+    for name, image in (("reenact.jpg", picture()), ("gallery.jpg", gallery())):
+        Pillow.fromarray(image).save(out / name, quality=88)
+        print(f"wrote {out / name}")
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m tools.readme_picture") -> int:

@@ -31,6 +31,8 @@ class PartFactories:
     generator: Callable[[], Generator]
     motion: Callable[[], MotionTransfer]
     portraits: Sequence[PictureLoader]
+    checked: int | None = None
+    """How many of the portraits are checked before the first frame; None for all."""
     generator_named: Callable[[str], Generator] | None = None
     """Creates another generator by its name; None if the run keeps the one it has."""
     background: Callable[[], Background] = lambda: KEEP
@@ -132,7 +134,7 @@ class PipelineLoader:
             background=factories.background(),
         )
         try:
-            library.load()
+            library.load(factories.checked)
             self._prepare_first(library)
         except BaseException:
             library.close()

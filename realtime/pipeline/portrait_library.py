@@ -133,12 +133,12 @@ class PortraitLibrary:
             loader = old._loaders[index] if prepared is None else partial(_without_notes, prepared.original)
             self._loaders.append(loader)
 
-    def load(self) -> None:
-        """Read and check every portrait, in order, so that a bad one is reported before the first frame.
+    def load(self, count: int | None = None) -> None:
+        """Read and check the first ``count`` portraits, in order, so that a bad one is reported before the first frame.
 
-        Raises what a loader raises.
+        Without a ``count`` it is all of them. Raises what a loader raises.
         """
-        for index in range(len(self)):
+        for index in range(len(self))[:count]:
             self._loaders[index] = partial(_without_notes, self._load(index))
 
     def prepare_first(self, motion: MotionTransfer, progress: jit.Progress = lambda *_: None) -> None:

@@ -21,13 +21,14 @@ from engines.face.topology import (
     UPPER_LIDS,
 )
 from engines.types import FaceState, Image, Mask, Points
+from realtime.portraits.bundled import FOLDER, bundled_portraits
 from realtime.portraits.fit import fit_picture
 from realtime.portraits.image_file import DecodedImage, read_image
 from realtime.portraits.mount import Mount
 from realtime.portraits.settings import Fit
 from realtime.tracking.still_faces import FaceFinder
 
-DEFAULT_PORTRAIT = Path(__file__).parents[2] / "engines" / "assets" / "portrait.png"
+DEFAULT_PORTRAIT = bundled_portraits()[0].path
 
 MIN_FACE_PIXELS = 60
 """Pixels from the eyes to the chin. A face with fewer is refused: it has too little detail to be animated."""
@@ -49,7 +50,7 @@ class PortraitPicture:
     """A portrait that fills the output's frame, or the window of its mount."""
 
     name: str
-    """The file's name without its suffix."""
+    """The name of a bundled portrait, otherwise the file's name without its suffix."""
     image: Image
     """(height, width, 3) uint8 RGB, exactly of the requested size, or of the mount's window."""
     face: FaceState
@@ -91,7 +92,7 @@ def make_portrait(
         notes += (f"{source.name} shows {len(faces)} faces: the largest is used",)
     face = faces[0]
     notes += _check_face(source, face)
-    if source != DEFAULT_PORTRAIT and finder.is_upside_down(image, face):
+    if source.parent != FOLDER and finder.is_upside_down(image, face):
         raise PortraitError(
             "portrait-upside-down",
             f"the face in {source} is upside down",
@@ -102,7 +103,12 @@ def make_portrait(
     if fitted.matte is None:
         notes += ("the outline of head and body was not found: the background will move with the head",)
     measured = _measure_again(finder, fitted.image, fitted.face)
-    return PortraitPicture(source.stem, fitted.image, measured, notes, fitted.matte, fitted.mount)
+    return PortraitPicture(_name(source), fitted.image, measured, notes, fitted.matte, fitted.mount)
+
+
+def _name(source: Path) -> str:
+    """Return what a portrait is called: the name of a bundled one, otherwise its file's name without the suffix."""
+    return next((portrait.name for portrait in bundled_portraits() if portrait.path == source), source.stem)
 
 
 def yaw(face: FaceState) -> float:

@@ -17,6 +17,7 @@ import av
 import pytest
 
 from engines.errors import UsageError
+from realtime.portraits.bundled import bundled_portraits
 from tests.support.documents import ROOT
 from tests.support.program import program
 from tools.latency.chromium import chromium, wait_until
@@ -62,7 +63,7 @@ def test_a_mistake_is_told_without_a_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on the path: sudo apt install curl")
 def test_control_by_curl(tmp_path: Path) -> None:
-    picture = ROOT / "engines" / "assets" / "performer.png"
+    picture = bundled_portraits()[1].path
     with program(tmp_path, *PROGRAM, "--token", "secret") as (_, address):
         done = _run(
             ["sh", str(EXAMPLES / "control.sh"), address, str(picture)],

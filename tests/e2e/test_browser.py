@@ -17,7 +17,8 @@ from playwright.sync_api import sync_playwright
 from engines.errors import UsageError
 from realtime.capture.performer import Performer
 from realtime.capture.source import open_source
-from realtime.portraits.portrait import DEFAULT_PORTRAIT, PortraitPicture, load_portrait
+from realtime.portraits.bundled import bundled_portraits
+from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.support.browser import (
     background_difference,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 SIZE = (640, 480)
 OPTIONS = ("--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--size", "640x480")
-DEFAULT, OTHER = DEFAULT_PORTRAIT, DEFAULT_PORTRAIT.with_name("performer.png")
+DEFAULT, OTHER = (portrait.path for portrait in bundled_portraits()[:2])
 
 
 @pytest.fixture(scope="module", autouse=True)

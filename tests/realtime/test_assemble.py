@@ -30,6 +30,7 @@ from realtime.config import load
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.loader import PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
+from realtime.portraits.bundled import bundled_portraits
 from realtime.webrtc.settings import ServerSettings
 from tests.support.clips import grey, write_video
 
@@ -206,6 +207,14 @@ def test_the_landmarker_is_not_replaced_by_another_tracker(own_cache: Path) -> N
         assemble.open_configured_tracker(load({"tracker": "landmarker"}))
     assert caught.value.code == "tracker-model-missing"
     assert command("models") in caught.value.cure
+
+
+def test_the_gallery_is_offered_where_no_portrait_was_named_and_can_be_chosen() -> None:
+    gallery = [portrait.path for portrait in bundled_portraits()]
+    assert assemble.portrait_files(load({})) == gallery
+    assert assemble.portrait_files(load({"camera": "in.mp4", "pace": "max"})) == gallery[:1]
+    named = load({"portrait": [bundled_portraits()[2].name.lower(), "own.jpg"]})
+    assert assemble.portrait_files(named) == [gallery[2], Path("own.jpg")]
 
 
 def test_a_portrait_that_is_not_there_is_reported_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

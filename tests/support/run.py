@@ -45,7 +45,7 @@ class FakeRun:
         self.stop_signal = StopSignal()
         tracker = tracker or FakeTracker()
         generator = generator or FakeGenerator()
-        factories = PartFactories(lambda: tracker, lambda: generator, motion, loaders, generator_named)
+        factories = PartFactories(lambda: tracker, lambda: generator, motion, loaders, generator_named=generator_named)
         loader = PipelineLoader(factories, mirror=False, failed=self.stop_signal.fail, notice=self.said.append)
         self.pipeline = Pipeline(
             loader,

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pytest
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from realtime.capture.performer import FPS, FRAMES, TRUTH
+from realtime.portraits.bundled import FOLDER, bundled_portraits
 from tools.assets import performance
 from tools.assets.face_model import Floats, Subdivision, normals, triangles
+from tools.assets.gallery import GALLERY, STYLES
 from tools.assets.light import Lamp, Studio, light_mesh
 from tools.assets.raster import Camera, visible
 from tools.assets.scene import rotation
+from tools.render_assets import SIZE, write_list
 
 CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
 CUBE_FACES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]], np.int32)
 
 
 # The files
+
+
+def test_the_gallery_has_many_styles_and_is_small() -> None:
+    assert len(GALLERY) >= 10
+    assert {picture.style for picture in GALLERY.values()} == set(STYLES)
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 4 << 20
+
+
+def test_the_list_in_the_package_is_the_gallery_s(tmp_path: Path) -> None:
+    write_list(tmp_path)
+    assert json.loads((FOLDER / "portraits.json").read_text()) == json.loads((tmp_path / "portraits.json").read_text())
+
+
+@pytest.mark.parametrize("portrait", bundled_portraits(), ids=lambda portrait: str(portrait.name))
+def test_a_bundled_picture_has_its_size(portrait: object) -> None:
+    with Pillow.open(portrait.path) as picture:  # type: ignore[attr-defined]
+        assert picture.mode == "RGB"
+        assert (picture.height, picture.width) == SIZE
 
 
 def test_the_truth_in_the_package_is_the_performance_s() -> None:
