@@ -2,7 +2,7 @@
 
 The portraits of the gallery and the clip of the performer are modelled from the face model ICT-FaceKit (MIT, USC
 ICT) and
-show nobody real. The result depends only on this code and on the model's file, which does not come with the program.
+show no real human being. The result depends only on this code and on the model's file, which does not come with the program.
 """
 
 from __future__ import annotations

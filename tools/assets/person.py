@@ -82,7 +82,7 @@ class Quality(NamedTuple):
 class Layers(NamedTuple):
     """A picture before it is finished, each at the size of its samples: ``image`` (H, W, 3) linear light.
 
-    ``cover`` (H, W) is how much of a pixel is the person, ``hair`` how much of it is any hair, ``mass`` that of the
+    ``cover`` (H, W) is how much of a pixel is covered, ``hair`` how much of it is any hair, ``mass`` that of the
     head.
     """
 
@@ -128,11 +128,11 @@ class Sitter:
         return Look(maps, person.eyes, person.studio, person.camera, tuple(extras), directions=self.quality.directions)
 
     def surface(self, face: dict[str, float]) -> Surface:
-        """Return the person's head with ARKit coefficients, looking ahead."""
+        """Return the head with ARKit coefficients, looking ahead."""
         return self.person.reshape(self.mesh.model.head(self.person.identity, face))
 
     def draw(self, face: dict[str, float], turn: tuple[float, float, float]) -> Layers:
-        """Return the person with ARKit coefficients ``face``, the head turned as in ``scene.rotation``."""
+        """Return the sitter with ARKit coefficients ``face``, the head turned as in ``scene.rotation``."""
         surface = self.surface(face)
         points, camera = surface.points, self.person.camera
         groups = [self.brows.strands(points, normals(points, self.mesh.coarse)), self.lashes.strands(points)]
@@ -223,6 +223,6 @@ def backdrop(size: tuple[int, int], lit: RGB, shade: RGB, at: tuple[float, float
 
 
 def over(layers: Layers, wall: Floats) -> Floats:
-    """Return the person in front of a wall (H, W, 3); strands were drawn over black where nothing was behind."""
+    """Return a sitter in front of a wall (H, W, 3); strands were drawn over black where nothing was behind."""
     uncovered = (1 - layers.cover)[..., None]
     return np.asarray(layers.image + wall * uncovered, np.float32)
