@@ -1,8 +1,8 @@
 """Render the pictures that come with the program: ``python -m tools.render_assets``.
 
-The portraits of the gallery and the clip of the performer are modelled from the face model ICT-FaceKit (MIT, USC
-ICT) and
-show no real human being. The result depends only on this code and on the model's file, which does not come with the program.
+The portraits of the gallery and the clip of the performer are modelled from the face model ICT-FaceKit (MIT, USC ICT)
+and show no real human being. The result depends only on this code and on the model's file, which does not come with
+the program.
 """
 
 from __future__ import annotations
