@@ -34,7 +34,7 @@ RIM = 0.12
 """The soft edge of an iris, in radii, each side of its rim."""
 COPY = 0.6
 """How much of a hidden part of an iris is copied from a visible one; the rest is the median at its radius."""
-LID_LIGHT = 0.45
+LID_LIGHT = 0.15
 """How much of the difference between the skin below the eye and that of the lid is made up for as it shuts."""
 MOST_GRAIN = 4.0
 """The strongest grain, in grey levels."""

@@ -40,7 +40,7 @@ from engines.jit import compiled
 from engines.mesh.brows import Brows
 from engines.types import LANDMARKS, Motion, Points
 
-SHUT = 0.05
+SHUT = 0.15
 """The share of an open eye's gap that the landmarks of a closed eye still show; in between they follow the lids."""
 LIPS_MEET = 0.025
 """The largest gap that the landmarks of closed lips still show, as a share of the mouth's width."""
