@@ -21,14 +21,18 @@ class AlphaDrawing:
     def __init__(self, cutout: Cutout) -> None:
         """``cutout`` has a background behind head and body."""
         self._cutout = cutout
-        self._body, self._face = ((layer.pixels >> 48) * np.int64(_WHITE) for layer in (cutout.body, cutout.face))
+        (body, tall, wide), (face, *size) = cutout.body.pixels, cutout.face.pixels
+        white = (body >> 48) * np.int64(_WHITE)
+        self._body = white, tall, wide
+        self._face = (face >> 48) * np.int64(_WHITE), *size
         height, width = cutout.behind.shape[:2]
         columns, rows = cutout.beyond
-        still = (self._body[rows : rows + height, columns : columns + width] & 255).astype(np.uint8)
+        still = (white.reshape(tall, wide)[rows : rows + height, columns : columns + width] & 255).astype(np.uint8)
         self._still: Image = np.repeat(still[..., None], 3, axis=2)
         self._black = np.zeros_like(self._still)
         self._out = self._still.copy()
         self._alpha = still
+        self._hidden = np.zeros((1, 1), np.uint8)
 
     def draw(
         self,
@@ -45,7 +49,7 @@ class AlphaDrawing:
         kinds, everything = self._cutout.body.kinds, (0, 0, width, height)
         shown = np.empty_like(shows)
         layer_raster.draw_body(
-            self._out, self._still, self._black, self._body, kinds, backward, shown, place, everything
+            self._out, self._still, self._black, self._body, kinds, backward, shown, place, everything, self._hidden
         )
         if face is not None:
             backward, cover, at = face

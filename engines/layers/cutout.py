@@ -84,7 +84,9 @@ class Cutout:
         """Return left, top, right and bottom of the pixels of the image that may change."""
         height, width = self.behind.shape[:2]
         low, high = around.points[:, :2].min(axis=0) - 4, around.points[:, :2].max(axis=0) + 5
-        return max(int(low[0]), 0), max(int(low[1]), 0), min(int(high[0]), width), min(int(high[1]), height)
+        # aligned, so that its cells are those of the face
+        left, top = (max(int(at), 0) // BLOCK * BLOCK for at in low[:2])
+        return left, top, min(int(high[0]), width), min(int(high[1]), height)
 
     def identity(self, box: tuple[int, int, int, int], step: int) -> Floats:
         """Return the backward map of a body that stands still, for every ``step``-th pixel of a box of the image."""

@@ -22,8 +22,8 @@ _NEIGHBOURS = np.ones((3, 3), np.uint8)
 class Layer:
     """The pixels of a layer, see ``engines.layers.layer_raster``."""
 
-    pixels: NDArray[np.int64]
-    """(h, w)."""
+    pixels: tuple[NDArray[np.int64], int, int]
+    """(h * w,), height and width."""
     kinds: Bytes
     """(h / BLOCK, w / BLOCK), rounded up."""
 
@@ -35,7 +35,8 @@ class Layer:
         for channel in range(3):
             premultiplied = (colours[..., channel].astype(np.uint32) * share + 127) // 255
             pixels |= premultiplied.astype(np.int64) << (16 * channel)
-        return Layer(pixels, _kinds(opacity))
+        height, width = opacity.shape
+        return Layer((pixels.ravel(), height, width), _kinds(opacity))
 
 
 def _kinds(opacity: Mask) -> Bytes:
@@ -76,7 +77,7 @@ class WarpBuffers:
         coverage *= np.uint8(255)
         # the interpolated map is valid where all neighbours of a sample are
         cv2.erode(coverage, _NEIGHBOURS, eroded)
-        cv2.blur(eroded, (3, 3), coverage)
+        cv2.blur(eroded, (5, 5), coverage)
         # the outer half of the blur reaches samples that the mesh does not cover
         np.maximum(coverage, 255 - WHOLE, out=coverage)
         coverage -= np.uint8(255 - WHOLE)

@@ -100,7 +100,9 @@ class MeshGenerator:
         self._hair = WarpBuffers(1, 1, FACE_STEP)
         self._curtain: Floats = np.zeros((2 * RAYS + 1, 3), np.float32)
         self._shows = np.zeros((1, 1), np.uint8)
-        self._fresh = (0, 0, 0, 0)
+        self._identity: Floats = np.zeros((1, 1, 2), np.float32)
+        self._hidden: Mask = np.zeros((1, 1), np.uint8)
+        self._last_face = (0, 0, 0, 0)
         self._target: Floats = np.zeros((0, 3), np.float32)
         self._rings: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
@@ -184,7 +186,9 @@ class MeshGenerator:
         self._shows = np.full((rows - 1, columns - 1), layer_raster.ORIGINAL, np.uint8)
         self._face = WarpBuffers(height, width, FACE_STEP)
         self._hair = WarpBuffers(height, width, FACE_STEP)
-        self._fresh = (0, 0, 0, 0)
+        self._identity = features.cutout.identity(features.box, BODY_STEP)
+        self._hidden = np.empty((height // BODY_STEP + 1, width // BODY_STEP + 1), np.uint8)
+        self._last_face = (0, 0, 0, 0)
         self._target = np.empty((len(features.fetch), 3), np.float32)
         self._rings = np.empty((len(features.rings), 3), np.float32)
         self._source = features.fetch.copy()
@@ -215,15 +219,11 @@ class MeshGenerator:
         cutout, target = features.cutout, self._target
         height, width = features.image.shape[:2]
         points = target[:LANDMARKS, :2]
-        low = np.maximum(points.min(axis=0) - 4 * FACE_STEP, 0).astype(int) // FACE_STEP * FACE_STEP
+        low = np.maximum(points.min(axis=0) - 4 * FACE_STEP, 0).astype(int) // BODY_STEP * BODY_STEP
         high = np.minimum(points.max(axis=0) + 4 * FACE_STEP, (width, height)).astype(int)
         (x, y), (right, bottom) = low.tolist(), high.tolist()
-        fresh = (x, y, right, bottom)
-        last, self._fresh = self._fresh, fresh
-        self._draw_body(features, (min(x, last[0]), min(y, last[1]), max(right, last[2]), max(bottom, last[3])))
-        self._drawn_face = None
         if right - x < FACE_STEP or bottom - y < FACE_STEP:
-            return
+            x, y, right, bottom = 0, 0, FACE_STEP, FACE_STEP
         face = self._face.resize(bottom - y, right - x)
         face.depth.fill(raster.FAR)
         face.backward.fill(layer_raster.NOWHERE)
@@ -240,15 +240,24 @@ class MeshGenerator:
             )
             np.minimum(cover, hair.backward[..., 0] * np.float32(layer_raster.WHOLE), out=cover, casting="unsafe")
         layer = cutout.face
+        hidden = self._hidden[: (bottom - y) // BODY_STEP, : (right - x) // BODY_STEP]
+        layer_raster.find_hidden(layer.kinds, face.backward, cover, hidden)
+        self._draw_body(features, (x, y, right, bottom), hidden)
         place = (x, y, FACE_STEP)
         layer_raster.draw_face(self._out, self._shaded.pixels, layer.kinds, face.backward, cover, place)
         self._drawn_face = (face.backward, cover, place)
 
-    def _draw_body(self, features: MeshFeatures, fresh: tuple[int, int, int, int]) -> None:
-        """Draw head and body into the box; ``fresh``: the pixels that are drawn even where nothing moved."""
+    def _draw_body(self, features: MeshFeatures, face: tuple[int, int, int, int], hidden: Mask) -> None:
+        """Draw head and body into the box.
+
+        face: left, top, right and bottom of the face; hidden: the cells of it, of BODY_STEP, that will be covered.
+        """
+        last, self._last_face = self._last_face, face
+        # what was drawn over the body in the last frame has to go, even where the body did not move
+        self._shows[slice(*_cells(last, features.box, 1)), slice(*_cells(last, features.box, 0))] = layer_raster.DRAWN
         cutout, body = features.cutout, self._body
         left, top, _, _ = features.box
-        np.copyto(body.backward, cutout.identity(features.box, BODY_STEP))
+        np.copyto(body.backward, self._identity)
         body.depth.fill(raster.FAR)
         half = (BODY_STEP - 1) / 2
         source = features.surround.points[:, :2] + np.array(cutout.beyond, np.float32)
@@ -265,8 +274,15 @@ class MeshGenerator:
             body.backward,
             self._shows,
             place,
-            fresh,
+            face,
+            hidden,
         )
+
+
+def _cells(area: tuple[int, int, int, int], box: tuple[int, int, int, int], axis: int) -> tuple[int, int]:
+    """Return the first and the last, exclusive, of a box's cells of BODY_STEP that an area covers along an axis."""
+    first, last = area[axis] - box[axis], area[axis + 2] - box[axis]
+    return max(first // BODY_STEP, 0), max(-(-last // BODY_STEP), 0)
 
 
 def _target_pose(motion: Motion, features: MeshFeatures) -> Pose:
