@@ -12,6 +12,8 @@ Floats = NDArray[np.float32]
 
 CLEAR = 0.012
 """How far from the matte the background is taken to be free of its colours, as a share of the shorter side."""
+TEXTURE = 0.03
+"""What is smaller than this is texture, as a share of the shorter side."""
 LEAST = 0.003
 """Of the image, this share has to be background; from less nothing can be concluded."""
 
@@ -19,19 +21,51 @@ LEAST = 0.003
 def fill_background(image: Image, matte: Mask) -> Image:
     """Return an RGB image (H, W, 3) with what ``matte`` (H, W) covers replaced by a continuation of the rest.
 
-    Pixels that the matte does not touch stay exactly as they are. Where there is no background the image itself is
-    returned.
+    Pixels further than ``CLEAR`` from the matte stay exactly as they are. Where there is no background the image itself
+    is returned.
     """
     margin = max(1, round(CLEAR * min(matte.shape)))
     hidden = cv2.dilate((matte > 0).astype(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
     if 1 - hidden.mean() < LEAST:
         return image.copy()
-    smooth = push_pull(image, 1 - hidden.astype(np.float32))
-    filled = np.asarray(np.clip(smooth + 0.5, 0, 255), np.uint8)
+    known = 1 - hidden.astype(np.float32)
+    filled = push_pull(image, known) + _mirrored_texture(image, known)
+    filled = np.clip(filled, 0, 255)
     # the seam lies between the margin and the matte, where both images are background
     share = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), margin / 2)
     share = np.where(matte > 0, 1, np.clip(2 * share - 1, 0, 1))[..., None]
-    return np.asarray(image + share * (filled.astype(np.float32) - image) + 0.5, np.uint8)
+    return np.asarray(image + share * (filled - image) + 0.5, np.uint8)
+
+
+def smoothed(image: Floats, sigma: float) -> Floats:
+    """Return an image (H, W) or (H, W, 3) blurred by about ``sigma`` pixels, at the resolution that this needs."""
+    height, width = image.shape[:2]
+    step = max(1, int(sigma / 3))
+    small = cv2.resize(image, (-(-width // step), -(-height // step)), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / step)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _mirrored_texture(image: Image, known: Floats) -> Floats:
+    """Return how the texture of an image continues into what is unknown, (H, W, 3) float32, without its colours.
+
+    Each unknown pixel takes that of the one as far on the other side of the nearest known pixel. What is fetched from
+    beyond the image or from what is unknown has none.
+    """
+    sigma = TEXTURE * min(known.shape)
+    weight = np.maximum(smoothed(known, sigma), 1e-3)[..., None]
+    smooth = smoothed(image * known[..., None], sigma) / weight
+    texture = (image - smooth) * known[..., None]
+    _, labels = cv2.distanceTransformWithLabels(
+        (known < 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    rows, columns = np.nonzero(known == 1)
+    row_of, column_of = np.zeros(len(rows) + 1, np.float32), np.zeros(len(rows) + 1, np.float32)
+    row_of[labels[rows, columns]], column_of[labels[rows, columns]] = rows, columns
+    down, across = (of.astype(np.float32) for of in np.indices(known.shape))
+    x, y = 2 * column_of[labels] - across, 2 * row_of[labels] - down
+    fetched = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray(fetched, np.float32)
 
 
 def push_pull(image: Image, known: Floats) -> Floats:

@@ -12,6 +12,7 @@ from engines.layers.background import fill_background
 from engines.layers.foreground import foreground
 from engines.layers.layer import Layer
 from engines.layers.layer_raster import BLOCK
+from engines.layers.strands import with_strands
 from engines.mesh.surround import RAYS, Surround
 from engines.types import Image, Mask
 
@@ -52,12 +53,15 @@ class Cutout:
         Without a ``matte`` head and body are the whole image.
         """
         height, width = image.shape[:2]
-        opacity: Mask = np.full((height, width), 255, np.uint8) if matte is None else matte
+        colours = image
+        opacity: Mask = np.full((height, width), 255, np.uint8)
         if matte is None:
             behind = image
-        elif behind is None:
-            behind = fill_background(image, matte)
-        colours = image if matte is None else foreground(image, matte, behind)
+        else:
+            # before a background of one's own there are no strands but those of the matte
+            opacity = with_strands(image, matte) if behind is None else matte
+            behind = fill_background(image, opacity) if behind is None else behind
+            colours = foreground(image, opacity, behind)
         beyond = round(BEYOND * min(height, width) / BLOCK) * BLOCK
         sides = (beyond,) * 4
         body = Layer.of(

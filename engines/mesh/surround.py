@@ -47,7 +47,7 @@ STEEPEST = 1.0
 """The largest slope of the surface at the silhouette."""
 NECK_FROM, NECK_TO = 0.35, 0.8
 """How far below the middle of the face, in half heights of it, a ray has no silhouette but the neck's."""
-SHOULDERS = 0.8
+SHOULDERS = 0.55
 """How far below the chin nothing follows the head any more, in heights of the face, if the image reaches as far."""
 SHORTEST = 0.25
 """The least length over which the neck bends, in heights of the face."""
@@ -122,7 +122,13 @@ def surround(pixels: Points, covered: Floats, matte: Mask | None, size: tuple[in
     inner[:, 2] = edge[:, 2]
     down = np.clip((oval[:, 1] - centre[1]) / max(float(np.abs(oval[:, 1] - centre[1]).max()), 1.0), -1, 1)
     silhouette = _silhouette(centre, out, down, matte)
+    rest = _neck(pixels, size[1])[1] - centre[1]
     radii, shares = _radii(skin, silhouette, reach, matte is None, size)
+    if matte is not None:
+        # a ring lies where nothing follows the head any more, so that all beyond it stands still
+        still = np.where(out[:, 1] > 0.1 * reach, rest / np.maximum(out[:, 1], 1), np.inf)
+        radii[-3] = np.clip(radii[-3], 1.01 * silhouette, np.maximum(0.97 * still, 1.01 * silhouette))
+        radii[-2] = np.clip(np.where(still < 0.9 * radii[-1], still, radii[-2]), 1.02 * radii[-3], 0.95 * radii[-1])
     rings = [inner, edge]
     # a steeper surface would fold over itself where it turns away, and be a smear where it turns to the viewer
     steepest = 0.5 * STEEPEST * (silhouette - skin) * reach
@@ -255,8 +261,13 @@ def _follows(points: Points, pixels: Points, height: int) -> Floats:
 
     All that is above the chin follows it fully; what touches the lower edge of the image stands still.
     """
+    chin, rest = _neck(pixels, height)
+    below = np.clip((points[:, 1] - chin) / (rest - chin), 0, 1)
+    return np.asarray((1 - below) ** 2 * (1 + 2 * below), np.float32)
+
+
+def _neck(pixels: Points, height: int) -> tuple[float, float]:
+    """Return the rows between which an image of this height follows the head less and less, pixels."""
     chin = float(pixels[CHIN_TIP, 1])
     face = float(np.ptp(pixels[: LANDMARKS - 10, 1]))
-    length = max(min(SHOULDERS * face, height - chin), SHORTEST * face)
-    below = np.clip((points[:, 1] - chin) / length, 0, 1)
-    return np.asarray((1 - below) ** 2 * (1 + 2 * below), np.float32)
+    return chin, chin + max(min(SHOULDERS * face, height - 1 - chin), SHORTEST * face)
