@@ -105,6 +105,15 @@ def _draw_cell(
                 y_at += step_y
 
 
+@compiled(inline="always")
+def _copy_cell(out: Any, image: Any, first_x: int, first_y: int, last_x: int, last_y: int) -> None:
+    """Copy the pixels of a cell."""
+    for y in range(first_y, last_y):
+        for x in range(first_x, last_x):
+            for c in range(3):
+                out[y, x, c] = image[y, x, c]
+
+
 @compiled()
 def draw_body(
     out: Any, original: Any, behind: Any, layer: Any, kinds: Any, backward: Any, shows: Any, place: Any, fresh: Any,
@@ -128,11 +137,8 @@ def draw_body(
         for j in range(backward.shape[1] - 1):
             first_x, last_x = left + step * j, min(left + step * j + step, width)
             hidden_column = (first_x - fresh[0]) // step
-            if (
-                0 <= hidden_row < hidden.shape[0]
-                and 0 <= hidden_column < hidden.shape[1]
-                and hidden[hidden_row, hidden_column]
-            ):
+            known = 0 <= hidden_row < hidden.shape[0] and 0 <= hidden_column < hidden.shape[1]
+            if known and hidden[hidden_row, hidden_column]:
                 shows[i, j] = DRAWN
                 continue
             ax, ay = backward[i, j, 0], backward[i, j, 1]
@@ -142,28 +148,17 @@ def draw_body(
             x, y = first_x + beyond_x, first_y + beyond_y
             off = max(abs(ax - x), abs(ay - y), abs(bx - x - step), abs(by - y))
             off = max(off, abs(cx - x), abs(cy - y - step), abs(dx - x - step), abs(dy - y - step))
-            one, two, three, four = (
-                _kind(kinds, ax, ay),
-                _kind(kinds, bx, by),
-                _kind(kinds, cx, cy),
-                _kind(kinds, dx, dy),
-            )
-            now = DRAWN
-            if off < _STILL:
-                now = ORIGINAL
-            elif max(one, two, three, four) == NOTHING:
-                now = BEHIND
+            kind = _kind(kinds, ax, ay), _kind(kinds, bx, by), _kind(kinds, cx, cy), _kind(kinds, dx, dy)
+            nothing = max(kind[0], kind[1], kind[2], kind[3]) == NOTHING
+            now = ORIGINAL if off < _STILL else BEHIND if nothing else DRAWN
             apart = first_x >= fresh[2] or last_x <= fresh[0] or first_y >= fresh[3] or last_y <= fresh[1]
             if now != DRAWN:
                 if apart and shows[i, j] == now:
                     continue
-                for py in range(first_y, last_y):
-                    for px in range(first_x, last_x):
-                        for c in range(3):
-                            out[py, px, c] = original[py, px, c] if now == ORIGINAL else behind[py, px, c]
+                _copy_cell(out, original if now == ORIGINAL else behind, first_x, first_y, last_x, last_y)
             else:
                 corners, covers = (ax, ay, bx, by, cx, cy, dx, dy), (whole, whole, whole, whole)
-                solid = min(one, two, three, four) == ALL
+                solid = min(kind[0], kind[1], kind[2], kind[3]) == ALL
                 _draw_cell(out, behind, layer, corners, first_x, first_y, last_x, last_y, step, covers, solid)
             shows[i, j] = now if apart else DRAWN
 
