@@ -104,7 +104,7 @@ class MeshFeatures:
             box=cutout.box(around),
             still=cutout.still(around),
             cutout=cutout,
-            shading=FaceShading.of(image, pixels, cutout.corner, cutout.face.pixels.shape[:2]),
+            shading=FaceShading.of(image, pixels, cutout.corner, cutout.face.pixels[1:]),
             lips=lips,
         )
 

@@ -108,7 +108,7 @@ class MeshGenerator:
         self._source: Floats = np.zeros((0, 2), np.float32)
         self._own: Points = np.zeros((0, 3), np.float32)
         self._alpha: AlphaDrawing | None = None
-        self._shaded = ShadedLayer(np.zeros((0, 0), np.int64), NO_SHADING)
+        self._shaded = ShadedLayer(np.zeros(0, np.int64), NO_SHADING)
         self._drawn_face: tuple[Floats, NDArray[np.uint8], tuple[int, int, int]] | None = None
         self.refiner: Refiner | None = None
         """Changes every frame after it was warped; None leaves it as it is."""
@@ -193,7 +193,7 @@ class MeshGenerator:
         self._rings = np.empty((len(features.rings), 3), np.float32)
         self._source = features.fetch.copy()
         self._mouth.set_portrait(features)
-        self._shaded = ShadedLayer(features.cutout.face.pixels, features.shading)
+        self._shaded = ShadedLayer(features.cutout.face.pixels[0], features.shading)
         self._own = features.pose.project(features.shape)
 
     def _place_points(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
@@ -244,7 +244,9 @@ class MeshGenerator:
         layer_raster.find_hidden(layer.kinds, face.backward, cover, hidden)
         self._draw_body(features, (x, y, right, bottom), hidden)
         place = (x, y, FACE_STEP)
-        layer_raster.draw_face(self._out, self._shaded.pixels, layer.kinds, face.backward, cover, place)
+        layer_raster.draw_face(
+            self._out, (self._shaded.pixels, *layer.pixels[1:]), layer.kinds, face.backward, cover, place
+        )
         self._drawn_face = (face.backward, cover, place)
 
     def _draw_body(self, features: MeshFeatures, face: tuple[int, int, int, int], hidden: Mask) -> None:

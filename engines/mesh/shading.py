@@ -79,7 +79,7 @@ class ShadedLayer:
         self._shading = shading
         self._steps = (0, 0, 0, 0)
         self.pixels = pixels.copy()
-        """(h, w)."""
+        """As given."""
 
     def update(self, shape: Points, own: Points) -> None:
         """Shade the pixels for an expression. ``shape`` and ``own``: with and without it, (478, 3) in head units."""
