@@ -4,6 +4,7 @@ aiortc has no public interface for what follows, so the program depends on the n
 minor version, and ``install`` refuses any other.
 
     aiortc.rtcicetransport.Connection           replaced: gathering with a time limit (process/ice.py)
+    aioice.Connection._closing                  read: whether it is being closed (process/ice.py)
     RTCIceTransport._connection                 read: when a peer was last heard (process/peers.py)
     RTCRtpTransceiver._codecs                   read: the negotiated codec (process/peers.py)
     RTCRtpSender._send_keyframe                 replaced: viewers share encoders (process/peers.py)

@@ -29,6 +29,11 @@ def install(settings: ServerSettings) -> None:
             bounded: Any = min(timeout, settings.gather_timeout_s)
             return await super().get_component_candidates(component, selected, bounded)
 
+        async def query_consent(self) -> None:
+            # aioice begins this also where close() came while connect() succeeded, and then for ever
+            if not self._closing:
+                await super().query_consent()
+
         def data_received(self, data: bytes, component: int) -> None:
             self.heard_s = time.monotonic()
             super().data_received(data, component)
