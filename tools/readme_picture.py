@@ -73,10 +73,10 @@ def picture() -> Image:
 
 
 def gallery() -> Image:
-    """Return a sheet of the bundled portraits, (H, 1440, 3) uint8."""
+    """Return a sheet of the bundled portraits, full rows of them, (H, 1440, 3) uint8."""
     tiles = [tile(read_image(portrait.path).image, SMALL) for portrait in bundled_portraits()]
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % COLUMNS)
-    return np.vstack([np.hstack(tiles[row : row + COLUMNS]) for row in range(0, len(tiles), COLUMNS)])
+    rows = [tiles[first : first + COLUMNS] for first in range(0, len(tiles) - COLUMNS + 1, COLUMNS)]
+    return np.vstack([np.hstack(row) for row in rows])
 
 
 app = new_app()
