@@ -35,7 +35,7 @@ BESIDE = 0.15
 _UPPER, _LOWER = np.concatenate(BROW_UPPER_ROWS), np.concatenate(BROW_LOWER_ROWS)
 _FOLDS = np.concatenate([*UPPER_LID_FOLDS, *EYE_CORNERS])
 _TOP = OVAL[np.r_[27:36, 0:10]]
-_OTHERS = np.concatenate([*EYE_CORNERS, *UPPER_LIDS, *LOWER_LIDS, *IRISES, *UPPER_LID_FOLDS])
+_OTHERS = np.concatenate([OVAL, *EYE_CORNERS, *UPPER_LIDS, *LOWER_LIDS, *IRISES, *UPPER_LID_FOLDS])
 
 
 class Brows:
