@@ -59,6 +59,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         retarget = "both"
         gain = 1.5
         mouth = "painted"
+        refine = "on"
         mirror = true
         rotate = 180
         driver = 2

@@ -82,9 +82,10 @@ def test_rest_is_rest_for_any_driver(own: Points, neutral: Points) -> None:
 def test_rigid_parts_of_a_face_have_no_expression(own: Points, neutral: Points) -> None:
     """The bridge of the nose, the temples and the ears move with the head alone; other motion is noise."""
     bones = np.array([6, 197, 5, 4, 127, 356, 234, 454, 116, 345])
-    expression = neutral.copy()
+    other = neutral * np.array([1.1, 0.92, 1.0], np.float32)  # the portrait surely shows another person
+    expression = other.copy()
     expression[bones] += np.array([0.04, -0.03, 0.05], np.float32)
-    moved = np.abs(carried(own, neutral, expression).shape - carried(own, neutral).shape)
+    moved = np.abs(carried(own, other, expression).shape - carried(own, other).shape)
     assert moved[bones].max() < 0.6 * 0.05
     assert moved[bones].mean() < 0.3 * 0.04
 
@@ -333,10 +334,10 @@ def test_mirrored_faces_give_the_mirrored_result(
 def test_all_of_the_face_moves_on_a_portrait_of_the_driver_only(
     own: Points, neutral: Points, same: bool, least: float, most: float
 ) -> None:
-    """Elsewhere, what moves at the temples is noise, or would be a second turn of the head."""
-    rest = own if same else neutral
+    """Elsewhere, what moves at the nose or a cheekbone is noise, or would be a second turn of the head."""
+    rest = own if same else neutral * np.array([1.1, 0.92, 1.0], np.float32)
     moved = rest.copy()
-    temples = OVAL[[3, 33]]
-    moved[temples] += np.array([0.0, 0.03, 0.0], np.float32)
-    result = carried(own, rest, moved).shape[temples] - carried(own, rest).shape[temples]
+    bones = np.array([197, 116, 345])
+    moved[bones] += np.array([0.0, 0.03, 0.0], np.float32)
+    result = carried(own, rest, moved).shape[bones] - carried(own, rest).shape[bones]
     assert np.all((least * 0.03 <= result[:, 1]) & (result[:, 1] <= most * 0.03))
