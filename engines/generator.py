@@ -18,8 +18,10 @@ TRANSPARENT = ("mesh",)
 MOUTHS: tuple[str, ...] = ("driver", "neural", "painted")
 """How the mesh fills an open mouth: with the driver's, with one that a network makes up, or with a painted one.
 
-Where frames are not refined (``engines.mesh.refiner``), ``neural`` is as ``painted``.
+Only a refiner (``engines.mesh.refiner``) with the network for it makes one up.
 """
+WARPED_MOUTHS: tuple[str, ...] = ("driver", "painted")
+"""Those that need no network."""
 
 
 class Generator(Protocol):

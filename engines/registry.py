@@ -56,8 +56,9 @@ def _create_mesh(mouth: str, refine: RefineMode) -> Generator:
     from engines.mesh.generator import MeshGenerator
     from engines.mesh.refiner import open_refiner
 
-    generator = MeshGenerator(mouth=mouth)
-    if refine != "off":
-        generator.refiner, said = open_refiner(refine, cache_home() / "networks")
-        generator.label = f"{generator.label}, {said}"
+    if refine == "off":
+        return MeshGenerator(mouth)
+    refiner, said = open_refiner(refine, cache_home() / "networks")
+    generator = MeshGenerator(mouth, refiner)
+    generator.label = f"{generator.label}, {said}"
     return generator

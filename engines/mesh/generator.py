@@ -23,7 +23,7 @@ from engines.face.perspective import seen_turn
 from engines.face.topology import (
     LOWER_LIDS,
 )
-from engines.generator import MOUTHS, REGIONS_OF
+from engines.generator import MOUTHS, REGIONS_OF, WARPED_MOUTHS
 from engines.layers import layer_raster
 from engines.layers.alpha import AlphaDrawing
 from engines.layers.layer import WarpBuffers
@@ -66,6 +66,9 @@ _LOWER_LIDS = np.concatenate(LOWER_LIDS)
 class Refiner(Protocol):
     """Changes a frame after it was warped. The thread that drives makes all calls."""
 
+    makes_mouths: bool
+    """Whether it makes up the inside of a mouth."""
+
     def refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:
         """Change ``out`` (H, W, 3) in place.
 
@@ -84,11 +87,15 @@ class MeshGenerator:
     name = "mesh"
     random_weights = False
     regions = REGIONS_OF["mesh"]
-    mouths = MOUTHS
 
-    def __init__(self, mouth: str = "driver") -> None:
-        """Raises CommandError if ``mouth`` is not among ``MOUTHS``."""
+    def __init__(self, mouth: str = "driver", refiner: Refiner | None = None) -> None:
+        """Raises CommandError if ``mouth`` is not among ``mouths``.
+
+        ``refiner`` changes every frame after it was warped; it belongs to the generator from now on.
+        """
         self.label = self.name
+        self.refiner = refiner
+        self.mouths = MOUTHS if refiner is not None and refiner.makes_mouths else WARPED_MOUTHS
         self._mouth = Mouth()
         self.set_mouth(mouth)
         for kernels in (lens, raster, layer_raster, eye_raster, mouth_raster, shading):
@@ -110,8 +117,6 @@ class MeshGenerator:
         self._alpha: AlphaDrawing | None = None
         self._shaded = ShadedLayer(np.zeros(0, np.int64), NO_SHADING)
         self._drawn_face: tuple[Floats, NDArray[np.uint8], tuple[int, int, int]] | None = None
-        self.refiner: Refiner | None = None
-        """Changes every frame after it was warped; None leaves it as it is."""
 
     def prepare(
         self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
@@ -164,6 +169,10 @@ class MeshGenerator:
         """See ``Generator.set_mouth``."""
         if mouth not in self.mouths:
             expected = one_of(self.mouths)
+            if mouth in MOUTHS:
+                found = f"the mouth {mouth}, without a network that makes one up"
+                cure = f"choose {expected}, or train the networks and turn them on with --refine on"
+                raise CommandError("mouth-needs-network", found, expected, cure)
             raise CommandError("mouth-unknown", f"the mouth {mouth!r}", expected, f"choose {expected}")
         self._mouth.kind = mouth
 

@@ -76,6 +76,7 @@ class NetRefiner:
         They belong to the refiner from now on.
         """
         self._backends = dict(backends)
+        self.makes_mouths = "mouth" in self._backends
         self._mouth, self._eyes = _Crop(MOUTH), tuple(_Crop(region) for region in EYES)
         self._mouth_input = np.zeros((1, CHANNELS, MOUTH.size, MOUTH.size), np.float32)
         self._eyes_input = np.zeros((2, CHANNELS, EYES[0].size, EYES[0].size), np.float32)

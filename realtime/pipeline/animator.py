@@ -174,7 +174,7 @@ class Animator:
 
     def set_mouth(self, mouth: str) -> str:
         """Choose how an open mouth is filled. Raises CommandError for a generator without that choice."""
-        if mouth not in self.generator.mouths:
+        if not self.generator.mouths:
             found = f"the generator {self.generator.name}, which has no choice of mouth"
             raise CommandError("mouth-not-available", found, "mesh", "choose the generator mesh first")
         self.generator.set_mouth(mouth)

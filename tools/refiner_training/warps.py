@@ -35,10 +35,11 @@ class Warp:
 class Warper:
     """Drives a portrait made of one frame of a clip by others of it, through the interface of the generator."""
 
+    makes_mouths = False
+
     def __init__(self, mouth: str = "painted") -> None:
-        """``mouth``: one of ``engines.generator.MOUTHS``."""
-        self._generator = MeshGenerator(mouth)
-        self._generator.refiner = self
+        """``mouth``: one of ``engines.generator.WARPED_MOUTHS``."""
+        self._generator = MeshGenerator(mouth, self)
         self._mouth = mouth
         self.image: Image = np.zeros((0, 0, 3), np.uint8)
         """The portrait, as the generator hands it to a refiner."""

@@ -478,7 +478,7 @@ def test_a_face_that_is_lost_for_a_frame_keeps_its_mouth(
 def test_an_unknown_mouth_is_an_error() -> None:
     with pytest.raises(CommandError) as caught:
         create("mesh", mouth="smiling")
-    assert (caught.value.code, caught.value.expected) == ("mouth-unknown", "driver, neural or painted")
+    assert (caught.value.code, caught.value.expected) == ("mouth-unknown", "driver or painted")
 
 
 def test_a_mouth_at_the_edge_of_the_driving_image_is_painted(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines.errors import BackendError
+from engines.errors import BackendError, CommandError
 from engines.mesh.generator import MeshGenerator
 from engines.mesh.refine_crops import Floats
 from engines.mesh.refiner import NetRefiner, open_refiner
@@ -53,8 +53,7 @@ def broken(_: Floats) -> Floats:
 
 
 def picture(nets: dict[str, FakeNet], mouth: str, portrait: PortraitPicture, face: FaceState) -> Image:
-    generator = MeshGenerator(mouth)
-    generator.refiner = NetRefiner(nets)  # type: ignore[arg-type]
+    generator = MeshGenerator(mouth, NetRefiner(nets))  # type: ignore[arg-type]
     prepared = generator.prepare(portrait.name, portrait.image, portrait.face)
     neutral = shape_of(face)
     return generator.drive(prepared, make_motion(neutral, with_expression(neutral, jaw=0.3)), None).copy()
@@ -84,8 +83,7 @@ def test_the_mouth_chooses_the_network(
 
 def test_the_drivers_mouth_has_a_network_of_its_own(portrait_picture: PortraitPicture, driver_face: FaceState) -> None:
     nets = {name: FakeNet(nothing) for name in ("mouth", "driver", "eyes")}
-    generator = MeshGenerator("driver")
-    generator.refiner = NetRefiner(nets)  # type: ignore[arg-type]
+    generator = MeshGenerator("driver", NetRefiner(nets))  # type: ignore[arg-type]
     prepared = generator.prepare(portrait_picture.name, portrait_picture.image, portrait_picture.face)
     neutral = shape_of(driver_face)
     motion = replace(make_motion(neutral, with_expression(neutral, jaw=0.3)), face=driver_face)
@@ -110,8 +108,8 @@ def test_a_network_that_fails_leaves_the_frame_as_it_was_and_is_told_of_once(
     plain: Image, portrait_picture: PortraitPicture, driver_face: FaceState, caplog: pytest.LogCaptureFixture
 ) -> None:
     nets = {"eyes": FakeNet(nothing), "mouth": FakeNet(broken)}
-    generator = MeshGenerator("neural")
-    generator.refiner = refiner = NetRefiner(nets)  # type: ignore[arg-type]
+    refiner = NetRefiner(nets)  # type: ignore[arg-type]
+    generator = MeshGenerator("neural", refiner)
     prepared = generator.prepare(portrait_picture.name, portrait_picture.image, portrait_picture.face)
     neutral = shape_of(driver_face)
     motion = make_motion(neutral, with_expression(neutral, jaw=0.3))
@@ -130,3 +128,10 @@ def test_a_refiner_that_is_off_or_has_no_weights_says_so(monkeypatch: pytest.Mon
     made, said = open_refiner("auto", None)
     assert made is None
     assert "weights" in said
+
+
+def test_a_mouth_is_made_up_only_where_a_network_can() -> None:
+    for refiner in (None, NetRefiner({"eyes": FakeNet(nothing)})):  # type: ignore[dict-item]
+        with pytest.raises(CommandError) as caught:
+            MeshGenerator("neural", refiner)
+        assert caught.value.code == "mouth-needs-network"
