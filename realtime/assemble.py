@@ -25,10 +25,11 @@ from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
+from realtime.pipeline.portrait_library import ListedPortrait
 from realtime.pipeline.settings import Limits, RunHooks, RunSettings
 from realtime.portraits.background import check_background, open_background
-from realtime.portraits.bundled import bundled_portraits, with_bundled
-from realtime.portraits.image_file import check_picture
+from realtime.portraits.bundled import BundledPortrait, bundled_portraits, with_bundled
+from realtime.portraits.image_file import check_picture, read_image
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import Sink, check_recording_name, open_sink
 from realtime.tracking import model_files
@@ -215,10 +216,19 @@ def portrait_files(config: Config) -> list[Path]:
 
 def _portrait_loaders(config: Config) -> list[PictureLoader]:
     """Return a function that loads each portrait. Raises PortraitError for a file that is no picture."""
+
+    def loader(path: Path) -> PictureLoader:
+        return partial(load_portrait, path, config.size, fit=portrait_fit(config))
+
+    def listed(portrait: BundledPortrait) -> ListedPortrait:
+        return ListedPortrait(portrait.name, loader(portrait.path), lambda: read_image(portrait.path).image)
+
+    if not config.portrait and config.pace == "live":
+        return [listed(portrait) for portrait in bundled_portraits()]
     files = portrait_files(config)
     for path in files:
         check_picture(path)
-    return [partial(load_portrait, path, config.size, fit=portrait_fit(config)) for path in files]
+    return [loader(path) for path in files]
 
 
 def _open_application(config: Config, say: Say, stack: ExitStack) -> ServerApplication | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -37,6 +37,25 @@ _NS = 1_000_000_000
 PictureLoader = Callable[[], PortraitPicture]
 """Reads a portrait."""
 
+
+@dataclass(frozen=True, slots=True)
+class ListedPortrait:
+    """A portrait that is known to be good: it can be chosen at once, and is prepared when it is.
+
+    Preparing a gallery at the start would take the processor from the first half minute of a call, and memory for
+    portraits that are never shown.
+    """
+
+    name: str
+    load: PictureLoader
+    read: Callable[[], Image]
+    """Reads its picture, (h, w, 3) RGB, for a thumbnail."""
+
+    def __call__(self) -> PortraitPicture:
+        """Load it."""
+        return self.load()
+
+
 _log = logging.getLogger(__name__)
 
 
@@ -55,8 +74,9 @@ class _Prepared:
 class PortraitLibrary:
     """The portraits of a run, prepared one after the other in the background so that switching costs nothing.
 
-    Each has an index, from 0 on. Once the first is prepared the generator belongs to the compute thread; from here only
-    its ``prepare`` is called then, for the other portraits.
+    Those that are only listed are prepared when they are chosen. Each has an index, from 0 on. Once the first is
+    prepared the generator belongs to the compute thread; from here only its ``prepare`` is called then, for the other
+    portraits.
     """
 
     def __init__(
@@ -76,6 +96,8 @@ class PortraitLibrary:
         self._failed = failed
         self._notice = notice
         self._prepared: dict[int, _Prepared] = {}
+        self._chosen: set[int] = set()  # those listed that are being prepared
+        self._thumbnails: dict[int, Image] = {}  # of those listed
         self._adding = threading.Lock()
         self._one_at_a_time = threading.Lock()
         self._state = threading.Lock()
@@ -89,13 +111,25 @@ class PortraitLibrary:
 
     @property
     def names(self) -> dict[int, str]:
-        """The names of the prepared portraits by index, in order."""
-        return {index: prepared.portrait.name for index, prepared in sorted(self._prepared.copy().items())}
+        """The names of the portraits that can be chosen, listed or prepared, by index, in order."""
+        names = {index: loader.name for index, loader in self._listed().items()}
+        names |= {index: prepared.portrait.name for index, prepared in self._prepared.copy().items()}
+        return dict(sorted(names.items()))
 
     def thumbnail(self, index: int) -> Image | None:
-        """Return a small copy of a portrait, RGB and read-only; None while the portrait is not prepared."""
-        prepared = self._prepared.get(index)
-        return None if prepared is None else prepared.thumbnail
+        """Return a small copy of a portrait, RGB and read-only; None while it can not be chosen yet."""
+        prepared, listed = self._prepared.get(index), self._listed().get(index)
+        if prepared is not None:
+            return prepared.thumbnail
+        if listed is None:
+            return None
+        if index not in self._thumbnails:
+            self._thumbnails[index] = thumbnail(listed.read())
+        return self._thumbnails[index]
+
+    def _listed(self) -> dict[int, ListedPortrait]:
+        """Return the portraits that are only listed, by index."""
+        return {index: loader for index, loader in enumerate(self._loaders) if isinstance(loader, ListedPortrait)}
 
     def add(self, picture: PortraitPicture) -> int:
         """Prepare one more portrait and return its index. Any thread may call it.
@@ -103,10 +137,10 @@ class PortraitLibrary:
         Raises CommandError if there is no room for more, BusyError while others are being prepared.
         """
         with self._adding:
-            if len(self._prepared) < len(self._loaders):
+            if len(self.names) < len(self._loaders):
                 found = "portraits that are still being prepared"
                 raise BusyError("portraits-preparing", found, cure="try again in a moment")
-            if len(self._prepared) >= MAX_PORTRAITS:
+            if len(self._loaders) >= MAX_PORTRAITS:
                 expected = f"at most {MAX_PORTRAITS}"
                 cure = "choose one of those portraits"
                 raise CommandError("portraits-full", f"{MAX_PORTRAITS + 1} portraits", expected, cure)
@@ -172,9 +206,16 @@ class PortraitLibrary:
             self.generator.drive(copy, said, None)
 
     def prepare_others(self) -> None:
-        """Prepare the rest, in order. A failure is reported and ends the run, unless this library is closed."""
+        """Prepare the rest but for those listed, in order.
+
+        A failure is reported and ends the run, unless this library is closed.
+        """
+        listed = self._listed()
+        self._prepare_all([index for index in range(len(self)) if index not in listed])
+
+    def _prepare_all(self, indices: Iterable[int]) -> None:
         try:
-            for index in range(len(self)):
+            for index in indices:
                 if index not in self._prepared and not self._prepare(index, self._load(index)):
                     return
         except BaseException as error:
@@ -184,9 +225,17 @@ class PortraitLibrary:
                 _log.exception("preparing a portrait for a generator that is no longer used")
 
     def get(self, index: int) -> Portrait | None:
-        """Return the portrait at an index, or None while it is not prepared."""
+        """Return the portrait at an index, or None while it is not prepared.
+
+        One that is only listed is prepared from the first call on, on a thread of its own.
+        """
         prepared = self._prepared.get(index)
-        return None if prepared is None else prepared.portrait
+        if prepared is not None:
+            return prepared.portrait
+        if index not in self._chosen and index in self._listed():
+            self._chosen.add(index)
+            BackgroundTask("prepare chosen portrait", lambda: self._prepare_all([index])).start()
+        return None
 
     def face(self, index: int) -> FaceState | None:
         """Return the face of the portrait at an index, or None while it is not prepared."""

@@ -15,9 +15,8 @@ from realtime.config import Config
 from realtime.core.background_task import BackgroundTask
 from realtime.core.protocol import MAIN_STREAM
 from realtime.pipeline.pipeline import Pipeline
-from realtime.pipeline.portrait_library import thumbnail
+from realtime.pipeline.portrait_library import ListedPortrait, PictureLoader, thumbnail
 from realtime.pipeline.settings import Notice
-from realtime.portraits.portrait import PortraitPicture
 from realtime.server import control
 from realtime.server.http_api import HttpApi, Preview
 from realtime.server.main_sink import MainSink
@@ -115,9 +114,7 @@ class ServerApplication:
         if self._link_error is not None:
             shared_sinks.stop_signal.fail(self._link_error)
 
-    def load_previews(
-        self, loaders: Sequence[Callable[[], PortraitPicture]], failed: Callable[[BaseException], None]
-    ) -> None:
+    def load_previews(self, loaders: Sequence[PictureLoader], failed: Callable[[BaseException], None]) -> None:
         """Load the portraits that sessions will have, so that users can choose one before a session is open.
 
         Returns at once. ``failed`` is called with the error of a portrait that cannot be used.
@@ -126,8 +123,12 @@ class ServerApplication:
         def load_all() -> None:
             try:
                 for load in loaders:
-                    picture = load()
-                    self._api.previews.append(Preview(picture.name, thumbnail(picture.image)))
+                    if isinstance(load, ListedPortrait):
+                        name, image = load.name, load.read()
+                    else:
+                        picture = load()
+                        name, image = picture.name, picture.image
+                    self._api.previews.append(Preview(name, thumbnail(image)))
             except Exception as error:
                 failed(error)
 

@@ -4,14 +4,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from engines.errors import BusyError
 from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.motion.relative import MotionTransfer
-from realtime.pipeline.portrait_library import PortraitLibrary
+from realtime.pipeline.portrait_library import ListedPortrait, PortraitLibrary
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.fakes import FakeGenerator, portrait
+from tests.support.waiting import until
 
 
 class SlowGenerator(FakeGenerator):
@@ -64,6 +66,38 @@ def test_a_portrait_that_was_added_meanwhile_is_taken_over() -> None:
     assert len(new) == 2
     new.prepare_others()
     assert new.names == {0: "one", 1: "sent"}
+
+
+def test_a_listed_portrait_is_prepared_when_it_is_chosen_and_not_before() -> None:
+    loaded, failures = list[str](), list[BaseException]()
+
+    def listed(name: str) -> ListedPortrait:
+        def load() -> PortraitPicture:
+            loaded.append(name)
+            return portrait(name)
+
+        return ListedPortrait(name, load, lambda: np.full((40, 80, 3), 7, np.uint8))
+
+    generator = SlowGenerator("two")
+    made = PortraitLibrary(
+        generator, [listed(name) for name in ("one", "two", "three")], failed=failures.append, notice=lambda _: None
+    )
+    made.prepare_first(MotionTransfer())
+    made.prepare_others()
+    assert loaded == ["one"]
+    assert made.names == {0: "one", 1: "two", 2: "three"}
+    small = made.thumbnail(2)
+    assert small is not None
+    assert (small == 7).all()
+
+    assert made.get(1) is None
+    assert generator.began.wait(5)
+    assert made.get(1) is None  # not prepared twice
+    generator.go.set()
+    until(lambda: made.get(1) is not None)
+    assert (loaded, failures) == (["one", "two"], [])
+    assert made.add(portrait("sent")) == 3
+    made.close()
 
 
 def test_a_generator_is_closed_when_the_current_portrait_is_prepared() -> None:
