@@ -67,10 +67,10 @@ def test_under_a_fringe_with_no_skin_in_reach_the_outline_is_the_edge(portrait_f
     assert not hair_depths(painted(portrait_face, 0.3), pixels)[index_of(234, 93)].any()
 
 
-def test_the_default_portrait_has_hair_over_its_cheeks(portrait_picture: PortraitPicture) -> None:
+def test_the_default_portrait_has_hair_over_a_cheek(portrait_picture: PortraitPicture) -> None:
     pixels = portrait_picture.face.pixels()
     depths = hair_depths(portrait_picture.image, pixels) / across(pixels)
-    assert depths[index_of(234, 454)].min() > 0.01
+    assert depths[index_of(234, 454)].max() > 0.01
 
 
 @settings(max_examples=40, deadline=None)
