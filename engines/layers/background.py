@@ -49,8 +49,8 @@ def smoothed(image: Floats, sigma: float) -> Floats:
 def _mirrored_texture(image: Image, known: Floats) -> Floats:
     """Return how the texture of an image continues into what is unknown, (H, W, 3) float32, without its colours.
 
-    Each unknown pixel takes that of the one as far on the other side of the nearest known pixel. What is fetched from
-    beyond the image or from what is unknown has none.
+    Each unknown pixel takes that of the one as far on the other side of the nearest known pixel, and beyond the image
+    that of its mirror image. What is fetched from what is unknown has none.
     """
     sigma = TEXTURE * min(known.shape)
     weight = np.maximum(smoothed(known, sigma), 1e-3)[..., None]
@@ -64,8 +64,10 @@ def _mirrored_texture(image: Image, known: Floats) -> Floats:
     row_of[labels[rows, columns]], column_of[labels[rows, columns]] = rows, columns
     down, across = (of.astype(np.float32) for of in np.indices(known.shape))
     x, y = 2 * column_of[labels] - across, 2 * row_of[labels] - down
-    fetched = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return np.asarray(fetched, np.float32)
+    fetched = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    # it ends softly: at the edge of an image a shade is texture too, and would end in a line
+    there = np.asarray(cv2.remap(known, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.float32)
+    return np.asarray(fetched * np.minimum(there, smoothed(there, sigma))[..., None], np.float32)
 
 
 def push_pull(image: Image, known: Floats) -> Floats:

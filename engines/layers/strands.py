@@ -17,6 +17,8 @@ SURE, BARELY = 8.0, 4.0
 """How many times its usual deviation a pixel has to differ from the background to be a strand wholly, and at all."""
 CALM = 4.0
 """Up to this deviation, in grey levels, a background is calm enough to tell strands from it."""
+FAINT = 0.1
+"""What covers a pixel by no more than this share is no strand."""
 LEAST = 6.0
 """The least deviation that is taken for usual, in grey levels."""
 
@@ -48,5 +50,6 @@ def with_strands(image: Image, matte: Mask) -> Mask:
     share[~near] = 0
     # a strand is thin: what is broad is something else
     broad = cv2.morphologyEx(share, cv2.MORPH_OPEN, np.ones((reach // 2 * 2 + 1,) * 2, np.uint8))
-    share = np.clip(share - broad, 0, 1)
+    # and covers its pixels more than the shade does that a background has beside its own continuation
+    share = np.clip((share - broad - FAINT) / (1 - FAINT), 0, 1)
     return np.maximum(matte, (share * 255 + 0.5).astype(np.uint8))
