@@ -96,7 +96,7 @@ def test_a_face_that_half_leaves_the_image_gives_way_to_another_one(tracker: Tra
         picture = np.full((320, 640, 3), 90, np.uint8)
         if seq:
             picture[40:280, 390:630] = far
-        left = max(-160, 20 - 20 * seq)
+        left = max(-180, 20 - 20 * seq)
         picture[:, max(left, 0) : left + 320] = near[:, max(-left, 0) :]
         face = tracker.track(frame(picture, seq))
         assert face is not None, seq
