@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.leaks import Leaks, watching_loops
+from tests.support.waiting import until
 
 pytest_plugins = ["pytester"]
 
@@ -126,3 +127,16 @@ def test_the_test_that_leaks_fails_and_no_other(pytester: pytest.Pytester, monke
             "the task 'left over' is still pending*",
         ]
     )
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_pool_of_a_loop_that_goes_on_is_no_leak_unless_it_works(leaks: Leaks) -> None:
+    loop, over = asyncio.new_event_loop(), threading.Event()
+    loop.run_until_complete(loop.run_in_executor(None, int))
+    until(lambda: leaks.found() == [])
+    work = loop.run_in_executor(None, over.wait)
+    until(lambda: len(leaks.found()) == 1)
+    over.set()
+    loop.run_until_complete(work)
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()

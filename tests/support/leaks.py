@@ -53,7 +53,8 @@ class Leaks:
         started = [thread for thread in threading.enumerate() if thread not in self._before and not _allowed(thread)]
         for thread in started:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return [*(_thread_text(thread) for thread in started if thread.is_alive()), *self._tasks]
+        alive = [thread for thread in started if thread.is_alive() and not _waits_in_pool(thread)]
+        return [*(_thread_text(thread) for thread in alive), *self._tasks]
 
 
 @contextmanager
@@ -83,6 +84,15 @@ def _allowed(thread: threading.Thread) -> bool:
     # Python makes an object for a thread of another language that calls it, and keeps it until the process ends
     foreign = isinstance(thread, threading._DummyThread)
     return foreign or thread is threading.current_thread() or thread.name in ALLOWED_THREADS
+
+
+def _waits_in_pool(thread: threading.Thread) -> bool:
+    """Return True for an idle thread of the pool of an event loop, which lives as long as the loop.
+
+    A loop that tests share, such as Playwright's, starts the threads of its pool in any of them.
+    """
+    frame = sys._current_frames().get(thread.ident or 0)
+    return thread.name.startswith("asyncio_") and frame is not None and frame.f_code.co_name == "_worker"
 
 
 def _thread_text(thread: threading.Thread) -> str:
