@@ -133,10 +133,12 @@ def test_the_test_that_leaks_fails_and_no_other(pytester: pytest.Pytester, monke
 def test_the_pool_of_a_loop_that_goes_on_is_no_leak_unless_it_works(leaks: Leaks) -> None:
     loop, over = asyncio.new_event_loop(), threading.Event()
     loop.run_until_complete(loop.run_in_executor(None, int))
-    until(lambda: leaks.found() == [])
+    until(lambda: leaks.found() == [])  # an idle thread of the pool
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("asyncio_")]
     work = loop.run_in_executor(None, over.wait)
-    until(lambda: len(leaks.found()) == 1)
+    (found,) = until(leaks.found)
     over.set()
+    assert "'asyncio_0' is still running" in found
     loop.run_until_complete(work)
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()

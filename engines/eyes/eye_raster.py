@@ -7,20 +7,13 @@ from typing import Any
 import numpy as np
 
 from engines.jit import compiled
-from engines.mesh.lens import lens_box, look_up, ramp, sample
+from engines.mesh.lens import axis, lens_box, look_up, ramp, sample
 
 SHADOW_REACH, SHADOW_SHARE = 0.2, 0.5
 """How far down the shadow of the upper lid falls, in eye widths and as a share of the gap: the smaller one counts."""
 BELOW_LASHES, LOWER_SKIN = 3.0, 0.07
 """How far below the line where closed lids meet the lower lid is drawn, as the mesh shows the squeezed eye there,
 pixels, and how far below the portrait's lower lid its skin begins, in eye widths."""
-
-
-@compiled(fastmath=True, inline="always")
-def _axis(lens: Any) -> tuple[Any, Any, Any]:
-    """Return the length of the line between the corners of a lens, pixels, and its direction."""
-    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
-    return length, (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
 
 
 @compiled(fastmath=True)
@@ -40,7 +33,7 @@ def draw_eye(
     there along the lids. feather: width of the soft edge, pixels.
     """
     left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
-    length, ux, uy = _axis(lens)
+    length, ux, uy = axis(lens)
     for y in range(top, bottom):
         for x in range(left, right):
             along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
@@ -104,8 +97,8 @@ def draw_lid(
     same in the portrait. lash: (K,) float32, how far lashes reach up from the edge, pixels of the portrait. Other
     arguments as in ``draw_eye``.
     """
-    length, ux, uy = _axis(lens)
-    own_length, ox, oy = _axis(own_lens)
+    length, ux, uy = axis(lens)
+    own_length, ox, oy = axis(own_lens)
     left, top, right, bottom = lens_box(lens, fold, lower, box, BELOW_LASHES + 1)
     scale = own_length / length
     shown, shut = ramp(closure / 0.25), ramp((closure - 0.6) / 0.3)

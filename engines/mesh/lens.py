@@ -47,6 +47,13 @@ def ramp(x: float) -> float:
     return x * x * (3 - 2 * x)
 
 
+@compiled(fastmath=True, inline="always")
+def axis(lens: Any) -> tuple[Any, Any, Any]:
+    """Return the length of the line between the corners of a lens, pixels, and its direction."""
+    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
+    return length, (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+
+
 @compiled(fastmath=True)
 def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) -> None:
     """Sample one edge of a lens (see ``lens_box``) at even steps between its corners.

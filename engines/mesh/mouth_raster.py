@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from engines.jit import compiled
-from engines.mesh.lens import lens_box, look_up, ramp, sample
+from engines.mesh.lens import axis, lens_box, look_up, ramp, sample
 from engines.mesh.raster import FAR
 
 
@@ -54,8 +54,7 @@ def read_opening(image: Any, lens: Any, upper: Any, lower: Any, inside: Any) -> 
     image: (H, W, 3) uint8; lens, upper, lower: the opening, as in ``engines.mesh.lens.lens_box``; inside: (h, w, 3)
     uint8, written to: its columns from one corner to the other, its rows from the upper lip to the lower one.
     """
-    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
-    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    length, ux, uy = axis(lens)
     rows, columns = inside.shape[0], inside.shape[1]
     for j in range(columns):
         along = min(max((j + 0.5) / columns, 0.04), 0.96)
@@ -112,6 +111,14 @@ def lip_edges(inside: Any, lips: Any, lightness: Any, tint: float, most: float, 
 
 
 @compiled(fastmath=True, inline="always")
+def _share(below: float, first: float, last: float, feather: float) -> Any:
+    """Return how much is seen of the inside at ``below`` of an opening from ``first`` to ``last``, 0 to 1; pixels."""
+    # landmarks of lips lie on the lips, half a pixel from what is seen as their edge
+    over = min(0.5 * feather, 1.0, max(0.35 * (last - first), 0.0))
+    return ramp((below - first + over) / feather) * ramp((last - below + over) / feather)
+
+
+@compiled(fastmath=True, inline="always")
 def _shade(
     out: Any, x: int, y: int, colour: Any, tint: Any, own: float, light: float, grain: float, alpha: Any
 ) -> None:
@@ -136,8 +143,7 @@ def fill_opening(
     float32, as a share of the lightness; feather: the width of the soft edge, pixels.
     """
     left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
-    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
-    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    length, ux, uy = axis(lens)
     rows, columns, side = inside.shape[0], inside.shape[1], grain.shape[0]
     colour = np.empty(3, np.float32)
     for y in range(top, bottom):
@@ -147,9 +153,7 @@ def fill_opening(
                 continue
             below = -uy * (x - lens[0]) + ux * (y - lens[1])
             first, last = look_up(upper, along), look_up(lower, along)
-            # landmarks of lips lie on the lips, half a pixel from what is seen as their edge
-            over = min(0.5 * feather, 1.0, max(0.35 * (last - first), 0.0))
-            alpha = opacity * ramp((below - first + over) / feather) * ramp((last - below + over) / feather)
+            alpha = opacity * _share(below, first, last, feather)
             if alpha <= 0:
                 continue
             part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
@@ -178,8 +182,7 @@ def draw_model(
     centimetre; cavity: (3,) the colour of the depth, over white; white: the lightness of white.
     """
     left, top, right, bottom = box
-    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
-    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    length, ux, uy = axis(lens)
     side = grain.shape[0]
     colour = np.empty(3, np.float32)
     for y in range(top, bottom):
@@ -189,9 +192,7 @@ def draw_model(
                 continue
             below = -uy * (x - lens[0]) + ux * (y - lens[1])
             first, last = look_up(upper, along), look_up(lower, along)
-            # landmarks of lips lie on the lips, half a pixel from what is seen as their edge
-            over = min(0.5 * feather, 1.0, max(0.35 * (last - first), 0.0))
-            alpha = opacity * ramp((below - first + over) / feather) * ramp((last - below + over) / feather)
+            alpha = opacity * _share(below, first, last, feather)
             if alpha <= 0:
                 continue
             for c in range(3):

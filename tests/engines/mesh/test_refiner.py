@@ -27,9 +27,6 @@ class FakeNet:
         self.calls = 0
         self.closed = False
 
-    def retain_input(self, name: str, array: Floats) -> None:
-        raise NotImplementedError
-
     def run(self, feeds: dict[str, Floats]) -> dict[str, Floats]:
         self.calls += 1
         return {"change": self._answer(feeds["planes"])}
