@@ -88,7 +88,9 @@ def test_a_sleep_is_found_in_its_stage_and_nowhere_else(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "alternated with this one" in ended.stdout
     worse = [line.partition(":")[0] for line in ended.stdout.splitlines() if line.startswith("WORSE")]
-    assert worse == ["WORSE stages, generate", "WORSE stages, end to end"], ended.stdout
+    # a frame that comes later may meet the end of the one before it, so the wait can grow as well
+    found = [line for line in worse if line != "WORSE stages, wait"]
+    assert found == ["WORSE stages, generate", "WORSE stages, end to end"], ended.stdout
 
 
 def test_without_virtual_cameras_the_cure_is_a_command() -> None:
