@@ -20,7 +20,7 @@
     │   └── BackendError            what runs its networks is missing, or fails
     └── SinkError                   the result cannot be delivered
         ├── SinkMissing             there is no such device
-        │   └── AddressInUse        the address to listen on is taken
+        │   └── AddressInUse        the address to listen on is in use
         └── SinkLost                it was there and went away
 
 Any other exception that escapes is a bug of ours and is logged with its traceback.
@@ -203,7 +203,7 @@ class SinkMissing(SinkError):
 
 
 class AddressInUse(SinkMissing):
-    """The address to listen on is taken by another program."""
+    """The address to listen on is in use by another program."""
 
 
 class SinkLost(SinkError):

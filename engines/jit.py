@@ -22,7 +22,7 @@ def compiled(**options: Any) -> Callable[[F], F]:
     """Compile a function without Python objects, at its first call, and release the GIL while it runs.
 
     ``options`` are numba's. The code is cached beside the source or in the user's cache. If neither can be written, as
-    in a container with a user of its own, every start compiles anew.
+    in a container with a user of its own, every start compiles again.
     """
 
     def decorate(function: F) -> F:

@@ -52,7 +52,7 @@ def create(
 
 
 def _create_mesh(mouth: str, refine: RefineMode) -> Generator:
-    """Create the mesh generator, with a refiner if it is asked for and can be had."""
+    """Create the mesh generator, with a refiner if requested and available."""
     from engines.mesh.generator import MeshGenerator
     from engines.mesh.refiner import open_refiner
 

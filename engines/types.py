@@ -18,7 +18,7 @@ Points = NDArray[np.float32]
 """(N, 2) or (N, 3) float32."""
 
 Mask = NDArray[np.uint8]
-"""(H, W) uint8: 0 where nothing of something is seen, 255 where nothing else is."""
+"""(H, W) uint8. Coverage: 0 is fully transparent, 255 fully opaque."""
 
 LANDMARKS = 478
 """Points in MediaPipe's face mesh: 468 of the face, then five for each iris."""

@@ -311,7 +311,7 @@ class Config(BaseModel):
 
 
 def portrait_fit(config: Config) -> Fit:
-    """Return how pictures are fitted: before a background of one's own there is no need of a card."""
+    """Return how pictures are fitted. Except with the background ``keep``, ``auto`` means ``extend``."""
     return "extend" if config.fit == "auto" and config.background != "keep" else config.fit
 
 

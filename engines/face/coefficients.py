@@ -170,7 +170,7 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def load(path: Path = FILE) -> CoefficientModel:
     """Read a model's file. Raises TrackerError where it is missing, truncated, edited or of another version."""
-    expected, cure = "the file that this version of reenact ships", "install reenact anew, or train it again"
+    expected, cure = "the file that this version of reenact ships", "reinstall reenact, or train it again"
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError("too large")

@@ -25,8 +25,8 @@ ARC = 0.75
 MARGIN = 8
 """Pixels of the image around the face that its layer includes."""
 BEYOND = 0.16
-"""How far head and body are continued beyond the image, as a share of its shorter side: mirrored, they are what comes
-into view when a head that the frame cuts moves away from its edge."""
+"""Padding of head and body beyond the image, as a share of the shorter side. Mirrored pixels fill it, for heads cut by
+the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Cutout:
         if matte is None:
             behind = image
         else:
-            # before a background of one's own there are no strands but those of the matte
+            # a custom background adds no strands beyond the matte
             opacity = with_strands(image, matte) if behind is None else matte
             behind = fill_background(image, opacity) if behind is None else behind
             colours = foreground(image, opacity, behind)

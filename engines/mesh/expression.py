@@ -60,12 +60,12 @@ CATCH_UP_LIMITS = np.array([[0, 0.12], [0, 0.2], [0, 0.1], [0, 0.1]], np.float32
 PLIANT_LIPS, PLIANT_BROWS, PLIANT_EYES = 0.45, 0.35, 0.3
 """How far from lips, brows and eyes the skin moves with them, in face scales.
 
-Motion elsewhere, on the nose, the temples or the cheekbones, is noise and the turning head. Transferred to another's
-portrait, it would look like a second turn of the head.
+Motion elsewhere, on the nose, the temples or the cheekbones, is noise and the turning head. Transferred to a different
+face, it would look like a second turn of the head.
 """
 SAME_FACE, OTHER_FACE = 0.006, 0.016
-"""A portrait whose face is no further than the first from the driver's neutral shows the driver: all of the face moves
-with the driver's. From the second on it shows another person. Root mean square distances, in face scales.
+"""Below the first distance from the driver's neutral, the portrait shows the driver and the whole face follows. Above
+the second it shows another face. Root mean square distances, in face scales.
 """
 MOUTH_BOW = np.sin(np.linspace(0, np.pi, 11)[1:-1]).astype(np.float32)
 """The shape of an opening over the points of the inner lips, widest in the middle."""
@@ -227,7 +227,7 @@ def _pliant(shape: Points) -> NDArray[np.float32]:
 
 
 def _sameness(shape: Points, neutral: Points) -> float:
-    """Return 1 if two faces, both (478, 3), are one person's with the same expression, 0 if not, or between."""
+    """Return 1 if two faces, both (478, 3), are the same face with the same expression, 0 if not, or between."""
     apart = pose_against(shape, neutral).project(neutral) - shape
     distance = math.sqrt(float(np.mean(apart * apart)))
     return min(max((OTHER_FACE - distance) / (OTHER_FACE - SAME_FACE), 0.0), 1.0)

@@ -74,10 +74,10 @@ def lip_edges(inside: Any, lips: Any, lightness: Any, tint: float, most: float, 
     Landmarks lie on lips that are rounded. A column that is of their colour as far as ``most`` of its height is left as
     it is: that is the tongue.
 
-    inside: (h, w, 3) uint8, what is between the landmarks; lips: (2, 3) float32, the colours of both; lightness: (2,),
-    what looks like a lip is as light as they are within these factors; tint: and of their colour over its lightness
-    within this difference. edges: (2, K) float32, written to; span: (2,) float32, written to: the shares of the width
-    at which the lips part and meet again.
+    inside: (h, w, 3) uint8, what is between the landmarks; lips: (2, 3) float32, the colours of both; lightness: (2,)
+    lower and upper factor of the lip's lightness within which a pixel may be lip; tint: largest difference in
+    chromaticity. edges: (2, K) float32, written to; span: (2,) float32, written to: the shares of the width at which
+    the lips part and meet again.
     """
     rows, columns, count = inside.shape[0], inside.shape[1], edges.shape[1]
     found = np.empty((2, count), np.float32)

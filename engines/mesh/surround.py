@@ -24,10 +24,10 @@ RAYS = len(OVAL)
 BOUND = 2
 """The innermost rings, which follow the face's expression."""
 HAIR_LIES = 0.15, 0.7
-"""How deep the edge of hair over a face lies, from the surface of the face there (0) to its outline (1): on a side that
-turns away, where it would hide too much of the face, and on one that turns to the viewer."""
+"""Depth of the hair's edge over a face, from the surface of the face there (0) to its outline (1): on the side that
+turns away, where it would hide too much of the face, and on the side that turns to the viewer."""
 SWITCH = 4.0
-"""The gain from which on the one that hides less of the face is taken alone, pixels."""
+"""Distance in pixels over which the two edge positions are blended."""
 BARE = 0.012
 """Less hair than this over the outline is none, in widths of the face."""
 SOFT = 0.05
@@ -230,7 +230,7 @@ def _silhouette(centre: Floats, out: Floats, down: Floats, matte: Mask | None) -
 
 
 def _evened(values: Floats, times: int) -> Floats:
-    """Return values along the rays, each evened out with its neighbours so many times, (RAYS,)."""
+    """Return values along the rays, smoothed ``times`` times with a [1 2 1]/4 kernel, (RAYS,)."""
     for _ in range(times):
         values = (np.roll(values, 1) + 2 * values + np.roll(values, -1)) / 4
     return np.asarray(values, np.float32)

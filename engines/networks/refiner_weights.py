@@ -22,7 +22,7 @@ FILE, SUMS = "refiner.safetensors", "refiner.json"
 VERSION = 1
 """The layout of the networks and of their planes that the weights are for."""
 MOST_BYTES = 10 << 20
-EXPECTED, CURE = "the file that this version of reenact ships", "install reenact anew, or train it again"
+EXPECTED, CURE = "the file that this version of reenact ships", "reinstall reenact, or train it again"
 
 
 def shipped(folder: Path = FOLDER) -> bool:

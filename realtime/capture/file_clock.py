@@ -14,7 +14,8 @@ _REORDER_NS = _NS // 2
 _REORDER_LENGTHS = 16
 """The most pictures that a codec may reorder."""
 _JOINED_PAUSE_NS, _PAUSE_NS = 10 * _NS, 3600 * _NS
-"""A longer pause is taken for a jump, in formats whose time may jump and in others, unless the audio continues."""
+"""A pause longer than this is treated as a timestamp jump, unless audio is continuous: the first for formats with
+discontinuities, the second for others."""
 _OVERLAP_NS = 2 * _NS
 """For this long after a join, the streams may still deliver packets from before it."""
 _NEAR_NS = _NS

@@ -41,32 +41,31 @@ TURNED = math.radians(20.0)
 OUTLIER = 0.02
 """Root mean square distance from the own shape, in head units, at which a frame counts half."""
 STRANGER, STRANGER_S = 0.025, 0.4
-"""A face this far from the own shape for this long is another person's: the estimate starts anew. Frames of one person
-lie 0.010 apart (median), those of two 0.025."""
+"""A face this far from the own shape for this long is a different face: the estimate starts again. Frames of the same
+face lie 0.010 apart (median), those of two faces 0.025."""
 
 ALIKE, UNLIKE = 0.013, 0.024
-"""Own shapes of driver and portrait up to the first distance are taken for one person's, from the second on for two
-people's: how a head's pitch reads depends on the face."""
+"""How a head's pitch reads depends on the face. Below the first distance, own shapes of driver and portrait count as
+the same face, above the second as different faces."""
 SAME, OTHER = 0.0145, 0.018
-"""Own shapes up to the first distance apart are one person's, whose portrait shows the face at rest itself; from the
-second on it says nothing of it. After 15 frames one person's lie 0.008 apart (median; one of 17 by more than 0.0142),
-and 2 % of the pairs of two people by less than that."""
+"""Below the first distance, two own shapes belong to the same face, and the portrait gives the driver's neutral. Above
+the second they belong to different faces. After 15 frames, own shapes of the same face are 0.008 apart (median; one of
+17 is more than 0.0142 apart), and 2 % of the pairs of different faces are closer than that."""
 TURN_STD, UNLIKE_PITCH_STD = np.radians([3.0, 4.0, 2.0]), math.radians(9.0)
-"""How far the turns of drivers who look straight ahead are spread (cameras stand above or aside), about x, y and z, and
-how much further the pitch of two people who hold their heads alike."""
+"""Standard deviation of the turns of drivers who look straight ahead (cameras stand above or aside), about x, y and z,
+and the further deviation of the pitch between two different faces held alike."""
 UNLIKE_PITCH = math.radians(-6.0)
 """Drivers read this much lower than portraits, which are mostly taken from a little below."""
 GLANCE_STD, GLANCE_S = np.radians([6.0, 8.0, 4.0]), 15.0
-"""How far a head turns from its usual turn, and after how long it has turned anew."""
+"""Standard deviation of glances, and the time after which two glances count as independent."""
 ASIDE, ASIDE_END = np.radians([14.0, 12.0, 8.0]), np.radians([26.0, 25.0, 16.0])
-"""A portrait turned by no more than the first looks at the viewer when the driver looks at the camera; one turned by
-the second stays composed as it is. About x, y and z."""
+"""A portrait turned by less than the first angles looks at the viewer while the driver looks at the camera. Beyond the
+second it keeps its own turn. About x, y and z."""
 ARRIVAL_SPEED, ARRIVAL_S = 0.12, 1.5
 """How fast the turn at rest may follow a better estimate at first, radians per second, and the time constant with which
 this falls to ``RestPose.drift``."""
 COVERED, COVERED_FROM = 0.25, 0.25
-"""The turn at rest may follow by this share of what the head turns itself beyond this speed, in radians per second:
-that is not noticed either."""
+"""Extra drift that a moving head hides: this share of the head's speed above this threshold (rad/s)."""
 SEAT_S = 20.0
 """The position of the head at rest is a mean over this time."""
 FLIP = np.array([-1, 1, 1], np.float32)
@@ -199,7 +198,7 @@ class NeutralEstimator:
 
     @property
     def rest_share(self) -> float:
-        """Share of the last frame in the neutral of a generator that keeps its own, see ``Motion.rest_share``."""
+        """The weight of the last frame in a generator's own neutral; see ``Motion.rest_share``."""
         return self._rest_share
 
     @property
@@ -248,7 +247,7 @@ class NeutralEstimator:
             self.calibrate()
 
     def begin_again(self) -> None:
-        """Forget the driver: the next face is another person's. A calibration starts again."""
+        """Forget the driver: the next face counts as a different one. A calibration starts again."""
         self._own, self._own_s, self._fixed = None, 0.0, False
         self._neutral = self._rest = self._seat = None
         self._usual_s = self._known_s = self._seat_s = self._stranger_s = 0.0
@@ -308,7 +307,7 @@ class NeutralEstimator:
         seen = against.unproject(pixels)
         chosen = self._fixed_displacement
         modelled = self._neutral + displacement - (self._portrait.displacement if chosen is None else chosen)
-        # on one's own portrait what the code does not explain is one's own, too
+        # if the portrait shows the driver, the residual is kept in full
         share = UNEXPLAINED + np.float32(self._same) * (1 - UNEXPLAINED)
         shape = np.asarray(modelled + share * (seen - modelled), np.float32)
         return NeutralReading(self._neutral, own, pose, shape, seen, turn)

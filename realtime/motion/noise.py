@@ -24,7 +24,7 @@ MOST = 8.0
 HALF = 4
 """Samples whose mean is compared with that of as many before, to see whether anything moves."""
 MOVES = 6.0
-"""Times of what white noise would show from which on a face moves: in the dark a tracker wanders."""
+"""A face moves if its displacement exceeds this many times what white noise would produce."""
 STILL_S = 0.5
 """After how long without motion a face counts as still."""
 

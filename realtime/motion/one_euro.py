@@ -20,10 +20,11 @@ CALMER, STILL_CALMER = 1.5, 2.0
 NOTICED = 1.6
 """Up to this many times of the noise in good light nothing changes."""
 WANDERS_FROM, WANDERS = 3.0, 4.0
-"""From so many times on a tracker wanders too: in stillness, noise counts for more, by this share of each."""
+"""Above the first noise ratio the tracker also drifts; while the face is still, noise is then weighted more, by the
+second value."""
 AHEAD, FAR_AHEAD = 3.0, 6.0
-"""A sample that is so many standard deviations of the noise from the filtered value is motion: beyond the first it
-passes more and more, from the second on unchanged."""
+"""A sample at least AHEAD standard deviations from the filtered value counts as motion; from FAR_AHEAD on it passes
+unfiltered."""
 GAP_NS = 500_000_000
 """After a longer gap the last value no longer predicts the signal: the filter starts again."""
 

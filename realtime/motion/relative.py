@@ -104,7 +104,7 @@ class MotionTransfer:
         self._smoother.reset()
 
     def begin_again(self) -> None:
-        """Take the next face for another person's, as that of a camera that was turned; it is eased in."""
+        """Treat the next face as another driver's, as that of a camera that was turned; it is eased in."""
         self._driver_id = None
 
     def mirror(self) -> None:
@@ -118,7 +118,7 @@ class MotionTransfer:
         """Return the motion for the frame of ``time_ns``, in which ``face`` was found.
 
         Without a face the last motion is held for ``HOLD_NS`` and then eased to rest. A face that returns is eased in,
-        and so is another person's face.
+        and so is another driver's face.
         """
         elapsed_ns = max(0, time_ns - self._time_ns)
         if face is not None:
@@ -141,7 +141,7 @@ class MotionTransfer:
     def _follow(self, face: FaceState, time_ns: int, elapsed_ns: int) -> None:
         """Update the motion from a face. After a loss of more than a moment, start from the motion shown by then.
 
-        Start from there too if the face is another person's.
+        Start from there too if the face is another driver's.
         """
         if self._seen_ns is None:
             self._presence = 1.0

@@ -126,9 +126,9 @@ class Animator:
     # commands: each returns a short description of the result
 
     def calibrate(self) -> str:
-        """Take a new neutral face."""
+        """Take the next half second as the neutral."""
         self.motion.calibrate()
-        return "calibrating: look straight ahead, mouth shut"
+        return "calibrating: look as the portrait does"
 
     def step_portrait(self, step: int) -> str:
         """Go ``step`` portraits forward, and from the last one to the first. Raises CommandError if there is one."""
@@ -203,8 +203,8 @@ class Animator:
         being prepared.
         """
         if self._library_for is None:
-            found = "a run whose generator cannot be changed"
-            raise CommandError("generator-fixed", found, cure="start the program anew with --generator")
+            found = "this run's generator cannot be changed"
+            raise CommandError("generator-fixed", found, cure="restart with --generator NAME")
         if self._next_library is not None:
             raise BusyError("generator-preparing", "a generator is still being prepared", cure="try again in a moment")
         _check_region(self.motion.region, name, REGIONS_OF[name])

@@ -64,7 +64,7 @@ class FaceObserver:
         )
 
     def observe(self, frame: Frame) -> Observation:
-        """Track the face in a driving frame. The tracker starts anew when ``mirror`` or the rotation was changed."""
+        """Track the face in a driving frame. The tracker starts again when ``mirror`` or the rotation was changed."""
         mirror = self.mirror
         upright = self._rotation.turn(frame.pixels)
         degrees = self._rotation.degrees

@@ -156,7 +156,7 @@ class PublishedFrame:
 
 
 class FrameRelay(ABC):
-    """What takes the place of a sink to publish frames anew: it gets the kind of each frame besides its pixels."""
+    """Takes the place of a sink to publish frames again: it gets the kind of each frame besides its pixels."""
 
     name: str
     format = PixelFormat.RGB

@@ -280,11 +280,11 @@ class PortraitLibrary:
         return open_background(name)
 
     def set_background(self, background: Background, first: int) -> None:
-        """Prepare the portraits anew with a background, that at the index ``first`` first. Returns at once."""
+        """Prepare the portraits again with a background, that at the index ``first`` first. Returns at once."""
         self._background = background
-        BackgroundTask("change background", lambda: self._prepare_anew(background, first)).start()
+        BackgroundTask("change background", lambda: self._prepare_again(background, first)).start()
 
-    def _prepare_anew(self, background: Background, first: int) -> None:
+    def _prepare_again(self, background: Background, first: int) -> None:
         try:
             for index in sorted(self._prepared, key=lambda index: (index != first, index)):
                 if self._background is not background or not self._prepare(index, self._prepared[index].original):

@@ -24,7 +24,7 @@ SUBJECT = 0.04
 """How much a pixel of the subject counts in the enlargement."""
 SHADOW, SHADOW_WIDTH, SHADOW_DROP = 0.5, 0.03, 0.012
 RIM = 0.12
-"""How bright the card's rim is: it parts dark pictures from the ground."""
+"""How bright the card's rim is: it separates dark pictures from the background."""
 SMALL_CARD = 0.5
 """Cost of a card that covers nothing of the frame; a whole one costs nothing."""
 

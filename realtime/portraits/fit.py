@@ -22,7 +22,7 @@ Matter = Callable[[Image, FaceState], Mask | None]
 """Finds the matte of the subject with that face in an image, (H, W)."""
 
 CARD_COST = 1.3
-"""What a card costs more than the head's framing: it is chosen where neither of the others is good."""
+"""Penalty of a card relative to a crop: it is chosen where neither of the others is good."""
 PLAIN_COST = 0.6
 """The cost of continuing a plain background over the whole width of the frame."""
 STRUCTURE_COST = 0.55

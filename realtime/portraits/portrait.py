@@ -34,7 +34,7 @@ MIN_FACE_PIXELS = 60
 """Pixels from the eyes to the chin. A face with fewer is refused: it has too little detail to be animated."""
 SMALL_FACE_PIXELS = 110
 """A face with fewer is noted: the result looks soft."""
-TURNED_DEGREES = 25.0
+TURNED_DEGREES = 20.0
 """Yaw above which the far half of the face has too few pixels, which is noted."""
 PROFILE_DEGREES = 45.0
 """Yaw above which half of the face is hidden and cannot be animated, so that the portrait is refused."""

@@ -144,7 +144,7 @@ def _explain(values: dict[str, Any]) -> CommandError:
 
 def _unknown_command(name: object) -> CommandError:
     if isinstance(name, str) and name in LOCAL_COMMANDS:
-        found, cure = f"{name} from the network", "press its key in the terminal"
-        return CommandError("command-local-only", found, "it in the terminal only", cure)
+        found, cure = f"{name} was sent over the network", "press its key in the terminal"
+        return CommandError("command-local-only", found, "its key in the terminal", cure)
     found = "no command" if name is None else f"the command {str(name)[:60]!r}"
     return CommandError("command-unknown", found, one_of(request_types()), "choose one of them")

@@ -357,7 +357,7 @@ class Portrait(BaseModel):
 
 
 class PortraitList(Message):
-    """The portraits that are ready."""
+    """The portraits that can be chosen."""
 
     portraits: list[Portrait]
 

@@ -100,7 +100,7 @@ class ServerApplication:
     def start(self) -> None:
         """Start the media process and return once the address is known.
 
-        Raises SinkMissing if the address is taken, or the process fails before.
+        Raises SinkMissing if the address is in use, or the process fails before.
         """
         self.started.start()
         while not self.address and not self.started.wait(0.005):

@@ -110,7 +110,7 @@ class Session:
             return self._commands.ask(name, value)
         if not self._commands.post(name, value):
             raise BusyError(
-                "session-starting", "a session that is starting", "its first frame", "try again in a moment"
+                "session-starting", "the session is still starting", "its first frame", "try again in a moment"
             )
         return f"{name}: with the first frame"
 

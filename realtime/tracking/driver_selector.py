@@ -10,9 +10,9 @@ from realtime.tracking.landmark_model import FaceBox
 from realtime.tracking.settings import Driver, Place
 
 BETTER = {"auto": 1.5, "largest": 1.25}
-"""How much better than the driver another face has to be to replace it: two alike never alternate."""
+"""Hysteresis: another face must score this many times the driver's to replace it."""
 BETTER_LOOKS = 3
-"""For so many looks in a row."""
+"""In this many consecutive looks."""
 ORDER_LOOKS = 2
 """The same where the order of the faces from left to right decides."""
 ORDER_MARGIN = 0.5
@@ -20,7 +20,7 @@ ORDER_MARGIN = 0.5
 SAME_PLACE = 1.5
 """A face further away from the last one, in sides, is another one, unless there was none in between."""
 RETURN_NS = 200_000_000
-"""A face that is found anywhere after this time without one is taken for the driver who comes back."""
+"""A face that is found anywhere after this time without one counts as the driver who comes back."""
 
 
 class DriverSelector:

@@ -43,7 +43,7 @@ _SILENCE_TIMEOUT_S = 10.0
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """The back-off before each restart of a media process that died; after the last one it is not restarted."""
 _STEADY_S = 60.0
-"""After this long a media process counts as healthy, and the back-off begins anew."""
+"""After this long a media process counts as healthy, and the back-off starts again."""
 CALLBACK_THREADS = 8
 """The most callbacks that run at the same time."""
 _Json = dict[str, Any]

@@ -149,7 +149,7 @@ class ServerSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, given by name or address, is a loopback address of this machine."""
+    """Return whether a host, given by name or address, is a loopback address of this machine."""
     if host.lower() in ("localhost", "localhost."):
         return True
     try:

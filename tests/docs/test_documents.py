@@ -18,7 +18,10 @@ from tests.support.documents import ROOT, Command, anchors, commands, documents,
 from tests.support.modules import modules
 
 README_LINES = 150
-BANNED = re.compile(r"\b(who(so)?ever|(no|some)body|the\s+person|so\s+manieth)\b", re.IGNORECASE)
+BANNED = re.compile(
+    r"\b(who(so)?ever|(no|some)body|the\s+person|so\s+manieth|anew|another's|one's\s+own|(another|one)\s+person's)\b",
+    re.IGNORECASE,
+)
 OPTION = re.compile(r"--[a-z][\w-]*")
 COMMANDS = [command for document in documents() for command in commands(document)]
 

@@ -470,7 +470,7 @@ def test_dropped_frames_hardly_change_the_motion(calm: Points) -> None:
     assert float(np.mean(means)) < 0.005
 
 
-# --- another person
+# --- another driver
 
 
 def test_another_person_is_eased_in_from_what_was_shown(calm: Points) -> None:

@@ -23,7 +23,7 @@ beforeEach(() => {
   commands = new Commands({ modes, control, refuse: (error) => refused.push(error.code) });
 });
 
-test("without a session of one's own no command goes to the main run", async () => {
+test("without an own session no command goes to the main run", async () => {
   modes.enter("live");
   await commands.send("next_portrait");
   const gallery = { mark: () => {}, picture: "x.jpg" };

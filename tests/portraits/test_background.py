@@ -1,4 +1,4 @@
-"""Backgrounds of one's own: what names one, and edges without the colours of the old."""
+"""Custom backgrounds: what names one, and edges without the colours of the old."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Leaks:
         self._tasks: list[str] = []
 
     def begin(self) -> None:
-        """Start anew: what runs by now was started by another one."""
+        """Start again: what runs by now was started by another one."""
         self._before, self._tasks = set(threading.enumerate()), []
 
     def add_tasks(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -126,7 +126,7 @@ def with_server(page: Path, check: Callable[[HttpFixture], Awaitable[None]], **o
 
 
 def is_problem(body: Any) -> bool:
-    """Whether a body is an error as every client gets it."""
+    """Return whether a body is an error as every client gets it."""
     return (
         isinstance(body, dict)
         and body.keys() == {"title", "status", "code", "found", "expected", "cure"}

@@ -54,7 +54,7 @@ ENDPOINTS = (
     Endpoint("GET", "/api/state", "The state of the program, or of a session", "ProgramState | State", session=True),
     Endpoint("POST", "/api/control", "Carry out a command", "ControlReply", body="ControlRequest", session=True),
     Endpoint("GET", "/api/control", "The JSON Schema of the commands", JSON),
-    Endpoint("GET", "/api/portraits", "The portraits that are ready", "PortraitList", session=True),
+    Endpoint("GET", "/api/portraits", "The portraits that can be chosen", "PortraitList", session=True),
     Endpoint("GET", "/api/portraits/{index}.jpg", "A small picture of a portrait", "image/jpeg", session=True),
     Endpoint(
         "POST",

@@ -1,7 +1,7 @@
 """Samples for the refiner's networks: crops of the program's own warps beside the real frames, cached by clip.
 
 The cache is keyed by the clip, by ``VERSION``, and by the sources of the generator: a change of the
-picture makes them anew. Each file's checksum is checked when it is opened.
+picture makes them again. Each file's checksum is checked when it is opened.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ export class Camera {
   }
 
   /**
-   * Open the chosen camera and return its track; null where it was closed or opened anew meanwhile.
+   * Open the chosen camera and return its track; null where it was closed or opened again meanwhile.
    * Throws what getUserMedia throws.
    */
   async open() {

@@ -183,7 +183,7 @@ export function showRun(run) {
   const badges = [];
   if (run.slate) badges.push(["Slate is on: viewers do not see the portrait", false]);
   if (run.frozen) badges.push(["Frozen", false]);
-  if (run.calibrating) badges.push(["Calibrating: look calmly at the camera", false]);
+  if (run.calibrating) badges.push(["Calibrating: look as the portrait does", false]);
   if (run.face && FACE[run.face]) badges.push([FACE[run.face], true]);
   showBadges(badges);
 }

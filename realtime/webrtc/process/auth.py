@@ -178,7 +178,7 @@ class Authenticator:
         return cookie
 
     def _allows(self, origin: str) -> bool:
-        """Whether a page's origin is an allowed name: a proxy may pass on another ``Host`` than the browser's."""
+        """Return whether a page's origin is an allowed name. A proxy may pass on another ``Host`` than the browser."""
         scheme, _, rest = origin.partition("://")
         name, port = _split(rest)
         default = _DEFAULT_PORTS.get(scheme)
@@ -187,7 +187,7 @@ class Authenticator:
         return f"{name}:{port or default}" in self._names or (port in (None, default) and name in self._names)
 
     def _serves(self, host: str) -> bool:
-        """Whether a ``Host`` is a name of this server.
+        """Return whether a ``Host`` is a name of this server.
 
         On loopback names are checked, against pages whose name resolves to 127.0.0.1 later (DNS rebinding).
         """
@@ -229,7 +229,7 @@ def _split(host: str) -> tuple[str | None, int | None]:
 
 
 def _same_origin(origin: str, host: str) -> bool:
-    """Whether a page of ``origin`` is served under ``host``, whichever scheme a proxy in front may use."""
+    """Return whether a page of ``origin`` is served under ``host``, whichever scheme a proxy in front may use."""
     scheme, separator, rest = origin.partition("://")
     default = _DEFAULT_PORTS.get(scheme)
     if not separator or default is None:

@@ -152,7 +152,7 @@ class Peer(ABC):
         return bool(self.connection.connectionState == "connected")
 
     def is_lost(self, now_s: float) -> bool:
-        """Whether the connection has failed, or nothing was received for ``peer_timeout_s``."""
+        """Return whether the connection has failed, or nothing was received for ``peer_timeout_s``."""
         if self.connection.connectionState in ("closed", "failed"):
             return True
         heard = heard_s(self._transceiver.receiver.transport.transport._connection)

@@ -210,7 +210,7 @@ def _threads(pixels: int) -> int:
 
 
 def encoder_works(name: str) -> bool:
-    """Whether the encoder is present and returns each frame at once."""
+    """Return whether the encoder is present and returns each frame at once."""
     import av
 
     try:

@@ -92,7 +92,7 @@ class Decoder:
 
 
 def _is_h264_key(data: bytes) -> bool:
-    """Whether the first slice of a frame belongs to an IDR picture (NAL unit type 5), which needs no other frame."""
+    """Return whether a frame's first slice belongs to an IDR picture (NAL unit type 5), which needs no other frame."""
     at = data.find(b"\0\0\1")
     while 0 <= at < len(data) - 3:
         kind = data[at + 3] & 0x1F
@@ -103,5 +103,5 @@ def _is_h264_key(data: bytes) -> bool:
 
 
 def _is_vp8_key(data: bytes) -> bool:
-    """Whether a frame is a key frame: its lowest bit is 0 (RFC 6386 section 9.1)."""
+    """Return whether a frame is a key frame: its lowest bit is 0 (RFC 6386 section 9.1)."""
     return bool(data) and not data[0] & 1

@@ -110,7 +110,7 @@ class MarkerJitterBuffer:
         return self._packets[seq % self.capacity]
 
     def _only_extends(self, packet: Packet) -> bool:
-        """Whether the packet extends a frame at its end without completing it, as most do."""
+        """Return whether the packet extends a frame at its end without completing it, as most do."""
         before = self._at(packet.sequence_number - 1)
         return (
             not packet.marker

@@ -1,4 +1,4 @@
-"""A background of one's own behind the mesh generator's portrait, and its alpha."""
+"""A custom background behind the mesh generator's portrait, and its alpha."""
 
 from __future__ import annotations
 

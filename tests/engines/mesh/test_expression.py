@@ -82,7 +82,7 @@ def test_rest_is_rest_for_any_driver(own: Points, neutral: Points) -> None:
 def test_rigid_parts_of_a_face_have_no_expression(own: Points, neutral: Points) -> None:
     """The bridge of the nose, the temples and the ears move with the head alone; other motion is noise."""
     bones = np.array([6, 197, 5, 4, 127, 356, 234, 454, 116, 345])
-    other = neutral * np.array([1.1, 0.92, 1.0], np.float32)  # the portrait surely shows another person
+    other = neutral * np.array([1.1, 0.92, 1.0], np.float32)  # the portrait surely shows a different face
     expression = other.copy()
     expression[bones] += np.array([0.04, -0.03, 0.05], np.float32)
     moved = np.abs(carried(own, other, expression).shape - carried(own, other).shape)
