@@ -154,12 +154,12 @@ def test_a_browser_drives_and_others_watch(tmp_path: Path) -> None:
                 await until(frozen, "it did not freeze")
 
                 # the encoder goes on refining a picture that stands still, for as long as its bitrate makes it
-                async def still() -> bool:
+                async def at_rest() -> bool:
                     pictures.clear()
                     await until(enough, "a frozen picture is still sent")
                     return largest_change(pictures) < 1.5
 
-                await until(still, "the picture goes on moving")
+                await until(at_rest, "the picture goes on moving")
             replies = []
             while not publisher.replies.empty():
                 replies.append(publisher.replies.get_nowait())
