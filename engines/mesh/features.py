@@ -23,6 +23,7 @@ from engines.face.topology import (
 )
 from engines.layers.cutout import Cutout
 from engines.mesh.expression import ExpressionTransfer
+from engines.mesh.far_side import unfolding
 from engines.mesh.hairline import hair_depths, hairline_shifts
 from engines.mesh.lens import Lens
 from engines.mesh.lips import PortraitLips
@@ -64,6 +65,10 @@ class MeshFeatures:
     """(478 + 14, 2) where landmarks and the linings of the lids are fetched, pixels from the face layer's corner."""
     hairline: Floats
     """(478, 2) how far a face that is turned shifts where it fetches its landmarks, see ``engines.mesh.hairline``."""
+    unfolded: Floats
+    """(478, 2) the same for a face whose far side is turned to the viewer, see ``engines.mesh.far_side``."""
+    shifted: NDArray[np.bool_]
+    """(478,) the landmarks that one of them shifts."""
     lips: PortraitLips
 
     @staticmethod
@@ -86,13 +91,17 @@ class MeshFeatures:
             pixels[edge] + LINING * (pixels[fold] - pixels[edge])
             for edge, fold in zip(UPPER_LIDS, UPPER_LID_FOLDS, strict=True)
         ]
+        hairline, far = hairline_shifts(pixels, depths), unfolding(pixels, shape)
+        unfolded = np.where(far.any(axis=1, keepdims=True), far, hairline)
         source = np.concatenate([pixels, *linings])[:, :2].astype(np.float32)
         return MeshFeatures(
             image=image,
             pose=pose,
             shape=shape,
             seen=seen_turn(pixels, (width, height)),
-            hairline=hairline_shifts(pixels, depths),
+            hairline=hairline,
+            unfolded=unfolded,
+            shifted=hairline.any(axis=1) | unfolded.any(axis=1),
             fetch=source - np.array(cutout.corner, np.float32),
             surround=around,
             rings=pose.unproject(around.points),

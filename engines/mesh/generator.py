@@ -46,7 +46,7 @@ PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
 """The point that a head turns about, in the head frame: behind and below the eyes, at the top of the neck."""
 TURN_KNEE, TURN_LIMIT = math.radians(24.0), math.radians(34.0)
 """Head turns are kept up to the knee and compressed towards the limit beyond it: a mesh has no far side."""
-ASIDE, ASIDE_COSTS, ASIDE_KNEE = math.radians(10.0), 1.3, math.radians(4.0)
+ASIDE, ASIDE_COSTS, ASIDE_KNEE = math.radians(10.0), 2.0, math.radians(4.0)
 """The yaw from which a portrait looks aside, how much each degree more lowers the knee of turning it back, and the
 lowest knee.
 
@@ -54,6 +54,8 @@ The far side of such a portrait is hardly visible: turned to the viewer, a slive
 """
 HAIRLINE_TURN = np.radians((2.0, 12.0)).tolist()
 """The turns between which the outline is fetched more and more from clear of the hair, radians."""
+UNFOLDING_TURN = np.radians((5.0, 13.0)).tolist()
+"""The turns to the viewer between which a far side is unfolded more and more, radians."""
 TURN_PASSES = 2
 """How often a turn is corrected for perspective; the second pass leaves less than a tenth of a degree."""
 SHIFT_LIMIT = 0.4
@@ -136,7 +138,7 @@ class MeshGenerator:
         self._place_points(features, pose, target.shape, rigid)
         self._shaded.update(target.shape, features.shape)
         line_lids(features.fetch, self._source, target.closure)
-        self._shift_hairline(features, pose)
+        self._shift_fetched(features, pose)
         self._warp(features)
         self._mouth.draw(self._out, self._target, pose, target, motion, driving)
         for index, eye in enumerate(features.eyes):
@@ -214,14 +216,21 @@ class MeshGenerator:
         moved, near = pose.project(features.rings), pose.project(features.near)
         features.surround.place(moved, near, changed, self._rings)
 
-    def _shift_hairline(self, features: MeshFeatures, pose: Pose) -> None:
-        """Fetch the outline from clear of the hair over it, the more the head is turned."""
-        if features.hairline.any():
-            # the angle of the turn about any axis but the line of sight, from the direction of the nose
-            nose = math.acos(min(1.0, float(pose.rotation[:, 2] @ features.pose.rotation[:, 2])))
-            share = np.float32(min(max(nose - HAIRLINE_TURN[0], 0) / (HAIRLINE_TURN[1] - HAIRLINE_TURN[0]), 1))
-            shifted = features.hairline.any(axis=1)
-            self._source[:LANDMARKS][shifted] = (features.fetch[:LANDMARKS] + share * features.hairline)[shifted]
+    def _shift_fetched(self, features: MeshFeatures, pose: Pose) -> None:
+        """Fetch the outline of a turned head from clear of the hair, and a far side that comes into view from the skin
+        that the portrait shows of it.
+        """
+        shifts, unfolded = features.hairline, features.unfolded
+        if not features.shifted.any():
+            return
+        now, own = pose.rotation[:, 2], features.pose.rotation[:, 2]
+        # the angle of the turn about any axis but the line of sight, from the direction of the nose
+        shifts = np.float32(_ramp(math.acos(min(1.0, float(now @ own))), HAIRLINE_TURN)) * shifts
+        # by how much the nose, seen from above, has come nearer to the line of sight
+        side = math.copysign(1, own[0])
+        towards = math.asin(min(1.0, side * float(own[0]))) - math.asin(max(-1.0, min(1.0, side * float(now[0]))))
+        shifts += np.float32(_ramp(towards, UNFOLDING_TURN)) * (unfolded - shifts)
+        self._source[:LANDMARKS][features.shifted] = (features.fetch[:LANDMARKS] + shifts)[features.shifted]
 
     def _warp(self, features: MeshFeatures) -> None:
         """Draw head and body over what is behind them, then the face over both with a soft edge."""
@@ -294,6 +303,11 @@ def _cells(area: tuple[int, int, int, int], box: tuple[int, int, int, int], axis
     """Return the first and the last, exclusive, of a box's cells of BODY_STEP that an area covers along an axis."""
     first, last = area[axis] - box[axis], area[axis + 2] - box[axis]
     return max(first // BODY_STEP, 0), max(-(-last // BODY_STEP), 0)
+
+
+def _ramp(value: float, ends: list[float]) -> float:
+    """Return 0 below the first of two values, 1 above the second, and the share of the way between them."""
+    return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
 
 
 def _target_pose(motion: Motion, features: MeshFeatures) -> Pose:

@@ -1,0 +1,75 @@
+"""The far side of a portrait that looks aside: turned to the viewer it shows skin, and not mirrored skin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engines.face.topology import OVAL, TRIANGLES
+from engines.mesh.far_side import SIDES, unfolding
+from engines.mesh.generator import MeshGenerator
+from engines.types import LANDMARKS, FaceState, Image, Points, Portrait
+from tests.support.faces import face_state, head_pose, make_motion, shape_of
+
+SIZE = (640, 480)
+ASIDE = 20.0
+"""Degrees that the portrait looks aside."""
+
+
+def aside(face: FaceState, yaw: float) -> FaceState:
+    """Return the face turned by degrees."""
+    return face_state(shape_of(face), head_pose((0, np.radians(yaw), 0)), size=SIZE)
+
+
+def seen_from_behind(pixels: Points) -> set[int]:
+    """Return the triangles at the outline of the cheeks that are folded over, by number."""
+    a, b, c = (pixels[TRIANGLES[:, corner], :2].astype(float) for corner in range(3))
+    areas = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+    cheeks = np.isin(TRIANGLES, np.concatenate(SIDES)).any(axis=1) & (TRIANGLES < LANDMARKS - 10).all(axis=1)
+    return set(np.flatnonzero((areas * np.sign(np.median(areas)) < 0) & cheeks).tolist())
+
+
+@pytest.mark.parametrize("yaw", [-ASIDE, ASIDE])
+def test_where_a_far_side_is_fetched_from_does_not_fold(portrait_face: FaceState, yaw: float) -> None:
+    face = aside(portrait_face, yaw)
+    pixels = face.pixels()
+    folded = seen_from_behind(pixels)
+    assert len(folded) > 5
+    fetched = pixels.copy()
+    fetched[:, :2] += unfolding(pixels, shape_of(face))
+    assert len(seen_from_behind(fetched)) < 0.2 * len(folded)
+
+
+def test_a_frontal_face_is_fetched_as_it_is(portrait_face: FaceState) -> None:
+    face = aside(portrait_face, 0)
+    assert not unfolding(face.pixels(), shape_of(face)).any()
+
+
+@pytest.mark.parametrize("yaw", [-ASIDE, ASIDE])
+def test_a_cheek_that_is_turned_to_the_viewer_is_not_mirrored(
+    portrait_face: FaceState, driver_face: FaceState, yaw: float
+) -> None:
+    face = aside(portrait_face, yaw)
+    width, height = SIZE
+    pixels = face.pixels()
+    middle = float(pixels[:, 0].mean())
+    edge = float(pixels[:, 0].min() if yaw > 0 else pixels[:, 0].max())
+    # lighter and lighter from the edge of the far cheek inwards
+    light = np.clip(40 + 6 * np.abs(np.arange(width) - edge), 40, 220).astype(np.uint8)
+    image: Image = np.repeat(np.repeat(light[None, :, None], height, axis=0), 3, axis=2)
+    generator = MeshGenerator("painted")
+    portrait = generator.prepare("ramp", image, face)
+    as_it_lies = replace(portrait.features, unfolded=portrait.features.hairline)
+    turn = make_motion(shape_of(driver_face), rotation=np.radians([0, -0.7 * yaw, 0]))
+    top, bottom = np.rint(np.sort(pixels[OVAL[[8, 11]], 1])).astype(int)
+    inwards = slice(round(edge), round(middle), 1 if edge < middle else -1)
+
+    def darker_inwards(shown: Portrait) -> float:
+        strip = generator.drive(shown, turn, None)[top:bottom, inwards, 0].astype(int)
+        return float(np.median(-np.minimum(np.diff(strip, axis=1), 0).sum(axis=1)))
+
+    # what remains is the edge between the layers of face and head
+    assert darker_inwards(portrait) < 0.75 * darker_inwards(replace(portrait, features=as_it_lies))
+    generator.close()
