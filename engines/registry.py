@@ -58,7 +58,7 @@ def _create_mesh(mouth: str, refine: RefineMode) -> Generator:
 
     if refine == "off":
         return MeshGenerator(mouth)
-    refiner, said = open_refiner(refine, cache_home() / "networks")
+    refiner, said = open_refiner(refine)
     generator = MeshGenerator(mouth, refiner)
     generator.label = f"{generator.label}, {said}"
     return generator

@@ -22,11 +22,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from engines.backends.onnx_backend import OnnxBackend
-from engines.cache_dirs import cache_home
 from engines.errors import ReenactError, UsageError
-from engines.mesh.refiner import NetRefiner
-from engines.networks import refiner, refiner_weights
+from engines.mesh.refiner import NetRefiner, open_networks
+from engines.networks import refiner_weights
 from tools.refiner_training.card import card_of
 from tools.refiner_training.clips import clips_in
 from tools.refiner_training.evaluation import CASES, METHODS, REGIONS, evaluate
@@ -73,9 +71,7 @@ def eval_command(
 def _open(folder: Path, console: Console) -> NetRefiner | None:
     """Return the refiner, or None and say why: then the refined methods are as the ones that they refine."""
     try:
-        stages = refiner.stages(refiner_weights.load(folder))
-        cache = cache_home() / "networks"
-        return NetRefiner({name: OnnxBackend(stage, "cpu", cache, 2) for name, stage in stages.items()})
+        return NetRefiner(open_networks(folder))
     except ReenactError as error:
         console.print(f"nothing is refined: {error}", highlight=False)
         return None

@@ -67,6 +67,16 @@ class NetworkStage:
         return sample_inputs(self.inputs, self.defaults, seed)
 
 
+@dataclass(frozen=True, slots=True)
+class OnnxNetwork:
+    """A network that is an ONNX file already: ONNX Runtime runs it without PyTorch."""
+
+    name: str
+    content: bytes = field(repr=False)
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
 def sample_inputs(
     specs: tuple[TensorSpec, ...], defaults: Mapping[str, tuple[float, ...]] | None = None, seed: int = 7
 ) -> dict[str, Array]:

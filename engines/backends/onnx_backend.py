@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.backends.backend import Precision, copy_input, first_line
+from engines.backends.network_stage import OnnxNetwork
 from engines.backends.onnx_export import export_onnx
 from engines.errors import BackendError
 from engines.install_hint import install_command
@@ -45,9 +46,13 @@ class OnnxBackend:
     precision: Precision = "float32"
 
     def __init__(
-        self, stage: NetworkStage, device: str = "cpu", cache: Path | None = None, threads: int | None = None
+        self,
+        stage: NetworkStage | OnnxNetwork,
+        device: str = "cpu",
+        cache: Path | None = None,
+        threads: int | None = None,
     ) -> None:
-        """Open a session on ``device``: ``cpu``, ``cuda`` or ``rtx``. The exported network is kept in ``cache``.
+        """Open a session on ``device``: ``cpu``, ``cuda`` or ``rtx``. An exported network is kept in ``cache``.
 
         ``threads``: how many threads of the CPU compute, which then sleep between frames; None for all cores.
 
@@ -129,7 +134,7 @@ class OnnxBackend:
 
 
 def _open_session(
-    runtime: Any, stage: NetworkStage, device: str, cache: Path | None, threads: int | None
+    runtime: Any, stage: NetworkStage | OnnxNetwork, device: str, cache: Path | None, threads: int | None
 ) -> tuple[Any, bool]:
     """Return a session, and whether all of the network runs on the device."""
     with contextlib.ExitStack() as stack:
@@ -139,13 +144,14 @@ def _open_session(
             if threads is not None:
                 options.intra_op_num_threads = threads
                 options.add_session_config_entry(_SPIN, "0")
-            path = str(export_onnx(stage, folder))  # slow: only for a provider that is there
+            # slow: only for a provider that is there
+            network = stage.content if isinstance(stage, OnnxNetwork) else str(export_onnx(stage, folder))
             if device != "cpu":
                 strict = _session_options(runtime, device)
                 strict.add_session_config_entry(_NO_CPU_FALLBACK, "1")
                 with contextlib.suppress(Exception):  # any other failure recurs below
-                    return _start_session(runtime, path, strict, device), True
-            return _start_session(runtime, path, options, device), device == "cpu"
+                    return _start_session(runtime, network, strict, device), True
+            return _start_session(runtime, network, options, device), device == "cpu"
         except BackendError:
             raise
         except Exception as error:  # ONNX Runtime has no class for each failure
@@ -176,11 +182,12 @@ def _session_options(runtime: Any, device: str) -> Any:
     return options
 
 
-def _start_session(runtime: Any, path: str, options: Any, device: str) -> Any:
+def _start_session(runtime: Any, network: str | bytes, options: Any, device: str) -> Any:
+    """Start a session of an ONNX file, given by its path or its content."""
     if device == "rtx":
-        return runtime.InferenceSession(path, options)
+        return runtime.InferenceSession(network, options)
     provider = PROVIDERS[device]
-    return runtime.InferenceSession(path, options, providers=[(provider, PROVIDER_OPTIONS.get(provider, {}))])
+    return runtime.InferenceSession(network, options, providers=[(provider, PROVIDER_OPTIONS.get(provider, {}))])
 
 
 def _add_rtx(runtime: Any, options: Any) -> None:

@@ -112,16 +112,17 @@ def _eye(index: int) -> Region:
 MOUTH, EYES = _mouth(), (_eye(0), _eye(1))
 
 
-def frame_of(pixels: Points, region: Region) -> Floats:
+def frame_of(pixels: Points, region: Region, scale: float | None = None) -> Floats:
     """Return where a crop lies: (2, 3) float32, from samples of the crop to pixels of the image.
 
-    ``pixels``: the face's landmarks, (478, 3). The crop is level with the eyes, and its size follows the head's.
+    ``pixels``: the face's landmarks, (478, 3). The crop is level with the eyes, and its size follows the head's
+    ``scale``, that of ``own_pose``, which is computed where it is not given.
     """
     right, left = pixels[EYE_CORNERS[0], :2].mean(axis=0), pixels[EYE_CORNERS[1], :2].mean(axis=0)
     along = left - right
     along /= max(float(np.hypot(*along)), 1e-6)
     across = np.array([-along[1], along[0]], np.float32)
-    scale = own_pose(pixels).scale
+    scale = own_pose(pixels).scale if scale is None else scale
     centre = pixels[region.centre, :2].mean(axis=0) + np.float32(region.drop * scale) * across
     step = np.float32(region.side * scale / region.size)
     x, y = step * along * np.float32(-1 if region.mirrored else 1), step * across
@@ -259,30 +260,31 @@ def pack(warped: Any, source: Any, drawn: Any, out: Any) -> None:
 def paste(change: Any, frame: Any, out: Any) -> None:
     """Add a network's change to the image.
 
-    change: (3, h, w) float32, in 1/255 of full scale times 255, 0 at its border; frame: as of ``frame_of``;
+    change: (3, h, w) float32, in parts of full scale, 0 at its border; frame: as of ``frame_of``;
     out: (H, W, 3) uint8, written to.
     """
     height, width = change.shape[1], change.shape[2]
     a, b, c, d = frame[0, 0], frame[0, 1], frame[1, 0], frame[1, 1]
-    inverse = 1 / (a * d - b * c)
-    left, right, top, bottom = 1e9, -1e9, 1e9, -1e9
-    for v in (0, height - 1):
-        for u in (0, width - 1):
-            x, y = a * u + b * v + frame[0, 2], c * u + d * v + frame[1, 2]
-            left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
+    inverse = np.float32(1) / (a * d - b * c)
+    left = frame[0, 2] + min(a * (width - 1), np.float32(0)) + min(b * (height - 1), np.float32(0))
+    right = frame[0, 2] + max(a * (width - 1), np.float32(0)) + max(b * (height - 1), np.float32(0))
+    top = frame[1, 2] + min(c * (width - 1), np.float32(0)) + min(d * (height - 1), np.float32(0))
+    bottom = frame[1, 2] + max(c * (width - 1), np.float32(0)) + max(d * (height - 1), np.float32(0))
+    last_u, last_v = np.float32(width - 1.001), np.float32(height - 1.001)
     for y in range(max(0, int(np.ceil(top))), min(out.shape[0] - 1, int(np.floor(bottom))) + 1):
+        dy = np.float32(y) - frame[1, 2]
         for x in range(max(0, int(np.ceil(left))), min(out.shape[1] - 1, int(np.floor(right))) + 1):
-            dx, dy = x - frame[0, 2], y - frame[1, 2]
+            dx = np.float32(x) - frame[0, 2]
             u, v = (d * dx - b * dy) * inverse, (a * dy - c * dx) * inverse
-            if u < 0 or v < 0 or u > width - 1.001 or v > height - 1.001:
+            if u < 0 or v < 0 or u > last_u or v > last_v:
                 continue
             column, row = int(u), int(v)
-            fu, fv = u - column, v - row
+            fu, fv = u - np.float32(column), v - np.float32(row)
             for k in range(3):
-                first = change[k, row, column] * (1 - fu) + change[k, row, column + 1] * fu
-                second = change[k, row + 1, column] * (1 - fu) + change[k, row + 1, column + 1] * fu
-                value = out[y, x, k] + 255 * (first * (1 - fv) + second * fv) + 0.5
-                out[y, x, k] = np.uint8(min(max(value, 0.0), 255.0))
+                first = change[k, row, column] + (change[k, row, column + 1] - change[k, row, column]) * fu
+                second = change[k, row + 1, column] + (change[k, row + 1, column + 1] - change[k, row + 1, column]) * fu
+                value = out[y, x, k] + np.float32(255) * (first + (second - first) * fv) + np.float32(0.5)
+                out[y, x, k] = np.uint8(min(max(value, np.float32(0)), np.float32(255)))
 
 
 def compile_all() -> None:

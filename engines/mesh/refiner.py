@@ -6,7 +6,6 @@ It fails closed: where a network cannot be run, the frame stays as the warp made
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from engines.errors import ReenactError
+from engines.face.head import own_pose
 from engines.mesh import refine_crops
 from engines.mesh.refine_crops import (
     CHANNELS,
@@ -59,9 +59,9 @@ class _Crop:
         self._source = crop(image, frame, self.region.size)
         self.planes.draw_portrait(self.own)
 
-    def fill(self, out: Image, now: Points, slot: Floats) -> None:
-        """Write the planes of a frame to ``slot``, (12, S, S)."""
-        self.frame = frame_of(now, self.region)
+    def fill(self, out: Image, now: Points, scale: float, slot: Floats) -> None:
+        """Write the planes of a frame to ``slot``, (12, S, S). ``scale``: the head's, see ``frame_of``."""
+        self.frame = frame_of(now, self.region, scale)
         self.planes.draw(self.own, to_crop(now, self.frame))
         self._warped = crop(out, self.frame, self.region.size, self._warped)
         pack(self._warped, self._source, self.planes.drawn, slot)
@@ -81,13 +81,15 @@ class NetRefiner:
         self._mouth_input = np.zeros((1, CHANNELS, MOUTH.size, MOUTH.size), np.float32)
         self._eyes_input = np.zeros((2, CHANNELS, EYES[0].size, EYES[0].size), np.float32)
         self._portrait: Points | None = None
+        self.enabled = True
+        """Whether frames are refined; may be changed between two of them."""
         self.failed = False
         """Whether a network failed: frames are left as they are from then on."""
         refine_crops.compile_all()
 
     def refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:
         """See ``engines.mesh.generator.Refiner.refine``."""
-        if self.failed:
+        if self.failed or not self.enabled:
             return
         try:
             self._refine(out, image, own, now, mouth)
@@ -107,20 +109,24 @@ class NetRefiner:
             for each in (self._mouth, *self._eyes):
                 each.set_portrait(image, own)
             self._portrait = own
+        scale = own_pose(now).scale
         eyes = self._backends.get("eyes")
         if eyes is not None:
             for each, slot in zip(self._eyes, self._eyes_input, strict=True):
-                each.fill(out, now, slot)
+                each.fill(out, now, scale, slot)
             changes = eyes.run({"planes": self._eyes_input})["change"]
             for each, change in zip(self._eyes, changes, strict=True):
                 paste(change, each.frame, out)
         net = self._backends.get({"driver": "driver", "neural": "mouth"}.get(mouth, ""))
         if net is not None:
-            self._mouth.fill(out, now, self._mouth_input[0])
+            self._mouth.fill(out, now, scale, self._mouth_input[0])
             paste(net.run({"planes": self._mouth_input})["change"][0], self._mouth.frame, out)
 
     def measure(self) -> float:
-        """Return what refining takes of a frame, ms, with packing and pasting: the median of some frames."""
+        """Return what refining takes of a frame, ms, with packing and pasting.
+
+        It is that of the faster frames of some: beside it, a start loads much that a run does not.
+        """
         image = np.full((512, 512, 3), 128, np.uint8)
         points = _some_face()
         times = []
@@ -129,7 +135,7 @@ class NetRefiner:
             self._refine(image, image, points, points, "driver" if "driver" in self._backends else "neural")
             times.append(time.perf_counter() - start)
         self._portrait = None
-        return 1000 * statistics.median(times)
+        return 1000 * sorted(times)[len(times) // 4]
 
 
 def _some_face() -> Points:
@@ -145,23 +151,17 @@ def _some_face() -> Points:
     return np.asarray((points + spread) * 14 + 256, np.float32)
 
 
-def open_refiner(mode: RefineMode, cache: Path | None, threads: int = 2) -> tuple[NetRefiner | None, str]:
+def open_refiner(mode: RefineMode, threads: int = 2, folder: Path | None = None) -> tuple[NetRefiner | None, str]:
     """Return a refiner, or None, and what was chosen and why in a few words.
 
     ``auto`` turns it on where there are weights and packages for it and a frame takes no more than ``BUDGET_MS``.
-    Raises GeneratorError and BackendError for ``on`` where it cannot be opened.
+    ``folder``: that of the weights, those that ship by default. Raises GeneratorError and BackendError for ``on``
+    where it cannot be opened.
     """
-    from engines.networks import refiner, refiner_weights
-
     if mode == "off":
         return None, "not refined"
-    if mode == "auto" and not refiner_weights.shipped():
-        return None, "not refined: no weights of the refiner"
     try:
-        from engines.backends.onnx_backend import OnnxBackend
-
-        stages = refiner.stages(refiner_weights.load())
-        made = NetRefiner({name: OnnxBackend(stage, "cpu", cache, threads) for name, stage in stages.items()})
+        made = NetRefiner(open_networks(folder, threads))
         took = made.measure()
     except ReenactError as error:
         if mode == "on":
@@ -171,3 +171,15 @@ def open_refiner(mode: RefineMode, cache: Path | None, threads: int = 2) -> tupl
         made.close()
         return None, f"not refined: it would take {took:.1f} ms a frame, more than {BUDGET_MS:.0f}"
     return made, f"refined, {took:.1f} ms a frame"
+
+
+def open_networks(folder: Path | None = None, threads: int = 2) -> dict[str, Backend]:
+    """Return the networks by name, on ONNX Runtime. Raises GeneratorError, BackendError.
+
+    ``folder``: that of the weights, those that ship by default.
+    """
+    from engines.backends.onnx_backend import OnnxBackend
+    from engines.networks import refiner_onnx, refiner_weights
+
+    networks = refiner_onnx.networks(refiner_weights.arrays(folder or refiner_weights.FOLDER))
+    return {name: OnnxBackend(network, "cpu", None, threads) for name, network in networks.items()}

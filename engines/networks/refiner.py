@@ -39,6 +39,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engines.backends.network_stage import NetworkStage, TensorSpec
 from engines.mesh.refine_crops import CHANNELS, EYE_SIZE, MOUTH_SIZE
 
@@ -64,7 +67,8 @@ WIDTHS = {"mouth": (16, 48, 96, 160), "driver": (16, 48, 96, 160), "eyes": (16, 
 """Channels of the four levels of each network: multiples of 16, in blocks of which ONNX Runtime computes on a CPU."""
 FADE = 8
 """Samples at the border of a crop over which a change fades out."""
-_SLOPE = 0.1
+SLOPE = 0.1
+"""Of the leaky ReLU below zero."""
 
 
 class _Block(nn.Module):
@@ -77,8 +81,8 @@ class _Block(nn.Module):
         self.shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.first(x), _SLOPE)  # (B, outer, H, W)
-        return F.leaky_relu(self.shortcut(x) + self.second(y), _SLOPE)  # (B, outer, H, W)
+        y = F.leaky_relu(self.first(x), SLOPE)  # (B, outer, H, W)
+        return F.leaky_relu(self.shortcut(x) + self.second(y), SLOPE)  # (B, outer, H, W)
 
 
 class RefinerNet(nn.Module):
@@ -94,13 +98,13 @@ class RefinerNet(nn.Module):
         )
         self.head = nn.Conv2d(widths[0], 16, 3, padding=1)
         self._begin()
-        self.register_buffer("fade", _fade(size), persistent=False)
+        self.register_buffer("fade", torch.from_numpy(fade_of(size)), persistent=False)
 
     def _begin(self) -> None:
         """Set weights that keep the size of features from layer to layer (He et al., ICCV 2015), and change nothing."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, _SLOPE)
+                nn.init.kaiming_normal_(module.weight, SLOPE)
                 nn.init.zeros_(module.bias)
         for block in (*self.down, *self.up):
             block.second.weight.data.mul_(0.5)
@@ -109,7 +113,7 @@ class RefinerNet(nn.Module):
     def forward(self, planes: Tensor) -> Tensor:
         """Return the change of the frame, (B, 3, S, S), in parts of full scale. ``planes``: (B, 12, S, S)."""
         x = F.pixel_unshuffle(planes, 2).to(self.stem.weight.dtype)  # (B, 48, S/2, S/2)
-        x = F.leaky_relu(self.stem(x), _SLOPE)  # (B, C0, S/2, S/2)
+        x = F.leaky_relu(self.stem(x), SLOPE)  # (B, C0, S/2, S/2)
         levels = []
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)  # (B, Ci, S/2^(i+1), S/2^(i+1))
@@ -121,12 +125,12 @@ class RefinerNet(nn.Module):
         return change
 
 
-def _fade(size: int) -> Tensor:
+def fade_of(size: int) -> NDArray[np.float32]:
     """Return the weight of a change by its place, (1, 1, size, size): 0 at the border, 1 from ``FADE`` samples on."""
-    place = torch.arange(size, dtype=torch.float32)
-    share = torch.clamp(torch.minimum(place, size - 1 - place) / FADE, 0, 1)
+    place = np.arange(size, dtype=np.float32)
+    share = np.clip(np.minimum(place, size - 1 - place) / np.float32(FADE), 0, 1)
     share = share * share * (3 - 2 * share)
-    return (share[:, None] * share[None, :])[None, None]
+    return np.asarray((share[:, None] * share[None, :])[None, None], np.float32)
 
 
 class _Stage(nn.Module):

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engines.atomic_write import atomic_write
 from engines.backends.torch_backend import import_torch
 from engines.errors import GeneratorError
-from engines.install_hint import install_command
 from engines.networks import refiner
 
 if TYPE_CHECKING:
@@ -30,9 +32,12 @@ def shipped(folder: Path = FOLDER) -> bool:
     return (folder / FILE).is_file()
 
 
-def load(folder: Path = FOLDER) -> dict[str, RefinerNet]:
-    """Return the networks by name. Raises GeneratorError if a package or the file is missing, or was changed."""
-    torch = import_torch()
+def arrays(folder: Path = FOLDER) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return the weights of each network by their names. Raises GeneratorError if the file is missing or was changed.
+
+    This needs no package: a safetensors file is the length of a header as 8 bytes, the header as JSON, and the tensors
+    (https://github.com/huggingface/safetensors#format).
+    """
     path, sums = folder / FILE, stated(folder)
     try:
         content = path.read_bytes()
@@ -40,15 +45,28 @@ def load(folder: Path = FOLDER) -> dict[str, RefinerNet]:
         raise GeneratorError("refiner-missing", f"no refiner weights at {path}", EXPECTED, CURE) from None
     if sums.get("version") != VERSION or hashlib.sha256(content).hexdigest() != sums.get("sha256"):
         raise GeneratorError("refiner-changed", f"{path}, which does not match its checksum", EXPECTED, CURE)
-    tensors = _safetensors().load(content)
+    start = 8 + int.from_bytes(content[:8], "little")
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    for key, told in json.loads(content[8:start]).items():
+        if key != "__metadata__":
+            name, _, own = key.partition(".")
+            first, last = told["data_offsets"]
+            values = np.frombuffer(content[start + first : start + last], np.float16)
+            found.setdefault(name, {})[own] = values.reshape(told["shape"])
+    return found
+
+
+def load(folder: Path = FOLDER) -> dict[str, RefinerNet]:
+    """Return the networks by name for PyTorch. Raises GeneratorError as ``arrays``, or if a package is missing."""
+    torch = import_torch()
     parts = {}
-    for name in sorted({key.partition(".")[0] for key in tensors}):
+    for name, own in sorted(arrays(folder).items()):
         net = refiner.create(name)
-        own = {key.partition(".")[2]: value.to(torch.float32) for key, value in tensors.items() if key.startswith(name)}
         try:
-            net.load_state_dict(own)
+            net.load_state_dict({key: torch.from_numpy(value.astype(np.float32)) for key, value in own.items()})
         except RuntimeError:
-            raise GeneratorError("refiner-changed", f"{path}, which is of other networks", EXPECTED, CURE) from None
+            found = f"{folder / FILE}, which is of other networks"
+            raise GeneratorError("refiner-changed", found, EXPECTED, CURE) from None
         parts[name] = net.eval()
     return parts
 
@@ -79,25 +97,21 @@ def write(
     states: Mapping[str, Mapping[str, Any]], folder: Path = FOLDER, recipe: Mapping[str, Any] | None = None
 ) -> None:
     """Write networks' state dicts by their names, in half precision, and beside them the checksum and the recipe."""
-    torch = import_torch()
-    tensors = {
-        f"{name}.{key}": value.detach().cpu().to(torch.float16).contiguous()
-        for name, state in states.items()
-        for key, value in state.items()
-    }
-    content = _safetensors().save(tensors, {"format": "pt", "version": str(VERSION)})
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", "version": str(VERSION)}}
+    blocks, offset = [], 0
+    for name, state in states.items():
+        for key, value in state.items():
+            values = np.ascontiguousarray(value.detach().cpu().numpy(), np.float16)
+            blocks.append(values.tobytes())
+            place = [offset, offset + values.nbytes]
+            header[f"{name}.{key}"] = {"dtype": "F16", "shape": values.shape, "data_offsets": place}
+            offset += values.nbytes
+    told = json.dumps(header, separators=(",", ":")).encode()
+    told += b" " * (-len(told) % 8)  # the tensors begin at a multiple of 8
+    content = len(told).to_bytes(8, "little") + told + b"".join(blocks)
     folder.mkdir(parents=True, exist_ok=True)
     sums = {"version": VERSION, "sha256": hashlib.sha256(content).hexdigest(), "recipe": dict(recipe or {})}
     with atomic_write(folder / FILE) as partial:
         partial.write_bytes(content)
     with atomic_write(folder / SUMS) as partial:
         partial.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
-
-
-def _safetensors() -> Any:
-    """Import safetensors for PyTorch. Raises GeneratorError if it is not installed."""
-    try:
-        import safetensors.torch
-    except ImportError:
-        raise GeneratorError("package-missing", "no package safetensors", cure=install_command("neural")) from None
-    return safetensors.torch

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engines.errors import BackendError, CommandError
+from engines.errors import BackendError, CommandError, GeneratorError
 from engines.mesh.generator import MeshGenerator
 from engines.mesh.refine_crops import Floats
 from engines.mesh.refiner import NetRefiner, open_refiner
@@ -117,14 +118,29 @@ def test_a_network_that_fails_leaves_the_frame_as_it_was_and_is_told_of_once(
     assert len(caplog.records) == 1
 
 
-def test_a_refiner_that_is_off_or_has_no_weights_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engines.networks import refiner_weights
-
-    assert open_refiner("off", None)[0] is None
-    monkeypatch.setattr(refiner_weights, "shipped", lambda: False)
-    made, said = open_refiner("auto", None)
+def test_a_refiner_that_is_off_or_has_no_weights_says_so(tmp_path: Path) -> None:
+    assert open_refiner("off")[0] is None
+    made, said = open_refiner("auto", folder=tmp_path)
     assert made is None
     assert "weights" in said
+    with pytest.raises(GeneratorError) as caught:
+        open_refiner("on", folder=tmp_path)
+    assert caught.value.code == "refiner-missing"
+
+
+def test_a_refiner_that_is_turned_off_changes_nothing(
+    plain: Image, portrait_picture: PortraitPicture, driver_face: FaceState
+) -> None:
+    net = FakeNet(redder)
+    refiner = NetRefiner({"eyes": net})  # type: ignore[dict-item]
+    generator = MeshGenerator("painted", refiner)
+    prepared = generator.prepare(portrait_picture.name, portrait_picture.image, portrait_picture.face)
+    neutral = shape_of(driver_face)
+    motion = make_motion(neutral, with_expression(neutral, jaw=0.3))
+    refiner.enabled = False
+    assert (generator.drive(prepared, motion, None) == plain).all()
+    refiner.enabled = True
+    assert (generator.drive(prepared, motion, None) != plain).any()
 
 
 def test_a_mouth_is_made_up_only_where_a_network_can() -> None:

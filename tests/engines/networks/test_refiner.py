@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install '.[neural]'")
-pytest.importorskip("safetensors", reason="needs safetensors: pip install '.[neural]'")
 
 from engines.backends.onnx_backend import OnnxBackend  # noqa: E402
 from engines.errors import GeneratorError  # noqa: E402
-from engines.networks import refiner, refiner_weights  # noqa: E402
+from engines.networks import refiner, refiner_onnx, refiner_weights  # noqa: E402
 
 
 @pytest.mark.parametrize("name", refiner.NETS)
@@ -64,12 +64,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert caught.value.code == "refiner-missing"
 
 
-def test_onnx_runtime_answers_as_pytorch_does(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install '.[neural]'")
-    stage = refiner.stages(refiner_weights.random(2))["eyes"]
+@pytest.mark.parametrize("name", refiner.NETS)
+def test_onnx_runtime_answers_as_pytorch_does(name: str) -> None:
+    stage = refiner.stages(refiner_weights.random(2))[name]
+    net = stage.module.net
+    for parameter in net.parameters():
+        parameter.data = parameter.data.half().float()  # as they are in the file
     feeds = stage.sample_inputs()
     with torch.inference_mode():
         expected = stage.module(torch.from_numpy(feeds["planes"]))[0].numpy()
-    backend = OnnxBackend(stage, "cpu", tmp_path, threads=1)
-    assert backend.run(feeds)["change"] == pytest.approx(expected, abs=1e-4)
+    weights = {key: value.numpy() for key, value in net.state_dict().items()}
+    backend = OnnxBackend(refiner_onnx.networks({name: weights})[name], threads=1)
+    assert backend.run(feeds)["change"] == pytest.approx(expected, abs=1e-5)
+    assert np.abs(expected).max() > 0.01
     backend.close()
+
+
+def test_the_file_that_is_written_is_one_that_safetensors_reads(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch", reason="needs safetensors: pip install '.[neural]'")
+    parts = refiner_weights.random(4)
+    refiner_weights.write({name: net.state_dict() for name, net in parts.items()}, tmp_path)
+    read = safetensors.load_file(tmp_path / refiner_weights.FILE)
+    assert torch.equal(read["driver.head.weight"], parts["driver"].head.weight.half())
+    assert len(read) == sum(len(net.state_dict()) for net in parts.values())
