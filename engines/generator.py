@@ -72,5 +72,12 @@ class Generator(Protocol):
         Raises CommandError if ``mouth`` is not among ``mouths``.
         """
 
+    @property
+    def refined(self) -> bool | None:
+        """Whether networks repair the image, see ``engines.mesh.refiner``; None if there is no choice."""
+
+    def set_refined(self, on: bool) -> None:
+        """Choose whether networks repair the image, from the next ``drive`` on. Raises CommandError if none can."""
+
     def close(self) -> None:
         """Release everything. close() is idempotent, and may be called on another thread after the last ``drive``."""

@@ -70,6 +70,8 @@ class Refiner(Protocol):
 
     makes_mouths: bool
     """Whether it makes up the inside of a mouth."""
+    enabled: bool
+    """Whether it changes frames; may be set between two of them."""
 
     def refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:
         """Change ``out`` (H, W, 3) in place.
@@ -177,6 +179,19 @@ class MeshGenerator:
                 raise CommandError("mouth-needs-network", found, expected, cure)
             raise CommandError("mouth-unknown", f"the mouth {mouth!r}", expected, f"choose {expected}")
         self._mouth.kind = mouth
+
+    @property
+    def refined(self) -> bool | None:
+        """See ``Generator.refined``."""
+        return None if self.refiner is None else self.refiner.enabled
+
+    def set_refined(self, on: bool) -> None:
+        """See ``Generator.set_refined``."""
+        if self.refiner is None:
+            found = f"the generator {self.label}"
+            expected = "the mesh with networks that repair its frames"
+            raise CommandError("refiner-not-available", found, expected, "start the program with --refine on")
+        self.refiner.enabled = on
 
     def close(self) -> None:
         """See ``Generator.close``."""

@@ -154,6 +154,15 @@ class NetworkGenerator:
         found = f"the mouth {mouth!r} for the generator {self.name}"
         raise CommandError("mouth-not-available", found, "the generator mesh", "leave the mouth as it is")
 
+    @property
+    def refined(self) -> None:
+        """See ``Generator.refined``: there is no choice."""
+
+    def set_refined(self, on: bool) -> None:  # noqa: ARG002
+        """See ``Generator.set_refined``."""
+        found, expected = f"the generator {self.name}", "the mesh with networks that repair its frames"
+        raise CommandError("refiner-not-available", found, expected, "choose the generator mesh")
+
     def close(self) -> None:
         """See ``Generator.close``."""
         self._stages.close()

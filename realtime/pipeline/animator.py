@@ -68,6 +68,7 @@ class Animator:
         self._face = library.face(library.first)
         motion.set_portrait(self._face)
         self._mouth: str | None = None
+        self._refined: bool | None = None
         self._library_for = library_for
         self._next_library: BackgroundTask[PortraitLibrary] | None = None
         self._next_generator: str | None = None
@@ -181,6 +182,12 @@ class Animator:
         self._mouth = mouth
         return f"mouth {mouth}"
 
+    def set_refined(self, on: Setting = None) -> str:
+        """Have networks repair the picture, or not; None toggles. Raises CommandError where there are none."""
+        self.generator.set_refined(not self.generator.refined if on is None else bool(on))
+        self._refined = self.generator.refined
+        return "refined" if self._refined else "not refined"
+
     def set_background(self, name: str) -> str:
         """Choose what is behind the portrait, which is prepared with it in the background.
 
@@ -273,6 +280,8 @@ class Animator:
         self.generator, self._library = library.generator, library
         if self._mouth is not None and self._mouth in self.generator.mouths:
             self.generator.set_mouth(self._mouth)
+        if self._refined is not None and self.generator.refined is not None:
+            self.generator.set_refined(self._refined)
         portrait = library.get(library.first)
         assert portrait is not None
         self._portrait = portrait

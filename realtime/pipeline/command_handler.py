@@ -33,6 +33,7 @@ class CommandHandler:
             "set_gain": animator.set_gain,
             "set_region": animator.set_region,
             "set_mouth": animator.set_mouth,
+            "set_refined": animator.set_refined,
             "set_background": animator.set_background,
             "set_driver": self._set_driver,
             "set_generator": animator.set_generator,

@@ -156,6 +156,12 @@ class SetMouth(Request):
     value: Annotated[str, OneOf(MOUTHS)] = Field(description=one_of(MOUTHS))
 
 
+class SetRefined(_Toggle):
+    """Have networks repair mouth and eyes of the picture. For the generator ``mesh`` where its networks run."""
+
+    command: Literal["set_refined"]
+
+
 class SetBackground(Request):
     """Choose what is behind the portrait."""
 
@@ -197,6 +203,7 @@ ControlRequest = Annotated[
     | SetGain
     | SetRegion
     | SetMouth
+    | SetRefined
     | SetBackground
     | SetDriver
     | SetGenerator
@@ -303,6 +310,7 @@ class State(Message):
     region: str = Field(description="what moves")
     gain: float = Field(description="how strongly it moves")
     mouth: str | None = Field(description="what fills an open mouth; null where there is no choice")
+    refined: bool | None = Field(description="whether networks repair mouth and eyes; null where there is no choice")
     background: str = Field(description="what is behind the portrait, as for set_background")
     driver: str | int = Field(description="the face that drives, as for set_driver")
     mirror: bool = Field(description="whether the driving video is mirrored")

@@ -32,3 +32,11 @@ test("no word is chosen while a face drives that was clicked on", () => {
   showRun({ driver: "0.250,0.5" });
   assert.deepEqual(words.map((each) => each.checked), [false, false]);
 });
+
+test("what networks make is offered where there are networks", () => {
+  const [choice, mouth] = ["refined", "mouth-neural"].map((id) => document.getElementById(id));
+  showRun({ refined: null });
+  assert.deepEqual([choice.hidden, mouth.hidden], [true, true]);
+  showRun({ refined: false });
+  assert.deepEqual([choice.hidden, mouth.hidden], [false, false]);
+});

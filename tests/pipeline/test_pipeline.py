@@ -698,6 +698,20 @@ def test_the_choice_of_the_mouth_outlives_the_generator() -> None:
         assert last.mouth == "painted"
 
 
+def test_the_choice_to_refine_is_toggled_and_outlives_the_generator() -> None:
+    source, sink, first, last = FakeSource(), FakeSink(), FakeGenerator(), FakeGenerator()
+    first.refined = last.refined = True
+    made = iter((FakeGenerator(), last))
+    with running(source, [sink], generator=first, generator_named=lambda _: next(made)) as run:
+        source.feed()
+        sink.wait_for(is_generated)
+        assert run.pipeline.commands.post("set_refined", None)
+        change(run, source, sink, "fomm")
+        assert first.refined is False
+        change(run, source, sink, "mesh")
+        assert last.refined is False
+
+
 def test_the_portrait_stays_the_same_with_another_generator() -> None:
     source, sink, second = FakeSource(), FakeSink(), FakeGenerator()
     loaders = [lambda: portrait("one"), lambda: portrait("two")]

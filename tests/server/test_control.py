@@ -37,6 +37,7 @@ VALUES: dict[str, tuple[list[Setting], list[Setting]]] = {
     "set_generator": (list(GENERATORS), ["", "none", 1, None, True]),
     "set_frozen": TOGGLES,
     "set_slate": TOGGLES,
+    "set_refined": TOGGLES,
     "set_mirror": TOGGLES,
     "next_portrait": NONE,
     "previous_portrait": NONE,

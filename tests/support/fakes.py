@@ -127,6 +127,7 @@ class FakeGenerator:
     regions: tuple[str, ...] = ("all", "expression", "pose")
     mouths: tuple[str, ...] = ()
     mouth: str | None = None
+    refined: bool | None = None
 
     def __init__(self, during: Callable[[Motion], None] | None = None) -> None:
         self.portraits: list[str] = []
@@ -161,6 +162,9 @@ class FakeGenerator:
     def set_mouth(self, mouth: str) -> None:
         assert mouth in self.mouths
         self.mouth = mouth
+
+    def set_refined(self, on: bool) -> None:
+        self.refined = on
 
     def close(self) -> None:
         self.closed = True

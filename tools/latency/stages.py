@@ -133,6 +133,13 @@ class TimedGenerator:
     def set_mouth(self, mouth: str) -> None:
         self._generator.set_mouth(mouth)
 
+    @property
+    def refined(self) -> bool | None:
+        return self._generator.refined
+
+    def set_refined(self, on: bool) -> None:
+        self._generator.set_refined(on)
+
     def prepare(
         self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
     ) -> Portrait:

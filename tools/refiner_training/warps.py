@@ -36,6 +36,7 @@ class Warper:
     """Drives a portrait made of one frame of a clip by others of it, through the interface of the generator."""
 
     makes_mouths = False
+    enabled = True
 
     def __init__(self, mouth: str = "painted") -> None:
         """``mouth``: one of ``engines.generator.WARPED_MOUTHS``."""

@@ -117,6 +117,9 @@ export class Commands {
         if (target instanceof HTMLInputElement) this.send(`set_${name}`, target.value);
       });
     }
+    el("refined").addEventListener("change", ({ target }) => {
+      if (target instanceof HTMLInputElement) this.send("set_refined", target.value === "true");
+    });
   }
 
   /** Connect the choice of what is behind the portrait. */

@@ -5,11 +5,12 @@
 
 /**
  * The member of the state that each of these commands sets. What hides most comes first.
- * @type {Record<string, "slate" | "mouth" | "background" | "frozen" | "mirror" | "gain" | "region" | "driver">}
+ * @type {Record<string, "slate" | "mouth" | "refined" | "background" | "frozen" | "mirror" | "gain" | "region" | "driver">}
  */
 const FIELDS = {
   set_slate: "slate",
   set_mouth: "mouth",
+  set_refined: "refined",
   set_background: "background",
   set_frozen: "frozen",
   set_mirror: "mirror",

@@ -21,6 +21,7 @@
  * @property {string} [region] "all", "expression" or "pose"
  * @property {string | number} [driver] "auto", "largest", "left", "right" or the number of a face from the left
  * @property {?string} [mouth] "driver", "neural" or "painted"; null where the generator has no choice
+ * @property {?boolean} [refined] whether networks repair mouth and eyes; null where there are none
  * @property {string} [background] "keep", "blur", "transparent", a colour, or the name of an image
  * @property {number} [viewers] for the main run, this page is one of them
  * @property {Record<string, {p50: number}>} [stages_ms]

@@ -168,15 +168,17 @@ export function showRun(run) {
     if (isFree(command)) button.setAttribute("aria-pressed", String(on));
   }
   if (isFree("set_gain") && run.gain !== undefined) showGain(run.gain);
-  for (const [name, value] of [["region", run.region], ["mouth", run.mouth], ["driver", run.driver]]) {
+  for (const [name, value] of [["region", run.region], ["mouth", run.mouth], ["refined", run.refined], ["driver", run.driver]]) {
     if (name === "driver" && isFree("set_driver")) {
       // none is set where a face was clicked on
       for (const each of el("driver").querySelectorAll("input")) each.checked = each.value === String(value);
       continue;
     }
-    const choice = el(`${name}`).querySelector(`input[value="${CSS.escape(String(value || ""))}"]`);
+    const choice = el(`${name}`).querySelector(`input[value="${CSS.escape(String(value ?? ""))}"]`);
     if (choice instanceof HTMLInputElement && isFree(`set_${name}`)) choice.checked = true;
   }
+  const networks = typeof run.refined === "boolean";
+  el("refined").hidden = el("mouth-neural").hidden = !networks;
   if (isFree("set_background")) showBackground(run.background || "keep");
   el("preview").classList.toggle("mirrored", Boolean(run.mirror));
   /** @type {[string, boolean][]} */
@@ -242,5 +244,5 @@ export function showBadges(badges) {
 export function enableControls(enabled) {
   for (const button of controlButtons()) button.disabled = !enabled;
   el("gain", HTMLInputElement).disabled = !enabled;
-  for (const name of ["region", "mouth", "background", "driver"]) el(name, HTMLFieldSetElement).disabled = !enabled;
+  for (const name of ["region", "mouth", "refined", "background", "driver"]) el(name, HTMLFieldSetElement).disabled = !enabled;
 }

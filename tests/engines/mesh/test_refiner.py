@@ -132,14 +132,14 @@ def test_a_refiner_that_is_turned_off_changes_nothing(
     plain: Image, portrait_picture: PortraitPicture, driver_face: FaceState
 ) -> None:
     net = FakeNet(redder)
-    refiner = NetRefiner({"eyes": net})  # type: ignore[dict-item]
-    generator = MeshGenerator("painted", refiner)
+    generator = MeshGenerator("painted", NetRefiner({"eyes": net}))  # type: ignore[dict-item]
     prepared = generator.prepare(portrait_picture.name, portrait_picture.image, portrait_picture.face)
     neutral = shape_of(driver_face)
     motion = make_motion(neutral, with_expression(neutral, jaw=0.3))
-    refiner.enabled = False
+    generator.set_refined(False)
+    assert generator.refined is False
     assert (generator.drive(prepared, motion, None) == plain).all()
-    refiner.enabled = True
+    generator.set_refined(True)
     assert (generator.drive(prepared, motion, None) != plain).any()
 
 
@@ -148,3 +148,11 @@ def test_a_mouth_is_made_up_only_where_a_network_can() -> None:
         with pytest.raises(CommandError) as caught:
             MeshGenerator("neural", refiner)
         assert caught.value.code == "mouth-needs-network"
+
+
+def test_without_networks_there_is_nothing_to_turn_on() -> None:
+    generator = MeshGenerator()
+    assert generator.refined is None
+    with pytest.raises(CommandError) as caught:
+        generator.set_refined(True)
+    assert caught.value.code == "refiner-not-available"
