@@ -27,6 +27,8 @@ SIDES = 0.22
 """How far hair and ears reach out at the sides, in face heights."""
 CHIN_ROOM = 0.12
 """Room wanted below the chin, in face heights."""
+WHOLE_COST = 0.6
+"""Up to this cost a picture that has the frame's own shape is shown whole: its pixels, or its composition, are kept."""
 _STEPS = 33
 """Steps of the grid of crops along each of its three axes."""
 
@@ -66,43 +68,76 @@ def choose_crop(
     off the middle or cut, or parts of the frame that the image does not cover, which the returned cost leaves out.
 
     No crop reaches below the image, as nothing could continue a neck; with ``sides`` they may reach beyond its sides,
-    with ``above`` beyond its top. One that reaches nowhere beyond may be larger than usual without limit.
+    with ``above`` beyond its top. One that reaches nowhere beyond may be larger than usual without limit. An image in
+    the shape of the frame is shown whole unless that costs more than ``WHOLE_COST``.
     """
     width, height = size
     wide_image, tall_image = image_size
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    face = float(high[1] - low[1])
-    eyes = float(points[ALL_EYE_CORNERS, 1].mean())
-    middle = float((low[0] + high[0]) / 2)
-    head = (low[0] - SIDES * face, low[1] - HAIR * face, high[0] + SIDES * face, high[1] + CHIN_ROOM * face)
+    rating = _Rating.of(points, image_size, size)
+    if abs(wide_image * height - tall_image * width) <= 0.5 * max(size):
+        cost = float(rating.cost(*np.float64([width / wide_image, 0.0, 0.0])))
+        if cost <= WHOLE_COST:
+            return RatedCrop(HeadCrop(0.0, 0.0, width / wide_image), cost)
 
     # the grid: (n, 1, 1) scales, (n, n, 1) left edges, (n, 1, n) top edges
     least = max(0.0 if sides else width / wide_image, 0.0 if above else height / tall_image)
-    smallest = max(0.3 * height / face, least)
-    scale = np.geomspace(smallest, max(0.64 * height / face, smallest), _STEPS)[:, None, None]
-    share = scale * face / height
+    smallest = max(0.3 * height / rating.face, least)
+    scale = np.geomspace(smallest, max(0.64 * height / rating.face, smallest), _STEPS)[:, None, None]
     wide, tall = width / scale, height / scale
-    left = middle - wide * np.linspace(0.3, 0.7, _STEPS)[None, :, None]
-    top = eyes - tall * np.linspace(0.26, 0.56, _STEPS)[None, None, :]
+    left = rating.middle - wide * np.linspace(0.3, 0.7, _STEPS)[None, :, None]
+    top = rating.eyes - tall * np.linspace(0.26, 0.56, _STEPS)[None, None, :]
     if not sides:
         left = np.clip(left, 0, np.maximum(wide_image - wide, 0))
     top = np.minimum(top, tall_image - tall)
     if not above:
         top = np.maximum(top, 0)
 
-    usual = min(FACE_SHARE, HEAD_WIDTH * width / (head[2] - head[0]) * face / height)
-    off_size = np.log(share / usual) ** 2 * 9
-    off_line = ((eyes - top) / tall - EYE_LINE) ** 2 * 30
-    off_middle = ((middle - left) / wide - 0.5) ** 2 * 30
+    costs = rating.cost(scale, left, top)
     missing = 1 - _covered_share(left, wide, wide_image) * _covered_share(top, tall, tall_image)
     beyond = np.maximum(-top, 0) / tall  # the continuation shows most above the hair
-    cut = (
-        _left_out(left, wide, max(head[0], 0.0), min(head[2], wide_image))
-        + _left_out(top, tall, max(head[1], 0.0), min(head[3], tall_image))
-    ) / face
-    cost = off_size + off_line + off_middle + cut * 6
-    a, b, c = np.unravel_index(int(np.argmin(cost + missing * 2.5 + beyond * 6)), cost.shape)
-    return RatedCrop(HeadCrop(float(left[a, b, 0]), float(top[a, 0, c]), float(scale[a, 0, 0])), float(cost[a, b, c]))
+    a, b, c = np.unravel_index(int(np.argmin(costs + missing * 2.5 + beyond * 6)), costs.shape)
+    crop = HeadCrop(float(left[a, b, 0]), float(top[a, 0, c]), float(scale[a, 0, 0]))
+    return RatedCrop(crop, float(costs[a, b, c]))
+
+
+class _Rating(NamedTuple):
+    """What the framing of a face is rated by, in pixels of the image."""
+
+    image: tuple[int, int]
+    size: tuple[int, int]
+    face: float
+    """The height of the face."""
+    eyes: float
+    middle: float
+    head: tuple[float, float, float, float]
+    """Left, top, right and bottom of the head."""
+
+    @staticmethod
+    def of(points: Points, image: tuple[int, int], size: tuple[int, int]) -> _Rating:
+        """Return the rating of crops of an image for a frame; arguments as of ``choose_crop``."""
+        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+        face = float(high[1] - low[1])
+        head = (low[0] - SIDES * face, low[1] - HAIR * face, high[0] + SIDES * face, high[1] + CHIN_ROOM * face)
+        middle = float((low[0] + high[0]) / 2)
+        return _Rating(image, size, face, float(points[ALL_EYE_CORNERS, 1].mean()), middle, head)
+
+    def cost(
+        self, scale: NDArray[np.float64], left: NDArray[np.float64], top: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the cost of crops, see ``RatedCrop``, in the shape that the three arrays have together."""
+        width, height = self.size
+        head, face = self.head, self.face
+        share = scale * face / height
+        wide, tall = width / scale, height / scale
+        usual = min(FACE_SHARE, HEAD_WIDTH * width / (head[2] - head[0]) * face / height)
+        off_size = np.log(share / usual) ** 2 * 9
+        off_line = ((self.eyes - top) / tall - EYE_LINE) ** 2 * 30
+        off_middle = ((self.middle - left) / wide - 0.5) ** 2 * 30
+        cut = (
+            _left_out(left, wide, max(head[0], 0.0), min(head[2], self.image[0]))
+            + _left_out(top, tall, max(head[1], 0.0), min(head[3], self.image[1]))
+        ) / face
+        return np.asarray(off_size + off_line + off_middle + cut * 6)
 
 
 def resample(image: Image, crop: HeadCrop, area: Area) -> Image:

@@ -46,6 +46,23 @@ def test_a_roomy_picture_gives_the_usual_portrait(size: tuple[int, int]) -> None
     assert crop.top + size[1] / crop.scale <= 3000
 
 
+@pytest.mark.parametrize(("picture", "size"), [((512, 512), (512, 512)), ((960, 720), (640, 480))])
+def test_a_well_framed_picture_in_the_shape_of_the_frame_is_shown_whole(
+    picture: tuple[int, int], size: tuple[int, int]
+) -> None:
+    points = face(0.52 * picture[0], 0.46 * picture[1], 0.38 * picture[1])
+    for sides in (False, True):
+        assert choose_crop(points, picture, size, sides=sides).crop == (0, 0, size[0] / picture[0])
+    image = gradient(*picture)
+    if picture == size:  # not one pixel is resampled
+        np.testing.assert_array_equal(resample(image, HeadCrop(0, 0, 1.0), (0, 0, *size)), image)
+
+
+def test_a_small_face_is_enlarged_in_a_picture_of_the_shape_of_the_frame() -> None:
+    points = face(256, 220, 130)
+    assert choose_crop(points, (512, 512), (512, 512)).crop.scale > 1.3
+
+
 @settings(deadline=None, max_examples=60)
 @given(pictures, sizes, st.floats(0.2, 0.8), st.floats(0.25, 0.75), st.floats(0.1, 0.7), st.booleans(), st.booleans())
 def test_a_crop_reaches_beyond_the_picture_only_where_it_may(
