@@ -61,6 +61,8 @@ GLANCE_STD, GLANCE_S = np.radians([6.0, 8.0, 4.0]), 15.0
 ASIDE, ASIDE_END = np.radians([14.0, 12.0, 8.0]), np.radians([26.0, 25.0, 16.0])
 """A portrait turned by less than the first angles looks at the viewer while the driver looks at the camera. Beyond the
 second it keeps its own turn. About x, y and z."""
+OWN_ASIDE = np.radians([24.0, 22.0, 14.0])
+"""The first, where the portrait shows the driver: its turn is known exactly, and the driver's own is turned alike."""
 ARRIVAL_SPEED, ARRIVAL_S = 0.12, 1.5
 """How fast the turn at rest may follow a better estimate at first, radians per second, and the time constant with which
 this falls to ``RestPose.drift``."""
@@ -109,9 +111,10 @@ class PortraitRest:
 
         ``own`` is the driver's own shape. All are (3,) float32 radians. With that turn the portrait is as it is.
         """
-        share = np.clip((ASIDE_END - np.abs(self.turn)) / (ASIDE_END - ASIDE), 0, 1)
-        # how a pitch reads depends on the face: the driver's own reads as in the portrait
         same = self.sameness(own)
+        aside = ASIDE + np.float32(same) * (OWN_ASIDE - ASIDE)
+        share = np.clip((ASIDE_END - np.abs(self.turn)) / (ASIDE_END - aside), 0, 1)
+        # how a pitch reads depends on the face: the driver's own reads as in the portrait
         share[0] = max(share[0], same)
         unlike = 0.5
         if self.own is not None:

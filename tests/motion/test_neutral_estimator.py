@@ -264,6 +264,15 @@ def test_the_portrait_looks_at_the_viewer_when_the_driver_looks_at_the_camera(ca
     assert turn(motions[-1])[1] < -2
 
 
+def test_ones_own_portrait_that_looks_aside_is_turned_as_ones_own_head_is(calm: Points) -> None:
+    """A driver who holds the head as the portrait does leaves it as it is, also where another's would be composed."""
+    transfer = MotionTransfer("auto")
+    transfer.set_portrait(face_state(calm, head_pose((0, np.radians(18), 0))))
+    motions = Driver(calm, turn=lambda _: (0, 18, 0)).drive(transfer, frame_times(0, 1))
+    assert abs(turn(motions[0])[1]) < 2
+    assert abs(turn(motions[-1])[1]) < 2
+
+
 def test_a_portrait_that_looks_aside_stays_composed(calm: Points) -> None:
     transfer = MotionTransfer("auto")
     transfer.set_portrait(face_state(calm, head_pose((0, np.radians(28), 0))))
