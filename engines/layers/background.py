@@ -21,12 +21,12 @@ LEAST = 0.003
 def fill_background(image: Image, matte: Mask) -> Image:
     """Return an RGB image (H, W, 3) with what ``matte`` (H, W) covers replaced by a continuation of the rest.
 
-    Pixels further than ``CLEAR`` from the matte stay exactly as they are. Where there is no background the image itself
-    is returned.
+    Pixels further than ``CLEAR`` from the matte stay exactly as they are. Where there is no background, or nothing
+    hides it, the image itself is returned.
     """
     margin = max(1, round(CLEAR * min(matte.shape)))
     hidden = cv2.dilate((matte > 0).astype(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
-    if 1 - hidden.mean() < LEAST:
+    if not hidden.any() or 1 - hidden.mean() < LEAST:
         return image.copy()
     known = 1 - hidden.astype(np.float32)
     filled = push_pull(image, known) + _mirrored_texture(image, known)
@@ -49,25 +49,27 @@ def smoothed(image: Floats, sigma: float) -> Floats:
 def _mirrored_texture(image: Image, known: Floats) -> Floats:
     """Return how the texture of an image continues into what is unknown, (H, W, 3) float32, without its colours.
 
-    Each unknown pixel takes that of the one as far on the other side of the nearest known pixel, and beyond the image
-    that of its mirror image. What is fetched from what is unknown has none.
+    Each unknown pixel takes that of its mirror image beyond the edge of what is known, and beyond the image that of the
+    mirror image there. The edge is smoothed for this, or its steps would shatter the texture. What is fetched from what
+    is unknown has none, and where the mirror images of two edges meet there is less and less.
     """
     sigma = TEXTURE * min(known.shape)
     weight = np.maximum(smoothed(known, sigma), 1e-3)[..., None]
     smooth = smoothed(image * known[..., None], sigma) / weight
     texture = (image - smooth) * known[..., None]
-    _, labels = cv2.distanceTransformWithLabels(
-        (known < 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    rows, columns = np.nonzero(known == 1)
-    row_of, column_of = np.zeros(len(rows) + 1, np.float32), np.zeros(len(rows) + 1, np.float32)
-    row_of[labels[rows, columns]], column_of[labels[rows, columns]] = rows, columns
+    depth = cv2.distanceTransform((known < 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    depth -= cv2.distanceTransform((known >= 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    depth = cv2.GaussianBlur(depth, (0, 0), sigma)
+    inwards_x, inwards_y = (cv2.Sobel(depth, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (1, 0))
+    steep = np.hypot(inwards_x, inwards_y)
+    twice = 2 * np.maximum(depth, 0) / np.maximum(steep, 0.1) ** 2
     down, across = (of.astype(np.float32) for of in np.indices(known.shape))
-    x, y = 2 * column_of[labels] - across, 2 * row_of[labels] - down
+    x, y = across - twice * inwards_x, down - twice * inwards_y
     fetched = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     # it ends softly: at the edge of an image a shade is texture too, and would end in a line
     there = np.asarray(cv2.remap(known, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), np.float32)
-    return np.asarray(fetched * np.minimum(there, smoothed(there, sigma))[..., None], np.float32)
+    share = np.minimum(there, smoothed(there, sigma)) * np.clip((steep - 0.5) / 0.4, 0, 1)
+    return np.asarray(fetched * share[..., None], np.float32)
 
 
 def push_pull(image: Image, known: Floats) -> Floats:

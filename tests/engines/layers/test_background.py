@@ -58,6 +58,22 @@ def test_texture_is_continued() -> None:
     assert 0.6 < fine[0][rim].std() / fine[1][rim].std() < 1.4
 
 
+@pytest.mark.parametrize(("pattern", "most"), [("spokes", 1.0), ("diagonals", 2.5)])
+def test_the_steps_of_a_matte_do_not_shatter_what_is_continued(pattern: str, most: float) -> None:
+    """Lines that meet the ragged edge of a head are continued as lines: no finer detail than theirs comes about."""
+    down, across = np.mgrid[0:HEIGHT, 0:WIDTH] - np.array([HEIGHT, WIDTH])[:, None, None] / 2
+    angle, radius = np.arctan2(down, across), np.hypot(down, across)
+    lines = np.sin(16 * angle) if pattern == "spokes" else np.sin((across + down) / 4)
+    image = np.repeat((128 + 90 * lines)[..., None], 3, axis=2).astype(np.uint8)
+    ragged = 50 + np.random.default_rng(2).uniform(-2, 2, 60)[((angle + np.pi) * 30 / np.pi).astype(int) % 60]
+    matte: Mask = np.where(radius < ragged, 255, 0).astype(np.uint8)
+    filled = fill_background(over((20, 20, 20), matte, image), matte)
+    beside = (radius > 32) & (radius < 44)
+    fine, own = (np.abs(cv2.Laplacian(of[..., 0].astype(np.float32), cv2.CV_32F))[beside] for of in (filled, image))
+    assert fine.mean() < most * own.mean()
+    assert filled[beside].std() > 25
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_matte_of_nothing_or_of_everything_changes_nothing(value: int) -> None:
     image = gradient()
