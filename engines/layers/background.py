@@ -57,9 +57,10 @@ def _mirrored_texture(image: Image, known: Floats) -> Floats:
     weight = np.maximum(smoothed(known, sigma), 1e-3)[..., None]
     smooth = smoothed(image * known[..., None], sigma) / weight
     texture = (image - smooth) * known[..., None]
-    depth = cv2.distanceTransform((known < 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    depth -= cv2.distanceTransform((known >= 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    depth = cv2.GaussianBlur(depth, (0, 0), sigma)
+    inside, outside = (
+        cv2.distanceTransform(of.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) for of in (known < 1, known >= 1)
+    )
+    depth = np.asarray(cv2.GaussianBlur(inside - outside, (0, 0), sigma), np.float32)
     inwards_x, inwards_y = (cv2.Sobel(depth, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (1, 0))
     steep = np.hypot(inwards_x, inwards_y)
     twice = 2 * np.maximum(depth, 0) / np.maximum(steep, 0.1) ** 2

@@ -75,7 +75,8 @@ def choose_crop(
     wide_image, tall_image = image_size
     rating = _Rating.of(points, image_size, size)
     if abs(wide_image * height - tall_image * width) <= 0.5 * max(size):
-        cost = float(rating.cost(*np.float64([width / wide_image, 0.0, 0.0])))
+        at = np.array([width / wide_image]), np.zeros(1), np.zeros(1)
+        cost = float(rating.cost(*at)[0])
         if cost <= WHOLE_COST:
             return RatedCrop(HeadCrop(0.0, 0.0, width / wide_image), cost)
 
