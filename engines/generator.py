@@ -15,6 +15,8 @@ REGIONS_OF: dict[str, tuple[str, ...]] = {"mesh": REGIONS[:3], "liveportrait": R
 """The regions that each generator supports."""
 TRANSPARENT = ("mesh",)
 """The generators whose ``alpha`` tells what is transparent."""
+DIRECTED = ("mesh",)
+"""The generators that show an expression that is set by hand: networks see the driver's picture alone."""
 MOUTHS: tuple[str, ...] = ("driver", "neural", "painted")
 """How the mesh fills an open mouth: with the driver's, with one that a network makes up, or with a painted one.
 

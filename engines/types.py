@@ -100,6 +100,8 @@ class Motion:
     """
     face: FaceState | None = None
     """The driver's face in the driving image; None while it is lost: the image must not be used then."""
+    made_mouth: float = 0.0
+    """How much of an open mouth is not the driver's, in [0, 1]: a picture of the driver's does not fit it."""
 
 
 class Window(NamedTuple):

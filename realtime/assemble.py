@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines import registry as generators
-from engines.errors import AddressInUse, SinkMissing, TrackerError
-from engines.generator import Generator
+from engines.errors import AddressInUse, CommandError, ConfigError, SinkMissing, TrackerError, one_of
+from engines.generator import DIRECTED, Generator
 from engines.install_hint import command
 from realtime.capture.source import Source, open_source
-from realtime.config import AUTO_RECORDING, Config, address, option_name, pace_needs_file, portrait_fit
+from realtime.config import AUTO_RECORDING, Config, address, allowed, option_name, pace_needs_file, portrait_fit
 from realtime.core import paths
 from realtime.core.frames import WITH_ALPHA
 from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
+from realtime.motion.direction import Direction
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
@@ -58,12 +59,34 @@ Say = Callable[[str, str], None]
 
 
 def check_files(config: Config) -> None:
-    """Check what can be known of portraits and recordings before anything is opened. Raises UsageError."""
+    """Check portraits, recordings and expression as far as possible before anything is opened. Raises UsageError."""
     for path in portrait_files(config):
         check_picture(path)
+    open_direction(config)
     for spec in config.sink:
         if spec.startswith("file:"):
             check_recording_name(paths.expand(spec.removeprefix("file:")))
+
+
+def open_direction(config: Config) -> Direction:
+    """Return what is added to the driver's motion from the start. Raises ConfigError."""
+    try:
+        direction = Direction(
+            {name: float(value) for name, value in _pairs(config.expression)}, dict(_pairs(config.mix))
+        )
+    except ValueError:
+        found = f"--expression {' '.join(config.expression)}"
+        raise ConfigError("config-bad-value", found, allowed("expression"), "give numbers from -1 to 1") from None
+    except CommandError as error:
+        raise ConfigError(error.code, error.found, error.expected, error.cure) from None
+    if direction.values and config.generator not in DIRECTED:
+        found = f"--expression with --generator {config.generator}"
+        raise ConfigError("config-expression-not-available", found, one_of(DIRECTED), "leave --expression out")
+    return direction
+
+
+def _pairs(settings: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(name.strip(), value.strip()) for name, _, value in (each.partition("=") for each in settings)]
 
 
 def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLoader:
@@ -88,7 +111,7 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
     factories = PartFactories(
         open_and_name_tracker,
         create_and_name_generator,
-        lambda: MotionTransfer(config.neutral, config.region, config.gain),
+        lambda: MotionTransfer(config.neutral, config.region, config.gain, direction=open_direction(config)),
         portraits,
         checked=None if config.portrait else 1,  # those of the gallery are known to be good
         rotation=lambda notice: CameraRotation(config.rotate, background=config.pace == "live", notice=notice),

@@ -110,6 +110,10 @@ def _ice_server(value: object) -> IceServer:
         raise ValueError(str(error)) from None
 
 
+def _settings(value: object) -> tuple[object, ...]:
+    return tuple(f"{key}={each}" for key, each in value.items()) if isinstance(value, dict) else _several(value)
+
+
 def _background(value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("not a background")
@@ -138,6 +142,7 @@ _Path = Annotated[Path, BeforeValidator(_path)]
 _Generator = Annotated[str, BeforeValidator(_generator)]
 _Sink = Annotated[str, BeforeValidator(_sink)]
 _IceServer = Annotated[IceServer, BeforeValidator(_ice_server)]
+_Setting = Annotated[str, Field(pattern=r"^[^=]+=[^=]+$", max_length=100)]
 _ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(:\d{1,5})?$")]
 
 
@@ -225,6 +230,21 @@ class Config(BaseModel):
     )
     retarget: Literal["none", "eyes", "lips", "both"] = _option(
         "Motion", "none", "what closes fully when the driver's does; liveportrait"
+    )
+
+    expression: Annotated[tuple[_Setting, ...], BeforeValidator(_settings)] = _option(
+        "Motion",
+        (),
+        "what is added to your expression, -1 to 1, such as smile=0.4; in TOML also a table",
+        metavar="NAME=VALUE",
+        allowed="NAME=VALUE with a value from -1 to 1, such as smile=0.4 or AU12=0.4",
+    )
+    mix: Annotated[tuple[_Setting, ...], BeforeValidator(_settings)] = _option(
+        "Motion",
+        (),
+        "what moves a part of the face (mouth, eyes, brows, cheeks, head), such as eyes=fixed: driver, added or fixed",
+        metavar="PART=MIX",
+        allowed="PART=MIX with mouth, eyes, brows, cheeks or head, and driver, added or fixed",
     )
 
     sink: Annotated[tuple[_Sink, ...], BeforeValidator(_several)] = _option(
@@ -386,7 +406,7 @@ def load(options: Mapping[str, object], path: Path | None = None) -> Config:
     given = {key: value for key, value in options.items() if value is not None and value != []}
     in_file = _read_file(path) if path else {}
     for key, value in in_file.items():
-        if isinstance(value, dict) and key != "ice_server":
+        if isinstance(value, dict) and key not in ("ice_server", "expression", "mix"):
             cure = "tables are not used; write the keys at the top"
             raise ConfigError("config-table", f"the table [{key}] in {path}", cure=cure)
         if key not in Config.model_fields:

@@ -77,7 +77,7 @@ class Mouth:
             return
         lens = Lens.of(points, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         feather = max(1.2, 0.004 * features.image.shape[0])
-        shown = self._driver.update(motion, driving) if self.kind == "driver" else 0.0
+        shown = self._driver.update(motion, driving) * (1 - motion.made_mouth) if self.kind == "driver" else 0.0
         light = features.light
         if self.kind == "driver" and shown < 0.5:
             self.seen = "neural"

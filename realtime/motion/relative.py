@@ -16,6 +16,7 @@ from engines.face.coefficients import CoefficientModel
 from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
 from engines.types import LANDMARKS, FaceState, Motion, Points
+from realtime.motion.direction import Direction
 from realtime.motion.neutral_estimator import NeutralEstimator
 from realtime.motion.noise import NoiseMeter
 from realtime.motion.one_euro import Noise, OneEuro
@@ -72,8 +73,13 @@ class MotionTransfer:
         gain: float = 1.0,
         *,
         model: CoefficientModel | None = None,
+        direction: Direction | None = None,
     ) -> None:
-        """``model`` reads the expression of faces without a code, and knows what codes do; None for the shipped one."""
+        """``model`` reads the expression of faces without a code, and knows what codes do; None for the shipped one.
+
+        ``direction`` is what the user adds to the driver's motion.
+        """
+        self.direction = direction or Direction()
         self.region: Region = region
         self.gain = gain
         self._estimator = NeutralEstimator(neutral, model)
@@ -101,6 +107,7 @@ class MotionTransfer:
     def set_portrait(self, face: FaceState | None) -> None:
         """Match the driver's neutral to the face of another portrait; None if nothing is known of it."""
         self._estimator.set_portrait(face)
+        self.direction.set_portrait(face)
         self._smoother.reset()
 
     def begin_again(self) -> None:
@@ -128,7 +135,7 @@ class MotionTransfer:
         self._time_ns = time_ns
         motion = self._with_region_and_gain(self._faded_motion())
         rest_share = self._estimator.rest_share if face is not None else 0.0
-        return replace(
+        motion = replace(
             motion,
             face=face,
             gain=self.gain,
@@ -137,6 +144,7 @@ class MotionTransfer:
             presence=_smoothstep(self._presence),
             flipped=self._flipped,
         )
+        return self.direction.apply(motion, time_ns)
 
     def _follow(self, face: FaceState, time_ns: int, elapsed_ns: int) -> None:
         """Update the motion from a face. After a loss of more than a moment, start from the motion shown by then.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from engines.errors import BusyError, CommandError, NotFoundError, ReenactError, one_of
-from engines.generator import REGIONS_OF, TRANSPARENT, Generator
+from engines.generator import DIRECTED, REGIONS_OF, TRANSPARENT, Generator
 from engines.types import FaceState, Image
 from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, PixelFormat, Stamps
@@ -215,6 +215,8 @@ class Animator:
         if self._next_library is not None:
             raise BusyError("generator-preparing", "a generator is still being prepared", cure="try again in a moment")
         _check_region(self.motion.region, name, REGIONS_OF[name])
+        if self.motion.direction.values:
+            check_directed(name)
         if self._library.background.kind == "transparent":
             _check_transparent(name)
         library_for, library, wanted = self._library_for, self._library, self._wanted
@@ -299,6 +301,13 @@ def _check_region(region: str, generator: str, regions: tuple[str, ...]) -> None
         found = f"the region {region} with the generator {generator}"
         cure = "choose one of these regions first, or another generator"
         raise CommandError("region-not-available", found, one_of(regions), cure)
+
+
+def check_directed(generator: str) -> None:
+    """Raise CommandError for a generator that shows the driver's expression only."""
+    if generator not in DIRECTED:
+        found = f"an expression that is set, with the generator {generator}"
+        raise CommandError("expression-not-available", found, one_of(DIRECTED), "reset it, or choose that generator")
 
 
 def _check_transparent(generator: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from realtime.pipeline.animator import Animator
 from realtime.pipeline.commands import Setting
+from realtime.pipeline.expression_commands import ExpressionCommands
 from realtime.pipeline.face_observer import FaceObserver
 from realtime.tracking.settings import DRIVERS, Driver, parse_place
 
@@ -20,6 +21,7 @@ class CommandHandler:
         self._observer = observer
         self._quit_run = quit_run
         motion = animator.motion
+        self.expression = stage = ExpressionCommands(animator)
         self.actions: dict[str, Callable[[Any], str]] = {
             "calibrate": lambda _: animator.calibrate(),
             "next_portrait": lambda _: animator.step_portrait(1),
@@ -37,6 +39,14 @@ class CommandHandler:
             "set_background": animator.set_background,
             "set_driver": self._set_driver,
             "set_generator": animator.set_generator,
+            "set_expression": stage.set_expression,
+            "set_mix": stage.set_mix,
+            "reset_expression": lambda _: stage.reset(),
+            "toggle_look": lambda _: stage.toggle_look(),
+            "use_preset": stage.use_preset,
+            "next_preset": lambda _: stage.next_preset(),
+            "save_preset": stage.save_preset,
+            "delete_preset": stage.delete_preset,
             "quit": self._quit,
         }
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from engines.errors import BusyError, ReenactError
 
 MAX_WAITING = 16
 """Commands that may wait at the same time."""
-Setting = bool | float | int | str | None
+Setting = bool | float | int | str | Mapping[str, Any] | None
 """The value of a command."""
 
 KEYS = {
@@ -28,6 +30,9 @@ KEYS = {
     "d": "set_driver",
     "+": "increase_gain",
     "-": "decrease_gain",
+    "e": "next_preset",
+    "l": "toggle_look",
+    "0": "reset_expression",
     "q": "quit",
 }
 """The command for each key in the terminal. A command that switches something on or off toggles it."""

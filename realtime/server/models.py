@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema, core_schema
 from engines.errors import one_of
 from engines.generator import GENERATORS, MOUTHS, REGIONS
 from realtime.core.protocol import VERSION
+from realtime.motion.controls import CONTROLS, GROUPS, MIXES
 from realtime.motion.settings import MAX_GAIN
 from realtime.tracking.settings import DRIVERS, MAX_FACES, PLACE
 
@@ -198,8 +199,76 @@ class SetGenerator(Request):
     value: Annotated[str, OneOf(GENERATORS)] = Field(description=one_of(GENERATORS))
 
 
+class SetExpression(Request):
+    """Set what is added to the driver's expression; what is not named stays. For the generator ``mesh`` only."""
+
+    command: Literal["set_expression"]
+    value: dict[Annotated[str, Field(max_length=40)], Annotated[float, Field(ge=-1, le=1)]] = Field(
+        max_length=2 * len(CONTROLS),
+        description="controls, coefficients or action units by name, each from -1 to 1, such as"
+        ' {"mouthSmileLeft": 0.4, "AU1": 0.5}; see directing.md',
+    )
+
+
+class SetMix(Request):
+    """Choose what moves each part of the face: the driver, what is added to it, or what is set alone."""
+
+    command: Literal["set_mix"]
+    value: dict[Annotated[str, OneOf(GROUPS)], Annotated[str, OneOf(MIXES)]] = Field(
+        description=f"{one_of(MIXES)} for each of {', '.join(GROUPS)}"
+    )
+
+
+class ResetExpression(_WithoutValue):
+    """Leave the expression to the driver again."""
+
+    command: Literal["reset_expression"]
+
+
+class ToggleLook(_WithoutValue):
+    """Have the portrait look at the camera, or where the driver does."""
+
+    command: Literal["toggle_look"]
+
+
+class NextPreset(_WithoutValue):
+    """Set the next preset; after the last one comes none."""
+
+    command: Literal["next_preset"]
+
+
+class _Named(Request):
+    value: str = Field(min_length=1, max_length=40, description="the name of a preset")
+
+
+class UsePreset(_Named):
+    """Set an expression that is kept by name, and nothing else."""
+
+    command: Literal["use_preset"]
+
+
+class SavePreset(_Named):
+    """Keep what is set under a name."""
+
+    command: Literal["save_preset"]
+
+
+class DeletePreset(_Named):
+    """Forget a preset that was saved."""
+
+    command: Literal["delete_preset"]
+
+
 ControlRequest = Annotated[
     SetPortrait
+    | SetExpression
+    | SetMix
+    | ResetExpression
+    | ToggleLook
+    | NextPreset
+    | UsePreset
+    | SavePreset
+    | DeletePreset
     | SetGain
     | SetRegion
     | SetMouth
@@ -313,6 +382,9 @@ class State(Message):
     refined: bool | None = Field(description="whether networks repair mouth and eyes; null where there is no choice")
     background: str = Field(description="what is behind the portrait, as for set_background")
     driver: str | int = Field(description="the face that drives, as for set_driver")
+    expression: dict[str, float] = Field(description="what is set, as for set_expression; what is 0 is left out")
+    mix: dict[str, str] = Field(description="what moves each part of the face, as for set_mix")
+    presets: list[str] = Field(description="the expressions that are kept by name")
     mirror: bool = Field(description="whether the driving video is mirrored")
     frozen: bool = Field(description="whether the picture is frozen")
     slate: bool = Field(description="whether a slate is shown")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realtime.core.latency import Durations
+from realtime.motion.controls import GROUPS
 from realtime.portraits.background import is_named
 from realtime.server.models import NetworkState, Percentiles, SelectedPortrait, State
 from realtime.tracking.settings import Place
@@ -70,6 +71,9 @@ def _settings(config: Config) -> dict[str, Any]:
         "refined": None,
         "background": config.background if is_named(config.background) else Path(config.background).name,
         "driver": config.driver,
+        "expression": {},
+        "mix": dict.fromkeys(GROUPS, "added"),
+        "presets": [],
         "mirror": config.mirror,
         "frozen": False,
         "slate": False,
@@ -118,6 +122,9 @@ def _current_settings(pipeline: Pipeline) -> dict[str, Any]:
         "refined": animator.generator.refined,
         "background": parts.library.background.name,
         "driver": str(driver) if isinstance(driver, Place) else driver,
+        "expression": {name: round(value, 4) for name, value in motion.direction.values.items()},
+        "mix": motion.direction.mix,
+        "presets": list(parts.command_handler.expression.presets),
         "mirror": parts.observer.mirror,
         "frozen": animator.frozen,
         "slate": animator.slated,

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { areApplied, changeOf, commandsFor, settingsOf } from "../../realtime/webrtc/page/settings.js";
 
-const STATE = { slate: true, frozen: false, mirror: true, mouth: "painted", refined: true, background: "blur", gain: 1.2, region: "all", driver: "left", frames: 9, portrait: { index: 2 } };
+const STATE = { slate: true, frozen: false, mirror: true, mouth: "painted", refined: true, background: "blur", gain: 1.2, region: "all", driver: "left", expression: { smile: 0.5 }, mix: { mouth: "fixed" }, frames: 9, portrait: { index: 2 } };
 
 test("a command changes its member of the state", () => {
   assert.deepEqual(changeOf("set_gain", 2), { gain: 2 });
@@ -13,7 +13,7 @@ test("a command changes its member of the state", () => {
 });
 
 test("settings are what the user can set", () => {
-  assert.deepEqual(settingsOf(STATE), { slate: true, mouth: "painted", refined: true, background: "blur", frozen: false, mirror: true, gain: 1.2, region: "all", driver: "left" });
+  assert.deepEqual(settingsOf(STATE), { slate: true, mouth: "painted", refined: true, background: "blur", frozen: false, mirror: true, gain: 1.2, region: "all", driver: "left", expression: { smile: 0.5 }, mix: { mouth: "fixed" } });
   assert.equal(settingsOf({ ...STATE, background: "image:1" }).background, undefined);
   assert.deepEqual(settingsOf(null), {});
 });
@@ -21,9 +21,9 @@ test("settings are what the user can set", () => {
 test("the commands that bring settings back begin with what hides the portrait", () => {
   assert.deepEqual(commandsFor(STATE), [
     ["set_slate", true], ["set_mouth", "painted"], ["set_refined", true], ["set_background", "blur"], ["set_frozen", false], ["set_mirror", true], ["set_gain", 1.2],
-    ["set_region", "all"], ["set_driver", "left"], ["set_portrait", 2],
+    ["set_region", "all"], ["set_driver", "left"], ["set_expression", { smile: 0.5 }], ["set_mix", { mouth: "fixed" }], ["set_portrait", 2],
   ]);
-  assert.deepEqual(commandsFor({ mouth: null, portrait: { index: 0 } }), []);
+  assert.deepEqual(commandsFor({ mouth: null, expression: {}, portrait: { index: 0 } }), []);
 });
 
 test("settings are applied once the state has them; what has no value does not count", () => {
@@ -31,4 +31,6 @@ test("settings are applied once the state has them; what has no value does not c
   assert.ok(areApplied({ ...STATE, mouth: null }, STATE));
   assert.ok(areApplied(STATE, { ...STATE, mouth: null }));
   assert.ok(!areApplied(STATE, { ...STATE, slate: false }));
+  assert.ok(areApplied(STATE, { ...STATE, expression: { smile: 0.5, jawOpen: 0 } }));
+  assert.ok(!areApplied(STATE, { ...STATE, expression: { smile: 0.4 } }));
 });

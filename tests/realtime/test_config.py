@@ -57,6 +57,8 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         neutral = "first"
         region = "pose"
         retarget = "both"
+        expression = { smile = 0.4, AU1 = 0.2 }
+        mix = { eyes = "fixed" }
         gain = 1.5
         mouth = "painted"
         refine = "on"

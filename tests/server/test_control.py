@@ -24,6 +24,7 @@ from tests.support.waiting import until
 COMMANDS = sorted(control.request_types())
 TOGGLES: tuple[list[Setting], list[Setting]] = ([True, False, None], [1, "true", 0.0])
 NONE: tuple[list[Setting], list[Setting]] = ([None], [True, 0, ""])
+NAMED: tuple[list[Setting], list[Setting]] = (["smile", "my own"], ["", None, 1, True, "x" * 41])
 VALUES: dict[str, tuple[list[Setting], list[Setting]]] = {
     "set_portrait": ([0, 3, "mona"], [-1, 1.5, 2**53, True, None, "x" * 201]),
     "set_gain": ([0, 1, 0.5, 4.0], [True, "1", -0.1, 4.1, None]),
@@ -39,6 +40,17 @@ VALUES: dict[str, tuple[list[Setting], list[Setting]]] = {
     "set_slate": TOGGLES,
     "set_refined": TOGGLES,
     "set_mirror": TOGGLES,
+    "set_expression": (
+        [{}, {"smile": 0.5, "AU12": -1, "jawOpen": 1}],
+        [None, 1, "smile", {"smile": 1.1}, {"smile": "1"}, {"smile": None}, {"x" * 41: 1}, {"smile": True}],
+    ),
+    "set_mix": ([{}, {"mouth": "fixed", "head": "driver"}], [None, "fixed", {"nose": "fixed"}, {"mouth": "loud"}]),
+    "reset_expression": NONE,
+    "toggle_look": NONE,
+    "next_preset": NONE,
+    "use_preset": NAMED,
+    "save_preset": NAMED,
+    "delete_preset": NAMED,
     "next_portrait": NONE,
     "previous_portrait": NONE,
     "increase_gain": NONE,
@@ -188,7 +200,13 @@ def fits(value: Any, wanted: dict[str, Any]) -> bool:
         "anyOf": lambda variants: any(fits(value, each) for each in variants),
         "properties": lambda known: all(fits(value[key], each) for key, each in known.items() if key in value),
         "required": lambda names: all(name in value for name in names),
-        "additionalProperties": lambda _: value.keys() <= wanted["properties"].keys(),
+        "additionalProperties": lambda other: all(
+            other is not False and fits(each, other)
+            for key, each in value.items()
+            if key not in wanted.get("properties", {})
+        ),
+        "propertyNames": lambda names: all(fits(key, names) for key in value),
+        "maxProperties": lambda most: len(value) <= most,
     }
     keywords = wanted.keys() - {"$schema", "$defs", "title", "description", "default", "discriminator"}
     return all(checks[key](wanted[key]) for key in sorted(keywords, key=lambda key: key != "type"))

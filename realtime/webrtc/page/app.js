@@ -6,6 +6,7 @@ import { Commands } from "./commands.js";
 import { Control } from "./network/control.js";
 import { setUpDialogs } from "./dialogs.js";
 import { CODES, ReenactError } from "./errors.js";
+import { ExpressionPanel } from "./expression.js";
 import { Gallery } from "./gallery.js";
 import { Interruptions } from "./interruptions.js";
 import { LiveSession } from "./live.js";
@@ -38,6 +39,7 @@ const player = new Player({ modes, gallery, interruptions });
 const camera = new Camera(el("camera", HTMLSelectElement), { lost: () => live.replaceCamera() });
 const live = new LiveSession({ modes, control, camera, player, interruptions, share });
 const commands = new Commands({ modes, control, refuse: (error) => interruptions.refuse(error) });
+const expression = new ExpressionPanel((command, value) => commands.send(command, value));
 const uploads = new Uploads({ modes, control, gallery });
 const chart = new Chart(el("chart"), el("legend"));
 const poller = new Poller(modes, control, {
@@ -137,7 +139,9 @@ function showRun(run) {
   view.enableControls(controls === "main" || state.publisher !== null);
   const begun = (run.frames || 0) > 0;
   if (begun && state.settings && areApplied(state.settings, run)) state.settings = null;
-  view.showRun(begun ? run : { ...run, ...settingsOf(state.settings) });
+  const shown = begun ? run : { ...run, ...settingsOf(state.settings) };
+  view.showRun(shown);
+  expression.show(shown, view.isFree("set_expression"));
   gallery.mark(run.portrait ? run.portrait.index : null);
   if (camera.stream) view.showPreview(camera.stream, run.face === "lost" ? "No face found" : "", true);
   el("rates").hidden = false;
@@ -194,6 +198,7 @@ el("fullscreen").addEventListener("click", () => {
   else video.webkitEnterFullscreen?.();
 });
 commands.connectControls();
+expression.connect();
 setUpDialogs(() => state.shareId);
 setUpShortcuts((command) => commands.press(command));
 if (navigator.mediaDevices) {

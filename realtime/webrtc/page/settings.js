@@ -5,7 +5,7 @@
 
 /**
  * The member of the state that each of these commands sets. What hides most comes first.
- * @type {Record<string, "slate" | "mouth" | "refined" | "background" | "frozen" | "mirror" | "gain" | "region" | "driver">}
+ * @type {Record<string, "slate" | "mouth" | "refined" | "background" | "frozen" | "mirror" | "gain" | "region" | "driver" | "expression" | "mix">}
  */
 const FIELDS = {
   set_slate: "slate",
@@ -17,6 +17,8 @@ const FIELDS = {
   set_gain: "gain",
   set_region: "region",
   set_driver: "driver",
+  set_expression: "expression",
+  set_mix: "mix",
 };
 
 /**
@@ -28,6 +30,7 @@ const FIELDS = {
 export function changeOf(command, value) {
   if (value === undefined) return {};
   if (command === "set_portrait") return { portrait: { index: Number(value) } };
+  if (command === "set_mix") return {};
   return FIELDS[command] ? { [FIELDS[command]]: value } : {};
 }
 
@@ -48,7 +51,16 @@ export function settingsOf(state) {
  * @param {RunState} state
  */
 export function areApplied(settings, state) {
-  return Object.values(FIELDS).every((field) => (state[field] ?? settings[field]) === (settings[field] ?? state[field]));
+  return Object.values(FIELDS).every((field) => textOf(state[field] ?? settings[field]) === textOf(settings[field] ?? state[field]));
+}
+
+/**
+ * Return a setting as text that is the same for the same setting; a control at 0 is not set.
+ * @param {unknown} setting
+ */
+function textOf(setting) {
+  if (typeof setting !== "object" || setting === null) return String(setting);
+  return JSON.stringify(Object.entries(setting).filter(([, value]) => value !== 0).sort());
 }
 
 /**
@@ -60,5 +72,5 @@ export function commandsFor(settings) {
   /** @type {[string, ?Value | undefined][]} */
   const commands = Object.entries(FIELDS).map(([command, field]) => [command, settings[field]]);
   if (settings.portrait?.index) commands.push(["set_portrait", settings.portrait.index]);
-  return /** @type {[string, Value][]} */ (commands.filter(([, value]) => value !== undefined && value !== null));
+  return /** @type {[string, Value][]} */ (commands.filter(([, value]) => value !== undefined && value !== null && textOf(value) !== "[]"));
 }

@@ -13,6 +13,9 @@ export const KEYS = {
   "d": "set_driver",
   "+": "increase_gain",
   "-": "decrease_gain",
+  "e": "next_preset",
+  "l": "toggle_look",
+  "0": "reset_expression",
 };
 const STORED = "reenact.keys";
 

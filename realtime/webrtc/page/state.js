@@ -20,6 +20,9 @@
  * @property {number} [gain]
  * @property {string} [region] "all", "expression" or "pose"
  * @property {string | number} [driver] "auto", "largest", "left", "right" or the number of a face from the left
+ * @property {Record<string, number>} [expression] what is added to the driver's expression
+ * @property {Record<string, string>} [mix] what moves each part of the face
+ * @property {string[]} [presets] expressions that are kept by name
  * @property {?string} [mouth] "driver", "neural" or "painted"; null where the generator has no choice
  * @property {?boolean} [refined] whether networks repair mouth and eyes; null where there are none
  * @property {string} [background] "keep", "blur", "transparent", a colour, or the name of an image

@@ -155,7 +155,7 @@ export function holdControl(command) {
 }
 
 /** @param {string} command */
-const isFree = (command) => performance.now() > (heldUntil.get(command) || 0);
+export const isFree = (command) => performance.now() > (heldUntil.get(command) || 0);
 
 /**
  * Bring the controls and badges in line with a state.
@@ -244,5 +244,5 @@ export function showBadges(badges) {
 export function enableControls(enabled) {
   for (const button of controlButtons()) button.disabled = !enabled;
   el("gain", HTMLInputElement).disabled = !enabled;
-  for (const name of ["region", "mouth", "refined", "background", "driver"]) el(name, HTMLFieldSetElement).disabled = !enabled;
+  for (const name of ["region", "mouth", "refined", "background", "driver", "expression"]) el(name, HTMLFieldSetElement).disabled = !enabled;
 }

@@ -7,7 +7,7 @@ const REPLY_MS = 5000;
 const VERSION = 1;
 
 /** @typedef {import("../state.js").RunState} RunState */
-/** @typedef {boolean | number | string} Value the value of a command */
+/** @typedef {boolean | number | string | Record<string, number | string>} Value the value of a command */
 /** @typedef {{id?: number, ok?: boolean, said?: string, error?: import("../errors.js").ErrorFields}} Reply */
 
 /**
