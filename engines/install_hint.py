@@ -69,6 +69,7 @@ SUBCOMMANDS = {
     "build-engine": "build_engine",
     "bench": "bench_latency",
     "fidelity": "fidelity",
+    "verify": "verify",
 }
 """The subcommands of ``reenact``, and the modules in ``tools`` that they run."""
 

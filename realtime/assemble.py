@@ -21,6 +21,7 @@ from realtime.core import paths
 from realtime.core.frames import WITH_ALPHA
 from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
+from realtime.marking import WITHOUT_LABEL, describe_label, new_marking
 from realtime.motion.direction import Direction
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.delivery_thread import OpenedSink
@@ -39,6 +40,7 @@ from realtime.tracking.tracker import FaceMeshTracker, Tracker, open_tracker
 from realtime.webrtc.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from engines.marking.marks import Marking
     from realtime.pipeline.frame_publisher import FrameRelay
     from realtime.pipeline.portrait_library import PictureLoader
     from realtime.pipeline.run import Run
@@ -187,11 +189,27 @@ def _open_pipeline(
         source,
         None if lossless or not source.live else partial(reopen_source, config, source),
         sinks,
-        RunSettings(config.size, fps, lossless=lossless, limits=_limits(config), relay_code=config.relay_code),
+        RunSettings(
+            config.size,
+            fps,
+            lossless=lossless,
+            limits=_limits(config),
+            relay_code=config.relay_code,
+            marking=_introduce_marking(config, say),
+        ),
         # a full collection of what start-up has built, which stays for good, takes 70 ms
         RunHooks(lambda text: say(text, ""), ready=gc.freeze, cures=_TERMINAL_CURES),
         stop_signal,
     )
+
+
+def _introduce_marking(config: Config, say: Say) -> Marking:
+    """Return how the run's frames are marked, after saying so."""
+    marking = new_marking(config.label)
+    say(f"{describe_label(marking)}, watermark of {marking.payload}", "marks")
+    if marking.language is None:
+        say(WITHOUT_LABEL, "")
+    return marking
 
 
 def _report_unused_options(config: Config, source: Source, say: Say) -> None:

@@ -52,6 +52,7 @@ SUBCOMMAND_HELP = {
     "build-engine": "build TensorRT engines for this GPU",
     "bench": "measure the delay from camera to output",
     "fidelity": "measure how well the portrait follows the driver",
+    "verify": "say whether a picture or a video is marked as generated",
 }
 _EXAMPLES = (
     ("", "webcam to virtual camera; the page shows it too"),

@@ -16,6 +16,7 @@ from engines.errors import ConfigError, UsageError, one_of
 from engines.generator import GENERATORS, REGIONS_OF, TRANSPARENT
 from engines.install_hint import command
 from realtime.core import paths
+from realtime.marking import LabelOption
 from realtime.portraits.settings import Fit
 from realtime.tracking.settings import DRIVERS, MAX_FACES, FixedDriver, Rotation, parse_driver
 from realtime.webrtc.settings import IceServer
@@ -262,6 +263,12 @@ class Config(BaseModel):
         f"width and height, both even, {_MIN_SIDE} to {_MAX_SIDE}",
         metavar="WxH",
         allowed=f"WIDTHxHEIGHT, both even and {_MIN_SIDE} to {_MAX_SIDE}, such as 1280x720",
+    )
+    label: LabelOption = _option(
+        "Output",
+        "auto",
+        "the words in a corner that say that the picture is generated: auto takes your language; off leaves them out, "
+        "which the law may not allow you to do",
     )
     frames: int | None = _option("Output", None, "end after this many frames", metavar="N", ge=1)
     duration: float | None = _option("Output", None, "end after this many seconds", metavar="SECONDS", gt=0, le=1e8)

@@ -1,7 +1,7 @@
 """The only way out of the program: sinks get nothing but generated frames and slates that are published here.
 
 Sinks take a ``PublishedFrame``, and only the publisher makes one, in memory of its own: a camera frame has no path to
-them. Anything that marks synthetic frames belongs in ``FramePublisher.show``, before the conversion.
+them. ``FramePublisher.show`` marks every generated frame before it is converted: label and watermark have no way round.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import GeneratorError
+from engines.marking.marks import FrameMarks, Marking
 from engines.types import Image
 from realtime.core import pixelcode
 from realtime.core.frames import WITH_ALPHA, Frame, PixelFormat, Stamps
@@ -176,7 +177,8 @@ class FramePublisher:
 
     With ``lossless`` it waits until each mailbox is empty; otherwise the newest frame replaces an older one. With
     ``relay_code`` the code that ``realtime.core.pixelcode`` reads in a driving frame is drawn on the generated one,
-    which allows delays to be measured from outside.
+    which allows delays to be measured from outside. ``marking`` says how generated frames are marked; None, for parts
+    of the program on their own, leaves them as they are.
     """
 
     def __init__(
@@ -185,8 +187,10 @@ class FramePublisher:
         *,
         lossless: bool = False,
         relay_code: bool = False,
+        marking: Marking | None = None,
         clock: Clock = time.monotonic_ns,
     ) -> None:
+        self._marks = None if marking is None else FrameMarks(size, marking)
         self.pool = FramePool(size)
         self._relay_code = relay_code
         self._size = size
@@ -210,7 +214,7 @@ class FramePublisher:
         return self.pool.takes_alpha
 
     def show(self, image: Image, driving: Frame, *, face: bool, transparency: Transparency | None = None) -> Stamps:
-        """Publish a generated ``image``, (H, W, 3) uint8 RGB, which is copied.
+        """Publish a generated ``image``, (H, W, 3) uint8 RGB, which is copied and marked.
 
         ``driving`` is the frame that it was generated from, and gives it the sequence number and the times. ``face``
         says whether a face in it drove the image, and ``transparency`` what is transparent in it. Returns its stamps,
@@ -230,6 +234,8 @@ class FramePublisher:
             raise GeneratorError(
                 "generator-leaks-camera", "the generator returned the driving frame", "an image of its own"
             )
+        if self._marks is not None:
+            image = self._marks.mark(image)
         buffer = self.pool.take()
         buffer.fill(image, transparency)
         if self._relay_code and face and (code := pixelcode.read(driving.pixels)) is not None:

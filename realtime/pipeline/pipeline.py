@@ -45,7 +45,11 @@ class Pipeline:
         """Frames that a network delivered and a newer one replaced before they were read; set from outside."""
         self.stop_signal = stop_signal
         self.publisher = FramePublisher(
-            settings.size, lossless=settings.lossless, relay_code=settings.relay_code, clock=hooks.clock
+            settings.size,
+            lossless=settings.lossless,
+            relay_code=settings.relay_code,
+            marking=settings.marking,
+            clock=hooks.clock,
         )
         self.capture = CaptureThread(source, open_source_again, stop_signal, hooks.notice, lossless=settings.lossless)
         self.deliveries = Deliveries(sinks, self.publisher, stop_signal, hooks)

@@ -16,6 +16,7 @@ from engines import jit
 from engines.errors import BusyError, CommandError, NotFoundError, ReenactError
 from engines.face.topology import INNER_LOWER_LIP
 from engines.generator import Generator
+from engines.marking import mark_raster
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.core.background_task import BackgroundTask
 from realtime.motion.relative import MotionTransfer
@@ -185,6 +186,7 @@ class PortraitLibrary:
         picture = self._load(self.first)
         motion.set_portrait(picture.face)
         with jit.watch(progress) as compilation:
+            mark_raster.compile_all()
             self._prepare(self.first, picture)
             copy = replace(self._prepared[self.first].portrait)  # nothing of the warm-up stays with the portrait
             open_mouth = picture.face.landmarks.copy()

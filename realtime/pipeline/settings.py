@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from engines.marking.marks import Marking
+
 Notice = Callable[[str], None]
 """Shows a line of text to the user."""
 Clock = Callable[[], int]
@@ -48,6 +50,8 @@ class RunSettings:
     limits: Limits = Limits()
     relay_code: bool = False
     """Copy the code of ``realtime.core.pixelcode`` from the driving frame to the generated one."""
+    marking: Marking | None = None
+    """The label and watermark of generated frames; None only where a part of the program runs on its own."""
 
 
 @dataclass(frozen=True, slots=True)

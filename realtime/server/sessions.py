@@ -17,6 +17,7 @@ from realtime.config import Config
 from realtime.core import problem
 from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
+from realtime.marking import new_marking
 from realtime.pipeline.commands import Commands, Setting
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.pipeline import Pipeline
@@ -167,7 +168,7 @@ class Session:
             source,
             partial(self._link.source, self.key, DEFAULT_FPS, REOPEN_TIMEOUT_S),
             sinks,
-            RunSettings(config.size, DEFAULT_FPS, relay_code=config.relay_code),
+            RunSettings(config.size, DEFAULT_FPS, relay_code=config.relay_code, marking=new_marking(config.label)),
             RunHooks(self._notify),
             self.stop_signal,
             self._commands,

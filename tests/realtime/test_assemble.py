@@ -63,7 +63,7 @@ def opened(**options: object) -> tuple[Pipeline, list[tuple[str, str]]]:
 
 def test_what_is_opened_is_named(clip: Path) -> None:
     pipeline, said = opened(camera=str(clip), sink=["null", "null"])
-    assert [label for label, _ in said] == ["source", "sink", "sink"]
+    assert [label for label, _ in said] == ["source", "sink", "sink", "marks"]
     assert "grey.mp4" in said[0][1]
     assert [delivery.label for delivery in pipeline.deliveries] == ["null", "null"]
 

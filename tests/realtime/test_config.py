@@ -73,6 +73,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         ice_server = ["stun:stun.example.org", { url = "turn:turn.example.org", secret = "s" }]
         server_name = ["portrait.example", "other.example:8443"]
         bitrate = 4000
+        label = "de"
         jitter_mend = false
         relay_code = true
         report = "report.json"

@@ -179,9 +179,9 @@ class FakeServer:
 
 
 def is_generated(pixels: Image) -> bool:
-    """Return True if an I420 frame is a generated picture."""
+    """Return True if an I420 frame is a generated picture, with a label in its lower half and a watermark."""
     rgb = cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_I420)
-    return bool(np.abs(rgb.astype(int) - np.array(PORTRAIT)).max() < 12)
+    return bool(np.abs(rgb[: len(rgb) // 2].astype(int) - np.array(PORTRAIT)).max() < 20)
 
 
 @contextmanager

@@ -46,3 +46,21 @@ def bust(width: int, height: int, *, grain: float = 3.0, slope: float = 0.0) -> 
     alpha = matte[..., None].astype(np.float32) / 255
     image = np.asarray(image + alpha * (cloth - image), np.uint8)
     return image, matte, face(float(centre[0]), float(centre[1]), tall * 0.9)
+
+
+def scenery(size: tuple[int, int], seed: int = 0) -> Image:
+    """Return a picture with flat parts, edges, slopes and texture of all lengths, as photographs have them."""
+    width, height = size
+    random = np.random.default_rng(seed)
+    image = np.full((height, width, 3), random.uniform(60, 180, 3), np.float32)
+    length = max(size)
+    while length >= 2:
+        grain = random.normal(0, 1, (max(2, height // length + 1), max(2, width // length + 1), 1)).astype(np.float32)
+        image += 0.055 * length**0.75 * cv2.resize(grain, size, interpolation=cv2.INTER_CUBIC)[..., None]
+        length //= 2
+    for _ in range(14):
+        centre = int(random.integers(width)), int(random.integers(height))
+        axes = int(random.integers(8, max(9, min(size) // 3))), int(random.integers(8, max(9, min(size) // 3)))
+        colour = tuple(float(each) for each in random.uniform(10, 245, 3))
+        cv2.ellipse(image, centre, axes, float(random.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+    return np.clip(image, 0, 255).astype(np.uint8)

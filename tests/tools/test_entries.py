@@ -23,6 +23,7 @@ TOOLS = (
     "readme_picture",
     "render_assets",
     "train_expression",
+    "verify",
 )
 ALIASES = ("bench", "picture")
 

@@ -279,6 +279,7 @@ def _measurement(observations: Observations, shown: dict[int, int], first: int, 
 def _pipeline(config: Config, source: Source, sink: ObservedSink) -> tuple[Any, Any]:
     from realtime import assemble
     from realtime.core.stop_signal import StopSignal
+    from realtime.marking import new_marking
     from realtime.pipeline.delivery_thread import OpenedSink
     from realtime.pipeline.pipeline import Pipeline
     from realtime.pipeline.settings import RunHooks, RunSettings
@@ -287,5 +288,5 @@ def _pipeline(config: Config, source: Source, sink: ObservedSink) -> tuple[Any, 
     parts = assemble.make_loader(config, stop_signal, lambda *_: None)
     parts.start()
     outgoing = [OpenedSink("window", sink)]
-    settings = RunSettings(config.size, source.fps or 30.0)
+    settings = RunSettings(config.size, source.fps or 30.0, marking=new_marking(config.label))
     return Pipeline(parts, source, None, outgoing, settings, RunHooks(lambda _: None), stop_signal), stop_signal

@@ -187,6 +187,7 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
     from realtime.capture.video_file import VideoFile
     from realtime.core.protocol import DEFAULT_FPS
     from realtime.core.stop_signal import StopSignal
+    from realtime.marking import new_marking
     from realtime.pipeline.delivery_thread import OpenedSink
     from realtime.pipeline.pipeline import Pipeline
     from realtime.pipeline.settings import Limits, RunHooks, RunSettings
@@ -200,7 +201,7 @@ def run_round(clip: Path, seconds: float, config: Config) -> Round:
         source,
         None,
         [OpenedSink("null", TimedSink(NullSink(), times))],
-        RunSettings(config.size, source.fps or DEFAULT_FPS, limits=limits),
+        RunSettings(config.size, source.fps or DEFAULT_FPS, limits=limits, marking=new_marking(config.label)),
         RunHooks(lambda _: None),
         stop_signal,
     )

@@ -1,0 +1,1 @@
+"""Parts of the tools that look for watermarks and measure them."""
