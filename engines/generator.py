@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from engines.types import FaceState, Image, Mask, Motion, Portrait
 
 GENERATORS = ("mesh", "liveportrait", "fomm")
 """The values of ``--generator``; ``engines.registry`` creates them."""
-REGIONS = ("all", "expression", "pose", "lips", "eyes")
-"""The values of ``Motion.region``: what moves."""
+Region = Literal["all", "expression", "pose", "lips", "eyes"]
+"""What of the portrait moves: the values of ``Motion.region``."""
+REGIONS: tuple[str, ...] = get_args(Region)
 REGIONS_OF: dict[str, tuple[str, ...]] = {"mesh": REGIONS[:3], "liveportrait": REGIONS, "fomm": REGIONS[:1]}
 """The regions that each generator supports."""
 TRANSPARENT = ("mesh",)
 """The generators whose ``alpha`` tells what is transparent."""
 DIRECTED = ("mesh",)
 """The generators that show an expression that is set by hand: networks see the driver's picture alone."""
-MOUTHS: tuple[str, ...] = ("driver", "neural", "painted")
+Mouth = Literal["driver", "neural", "painted"]
 """How the mesh fills an open mouth: with the driver's, with one that a network makes up, or with a painted one.
 
 Only a refiner (``engines.mesh.refiner``) with the network for it makes one up.
 """
+MOUTHS: tuple[str, ...] = get_args(Mouth)
 WARPED_MOUTHS: tuple[str, ...] = ("driver", "painted")
 """Those that need no network."""
 

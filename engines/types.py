@@ -50,7 +50,7 @@ class FaceState:
     """True if the tracker has smoothed the landmarks over time. Smoothing them again would only add delay."""
     driver_id: int = 0
     """Changes when another face drives; the number means nothing else."""
-    picture: bool = False
+    is_picture: bool = False
     """True if the face has been watched for a while and has never moved: it may be a picture of one."""
 
     def pixels(self) -> Points:

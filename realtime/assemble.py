@@ -116,7 +116,7 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
         lambda: MotionTransfer(config.neutral, config.region, config.gain, direction=open_direction(config)),
         portraits,
         checked=None if config.portrait else 1,  # those of the gallery are known to be good
-        rotation=lambda notice: CameraRotation(config.rotate, background=config.pace == "live", notice=notice),
+        rotation=lambda notice: CameraRotation(config.rotate, threaded=config.pace == "live", notice=notice),
         generator_named=partial(create_generator, config),
         background=partial(open_background, config.background),
     )
@@ -398,9 +398,9 @@ def create_generator(config: Config, name: str | None = None) -> Generator:
 
 def open_configured_tracker(config: Config) -> Tracker:
     """Open the tracker of the configuration. Raises TrackerError."""
-    background = config.pace == "live"
+    threaded = config.pace == "live"
     if config.tracker == "facemesh":
-        return FaceMeshTracker(config.driver, background=background)
+        return FaceMeshTracker(config.driver, threaded=threaded)
     if config.tracker == "landmarker" and not (config.model or model_files.model_path("face_landmarker")):
         raise TrackerError(
             "tracker-model-missing",
@@ -408,7 +408,7 @@ def open_configured_tracker(config: Config) -> Tracker:
             "the face landmarker's",
             f"{command('models')} fetch face_landmarker, or give --model FILE",
         )
-    return open_tracker(config.model, config.driver, background=background)
+    return open_tracker(config.model, config.driver, threaded=threaded)
 
 
 def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> OpenedSink:

@@ -13,17 +13,17 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engines.errors import ConfigError, UsageError, one_of
-from engines.generator import GENERATORS, REGIONS_OF, TRANSPARENT
+from engines.generator import GENERATORS, REGIONS_OF, TRANSPARENT, Mouth, Region
 from engines.install_hint import command
 from realtime.core import paths
 from realtime.marking import LabelOption
+from realtime.motion.settings import MAX_GAIN, NeutralMode
 from realtime.portraits.settings import Fit
 from realtime.tracking.settings import DRIVERS, MAX_FACES, FixedDriver, Rotation, parse_driver
 from realtime.webrtc.settings import IceServer
 
 GROUPS = ("Driving video", "Portrait", "Motion", "Output", "Networks", "Server", "Other")
 """The groups of options, in the order of ``--help``."""
-MAX_GAIN = 4.0
 SECRETS = ("token", "ice_server")
 """Keys whose values are never printed."""
 AUTO_RECORDING = Path("reenact.mp4")
@@ -211,7 +211,7 @@ class Config(BaseModel):
         "what makes the picture: mesh runs on any CPU, the others are networks",
         metavar="|".join(GENERATORS),
     )
-    mouth: Literal["driver", "neural", "painted"] = _option(
+    mouth: Mouth = _option(
         "Portrait",
         "driver",
         "inside of an open mouth: the driver's own, made up by a network, or painted (neither shows your camera); mesh",
@@ -220,15 +220,13 @@ class Config(BaseModel):
         "Portrait", "off", "networks that repair lids and mouth; auto: where this machine is fast enough; mesh"
     )
 
-    neutral: Literal["auto", "first"] = _option(
+    neutral: NeutralMode = _option(
         "Motion",
         "auto",
         "motion is relative to your face at the portrait's expression (estimated), or to your first face",
     )
     gain: float = _option("Motion", 1.0, f"strength of the expression, 0 to {MAX_GAIN:g}", ge=0, le=MAX_GAIN)
-    region: Literal["all", "expression", "pose", "lips", "eyes"] = _option(
-        "Motion", "all", "what moves; lips and eyes with liveportrait only"
-    )
+    region: Region = _option("Motion", "all", "what moves; lips and eyes with liveportrait only")
     retarget: Literal["none", "eyes", "lips", "both"] = _option(
         "Motion", "none", "what closes fully when the driver's does; liveportrait"
     )

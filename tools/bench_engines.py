@@ -191,7 +191,7 @@ class BenchmarkRun:
             found = f"{self.seconds:g} s are too short to measure anything"
             raise ReenactError("bench-too-short", found, cure="give more --seconds")
         if not any(variant != EAGER for case in cases for variant in case.seconds):
-            raise BackendError("backend-none-opens", "no backend can be measured", cure="see the messages above")
+            raise BackendError("bench-no-backend", "no backend can be measured", cure="see the messages above")
         rates = self._measure_rates()
         if self.rates and rates:
             self.rates = self.rates.best(rates)
@@ -299,7 +299,7 @@ def bench_command(
         expected = ", ".join(DEVICES)
         raise UsageError("device-unknown", f"the device {device!r}", f"one of {expected}", f"choose {expected}")
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-        raise UsageError("bad-seconds", f"--seconds {seconds:g}", "a positive number", "for example --seconds 60")
+        raise UsageError("bench-bad-seconds", f"--seconds {seconds:g}", "a positive number", "for example --seconds 60")
     if json_path:
         check_writable(json_path, "--json")
     if device == "auto" and not any(sees_gpu()):

@@ -7,11 +7,8 @@ that rebuilds it. Importing this file needs neither TensorRT nor a GPU.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engines.atomic_write import atomic_write
 from engines.backends.backend import Precision
 from engines.backends.network_stage import TensorSpec
 from engines.cache_dirs import cache_home
@@ -153,13 +151,9 @@ def write_engine(folder: Path, name: str, engine: bytes | memoryview, sidecar: S
     path = folder / f"{name}.engine"
     sidecar_path = path.with_suffix(".json")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (
-            _temporary_file(path, engine) as first,
-            _temporary_file(sidecar_path, (sidecar.model_dump_json(indent=2) + "\n").encode()) as last,
-        ):
-            os.replace(first, path)
-            os.replace(last, sidecar_path)
+        with atomic_write(sidecar_path) as last, atomic_write(path) as first:
+            first.write_bytes(engine)
+            last.write_bytes((sidecar.model_dump_json(indent=2) + "\n").encode())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             need = f"{len(engine) / 1e6:.0f} MB"
@@ -169,19 +163,6 @@ def write_engine(folder: Path, name: str, engine: bytes | memoryview, sidecar: S
             "engine-not-writable", f"the folder {folder}: {error.strerror}", "a writable one", "name another with --out"
         ) from None
     return path
-
-
-@contextlib.contextmanager
-def _temporary_file(path: Path, content: bytes | memoryview) -> Iterator[str]:
-    """Yield the path of a file with this content beside ``path``, and delete it unless the block has moved it."""
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        yield partial
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
 
 
 def sha256_of(path: Path) -> str:
@@ -208,7 +189,7 @@ def read_sidecar(path: Path) -> Sidecar:
     sidecar = path.with_suffix(".json")
     try:
         if sidecar.stat().st_size > _MAX_SIDECAR_BYTES:
-            raise BackendError("engine-sidecar-invalid", f"more than 1 MiB in {sidecar}", "a sidecar", _REBUILD)
+            raise BackendError("engine-sidecar-too-large", f"more than 1 MiB in {sidecar}", "a sidecar", _REBUILD)
         return Sidecar.model_validate_json(sidecar.read_bytes())
     except OSError as error:
         found = f"no readable sidecar {sidecar.name} of the engine {path.name}: {error.strerror}"

@@ -35,7 +35,8 @@ class Mouth:
         self.kind = ""
         """One of ``engines.generator.MOUTHS``."""
         self.seen = ""
-        """What the last frame showed: ``driver`` only where that is mostly seen, as something may cover it."""
+        """What the last frame showed, for the refiner: ``neural`` in place of ``driver`` where the driver's mouth is
+        covered, whether or not a network makes one up."""
         self._features: MeshFeatures | None = None
         self._model: MouthModel | None = None
         self._grain = np.zeros((1, 1), np.float32)

@@ -21,18 +21,16 @@ _log = logging.getLogger(__name__)
 class NewestWorker(Generic[Job, Result]):
     """Runs ``work`` for the newest of the jobs that are offered, and keeps the newest result.
 
-    With ``background`` the thread starts with the first job, and ``finish`` is called on it in the end; jobs that are
+    With ``threaded`` the thread starts with the first job, and ``finish`` is called on it in the end; jobs that are
     offered while one is worked on replace each other. Otherwise ``offer`` does the work itself, so that results do not
     depend on the machine's speed. An exception of ``work`` is logged, and no more jobs are accepted.
     """
 
-    def __init__(
-        self, name: str, work: Callable[[Job], Result], finish: Callable[[], None], *, background: bool
-    ) -> None:
+    def __init__(self, name: str, work: Callable[[Job], Result], finish: Callable[[], None], *, threaded: bool) -> None:
         self._name = name
         self._work = work
         self._finish = finish
-        self._background = background
+        self._threaded = threaded
         self._jobs: Mailbox[Job] = Mailbox()
         self._results: Mailbox[Result] = Mailbox()
         self._thread: threading.Thread | None = None
@@ -41,7 +39,7 @@ class NewestWorker(Generic[Job, Result]):
         """Have a job done, unless the worker is closed."""
         if self._jobs.closed:
             return
-        if not self._background:
+        if not self._threaded:
             self._do(job)
             return
         if self._thread is None:

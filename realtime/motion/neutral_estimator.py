@@ -291,7 +291,7 @@ class NeutralEstimator:
         first = self._own is None
         if first:
             self._begin(face, pixels, shape, turn, displacement)
-        if self._calibrating and not face.picture:
+        if self._calibrating and not face.is_picture:
             self._collect(face, pixels, shape, displacement, turn, passed_ns)
         elif not first and not self._fixed:
             self._learn(shape, turn, displacement, elapsed_s)

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from engines.face.coefficients import CoefficientModel
 from engines.face.head import from_turn_angles, rotation_matrix, rotation_vector
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, IRISES, LOWER_LIDS, MIRROR, UPPER_LIDS
+from engines.generator import Region
 from engines.types import LANDMARKS, FaceState, Motion, Points
 from realtime.motion.direction import Direction
 from realtime.motion.neutral_estimator import NeutralEstimator
 from realtime.motion.noise import NoiseMeter
 from realtime.motion.one_euro import Noise, OneEuro
-from realtime.motion.settings import NeutralMode, Region
+from realtime.motion.settings import NeutralMode
 
 HOLD_NS = 200_000_000
 """After the face is lost, its last motion is held for this time: most losses last a frame or two."""

@@ -6,7 +6,5 @@ from typing import Literal
 
 NeutralMode = Literal["auto", "first"]
 """Where the driver's neutral face comes from: an estimate over all frames, or the first face."""
-Region = Literal["all", "expression", "pose", "lips", "eyes"]
-"""What of the portrait moves."""
 MAX_GAIN = 4.0
 """The largest factor that the expression may be multiplied by."""

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import numpy as np
 
 from engines.errors import BusyError, CommandError, NotFoundError, ReenactError, one_of
-from engines.generator import DIRECTED, REGIONS_OF, TRANSPARENT, Generator
+from engines.generator import DIRECTED, REGIONS_OF, TRANSPARENT, Generator, Region
 from engines.types import FaceState, Image
 from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.latency import FrameCounts
 from realtime.motion.relative import MotionTransfer
-from realtime.motion.settings import MAX_GAIN, Region
+from realtime.motion.settings import MAX_GAIN
 from realtime.pipeline.commands import Setting
 from realtime.pipeline.face_observer import Observation
 from realtime.pipeline.frame_publisher import FramePublisher
@@ -59,13 +59,10 @@ class Animator:
         self._rotation: int | None = None
         self._clock = clock
         self._wanted = library.first
-        portrait = library.get(library.first)
-        if portrait is None:
+        if library.get(library.first) is None:
             raise RuntimeError("the first portrait has to be prepared before the animator starts")
-        self._portrait = portrait
-        self._mount = library.mount(library.first)
-        self._shown_background = library.background_of(library.first)
-        self._face = library.face(library.first)
+        self._face: FaceState | None = None
+        self._select(library.first)
         motion.set_portrait(self._face)
         self._mouth: str | None = None
         self._refined: bool | None = None
@@ -259,13 +256,19 @@ class Animator:
         """Change to the wanted portrait as soon as it is prepared."""
         portrait = self._library.get(self._wanted)
         if portrait is not None and portrait is not self._portrait:
-            self._portrait = portrait
-            self._mount = self._library.mount(self._wanted)
-            self._shown_background = self._library.background_of(self._wanted)
-            face = self._library.face(self._wanted)
-            if face is not self._face:  # not another background only
-                self._face = face
-                self.motion.set_portrait(face)
+            before = self._face
+            self._select(self._wanted)
+            if self._face is not before:  # not another background only
+                self.motion.set_portrait(self._face)
+
+    def _select(self, index: int) -> None:
+        """Show a portrait of the library that is prepared."""
+        portrait = self._library.get(index)
+        assert portrait is not None
+        self._portrait = portrait
+        self._mount = self._library.mount(index)
+        self._shown_background = self._library.background_of(index)
+        self._face = self._library.face(index)
 
     def _change_generator(self) -> None:
         """Change to the wanted generator once it is prepared; keep the current one if that failed."""
@@ -284,12 +287,7 @@ class Animator:
             self.generator.set_mouth(self._mouth)
         if self._refined is not None and self.generator.refined is not None:
             self.generator.set_refined(self._refined)
-        portrait = library.get(library.first)
-        assert portrait is not None
-        self._portrait = portrait
-        self._mount = library.mount(library.first)
-        self._shown_background = library.background_of(library.first)
-        self._face = library.face(library.first)
+        self._select(library.first)
         self.motion.set_portrait(self._face)
         BackgroundTask("prepare other portraits", library.prepare_others).start()
         self._notice(f"the generator is now {self.generator.label}")

@@ -35,9 +35,9 @@ class SessionRelay(FrameRelay):
         self._shared_sinks = shared_sinks
         self._session = session
 
-    def relay(self, shown: PublishedFrame) -> None:
+    def relay(self, published: PublishedFrame) -> None:
         """Publish the frame if this session is the selected one."""
-        self._shared_sinks.publish(self._session, shown)
+        self._shared_sinks.publish(self._session, published)
 
     def close(self) -> None:
         """Release nothing: the sinks are shared."""

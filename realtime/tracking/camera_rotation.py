@@ -44,7 +44,7 @@ class Upright(Protocol):
 class CameraRotation:
     """Turns driving frames, by a number of degrees that is given or, with ``auto``, found out from the faces in them.
 
-    One thread calls everything. With ``background`` frames are checked on a thread of their own. ``notice`` is called
+    One thread calls everything. With ``threaded`` frames are checked on a thread of their own. ``notice`` is called
     when the video is turned by itself.
     """
 
@@ -52,7 +52,7 @@ class CameraRotation:
         self,
         rotation: Rotation = "auto",
         *,
-        background: bool = False,
+        threaded: bool = False,
         open_finder: Callable[[], Upright] = FaceFinder,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -63,7 +63,7 @@ class CameraRotation:
         self._finder: Upright | None = None
         self._notice = notice
         self._worker: NewestWorker[tuple[int, Image], tuple[int, int | None]] = NewestWorker(
-            "find out rotation", self._check, self._close_finder, background=background
+            "find out rotation", self._check, self._close_finder, threaded=threaded
         )
         self._verdict: int | None = None
         self._confirmed = 0

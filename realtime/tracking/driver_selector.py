@@ -43,7 +43,7 @@ class DriverSelector:
         self._certain = False
         self._better: tuple[int, int] = (-1, 0)
         self._picked: FaceBox | None = None  # where the face was last that was chosen by its place
-        self.picture = False
+        self.is_picture = False
         """True if the driver's face has been watched for a while, and has never moved."""
 
     @property
@@ -69,7 +69,7 @@ class DriverSelector:
         """Forget where faces were: the next frame does not continue the last one."""
         self.box = self._last_box = None
         self._pictures, self._has_lived, self._better = (), False, (-1, 0)
-        self._picked, self.picture = None, False
+        self._picked, self.is_picture = None, False
 
     def order(self, boxes: Sequence[FaceBox], size: tuple[int, int]) -> list[FaceBox]:
         """Return which of the faces of a frame may drive, the best first. ``size`` is the frame's."""
@@ -113,13 +113,13 @@ class DriverSelector:
             self._certain = True
         alive = self._has_lived or any(face.moving for face in look.faces)
         self._pictures = tuple(face.box for face in look.faces if face.still) if alive else ()
-        self.picture = current is not None and current.still and not current.moving
+        self.is_picture = current is not None and current.still and not current.moving
         chosen = self._choose(look, current)
         if self.box is not None or not isinstance(self._driver, Place):
             self._chosen_anew = False
         if chosen is not None and self.box is not None:
             self.driver_id += 1
-            self._better, self.picture = (-1, 0), False
+            self._better, self.is_picture = (-1, 0), False
             self.box = self._last_box = chosen.box
             return chosen.box
         if self._is_current_picture(current):

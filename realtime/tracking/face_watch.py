@@ -136,14 +136,14 @@ class _Known:
 class FaceWatch:
     """Looks for all faces at a low rate. One thread calls everything.
 
-    It owns the detector, and looks on a thread of its own with ``background``.
+    It owns the detector, and looks on a thread of its own with ``threaded``.
     """
 
-    def __init__(self, detector: BoxDetector, *, background: bool, look_ns: int = LOOK_NS) -> None:
+    def __init__(self, detector: BoxDetector, *, threaded: bool, look_ns: int = LOOK_NS) -> None:
         self._detector = detector
         self._look_ns = look_ns
         self._worker: NewestWorker[_Job, tuple[int, Look]] = NewestWorker(
-            "watch faces", self._look, detector.close, background=background
+            "watch faces", self._look, detector.close, threaded=threaded
         )
         self._generation = 0
         self._pending: Image | None = None

@@ -81,7 +81,7 @@ class _ModelTracker:
             confidence=face.presence,
             steady=self.steady,
             driver_id=self._selector.driver_id,
-            picture=self._selector.picture,
+            is_picture=self._selector.is_picture,
         )
 
     def reset(self) -> None:
@@ -119,40 +119,40 @@ class _ModelTracker:
         return faces[0]
 
 
-def _watch(detector: BoxDetector, *, background: bool) -> FaceWatch:
+def _watch(detector: BoxDetector, *, threaded: bool) -> FaceWatch:
     """Return a watch that looks twice a second, or more seldom where frames have to wait for it."""
-    return FaceWatch(detector, background=background, look_ns=LOOK_NS if background else INLINE_LOOK_NS)
+    return FaceWatch(detector, threaded=threaded, look_ns=LOOK_NS if threaded else INLINE_LOOK_NS)
 
 
 class FaceMeshTracker(_ModelTracker):
     """Tracks with Face Mesh, whose models are inside the mediapipe 0.10 wheel. Raises TrackerError.
 
-    With ``background`` other faces are looked for on a thread of its own; else within ``track``, so that the result
+    With ``threaded`` other faces are looked for on a thread of its own; else within ``track``, so that the result
     depends on the frames alone.
     """
 
     name = "MediaPipe Face Mesh"
 
-    def __init__(self, driver: Driver = "auto", *, background: bool = False) -> None:
-        super().__init__(FaceMesh(), _watch(FaceDetectors(), background=background), driver)
+    def __init__(self, driver: Driver = "auto", *, threaded: bool = False) -> None:
+        super().__init__(FaceMesh(), _watch(FaceDetectors(), threaded=threaded), driver)
 
 
 class LandmarkerTracker(_ModelTracker):
     """Tracks with the Tasks face landmarker. Its states have a head matrix. Raises TrackerError.
 
-    ``background`` is that of the FaceMeshTracker.
+    ``threaded`` is that of the FaceMeshTracker.
     """
 
     name = "MediaPipe Face Landmarker"
     steady = True
 
-    def __init__(self, path: Path, driver: Driver = "auto", *, background: bool = False) -> None:
+    def __init__(self, path: Path, driver: Driver = "auto", *, threaded: bool = False) -> None:
         model = Landmarker(path)
         detector: BoxDetector = FaceDetectors() if face_mesh.available() else LandmarkerDetector(path, MAX_FACES)
-        super().__init__(model, _watch(detector, background=background), driver)
+        super().__init__(model, _watch(detector, threaded=threaded), driver)
 
 
-def open_tracker(model: Path | None = None, driver: Driver = "auto", *, background: bool = False) -> Tracker:
+def open_tracker(model: Path | None = None, driver: Driver = "auto", *, threaded: bool = False) -> Tracker:
     """Return a tracker: the face landmarker if its file is given or downloaded, Face Mesh otherwise.
 
     Raises TrackerError if the file cannot be used, or if there is none and the installed mediapipe (1.x) has no Face
@@ -160,5 +160,5 @@ def open_tracker(model: Path | None = None, driver: Driver = "auto", *, backgrou
     """
     path = model or model_path(MODEL_NAME)
     if path is None and face_mesh.available():
-        return FaceMeshTracker(driver, background=background)
-    return LandmarkerTracker(path or require_model_file(), driver, background=background)
+        return FaceMeshTracker(driver, threaded=threaded)
+    return LandmarkerTracker(path or require_model_file(), driver, threaded=threaded)

@@ -20,7 +20,7 @@ def test_only_the_newest_job_is_done_in_the_background() -> None:
         done.append(job)
         return job
 
-    worker = NewestWorker("work", work, finished.set, background=True)
+    worker = NewestWorker("work", work, finished.set, threaded=True)
     assert worker.take() is None
     worker.offer(0)
     assert begun.wait(10)
@@ -41,7 +41,7 @@ def test_an_error_is_logged_and_ends_the_work(caplog: pytest.LogCaptureFixture, 
     def work(job: int) -> int:
         raise ValueError(f"no job {job}")
 
-    worker = NewestWorker("work", work, finished.set, background=background)
+    worker = NewestWorker("work", work, finished.set, threaded=background)
     with caplog.at_level(logging.ERROR):
         worker.offer(1)
         assert finished.wait(10)

@@ -575,7 +575,7 @@ def test_a_calibration_waits_for_a_face_that_moves(calm: Points) -> None:
         for now in frame_times(start, end):
             face = who.at(now)
             assert face is not None
-            motion = transfer.update(replace(face, picture=picture, driver_id=int(not picture)), face.time_ns)
+            motion = transfer.update(replace(face, is_picture=picture, driver_id=int(not picture)), face.time_ns)
         return motion
 
     show(painting, 0, 1, picture=True)

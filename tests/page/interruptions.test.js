@@ -8,6 +8,7 @@ const kind = (fields, watching = false) => kindOf(new ReenactError(fields), watc
 
 test("errors are told apart by code and status", () => {
   assert.equal(kind({ code: "server-full", status: 503 }), "full");
+  assert.equal(kind({ code: "publishers-full", status: 503 }), "full");
   assert.equal(kind({ code: "viewers-full", status: 503 }, true), "full");
   assert.equal(kind({ code: "pipeline-busy", status: 503 }), "busy");
   assert.equal(kind({ code: "stream-not-found", status: 404 }, true), "absent");

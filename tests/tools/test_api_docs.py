@@ -93,6 +93,19 @@ def test_error_codes_are_collected_with_their_texts(tmp_path: Path) -> None:
     assert (second.code, second.status, second.found) == ("request-bad", 422, "one / two")
 
 
+def test_different_values_have_different_names_in_the_texts_of_an_error(tmp_path: Path) -> None:
+    for package in error_codes.PACKAGES:
+        (tmp_path / package).mkdir()
+    (tmp_path / "realtime" / "stage.py").write_text(
+        "def check(stage, tensor, names, size):\n"
+        "    found = f'{stage.name} with {tensor.name} of {size[0]}x{size[1]}, not {tensor.name}'\n"
+        "    raise UsageError('stage-wrong', found, f'{len(names)}: {\", \".join(map(str, names))}')\n"
+    )
+    (only,) = error_codes.collect(tmp_path)
+    assert only.found == "{stage_name} with {tensor_name} of {size_1}x{size_2}, not {tensor_name}"
+    assert only.expected == "{names_count}: {names}"
+
+
 def test_codes_of_every_package_are_found() -> None:
     codes = {each.code for each in error_codes.collect()}
     assert {"command-unknown", "server-full", "camera-busy"} <= codes

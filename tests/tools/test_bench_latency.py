@@ -255,7 +255,7 @@ def test_a_budget_is_met_or_violated() -> None:
     assert Budget("p50", 0.1, "send").violations([measurement()]) == []
     with pytest.raises(UsageError) as caught:
         Budget("p50", 1, "tracks").violations([measurement()])
-    assert caught.value.code == "bad-budget-stage"
+    assert caught.value.code == "bench-unknown-stage"
     assert Budget("p50", 10).violations([Measurement("device", "", [readings_to_round([], 3)])])
 
 

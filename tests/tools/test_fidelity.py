@@ -168,7 +168,7 @@ def test_still_frames_differ_by_noise_alone_and_are_the_same_every_time() -> Non
 def test_a_wrong_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_size(text)
-    assert caught.value.code == "bad-size"
+    assert caught.value.code == "fidelity-bad-size"
 
 
 def test_a_file_that_is_not_a_video_is_an_error(tmp_path: Path, own_cache: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_bundle_that_is_missing_or_damaged_is_an_error(tmp_path: Path) -> None
 def test_pairs_of_the_suite_are_chosen_by_name_and_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as wrong:
         chosen_pairs(tmp_path, 12, "no such name")
-    assert wrong.value.code == "no-such-pair"
+    assert wrong.value.code == "fidelity-pair-unknown"
     with pytest.raises(SourceMissing) as missing:
         chosen_pairs(tmp_path, 1, "")
     assert missing.value.code == "suite-file-missing"

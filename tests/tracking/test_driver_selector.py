@@ -217,9 +217,9 @@ def test_a_place_that_is_given_while_no_face_is_there_counts_for_the_next_ones()
 
 def test_a_face_is_a_picture_once_it_was_watched_and_never_moved() -> None:
     selector = following(CENTRE)
-    assert not selector.picture
+    assert not selector.is_picture
     selector.consider(look(picture(0, CENTRE), followed=0))
-    assert selector.picture
+    assert selector.is_picture
     small = FaceBox(200, 500, 80)
     assert selector.consider(look(picture(0, CENTRE), living(1, small), followed=0)) == small
-    assert not selector.picture
+    assert not selector.is_picture

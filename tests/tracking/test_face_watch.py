@@ -53,7 +53,7 @@ class Watching:
 
     def __init__(self) -> None:
         self.detector = FakeDetector()
-        self.watch = FaceWatch(self.detector, background=False)
+        self.watch = FaceWatch(self.detector, threaded=False)
         self.time_ns = 0
         self.look: Look | None = None
 
@@ -155,7 +155,7 @@ def test_a_reset_forgets_everything() -> None:
 
 def test_looking_in_the_background_uses_one_other_thread() -> None:
     detector = FakeDetector()
-    watch = FaceWatch(detector, background=True)
+    watch = FaceWatch(detector, threaded=True)
     for step in range(60):
         watch.offer(scene([(300, 200)]), step * FRAME_NS, None)
     watch.close()

@@ -234,7 +234,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Return width and height of a text such as ``512x512``. Raises UsageError."""
     width, cross, height = text.partition("x")
     if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UsageError("bad-size", f"--size {text!r}", "WIDTHxHEIGHT", "for example --size 512x512")
+        raise UsageError("fidelity-bad-size", f"--size {text!r}", "WIDTHxHEIGHT", "for example --size 512x512")
     return int(width), int(height)
 
 
@@ -249,7 +249,8 @@ def chosen_pairs(faces: Path, count: int, text: str) -> list[tuple[Path, Path]]:
         if text in f"{clip} {portrait}"
     ]
     if not pairs:
-        raise UsageError("no-such-pair", f"no pair has {text!r} in its names", cure="leave --only out to run all")
+        found = f"no pair has {text!r} in its names"
+        raise UsageError("fidelity-pair-unknown", found, cure="leave --only out to run all")
     for path in sorted({path for pair in pairs for path in pair}):
         if not path.is_file():
             name = path.relative_to(faces)

@@ -68,7 +68,7 @@ def find_cameras() -> tuple[v4l2_devices.Node, v4l2_devices.Node]:
     free = [node for node in virtual if not node.permission_denied and not node.has_producer]
     if len(free) < 2:
         found = f"{len(free) or 'no'} v4l2loopback camera{'' if len(free) == 1 else 's'} that no program feeds"
-        raise SourceMissing("virtual-cameras-missing", found, "two", MODPROBE)
+        raise SourceMissing("virtualcam-two-needed", found, "two", MODPROBE)
     return free[0], free[1]
 
 
@@ -255,7 +255,7 @@ def _open_camera(device: str) -> cv2.VideoCapture:
     while not camera.isOpened():
         if time.monotonic() > until:
             found = f"{device} did not become a camera within {_START_S:g} s"
-            raise SourceMissing("virtual-camera-not-fed", found, cure="check that a program feeds it")
+            raise SourceMissing("virtualcam-not-fed", found, cure="check that a program feeds it")
         time.sleep(0.05)
         camera.open(device, cv2.CAP_V4L2)
     camera.set(cv2.CAP_PROP_CONVERT_RGB, 0)

@@ -253,7 +253,7 @@ class Budget:
             limit = float("nan")
         if quantile not in (*(f"p{q}" for q in QUANTILES), "max") or not 0 < limit < 1e9:
             cure = "give a percentile of p50, p95, p99 or max and milliseconds, such as p99=80 or track.p95=12"
-            raise UsageError("bad-budget", f"--budget {text!r}", "a percentile and milliseconds", cure)
+            raise UsageError("bench-bad-budget", f"--budget {text!r}", "a percentile and milliseconds", cure)
         return cls(quantile, limit, stage or None)
 
     def violations(self, measurements: Sequence[Measurement]) -> list[str]:
@@ -261,7 +261,7 @@ class Budget:
         stages = sorted({stage for each in measurements for stage in (*each.stages, WHOLE)})
         if self.stage is not None and self.stage not in stages:
             found = f"--budget: there is no stage {self.stage!r}"
-            raise UsageError("bad-budget-stage", found, cure=f"choose one of: {', '.join(stages)}")
+            raise UsageError("bench-unknown-stage", found, cure=f"choose one of: {', '.join(stages)}")
         lines = []
         for each in measurements:
             stage = each.age if self.stage in (None, WHOLE) else self.stage

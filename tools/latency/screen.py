@@ -157,7 +157,7 @@ def measure(config: Config, seconds: float, notice: Notice) -> list[Measurement]
         source = open_source(config.camera, size=None, fps=config.fps, pace="live")
         if source.name.startswith("performer"):
             source.close()
-            raise SourceMissing("camera-missing", "no webcam was found", cure="plug one in, or name it with --camera")
+            raise SourceMissing("bench-no-webcam", "no webcam was found", cure="plug one in, or name it with --camera")
         return [run(config, source, window, seconds, notice)]
     finally:
         window.close()

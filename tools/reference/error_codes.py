@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("engines", "realtime", "tools")
 _CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 _PARTS = ("found", "expected", "cure")
+_UNKNOWN = "..."
+_VALUE = re.compile(r"\0([^\0]*)\0")
+"""An expression in a template."""
 _BASE = {
     name: kind
     for name, kind in vars(errors).items()
@@ -107,8 +110,24 @@ def _error(code: str, call: ast.Call, kind: type[errors.ReenactError], texts: Ma
         code,
         kind.__name__,
         ast.literal_eval(status) if isinstance(status, ast.Constant) else kind.status,
-        *(_text(given[part], texts) if part in given else "" for part in _PARTS),
+        *_named([_text(given[part], texts) if part in given else "" for part in _PARTS]),
     )
+
+
+def _named(templates: list[str]) -> list[str]:
+    """Return the templates of an error with a short name for each expression, the same in all and of no other one."""
+    expressions = dict.fromkeys(match for text in templates for match in _VALUE.findall(text))
+    short = {each: _name(ast.parse(each, mode="eval").body) for each in expressions}
+    names: dict[str, str] = {}
+    for each, found in short.items():
+        if found == _UNKNOWN:
+            names[each] = found
+            continue
+        alone = list(short.values()).count(found) == 1
+        name = found if alone else _long_name(ast.parse(each, mode="eval").body, found)
+        numbered = (name, *(f"{name}_{number}" for number in range(2, len(short) + 1)))
+        names[each] = next(other for other in numbered if other not in names.values())
+    return [_VALUE.sub(lambda match: f"{{{names[match[1]]}}}", text) for text in templates]
 
 
 def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
@@ -137,34 +156,64 @@ def _assigned_texts(scope: ast.AST) -> Iterator[tuple[str, int, str]]:
 
 
 def _text(node: ast.expr, texts: Mapping[str, str]) -> str:
-    """Return an expression as a template: literal text as it is, values as ``{name}``."""
+    """Return an expression as a template: literal text as it is, values as their expressions between zero bytes."""
     match node:
         case ast.Constant():
             return str(node.value)
         case ast.JoinedStr():
             return "".join(_text(part, texts) for part in node.values)
         case ast.FormattedValue():
-            return f"{{{_name(node.value)}}}"
+            return f"\0{ast.unparse(node.value)}\0"
         case ast.IfExp():
             return " / ".join(filter(None, (_text(node.body, texts), _text(node.orelse, texts))))
         case ast.BinOp(op=ast.Add()):
             return _text(node.left, texts) + _text(node.right, texts)
         case ast.Name() if node.id in texts:
             return texts[node.id]
-    return f"{{{_name(node)}}}"
+    return f"\0{ast.unparse(node)}\0"
 
 
 def _name(node: ast.expr) -> str:
-    """Return a short name for a value: the last identifier in its expression."""
+    """Return a short name for a value: the identifier in its expression that says most, usually the last one."""
     match node:
         case ast.Name():
             return node.id.strip("_").lower()
         case ast.Attribute():
             return node.attr.strip("_").lower()
+        case ast.Call(func=ast.Name(id="map" | "filter"), args=[_, argument, *_]):
+            return _name(argument)
+        case ast.Call(func=ast.Attribute(value=value, attr="get")) if not isinstance(value, ast.Constant):
+            return _name(value)
+        case ast.Call(func=ast.Attribute(value=value), args=[ast.Constant(), *_]):
+            return _name(value)
         case ast.Call(args=[argument, *_]):
             return _name(argument)
         case ast.Call(func=function):
             return _name(function)
-        case ast.Subscript(value=value) | ast.Starred(value=value):
+        case ast.GeneratorExp(generators=[first, *_]) | ast.ListComp(generators=[first, *_]):
+            return _name(first.iter)
+        case ast.BinOp(left=value, op=ast.Add() | ast.Sub() as op, right=ast.Constant(value=int(number))):
+            return f"{_name(value)} {'+' if isinstance(op, ast.Add) else '-'} {number}"
+        case ast.BoolOp(values=[value, *_]) | ast.BinOp(left=value) if not isinstance(value, ast.Constant):
             return _name(value)
-    return "..."
+        case ast.IfExp(body=value) | ast.Subscript(value=value) | ast.Starred(value=value):
+            return _name(value)
+    return _UNKNOWN
+
+
+def _long_name(node: ast.expr, name: str) -> str:
+    """Return a longer name for a value whose short one is that of another value, too: with its owner or its key."""
+    match node:
+        case ast.Attribute(value=ast.Name(id=owner)) if owner != "self":
+            return f"{owner.strip('_').lower()}_{name}"
+        case ast.Attribute(value=ast.Attribute(attr=owner)):
+            return f"{owner.strip('_').lower()}_{name}"
+        case ast.Subscript(slice=ast.Constant(value=int(index))):
+            return f"{name}_{index + 1}"
+        case ast.Call(func=ast.Name(id="len")):
+            return f"{name}_count"
+        case ast.Call(func=ast.Name(id=function)) if function.startswith("_"):
+            return function.strip("_")
+        case ast.Call(args=[argument, *_]):
+            return _long_name(argument, name)
+    return name

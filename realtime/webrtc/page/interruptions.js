@@ -9,7 +9,7 @@ import { cameraErrorText, errorText, refusalText } from "./words.js";
 /** @typedef {"full" | "busy" | "absent" | "refused" | "failed" | "lost"} Kind */
 
 /** The codes of the server's answer where there is no room for another session, or viewer. */
-const FULL = ["server-full", "viewers-full"];
+const FULL = ["server-full", "publishers-full", "viewers-full"];
 /** The code of its answer to a viewer of the main run before the first frame. */
 const NOT_STARTED = "stream-not-started";
 

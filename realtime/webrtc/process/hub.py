@@ -63,7 +63,7 @@ class Hub:
         """
         if len(self.publishers) >= MAX_PUBLISHERS:
             raise ServerFull(
-                "server-full",
+                "publishers-full",
                 f"{MAX_PUBLISHERS} publishers are connected",
                 cure="try again later",
                 retry_after_s=_FULL_RETRY_S,

@@ -108,7 +108,7 @@ def _with_peer(peers: Mapping[str, Peer], handle: _PeerHandler) -> _Handler:
         identity = request.match_info["id"]
         peer = peers.get(identity)
         if peer is None:
-            raise NotFoundError("peer-not-found", "no such session", "one that is open", "open a new one")
+            raise NotFoundError("peer-not-found", "no such publisher or viewer", "one that is open", "open a new one")
         return await handle(request, identity, peer)
 
     return handler

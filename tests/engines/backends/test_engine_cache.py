@@ -112,7 +112,6 @@ def test_a_sidecar_without_an_engine_is_ignored(tmp_path: Path) -> None:
         (lambda text: text.replace('"version": 1', '"version": 2'), "version"),
         (lambda text: text.replace("3.2", "NaN"), "median_ms"),
         (lambda text: text.replace('"float32": [', '"float32": [[],'), "float32.0"),
-        (lambda text: text + " " * (1 << 20), "more than 1 MiB"),
     ],
 )
 def test_a_sidecar_that_was_damaged_or_edited_is_refused(
@@ -126,6 +125,18 @@ def test_a_sidecar_that_was_damaged_or_edited_is_refused(
     assert entry.sidecar is None
     assert entry.error is not None
     assert found in entry.error.found
+
+
+def test_a_sidecar_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    beside = put(tmp_path).with_suffix(".json")
+    beside.write_text(beside.read_text() + " " * (1 << 20))
+    assert refusal(tmp_path).code == "engine-sidecar-too-large"
+
+
+def test_an_engine_with_a_name_near_the_limit_of_file_systems_is_written(tmp_path: Path) -> None:
+    path = put(tmp_path, "n" * 240)
+    assert load_engine(tmp_path, NETWORK, "frame", HERE, REBUILD) == (b"engine", sidecar())
+    assert files(tmp_path) == [path.name, path.with_suffix(".json").name]
 
 
 def test_a_damaged_sidecar_of_another_stage_is_ignored(tmp_path: Path) -> None:
@@ -180,7 +191,17 @@ class Full:
                 disk._room -= 1
                 return super().write(content)
 
-        patch.setattr("os.fdopen", File)
+        written_by(patch, File)
+
+
+def written_by(patch: pytest.MonkeyPatch, kind: type[io.FileIO]) -> None:
+    """Have files that are opened for writing be of another class."""
+    opened = Path.open
+
+    def open_file(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        return kind(path, mode) if "w" in mode else opened(path, mode, *rest, **more)
+
+    patch.setattr(Path, "open", open_file)
 
 
 @pytest.mark.parametrize("room", [0, 1])
@@ -215,7 +236,7 @@ def test_ctrl_c_while_writing_leaves_the_old_files(tmp_path: Path, monkeypatch: 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.fdopen", Stopped)
+        written_by(patch, Stopped)
         with pytest.raises(KeyboardInterrupt):
             put(tmp_path, engine=b"after")
     assert files(tmp_path) == before

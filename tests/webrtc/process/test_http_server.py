@@ -375,9 +375,11 @@ def test_publishers_are_limited(page: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(hub, "MAX_PUBLISHERS", 1)
 
     async def check(server: HttpFixture) -> None:
-        for expected in (201, 503):
-            status, _, _ = await server.publish()
-            assert status == expected
+        status, _, _ = await server.publish()
+        assert status == 201
+        status, _, body = await server.publish()
+        assert status == 503
+        assert body["code"] == "publishers-full"
 
     with_server(page, check)
 
