@@ -415,7 +415,8 @@ def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Ope
     spec = f"file:{AUTO_RECORDING}" if label == "auto" and lossless else label
     camera = Path(config.camera)
     sound_from = camera if lossless and camera.is_file() else None
-    sink = open_sink(spec, size=config.size, fps=fps, sound_from=sound_from)
+    hears = config.camera == "webrtc"
+    sink = open_sink(spec, size=config.size, fps=fps, sound_from=sound_from, hears=hears)
     recording = spec.startswith("file:")
     open_again = None if recording or lossless else partial(open_sink, spec, size=config.size, fps=fps)
     return OpenedSink(label, sink, open_again, recording)

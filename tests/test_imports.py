@@ -36,7 +36,12 @@ OPTIONAL = {"torch", "tensorrt", "pycuda", "onnx", "onnxruntime", "huggingface_h
 OWNERS = {
     "mediapipe": set(),
     "pyvirtualcam": set(),
-    "av": {"realtime/sinks/recording.py", "realtime/sinks/soundtrack.py", "tools/latency/chromium.py"},
+    "av": {
+        "realtime/sinks/live_sound.py",
+        "realtime/sinks/recording.py",
+        "realtime/sinks/soundtrack.py",
+        "tools/latency/chromium.py",
+    },
 }
 """What may be imported on use only, but for the files that are nothing without it."""
 

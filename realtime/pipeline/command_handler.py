@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from engines.errors import CommandError
 from realtime.pipeline.animator import Animator
 from realtime.pipeline.commands import Setting
 from realtime.pipeline.expression_commands import ExpressionCommands
@@ -47,6 +48,7 @@ class CommandHandler:
             "next_preset": lambda _: stage.next_preset(),
             "save_preset": stage.save_preset,
             "delete_preset": stage.delete_preset,
+            "set_muted": _refuse_muting,
             "quit": self._quit,
         }
 
@@ -72,3 +74,10 @@ class CommandHandler:
     def _set_mirror(self, on: Setting) -> str:
         self._observer.mirror = not self._observer.mirror if on is None else bool(on)
         return "mirrored" if self._observer.mirror else "not mirrored"
+
+
+def _refuse_muting(_: Setting) -> str:
+    """Raise CommandError: the sound of a browser goes past the pipeline, and other runs have none."""
+    raise CommandError(
+        "sound-none", "a run without sound", "the session of a browser that drives", "open the page and go live"
+    )

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engines.errors import SinkError, SinkLost
 from realtime.core.latency import Durations
 from realtime.core.mailbox import Mailbox
+from realtime.core.sound import SoundPacket
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.frame_publisher import FrameKind, FramePublisher, FrameRelay, PublishedFrame
 from realtime.pipeline.reopen import reopen
 from realtime.pipeline.settings import RunHooks
-from realtime.sinks.sink import Sink
+from realtime.sinks.sink import HearingSink, Sink
+
+MAX_SOUNDS = 500
+"""The packets of sound that wait for a frame, 10 s of them; the oldest are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,17 @@ class DeliveryThread(threading.Thread):
         self._clock = hooks.clock
         self._failed = failed
         self._lost = 0
+        self._sounds: deque[SoundPacket] = deque(maxlen=MAX_SOUNDS)
+
+    @property
+    def hears(self) -> bool:
+        """Whether the sink takes sound."""
+        return isinstance(self.sink, HearingSink)
+
+    def hear(self, packet: SoundPacket) -> None:
+        """Send sound to the sink, before the next frame. Any thread may call it."""
+        if self.hears:
+            self._sounds.append(packet)
 
     @property
     def dropped(self) -> int:
@@ -108,7 +124,13 @@ class DeliveryThread(threading.Thread):
         if isinstance(self.sink, FrameRelay):
             self.sink.relay(published)
         else:
+            self._send_sound()
             self.sink.send(published.frame(self.sink.format))
+
+    def _send_sound(self) -> None:
+        if isinstance(self.sink, HearingSink):
+            while self._sounds:
+                self.sink.hear(self._sounds.popleft())
 
     def _reopen(self, error: SinkLost) -> bool:
         """Return True once there is a sink again, False if the run ends first."""
@@ -155,6 +177,16 @@ class Deliveries:
         """Start every thread."""
         for thread in self._threads:
             thread.start()
+
+    @property
+    def hear_sound(self) -> bool:
+        """Whether one of the sinks takes sound."""
+        return any(thread.hears for thread in self._threads)
+
+    def hear(self, packet: SoundPacket) -> None:
+        """Send sound to the sinks that take it. Any thread may call it."""
+        for thread in self._threads:
+            thread.hear(packet)
 
     @property
     def age(self) -> Durations:

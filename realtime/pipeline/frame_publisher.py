@@ -10,6 +10,7 @@ import enum
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -22,6 +23,7 @@ from engines.types import Image
 from realtime.core import pixelcode
 from realtime.core.frames import WITH_ALPHA, Frame, PixelFormat, Stamps
 from realtime.core.mailbox import Mailbox
+from realtime.core.sound import SoundPacket
 from realtime.pipeline import slate
 from realtime.pipeline.settings import Clock
 from realtime.pipeline.transparency import Transparency, straight_colours
@@ -162,6 +164,8 @@ class FrameRelay(ABC):
     name: str
     format = PixelFormat.RGB
     notes: tuple[str, ...] = ()
+    hear: Callable[[SoundPacket], None] | None = None
+    """Passes on the sound that belongs to the frames, on any thread; None where none is wanted."""
 
     @abstractmethod
     def relay(self, published: PublishedFrame) -> None:

@@ -129,6 +129,12 @@ class SetMirror(_Toggle):
     command: Literal["set_mirror"]
 
 
+class SetMuted(_Toggle):
+    """Leave out the sound that the browser sends. For a session only."""
+
+    command: Literal["set_muted"]
+
+
 class SetPortrait(Request):
     """Show a portrait."""
 
@@ -279,6 +285,7 @@ ControlRequest = Annotated[
     | SetFrozen
     | SetSlate
     | SetMirror
+    | SetMuted
     | NextPortrait
     | PreviousPortrait
     | IncreaseGain
@@ -359,6 +366,7 @@ class NetworkState(BaseModel):
     jitter_ms: float | None = Field(default=None, description="variation of the packets' travel time")
     rtt_ms: float | None = Field(default=None, description="round-trip time")
     dropped: int | None = Field(default=None, description="frames that a newer one replaced before they were read")
+    sounds: int | None = Field(default=None, description="packets of sound that arrived")
     connected: bool | None = Field(default=None, description="whether the connection is up")
     control: bool | None = Field(default=None, description="whether the data channel is open")
 
@@ -388,6 +396,7 @@ class State(Message):
     mirror: bool = Field(description="whether the driving video is mirrored")
     frozen: bool = Field(description="whether the picture is frozen")
     slate: bool = Field(description="whether a slate is shown")
+    muted: bool = Field(description="whether the sound that the browser sends is left out")
     calibrating: bool = Field(description="whether the neutral face is being taken")
     size: list[int] = Field(description="of the output: width and height in pixels")
     fps: float = Field(description="recent frames a second")

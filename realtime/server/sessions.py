@@ -16,6 +16,7 @@ from realtime.capture.source import Source
 from realtime.config import Config
 from realtime.core import problem
 from realtime.core.protocol import DEFAULT_FPS
+from realtime.core.sound import SoundPacket
 from realtime.core.stop_signal import StopSignal
 from realtime.marking import new_marking
 from realtime.pipeline.commands import Commands, Setting
@@ -52,6 +53,8 @@ class Link(Protocol):
     def source(self, session: str, fps: float, timeout_s: float = ..., /) -> Source: ...
     def sink(self, stream: str, size: tuple[int, int], /) -> Sink: ...
     def push(self, session: str, message: dict[str, Any], /) -> None: ...
+    def mute(self, session: str, muted: bool, /) -> None: ...
+    def hear(self, session: str, heard: Callable[[SoundPacket], None], /) -> None: ...
     def end(self, session: str, /) -> None: ...
     def stats(self) -> dict[str, Any]: ...
 
@@ -82,6 +85,7 @@ class Session:
         self._link = link
         self._make_loader = make_loader
         self._relay: FrameRelay | None = None
+        self._muted = False
         self._on_end = on_end
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
@@ -107,6 +111,9 @@ class Session:
         Before the pipeline has started the command is queued, and carried out before the first frame. Raises
         ReenactError.
         """
+        if name == "set_muted":
+            # at once: sound goes to viewers before the first frame, and past the pipeline
+            return self._set_muted(value)
         if self.pipeline is not None:
             return self._commands.ask(name, value)
         if not self._commands.post(name, value):
@@ -125,7 +132,13 @@ class Session:
             watch=self.watch,
             viewers=session_viewers(network),
             network=network,
+            muted=self._muted,
         )
+
+    def _set_muted(self, on: Setting) -> str:
+        self._muted = not self._muted if on is None else bool(on)
+        self._link.mute(self.key, self._muted)
+        return "muted" if self._muted else "not muted"
 
     def _run(self) -> None:
         try:
@@ -162,6 +175,8 @@ class Session:
             raise
         if self._relay is not None:
             sinks.append(OpenedSink("local", self._relay))
+            if self._relay.hear is not None:
+                self._link.hear(self.key, self._relay.hear)
         loader.start()
         self.pipeline = Pipeline(
             loader,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from realtime.core.latency import Durations, FrameCounts
+from realtime.core.sound import SoundPacket
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.commands import Commands
 from realtime.pipeline.delivery_thread import Deliveries, OpenedSink, join_all
@@ -34,6 +36,8 @@ class SessionRelay(FrameRelay):
     def __init__(self, shared_sinks: SharedSinks, session: Session) -> None:
         self._shared_sinks = shared_sinks
         self._session = session
+        if shared_sinks.deliveries.hear_sound:
+            self.hear = partial(shared_sinks.hear, session)
 
     def relay(self, published: PublishedFrame) -> None:
         """Publish the frame if this session is the selected one."""
@@ -130,12 +134,19 @@ class SharedSinks:
             if self.stop_signal.over.is_set() or not self._sessions or self._sessions[0] is not session:
                 return
             self._published_ns = self._clock()
-            self._publisher.relay(shown, self._published_ns)
+            # at the time of the picture, which is that of its sound
+            self._publisher.relay(shown, shown.time_ns)
             if shown.kind is FrameKind.NOTICE:
                 return
             self.counts.faces += shown.face and shown.kind is FrameKind.GENERATED
             self.counts.record(self._clock())
         self._check_limits()
+
+    def hear(self, session: Session, packet: SoundPacket) -> None:
+        """Pass a session's sound to the sinks if the session is the selected one."""
+        with self._lock:
+            if self._sessions and self._sessions[0] is session:
+                self.deliveries.hear(packet)
 
     def start(self) -> None:
         """Start every thread."""

@@ -27,6 +27,7 @@ def run_state(
     watch: str,
     viewers: int,
     network: Mapping[str, Any],
+    muted: bool = False,
 ) -> State:
     """Return the state of a run, or of one that has not started (None).
 
@@ -38,6 +39,7 @@ def run_state(
         "viewers": viewers,
         "network": NetworkState.model_construct(**network),
         "size": list(config.size),
+        "muted": muted,
     }
     values |= _settings(config)
     if pipeline is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from engines.errors import SinkLost, SinkMissing, UsageError
 from realtime.core import paths
 from realtime.core.frames import PixelFormat
+from realtime.sinks.live_sound import LiveSound
 from realtime.sinks.sink import check_recording_name
 from realtime.sinks.soundtrack import Soundtrack
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
     from realtime.core.frames import Frame
+    from realtime.core.sound import SoundPacket
 
 _NS = 1_000_000_000
 _TICKS = 60_000
@@ -50,6 +52,7 @@ class Recording:
     written the same way, in clusters.
 
     Frames keep their times (``Frame.time_ns``). ``sound_from`` is the driving video, whose sound an MP4 file copies.
+    With ``hears`` there is a track for the sound that comes with the frames, see ``LiveSound``.
 
     Raises UsageError for a path that is neither or an odd size, SinkMissing if the file cannot be written.
     """
@@ -61,6 +64,7 @@ class Recording:
         size: tuple[int, int],
         fps: float,
         sound_from: Path | None = None,
+        hears: bool = False,
         notes: tuple[str, ...] = (),
         create: Callable[[Path], FragmentFile] | None = None,
     ) -> None:
@@ -77,6 +81,7 @@ class Recording:
             if sound_from and self._webm:
                 self._notes.append("the sound of the driving video is left out: WebM cannot hold its codec")
             self._sound = Soundtrack(sound_from, self._container) if sound_from and not self._webm else None
+            self._live_sound = self._add_live_sound() if hears else None
         except BaseException:
             self._container.close()
             self._file.discard()
@@ -109,6 +114,11 @@ class Recording:
         if self._file.error is not None:
             self._close_file()
 
+    def hear(self, packet: SoundPacket) -> None:
+        """Add sound that belongs to the frames. Without ``hears`` it is dropped."""
+        if self._live_sound is not None and not self._closed:
+            self._live_sound.hear(packet)
+
     def close(self) -> None:
         """Finish the file and rename it to its path. close() is idempotent.
 
@@ -135,8 +145,18 @@ class Recording:
                 self._sound.mux(self._first_ns, self._first_ns + until * _NS // _TICKS)
             if self._sound is not None and picture is None:
                 self._sound.finish()
+            if self._live_sound is not None and self._begun and self._origin_ns is not None:
+                write = self._live_sound.finish if picture is None else self._live_sound.mux
+                write(self._origin_ns, self._origin_ns + until * _NS // _TICKS)
         except av.FFmpegError as error:
             self._file.fail(error)
+
+    def _add_live_sound(self) -> LiveSound | None:
+        codec = "libopus" if self._webm else "aac"
+        if codec not in av.codec.codecs_available or "libopus" not in av.codec.codecs_available:
+            self._notes.append(f"this PyAV has no {codec}, so the recording has no sound")
+            return None
+        return LiveSound(self._container, codec)
 
     def _tick(self, time_ns: int) -> int:
         """Return a frame's time on the video's clock, always later than the one before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from engines.errors import UsageError
 from realtime.core import paths
@@ -12,6 +12,7 @@ from realtime.core.frames import PixelFormat
 
 if TYPE_CHECKING:
     from realtime.core.frames import Frame
+    from realtime.core.sound import SoundPacket
 
 _SINKS = "auto, virtualcam, virtualcam:DEVICE, webrtc, file:OUT.mp4, file:OUT.webm, file:%05d.png or null"
 
@@ -42,6 +43,14 @@ class Sink(Protocol):
 
         Raises SinkLost if the last frames could not be stored.
         """
+
+
+@runtime_checkable
+class HearingSink(Sink, Protocol):
+    """A Sink that takes the sound that belongs to the frames, too."""
+
+    def hear(self, packet: SoundPacket) -> None:
+        """Take sound. It comes in order, on the clock of the frames, mostly before the frame of its moment."""
 
 
 class NullSink:
@@ -76,11 +85,14 @@ def check_recording_name(path: Path) -> None:
         )
 
 
-def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path | None = None) -> Sink:
+def open_sink(
+    spec: str, *, size: tuple[int, int], fps: float, sound_from: Path | None = None, hears: bool = False
+) -> Sink:
     """Open the sink that ``--sink`` names: ``virtualcam[:DEVICE]``, ``file:NAME`` or ``null``.
 
     ``auto`` and ``webrtc`` are resolved by ``realtime.assemble``. ``size`` is the width and height of every frame,
-    both even. ``sound_from`` is a driving video whose sound a recording copies.
+    both even. ``sound_from`` is a driving video whose sound a recording copies; with ``hears`` it takes sound that
+    comes with the frames.
 
     Raises UsageError for anything else, SinkMissing if the sink cannot be opened.
     """
@@ -98,5 +110,5 @@ def open_sink(spec: str, *, size: tuple[int, int], fps: float, sound_from: Path 
     if kind == "file" and detail:
         from realtime.sinks.recording import Recording
 
-        return Recording(paths.expand(detail), size=size, fps=fps, sound_from=sound_from)
+        return Recording(paths.expand(detail), size=size, fps=fps, sound_from=sound_from, hears=hears)
     raise UsageError("sink-unknown", f"the sink {spec!r}", _SINKS, "choose one of them")

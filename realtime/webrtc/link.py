@@ -25,7 +25,9 @@ from engines.install_hint import install_command
 from realtime.capture.source import Source
 from realtime.core.child_process import command, environment
 from realtime.core.problem import internal_error
+from realtime.core.protocol import MAIN_STREAM
 from realtime.core.quiet_libraries import stderr_descriptor
+from realtime.core.sound import SoundPacket
 from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import MONITORING_PATHS, ApiReply, ApiRequest, ServerCallbacks
 from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter, create_ring
@@ -92,6 +94,8 @@ class MediaLink:
         """The open sources of each session."""
         self._dropped: dict[str, int] = {}
         """Frames of each session that its closed sources dropped."""
+        self._heard: dict[str, Callable[[SoundPacket], None]] = {}
+        """Called with the sound of each session for which there is one."""
         self._stats: _Json = {}
 
     @property
@@ -180,7 +184,8 @@ class MediaLink:
                 if self._sinks.get(stream) is sink:
                     del self._sinks[stream]
 
-        sink = LinkSink(f"WebRTC at {self.address}", attach, forget)
+        # a session's frames come from a publisher, and so does its sound
+        sink = LinkSink(f"WebRTC at {self.address}", attach, forget, follows_sound=stream != MAIN_STREAM)
         with self._lock:
             self._sinks[stream] = sink
         return sink
@@ -188,6 +193,21 @@ class MediaLink:
     def push(self, session: str, message: _Json) -> None:
         """Send JSON on the session's data channel. It is dropped if there is none or it is congested."""
         self._send({"kind": "push", "session": session, "message": message})
+
+    def mute(self, session: str, muted: bool) -> None:
+        """Leave out the sound of a session's publisher, or not any more. It takes effect at once."""
+        self._send({"kind": "mute", "session": session, "muted": muted})
+
+    def hear(self, session: str, heard: Callable[[SoundPacket], None]) -> None:
+        """Have ``heard`` called with the sound of a session's publisher until the session ends.
+
+        It is called on the link's thread and must not wait.
+        """
+        with self._lock:
+            if session not in self._sessions:
+                return
+            self._heard[session] = heard
+        self._send({"kind": "hear", "session": session})
 
     def end(self, session: str) -> None:
         """Disconnect a publisher and its viewers; ``callbacks.closed`` follows."""
@@ -304,6 +324,10 @@ class MediaLink:
                 self._failure = ReenactError.from_dict(values["error"])
             case "stats":
                 self._stats = values["stats"]
+            case "sound":
+                heard = self._heard.get(values["session"])
+                if heard is not None:
+                    heard(SoundPacket(message.body, values["time_ns"]))
             case "closed":
                 self._submit(self._callback_threads, self._close_session, values["session"])
             case "call":
@@ -376,6 +400,7 @@ class MediaLink:
                     self._closed_early.add(session)
                 return
             del self._sessions[session]
+            self._heard.pop(session, None)
             self._sources.pop(session, None)
             self._dropped.pop(session, None)
         try:

@@ -112,9 +112,21 @@ class LinkSink:
     format = PixelFormat.I420
     notes: tuple[str, ...] = ()
 
-    def __init__(self, name: str, attach: Callable[[], RingWriter], on_close: Callable[[], None]) -> None:
-        """``attach`` makes a ring buffer and gives its reader to the media process. ``on_close`` is called once."""
+    def __init__(
+        self,
+        name: str,
+        attach: Callable[[], RingWriter],
+        on_close: Callable[[], None],
+        *,
+        follows_sound: bool = False,
+    ) -> None:
+        """``attach`` makes a ring buffer and gives its reader to the media process. ``on_close`` is called once.
+
+        With ``follows_sound`` a frame's moment is its ``time_ns``, the clock of the sound; otherwise that of its
+        capture.
+        """
         self.name = name
+        self._follows_sound = follows_sound
         self.error: SinkLost | None = None
         """Set once the media process is gone and will not be restarted."""
         self._attach = attach
@@ -130,7 +142,8 @@ class LinkSink:
         with self._lock:
             if self._writer is not None:
                 size = width, rows * 2 // 3
-                self._writer.write((frame.pixels,), size, frame.stamps.captured, time.monotonic_ns())
+                moment_ns = frame.time_ns if self._follows_sound else frame.stamps.captured
+                self._writer.write((frame.pixels,), size, moment_ns, time.monotonic_ns())
 
     def attach_again(self) -> None:
         """Attach to a new media process, after the one before has died."""

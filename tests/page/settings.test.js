@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { areApplied, changeOf, commandsFor, settingsOf } from "../../realtime/webrtc/page/settings.js";
 
-const STATE = { slate: true, frozen: false, mirror: true, mouth: "painted", refined: true, background: "blur", gain: 1.2, region: "all", driver: "left", expression: { smile: 0.5 }, mix: { mouth: "fixed" }, frames: 9, portrait: { index: 2 } };
+const STATE = { muted: true, slate: true, frozen: false, mirror: true, mouth: "painted", refined: true, background: "blur", gain: 1.2, region: "all", driver: "left", expression: { smile: 0.5 }, mix: { mouth: "fixed" }, frames: 9, portrait: { index: 2 } };
 
 test("a command changes its member of the state", () => {
   assert.deepEqual(changeOf("set_gain", 2), { gain: 2 });
@@ -13,14 +13,14 @@ test("a command changes its member of the state", () => {
 });
 
 test("settings are what the user can set", () => {
-  assert.deepEqual(settingsOf(STATE), { slate: true, mouth: "painted", refined: true, background: "blur", frozen: false, mirror: true, gain: 1.2, region: "all", driver: "left", expression: { smile: 0.5 }, mix: { mouth: "fixed" } });
+  assert.deepEqual(settingsOf(STATE), { muted: true, slate: true, mouth: "painted", refined: true, background: "blur", frozen: false, mirror: true, gain: 1.2, region: "all", driver: "left", expression: { smile: 0.5 }, mix: { mouth: "fixed" } });
   assert.equal(settingsOf({ ...STATE, background: "image:1" }).background, undefined);
   assert.deepEqual(settingsOf(null), {});
 });
 
-test("the commands that bring settings back begin with what hides the portrait", () => {
+test("the commands that bring settings back begin with what hides the user and the portrait", () => {
   assert.deepEqual(commandsFor(STATE), [
-    ["set_slate", true], ["set_mouth", "painted"], ["set_refined", true], ["set_background", "blur"], ["set_frozen", false], ["set_mirror", true], ["set_gain", 1.2],
+    ["set_muted", true], ["set_slate", true], ["set_mouth", "painted"], ["set_refined", true], ["set_background", "blur"], ["set_frozen", false], ["set_mirror", true], ["set_gain", 1.2],
     ["set_region", "all"], ["set_driver", "left"], ["set_expression", { smile: 0.5 }], ["set_mix", { mouth: "fixed" }], ["set_portrait", 2],
   ]);
   assert.deepEqual(commandsFor({ mouth: null, expression: {}, portrait: { index: 0 } }), []);

@@ -40,6 +40,7 @@ VALUES: dict[str, tuple[list[Setting], list[Setting]]] = {
     "set_slate": TOGGLES,
     "set_refined": TOGGLES,
     "set_mirror": TOGGLES,
+    "set_muted": TOGGLES,
     "set_expression": (
         [{}, {"smile": 0.5, "AU12": -1, "jawOpen": 1}],
         [None, 1, "smile", {"smile": 1.1}, {"smile": "1"}, {"smile": None}, {"x" * 41: 1}, {"smile": True}],

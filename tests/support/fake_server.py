@@ -18,6 +18,7 @@ from engines.types import Image, Motion
 from realtime.config import load
 from realtime.core import problem
 from realtime.core.frames import PixelFormat
+from realtime.core.sound import SoundPacket
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.loader import PartFactories, PipelineLoader
@@ -41,6 +42,8 @@ class FakeLink:
         self.sources: dict[str, FakeSource] = defaultdict(FakeSource)
         self.sinks: dict[str, FakeSink] = defaultdict(lambda: FakeSink(pixel_format=PixelFormat.I420))
         self.pushed: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.muted: dict[str, bool] = {}
+        self.heard: dict[str, Callable[[SoundPacket], None]] = {}
         self.ended: list[str] = []
         self.closed = False
         self.changed = threading.Condition()
@@ -63,6 +66,12 @@ class FakeLink:
         with self.changed:
             self.pushed[session].append(message)
             self.changed.notify_all()
+
+    def mute(self, session: str, muted: bool) -> None:
+        self.muted[session] = muted
+
+    def hear(self, session: str, heard: Callable[[SoundPacket], None]) -> None:
+        self.heard[session] = heard
 
     def end(self, session: str) -> None:
         with self.changed:

@@ -74,7 +74,7 @@ class FakeMainProcess:
             {"status": self.status, "content_type": "application/json", "headers": {}}, json.dumps(values).encode()
         )
 
-    def send(self, values: dict[str, Any]) -> None:
+    def send(self, values: dict[str, Any], _body: bytes = b"") -> None:
         if self.send_error is not None:
             raise self.send_error
         self.sent.append(values)

@@ -165,7 +165,7 @@
   }
 
   const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-  navigator.mediaDevices.getUserMedia = async (wanted) => withCode(await open(wanted));
+  navigator.mediaDevices.getUserMedia = async (wanted) => (wanted.video ? withCode(await open(wanted)) : open(wanted));
   addEventListener("DOMContentLoaded", () => {
     const video = document.getElementById("result");
     if (video) observe(video);

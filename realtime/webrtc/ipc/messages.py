@@ -10,6 +10,8 @@ Every message has a ``kind``.
     source    session, and the writing end of a ring buffer as descriptors: a publisher's frames go there
     sink      stream, and the reading end of a ring buffer as descriptors: viewers' frames come from there
     push      session, message                    to send on the session's control channel
+    mute      session, muted                      whether to leave out a publisher's sound
+    hear      session                             to send a publisher's sound from now on
     end       session                             to close a publisher and its viewers
     reply     id, and ``error`` or the result     the answer to a call
     stop                                          the last message
@@ -18,6 +20,7 @@ Every message has a ``kind``.
     ready                                         it serves
     failed    error                               it cannot serve
     stats     stats                               every second
+    sound     session, time_ns, a packet of Opus  a publisher's sound, where it was asked for
     closed    session                             its publisher is gone
     call      id, callback, arguments             to call one of ServerCallbacks
 """

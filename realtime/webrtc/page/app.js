@@ -10,6 +10,7 @@ import { ExpressionPanel } from "./expression.js";
 import { Gallery } from "./gallery.js";
 import { Interruptions } from "./interruptions.js";
 import { LiveSession } from "./live.js";
+import { Microphone, showMicrophone } from "./microphone.js";
 import { ModeMachine } from "./modes.js";
 import { Player } from "./network/player.js";
 import { Poller } from "./network/poll.js";
@@ -37,7 +38,8 @@ const interruptions = new Interruptions(modes);
 const gallery = new Gallery(el("portraits"), { choose: (portrait) => commands.choose(portrait, gallery) });
 const player = new Player({ modes, gallery, interruptions });
 const camera = new Camera(el("camera", HTMLSelectElement), { lost: () => live.replaceCamera() });
-const live = new LiveSession({ modes, control, camera, player, interruptions, share });
+const microphone = new Microphone({ lost: () => live.microphoneLost() });
+const live = new LiveSession({ modes, control, camera, microphone, player, interruptions, share });
 const commands = new Commands({ modes, control, refuse: (error) => interruptions.refuse(error) });
 const expression = new ExpressionPanel((command, value) => commands.send(command, value));
 const uploads = new Uploads({ modes, control, gallery });
@@ -63,6 +65,8 @@ function entered(name, mode) {
   resetMode();
   if (mode.controls !== "session") {
     camera.close();
+    microphone.close();
+    showMicrophone("");
     control.attach(null);
     view.showPreview(null, "Your camera is off");
   }
@@ -72,6 +76,7 @@ function entered(name, mode) {
   view.showBadges([]);
   view.showFeedback(state.wish.file ? keptText(state.wish.file.name) : "");
   document.body.dataset.mode = name;
+  el("mute").hidden = name !== "live";
   // a session of the user's own has to begin first
   view.enableControls(mode.controls === "main");
   el("upload", HTMLInputElement).disabled = mode.picture === null;
@@ -191,6 +196,7 @@ upload.addEventListener("change", () => {
   upload.value = "";
 });
 acceptDrops(el("drop-hint"), (file) => uploads.add(file));
+el("hear").addEventListener("click", () => player.toggleSound());
 el("fullscreen").addEventListener("click", () => {
   const video = /** @type {HTMLVideoElement & {webkitEnterFullscreen?: () => void}} */ (el("result"));
   if (document.fullscreenElement) document.exitFullscreen();

@@ -2,12 +2,13 @@
 
 import { lastPart, publish } from "./network/connection.js";
 import { CODES, ReenactError } from "./errors.js";
+import { showMicrophone } from "./microphone.js";
 import { keepConnected, wait } from "./network/retry.js";
 import { commandsFor } from "./settings.js";
 import { state } from "./state.js";
 import { ConnectionStats } from "./stats.js";
 import { announceNow, showOverlay, showPreview, showStatus } from "./view.js";
-import { cameraErrorText } from "./words.js";
+import { MICROPHONE_LOST, cameraErrorText, microphoneErrorText } from "./words.js";
 
 /** @typedef {import("./network/connection.js").Peer} Peer */
 
@@ -22,14 +23,16 @@ export class LiveSession {
    * @param {import("./modes.js").ModeMachine} parts.modes
    * @param {import("./network/control.js").Control} parts.control
    * @param {import("./camera.js").Camera} parts.camera
+   * @param {import("./microphone.js").Microphone} parts.microphone
    * @param {import("./network/player.js").Player} parts.player
    * @param {import("./interruptions.js").Interruptions} parts.interruptions
    * @param {(id: ?string) => void} parts.share is told what can be watched now
    */
-  constructor({ modes, control, camera, player, interruptions, share }) {
+  constructor({ modes, control, camera, microphone, player, interruptions, share }) {
     this.modes = modes;
     this.control = control;
     this.camera = camera;
+    this.microphone = microphone;
     this.player = player;
     this.interruptions = interruptions;
     this.share = share;
@@ -51,6 +54,7 @@ export class LiveSession {
       return;
     }
     showPreview(this.camera.stream, "");
+    this.openMicrophone();
     showStatus("calm", "Connecting");
     showOverlay({ title: "Connecting", text: "Your camera is on. The portrait follows in a moment.", actions: [cancel] });
     await keepConnected({
@@ -85,6 +89,37 @@ export class LiveSession {
     this.share(lastPart(peer.watch));
     if (peer.watch) this.player.play(peer.watch, ending.signal);
     if (peer.held) this.#restore(peer);
+    else this.#sendSound(peer);
+  }
+
+  /**
+   * Give a connection the microphone's track, if there is one.
+   * @param {?Peer} peer
+   */
+  #sendSound(peer) {
+    // a connection that has closed meanwhile takes no track
+    if (peer && !peer.held) peer.soundSender?.replaceTrack(this.microphone.track).catch(() => {});
+  }
+
+  /** Ask for the microphone and send its sound; without one, say so. The picture does not wait for it. */
+  async openMicrophone() {
+    const { signal } = this.modes;
+    showMicrophone("");
+    try {
+      if ((await this.microphone.open()) === null || signal.aborted) return;
+      showMicrophone("Viewers hear you");
+    } catch (error) {
+      if (signal.aborted) return;
+      showMicrophone(microphoneErrorText(error), true);
+    }
+    this.#sendSound(state.publisher);
+  }
+
+  /** Go on in silence after the microphone was unplugged. */
+  microphoneLost() {
+    this.#sendSound(state.publisher);
+    showMicrophone(MICROPHONE_LOST, true);
+    announceNow(MICROPHONE_LOST);
   }
 
   #broken() {
@@ -110,6 +145,7 @@ export class LiveSession {
       }
       peer.held = false;
       await peer.sender?.replaceTrack(this.camera.track);
+      this.#sendSound(peer);
     } catch (error) {
       // the connection broke meanwhile
       if (state.publisher !== peer) return;

@@ -5,9 +5,10 @@
 
 /**
  * The member of the state that each of these commands sets. What hides most comes first.
- * @type {Record<string, "slate" | "mouth" | "refined" | "background" | "frozen" | "mirror" | "gain" | "region" | "driver" | "expression" | "mix">}
+ * @type {Record<string, "muted" | "slate" | "mouth" | "refined" | "background" | "frozen" | "mirror" | "gain" | "region" | "driver" | "expression" | "mix">}
  */
 const FIELDS = {
+  set_muted: "muted",
   set_slate: "slate",
   set_mouth: "mouth",
   set_refined: "refined",

@@ -14,6 +14,7 @@
  * @property {{index: number, name?: string}} [portrait]
  * @property {number} [portraits] how many are ready
  * @property {boolean} [slate]
+ * @property {boolean} [muted] whether viewers do not hear the user
  * @property {boolean} [frozen]
  * @property {boolean} [mirror]
  * @property {boolean} [calibrating]

@@ -56,6 +56,20 @@ export function cameraErrorText(error) {
   }
 }
 
+/** What is said where the microphone is unplugged. */
+export const MICROPHONE_LOST = "The microphone was unplugged: viewers hear nothing, the picture goes on";
+
+/**
+ * Return why there is no sound.
+ * @param {unknown} error what getUserMedia threw
+ */
+export function microphoneErrorText(error) {
+  const name = error instanceof Error ? error.name : "";
+  /** @type {Record<string, string>} */
+  const reasons = { NotAllowedError: "is not allowed", SecurityError: "is not allowed", NotFoundError: "is missing" };
+  return `The microphone ${reasons[name] ?? "does not open"}: viewers see you and hear nothing`;
+}
+
 /**
  * Return what to say when the server refuses for good.
  * @param {ReenactError} error

@@ -17,6 +17,10 @@ minor version, and ``install`` refuses any other.
     Vp8Encoder._packetize                       called: the same
     aiortc.rtcrtpreceiver.JitterBuffer          replaced: frames with their last packet (video/jitter_buffer.py)
     RtpPacket._data                             read: the same
+    RTCRtpReceiver._handle_rtcp_packet          wrapped: reads sender reports (sound/reports.py)
+    RTCRtpReceiver.__timestamp_mapper, __rtx_ssrc  read: the same
+    RTCRtpSender._next_encoded_frame, _send_rtcp  wrapped: writes sender reports (sound/reports.py)
+    RTCRtpSender.__rtp_timestamp, __lsr         read, set: the same
 """
 
 from __future__ import annotations
@@ -41,8 +45,7 @@ def install(settings: ServerSettings) -> Codecs:
     ice.install(settings)
     codecs = Codecs(settings)
     codecs.install()
-    if settings.marker_jitter_buffer:
-        jitter_buffer.install()
+    jitter_buffer.install(video=settings.marker_jitter_buffer)
     return codecs
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from engines.errors import BusyError, NotFoundError, ReenactError, ServerFull
 from realtime.core.protocol import MAIN_STREAM
+from realtime.core.sound import SoundPacket
 from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process.background import BackgroundTasks
@@ -48,6 +49,8 @@ class Hub:
         """By id."""
         self.streams: dict[str, Stream] = {MAIN_STREAM: Stream(MAIN_STREAM)}
         """The main run's stream, and those of sessions."""
+        self._heard: set[str] = set()
+        """The sessions whose sound goes to the main process as well."""
         self._opening_first: set[str] = set()
         """The streams of sessions whose first viewer is being opened."""
         self._opening = 0
@@ -69,9 +72,16 @@ class Hub:
                 retry_after_s=_FULL_RETRY_S,
             )
         session, watch = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
-        publisher = Publisher(session, watch, self.settings, lambda: self.end(session), self.control)
+        stream = Stream(session)
+
+        def on_sound(packet: SoundPacket, pts: int) -> None:
+            stream.sound.push(packet, pts)
+            if session in self._heard:
+                self.main_process.send({"kind": "sound", "session": session, "time_ns": packet.time_ns}, packet.data)
+
+        publisher = Publisher(session, watch, self.settings, lambda: self.end(session), self.control, on_sound)
         self.publishers[session] = publisher
-        self.streams[session] = Stream(session)
+        self.streams[session] = stream
         try:
             values = {"session": session, "watch": watch}
             await self.main_process.call("open", values, timeout_s=_OPEN_TIMEOUT_S)
@@ -146,6 +156,13 @@ class Hub:
                 publisher = self.publishers.get(values["session"])
                 if publisher is not None:
                     publisher.push(json.dumps(values["message"], separators=(",", ":")))
+            case "mute":
+                publisher = self.publishers.get(values["session"])
+                if publisher is not None:
+                    publisher.muted = values["muted"]
+            case "hear":
+                if values["session"] in self.publishers:
+                    self._heard.add(values["session"])
             case "end":
                 self.end(values["session"])
 
@@ -259,6 +276,7 @@ class Hub:
         if publisher is None:
             return
         stream = self.streams.pop(session)
+        self._heard.discard(session)
         try:
             for identity in [each for each, viewer in self.viewers.items() if viewer.stream is stream]:
                 await self._close_viewer(identity)

@@ -24,7 +24,7 @@ class MainProcess(Protocol):
         Raises the ReenactError that the callback raised, BusyError if the main process does not answer.
         """
 
-    def send(self, values: dict[str, Any]) -> None:
+    def send(self, values: dict[str, Any], body: bytes = b"") -> None:
         """Send a message that has no reply, without waiting."""
 
 
@@ -75,10 +75,10 @@ class MainProcessConnection:
             raise ReenactError.from_dict(reply.values["error"])
         return reply
 
-    def send(self, values: dict[str, Any]) -> None:
-        """See MainProcess. Statistics are dropped while the main process does not read."""
-        if values.get("kind") != "stats" or len(self._unsent) < _MAX_UNSENT:
-            self._write(encode(values))
+    def send(self, values: dict[str, Any], body: bytes = b"") -> None:
+        """See MainProcess. Statistics and sound are dropped while the main process does not read."""
+        if values.get("kind") not in ("stats", "sound") or len(self._unsent) < _MAX_UNSENT:
+            self._write(encode(values, body))
 
     def close(self) -> None:
         """Release the socket."""

@@ -12,19 +12,26 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import BusyError, RequestError, one_of
+from realtime.core.sound import SAMPLE_RATE, SoundPacket
 from realtime.webrtc.ipc.frame_ring import RingWriter
 from realtime.webrtc.process.background import BackgroundTasks
 from realtime.webrtc.process.control_channel import ControlChannel
 from realtime.webrtc.process.ice import heard_s
-from realtime.webrtc.process.sdp import MAX_CANDIDATES, Candidate, Offer, with_bitrates
+from realtime.webrtc.process.sdp import MAX_CANDIDATES, SOUND_CODECS, Candidate, Offer, with_bitrates
 from realtime.webrtc.settings import ServerSettings
+from realtime.webrtc.sound.clock import SoundClock
+from realtime.webrtc.sound.reports import read_reports, write_reports
+from realtime.webrtc.sound.stream import SoundTrack
 from realtime.webrtc.video.codecs import Codecs
 from realtime.webrtc.video.decoded_frames import SenderClock, planes_of
+from realtime.webrtc.video.decoder import CLOCK as VIDEO_CLOCK
 from realtime.webrtc.video.shared_encoding import Stream, StreamTrack, bitrate_step
 
 if TYPE_CHECKING:
-    from aiortc import RTCDataChannel, RTCPeerConnection
+    from aiortc import RTCDataChannel, RTCPeerConnection, RTCRtpTransceiver
     from av import VideoFrame
+
+    from realtime.webrtc.sound.packets import OpusPacket
 
 _CLOSE_TIMEOUT_S = 3.0
 _TIMEOUT_MARGIN_S = 3.0
@@ -43,6 +50,8 @@ class Peer(ABC):
 
     direction = ""
     """The direction of this side: recvonly or sendonly."""
+    sound_codecs: tuple[str, ...] = ()
+    """The codecs of sound to negotiate, the preferred one first."""
 
     def __init__(self, settings: ServerSettings, on_gone: Callable[[], None]) -> None:
         from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection
@@ -65,7 +74,9 @@ class Peer(ABC):
         self._tasks = BackgroundTasks()
         self._closed = False
         self._transceiver = self.connection.addTransceiver("video", self.direction)
-        self._transceiver.setCodecPreferences(_codec_preferences(settings.codecs))
+        self._transceiver.setCodecPreferences(_codec_preferences("video", settings.codecs))
+        self._sound: RTCRtpTransceiver | None = None
+        """Carries the sound; None where the peer has not offered any."""
         self.connection.on("connectionstatechange", self._on_state_change)
 
     async def answer(self, offer: Offer) -> str:
@@ -78,11 +89,15 @@ class Peer(ABC):
 
         self.ufrags = offer.ufrags
         try:
+            if offer.sound:
+                self._sound = self.connection.addTransceiver("audio", self.direction)
+                self._sound.setCodecPreferences(_codec_preferences("audio", self.sound_codecs))
+                self._connect_sound(self._sound)
             async with asyncio.timeout(self._settings.gather_timeout_s + _ANSWER_MARGIN_S):
                 await self.connection.setRemoteDescription(RTCSessionDescription(offer.text, "offer"))
                 for each in self.connection.getTransceivers():
-                    if each is not self._transceiver:
-                        # sound and further video are accepted, and not used
+                    if each not in (self._transceiver, self._sound):
+                        # further sound and video are accepted, and not used
                         each.direction = "inactive"
                 await self.connection.setLocalDescription(await self.connection.createAnswer())
         except OperationError:
@@ -197,6 +212,10 @@ class Peer(ABC):
         """Update ``figures``."""
 
     @abstractmethod
+    def _connect_sound(self, transceiver: RTCRtpTransceiver) -> None:
+        """Connect the sound, before it is negotiated."""
+
+    @abstractmethod
     def _release(self) -> None:
         """Release what a subclass holds."""
 
@@ -211,7 +230,9 @@ class Peer(ABC):
         return round(8 * (count - bytes_before) / max(now - before, 0.1))
 
     async def _stats_by_type(self) -> dict[str, dict[str, Any]]:
-        return {each.type: vars(each) for each in (await self.connection.getStats()).values()}
+        """Return aiortc's statistics, without those of the sound."""
+        stats = (await self.connection.getStats()).values()
+        return {each.type: vars(each) for each in stats if getattr(each, "kind", "video") == "video"}
 
     def _codec(self) -> str | None:
         codecs = self._transceiver._codecs
@@ -222,17 +243,32 @@ class Publisher(Peer):
     """A peer whose frames go into a ring buffer, and whose control channel goes to the main process."""
 
     direction = "recvonly"
+    sound_codecs = SOUND_CODECS
 
     def __init__(
-        self, session: str, watch: str, settings: ServerSettings, on_gone: Callable[[], None], control: Control
+        self,
+        session: str,
+        watch: str,
+        settings: ServerSettings,
+        on_gone: Callable[[], None],
+        control: Control,
+        on_sound: Callable[[SoundPacket, int], None] = lambda *_: None,
     ) -> None:
+        """``on_sound`` is called with each packet of sound, and its time on the publisher's clock at 48 kHz."""
         super().__init__(settings, on_gone)
         self.session = session
+        self.muted = False
+        """Whether the publisher's sound is left out."""
+        self.sounds = 0
+        """The packets of sound that have arrived."""
         self.watch = watch
         self.frames = 0
         self.size: tuple[int, int] | None = None
         self._writer: RingWriter | None = None
         self._clock = SenderClock()
+        self._sound_clock = SoundClock(self._clock)
+        self._on_sound = on_sound
+        read_reports(self._transceiver.receiver, lambda: VIDEO_CLOCK, self._sound_clock.picture_report)
         self._control = ControlChannel(lambda message: control(session, message))
         self.connection.on("track", self._on_track)
         self.connection.on("datachannel", self._on_data_channel)
@@ -270,6 +306,7 @@ class Publisher(Peer):
             "rtt_ms": None,
             "connected": self.connected,
             "control": self._control.open,
+            "sounds": self.sounds,
         }
 
     def _release(self) -> None:
@@ -278,8 +315,24 @@ class Publisher(Peer):
             self._writer = None
 
     def _on_track(self, track: Any) -> None:
-        if track.kind == "video":
+        if track is self._transceiver.receiver.track:
             self._tasks.spawn(self._read(track))
+        elif self._sound is not None and track is self._sound.receiver.track:
+            self._tasks.spawn(self._read_sound(track))
+
+    def _connect_sound(self, transceiver: RTCRtpTransceiver) -> None:
+        read_reports(transceiver.receiver, lambda: _sound_clock_rate(transceiver), self._sound_clock.sound_report)
+
+    async def _read_sound(self, track: Any) -> None:
+        from aiortc.mediastreams import MediaStreamError
+
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                packet: OpusPacket = await track.recv()
+                self.sounds += 1
+                time_ns = self._sound_clock.to_monotonic(packet.pts, packet.arrived_ns)
+                if not self.muted:
+                    self._on_sound(SoundPacket(packet.data, time_ns), packet.pts)
 
     async def _read(self, track: Any) -> None:
         from aiortc.mediastreams import MediaStreamError
@@ -317,12 +370,14 @@ class Viewer(Peer):
     """A peer that watches a stream."""
 
     direction = "sendonly"
+    sound_codecs = SOUND_CODECS[:1]
 
     def __init__(self, stream: Stream, codecs: Codecs, settings: ServerSettings, on_gone: Callable[[], None]) -> None:
         from aiortc.mediastreams import MediaStreamError
 
         super().__init__(settings, on_gone)
         self.stream = stream
+        self.sound_track: SoundTrack | None = None
         self.track = StreamTrack(
             stream, lambda: codecs.encoder_name(self._codec() or "VP8"), self._target_bitrate, MediaStreamError
         )
@@ -330,6 +385,15 @@ class Viewer(Peer):
         sender.replaceTrack(self.track)
         # aiortc would ask its own encoder, and viewers share one
         sender._send_keyframe = self.track.request_key_frame
+        write_reports(sender, self.track)
+
+    def _connect_sound(self, transceiver: RTCRtpTransceiver) -> None:
+        from aiortc.mediastreams import MediaStreamError
+
+        sender: Any = transceiver.sender
+        self.sound_track = SoundTrack(self.stream.sound, MediaStreamError)
+        sender.replaceTrack(self.sound_track)
+        write_reports(sender, self.sound_track)
 
     async def measure(self) -> None:
         """See Peer."""
@@ -361,12 +425,20 @@ class Viewer(Peer):
 
     def _release(self) -> None:
         self.track.stop()
+        if self.sound_track is not None:
+            self.sound_track.stop()
 
 
-def _codec_preferences(names: tuple[str, ...]) -> list[Any]:
-    """Return the capabilities of these codecs, in this order, and retransmission."""
+def _sound_clock_rate(transceiver: RTCRtpTransceiver) -> int:
+    """Return the rate of the negotiated codec's timestamps in Hz."""
+    codecs = transceiver._codecs
+    return codecs[0].clockRate if codecs else SAMPLE_RATE
+
+
+def _codec_preferences(kind: str, names: tuple[str, ...]) -> list[Any]:
+    """Return the capabilities of these codecs of video or audio, in this order, and retransmission."""
     from aiortc import RTCRtpSender
 
-    known = RTCRtpSender.getCapabilities("video").codecs
-    chosen = [each for name in names for each in known if each.name.upper() == name]
+    known = RTCRtpSender.getCapabilities(kind).codecs
+    chosen = [each for name in names for each in known if each.name.upper() == name.upper()]
     return chosen + [each for each in known if each.name.lower() == "rtx"]

@@ -13,6 +13,8 @@ _MAX_SECTIONS = 8
 _MAX_LINES = {"a=rtcp-fb:": 512, "a=rtcp-fb:*": 32, "a=fmtp:": 256, "a=ssrc:": 256}
 """Lines in one section. Browsers send fewer than a hundred; aiortc's time grows with their product."""
 _PAYLOAD_TYPES = range(128)
+SOUND_CODECS = ("opus", "pcmu", "pcma", "g722")
+"""What a publisher may send; viewers get Opus. Every WebRTC client has Opus and the two of PCM (RFC 7874)."""
 _OFFER_CURE = "send the offer of a WHIP or WHEP client"
 _FRAGMENT_CURE = "send the fragment of a WHIP or WHEP client"
 
@@ -34,6 +36,8 @@ class Offer:
     """Without its candidates. ICE gets these one by one, because names among them take time to resolve."""
     candidates: tuple[Candidate, ...]
     ufrags: frozenset[str]
+    sound: bool = False
+    """Whether there is a section of sound that names a codec of ``SOUND_CODECS``."""
 
 
 def read_offer(body: bytes, direction: str) -> Offer:
@@ -53,7 +57,8 @@ def read_offer(body: bytes, direction: str) -> Offer:
         raise RequestError("sdp-control-characters", "control characters", "SDP", _OFFER_CURE)
     _check_sections(lines, direction)
     kept = [line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
-    return Offer("\r\n".join(kept) + "\r\n", _candidates(lines), _ufrags(lines))
+    codecs = SOUND_CODECS if direction == "sendonly" else SOUND_CODECS[:1]
+    return Offer("\r\n".join(kept) + "\r\n", _candidates(lines), _ufrags(lines), _has_sound(lines, codecs))
 
 
 def read_fragment(body: bytes) -> tuple[tuple[Candidate, ...], frozenset[str]]:
@@ -165,6 +170,15 @@ def _check_mids(lines: list[str], sections: list[list[str]]) -> None:
         raise RequestError(
             "sdp-unknown-bundle", f"a BUNDLE of {min(unknown)[:80]!r}", "the a=mid of existing sections", _OFFER_CURE
         )
+
+
+def _has_sound(lines: list[str], codecs: tuple[str, ...]) -> bool:
+    """Return whether the first section of sound names one of these codecs; PCM and G.722 may go without a name."""
+    sections = [section for section in _split_sections(lines)[1:] if section[0].startswith("m=audio ")]
+    if not sections:
+        return False
+    named = {line.partition(" ")[2].partition("/")[0].lower() for line in sections[0] if line.startswith("a=rtpmap:")}
+    return not named.isdisjoint(codecs)
 
 
 def _split_sections(lines: list[str]) -> list[list[str]]:

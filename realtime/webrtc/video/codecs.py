@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import UsageError
+from realtime.webrtc.sound.packets import decoder_for
 from realtime.webrtc.video.decoder import CLOCK, TIME_BASE, Decoder
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class EncodedFrame:
     key: bool
     """Whether it can be decoded without the frames before it."""
     time_base: fractions.Fraction = TIME_BASE
+    time_ns: int = 0
+    """The moment that it shows (monotonic)."""
 
     def __bytes__(self) -> bytes:
         return self.data
@@ -284,9 +287,7 @@ class Codecs:
         name = codec.name.upper()
         if name in ("H264", "VP8"):
             return Decoder(name)
-        from aiortc.codecs import get_decoder
-
-        return get_decoder(codec)
+        return decoder_for(codec)
 
     def estimator(self) -> Any:
         """Return an estimator of the bandwidth that a publisher may use, within our bit rates.

@@ -47,13 +47,20 @@ class SenderClock:
     The offset between the clocks comes from the frame with the least delay so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int = _CLOCK) -> None:
+        """``rate`` is that of the timestamps in Hz."""
+        self._rate = rate
         self._offset_ns: float | None = None
         self._last_ns = 0
 
+    @property
+    def offset_ns(self) -> float | None:
+        """What is added to a time of the sender (ns); None before the first frame."""
+        return self._offset_ns
+
     def to_monotonic(self, pts: int, arrived_ns: int) -> int:
-        """Return the monotonic time (ns) of a timestamp (90 kHz, without wrap-around), later than the one before."""
-        sent_ns = pts * 1_000_000_000 // _CLOCK
+        """Return the monotonic time (ns) of a timestamp without wrap-around, later than the one before."""
+        sent_ns = pts * 1_000_000_000 // self._rate
         offset = arrived_ns - sent_ns
         if self._offset_ns is None or offset < self._offset_ns or abs(offset - self._offset_ns) > _JUMP_NS:
             self._offset_ns = offset

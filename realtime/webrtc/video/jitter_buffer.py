@@ -21,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from realtime.webrtc.sound.packets import SoundBuffer
+
 GIVE_UP_S = 0.4
 """Long enough for a lost packet to be requested and sent again."""
 _CLOCK = 90_000
@@ -202,12 +204,17 @@ class MarkerJitterBuffer:
         self._origin = (self._origin + count) & 0xFFFF
 
 
-def install() -> None:
-    """Make aiortc use this buffer for video in every receiver from now on. install() is idempotent."""
+def install(*, video: bool = True) -> None:
+    """Make every receiver of aiortc use this buffer for video from now on, and ``SoundBuffer`` for sound.
+
+    Without ``video`` that keeps aiortc's own. install() is idempotent.
+    """
     from aiortc import jitterbuffer, rtcrtpreceiver
 
     def make(capacity: int, prefetch: int = 0, is_video: bool = False) -> object:
-        kind = MarkerJitterBuffer if is_video else jitterbuffer.JitterBuffer
+        if not is_video:
+            return SoundBuffer()
+        kind = MarkerJitterBuffer if video else jitterbuffer.JitterBuffer
         return kind(capacity, prefetch, is_video)
 
     vars(rtcrtpreceiver)["JitterBuffer"] = make

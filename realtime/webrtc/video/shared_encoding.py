@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from realtime.webrtc.ipc.frame_ring import RingFrame, RingReader
+from realtime.webrtc.sound.stream import StreamSound
 from realtime.webrtc.video.codecs import BitRates, EncodedFrame, Encoder
 from realtime.webrtc.video.decoder import CLOCK, TIME_BASE
 
@@ -60,7 +61,7 @@ class CaptureClock:
 
 
 class Stream:
-    """A stream of frames out of a ring buffer. Belongs to the event loop's thread."""
+    """A stream of frames out of a ring buffer, and its sound. Belongs to the event loop's thread."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -70,6 +71,7 @@ class Stream:
         """The number of the newest frame: counts all frames, whichever ring buffer they came through."""
         self.origin_ns = time.monotonic_ns() - _ORIGIN_OFFSET_NS
         """What pts count from, in all encodings; before the first frame."""
+        self.sound = StreamSound()
         self._taken = 0
         self._reader: RingReader | None = None
 
@@ -91,6 +93,7 @@ class Stream:
             asyncio.get_running_loop().remove_reader(self._reader.fileno())
             self._reader.close()
             self._reader = None
+        self.sound.close()
 
     def update(self) -> None:
         """Take the newest frame out of the ring buffer, if there is a new one."""
@@ -99,6 +102,7 @@ class Stream:
             self.newest = frame
             self.number += frame.seq - self._taken if self._taken else 1
             self._taken = frame.seq
+            self.sound.picture_sent(frame.captured_ns, time.monotonic_ns())
 
     def join(self, track: StreamTrack) -> None:
         """Add a track to the encoding with its bit rate, and remove it from the one it was in."""
@@ -210,7 +214,7 @@ class Encoding:
         loop = asyncio.get_running_loop()
         data = await loop.run_in_executor(None, lambda: self._encoder.compress(frame, key=key))
         if data:
-            encoded = EncodedFrame(data, pts, key)
+            encoded = EncodedFrame(data, pts, key, time_ns=captured_ns)
             for track in self.tracks:
                 track.put(encoded, skipped)
 
@@ -236,6 +240,8 @@ class StreamTrack:
         self.dropped = 0
         """Frames of the stream that were not encoded for this viewer."""
         self.readyState = "live"
+        self.sent_time_ns = 0
+        """The moment that the last returned frame shows (monotonic ns); 0 before."""
         self.started = False
         """Whether there was a key frame since the track joined its encoding."""
         self.encoding: Encoding | None = None
@@ -263,7 +269,9 @@ class StreamTrack:
             self._changed.clear()
             await self._changed.wait()
         self.frames += 1
-        return self._queue.popleft()
+        encoded = self._queue.popleft()
+        self.sent_time_ns = encoded.time_ns
+        return encoded
 
     def put(self, encoded: EncodedFrame, skipped: int) -> None:
         """Add the next frame of the encoding; ``skipped`` frames before it were not encoded."""

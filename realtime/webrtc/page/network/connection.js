@@ -25,6 +25,8 @@ export class Peer {
     this.held = false;
     /** @type {?RTCRtpSender} */
     this.sender = null;
+    /** Sends the sound; without a track it sends nothing. @type {?RTCRtpSender} */
+    this.soundSender = null;
     /** @type {?RTCDataChannel} */
     this.control = null;
     /** @type {(reason: ReenactError) => void} */
@@ -82,7 +84,8 @@ export class Peer {
 }
 
 /**
- * Publish a camera's track. Where `held`, no picture is sent before the track is given to `peer.sender`.
+ * Publish a camera's track. Where `held`, no picture is sent before the track is given to `peer.sender`. Sound is sent
+ * once a microphone's track is given to `peer.soundSender`.
  * Commands go over `peer.control`. Throws ReenactError.
  * @param {MediaStreamTrack} track
  * @param {boolean} held
@@ -98,23 +101,28 @@ export function publish(track, held, signal) {
       direction: "sendonly",
       sendEncodings: [{ maxBitrate: MAX_BITRATE, maxFramerate: MAX_FRAMERATE }],
     }).sender;
+    // always offered: the microphone may be allowed later
+    peer.soundSender = pc.addTransceiver("audio", { direction: "sendonly" }).sender;
     peer.control = pc.createDataChannel("control");
     peer.control.addEventListener("close", () => peer.end(CODES.ended));
   });
 }
 
 /**
- * Watch a stream. `show` gets it as soon as its track is known, before there are pictures. Throws ReenactError.
+ * Watch a stream. `show` gets it as soon as its tracks are known, before there are pictures. Throws ReenactError.
  * @param {string} address
+ * @param {boolean} sound whether to hear it as well
  * @param {(stream: MediaStream) => void} show
  * @param {AbortSignal} signal
  * @returns {Promise<Peer>}
  */
-export function watch(address, show, signal) {
+export function watch(address, sound, show, signal) {
   return connect(address, signal, (peer) => {
     const { receiver } = peer.pc.addTransceiver("video", { direction: "recvonly" });
     if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
-    show(new MediaStream([receiver.track]));
+    const tracks = [receiver.track];
+    if (sound) tracks.push(peer.pc.addTransceiver("audio", { direction: "recvonly" }).receiver.track);
+    show(new MediaStream(tracks));
   });
 }
 

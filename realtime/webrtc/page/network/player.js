@@ -29,10 +29,19 @@ export class Player {
     showStill(state.wish.file ?? this.gallery.picture);
   }
 
+  /** Play the sound, or not any more. */
+  toggleSound() {
+    const video = this.#video;
+    video.muted = !video.muted;
+    showSound(!video.muted);
+    if (video.paused) video.play().catch(() => {});
+  }
+
   /** Show no stream. */
   clear() {
     this.#video.srcObject = null;
     this.#video.hidden = true;
+    el("hear").hidden = true;
   }
 
   /**
@@ -42,7 +51,8 @@ export class Player {
    */
   play(address, signal) {
     return keepConnected({
-      open: (within) => watch(address, (stream) => this.#attach(stream, signal), within),
+      // those who drive do not hear themselves
+      open: (within) => watch(address, this.modes.name === "watch", (stream) => this.#attach(stream, signal), within),
       up: (peer) => {
         state.viewerStats = new ConnectionStats(peer.pc);
       },
@@ -77,9 +87,23 @@ export class Player {
       hideOverlay();
       showStatus("good", this.modes.name === "watch" ? "Watching live" : "Live");
     };
+    const [sound] = stream.getAudioTracks();
+    // it is muted until the first packet arrives; browsers play sound only after a click
+    sound?.addEventListener("unmute", () => {
+      if (video.srcObject === stream) el("hear").hidden = false;
+    });
     if ("requestVideoFrameCallback" in video) video.requestVideoFrameCallback(shown);
     else /** @type {HTMLVideoElement} */ (video).addEventListener("playing", shown, { once: true });
     // it starts muted, which browsers allow; where one still refuses, the user presses play
     video.play().catch(() => {});
   }
+}
+
+/**
+ * Show whether a viewer hears the sound.
+ * @param {boolean} on
+ */
+function showSound(on) {
+  el("hear").setAttribute("aria-pressed", String(on));
+  el("hear-text").textContent = on ? "Sound is on" : "Turn on the sound";
 }
