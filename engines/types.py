@@ -50,6 +50,11 @@ class FaceState:
     """True if the tracker has smoothed the landmarks over time. Smoothing them again would only add delay."""
     driver_id: int = 0
     """Changes when another face drives; the number means nothing else."""
+    turn: NDArray[np.float32] | None = None
+    """(3,) radians: how far the head is turned, as ``seen_turn`` measures it, where another program tracked the face.
+
+    Its coefficients and this are then all that is known of it, and the landmarks mean nothing.
+    """
     is_picture: bool = False
     """True if the face has been watched for a while and has never moved: it may be a picture of one."""
 

@@ -16,14 +16,25 @@ from engines.errors import AddressInUse, CommandError, ConfigError, SinkMissing,
 from engines.generator import DIRECTED, Generator
 from engines.install_hint import command
 from realtime.capture.source import Source, open_source
-from realtime.config import AUTO_RECORDING, Config, address, allowed, option_name, pace_needs_file, portrait_fit
+from realtime.config import (
+    AUTO_RECORDING,
+    Config,
+    address,
+    allowed,
+    option_name,
+    pace_needs_file,
+    portrait_fit,
+    tracks_itself,
+)
 from realtime.core import paths
 from realtime.core.frames import WITH_ALPHA
 from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
 from realtime.marking import WITHOUT_LABEL, describe_label, new_marking
 from realtime.motion.direction import Direction
+from realtime.motion.motion_file import MotionRecorder
 from realtime.motion.relative import MotionTransfer
+from realtime.motion.tracked import NoTracker
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
@@ -119,6 +130,7 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
         rotation=lambda notice: CameraRotation(config.rotate, threaded=config.pace == "live", notice=notice),
         generator_named=partial(create_generator, config),
         background=partial(open_background, config.background),
+        recorder=lambda: None if config.record_motion is None else MotionRecorder(config.record_motion),
     )
     return PipelineLoader(
         factories, mirror=config.mirror, failed=stop_signal.fail, notice=lambda text: say(text, "portrait")
@@ -398,6 +410,8 @@ def create_generator(config: Config, name: str | None = None) -> Generator:
 
 def open_configured_tracker(config: Config) -> Tracker:
     """Open the tracker of the configuration. Raises TrackerError."""
+    if tracks_itself(config.camera):
+        return NoTracker()
     threaded = config.pace == "live"
     if config.tracker == "facemesh":
         return FaceMeshTracker(config.driver, threaded=threaded)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from engines.errors import ConfigError, UsageError, one_of
-from engines.generator import GENERATORS, REGIONS_OF, TRANSPARENT, Mouth, Region
+from engines.generator import DIRECTED, GENERATORS, REGIONS_OF, TRANSPARENT, Mouth, Region
 from engines.install_hint import command
 from realtime.core import paths
 from realtime.marking import LabelOption
@@ -37,6 +37,8 @@ _MIN_SIDE, _MAX_SIDE = 64, 4096
 _SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?", re.DOTALL)
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
 _ICE_SERVER = {"url": str, "username": str, "credential": str, "secret": str, "lifetime_s": int}
+_TRACKING = ("motion:",)
+"""How the names of sources begin that have no picture."""
 _LIVE_CAMERA = re.compile(r"auto|\d+|/dev/(video\d+|v4l/.+)|webrtc")
 """Cameras that are known to be live before they are opened; a part of a camera's name is not."""
 
@@ -155,10 +157,11 @@ class Config(BaseModel):
     camera: Annotated[str, BeforeValidator(_camera)] = _option(
         "Driving video",
         "auto",
-        "a camera by its number, device or part of its name (Linux), a video file, performer (a scripted face), or "
-        "webrtc (browsers)",
-        metavar="auto|INDEX|/dev/videoN|NAME|FILE|performer|webrtc",
-        allowed="auto, a camera's number, /dev/videoN, part of a camera's name, a video file, performer or webrtc",
+        "a camera by its number, device or part of its name (Linux), a video file, performer (a scripted face), "
+        "webrtc (browsers), or a recorded motion",
+        metavar="auto|INDEX|/dev/videoN|NAME|FILE|performer|webrtc|motion:FILE.csv[@SECONDS]",
+        allowed="auto, a camera's number, /dev/videoN, part of a camera's name, a video file, performer, webrtc or "
+        "motion:FILE.csv",
     )
     fps: float | None = _option(
         "Driving video", None, "frames per second, 1 to 240; as the camera by default", ge=1, le=240
@@ -244,6 +247,14 @@ class Config(BaseModel):
         "what moves a part of the face (mouth, eyes, brows, cheeks, head), such as eyes=fixed: driver, added or fixed",
         metavar="PART=MIX",
         allowed="PART=MIX with mouth, eyes, brows, cheeks or head, and driver, added or fixed",
+    )
+
+    record_motion: _Path | None = _option(
+        "Motion",
+        None,
+        "write what your face does to this file, and no picture of it; motion:FILE.csv plays it",
+        metavar="FILE.csv",
+        allowed="a file whose name ends in .csv",
     )
 
     sink: Annotated[tuple[_Sink, ...], BeforeValidator(_several)] = _option(
@@ -493,7 +504,29 @@ def pace_needs_file(config: Config) -> ConfigError:
     return ConfigError("config-pace-needs-file", found, "a video file", "give one with --camera, or leave --pace out")
 
 
+def tracks_itself(camera: str) -> bool:
+    """Return True for a source that has tracked the face itself, and has no picture."""
+    return camera.startswith(_TRACKING)
+
+
+def _check_tracked(config: Config) -> None:
+    """Raise ConfigError for what does not go together with a source without pictures, and with a recorded motion."""
+    if tracks_itself(config.camera) and config.generator not in DIRECTED:
+        found = f"--camera {config.camera} with --generator {config.generator}"
+        cure = "leave --generator out; networks need the driver's picture"
+        raise ConfigError("config-camera-without-picture", found, one_of(DIRECTED), cure)
+    if config.record_motion is not None:
+        if config.record_motion.suffix.lower() != ".csv":
+            found = f"--record-motion {config.record_motion}"
+            raise ConfigError("config-motion-not-csv", found, "a file whose name ends in .csv", "name it so")
+        if config.camera == "webrtc":
+            found = "--record-motion with --camera webrtc"
+            cure = "leave one of them out"
+            raise ConfigError("config-motion-with-webrtc", found, "one driver, whose motion is recorded", cure)
+
+
 def _check_combinations(config: Config) -> None:
+    _check_tracked(config)
     if config.pace == "max":
         _check_pace(config)
     regions = REGIONS_OF[config.generator]
@@ -530,12 +563,12 @@ def _check_pace(config: Config) -> None:
 def _check_files(config: Config, path: Path | None) -> None:
     """Raise ConfigError if an output is also an input, the TOML file at ``path`` included, or another output."""
     weights = paths.expand(config.weights) if config.weights else None
-    inputs = (Path(config.camera), *config.portrait, path, config.model, config.token_file, weights)
+    camera = Path(config.camera.removeprefix("motion:").partition("@")[0])
+    inputs = (camera, *config.portrait, path, config.model, config.token_file, weights)
     outputs = [paths.expand(spec[5:]) for spec in config.sink if spec.startswith("file:")]
     if config.pace == "max":
         outputs += [AUTO_RECORDING for spec in config.sink if spec == "auto"]
-    if config.report:
-        outputs.append(config.report)
+    outputs += [each for each in (config.report, config.record_motion) if each]
     used = {paths.resolve(each) for each in inputs if each}
     for output in map(paths.resolve, outputs):
         if output in used:

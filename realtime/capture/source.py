@@ -1,4 +1,4 @@
-"""The source of driving frames: a webcam, a video file or the performer."""
+"""The source of driving frames: a webcam, a video file, the performer or a recorded motion."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class Source(Protocol):
 def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None, pace: Pace) -> Source:
     """Open the source that ``--camera`` names.
 
-    ``camera`` is ``auto``, an index, ``/dev/videoN``, part of a camera's name (Linux), a video file or ``performer``.
+    ``camera`` is ``auto``, an index, ``/dev/videoN``, part of a camera's name (Linux), a video file, ``performer`` or
+    ``motion:FILE``.
     ``size`` and ``fps`` are requests: the performer complies, a camera uses what is nearest, a file keeps its own.
     ``pace`` applies to files and the performer. Fails quickly and leaves nothing open.
 
@@ -77,6 +78,11 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
         return _open_performer(size, fps, (), paced=pace == "live")
     if camera == "auto":
         return _open_auto(size, fps)
+    if camera.startswith("motion:"):
+        from realtime.capture.motion_source import MotionSource, parse_motion
+
+        motion, start = parse_motion(camera)
+        return MotionSource(motion, start, paced=pace == "live")
     if camera.isdecimal():
         from realtime.capture.webcam import Webcam
 

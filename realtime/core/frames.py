@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.types import FaceState
+
 
 class PixelFormat(enum.Enum):
     """The memory layout of a frame's pixels."""
@@ -45,6 +47,10 @@ class Frame:
     stamps: Stamps
     time_ns: int
     """When a live frame was captured (monotonic), or the presentation time of a file's frame."""
+    tracked: bool = False
+    """Whether the source has tracked the face itself. There is no picture then."""
+    face: FaceState | None = None
+    """The face that such a source has found."""
 
     def stamped(self, **times: int) -> Frame:
         """Return a frame with the same pixels and these stamps set."""

@@ -61,7 +61,7 @@ MADE_UP = (0.015, 0.06)
 
 _HEAD = np.array([INDEX[name] for name in HEAD], np.intp)
 _LOOK = INDEX["lookAtCamera"]
-_BLINKS = [COEFFICIENTS.index(name) for name in ("eyeBlinkRight", "eyeBlinkLeft")]
+BLINKS = [COEFFICIENTS.index(name) for name in ("eyeBlinkRight", "eyeBlinkLeft")]
 _VALUES = len(CONTROLS)
 _HEAD_GROUP, _EYES_GROUP, _MOUTH_GROUP = GROUPS.index("head"), GROUPS.index("eyes"), GROUPS.index("mouth")
 _UPPER, _LOWER = np.stack(UPPER_LIDS), np.stack(LOWER_LIDS)
@@ -117,6 +117,11 @@ class Direction:
         self._portrait = None if pixels is None else np.asarray(canonical_shape(pixels), np.float32)
         self._turn = np.zeros(3, np.float32) if face is None or pixels is None else seen_turn(pixels, face.size)
 
+    @property
+    def face(self) -> Points:
+        """The portrait's own face, (478, 3) in the head frame; a mean one where there is none."""
+        return self._portrait if self._portrait is not None else self._shipped().face
+
     def apply(self, motion: Motion, time_ns: int) -> Motion:
         """Return the motion with what was set, for the frame of ``time_ns``; the same object where nothing is."""
         self._ease(time_ns)
@@ -125,8 +130,7 @@ class Direction:
             return motion
         if not motion.neutral.any():
             # no driver has been seen: the portrait's own face is all there is
-            face = self._portrait if self._portrait is not None else self._shipped().face
-            motion = replace(motion, neutral=face, expression=face)
+            motion = replace(motion, neutral=self.face, expression=self.face)
         motion = self._with_head(motion, values, kept)
         shape = self._face(motion, values, kept)
         return replace(motion, expression=shape, made_mouth=self._made_mouth(motion, shape, kept))
@@ -185,13 +189,13 @@ class Direction:
             change *= (self._areas @ kept)[:, None]
         coefficients = coefficients_of(values)
         coefficients *= self._now[_VALUES : _VALUES + len(GROUPS)][GROUP_OF_COEFFICIENT]
-        blinks = coefficients[_BLINKS]
-        coefficients[_BLINKS] = 0
+        blinks = coefficients[BLINKS]
+        coefficients[BLINKS] = 0
         shape = motion.neutral + change
         if coefficients.any():
             shape += rig.displacement(coefficients)
         if blinks.any():
-            _close(shape, blinks)
+            close_lids(shape, blinks)
         look = float(values[_LOOK] * self._now[_VALUES + _EYES_GROUP])
         if look > 0:
             self._look_at_camera(shape, motion, look)
@@ -201,8 +205,7 @@ class Direction:
         """Turn the irises in ``shape`` towards the camera, by a share of the way."""
         pitch, yaw = turn_angles(motion.rotation)[:2].tolist()
         yaw += float(self._turn[1])
-        portrait = self._portrait if self._portrait is not None else motion.neutral
-        own, now, rest = _gaze(portrait), _gaze(shape), _gaze(motion.neutral)
+        own, now, rest = _gaze(self.face), _gaze(shape), _gaze(motion.neutral)
         # a face that looks ahead has its irises in the middle; how high they are there depends on the eyes
         wanted = np.array([rest[0] - own[0] + EYE_RADIUS * math.sin(yaw), rest[1] - EYE_RADIUS * math.sin(pitch)])
         for ends, iris in zip(EYE_CORNERS, IRISES, strict=True):
@@ -218,7 +221,7 @@ class Direction:
         return share * share * (3 - 2 * share)
 
 
-def _close(shape: Points, shares: Floats) -> None:
+def close_lids(shape: Points, shares: Floats) -> None:
     """Close the lids of the right and the left eye in ``shape`` by shares, (2,), of their gaps; below 0 they open."""
     gaps = shape[_LOWER] - shape[_UPPER]
     moved = gaps * (np.float32(SHUT_SHARE) * shares)[:, None, None]

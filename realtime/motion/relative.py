@@ -22,6 +22,7 @@ from realtime.motion.neutral_estimator import NeutralEstimator
 from realtime.motion.noise import NoiseMeter
 from realtime.motion.one_euro import Noise, OneEuro
 from realtime.motion.settings import NeutralMode
+from realtime.motion.tracked import CoefficientMotion
 
 HOLD_NS = 200_000_000
 """After the face is lost, its last motion is held for this time: most losses last a frame or two."""
@@ -84,6 +85,7 @@ class MotionTransfer:
         self.region: Region = region
         self.gain = gain
         self._estimator = NeutralEstimator(neutral, model)
+        self._coefficients = CoefficientMotion()
         self._smoother = _Smoother()
         self._noise = NoiseMeter()
         self._last_motion = _REST_MOTION  # of the last face, before it fades with the presence
@@ -102,8 +104,9 @@ class MotionTransfer:
         return self._estimator.calibrating
 
     def calibrate(self) -> None:
-        """Use the driver's face of the next half second as the neutral."""
+        """Use the driver's face of the next half second as the neutral; of one that was tracked elsewhere the next."""
         self._estimator.calibrate()
+        self._coefficients.calibrate()
 
     def set_portrait(self, face: FaceState | None) -> None:
         """Match the driver's neutral to the face of another portrait; None if nothing is known of it."""
@@ -180,6 +183,8 @@ class MotionTransfer:
 
     def _relative_motion(self, face: FaceState) -> Motion:
         """Return the motion of a face relative to the driver's neutral."""
+        if face.turn is not None:
+            return self._coefficients.motion(face, self.direction.face)
         reading = self._estimator.update(face, face.pixels())
         neutral, pose, rest = reading.neutral, reading.pose, self._estimator.rest
         turn = reading.turn - rest.turn

@@ -232,7 +232,7 @@ class Animator:
             self._publisher.hold(frame.time_ns)
         else:
             started = self._clock()
-            driving: Image | None = frame.pixels if face is not None else None
+            driving: Image | None = frame.pixels if face is not None and not frame.tracked else None
             image = self.generator.drive(self._portrait, motion, driving)
             transparency = self._transparency()
             if self._mount is not None:

@@ -10,6 +10,8 @@ import numpy as np
 
 from engines.types import FaceState
 from realtime.core.frames import Frame
+from realtime.motion.motion_file import MotionRecorder
+from realtime.motion.tracked import mirrored
 from realtime.pipeline.settings import Clock
 from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.settings import Driver, Place
@@ -42,7 +44,10 @@ class FaceObserver:
         *,
         mirror: bool,
         clock: Clock = time.monotonic_ns,
+        recorder: MotionRecorder | None = None,
     ) -> None:
+        """``recorder`` writes down what every face does; it belongs to the observer."""
+        self._recorder = recorder
         self.tracker = tracker
         self._rotation = rotation or CameraRotation("0")
         self._last_rotation = self._rotation.degrees
@@ -66,6 +71,9 @@ class FaceObserver:
     def observe(self, frame: Frame) -> Observation:
         """Track the face in a driving frame. The tracker starts again when ``mirror`` or the rotation was changed."""
         mirror = self.mirror
+        if frame.tracked:
+            face = mirrored(frame.face) if mirror and frame.face is not None else frame.face
+            return self._observed(Observation(frame.stamped(tracked=self._clock()), face, mirror, 0, 0))
         upright = self._rotation.turn(frame.pixels)
         degrees = self._rotation.degrees
         if (mirror, degrees) != (self._was_mirrored, self._last_rotation):
@@ -79,9 +87,16 @@ class FaceObserver:
         face = self.tracker.track(frame)
         tracked = self._clock()
         self._rotation.observe(upright, face, frame.time_ns)
-        return Observation(frame.stamped(tracked=tracked), face, mirror, degrees, tracked - started)
+        return self._observed(Observation(frame.stamped(tracked=tracked), face, mirror, degrees, tracked - started))
+
+    def _observed(self, observation: Observation) -> Observation:
+        if self._recorder is not None and observation.face is not None:
+            self._recorder.add(observation.face)
+        return observation
 
     def close(self) -> None:
-        """Close the tracker and what finds out the rotation. Idempotent."""
+        """Close the tracker, what finds out the rotation, and the recording. Idempotent."""
+        if self._recorder is not None:
+            self._recorder.close()
         self.tracker.close()
         self._rotation.close()

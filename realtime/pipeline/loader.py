@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from engines.generator import Generator
 from realtime.core.background_task import BackgroundTask
 from realtime.core.latency import FrameCounts
+from realtime.motion.motion_file import MotionRecorder
 from realtime.motion.relative import MotionTransfer
 from realtime.pipeline.animator import Animator
 from realtime.pipeline.command_handler import CommandHandler
@@ -37,6 +38,8 @@ class PartFactories:
     """Creates another generator by its name; None if the run keeps the one it has."""
     background: Callable[[], Background] = lambda: KEEP
     """Opens the background. Raises UsageError."""
+    recorder: Callable[[], MotionRecorder | None] = lambda: None
+    """Opens the file that the driver's motion is written to. Raises UsageError."""
     rotation: Callable[[Notice], CameraRotation] = lambda _: CameraRotation("0")
     """Creates what turns the driving video, without loading models; it is given what says so to the user."""
 
@@ -110,7 +113,12 @@ class PipelineLoader:
         if not (self._library.wait(timeout) and self._tracker.wait(timeout)):
             return None
         library, tracker = self._library.result(), self._tracker.result()
-        observer = FaceObserver(tracker, self._factories.rotation(self._notice), mirror=self._mirror)
+        observer = FaceObserver(
+            tracker,
+            self._factories.rotation(self._notice),
+            mirror=self._mirror,
+            recorder=self._factories.recorder(),
+        )
         animator = Animator(
             self._factories.motion(),
             library,

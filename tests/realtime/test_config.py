@@ -58,6 +58,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         region = "pose"
         retarget = "both"
         expression = { smile = 0.4, AU1 = 0.2 }
+        record_motion = "take.csv"
         mix = { eyes = "fixed" }
         gain = 1.5
         mouth = "painted"
