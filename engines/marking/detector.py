@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -32,10 +33,11 @@ STEP = 0.005
 """Two scales differ by this share: at the edge of a picture that is less than a third of the shortest wave."""
 FOUND = 8.0
 """A statistic above this is a watermark, whether its payload can be read or not."""
-SUSPECTED = 5.6
+SUSPECTED = 6.0
 """A statistic above this is a watermark if a payload with the right checksum can be read there."""
-TAIL = (4.95, 0.165)
-"""Location and scale of the Gumbel distribution of an unmarked picture's statistic, as bench_marking fits it."""
+TAIL = (5.0, 0.01, 0.2)
+"""Of an unmarked picture at one scale: a threshold, how often the statistic exceeds it, and the mean excess there, as
+tools.bench_marking fits them. Beyond it the excess is taken as exponential, which overstates a correlation's tail."""
 CHECKSUM_CHANCE = 2.0**-16
 """The probability that noise has the right checksum."""
 _FINE, _COARSE = 3.5, 6.0
@@ -72,8 +74,10 @@ class Detection:
 
 def tail_probability(statistic: float) -> float:
     """Return the probability that the statistic of an unmarked picture exceeds a value."""
-    location, scale = TAIL
-    return -math.expm1(-math.exp(min(50.0, (location - statistic) / scale)))
+    threshold, share, excess = TAIL
+    if statistic <= threshold:
+        return 1.0
+    return min(1.0, len(_scales()) * share * math.exp((threshold - statistic) / excess))
 
 
 def whiten(luma: NDArray[np.uint8]) -> Floats:
@@ -117,12 +121,17 @@ class Detector:
         for scale in (1.0, self._hint):
             if scale is not None and (likely := self._at(self._sum, scale)).payload and likely.statistic >= FOUND:
                 return likely
-        found = max((self._at(self._sum, scale, read=False) for scale in _scales()), key=lambda each: each.statistic)
+        found = max(self._at_all_scales(self._sum), key=lambda each: each.statistic)
         nearby = (self._at(self._sum, found.scale * (1 + STEP * share)) for share in (-0.5, -0.25, 0.0, 0.25, 0.5))
         found = max(nearby, key=lambda each: each.statistic)
         if found.marked:
             self._hint = found.scale
         return found
+
+    def profile(self) -> NDArray[np.float64]:
+        """Return the statistic at each scale, (scales,) float64."""
+        assert self._sum is not None
+        return np.array([each.statistic for each in self._at_all_scales(self._sum)])
 
     def map(self, found: Detection) -> Floats:
         """Return where the watermark is, (h, w) float32 of the picture's shape: about 1 where it is whole, 0 without.
@@ -148,6 +157,9 @@ class Detector:
         spectrum = np.zeros((SIDE, SIDE), np.complex64)
         spectrum[of.y, across] = of.phase * sign * np.exp(-2j * np.pi * (across * x + of.y * y))
         return np.asarray(np.fft.ifft2(spectrum).real, np.float32)
+
+    def _at_all_scales(self, picture: Floats) -> Iterator[Detection]:
+        return (self._at(picture, scale, read=False) for scale in _scales())
 
     def _at(self, picture: Floats, scale: float, *, read: bool = True) -> Detection:
         """Return what the picture contains at a scale, with its payload if it is to be read and above all noise."""

@@ -62,8 +62,9 @@ def choose_levels(activity: Any, limits: Any, levels: Any) -> None:
 def add_pattern(image: Any, rising: Any, falling: Any, levels: Any, out: Any) -> None:
     """Write ``image`` with the pattern added to all its channels, held to 0 to 255.
 
-    image, out: (H, W * 3) uint8, the same array allowed; rising, falling: (L, side, (side + BLOCK) * 3) uint8, the tile
-    at each strength where it adds and where it subtracts, continued by a block; levels: (rows, columns) uint8.
+    image, out: (H, W * 3) uint8, which do not overlap, so that many bytes are added at once; rising, falling:
+    (L, side, (side + BLOCK) * 3) uint8, the tile at each strength where it adds and where it subtracts, continued by a
+    block; levels: (rows, columns) uint8.
     """
     height, width = image.shape
     side = rising.shape[1]
@@ -107,5 +108,5 @@ def compile_all() -> None:
     choose_levels(activity, np.zeros(1, np.float32), levels)
     tiles = np.zeros((1, 64, (64 + BLOCK) * 3), np.uint8)
     flat = image.reshape(BLOCK, -1)
-    add_pattern(flat, tiles, tiles, levels, flat)
+    add_pattern(flat, tiles, tiles, levels, flat.copy())
     blend_label(image, np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), 0, 0)

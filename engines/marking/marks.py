@@ -28,7 +28,7 @@ class FrameMarks:
 
     def __init__(self, size: tuple[int, int], marking: Marking, watermark: Watermark | None = None) -> None:
         width, height = size
-        self._marked = np.empty((height, width, 3), np.uint8)
+        self._labelled, self._marked = (np.empty((height, width, 3), np.uint8) for _ in range(2))
         self._label = None if marking.language is None else draw_label(size, marking.language)
         self._watermark = TileWatermark(size, marking.payload) if watermark is None else watermark
 
@@ -37,8 +37,8 @@ class FrameMarks:
 
         The generator may build its next image on the last one, so it is not written to.
         """
-        np.copyto(self._marked, image)
+        np.copyto(self._labelled, image)
         if (label := self._label) is not None:
-            mark_raster.blend_label(self._marked, label.colours, label.alpha, label.left, label.top)
-        self._watermark.embed(self._marked, self._marked)
+            mark_raster.blend_label(self._labelled, label.colours, label.alpha, label.left, label.top)
+        self._watermark.embed(self._labelled, self._marked)
         return self._marked

@@ -25,7 +25,7 @@ class Watermark(Protocol):
     """A watermark that is added to frames; what finds it again is a ``Detector``."""
 
     def embed(self, image: Image, out: Image) -> None:
-        """Write ``image`` with the watermark into ``out``; both (H, W, 3) uint8 RGB, the same array allowed."""
+        """Write ``image`` with the watermark into ``out``, which does not overlap it; both (H, W, 3) uint8 RGB."""
         ...
 
 
@@ -53,7 +53,7 @@ class TileWatermark:
         self._levels = np.zeros((rows, columns), np.uint8)
 
     def embed(self, image: Image, out: Image) -> None:
-        """Write ``image`` with the watermark into ``out``; both (H, W, 3) uint8 RGB, the same array allowed."""
+        """Write ``image`` with the watermark into ``out``, which does not overlap it; both (H, W, 3) uint8 RGB."""
         mark_raster.measure_activity(image, self._roots, self._activity)
         mark_raster.choose_levels(self._activity, self._limits, self._levels)
         height = image.shape[0]

@@ -15,6 +15,7 @@ TOOLS = (
     "bench_costs",
     "bench_engines",
     "bench_latency",
+    "bench_marking",
     "bench_webrtc",
     "build_engine",
     "doctor",
