@@ -4,6 +4,7 @@
     ├── UsageError                  the user asked for something impossible (exit code 2)
     │   ├── ConfigError             a key or a value of the configuration
     │   ├── PortraitError           a portrait that cannot be used
+    │   ├── ConsentError            what right the user has to a portrait is not known
     │   ├── CommandError            a command that cannot be carried out
     │   ├── RequestError            an HTTP request or an SDP offer that cannot be answered
     │   ├── NotFoundError           what was named does not exist
@@ -105,6 +106,10 @@ class ConfigError(UsageError):
 
 class PortraitError(UsageError):
     """A portrait cannot be used: unreadable, without a face, or with one that is too small or in profile."""
+
+
+class ConsentError(UsageError):
+    """It is not known what right the user has to a portrait, or the answer cannot be kept."""
 
 
 class CommandError(UsageError):

@@ -70,6 +70,7 @@ SUBCOMMANDS = {
     "bench": "bench_latency",
     "fidelity": "fidelity",
     "verify": "verify",
+    "consent": "consent",
 }
 """The subcommands of ``reenact``, and the modules in ``tools`` that they run."""
 

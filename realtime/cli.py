@@ -33,6 +33,7 @@ from realtime.terminal.signals import EXIT_CODE, Interrupts, Suspensions
 if TYPE_CHECKING:
     from realtime.assemble import OpenedRun
     from realtime.pipeline.run import Run
+    from realtime.portraits.consent import Right
     from realtime.server.server_application import ServerApplication
 
 FINISH_S = 60.0
@@ -53,6 +54,7 @@ SUBCOMMAND_HELP = {
     "bench": "measure the delay from camera to output",
     "fidelity": "measure how well the portrait follows the driver",
     "verify": "say whether a picture or a video is marked as generated",
+    "consent": "list and revoke the rights to portraits that you have stated",
 }
 _EXAMPLES = (
     ("", "webcam to virtual camera; the page shows it too"),
@@ -232,9 +234,37 @@ def run(config: Config) -> int:
     _check_working_directory()
     if config.report is not None:
         report.check(config.report)
+    if config.portrait:
+        _require_consent(config)
     sys.setswitchinterval(SWITCH_S)
     with contextlib.closing(Display(quiet=config.quiet, lossless=config.pace == "max")) as display:
         return _run(config, display)
+
+
+def _require_consent(config: Config) -> None:
+    """Have the user say what right there is to portraits that are used for the first time. Raises ConsentError."""
+    from realtime.portraits import consent
+    from realtime.portraits.bundled import with_bundled
+
+    terminal = not config.quiet and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    consent.require(
+        [with_bundled(path) for path in config.portrait],
+        config.consent,
+        _ask_for_consent if terminal else None,
+        lambda text: print(text, file=sys.stderr),
+    )
+
+
+def _ask_for_consent(name: str) -> Right | None:
+    """Ask in the terminal what right the user has to a picture; None where no answer is given."""
+    from realtime.portraits.consent import RIGHTS
+
+    print(f"{name} is used for the first time. What right do you have to show it moving?", file=sys.stderr)
+    for number, (right, meaning) in enumerate(RIGHTS.items(), 1):
+        print(f"  {number}  {right}: {meaning}", file=sys.stderr)
+    print("number, or Enter for none of these: ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline().strip().lower()
+    return next((right for number, right in enumerate(RIGHTS, 1) if answer in (str(number), right)), None)
 
 
 def _run(config: Config, display: Display) -> int:

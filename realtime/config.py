@@ -18,6 +18,7 @@ from engines.install_hint import command
 from realtime.core import paths
 from realtime.marking import LabelOption
 from realtime.motion.settings import MAX_GAIN, NeutralMode
+from realtime.portraits.consent import Right
 from realtime.portraits.settings import Fit
 from realtime.tracking.settings import DRIVERS, MAX_FACES, FixedDriver, Rotation, parse_driver
 from realtime.webrtc.settings import IceServer
@@ -193,6 +194,14 @@ class Config(BaseModel):
         "a picture with a face, or the name of a bundled portrait; give several to switch between them with n and p",
         metavar="IMAGE|NAME",
         allowed="a picture file or the name of a bundled portrait",
+    )
+    consent: Right | None = _option(
+        "Portrait",
+        None,
+        "what right you have to the portraits, asked for once: self (it shows you), agreed (who it shows has agreed), "
+        "fictional (no one who lives)",
+        metavar="self|agreed|fictional",
+        allowed="self, agreed or fictional",
     )
     fit: Fit = _option(
         "Portrait",

@@ -20,6 +20,9 @@ from tests.support.leaks import Leaks, watching_loops
 
 ROOT = Path(__file__).parents[1]
 
+# portraits of the tests are drawn, and programs that tests start must not ask
+os.environ.setdefault("REENACT_CONSENT", "fictional")
+
 # the time an example takes depends more on the machine than on the program
 settings.register_profile("reenact", deadline=None)
 settings.load_profile("reenact")

@@ -75,6 +75,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         server_name = ["portrait.example", "other.example:8443"]
         bitrate = 4000
         label = "de"
+        consent = "self"
         jitter_mend = false
         relay_code = true
         report = "report.json"

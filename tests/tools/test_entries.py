@@ -18,6 +18,7 @@ TOOLS = (
     "bench_marking",
     "bench_webrtc",
     "build_engine",
+    "consent",
     "doctor",
     "fidelity",
     "models",

@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 
@@ -35,6 +34,8 @@ def resized(frames: Frames, factor: float | tuple[int, int]) -> list[Image]:
 
 def encoded(frames: Frames, codec: str, fps: int = FPS, *, crf: int | None = None) -> list[Luma]:
     """Return the luma of RGB frames after a codec, at the bit rate of a call or, for H264, of that quality."""
+    import av
+
     buffer = io.BytesIO()
     options = _LIVE[codec] if crf is None else {"preset": "fast", "crf": str(crf)}
     with av.open(buffer, "w", format="matroska") as out:
