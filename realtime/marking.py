@@ -1,4 +1,7 @@
-"""How the frames of a run are marked: the language of the label, and what the watermark says."""
+"""How the frames of a run are marked: the language of the label, and what the watermark says.
+
+The command line reads its options from here, before anything large is imported.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,10 @@ import datetime
 import locale
 import os
 import secrets
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from engines.marking.label import WORDS
-from engines.marking.marks import Marking
-from engines.marking.payload import SESSION_BITS, Payload
+if TYPE_CHECKING:
+    from engines.marking.marks import Marking
 
 LabelOption = Literal["auto", "en", "zh", "de", "fr", "es", "off"]
 """The values of the option: auto takes the user's language, or English."""
@@ -23,6 +25,9 @@ _LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 def new_marking(label: LabelOption) -> Marking:
     """Return the marking of a session that begins now. Its number is random and not kept anywhere else."""
+    from engines.marking.marks import Marking
+    from engines.marking.payload import SESSION_BITS, Payload
+
     today = datetime.datetime.now(datetime.UTC).date()
     payload = Payload.on(secrets.randbits(SESSION_BITS), today)
     return Marking(payload, None if label == "off" else user_language() if label == "auto" else label)
@@ -41,7 +46,6 @@ def user_language() -> str:
 
 def describe_label(marking: Marking) -> str:
     """Return what the user is told about the label."""
+    from engines.marking.label import WORDS
+
     return "no label" if marking.language is None else f"label {WORDS[marking.language]!r}"
-
-
-assert {*get_args(LabelOption)} == {*WORDS, "auto", "off"}

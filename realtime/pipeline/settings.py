@@ -6,8 +6,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from engines.marking.marks import Marking
+if TYPE_CHECKING:
+    from engines.marking.marks import Marking
 
 Notice = Callable[[str], None]
 """Shows a line of text to the user."""
