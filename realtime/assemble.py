@@ -45,6 +45,7 @@ from realtime.portraits.bundled import BundledPortrait, bundled_portraits, with_
 from realtime.portraits.image_file import check_picture, read_image
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import Sink, check_recording_name, open_sink
+from realtime.streams.target import is_target, target
 from realtime.tracking import model_files
 from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.tracker import FaceMeshTracker, Tracker, open_tracker
@@ -365,6 +366,8 @@ def _open_sinks(
         opened: OpenedSink | None = None
         if spec == "auto" and config.pace == "live":
             opened = _open_virtual_camera(config, fps, say)
+        elif is_target(spec):
+            opened = _open_stream(spec, config, fps, say)
         elif not spec.startswith("webrtc"):
             opened = _open_sink(spec, config, fps, lossless=config.pace == "max")
         if opened is not None:
@@ -376,6 +379,22 @@ def _open_sinks(
     if application is not None:
         sinks.append(OpenedSink("webrtc", application.main_sink()))
     return sinks
+
+
+def _open_stream(spec: str, config: Config, fps: float, say: Say) -> OpenedSink:
+    from realtime.streams.push_sink import PushSink, StreamFormat
+
+    goal = target(spec, config.stream_key)
+    bitrate = 1000 * config.bitrate
+    media = ServerSettings(
+        ice_servers=config.ice_server,
+        max_bitrate=bitrate,
+        start_bitrate=min(START_BITRATE, bitrate),
+        min_bitrate=min(MIN_BITRATE, bitrate),
+    )
+    form = StreamFormat(config.size, fps, media)
+    sink = PushSink(goal, form, lambda text: say(text, ""), follows_sound=config.camera == "webrtc")
+    return OpenedSink(goal.shown, sink)
 
 
 def _open_virtual_camera(config: Config, fps: float, say: Say) -> OpenedSink | None:

@@ -20,22 +20,29 @@ from realtime.marking import LabelOption
 from realtime.motion.settings import MAX_GAIN, NeutralMode
 from realtime.portraits.consent import Right
 from realtime.portraits.settings import Fit
+from realtime.streams.target import is_target
 from realtime.tracking.settings import DRIVERS, MAX_FACES, FixedDriver, Rotation, parse_driver
 from realtime.webrtc.settings import IceServer
 
 GROUPS = ("Driving video", "Portrait", "Motion", "Output", "Networks", "Server", "Other")
 """The groups of options, in the order of ``--help``."""
-SECRETS = ("token", "ice_server")
+SECRETS = ("token", "stream_key", "ice_server")
 """Keys whose values are never printed."""
 AUTO_RECORDING = Path("reenact.mp4")
 """What the sink ``auto`` writes at the highest pace."""
 TOKEN_VARIABLE = "REENACT_TOKEN"
+STREAM_KEY_VARIABLE = "REENACT_STREAM_KEY"
 DEFAULT_ADDRESS = ("127.0.0.1", 8080)
 """The host and port of the page."""
-_ALTERNATIVES = (("token", "token_file"), ("token_file", "token"))
+_ALTERNATIVES = (
+    ("token", "token_file"),
+    ("token_file", "token"),
+    ("stream_key", "stream_key_file"),
+    ("stream_key_file", "stream_key"),
+)
 """Pairs of keys that set the same: the first on the command line overrides the second in a file."""
 _MIN_SIDE, _MAX_SIDE = 64, 4096
-_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?", re.DOTALL)
+_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?|(whip|rtmps?):.+", re.DOTALL)
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
 _ICE_SERVER = {"url": str, "username": str, "credential": str, "secret": str, "lifetime_s": int}
 _TRACKING = ("motion:",)
@@ -83,6 +90,8 @@ def _sink(value: object) -> str:
         raise ValueError("not a file")
     if value.startswith("webrtc:"):
         address(value)
+    if value.startswith(("whip:", "rtmp:", "rtmps:")) and not is_target(value):
+        raise ValueError("not an address")
     return value
 
 
@@ -270,10 +279,23 @@ class Config(BaseModel):
         "Output",
         ("auto",),
         "where the result goes; give several for several places",
-        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|file:OUT.webm|null",
+        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|file:OUT.webm|whip:URL|rtmp[s]://...|null",
         allowed="auto, virtualcam, virtualcam:DEVICE, webrtc, webrtc:HOST:PORT, file:OUT.mp4, file:OUT.webm, "
-        "file:%05d.png or null",
+        "file:%05d.png, whip:https://HOST/PATH, rtmp://HOST/APP, rtmps://HOST/APP or null",
         min_length=1,
+    )
+    stream_key: str | None = _option(
+        "Output",
+        None,
+        f"the key of an RTMP stream or the bearer token of WHIP; also read from {STREAM_KEY_VARIABLE}",
+        metavar="TEXT",
+        allowed="some text",
+        min_length=1,
+        repr=False,
+        exclude=True,
+    )
+    stream_key_file: _Path | None = _option(
+        "Output", None, "a file that contains that key", metavar="FILE", allowed="a file that contains the key"
     )
     size: Annotated[tuple[int, int], BeforeValidator(_size)] = _option(
         "Output",
@@ -445,28 +467,32 @@ def load(options: Mapping[str, object], path: Path | None = None) -> Config:
         raise _bad_value(error, given, path) from None
     _check_combinations(config)
     _check_files(config, path)
-    return _with_token(config)
+    config = _with_secret(config, "token", TOKEN_VARIABLE)
+    return _with_secret(config, "stream_key", STREAM_KEY_VARIABLE)
 
 
-def _with_token(config: Config) -> Config:
-    """Return the configuration with the token of its file, or of the environment if no option names one."""
-    if config.token is not None and config.token_file is not None:
-        raise ConfigError("config-token-twice", "both --token and --token-file", "one of them", "leave one out")
-    token = config.token
-    if config.token_file is not None:
-        cure = "give a text file that contains the token"
+def _with_secret(config: Config, key: str, variable: str) -> Config:
+    """Return the configuration with a secret of its file, or of the environment if no option names one."""
+    given: str | None = getattr(config, key)
+    file: Path | None = getattr(config, f"{key}_file")
+    name = option_name(key)
+    if given is not None and file is not None:
+        raise ConfigError("config-token-twice", f"both {name} and {name}-file", "one of them", "leave one out")
+    secret = given
+    if file is not None:
+        cure = f"give a text file that contains the {name.removeprefix('--')}"
         try:
-            token = paths.read_text(config.token_file).strip()
+            secret = paths.read_text(file).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            found = f"--token-file: {config.token_file} cannot be read: {reason}"
+            found = f"{name}-file: {file} cannot be read: {reason}"
             raise ConfigError("config-token-unreadable", found, cure=cure) from None
-        if not token:
-            found = f"--token-file: {config.token_file} is empty"
-            raise ConfigError("config-token-empty", found, cure="write the token into it")
-    if token is None:
-        token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
-    return config if token == config.token else config.model_copy(update={"token": token})
+        if not secret:
+            found = f"{name}-file: {file} is empty"
+            raise ConfigError("config-token-empty", found, cure=f"write the {name.removeprefix('--')} into it")
+    if secret is None:
+        secret = os.environ.get(variable, "").strip() or None
+    return config if secret == given else config.model_copy(update={key: secret})
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -496,7 +522,7 @@ def _bad_value(error: ValidationError, given: Mapping[str, object], path: Path |
     key = str(first["loc"][0])
     value = first["input"]
     shown = str(value) if isinstance(value, Path) else repr(value)
-    if key in SECRETS and value:
+    if value and (key in SECRETS or (key == "sink" and "rtmp" in str(value))):
         shown = "a value that is not shown"
     where = f"{option_name(key)} {shown}" if key in given else f"{key} = {shown} in {path}"
     return ConfigError("config-bad-value", where, allowed(key), f"{command()} --help lists the options")
@@ -563,8 +589,8 @@ def _check_pace(config: Config) -> None:
     if config.camera == "performer" and not (config.frames or config.duration):
         found = "--pace max with --camera performer, which never ends"
         raise ConfigError("config-pace-never-ends", found, "a limit", "give one with --frames or --duration")
-    if any(spec.startswith("webrtc") for spec in config.sink):
-        found = "--pace max with --sink webrtc"
+    if any(spec.startswith("webrtc") or is_target(spec) for spec in config.sink):
+        found = "--pace max with a sink that is watched live"
         cure = "leave one of them out"
         raise ConfigError("config-pace-with-webrtc", found, "--pace live, as viewers watch in real time", cure)
 
@@ -573,7 +599,7 @@ def _check_files(config: Config, path: Path | None) -> None:
     """Raise ConfigError if an output is also an input, the TOML file at ``path`` included, or another output."""
     weights = paths.expand(config.weights) if config.weights else None
     camera = Path(config.camera.removeprefix("motion:").partition("@")[0])
-    inputs = (camera, *config.portrait, path, config.model, config.token_file, weights)
+    inputs = (camera, *config.portrait, path, config.model, config.token_file, config.stream_key_file, weights)
     outputs = [paths.expand(spec[5:]) for spec in config.sink if spec.startswith("file:")]
     if config.pace == "max":
         outputs += [AUTO_RECORDING for spec in config.sink if spec == "auto"]

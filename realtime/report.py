@@ -16,6 +16,7 @@ from realtime import output_file
 from realtime.config import Config
 from realtime.core import paths
 from realtime.core.latency import Durations, FrameCounts
+from realtime.streams.target import shown
 
 if TYPE_CHECKING:
     from realtime.pipeline.run import Run
@@ -66,7 +67,8 @@ def build(pipeline: Run | None, config: Config, application: ServerApplication |
             "captured_to_sent": age.summary(),
         },
         "machine": machine(),
-        "config": config.model_dump(mode="json") | {"size": "{}x{}".format(*config.size)},
+        "config": config.model_dump(mode="json")
+        | {"size": "{}x{}".format(*config.size), "sink": [shown(spec) for spec in config.sink]},
     }
 
 

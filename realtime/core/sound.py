@@ -15,3 +15,5 @@ class SoundPacket:
     data: bytes
     time_ns: int
     """When the first sample that it decodes to was recorded, on the clock of ``Frame.time_ns`` (monotonic ns)."""
+    pts: int = 0
+    """The time of its first sample at 48 kHz, on the recording's own clock, on which packets follow without gaps."""

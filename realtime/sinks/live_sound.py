@@ -26,7 +26,7 @@ MAX_STRETCH = 5
 _FADE = 96
 """Samples of a fade, 2 ms, where sound begins or ends: a step would be a click."""
 PATIENCE = SAMPLE_RATE // 2
-"""How long missing sound is waited for, in samples, before there is silence in its place."""
+"""How long missing sound is waited for, in samples, before there is silence in its place: once there was some."""
 
 
 class SoundTimeline:
@@ -97,6 +97,7 @@ class LiveSound:
         self._samples: list[Samples] = []
         """What is still to be encoded."""
         self._encoded = 0
+        self._heard = False
 
     def hear(self, packet: SoundPacket) -> None:
         """Add sound. What cannot be decoded is left out."""
@@ -106,6 +107,7 @@ class LiveSound:
         except av.FFmpegError:
             return
         if parts:
+            self._heard = True
             self._decoded.append((np.concatenate(parts, axis=1).astype(np.float32), packet.time_ns))
 
     def mux(self, origin_ns: int, until_ns: int) -> None:
@@ -119,7 +121,7 @@ class LiveSound:
             self._decoded.popleft()
             self._samples.append(self._timeline.place(samples, at))
         else:
-            self._samples.append(self._timeline.silence(until - PATIENCE))
+            self._samples.append(self._timeline.silence(until - (PATIENCE if self._heard else 0)))
         self._encode(self._stream.codec_context.frame_size or 960)
 
     def finish(self, origin_ns: int, until_ns: int) -> None:

@@ -327,7 +327,7 @@ class MediaLink:
             case "sound":
                 heard = self._heard.get(values["session"])
                 if heard is not None:
-                    heard(SoundPacket(message.body, values["time_ns"]))
+                    heard(SoundPacket(message.body, values["time_ns"], values["pts"]))
             case "closed":
                 self._submit(self._callback_threads, self._close_session, values["session"])
             case "call":

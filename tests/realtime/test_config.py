@@ -70,6 +70,8 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         model = "x.task"
         token = "let me in"
         token_file = "token.txt"
+        stream_key = "live key"
+        stream_key_file = "key.txt"
         sessions = 3
         ice_server = ["stun:stun.example.org", { url = "turn:turn.example.org", secret = "s" }]
         server_name = ["portrait.example", "other.example:8443"]

@@ -20,7 +20,7 @@ Every message has a ``kind``.
     ready                                         it serves
     failed    error                               it cannot serve
     stats     stats                               every second
-    sound     session, time_ns, a packet of Opus  a publisher's sound, where it was asked for
+    sound     session, times, a packet of Opus    a publisher's sound, where it was asked for
     closed    session                             its publisher is gone
     call      id, callback, arguments             to call one of ServerCallbacks
 """

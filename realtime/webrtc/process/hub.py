@@ -74,10 +74,11 @@ class Hub:
         session, watch = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
         stream = Stream(session)
 
-        def on_sound(packet: SoundPacket, pts: int) -> None:
-            stream.sound.push(packet, pts)
+        def on_sound(packet: SoundPacket) -> None:
+            stream.sound.push(packet)
             if session in self._heard:
-                self.main_process.send({"kind": "sound", "session": session, "time_ns": packet.time_ns}, packet.data)
+                times = {"time_ns": packet.time_ns, "pts": packet.pts}
+                self.main_process.send({"kind": "sound", "session": session, **times}, packet.data)
 
         publisher = Publisher(session, watch, self.settings, lambda: self.end(session), self.control, on_sound)
         self.publishers[session] = publisher

@@ -25,7 +25,7 @@ from realtime.webrtc.sound.stream import SoundTrack
 from realtime.webrtc.video.codecs import Codecs
 from realtime.webrtc.video.decoded_frames import SenderClock, planes_of
 from realtime.webrtc.video.decoder import CLOCK as VIDEO_CLOCK
-from realtime.webrtc.video.shared_encoding import Stream, StreamTrack, bitrate_step
+from realtime.webrtc.video.shared_encoding import Stream, StreamTrack, target_bitrate
 
 if TYPE_CHECKING:
     from aiortc import RTCDataChannel, RTCPeerConnection, RTCRtpTransceiver
@@ -252,9 +252,9 @@ class Publisher(Peer):
         settings: ServerSettings,
         on_gone: Callable[[], None],
         control: Control,
-        on_sound: Callable[[SoundPacket, int], None] = lambda *_: None,
+        on_sound: Callable[[SoundPacket], None] = lambda _: None,
     ) -> None:
-        """``on_sound`` is called with each packet of sound, and its time on the publisher's clock at 48 kHz."""
+        """``on_sound`` is called with each packet of sound."""
         super().__init__(settings, on_gone)
         self.session = session
         self.muted = False
@@ -332,7 +332,7 @@ class Publisher(Peer):
                 self.sounds += 1
                 time_ns = self._sound_clock.to_monotonic(packet.pts, packet.arrived_ns)
                 if not self.muted:
-                    self._on_sound(SoundPacket(packet.data, time_ns), packet.pts)
+                    self._on_sound(SoundPacket(packet.data, time_ns, packet.pts))
 
     async def _read(self, track: Any) -> None:
         from aiortc.mediastreams import MediaStreamError
@@ -415,9 +415,8 @@ class Viewer(Peer):
         }
 
     def _target_bitrate(self) -> int:
-        """Return the bit rate for this viewer: aiortc passes the receiver's estimates to the encoder it created."""
-        encoder = getattr(self._transceiver.sender, "_RTCRtpSender__encoder", None)
-        return bitrate_step(int(getattr(encoder, "target_bitrate", self._settings.start_bitrate)))
+        """Return the bit rate for this viewer."""
+        return target_bitrate(self._transceiver.sender, self._settings.start_bitrate)
 
     def is_lost(self, now_s: float) -> bool:
         """See Peer. A viewer is also lost if its frames cannot be encoded."""

@@ -27,7 +27,7 @@ class StreamSound:
         self.tracks: set[SoundTrack] = set()
         self.late_ns = 0.0
         """How late the pictures are: from the moment that they show to the encoder."""
-        self._waiting: deque[tuple[SoundPacket, int]] = deque()
+        self._waiting: deque[SoundPacket] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def picture_sent(self, time_ns: int, now_ns: int) -> None:
@@ -37,13 +37,13 @@ class StreamSound:
         late_ns = min(max(0, now_ns - time_ns), MAX_LATE_NS)
         self.late_ns += (_FOLLOWING if self.late_ns else 1.0) * (late_ns - self.late_ns)
 
-    def push(self, packet: SoundPacket, pts: int) -> None:
-        """Pass on a packet, whose time on the publisher's clock (48 kHz) is ``pts``, once it is due."""
+    def push(self, packet: SoundPacket) -> None:
+        """Pass on a packet once it is due."""
         if not self.tracks:
             return
         if len(self._waiting) == MAX_WAITING:
             self._waiting.popleft()
-        self._waiting.append((packet, pts))
+        self._waiting.append(packet)
         if self._timer is None:
             self._send_due()
 
@@ -58,7 +58,7 @@ class StreamSound:
         self._timer = None
         loop = asyncio.get_running_loop()
         while self._waiting:
-            packet, pts = self._waiting[0]
+            packet = self._waiting[0]
             # the loop's clock is the monotonic one
             due_s = (packet.time_ns + self.late_ns) / _NS
             if due_s > loop.time():
@@ -66,7 +66,7 @@ class StreamSound:
                 return
             self._waiting.popleft()
             for track in self.tracks:
-                track.put(packet, pts)
+                track.put(packet)
 
 
 class SoundTrack:
@@ -84,7 +84,9 @@ class SoundTrack:
         self._ended = ended
         self._queue: deque[EncodedFrame] = deque(maxlen=MAX_WAITING)
         self._changed = asyncio.Event()
-        self._first_pts: int | None = None
+        self._offset: int | None = None
+        """What is added to the times of packets, in samples."""
+        self._last = SoundPacket(b"", 0)
         sound.tracks.add(self)
 
     async def recv(self) -> EncodedFrame:
@@ -98,11 +100,15 @@ class SoundTrack:
         self.sent_time_ns = encoded.time_ns
         return encoded
 
-    def put(self, packet: SoundPacket, pts: int) -> None:
-        """Add the next packet."""
-        if self._first_pts is None:
-            self._first_pts = pts - SAMPLE_RATE
-        encoded = EncodedFrame(packet.data, pts - self._first_pts, True, TIME_BASE, packet.time_ns)
+    def put(self, packet: SoundPacket) -> None:
+        """Add the next packet. Where another recording begins, its times continue those of the one before."""
+        passed = (packet.time_ns - self._last.time_ns) * SAMPLE_RATE // _NS
+        if self._offset is None:
+            self._offset = SAMPLE_RATE - packet.pts
+        elif abs(packet.pts - self._last.pts - passed) > SAMPLE_RATE:
+            self._offset += self._last.pts + max(passed, 1) - packet.pts
+        self._last = packet
+        encoded = EncodedFrame(packet.data, packet.pts + self._offset, True, TIME_BASE, packet.time_ns)
         self._queue.append(encoded)
         self._changed.set()
 

@@ -309,6 +309,12 @@ def bitrate_step(bitrate: int) -> int:
     return round(_STEP ** math.floor(math.log(max(bitrate, 1), _STEP) + 1e-9))
 
 
+def target_bitrate(sender: object, first: int) -> int:
+    """Return the bit rate for a sender's receiver: aiortc passes its estimates to the encoder that it created."""
+    encoder = getattr(sender, "_RTCRtpSender__encoder", None)
+    return bitrate_step(int(getattr(encoder, "target_bitrate", first)))
+
+
 def to_video_frame(frame: RingFrame, time_ns: int) -> VideoFrame:
     """Return an I420 frame for an encoder, its pts at 90 kHz."""
     from av import VideoFrame

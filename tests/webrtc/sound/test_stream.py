@@ -21,7 +21,7 @@ def test_a_packet_is_sent_when_the_picture_of_its_moment_is() -> None:
         now = time.monotonic_ns()
         sound.picture_sent(now - 80 * MS, now)
         for index in range(3):
-            sound.push(SoundPacket(bytes([index]), now + index * 20 * MS), 960 * index)
+            sound.push(SoundPacket(bytes([index]), now + index * 20 * MS, 960 * index))
         for index in range(3):
             encoded = await asyncio.wait_for(track.recv(), 20)
             assert time.monotonic_ns() >= now + (80 + index * 20) * MS - MS
@@ -49,11 +49,11 @@ def test_the_delay_follows_the_pictures_and_has_a_limit() -> None:
 def test_what_waits_is_bounded_and_tracks_end() -> None:
     async def check() -> None:
         sound = StreamSound()
-        sound.push(SoundPacket(b"-", 0), 0)  # without a track it goes nowhere
+        sound.push(SoundPacket(b"-", 0))  # without a track it goes nowhere
         track = SoundTrack(sound, MediaStreamError)
         ahead = time.monotonic_ns() + 3600 * 10**9
         for index in range(3 * MAX_WAITING):
-            sound.push(SoundPacket(b"-", ahead), index)
+            sound.push(SoundPacket(b"-", ahead, index))
         assert len(sound._waiting) == MAX_WAITING
         track.stop()
         with pytest.raises(MediaStreamError):

@@ -1,0 +1,63 @@
+"""The process of one stream, started by PushSink with its end of a socket and of a ring buffer.
+
+Messages, as in ``realtime.webrtc.ipc.messages``: ``start`` with the target, the format and the settings, ``sound`` and
+``stop`` come in; ``up``, ``down`` with an error, and ``alive`` every second go out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+from realtime.streams.target import Target
+from realtime.webrtc.ipc.frame_ring import RingReader
+from realtime.webrtc.settings import ServerSettings
+
+_ORPHAN_S = 1.0
+"""How long the process outlives the main process."""
+
+
+def _exit_with_parent(connection: int) -> None:
+    """End the process soon after the main process is gone, whatever hangs."""
+    poll = select.poll()
+    poll.register(connection, select.POLLHUP)
+    poll.poll()
+    time.sleep(_ORPHAN_S)
+    os._exit(1)
+
+
+def main() -> None:
+    """Run ``python -m realtime.streams.process CONNECTION MEMORY WAKE``: descriptors of this process."""
+    connection_fd, memory, wake = (int(each) for each in sys.argv[1:4])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.CRITICAL)
+    threading.Thread(target=_exit_with_parent, args=(os.dup(connection_fd),), name="parent", daemon=True).start()
+    connection = socket.socket(fileno=connection_fd)
+    reader = RingReader(memory, wake)
+    from realtime.webrtc.ipc.messages import MessageSocket
+
+    messages = MessageSocket(connection)
+    incoming = messages.messages()
+    start = next(incoming).values
+    target = Target(**start["target"])
+    settings = ServerSettings.from_json(start["media"])
+    if target.kind == "rtmp":
+        from realtime.streams.rtmp import RtmpPush
+
+        RtmpPush(target, (start["size"][0], start["size"][1]), start["fps"], settings, messages).run(reader, incoming)
+    else:
+        from realtime.streams.whip import WhipPush
+
+        WhipPush(target, settings, messages).run(reader, incoming)
+    # codec threads may still run: their results are not needed
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Push a stream over RTMP: H.264 and AAC in FLV, through PyAV's FFmpeg."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+
+from engines.errors import ReenactError
+from realtime.core.sound import SoundPacket
+from realtime.sinks.live_sound import LiveSound
+from realtime.streams.backoff import Backoff
+from realtime.streams.target import Target
+from realtime.webrtc.ipc.frame_ring import RingFrame, RingReader
+from realtime.webrtc.ipc.messages import Message, MessageSocket
+from realtime.webrtc.settings import ServerSettings
+from realtime.webrtc.video.codecs import Codecs
+from realtime.webrtc.video.shared_encoding import CaptureClock, to_video_frame
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+
+_NS = 1_000_000_000
+_TIMEOUT_S = 5
+_KEY_S = 2
+"""Time between key frames, as streaming services ask for."""
+_ALIVE_S = 1.0
+_MAX_SOUNDS = 500
+
+
+class RtmpPush:
+    """Publishes until the main process says ``stop``, and connects again whenever the stream breaks."""
+
+    def __init__(
+        self,
+        target: Target,
+        size: tuple[int, int],
+        fps: float,
+        settings: ServerSettings,
+        messages: MessageSocket,
+    ) -> None:
+        av.logging.set_level(None)  # FFmpeg's messages contain the address, and with it the key
+        self._target = target
+        self._size = size
+        self._fps = fps
+        self._settings = settings
+        self._encoder = Codecs(settings).h264_encoder()
+        self._messages = messages
+        self._sounds: deque[SoundPacket] = deque(maxlen=_MAX_SOUNDS)
+        self._stop = threading.Event()
+
+    def run(self, reader: RingReader, incoming: Iterator[Message]) -> None:
+        """Publish the frames of a ring buffer and the sound among the messages."""
+        threading.Thread(target=self._receive, args=(incoming,), name="messages", daemon=True).start()
+        threading.Thread(target=self._tell_alive, name="alive", daemon=True).start()
+        backoff = Backoff()
+        while not self._stop.is_set():
+            try:
+                self._publish(reader, backoff)
+            except av.FFmpegError as error:
+                problem = _problem(error, self._target)
+                self._messages.send({"kind": "down", "error": problem.to_dict()})
+                self._stop.wait(backoff.fail(refused=problem.code == "stream-refused"))
+
+    def _receive(self, incoming: Iterator[Message]) -> None:
+        for message in incoming:
+            if message.values["kind"] == "sound":
+                self._sounds.append(SoundPacket(message.body, message.values["time_ns"]))
+            elif message.values["kind"] == "stop":
+                break
+        self._stop.set()
+
+    def _tell_alive(self) -> None:
+        while not self._stop.wait(_ALIVE_S):
+            self._messages.send({"kind": "alive"})
+
+    def _publish(self, reader: RingReader, backoff: Backoff) -> None:
+        """Publish until told to stop. Raises av.FFmpegError when the stream breaks."""
+        options = {
+            "rw_timeout": str(_TIMEOUT_S * 1_000_000),
+            "tcp_nodelay": "1",
+            "tls_verify": "1",
+            "flvflags": "no_duration_filesize",
+            "protocol_whitelist": "rtmp,rtmps,tcp,tls",
+        }
+        container = av.open(self._target.url, "w", format="flv", options=options)
+        try:
+            publication = _Publication(container, self._add_video(container))
+            up = False
+            while not self._stop.is_set():
+                if not reader.wait(0.2) or (frame := reader.take()) is None:
+                    continue
+                while self._sounds:
+                    publication.sound.hear(self._sounds.popleft())
+                publication.write(frame)
+                if not up and publication.begun:
+                    up = True
+                    backoff.succeed()
+                    self._messages.send({"kind": "up"})
+        finally:
+            with contextlib.suppress(av.FFmpegError):
+                # a stream that broke cannot be ended either
+                container.close()
+
+    def _add_video(self, container: OutputContainer) -> Any:
+        options = {"preset": "veryfast", "tune": "zerolatency"}
+        if self._encoder == "h264_nvenc":
+            options = {"preset": "p4", "tune": "ll", "rc": "cbr", "forced-idr": "1"}
+        rate = Fraction(self._fps).limit_denominator(1001)
+        bitrate = self._settings.max_bitrate
+        limits = {"maxrate": str(bitrate), "bufsize": str(bitrate)}
+        stream: Any = container.add_stream(self._encoder, rate=rate, options=options | limits)
+        context = stream.codec_context
+        context.width, context.height = self._size
+        context.pix_fmt = "yuv420p"
+        context.bit_rate = bitrate
+        context.time_base = Fraction(1, 1000)
+        context.gop_size = max(1, round(_KEY_S * self._fps))
+        context.max_b_frames = 0
+        return stream
+
+
+class _Publication:
+    """What one connection has been sent."""
+
+    def __init__(self, container: OutputContainer, video: Any) -> None:
+        self.sound = LiveSound(container, "aac")
+        self.begun = False
+        """Whether the server has taken something."""
+        self._container = container
+        self._video = video
+        self._clock = CaptureClock()
+        self._origin_ns: int | None = None
+        self._last = -1
+
+    def write(self, frame: RingFrame) -> None:
+        """Send a picture, and the sound up to it. Raises av.FFmpegError."""
+        time_ns = self._clock.next_ns(frame.captured_ns, frame.time_ns)
+        if self._origin_ns is None:
+            self._origin_ns = time_ns
+        picture = to_video_frame(frame, 0)
+        self._last = max(self._last + 1, (time_ns - self._origin_ns) * 1000 // _NS)
+        picture.pts, picture.time_base = self._last, Fraction(1, 1000)
+        packets = self._video.encode(picture)
+        self._container.mux(packets)
+        self.begun = self.begun or bool(packets)
+        if self.begun:
+            self.sound.mux(self._origin_ns, time_ns)
+
+
+def _problem(error: av.FFmpegError, target: Target) -> ReenactError:
+    """Return what went wrong, in words without the address that FFmpeg gives."""
+    if isinstance(error, av.ConnectionRefusedError) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        found = f"{target.shown} cannot be reached ({error.strerror})"
+        return ReenactError("stream-unreachable", found, cure="check the address, and that the server is running")
+    if error.errno in (errno.ETIMEDOUT, errno.EAGAIN):
+        return ReenactError("stream-no-answer", f"{target.shown} does not answer", cure="check the address")
+    if error.errno in (errno.EIO, errno.EPERM, errno.EACCES, errno.EINVAL) or isinstance(error, av.EOFError):
+        found = f"{target.shown} has ended or refused the stream"
+        return ReenactError("stream-ended", found, cure="check the key, and the server's log")
+    return ReenactError("stream-failed", f"the stream to {target.shown} failed ({error.strerror})")
