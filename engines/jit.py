@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import event
+from numba.core.compiler import Compiler
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -18,12 +19,23 @@ _functions: set[Any] = set()
 """Every function decorated with ``compiled``."""
 
 
-def compiled(**options: Any) -> Callable[[F], F]:
+class _Separate(Compiler):  # type: ignore[misc]
+    """Compiles functions whose arguments share no memory, as a parameter ``noalias`` in LLVM's language says."""
+
+    def __init__(self, typing: Any, target: Any, library: Any, args: Any, returns: Any, flags: Any, names: Any) -> None:
+        flags.noalias = True
+        super().__init__(typing, target, library, args, returns, flags, names)
+
+
+def compiled(*, separate: bool = False, **options: Any) -> Callable[[F], F]:
     """Compile a function without Python objects, at its first call, and release the GIL while it runs.
 
-    ``options`` are numba's. The code is cached beside the source or in the user's cache. If neither can be written, as
-    in a container with a user of its own, every start compiles again.
+    With ``separate`` its arguments must not share memory: a loop that reads from anywhere in one array and writes to
+    another can then take several steps at once. ``options`` are numba's. The code is cached beside the source or in the
+    user's cache. If neither can be written, as in a container with a user of its own, every start compiles again.
     """
+    if separate:
+        options["pipeline_class"] = _Separate
 
     def decorate(function: F) -> F:
         made: F

@@ -137,6 +137,54 @@ def draw_lid(
                 out[y, x, c] = np.uint8(min(max(value, 0.0), 254.9) + 0.5)
 
 
+@compiled()
+def follow_eye(
+    frame: Any, frame_px: Any, ends: Any, own_rotation: Any, own_scale: float, rotation: Any, origin: Any, scale: float,
+    points: Any, rigid: Any, gaze: Any, to_own: Any, move: Any,
+) -> None:  # fmt: skip
+    """Compute the affine map from the output to the portrait that takes an eye's socket back to its place.
+
+    frame: (3, 3) three points of the socket in the head frame; frame_px: (3, 2) the same in the portrait; ends: the
+    corners of the eye; rotation, origin, scale: the pose of the frame, and own_* the portrait's; points, rigid: (N, 3)
+    landmarks with and without expression; gaze: (2,) in face scales; to_own: (2, 3) and move: (2,), written to, see
+    ``engines.eyes.eyes.EyeState``.
+    """
+    now = np.empty((3, 2))
+    for k in range(2):
+        # how far the expression alone moved the corners of the eye
+        offset = 0.5 * (points[ends[0], k] - rigid[ends[0], k] + points[ends[1], k] - rigid[ends[1], k])
+        for i in range(3):
+            along = rotation[k, 0] * frame[i, 0] + rotation[k, 1] * frame[i, 1] + rotation[k, 2] * frame[i, 2]
+            now[i, k] = scale * along + origin[k] + offset
+        move[k] = own_scale * (own_rotation[k, 0] * gaze[0] + own_rotation[k, 1] * gaze[1])
+    ax, ay = now[1, 0] - now[0, 0], now[1, 1] - now[0, 1]
+    bx, by = now[2, 0] - now[0, 0], now[2, 1] - now[0, 1]
+    area = ax * by - ay * bx
+    if abs(area) < 1e-9:
+        to_own[:] = 0
+        return
+    for k in range(2):
+        first, second = frame_px[1, k] - frame_px[0, k], frame_px[2, k] - frame_px[0, k]
+        across, down = (first * by - second * ay) / area, (second * ax - first * bx) / area
+        to_own[k, 0], to_own[k, 1] = across, down
+        to_own[k, 2] = frame_px[0, k] - across * now[0, 0] - down * now[0, 1]
+
+
+@compiled()
+def line_lid(fetch: Any, source: Any, lower: Any, lining: Any, fold: Any, closure: float) -> None:
+    """Write where the lower lid and the lining of an eye are fetched to ``source``: see ``engines.eyes.eyes``.
+
+    fetch, source: (N, 2) float32; lower, lining, fold: (7,) indices of points; closure: of the eye.
+    """
+    share = np.float32(min(max((closure - 0.6) / 0.3, 0.0), 1.0))
+    for i in range(lower.shape[0]):
+        for k in range(2):
+            at = fetch[lower[i], k]
+            source[lining[i], k] = at + share * (fetch[lining[i], k] - at)
+            # landmarks of a lower lid lie a little inside the eye
+            source[lower[i], k] = at + share * np.float32(0.35) * (fetch[fold[i], k] - at)
+
+
 def compile_all() -> None:
     """Compile every function here, or load it from numba's cache, so that the first frame does not wait for it."""
     image, white, disc = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.float32), np.zeros((2, 2, 4), np.float32)
@@ -148,3 +196,9 @@ def compile_all() -> None:
     draw_lid(
         image, box, image, image, grain, two, ends, edge, edge, edge, ends, edge, edge, edge, edge, to_own, 0.1
     )  # fmt: skip
+    points, indices = np.zeros((3, 3), np.float32), np.zeros(2, np.intp)
+    frame_px, move = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)
+    follow_eye(
+        points, frame_px, indices, points, 1.0, points, points[0], 1.0, points, points, two, to_own.copy(), move
+    )  # fmt: skip
+    line_lid(frame_px, frame_px.copy(), indices, indices, indices, 0.0)

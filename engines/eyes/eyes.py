@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,12 +81,9 @@ def line_lids(fetch: Floats, source: Floats, closure: Floats) -> None:
     fetch: (N, 2) where the mesh reads the portrait; source: the same for this frame, written to; closure: (2,).
     """
     for eye in range(2):
-        share = np.float32(np.clip((closure[eye] - 0.6) / 0.3, 0, 1))
-        lower, lining = fetch[LOWER_LIDS[eye]], fetch[LID_LININGS[eye]]
-        fold = fetch[LOWER_LID_FOLDS[eye]]
-        source[LID_LININGS[eye]] = lower + share * (lining - lower)
-        # landmarks of a lower lid lie a little inside the eye
-        source[LOWER_LIDS[eye]] = lower + share * np.float32(0.35) * (fold - lower)
+        eye_raster.line_lid(
+            fetch, source, LOWER_LIDS[eye], LID_LININGS[eye], LOWER_LID_FOLDS[eye], float(closure[eye])
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +106,17 @@ def eye_state(
 ) -> EyeState:
     """Return the state of an eye, 0 the right one, 1 the left one.
 
-    own: the portrait's pose, and pose that of the frame; points: (N, 3) the mesh in the output, pixels; rigid: (478, 2)
+    own: the portrait's pose, and pose that of the frame; points: (N, 3) the mesh in the output, pixels; rigid: (478, 3)
     its landmarks without expression; gaze: (2,) in face scales.
     """
-    ends = EYE_CORNERS[index]
-    # how far the expression alone moved the corners of the eye
-    offset = 0.5 * (points[ends, :2] - rigid[ends]).sum(axis=0)
-    now = np.ascontiguousarray(pose.project(eye.frame)[:, :2] + offset)
-    to_own = cv2.getAffineTransform(now, eye.frame_px).astype(np.float32)
-    move = (own.rotation @ np.array([gaze[0], gaze[1], 0], np.float32))[:2] * own.scale
+    to_own, move = np.empty((2, 3), np.float32), np.empty(2, np.float32)
+    eye_raster.follow_eye(
+        eye.frame, eye.frame_px, EYE_CORNERS[index], own.rotation, own.scale, pose.rotation, pose.origin, pose.scale,
+        points, rigid, gaze, to_own, move,
+    )  # fmt: skip
     lens, fold = Lens.of(points, *EYES[index]), np.empty(CURVE, np.float32)
     trace_edge(points, EYES[index][0][0], EYES[index][0][1], FOLDS[index], fold)
-    return EyeState(lens, to_own, move.astype(np.float32), fold, closure)
+    return EyeState(lens, to_own, move, fold, closure)
 
 
 def fill_eye(out: Image, box: tuple[int, int, int, int], image: Image, eye: PortraitEye, state: EyeState) -> None:

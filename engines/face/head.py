@@ -8,12 +8,14 @@ different sizes compare.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.procrustes import similarity
 from engines.face.topology import EYE_CORNERS, MIRROR, OVAL, RIGID, RIGID_WEIGHTS
+from engines.jit import compiled
 from engines.types import Points
 
 Rotation = NDArray[np.float32]
@@ -40,9 +42,23 @@ class Pose:
         """Return points of the head frame (N, 3) in pixels, (N, 3)."""
         return np.asarray((points @ self.rotation.T) * np.float32(self.scale) + self.origin, np.float32)
 
+    def project_into(self, points: Points, out: Points) -> None:
+        """Write points of the head frame (N, 3) in pixels to ``out``, (N, 3); both float32 without gaps."""
+        project(points, self.rotation, self.origin, self.scale, out)
+
     def unproject(self, pixels: Points) -> Points:
         """Return points in pixels (N, 3) in the head frame, (N, 3)."""
         return np.asarray(((pixels - self.origin) @ self.rotation) / np.float32(self.scale), np.float32)
+
+
+@compiled()
+def project(points: Any, rotation: Any, origin: Any, scale: float, out: Any) -> None:
+    """Write ``scale * rotation @ point + origin`` of each of the points (N, 3) to ``out``, (N, 3)."""
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        for k in range(3):
+            along = rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z
+            out[i, k] = along * np.float32(scale) + origin[k]
 
 
 def own_pose(pixels: Points) -> Pose:
@@ -97,24 +113,39 @@ def turn_angles(rotation: Rotation) -> NDArray[np.float32]:
 
     Added to the angles of a head, they nod, shake and tilt it about its own axes, whichever way it faces.
     """
-    return np.array(
-        [
-            np.arctan2(rotation[2, 1], rotation[2, 2]),
-            np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0])),
-            np.arctan2(rotation[1, 0], rotation[0, 0]),
-        ],
-        np.float32,
-    )
+    found: NDArray[np.float32] = angles_of(np.ascontiguousarray(rotation))
+    return found
+
+
+@compiled()
+def angles_of(rotation: Any) -> Any:
+    """Return the ``turn_angles`` of a rotation (3, 3)."""
+    angles = np.empty(3, np.float32)
+    angles[0] = np.arctan2(rotation[2, 1], rotation[2, 2])
+    angles[1] = np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))
+    angles[2] = np.arctan2(rotation[1, 0], rotation[0, 0])
+    return angles
 
 
 def from_turn_angles(angles: NDArray[np.float32]) -> Rotation:
     """Return the rotation with these ``turn_angles``, the second of which is within a quarter turn."""
-    (sx, sy, sz), (cx, cy, cz) = np.sin(angles).tolist(), np.cos(angles).tolist()
-    return np.array(
-        [
-            [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
-            [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],
-            [-sy, cy * sx, cy * cx],
-        ],
-        np.float32,
-    )
+    made: Rotation = rotation_of(np.asarray(angles, np.float32))
+    return made
+
+
+@compiled()
+def rotation_of(angles: Any) -> Any:
+    """Return the rotation (3, 3) with these ``turn_angles``, (3,) float32."""
+    rotation = np.empty((3, 3), np.float32)
+    sx, sy, sz = np.sin(angles[0]), np.sin(angles[1]), np.sin(angles[2])
+    cx, cy, cz = np.cos(angles[0]), np.cos(angles[1]), np.cos(angles[2])
+    rotation[0, 0], rotation[0, 1], rotation[0, 2] = cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx
+    rotation[1, 0], rotation[1, 1], rotation[1, 2] = sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx
+    rotation[2, 0], rotation[2, 1], rotation[2, 2] = -sy, cy * sx, cy * cx
+    return rotation
+
+
+def compile_all() -> None:
+    """Compile the loop here, or load it from numba's cache."""
+    points = np.zeros((1, 3), np.float32)
+    Pose(np.eye(3, dtype=np.float32), points[0], 1.0).project_into(points, points)

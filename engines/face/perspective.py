@@ -30,13 +30,18 @@ def seen_turn(pixels: Points, size: tuple[int, int]) -> NDArray[np.float32]:
     face looking straight ahead.
     """
     width, height = size
-    unit = 2 * math.tan(FIELD / 2) / height
-    return turn_angles(_rotation(pixels, RIGID, RIGID_CANONICAL, RIGID_WEIGHTS, width, height, unit))
+    found = rigid_rotation(pixels, RIGID, RIGID_CANONICAL, RIGID_WEIGHTS, width, height, unit_of(height))
+    return turn_angles(found)
+
+
+def unit_of(height: int) -> float:
+    """Return the size of a pixel of an image this high in an image plane one unit in front of the camera."""
+    return 2 * math.tan(FIELD / 2) / height
 
 
 @compiled()
-def _rotation(pixels: Any, rigid: Any, canonical: Any, weights: Any, width: int, height: int, unit: float) -> Any:
-    """Return (3, 3) float64. ``unit``: the size of a pixel in an image plane one unit in front of the camera."""
+def rigid_rotation(pixels: Any, rigid: Any, canonical: Any, weights: Any, width: int, height: int, unit: float) -> Any:
+    """Return the rotation of a head as a camera sees it, (3, 3) float64. ``unit``: see ``unit_of``."""
     middle = 0.0
     for i in range(468):
         middle += pixels[i, 2]

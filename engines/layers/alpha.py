@@ -11,7 +11,7 @@ from engines.types import Image, Mask
 
 Floats = NDArray[np.float32]
 
-_WHITE = 1 << 48 | 1 << 32 | 1 << 16 | 1
+_WHITE = np.uint32(1 << 24 | 1 << 16 | 1 << 8 | 1)
 """A premultiplied white of opacity 1 in the four lanes of a layer's pixel."""
 
 
@@ -22,9 +22,9 @@ class AlphaDrawing:
         """``cutout`` has a background behind head and body."""
         self._cutout = cutout
         (body, tall, wide), (face, *size) = cutout.body.pixels, cutout.face.pixels
-        white = (body >> 48) * np.int64(_WHITE)
+        white = (body >> 24) * _WHITE
         self._body = white, tall, wide
-        self._face = (face >> 48) * np.int64(_WHITE), *size
+        self._face = (face >> 24) * _WHITE, *size
         height, width = cutout.behind.shape[:2]
         columns, rows = cutout.beyond
         still = (white.reshape(tall, wide)[rows : rows + height, columns : columns + width] & 255).astype(np.uint8)
@@ -36,8 +36,8 @@ class AlphaDrawing:
 
     def draw(
         self,
-        body: tuple[Floats, NDArray[np.uint8], tuple[int, int, int, int, int]],
-        face: tuple[Floats, NDArray[np.uint8], tuple[int, int, int]] | None,
+        body: tuple[Floats, NDArray[np.uint8], tuple[int, int, int, int]],
+        face: tuple[Floats, NDArray[np.uint8], tuple[int, int]] | None,
     ) -> Mask:
         """Return the alpha (H, W) of an output; the next call overwrites it.
 

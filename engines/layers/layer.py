@@ -14,6 +14,7 @@ from engines.types import Image, Mask
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Pixels = NDArray[np.uint32]
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
@@ -22,7 +23,7 @@ _NEIGHBOURS = np.ones((3, 3), np.uint8)
 class Layer:
     """The pixels of a layer, see ``engines.layers.layer_raster``."""
 
-    pixels: tuple[NDArray[np.int64], int, int]
+    pixels: tuple[Pixels, int, int]
     """(h * w,), height and width."""
     kinds: Bytes
     """(h / BLOCK, w / BLOCK), rounded up."""
@@ -31,10 +32,10 @@ class Layer:
     def of(colours: Image, opacity: Mask) -> Layer:
         """Return the layer with these colours (h, w, 3), not premultiplied, and this opacity (h, w)."""
         share = opacity.astype(np.uint32)
-        pixels = share.astype(np.int64) << 48
+        pixels: Pixels = share << np.uint32(24)
         for channel in range(3):
-            premultiplied = (colours[..., channel].astype(np.uint32) * share + 127) // 255
-            pixels |= premultiplied.astype(np.int64) << (16 * channel)
+            premultiplied = (colours[..., channel].astype(np.uint32) * share + np.uint32(127)) // np.uint32(255)
+            pixels |= premultiplied << np.uint32(8 * channel)
         height, width = opacity.shape
         return Layer((pixels.ravel(), height, width), _kinds(opacity))
 

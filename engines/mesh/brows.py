@@ -7,6 +7,8 @@ the skin takes less and less of it up to the outline of the face and down to the
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ from engines.face.topology import (
     UPPER_LIDS,
     Indices,
 )
+from engines.jit import compiled
 from engines.types import Points
 
 Floats = NDArray[np.float32]
@@ -65,10 +68,30 @@ class Brows:
 
     def move(self, shape: Points) -> None:
         """Replace the motion of brows and forehead in ``shape``, (478, 3)."""
-        motion = 0.5 * (shape[_UPPER] - self._shape[_UPPER] + shape[_LOWER] - self._shape[_LOWER])
-        down = motion[:, 1]
-        motion[:, 1] = np.where(down < 0, self._up * np.tanh(down / self._up), self._down * np.tanh(down / self._down))
-        shape[self._points] = self._shape[self._points] + self._weights @ motion
+        move_skin(shape, self._shape, self._points, self._weights, self._up, self._down)
+
+
+@compiled()
+def move_skin(shape: Any, own: Any, points: Any, weights: Any, up: Any, down: Any) -> None:
+    """Move ``points`` (n,) of a shape by the motion of its brows.
+
+    shape, own: (478, 3) with the brows' motion and without; weights: (n, 10) of each point of the brows; up, down:
+    (10,) how far each may go.
+    """
+    count = _UPPER.shape[0]
+    motion = np.empty((count, 3), np.float32)
+    for i in range(count):
+        for k in range(3):
+            upper, lower = _UPPER[i], _LOWER[i]
+            motion[i, k] = 0.5 * (shape[upper, k] - own[upper, k] + shape[lower, k] - own[lower, k])
+        room = up[i] if motion[i, 1] < 0 else down[i]
+        motion[i, 1] = room * np.tanh(motion[i, 1] / room)
+    for i in range(points.shape[0]):
+        for k in range(3):
+            moved = np.float32(0)
+            for j in range(count):
+                moved += weights[i, j] * motion[j, k]
+            shape[points[i], k] = own[points[i], k] + moved
 
 
 def _curve(shape: Points, points: Indices) -> Floats:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.face.head import pose_against
+from engines.face.procrustes import similarity
 from engines.face.topology import (
     BROWS,
     CHIN,
@@ -31,6 +31,8 @@ from engines.face.topology import (
     NOSE_TIP,
     OUTER_MOUTH_CORNERS,
     OVAL,
+    RIGID,
+    RIGID_WEIGHTS,
     UPPER_LID_FOLDS,
     UPPER_LIDS,
     UPPER_LIP_ROWS,
@@ -70,6 +72,7 @@ the second it shows another face. Root mean square distances, in face scales.
 MOUTH_BOW = np.sin(np.linspace(0, np.pi, 11)[1:-1]).astype(np.float32)
 """The shape of an opening over the points of the inner lips, widest in the middle."""
 
+_FACE_SIDES = OVAL[[8, 28]]
 _LIPS = np.concatenate([MOUTH_CORNERS, OUTER_MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP])
 _EYES = np.concatenate([*UPPER_LIDS, *LOWER_LIDS, *IRISES])
 _ENDS, _UPPER, _LOWER = np.stack(EYE_CORNERS), np.stack(UPPER_LIDS), np.stack(LOWER_LIDS)
@@ -187,19 +190,21 @@ def _part_lips(
     return middle
 
 
-def _closure(
-    openings: NDArray[np.float32], neutral: NDArray[np.float32], own: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return how far lids with these openings are closed, see ``Expression``.
+@compiled()
+def _closure(openings: Any, neutral: Any, own: Any) -> Any:
+    """Return how far lids with these openings are closed, (2,) float32, see ``Expression``.
 
     ``neutral`` are the openings of the driver's neutral and ``own`` those without expression; all are (2,).
     """
-    open_eye = np.maximum(own, OPEN_EYE)
-    closed = SHUT * open_eye
-    # the neutral for a portrait with half closed eyes has them half closed too, and little room to close them further
-    room = np.maximum(neutral - closed, 0.35 * (open_eye - closed))
-    closure = VIVID_LIDS * (1 - (openings - closed) / room)
-    return np.clip(np.where(neutral > 0.02, closure, 0.0), -0.5, 1.0).astype(np.float32)
+    closure = np.zeros(2, np.float32)
+    for eye in range(2):
+        open_eye = max(own[eye], OPEN_EYE)
+        closed = SHUT * open_eye
+        # the neutral for a portrait with half closed eyes has them half closed too, and little room to close further
+        room = max(neutral[eye] - closed, 0.35 * (open_eye - closed))
+        if neutral[eye] > 0.02:
+            closure[eye] = min(max(VIVID_LIDS * (1 - (openings[eye] - closed) / room), -0.5), 1.0)
+    return closure
 
 
 def _resting(motion: Motion) -> float:
@@ -226,25 +231,110 @@ def _pliant(shape: Points) -> NDArray[np.float32]:
     return np.asarray(pliant, np.float32)
 
 
-def _sameness(shape: Points, neutral: Points) -> float:
+@compiled()
+def _sameness(shape: Any, neutral: Any) -> Any:
     """Return 1 if two faces, both (478, 3), are the same face with the same expression, 0 if not, or between."""
-    apart = pose_against(shape, neutral).project(neutral) - shape
-    distance = math.sqrt(float(np.mean(apart * apart)))
+    target, source = np.empty((RIGID.shape[0], 3), np.float32), np.empty((RIGID.shape[0], 3), np.float32)
+    for i in range(RIGID.shape[0]):
+        target[i], source[i] = shape[RIGID[i]], neutral[RIGID[i]]
+    rotation, scale, origin = similarity(target, source, RIGID_WEIGHTS)
+    total = 0.0
+    for i in range(LANDMARKS):
+        for k in range(3):
+            x, y, z = neutral[i, 0], neutral[i, 1], neutral[i, 2]
+            along = rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z
+            total += (scale * along + origin[k] - shape[i, k]) ** 2
+    distance = np.sqrt(total / (3 * LANDMARKS))
     return min(max((OTHER_FACE - distance) / (OTHER_FACE - SAME_FACE), 0.0), 1.0)
 
 
-def _measures(shape: Points) -> NDArray[np.float32]:
+@compiled()
+def _scale_motion(own: Any, neutral: Any, pliant: Any, across: float, mouth: float, lower: float, scale: Any) -> None:
+    """Write the factor of the driver's displacement for each point to ``scale``; all arrays are (478, 3) or (478, 1).
+
+    across, mouth, lower: how much wider the face and the mouth are and how much higher the chin is than the driver's.
+    """
+    same = np.float32(_sameness(own, neutral))
+    for i in range(LANDMARKS):
+        below = min(max((own[i, 1] - own[NOSE_TIP, 1]) / 0.5, 0.0), 1.0)
+        share = pliant[i, 0] + same * (1 - pliant[i, 0])
+        scale[i, 0] = min(max(across + 0.5 * (mouth - across) * below, 0.7), 1.4) * share
+        scale[i, 1] = (1 + (min(max(lower, 0.7), 1.4) - 1) * below) * share
+        scale[i, 2] = share
+
+
+@compiled()
+def _measures(shape: Any) -> Any:
     """Return measures of smile, mouth width, brows and jaw, (4,) float32, in face scales."""
-    lips = 0.5 * (shape[INNER_UPPER_LIP[4], 1] + shape[INNER_LOWER_LIP[4], 1])
-    return np.array(
-        [
-            lips - shape[MOUTH_CORNERS, 1].mean(),
-            _width(shape, MOUTH_CORNERS),
-            -shape[BROWS, 1].mean(),
-            shape[INNER_LOWER_LIP[4], 1] - shape[NOSE_BASE, 1],
-        ],
-        np.float32,
-    )
+    measures = np.zeros(4, np.float32)
+    right, left = MOUTH_CORNERS[0], MOUTH_CORNERS[1]
+    upper, lower = shape[INNER_UPPER_LIP[4], 1], shape[INNER_LOWER_LIP[4], 1]
+    measures[0] = 0.5 * (upper + lower) - 0.5 * (shape[right, 1] + shape[left, 1])
+    square = 0.0
+    for k in range(3):
+        square += (shape[left, k] - shape[right, k]) ** 2
+    measures[1] = max(np.sqrt(square), 1e-6)
+    for i in range(BROWS.shape[0]):
+        measures[2] -= shape[BROWS[i], 1] / BROWS.shape[0]
+    measures[3] = lower - shape[NOSE_BASE, 1]
+    return measures
+
+
+@compiled()
+def _move_face(
+    own: Any, expression: Any, neutral: Any, scale: Any, near_corners: Any, near_brows: Any, own_measures: Any,
+    rest: Any, shape: Any,
+) -> Any:  # fmt: skip
+    """Write a portrait's face without the gaps of lids and lips to ``shape``; return what the jaw drops further.
+
+    All but the measures (4,) are (478, 3) or (478, 1) float32. Displacements alone leave a portrait with low brows
+    frowning when the driver's brows are up, and one with drooping corners of the mouth unsmiling when the driver grins.
+    So the difference between the two resting faces is made up for as an expression grows.
+    """
+    now = _measures(expression)
+    moves, active = np.empty(4, np.float32), np.empty(4, np.float32)
+    for k in range(4):
+        moves[k] = min(max(rest[k] - own_measures[k], CATCH_UP_LIMITS[k, 0]), CATCH_UP_LIMITS[k, 1])
+        active[k] = min(max((now[k] - rest[k]) / CATCH_UP_REACH[k], np.float32(0)), np.float32(1))
+    active[0] = active[1] = max(active[0], active[1])
+    moves *= active
+    for i in range(own.shape[0]):
+        for k in range(3):
+            shape[i, k] = own[i, k] + (expression[i, k] - neutral[i, k]) * scale[i, k]
+        shape[i, 0] += np.float32(0.5) * moves[1] * near_corners[i, 0] * np.sign(own[i, 0])
+        shape[i, 1] -= moves[0] * near_corners[i, 0] + moves[2] * near_brows[i, 0]
+    return moves[3]
+
+
+@compiled()
+def _closures(openings: Any, neutral: Any, own: Any, resting: float, rest: Any) -> Any:
+    """Return how far lids are closed, (2,) float32: as ``_closure``, which has its arguments, and then as one sees it.
+
+    rest: the closure of ``neutral``, of which the share ``resting`` is taken away.
+    """
+    closure = _closure(openings, neutral, own) - np.float32(resting) * rest
+    mean = np.float32(0.5) * (closure[0] + closure[1])
+    # one eye is often tracked less well than the other: a small difference is halved, a wink is left as it is
+    wink = min(max((abs(closure[0] - closure[1]) - WINK) / WINK, 0.0), 1.0)
+    for eye in range(2):
+        value = mean + np.float32(0.5 + 0.5 * wink) * (closure[eye] - mean)
+        # lids that nearly meet are closed: a rim of white under the lashes looks like fainting
+        nearly = min(max((value - 0.6) / 0.3, 0.0), 1.0)
+        closure[eye] = min(value * (1 + 0.2 * nearly * nearly), 1.0)
+    return closure
+
+
+@compiled()
+def _turned_eyes(gaze: Any, rest: Any, widths: Any, closure: Any) -> Any:
+    """Return how far the irises move, (2, 2) float32: both eyes look the same way. widths: (2, 1)."""
+    turned = np.empty((2, 2), np.float32)
+    for k in range(2):
+        move = 0.5 * (gaze[0, k] - rest[0, k] + gaze[1, k] - rest[1, k])
+        limited = GAZE_LIMIT[k] * np.tanh(move / GAZE_LIMIT[k])
+        for eye in range(2):
+            shut = min(max(closure[eye], 0.0), 1.0)
+            turned[eye, k] = limited * widths[eye, 0] * (1 - shut * shut)
+    return turned
 
 
 class ExpressionTransfer:
@@ -254,6 +344,7 @@ class ExpressionTransfer:
         """``shape`` is the portrait's own face, (478, 3) float32 in its head frame; it is kept, and not written to."""
         self._shape = shape
         self._mouth_width = _width(shape, MOUTH_CORNERS)
+        self._face_width = _width(shape, _FACE_SIDES)
         self._eye_widths = _eye_widths(shape)[:, None]
         self._lid_gaps = shape[_LOWER] - shape[_UPPER]
         self._near_corners = _nearness(shape, MOUTH_CORNERS, 0.3)
@@ -273,8 +364,11 @@ class ExpressionTransfer:
         """Return the portrait's face for one frame."""
         if self._neutral is not motion.neutral:
             self._set_neutral(motion.neutral, motion.own)
-        shape = self._shape + (motion.expression - motion.neutral) * self._scale
-        self._catch_up(shape, motion)
+        shape = np.empty_like(self._shape)
+        self._drop = _move_face(
+            self._shape, motion.expression, motion.neutral, self._scale, self._near_corners, self._near_brows,
+            self._measures, self._rest_measures, shape,
+        )  # fmt: skip
         self._brows.move(shape)
         closure = self._close_eyes(shape, motion)
         lips = self._open_lips(shape, motion)
@@ -284,54 +378,29 @@ class ExpressionTransfer:
     def _set_neutral(self, neutral: Points, own: Points | None) -> None:
         """Compute what depends on the driver's neutral alone, which changes seldom."""
         self._neutral = neutral
-        self._scale = self._proportions(neutral)
+        self._set_proportions(neutral)
         self._rest_measures = _measures(neutral)
         self._rest_openings, self._rest_gaze = _openings(neutral), _gaze(neutral)
         self._own_openings = self._rest_openings if own is None else _openings(own)
         self._rest_closure = _closure(self._rest_openings, self._rest_openings, self._own_openings)
         self._rest_mouth = _width(neutral, MOUTH_CORNERS)
 
-    def _proportions(self, neutral: Points) -> NDArray[np.float32]:
-        """Return the factor of the driver's displacement for each point, (478, 3)."""
-        across = _width(self._shape, OVAL[[8, 28]]) / _width(neutral, OVAL[[8, 28]])
+    def _set_proportions(self, neutral: Points) -> None:
+        """Compute the factor of the driver's displacement for each point."""
+        across = self._face_width / _width(neutral, _FACE_SIDES)
         mouth = self._mouth_width / _width(neutral, MOUTH_CORNERS)
         own_chin, chin = (float(shape[CHIN_TIP, 1] - shape[NOSE_BASE, 1]) for shape in (self._shape, neutral))
         lower = own_chin / max(chin, 1e-6)
-        scale = np.ones((LANDMARKS, 3), np.float32)
-        below = np.clip((self._shape[:, 1] - self._shape[NOSE_TIP, 1]) / 0.5, 0, 1)
-        scale[:, 0] = np.clip(across + (0.5 * (across + mouth) - across) * below, 0.7, 1.4)
-        scale[:, 1] = 1 + (np.clip(lower, 0.7, 1.4) - 1) * below
-        return scale * (self._pliant + np.float32(_sameness(self._shape, neutral)) * (1 - self._pliant))
-
-    def _catch_up(self, shape: Points, motion: Motion) -> None:
-        """Make up for the difference between the two resting faces as an expression grows.
-
-        Displacements alone leave a portrait with low brows frowning when the driver's brows are up, and one with
-        drooping corners of the mouth unsmiling when the driver grins.
-        """
-        rest, now, own = self._rest_measures, _measures(motion.expression), self._measures
-        short = np.clip(rest - own, *CATCH_UP_LIMITS.T)
-        active = np.clip((now - rest) / CATCH_UP_REACH, 0, 1)
-        active[:2] = active[:2].max()
-        lift, widen, raise_brows, drop = short * active
-        shape[:, 1] -= lift * self._near_corners[:, 0]
-        shape[:, 0] += 0.5 * widen * self._near_corners[:, 0] * np.sign(self._shape[:, 0])
-        shape[:, 1] -= raise_brows * self._near_brows[:, 0]
-        self._drop = float(drop)
+        _scale_motion(self._shape, neutral, self._pliant, across, mouth, lower, self._scale)
 
     def _close_eyes(self, shape: Points, motion: Motion) -> NDArray[np.float32]:
         """Close the lids in ``shape`` as far as the driver's are, and return the closure, (2,)."""
-        closure = _closure(_openings(motion.expression), self._rest_openings, self._own_openings)
-        closure -= np.float32(_resting(motion)) * self._rest_closure
-        # one eye is often tracked less well than the other: a small difference is halved, a wink is left as it is
-        apart = closure - closure.mean()
-        wink = min(max((float(np.abs(apart[0] - apart[1])) - WINK) / WINK, 0.0), 1.0)
-        closure = closure.mean() + np.float32(0.5 + 0.5 * wink) * apart
-        # lids that nearly meet are closed: a rim of white under the lashes looks like fainting
-        nearly = np.clip((closure - 0.6) / 0.3, 0, 1)
-        closure = np.minimum(closure * (1 + np.float32(0.2) * nearly * nearly), 1)
+        openings = _openings(motion.expression)
+        closure: NDArray[np.float32] = _closures(
+            openings, self._rest_openings, self._own_openings, _resting(motion), self._rest_closure
+        )
         _close_lids(shape, self._shape, self._lid_gaps, closure)
-        return np.asarray(closure, np.float32)
+        return closure
 
     def _open_lips(self, shape: Points, motion: Motion) -> float:
         """Part the lips in ``shape`` by the driver's gap, and return the gap over the mouth's width."""
@@ -344,7 +413,14 @@ class ExpressionTransfer:
 
     def _turn_eyes(self, motion: Motion, closure: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how far the irises move, (2, 2); both eyes look the same way."""
-        move = (_gaze(motion.expression) - self._rest_gaze).mean(axis=0)
-        limited = GAZE_LIMIT * np.tanh(move / GAZE_LIMIT)
-        seen = 1 - np.clip(closure, 0, 1)[:, None] ** 2
-        return np.asarray(limited * self._eye_widths * seen, np.float32)
+        turned: NDArray[np.float32] = _turned_eyes(
+            _gaze(motion.expression), self._rest_gaze, self._eye_widths, closure
+        )  # fmt: skip
+        return turned
+
+
+def compile_all() -> None:
+    """Compile every loop here, or load it from numba's cache, so that the first frame does not wait for it."""
+    shape = np.zeros((LANDMARKS, 3), np.float32)
+    motion = Motion(np.eye(3, dtype=np.float32), np.zeros(2, np.float32), 1.0, shape, shape.copy())
+    ExpressionTransfer(np.random.default_rng(0).normal(size=shape.shape).astype(np.float32)).apply(motion)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from engines.errors import CommandError, one_of
 from engines.eyes import eye_raster
 from engines.eyes.eyes import eye_state, fill_eye, line_lids
-from engines.face.head import Pose, from_turn_angles, turn_angles
-from engines.face.perspective import seen_turn
+from engines.face import head, limited_pose
+from engines.face.head import Pose
 from engines.face.topology import (
     LOWER_LIDS,
 )
@@ -27,7 +27,18 @@ from engines.generator import MOUTHS, REGIONS_OF, WARPED_MOUTHS
 from engines.layers import layer_raster
 from engines.layers.alpha import AlphaDrawing
 from engines.layers.layer import WarpBuffers
-from engines.mesh import lens, mouth_raster, raster, shading
+from engines.layers.layer_raster import BODY_STEP, FACE_STEP
+from engines.mesh import (
+    expression,
+    lens,
+    lips,
+    mouth_cover,
+    mouth_light,
+    mouth_raster,
+    raster,
+    shading,
+    surround,
+)
 from engines.mesh.features import (
     FACE_TRIANGLES,
     RING_TRIANGLES,
@@ -40,28 +51,15 @@ from engines.types import LANDMARKS, FaceState, Image, Mask, Motion, Points, Por
 
 Floats = NDArray[np.float32]
 
-FACE_STEP, BODY_STEP = 2, 4
-"""The backward maps of the face and of head and body are sampled at every 2nd and every 4th pixel."""
-PIVOT = np.array([0.0, 0.7, 1.1], np.float32)
-"""The point that a head turns about, in the head frame: behind and below the eyes, at the top of the neck."""
-TURN_KNEE, TURN_LIMIT = math.radians(24.0), math.radians(34.0)
-"""Head turns are kept up to the knee and compressed towards the limit beyond it: a mesh has no far side."""
-ASIDE, ASIDE_COSTS, ASIDE_KNEE = math.radians(10.0), 2.0, math.radians(4.0)
-"""The yaw from which a portrait looks aside, how much each degree more lowers the knee of turning it back, and the
-lowest knee.
-
-The far side of such a portrait is hardly visible: turned to the viewer, a sliver of it would cover half a face.
-"""
 HAIRLINE_TURN = np.radians((2.0, 12.0)).tolist()
 """The turns between which the outline is fetched more and more from clear of the hair, radians."""
 UNFOLDING_TURN = np.radians((5.0, 13.0)).tolist()
 """The turns to the viewer between which a far side is unfolded more and more, radians."""
-TURN_PASSES = 2
-"""How often a turn is corrected for perspective; the second pass leaves less than a tenth of a degree."""
-SHIFT_LIMIT = 0.4
-"""How far the head may move in the image, in face scales."""
-SCALE_LIMIT = 0.12
-"""How much the head's size may change, as a natural logarithm."""
+_KERNELS = (
+    head, limited_pose, lens, raster, surround, expression, layer_raster, eye_raster, lips, mouth_light, mouth_cover,
+    mouth_raster, shading,
+)  # fmt: skip
+"""The modules whose loops a frame needs."""
 _LOWER_LIDS = np.concatenate(LOWER_LIDS)
 
 
@@ -102,7 +100,18 @@ class MeshGenerator:
         self.mouths = MOUTHS if refiner is not None and refiner.makes_mouths else WARPED_MOUTHS
         self._mouth = Mouth()
         self.set_mouth(mouth)
-        for kernels in (lens, raster, layer_raster, eye_raster, mouth_raster, shading):
+        for kernels in (
+            head,
+            limited_pose,
+            lens,
+            raster,
+            surround,
+            expression,
+            layer_raster,
+            eye_raster,
+            mouth_raster,
+            shading,
+        ):
             kernels.compile_all()
         self._current: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
@@ -118,9 +127,16 @@ class MeshGenerator:
         self._rings: Floats = np.zeros((0, 3), np.float32)
         self._source: Floats = np.zeros((0, 2), np.float32)
         self._own: Points = np.zeros((0, 3), np.float32)
+        self._rigid, self._changed = np.empty((2, LANDMARKS, 3), np.float32)
+        self._moved: Points = np.zeros((0, 3), np.float32)
+        self._shifted = np.zeros(0, np.intp)
+        self._unshifted: Floats = np.zeros((0, 2), np.float32)
+        self._shifts = self._unshifted, self._unshifted
         self._alpha: AlphaDrawing | None = None
-        self._shaded = ShadedLayer(np.zeros(0, np.int64), NO_SHADING)
-        self._drawn_face: tuple[Floats, NDArray[np.uint8], tuple[int, int, int]] | None = None
+        self._hangs = False
+        self._body_source: Floats = np.zeros((0, 2), np.float32)
+        self._shaded = ShadedLayer(np.zeros(0, np.uint32), NO_SHADING)
+        self._drawn_face: tuple[Floats, NDArray[np.uint8], tuple[int, int]] | None = None
 
     def prepare(
         self, name: str, image: Image, face: FaceState, matte: Mask | None = None, behind: Image | None = None
@@ -134,8 +150,9 @@ class MeshGenerator:
         features: MeshFeatures = portrait.features
         if self._current is not portrait:
             self._set_portrait(portrait)
-        pose = _target_pose(motion, features)
-        rigid = pose.project(features.shape)[:, :2]
+        pose = limited_pose.target_pose(motion, features.pose, features.shape, features.seen, portrait.size)
+        rigid = self._rigid
+        pose.project_into(features.shape, rigid)
         target = features.transfer.apply(motion)
         self._place_points(features, pose, target.shape, rigid)
         self._shaded.update(target.shape, features.shape)
@@ -161,7 +178,7 @@ class MeshGenerator:
         if self._alpha is None:
             self._alpha = AlphaDrawing(features.cutout)
         left, top, _, _ = features.box
-        place = (left, top, BODY_STEP, *features.cutout.beyond)
+        place = (left, top, *features.cutout.beyond)
         return self._alpha.draw((self._body.backward, self._shows, place), self._drawn_face)
 
     @property
@@ -217,26 +234,35 @@ class MeshGenerator:
         self._last_face = (0, 0, 0, 0)
         self._target = np.empty((len(features.fetch), 3), np.float32)
         self._rings = np.empty((len(features.rings), 3), np.float32)
+        self._moved = np.empty((len(features.rings) + len(features.near), 3), np.float32)
         self._source = features.fetch.copy()
+        self._shifted = np.flatnonzero(features.shifted)
+        self._shifts = features.hairline[self._shifted], features.unfolded[self._shifted]
+        self._unshifted = features.fetch[self._shifted]
+        self._hangs = not bool(features.surround.bare.all())
+        self._body_source = features.surround.points[:, :2] + np.array(features.cutout.beyond, np.float32)
         self._mouth.set_portrait(features)
         self._shaded = ShadedLayer(features.cutout.face.pixels[0], features.shading)
         self._own = features.pose.project(features.shape)
 
     def _place_points(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
-        """Compute the points of the mesh in the output. ``rigid``: the landmarks without expression, (478, 2)."""
-        target = self._target
-        target[:LANDMARKS] = pose.project(shape)
+        """Compute the points of the mesh in the output. ``rigid``: the landmarks without expression, (478, 3)."""
+        target, moved = self._target, self._moved
+        pose.project_into(shape, target[:LANDMARKS])
         target[LANDMARKS:] = target[_LOWER_LIDS]
-        changed = target[:LANDMARKS, :2] - rigid
-        moved, near = pose.project(features.rings), pose.project(features.near)
-        features.surround.place(moved, near, changed, self._rings)
+        np.subtract(target[:LANDMARKS], rigid, out=self._changed)
+        pose.project_into(features.rings, moved[: len(features.rings)])
+        pose.project_into(features.near, moved[len(features.rings) :])
+        features.surround.place(
+            moved[: len(features.rings)], moved[len(features.rings) :], self._changed, self._rings
+        )  # fmt: skip
 
     def _shift_fetched(self, features: MeshFeatures, pose: Pose) -> None:
         """Fetch the outline of a turned head from clear of the hair, and a far side that comes into view from the skin
         that the portrait shows of it.
         """
-        shifts, unfolded = features.hairline, features.unfolded
-        if not features.shifted.any():
+        shifts, unfolded = self._shifts
+        if not len(self._shifted):
             return
         now, own = pose.rotation[:, 2], features.pose.rotation[:, 2]
         # the angle of the turn about any axis but the line of sight, from the direction of the nose
@@ -245,16 +271,15 @@ class MeshGenerator:
         side = math.copysign(1, own[0])
         towards = math.asin(min(1.0, side * float(own[0]))) - math.asin(max(-1.0, min(1.0, side * float(now[0]))))
         shifts += np.float32(_ramp(towards, UNFOLDING_TURN)) * (unfolded - shifts)
-        self._source[:LANDMARKS][features.shifted] = (features.fetch[:LANDMARKS] + shifts)[features.shifted]
+        self._source[self._shifted] = self._unshifted + shifts
 
     def _warp(self, features: MeshFeatures) -> None:
         """Draw head and body over what is behind them, then the face over both with a soft edge."""
         cutout, target = features.cutout, self._target
         height, width = features.image.shape[:2]
-        points = target[:LANDMARKS, :2]
-        low = np.maximum(points.min(axis=0) - 4 * FACE_STEP, 0).astype(int) // BODY_STEP * BODY_STEP
-        high = np.minimum(points.max(axis=0) + 4 * FACE_STEP, (width, height)).astype(int)
-        (x, y), (right, bottom) = low.tolist(), high.tolist()
+        first_x, first_y, last_x, last_y = raster.bounds(target[:LANDMARKS])
+        x, y = (int(max(first - 4 * FACE_STEP, 0)) // BODY_STEP * BODY_STEP for first in (first_x, first_y))
+        right, bottom = int(min(last_x + 4 * FACE_STEP, width)), int(min(last_y + 4 * FACE_STEP, height))
         if right - x < FACE_STEP or bottom - y < FACE_STEP:
             x, y, right, bottom = 0, 0, FACE_STEP, FACE_STEP
         face = self._face.resize(bottom - y, right - x)
@@ -263,7 +288,7 @@ class MeshGenerator:
         half = (FACE_STEP - 1) / 2
         raster.draw_mesh(target, self._source, FACE_TRIANGLES, x - half, y - half, FACE_STEP, face.backward, face.depth)
         cover = face.coverage()
-        if not features.surround.bare.all():
+        if self._hangs:
             hair = self._hair.resize(bottom - y, right - x)
             hair.depth.fill(raster.FAR)
             hair.backward.fill(0)
@@ -271,12 +296,12 @@ class MeshGenerator:
             raster.draw_mesh(
                 self._curtain, CURTAIN_SEEN, CURTAIN_TRIANGLES, x - half, y - half, FACE_STEP, hair.backward, hair.depth
             )
-            np.minimum(cover, hair.backward[..., 0] * np.float32(layer_raster.WHOLE), out=cover, casting="unsafe")
+            raster.limit_cover(cover, hair.backward, layer_raster.WHOLE)
         layer = cutout.face
         hidden = self._hidden[: (bottom - y) // BODY_STEP, : (right - x) // BODY_STEP]
         layer_raster.find_hidden(layer.kinds, face.backward, cover, hidden)
         self._draw_body(features, (x, y, right, bottom), hidden)
-        place = (x, y, FACE_STEP)
+        place = (x, y)
         layer_raster.draw_face(
             self._out, (self._shaded.pixels, *layer.pixels[1:]), layer.kinds, face.backward, cover, place
         )
@@ -295,11 +320,17 @@ class MeshGenerator:
         np.copyto(body.backward, self._identity)
         body.depth.fill(raster.FAR)
         half = (BODY_STEP - 1) / 2
-        source = features.surround.points[:, :2] + np.array(cutout.beyond, np.float32)
         raster.draw_mesh(
-            self._rings, source, RING_TRIANGLES, left - half, top - half, BODY_STEP, body.backward, body.depth
+            self._rings,
+            self._body_source,
+            RING_TRIANGLES,
+            left - half,
+            top - half,
+            BODY_STEP,
+            body.backward,
+            body.depth,
         )
-        layer, place = cutout.body, (left, top, BODY_STEP, *cutout.beyond)
+        layer, place = cutout.body, (left, top, *cutout.beyond)
         layer_raster.draw_body(
             self._out,
             features.image,
@@ -323,51 +354,3 @@ def _cells(area: tuple[int, int, int, int], box: tuple[int, int, int, int], axis
 def _ramp(value: float, ends: list[float]) -> float:
     """Return 0 below the first of two values, 1 above the second, and the share of the way between them."""
     return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
-
-
-def _target_pose(motion: Motion, features: MeshFeatures) -> Pose:
-    """Return the portrait's pose for a motion, within what a mesh can show.
-
-    The head turns about the neck until a camera sees it turned by the driver's angles, in the perspective of the place
-    that it moves to.
-    """
-    own = features.pose
-    height, width = features.image.shape[:2]
-    start, driver = turn_angles(own.rotation), turn_angles(motion.rotation)
-    scale = own.scale * math.exp(SCALE_LIMIT * math.tanh(math.log(motion.scale) / SCALE_LIMIT))
-    pivot = own.project(PIVOT[None])[0]
-    # the driver's translation is that of the eyes, which turning about the neck has moved already
-    reach = own.origin[:2] + own.scale * SHIFT_LIMIT * np.tanh(motion.translation / SHIFT_LIMIT) - pivot[:2]
-    limit = np.float32(SHIFT_LIMIT * own.scale)
-
-    def turned(turn: Floats) -> Pose:
-        rotation = from_turn_angles(start + turn)
-        arm = rotation @ PIVOT
-        origin = pivot - np.float32(scale) * arm
-        origin[:2] += limit * np.tanh((reach + np.float32(own.scale) * arm[:2]) / limit)
-        return Pose(rotation, origin, scale)
-
-    aside = float(features.seen[1])
-    turn = _limited(driver, aside)
-    for _ in range(TURN_PASSES):
-        seen = seen_turn(turned(turn).project(features.shape), (width, height)) - features.seen
-        turn = _limited(turn + (driver - seen), aside)
-    return turned(turn)
-
-
-def _limited(turn: Floats, aside: float) -> Floats:
-    """Return turn angles (3,) radians within what a mesh can show of a portrait whose own yaw is ``aside``, radians."""
-    turn = turn * np.float32(_kept_share(math.hypot(*turn.tolist()), TURN_KNEE))
-    if turn[1] * aside < 0:
-        turn[1] *= _kept_share(
-            abs(float(turn[1])), max(TURN_KNEE - ASIDE_COSTS * max(abs(aside) - ASIDE, 0), ASIDE_KNEE)
-        )
-    return np.asarray(turn, np.float32)
-
-
-def _kept_share(angle: float, knee: float) -> float:
-    """Return the share of an angle that is kept: all of it up to the knee, less and less beyond."""
-    if angle <= knee:
-        return 1.0
-    room = knee * (TURN_LIMIT / TURN_KNEE - 1)
-    return (knee + room * math.tanh((angle - knee) / room)) / angle

@@ -89,6 +89,15 @@ def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) 
         left = here
 
 
+@compiled()
+def trace(points: Any, corners: Any, upper: Any, lower: Any, ends: Any, upper_table: Any, lower_table: Any) -> None:
+    """Sample both edges of a lens between two corners, see ``trace_edge``. ends: (4,) float32, written to."""
+    for k in range(2):
+        ends[2 * k], ends[2 * k + 1] = points[corners[k], 0], points[corners[k], 1]
+    trace_edge(points, corners[0], corners[1], upper, upper_table)
+    trace_edge(points, corners[0], corners[1], lower, lower_table)
+
+
 @compiled(fastmath=True)
 def lens_box(lens: Any, upper: Any, lower: Any, box: Any, margin: float) -> tuple[int, int, int, int]:
     """Return the pixels that a lens may touch, within ``box``: left, top, right, bottom, the last two exclusive.
@@ -126,14 +135,14 @@ class Lens:
     def of(points: Floats, ends: Indices, upper: Indices, lower: Indices) -> Lens:
         """Return a lens of landmarks in pixels (N, 2 or more); upper and lower run from the first end to the second."""
         lens = Lens(np.empty(4, np.float32), np.empty(CURVE, np.float32), np.empty(CURVE, np.float32))
-        lens.ends[:2], lens.ends[2:] = points[ends[0], :2], points[ends[1], :2]
-        trace_edge(points, ends[0], ends[1], upper, lens.upper)
-        trace_edge(points, ends[0], ends[1], lower, lens.lower)
+        trace(points, ends, upper, lower, lens.ends, lens.upper, lens.lower)
         return lens
 
 
 def compile_all() -> None:
     """Compile the functions here that are called from Python, or load them from numba's cache."""
     ends, edge = np.zeros(4, np.float32), np.zeros(2, np.float32)
-    trace_edge(np.zeros((3, 3), np.float32), 0, 1, np.zeros(1, np.intp), edge)
+    points, at = np.zeros((3, 3), np.float32), np.zeros(2, np.intp)
+    trace_edge(points, 0, 1, at[:1], edge)
+    trace(points, at, at, at, ends, edge, edge)
     lens_box(ends, edge, edge, (0, 0, 2, 2), 1.0)

@@ -6,16 +6,19 @@ at both sides. Corners of the mouth that come in leave it behind, and fetch lip 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.head import Pose
 from engines.face.topology import LIP_ROWS, MOUTH_CORNERS
+from engines.jit import compiled
 from engines.mesh import mouth_raster, raster
 from engines.mesh.lip_removal import CORNER_MARGIN, MARGIN, SOFT, remove_lips
-from engines.types import Image, Points
+from engines.types import LANDMARKS, Image, Points
 
 Floats = NDArray[np.float32]
 
@@ -34,7 +37,7 @@ TAPER = 0.4
 WIDTHS = (0.35, 1.2)
 """The smallest and the largest factor of what is beside the corners."""
 _GRIDS = np.stack([np.stack(rows) for rows in LIP_ROWS])
-_AT_CORNERS = np.array([1, 0.5, 0, 0, 0, 0, 0, 0, 0, 0.5, 1], np.float32)[:, None]
+_AT_CORNERS = np.array([1, 0.5, 0, 0, 0, 0, 0, 0, 0, 0.5, 1], np.float32)
 _PER_LIP = ROWS * COLUMNS
 
 
@@ -125,20 +128,11 @@ class LipLayer:
         3) pixels; shape: the same in the head frame of ``pose``.
         """
         lips, target = self._lips, self._target
-        narrow = float(np.linalg.norm(shape[MOUTH_CORNERS[1]] - shape[MOUTH_CORNERS[0]])) / max(lips.width, 1e-6)
-        target[:, :-1] = points[_GRIDS]
-        pursed = min(max((PURSED[0] - narrow) / (PURSED[0] - PURSED[1]), 0.0), 1.0)
-        # what is beside pursed lips is fetched from above and below them
-        closer = min(max(narrow, WIDTHS[0]), WIDTHS[1]) * (1 - pursed) + pursed * 0.4 * AROUND / BESIDE
-        taper = np.float32(TAPER * pursed) * _AT_CORNERS
-        target[:, 1:-1] += taper * (target[:, :1] - target[:, 1:-1])
-        beside = lips.beside * np.array([closer, 1, 1], np.float32)
-        target[:, -1] = target[:, -2] + np.float32(pose.scale) * (beside @ pose.rotation.T)
-        gap = float(np.linalg.norm(target[0, 0, 5] - target[1, 0, 5])) / max(lips.width * pose.scale, 1e-6)
-        self._fetch(pursed, gap)
-        low = np.maximum(np.floor(target[..., :2].min(axis=(0, 1, 2))), box[:2]).astype(int)
-        high = np.minimum(np.ceil(target[..., :2].max(axis=(0, 1, 2))) + 1, box[2:]).astype(int)
-        width, height = (int(v) for v in high - low)
+        pursed, left, top, right, bottom = lay(
+            points, shape, lips.source, lips.beside, lips.width, pose.rotation, pose.scale, target, self._source
+        )  # fmt: skip
+        x, y = max(math.floor(left), box[0]), max(math.floor(top), box[1])
+        width, height = min(math.ceil(right) + 1, box[2]) - x, min(math.ceil(bottom) + 1, box[3]) - y
         if width < 1 or height < 1:
             return
         if self._depths.size < width * height:
@@ -149,23 +143,80 @@ class LipLayer:
         depth = self._depths[: width * height].reshape(height, width)
         backward = self._maps[: 2 * width * height].reshape(height, width, 2)
         depth.fill(raster.FAR)
-        x, y = int(low[0]), int(low[1])
         raster.draw_mesh(
             target.reshape(-1, 3), self._source.reshape(-1, 2), LIP_TRIANGLES, x, y, 1, backward, depth
         )  # fmt: skip
         mouth_raster.draw_lips(out, x, y, lips.lips, pursed, backward, depth)
 
-    def _fetch(self, pursed: float, gap: float) -> None:
-        """Compute where the grids are fetched from, for lips pursed so far and a gap between them."""
-        own, source = self._lips.source, self._source
-        skipped = CORNER_COLUMNS * pursed
-        at = skipped + np.arange(COLUMNS) * (COLUMNS - 1 - 2 * skipped) / (COLUMNS - 1)
-        first = np.minimum(at.astype(int), COLUMNS - 2)
-        part = (at - first).astype(np.float32)[:, None]
-        source[...] = own[:, :, first] + part * (own[:, :, first + 1] - own[:, :, first])
+
+@compiled()
+def lay(
+    points: Any, shape: Any, own: Any, beside: Any, width: float, rotation: Any, scale: float, target: Any, source: Any
+) -> Any:  # fmt: skip
+    """Compute where the grids of both lips are, and where they are fetched from.
+
+    points, shape: see ``LipLayer.draw``; own, beside, width: those of ``PortraitLips``; rotation, scale: of the head;
+    target: (2, 5, 11, 3) and source: (2, 5, 11, 2), written to. Return how far the lips are pursed, 0 to 1, and the
+    left, upper, right and lower edge of the grids, pixels.
+    """
+    square = np.float32(0)
+    for k in range(3):
+        square += (shape[MOUTH_CORNERS[1], k] - shape[MOUTH_CORNERS[0], k]) ** 2
+    narrow = float(np.sqrt(square)) / max(width, 1e-6)
+    pursed = min(max((PURSED[0] - narrow) / (PURSED[0] - PURSED[1]), 0.0), 1.0)
+    # what is beside pursed lips is fetched from above and below them
+    closer = min(max(narrow, WIDTHS[0]), WIDTHS[1]) * (1 - pursed) + pursed * 0.4 * AROUND / BESIDE
+    low, high = np.full(2, np.float32(1e9)), np.full(2, np.float32(-1e9))
+    for lip in range(2):
+        for column in range(COLUMNS):
+            taper = np.float32(TAPER * pursed) * _AT_CORNERS[column]
+            x, y, z = beside[lip, column, 0] * closer, beside[lip, column, 1], beside[lip, column, 2]
+            for k in range(3):
+                inner = points[_GRIDS[lip, 0, column], k]
+                target[lip, 0, column, k] = inner
+                for row in range(1, ROWS - 1):
+                    at = points[_GRIDS[lip, row, column], k]
+                    target[lip, row, column, k] = at + taper * (inner - at)
+                way = scale * (rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z)
+                target[lip, ROWS - 1, column, k] = target[lip, ROWS - 2, column, k] + way
+            for row in range(ROWS):
+                for k in range(2):
+                    low[k] = min(low[k], target[lip, row, column, k])
+                    high[k] = max(high[k], target[lip, row, column, k])
+    square = np.float32(0)
+    for k in range(3):
+        square += (target[0, 0, 5, k] - target[1, 0, 5, k]) ** 2
+    _fetch(own, pursed, float(np.sqrt(square)) / max(width * scale, 1e-6), source)
+    return pursed, low[0], low[1], high[0], high[1]
+
+
+@compiled()
+def _fetch(own: Any, pursed: float, gap: float, source: Any) -> None:
+    """Compute where the grids are fetched from, for lips pursed so far and a gap between them."""
+    skipped = CORNER_COLUMNS * pursed
+    parted = np.float32(PARTED * min(max((gap - 0.05) / 0.25, 0.0), 1.0))
+    for column in range(COLUMNS):
+        at = skipped + column * (COLUMNS - 1 - 2 * skipped) / (COLUMNS - 1)
+        first = min(int(at), COLUMNS - 2)
+        part = np.float32(at - first)
         # nor is there a line where flesh is folded: towards the corners, the lips begin at the second row
-        inner = np.float32(pursed) * _AT_CORNERS
-        source[:, 0] += inner * (source[:, 1] - source[:, 0]) + inner * np.float32(0.5) * (source[:, 2] - source[:, 1])
-        source[:, 1] += inner * np.float32(0.6) * (source[:, 2] - source[:, 1])
-        parted = np.float32(PARTED * min(max((gap - 0.05) / 0.25, 0.0), 1.0))
-        source[:, 0] += parted * (source[:, 1] - source[:, 0])
+        inner = np.float32(pursed) * _AT_CORNERS[column]
+        for lip in range(2):
+            for k in range(2):
+                for row in range(ROWS):
+                    left = own[lip, row, first, k]
+                    source[lip, row, column, k] = left + part * (own[lip, row, first + 1, k] - left)
+                one, two = source[lip, 0, column, k], source[lip, 1, column, k]
+                three = source[lip, 2, column, k]
+                one += inner * (two - one) + inner * np.float32(0.5) * (three - two)
+                two += inner * np.float32(0.6) * (three - two)
+                source[lip, 0, column, k] = one + parted * (two - one)
+                source[lip, 1, column, k] = two
+
+
+def compile_all() -> None:
+    """Compile every loop here, or load it from numba's cache, so that the first frame does not wait for it."""
+    points, rotation = np.zeros((LANDMARKS, 3), np.float32), np.eye(3, dtype=np.float32)
+    source, beside = np.zeros((2, ROWS, COLUMNS, 2), np.float32), np.zeros((2, COLUMNS, 3), np.float32)
+    target = np.zeros((2, ROWS, COLUMNS, 3), np.float32)
+    lay(points, points, source, beside, 1.0, rotation, 1.0, target, source.copy())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.topology import AROUND_MOUTH, INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
+from engines.jit import compiled
 from engines.types import Image, Points
 
 SKIN_SHARES = (0.8, 0.95)
@@ -22,7 +25,7 @@ ADAPTATION = 0.02
 """The share of a frame in what is remembered of the skin around the mouth."""
 UNCOVER_NS = 400_000_000
 """The mouth is shown again within this time."""
-_DEPTHS = np.array([0.3, 0.5, 0.7], np.float32)[:, None, None]
+_DEPTHS = np.array([0.3, 0.5, 0.7], np.float32)
 
 
 class MouthCover:
@@ -50,14 +53,10 @@ class MouthCover:
         """
         elapsed_ns = max(0, time_ns - self._time_ns)
         self._time_ns = time_ns
-        upper, lower = pixels[INNER_UPPER_LIP, :2], pixels[INNER_LOWER_LIP, :2]
-        between = (upper + _DEPTHS * (lower - upper)).reshape(-1, 2)
-        points = np.concatenate([between, pixels[AROUND_MOUTH, :2]])
-        colours = _colours(image, points) / np.maximum(skin, 1)
-        right, left = pixels[MOUTH_CORNERS, :2]
-        if np.abs(lower - upper).max() > MIN_OPENING * np.abs(left - right).max():
-            self._inside = _mouth_like(colours[: len(between)])
-        seen = min(self._inside, self._outside(colours[len(between) :]))
+        between, around, opening = _colours(image, pixels, skin)
+        if opening > MIN_OPENING:
+            self._inside = 1 - _ramp(float(_like_skin(between)), SKIN_SHARES)
+        seen = min(self._inside, self._outside(around))
         self._visible = min(seen, self._visible + elapsed_ns / UNCOVER_NS)
         return self._visible
 
@@ -66,30 +65,80 @@ class MouthCover:
         if self._around is None:
             self._around = around
             return 1.0
-        change = np.abs(around - self._around).max(axis=1) / np.maximum(self._around.mean(axis=1), 0.2)
-        unlike_skin = np.abs(around - 1).max(axis=1)
-        visible = 1 - _ramp(float(min(np.median(change), np.median(unlike_skin))), AROUND_CHANGES)
+        visible = 1 - _ramp(float(_changed(around, self._around)), AROUND_CHANGES)
         if visible == 1:
             self._around += np.float32(ADAPTATION) * (around - self._around)
         return visible
 
 
-def _colours(image: Image, points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the colours at points (n, 2) of an image, (n, 3) float32."""
-    height, width = image.shape[:2]
-    x = np.clip(points[:, 0], 0, width - 1).astype(np.intp)
-    y = np.clip(points[:, 1], 0, height - 1).astype(np.intp)
-    return image[y, x].astype(np.float32)
+@compiled()
+def _colours(image: Any, pixels: Any, skin: Any) -> Any:
+    """Return the colours between the lips (27, 3) and around them (11, 3) over ``skin`` (3,), and how far they part.
+
+    The last is in widths of the mouth.
+    """
+    last_x, last_y = image.shape[1] - 1, image.shape[0] - 1
+    lips, depths = INNER_UPPER_LIP.shape[0], _DEPTHS.shape[0]
+    inside = lips * depths
+    colours = np.empty((inside + AROUND_MOUTH.shape[0], 3), np.float32)
+    for i in range(colours.shape[0]):
+        if i < inside:
+            upper, lower, depth = INNER_UPPER_LIP[i % lips], INNER_LOWER_LIP[i % lips], _DEPTHS[i // lips]
+        else:
+            upper = lower = AROUND_MOUTH[i - inside]
+            depth = np.float32(0)
+        x = pixels[upper, 0] + depth * (pixels[lower, 0] - pixels[upper, 0])
+        y = pixels[upper, 1] + depth * (pixels[lower, 1] - pixels[upper, 1])
+        column, row = int(min(max(x, 0), last_x)), int(min(max(y, 0), last_y))
+        for c in range(3):
+            colours[i, c] = image[row, column, c] / max(skin[c], np.float32(1))
+    gap, width = 0.0, 1e-6
+    for k in range(2):
+        width = max(width, abs(pixels[MOUTH_CORNERS[1], k] - pixels[MOUTH_CORNERS[0], k]))
+        for i in range(lips):
+            gap = max(gap, abs(pixels[INNER_LOWER_LIP[i], k] - pixels[INNER_UPPER_LIP[i], k]))
+    return colours[:inside], colours[inside:], gap / width
 
 
-def _mouth_like(colours: NDArray[np.float32]) -> float:
-    """Return 1 if colours (n, 3), in those of the cheeks, are of the inside of a mouth, 0 if they are of skin."""
-    lightness = colours.mean(axis=1)
-    chroma = np.abs(colours / np.maximum(lightness, 1e-3)[:, None] - 1).max(axis=1)
-    alike = (lightness > SKIN_LIGHTNESS[0]) & (lightness < SKIN_LIGHTNESS[1]) & (chroma < SKIN_CHROMA)
-    return 1 - _ramp(float(alike.mean()), SKIN_SHARES)
+@compiled()
+def _like_skin(colours: Any) -> float:
+    """Return the share of colours (n, 3), in those of the cheeks, that are of skin."""
+    alike = 0
+    for i in range(colours.shape[0]):
+        light = (colours[i, 0] + colours[i, 1] + colours[i, 2]) / 3
+        chroma = np.float32(0)
+        for c in range(3):
+            chroma = max(chroma, abs(colours[i, c] / max(light, np.float32(1e-3)) - 1))
+        if SKIN_LIGHTNESS[0] < light < SKIN_LIGHTNESS[1] and chroma < SKIN_CHROMA:
+            alike += 1
+    return alike / int(colours.shape[0])
+
+
+@compiled()
+def _changed(around: Any, before: Any) -> Any:
+    """Return by how much most colours (n, 3) differ from what they were, or from skin if that is less."""
+    change, unlike = np.empty(around.shape[0], np.float32), np.empty(around.shape[0], np.float32)
+    for i in range(around.shape[0]):
+        apart, skin, light = np.float32(0), np.float32(0), np.float32(0)
+        for c in range(3):
+            apart = max(apart, abs(around[i, c] - before[i, c]))
+            skin = max(skin, abs(around[i, c] - 1))
+            light += before[i, c] / 3
+        change[i], unlike[i] = apart / max(light, np.float32(0.2)), skin
+    return min(np.median(change), np.median(unlike))
 
 
 def _ramp(value: float, limits: tuple[float, float]) -> float:
     low, high = limits
     return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def compile_all() -> None:
+    """Compile every loop here, or load it from numba's cache, for read-only images too."""
+    image, pixels, skin = np.zeros((1, 1, 3), np.uint8), np.zeros((478, 3), np.float32), np.ones(3, np.float32)
+    for _ in range(2):
+        between, around, _opening = _colours(image, pixels, skin)
+        image.flags.writeable = False
+    _like_skin(between)
+    _changed(around, around)
+    _changed(around, around.copy())

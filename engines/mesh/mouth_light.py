@@ -7,12 +7,14 @@ same hue in all of us, more or less; teeth are as white as the light.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.topology import CHEEK_SKIN, EYE_CORNERS, IRISES, LIP_ROWS, OVAL
+from engines.jit import compiled
 from engines.types import Image, Points
 
 Floats = NDArray[np.float32]
@@ -42,12 +44,14 @@ GRAIN = 48
 WET = 0.5
 """The share of the grain of skin that teeth and tongue have: they are smoother."""
 _MIDDLE = slice(3, 8)
-_LIPS = np.concatenate([lip[2][_MIDDLE] for lip in LIP_ROWS])
+_LIPS = np.stack([lip[2][_MIDDLE] for lip in LIP_ROWS])
+_CHEEKS = CHEEK_SKIN[None]
 
 
 def skin_colour(image: Image, pixels: Points) -> Floats:
     """Return the mean colour of the cheeks, (3,) float32. ``pixels``: landmarks (478, 2 or more)."""
-    return np.asarray(colours_at(image, pixels[CHEEK_SKIN, :2]).mean(axis=0), np.float32)
+    colour: Floats = mean_colours(image, pixels, _CHEEKS)[0]
+    return colour
 
 
 def sclera_colour(image: Image, pixels: Points) -> Floats:
@@ -66,7 +70,24 @@ def sclera_colour(image: Image, pixels: Points) -> Floats:
 
 def lip_colours(image: Image, pixels: Points) -> Floats:
     """Return the mean colour of the upper and of the lower lip, (2, 3) float32."""
-    return np.asarray(colours_at(image, pixels[_LIPS, :2]).reshape(2, -1, 3).mean(axis=1), np.float32)
+    colours: Floats = mean_colours(image, pixels, _LIPS)
+    return colours
+
+
+@compiled()
+def mean_colours(image: Any, pixels: Any, groups: Any) -> Any:
+    """Return the mean colour of an image at each group of landmarks, (n, 3) float32. groups: (n, m) indices."""
+    last_x, last_y = image.shape[1] - 1, image.shape[0] - 1
+    colours = np.zeros((groups.shape[0], 3), np.float32)
+    for i in range(groups.shape[0]):
+        for j in range(groups.shape[1]):
+            x = int(min(max(pixels[groups[i, j], 0], 0), last_x))
+            y = int(min(max(pixels[groups[i, j], 1], 0), last_y))
+            for c in range(3):
+                colours[i, c] += image[y, x, c]
+        for c in range(3):
+            colours[i, c] /= np.float32(groups.shape[1])
+    return colours
 
 
 def colours_at(image: Image, points: Points) -> Floats:
@@ -195,13 +216,16 @@ class DriverLight:
     def __init__(self) -> None:
         self._white: Floats | None = None
         self._tooth: Floats | None = None
+        self._gains: tuple[float, Floats] | None = None
+        """The last result of ``gains``, and for which white; None after a change."""
 
     def reset(self) -> None:
         """Forget the face."""
-        self._white = self._tooth = None
+        self._white = self._tooth = self._gains = None
 
     def update(self, skin: Floats, sclera: Floats, inside: Floats) -> None:
         """Take in the colours of a frame: skin and sclera (3,), and samples from between the lips, (N, 3)."""
+        self._gains = None
         lightness = max(float(sclera.mean()), LIT * float(skin.mean()), 10.0)
         white = np.asarray(lightness * light_colour(skin, sclera), np.float32)
         self._white = white if self._white is None else self._white + np.float32(LEARN_WHITE) * (white - self._white)
@@ -217,6 +241,11 @@ class DriverLight:
 
     def gains(self, white: float) -> Floats:
         """Return factors (3,) that turn the driver's colours to those in white light of this lightness, 0 to 255."""
+        if self._gains is None or self._gains[0] != white:
+            self._gains = white, self._gains_now(white)
+        return self._gains[1]
+
+    def _gains_now(self, white: float) -> Floats:
         if self._white is None:
             return np.ones(3, np.float32)
         gains = white / self._white
@@ -227,3 +256,11 @@ class DriverLight:
             tint = np.clip((by_teeth / gains) / (by_teeth / gains).mean(), 1 / RETINTED, RETINTED)
             gains = gains * np.float32(light) * tint
         return np.asarray(gains, np.float32)
+
+
+def compile_all() -> None:
+    """Compile the loop here, or load it from numba's cache, for read-only images too."""
+    image, pixels = np.zeros((1, 1, 3), np.uint8), np.zeros((478, 3), np.float32)
+    for _ in range(2):
+        skin_colour(image, pixels)
+        image.flags.writeable = False

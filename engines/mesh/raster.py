@@ -16,6 +16,8 @@ Floats = NDArray[np.float32]
 
 FAR = np.float32(1e30)
 """A depth behind everything; finite, as fastmath loops must not meet infinities."""
+_WIDE = 6
+"""Triangles that are at least so many samples wide are looked at row by row where they begin and end."""
 
 
 @compiled(fastmath=True)
@@ -54,10 +56,13 @@ def draw_mesh(
         sx_b, sx_c = source[b, 0] - source[a, 0], source[c, 0] - source[a, 0]
         sy_b, sy_c = source[b, 1] - source[a, 1], source[c, 1] - source[a, 1]
         z_b, z_c = target[b, 2] - z, target[c, 2] - z
+        wide = high_x - low_x >= _WIDE
         for y in range(low_y, high_y + 1):
-            wb = wb_dx * (low_x - ax) + wb_dy * (y - ay)
-            wc = wc_dx * (low_x - ax) + wc_dy * (y - ay)
-            for x in range(low_x, high_x + 1):
+            b_at, c_at = wb_dx * (low_x - ax) + wb_dy * (y - ay), wc_dx * (low_x - ax) + wc_dy * (y - ay)
+            first, last = _ends(b_at, wb_dx, c_at, wc_dx, low_x, high_x) if wide else (low_x, high_x)
+            wb = wb_dx * (first - ax) + wb_dy * (y - ay)
+            wc = wc_dx * (first - ax) + wc_dy * (y - ay)
+            for x in range(first, last + 1):
                 if wb >= -1e-4 and wc >= -1e-4 and wb + wc <= 1.0001:
                     near = z + wb * z_b + wc * z_c
                     if near < depth[y, x]:
@@ -66,6 +71,32 @@ def draw_mesh(
                         backward[y, x, 1] = sy + wb * sy_b + wc * sy_c
                 wb += wb_dx
                 wc += wc_dx
+
+
+@compiled(fastmath=True, inline="always")
+def _ends(b_at: Any, b_slope: Any, c_at: Any, c_slope: Any, low: int, high: int) -> tuple[int, int]:
+    """Return the first and the last sample of a row, from ``low`` to ``high``, that a triangle may cover.
+
+    b_at, c_at: the weights of two corners at ``low``; b_slope, c_slope: their change from one sample to the next.
+    """
+    first, last = _span(b_at, b_slope, low, low, high)
+    first, last = _span(c_at, c_slope, low, first, last)
+    return _span(1 - b_at - c_at, -b_slope - c_slope, low, first, last)
+
+
+@compiled(fastmath=True, inline="always")
+def _span(at: Any, slope: Any, low: int, first: int, last: int) -> tuple[int, int]:
+    """Return the part of ``first`` to ``last`` in which a weight may be positive, a sample more on each side.
+
+    at: the weight at ``low``; slope: its change from one sample to the next.
+    """
+    if abs(slope) > 1e-6:
+        crossing = low + min(max(-at / slope, -1e6), 1e6)
+        if slope > 0:
+            first = max(first, int(np.floor(crossing)) - 1)
+        else:
+            last = min(last, int(np.ceil(crossing)) + 1)
+    return first, last
 
 
 @compiled(fastmath=True)
@@ -85,6 +116,25 @@ def blend_over(out: Any, layer: Any, mask: Any, left: int, top: int) -> None:
                 out[top + y, left + x, c] = under + ((int(layer[y, x, c]) - under) * share + 127) // 255
 
 
+@compiled()
+def bounds(points: Any) -> tuple[float, float, float, float]:
+    """Return the smallest x and y and the largest x and y of points (N, 2 or more)."""
+    left = right = points[0, 0]
+    top = bottom = points[0, 1]
+    for i in range(1, points.shape[0]):
+        left, right = min(left, points[i, 0]), max(right, points[i, 0])
+        top, bottom = min(top, points[i, 1]), max(bottom, points[i, 1])
+    return left, top, right, bottom
+
+
+@compiled()
+def limit_cover(cover: Any, shares: Any, whole: float) -> None:
+    """Lower a coverage (h, w) uint8 to ``whole`` times the first of each two shares, (h, w, 2) float32 in [0, 1]."""
+    for i in range(cover.shape[0]):
+        for j in range(cover.shape[1]):
+            cover[i, j] = min(int(cover[i, j]), int(shares[i, j, 0] * np.float32(whole)))
+
+
 def compile_all() -> None:
     """Compile every function here, or load it from numba's cache, so that the first frame does not wait for it."""
     points = np.zeros((3, 3), np.float32)
@@ -92,4 +142,6 @@ def compile_all() -> None:
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
     for corner in (0, 0.0):
         draw_mesh(points, points[:, :2].copy(), np.zeros((1, 3), np.int32), corner, corner, 2, maps, depth)
+    bounds(points)
+    limit_cover(np.zeros((1, 1), np.uint8), maps, 1)
     blend_over(image, image, np.zeros((2, 2), np.uint8), 0, 0)

@@ -41,6 +41,8 @@ STEPS = 24
 """The number of steps of each amount; between two frames of the same step nothing is computed."""
 _LINE = 24
 _NOSE, _MID = 4, 168
+_UPPER = np.concatenate(BROW_UPPER_ROWS)
+_INNER = np.array([rows[side][0] for rows in (BROW_UPPER_ROWS, BROW_LOWER_ROWS) for side in range(2)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ NO_SHADING = FaceShading(np.zeros(0, np.int64), np.zeros((4, 0), np.float32))
 class ShadedLayer:
     """The pixels of a portrait's face, shaded as the expression needs."""
 
-    def __init__(self, pixels: NDArray[np.int64], shading: FaceShading) -> None:
+    def __init__(self, pixels: NDArray[np.uint32], shading: FaceShading) -> None:
         """``pixels``: see ``engines.layers.layer.Layer``; they are copied."""
         self._own = pixels
         self._shading = shading
@@ -83,8 +85,7 @@ class ShadedLayer:
 
     def update(self, shape: Points, own: Points) -> None:
         """Shade the pixels for an expression. ``shape`` and ``own``: with and without it, (478, 3) in head units."""
-        amounts = _amounts(shape - own)
-        a, b, c, d = (round(STEPS * amount) for amount in amounts)
+        a, b, c, d = (round(STEPS * amount) for amount in _amounts(shape, own))
         steps = a, b, c, d
         if steps != self._steps and len(self._shading.where):
             self._steps = steps
@@ -92,39 +93,47 @@ class ShadedLayer:
             shade(self.pixels.reshape(-1), self._own.reshape(-1), self._shading.where, self._shading.maps, shares)
 
 
-def _amounts(change: Points) -> tuple[float, float, float, float]:
-    """Return how far each map is shown, 0 to 1, for the motion of the landmarks (478, 3) in head units."""
-    smiles = []
-    for side, corner in zip((-1, 1), MOUTH_CORNERS, strict=True):
-        out, up = side * float(change[corner, 0]), -float(change[corner, 1])
-        smiles.append(_share(0.5 * out + up - 0.02, 0.14))
-    up = -float(change[np.concatenate(BROW_UPPER_ROWS), 1].mean())
-    inner = change[[BROW_UPPER_ROWS[0][0], BROW_UPPER_ROWS[1][0], BROW_LOWER_ROWS[0][0], BROW_LOWER_ROWS[1][0]]]
-    drawn = 0.5 * float(inner[[0, 2], 0].mean() - inner[[1, 3], 0].mean()) + float(inner[:, 1].mean())
-    return smiles[0], smiles[1], _share(up - 0.03, 0.15), _share(drawn - 0.03, 0.12)
-
-
+@compiled()
 def _share(value: float, full: float) -> float:
     """Return a value as a share of ``full``, 0 to 1."""
     return min(max(value / full, 0.0), 1.0)
 
 
 @compiled()
+def _amounts(shape: Any, own: Any) -> Any:
+    """Return how far each map is shown, 0 to 1, for landmarks with and without an expression, (478, 3), head units."""
+    smiles = [0.0, 0.0]
+    for side in range(2):
+        corner = MOUTH_CORNERS[side]
+        out, up = (2 * side - 1) * (shape[corner, 0] - own[corner, 0]), own[corner, 1] - shape[corner, 1]
+        smiles[side] = _share(0.5 * out + up - 0.02, 0.14)
+    raised = 0.0
+    for i in range(_UPPER.shape[0]):
+        raised += (own[_UPPER[i], 1] - shape[_UPPER[i], 1]) / _UPPER.shape[0]
+    drawn = 0.0
+    for i in range(4):
+        # right, left, right, left
+        drawn += (0.25 - 0.5 * (i & 1)) * (shape[_INNER[i], 0] - own[_INNER[i], 0])
+        drawn += 0.25 * (shape[_INNER[i], 1] - own[_INNER[i], 1])
+    return smiles[0], smiles[1], _share(raised - 0.03, 0.15), _share(drawn - 0.03, 0.12)
+
+
+@compiled()
 def shade(pixels: Any, own: Any, where: Any, maps: Any, shares: Any) -> None:
     """Write ``own`` pixels of a layer, lighter or darker at the places ``where`` (n,), to ``pixels``.
 
-    Both are (h * w,) int64, premultiplied as in ``engines.layers.layer.Layer``; maps: (k, n) float32; shares: (k,).
+    Both are (h * w,) uint32, premultiplied as in ``engines.layers.layer.Layer``; maps: (k, n) float32; shares: (k,).
     """
     for i in range(where.shape[0]):
-        value = own[where[i]]
+        value = np.int64(own[where[i]])
         factor = np.float32(1)
         for k in range(shares.shape[0]):
             factor += shares[k] * maps[k, i]
-        opacity = value >> 48
-        made = opacity << 48
+        opacity = value >> 24
+        made = opacity << 24
         for c in range(3):
-            light = np.int64(np.float32((value >> (16 * c)) & 0xFF) * factor + np.float32(0.5))
-            made |= min(light, opacity) << (16 * c)
+            light = np.int64(np.float32((value >> (8 * c)) & 0xFF) * factor + np.float32(0.5))
+            made |= min(light, opacity) << (8 * c)
         pixels[where[i]] = made
 
 
@@ -234,6 +243,8 @@ def _stroke(curve: NDArray[np.float64], fade: NDArray[np.float64], sigma: float,
 
 
 def compile_all() -> None:
-    """Compile the loop here, or load it from numba's cache."""
-    pixels, nothing = np.zeros(1, np.int64), np.zeros(0, np.int64)
+    """Compile every loop here, or load it from numba's cache."""
+    points = np.zeros((478, 3), np.float32)
+    _amounts(points, points)
+    pixels, nothing = np.zeros(1, np.uint32), np.zeros(0, np.int64)
     shade(pixels, pixels, nothing, np.zeros((4, 0), np.float32), np.zeros(4, np.float32))

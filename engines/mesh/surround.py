@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.topology import CHEEKS, CHIN_TIP, FOREHEAD_TOP, OVAL, TRIANGLES, Indices
+from engines.jit import compiled
 from engines.types import LANDMARKS, Mask, Points
 
 Floats = NDArray[np.float32]
@@ -78,30 +80,70 @@ class Surround:
     def place(self, moved: Points, near: Points, changed: Floats, out: Floats) -> None:
         """Write the points of a frame, (RINGS * RAYS, 3) pixels, to ``out``.
 
-        moved, near: ``points`` and ``near`` with the head's motion; changed: (478, 2) how far its expression moves each
+        moved, near: ``points`` and ``near`` with the head's motion; changed: (478, 3) how far its expression moves each
         landmark. Of the two places of the edge of the hair, the one that covers less of the face is taken.
         """
-        by_ray = np.einsum("ij,ijk->ik", self.weights, changed[self.bound])
-        np.subtract(moved, self.points, out=out)
-        out *= self.follows
-        out += self.points
-        edge = out[RAYS : 2 * RAYS]
-        outwards = (edge - edge.mean(axis=0))[:, :2]
-        gain = ((near - edge)[:, :2] * outwards).sum(axis=1) / np.maximum(np.linalg.norm(outwards, axis=1), 1)
-        edge += _evened(np.clip(gain / SWITCH, 0, 1), 3)[:, None] * (near - edge)
-        out[:, :2] += self.stretches * np.tile(by_ray, (RINGS, 1))
+        place(
+            self.points, self.follows, self.stretches, self.bound, self.weights, moved, near, changed, out
+        )  # fmt: skip
 
     def curtain(self, placed: Floats, out: Floats) -> None:
         """Write where hair covers the face in a frame, (2 * RAYS + 1, 3) pixels, to ``out``: see ``CURTAIN_TRIANGLES``.
 
         The face is seen within the first ring and hidden beyond the second. Where there is no hair both lie outside.
         """
-        edge = placed[RAYS : 2 * RAYS]
-        centre = edge.mean(axis=0)
-        out[:RAYS] = centre + (1 - SOFT + (SOFT + 0.1) * self.bare) * (edge - centre)
-        out[RAYS : 2 * RAYS] = centre + (1 + 0.2 * self.bare) * (edge - centre)
-        out[2 * RAYS] = centre
-        out[:, 2] = 0
+        hang(placed, self.bare, out)
+
+
+@compiled()
+def place(
+    points: Any, follows: Any, stretches: Any, bound: Any, weights: Any, moved: Any, near: Any, changed: Any, out: Any
+) -> None:
+    """Write the points of a frame to ``out``: see ``Surround.place``."""
+    for i in range(points.shape[0]):
+        for k in range(3):
+            out[i, k] = points[i, k] + follows[i, 0] * (moved[i, k] - points[i, k])
+    middle = np.zeros(2, np.float32)
+    for i in range(RAYS):
+        for k in range(2):
+            middle[k] += out[RAYS + i, k] / np.float32(RAYS)
+    shares, before = np.empty(RAYS, np.float32), np.empty(RAYS, np.float32)
+    for i in range(RAYS):
+        x, y = out[RAYS + i, 0] - middle[0], out[RAYS + i, 1] - middle[1]
+        gain = (near[i, 0] - out[RAYS + i, 0]) * x + (near[i, 1] - out[RAYS + i, 1]) * y
+        gain /= max(np.sqrt(x * x + y * y), np.float32(1))
+        shares[i] = min(max(gain / np.float32(SWITCH), np.float32(0)), np.float32(1))
+    for _ in range(3):
+        before[:] = shares
+        for i in range(RAYS):
+            shares[i] = (before[i - 1 if i else RAYS - 1] + 2 * before[i] + before[i + 1 - RAYS]) / 4
+    for i in range(RAYS):
+        for k in range(3):
+            out[RAYS + i, k] += shares[i] * (near[i, k] - out[RAYS + i, k])
+        for k in range(2):
+            change = np.float32(0)
+            for corner in range(3):
+                change += weights[i, corner] * changed[bound[i, corner], k]
+            for ring in range(RINGS):
+                out[ring * RAYS + i, k] += stretches[ring * RAYS + i, 0] * change
+
+
+@compiled()
+def hang(placed: Any, bare: Any, out: Any) -> None:
+    """Write where hair covers the face in a frame to ``out``: see ``Surround.curtain``."""
+    for k in range(3):
+        out[2 * RAYS, k] = 0
+    for k in range(2):
+        for i in range(RAYS):
+            out[2 * RAYS, k] += placed[RAYS + i, k] / np.float32(RAYS)
+    for i in range(RAYS):
+        inner = np.float32(1 - SOFT) + np.float32(SOFT + 0.1) * bare[i, 0]
+        outer = np.float32(1) + np.float32(0.2) * bare[i, 0]
+        for k in range(2):
+            centre = out[2 * RAYS, k]
+            away = placed[RAYS + i, k] - centre
+            out[i, k], out[RAYS + i, k] = centre + inner * away, centre + outer * away
+        out[i, 2] = out[RAYS + i, 2] = 0
 
 
 def surround(pixels: Points, covered: Floats, matte: Mask | None, size: tuple[int, int]) -> Surround:
@@ -271,3 +313,12 @@ def _neck(pixels: Points, height: int) -> tuple[float, float]:
     chin = float(pixels[CHIN_TIP, 1])
     face = float(np.ptp(pixels[: LANDMARKS - 10, 1]))
     return chin, chin + max(min(SHOULDERS * face, height - 1 - chin), SHORTEST * face)
+
+
+def compile_all() -> None:
+    """Compile every loop here, or load it from numba's cache, so that the first frame does not wait for it."""
+    count = RINGS * RAYS
+    points, column, landmarks = np.zeros((count, 3), np.float32), np.zeros((count, 1), np.float32), np.zeros((RAYS, 3))
+    weights = landmarks.astype(np.float32)
+    place(points, column, column, landmarks.astype(np.intp), weights, points, weights, points, points.copy())
+    hang(points, column, np.zeros((2 * RAYS + 1, 3), np.float32))

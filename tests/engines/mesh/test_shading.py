@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engines.face.topology import BROW_UPPER_ROWS, FOREHEAD_TOP
 from engines.mesh.generator import MeshGenerator
@@ -33,10 +34,15 @@ def shading_of(picture: PortraitPicture) -> FaceShading:
     return FaceShading.of(picture.image, picture.face.pixels(), (0, 0), picture.image.shape[:2])
 
 
+def packed_grey(grey: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Return the pixels of an opaque layer with these grey levels."""
+    return (255 << 24 | grey << 16 | grey << 8 | grey).astype(np.uint32)
+
+
 def shaded(picture: PortraitPicture, neutral: Points, **expression: float) -> Image:
     """Return the grey levels of the picture's pixels as they are shaded for an expression."""
     grey = picture.image[..., 0].astype(np.int64)
-    packed = 255 << 48 | grey << 32 | grey << 16 | grey
+    packed = packed_grey(grey)
     layer = ShadedLayer(packed, shading_of(picture))
     layer.update(with_expression(neutral, **expression), neutral)  # type: ignore[arg-type]
     return np.asarray(layer.pixels & 255, np.uint8)
@@ -74,16 +80,16 @@ def test_one_side_smiles_alone(textured: PortraitPicture, neutral: Points) -> No
     both = with_expression(neutral, smile=0.15)
     right = np.where(neutral[:, :1] < 0, both, neutral)
     grey = textured.image[..., 0].astype(np.int64)
-    layer = ShadedLayer(255 << 48 | grey << 32 | grey << 16 | grey, shading_of(textured))
+    layer = ShadedLayer(packed_grey(grey), shading_of(textured))
     layer.update(right, neutral)
-    change = np.abs((layer.pixels & 255) - grey)
+    change = np.abs((layer.pixels & 255).astype(np.int64) - grey)
     middle = int(textured.face.pixels()[4, 0])
     assert change[:, :middle].sum() > 20 * max(int(change[:, middle:].sum()), 1)
 
 
 def test_back_at_rest_nothing_is_left(textured: PortraitPicture, neutral: Points) -> None:
     grey = textured.image[..., 0].astype(np.int64)
-    packed = 255 << 48 | grey << 32 | grey << 16 | grey
+    packed = packed_grey(grey)
     layer = ShadedLayer(packed, shading_of(textured))
     layer.update(with_expression(neutral, smile=0.2, brows=0.2), neutral)
     assert (layer.pixels != packed).any()
@@ -99,12 +105,12 @@ def test_a_flat_drawing_gets_no_folds(portrait_picture: PortraitPicture, neutral
 
 def test_no_channel_is_brighter_than_its_opacity(textured: PortraitPicture, neutral: Points) -> None:
     """The colours of a layer are premultiplied: more would glow at soft edges."""
-    packed = np.full(textured.image.shape[:2], 100 << 48 | 99 << 32 | 98 << 16 | 100, np.int64)
+    packed = np.full(textured.image.shape[:2], 100 << 24 | 99 << 16 | 98 << 8 | 100, np.uint32)
     layer = ShadedLayer(packed, shading_of(textured))
     layer.update(with_expression(neutral, smile=0.2, brows=0.2), neutral)
-    assert (layer.pixels >> 48 == 100).all()
+    assert (layer.pixels >> 24 == 100).all()
     for channel in range(3):
-        assert ((layer.pixels >> (16 * channel)) & 0xFFFF).max() <= 100
+        assert ((layer.pixels >> (8 * channel)) & 0xFF).max() <= 100
 
 
 def test_the_generator_shows_them(textured: PortraitPicture, neutral: Points) -> None:
