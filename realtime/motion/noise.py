@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.types import Points
+from engines.jit import compiled
+from engines.types import LANDMARKS, Points
 from realtime.motion.one_euro import GAP_NS, Noise
 
 STIFF = np.array([10, 109, 67, 338, 297, 151, 108, 337, 9, 8, 168, 6, 197, 195, 5, 4, 127, 356], np.intp)
@@ -39,7 +41,9 @@ class NoiseMeter:
     def __init__(self) -> None:
         self._noise = CLEAN
         self._before: list[NDArray[np.float32]] = []
-        self._window: list[NDArray[np.float32]] = []
+        self._window = np.zeros((2 * HALF, LANDMARKS, 2), np.float32)
+        self._count = 0
+        """How many samples the window has had."""
         self._stillness = 0.0
         self._time_ns = 0
 
@@ -49,29 +53,55 @@ class NoiseMeter:
         elapsed_ns = time_ns - self._time_ns
         self._time_ns = time_ns
         if not 0 < elapsed_ns <= GAP_NS:
-            self._before, self._window = [], []
+            self._before, self._count = [], 0
         if len(self._before) == 2:
             first, middle = self._before
-            seen = math.sqrt(float(np.mean((points - 2 * middle + first) ** 2)) / 6)
+            moves, bends = _differences(points, middle, first)
+            seen = bends / math.sqrt(6)
             constant, share = FALLS_S, 1.0
             if seen > self._noise:
-                drawn = math.sqrt(float(np.mean((points - middle) ** 2)) / 2) / seen
+                drawn = moves / math.sqrt(2) / seen
                 constant, share = RISES_S, min(max((STEADY - drawn) / (STEADY - JUMPY), 0.0), 1.0)
             weight = share * (1 - math.exp(-elapsed_ns / 1e9 / constant))
             self._noise += weight * (min(seen, MOST * CLEAN) - self._noise)
         self._before = [*self._before[-1:], points]
-        self._watch(shape[:, :2], elapsed_ns / 1e9)
+        self._watch(shape, elapsed_ns / 1e9)
         return Noise(self._noise / CLEAN, self._stillness)
 
-    def _watch(self, sample: NDArray[np.float32], seconds: float) -> None:
+    def _watch(self, shape: Points, seconds: float) -> None:
         """See whether the face moves; a head that turns is seen by its own filter."""
-        self._window = [*self._window[1 - 2 * HALF :], sample]
-        if len(self._window) < 2 * HALF:
+        self._window[self._count % len(self._window)] = shape[:, :2]
+        self._count += 1
+        if self._count < len(self._window):
             self._stillness = 0.0
             return
-        moved = np.mean(self._window[HALF:], axis=0) - np.mean(self._window[:HALF], axis=0)
         expected = self._noise * math.sqrt(2 / HALF)
-        if math.sqrt(float(np.mean(moved**2))) > MOVES * expected:
+        if _moved(self._window, self._count % len(self._window)) > MOVES * expected:
             self._stillness = 0.0
         else:
             self._stillness = min(1.0, self._stillness + seconds / STILL_S)
+
+
+@compiled()
+def _differences(last: Any, middle: Any, first: Any) -> tuple[float, float]:
+    """Return the root mean squares of the last first differences and of the second ones of three samples (N, 2)."""
+    moves, bends = 0.0, 0.0
+    for i in range(last.shape[0]):
+        for k in range(last.shape[1]):
+            moves += (last[i, k] - middle[i, k]) ** 2
+            bends += (last[i, k] - 2 * middle[i, k] + first[i, k]) ** 2
+    return np.sqrt(moves / last.size), np.sqrt(bends / last.size)
+
+
+@compiled()
+def _moved(window: Any, oldest: int) -> Any:
+    """Return by how much the means of the older and the newer half of a window (n, N, 2) differ, root mean square."""
+    size, total = window.shape[0], 0.0
+    for i in range(window.shape[1]):
+        for k in range(window.shape[2]):
+            change = 0.0
+            for at in range(size):
+                value = window[(oldest + at) % size, i, k]
+                change += value if at >= size // 2 else -value
+            total += (change / (size // 2)) ** 2
+    return np.sqrt(total / (window.shape[1] * window.shape[2]))
