@@ -18,6 +18,7 @@ from engines.install_hint import command
 from realtime.capture.source import Source, open_source
 from realtime.config import (
     AUTO_RECORDING,
+    FACE_SINKS,
     Config,
     address,
     allowed,
@@ -34,7 +35,7 @@ from realtime.marking import WITHOUT_LABEL, describe_label, new_marking
 from realtime.motion.direction import Direction
 from realtime.motion.motion_file import MotionRecorder
 from realtime.motion.relative import MotionTransfer
-from realtime.motion.tracked import NoTracker
+from realtime.motion.tracked import FaceListener, NoTracker
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
@@ -99,6 +100,22 @@ def open_direction(config: Config) -> Direction:
     return direction
 
 
+def _open_listeners(config: Config) -> list[FaceListener]:
+    """Open what is given every face of the driver. Raises UsageError, SinkMissing."""
+    with ExitStack() as stack:
+        listeners: list[FaceListener] = []
+        for spec in config.sink:
+            if spec.startswith(FACE_SINKS):
+                from realtime.sinks.tracker_sink import TrackerSink, parse_address
+
+                listeners.append(TrackerSink(*parse_address(spec)))
+                stack.callback(listeners[-1].close)
+        if config.record_motion is not None:
+            listeners.append(MotionRecorder(config.record_motion))
+        stack.pop_all()
+        return listeners
+
+
 def _pairs(settings: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, _, value in (each.partition("=") for each in settings)]
 
@@ -131,7 +148,7 @@ def make_loader(config: Config, stop_signal: StopSignal, say: Say) -> PipelineLo
         rotation=lambda notice: CameraRotation(config.rotate, threaded=config.pace == "live", notice=notice),
         generator_named=partial(create_generator, config),
         background=partial(open_background, config.background),
-        recorder=lambda: None if config.record_motion is None else MotionRecorder(config.record_motion),
+        listeners=lambda: _open_listeners(config),
     )
     return PipelineLoader(
         factories, mirror=config.mirror, failed=stop_signal.fail, notice=lambda text: say(text, "portrait")
@@ -368,6 +385,8 @@ def _open_sinks(
             opened = _open_virtual_camera(config, fps, say)
         elif is_target(spec):
             opened = _open_stream(spec, config, fps, say)
+        elif spec.startswith(FACE_SINKS):
+            say(f"what your face does, to {spec.partition(':')[2]} ({spec.partition(':')[0]})", "sink")
         elif not spec.startswith("webrtc"):
             opened = _open_sink(spec, config, fps, lossless=config.pace == "max")
         if opened is not None:

@@ -42,12 +42,15 @@ _ALTERNATIVES = (
 )
 """Pairs of keys that set the same: the first on the command line overrides the second in a file."""
 _MIN_SIDE, _MAX_SIDE = 64, 4096
-_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?|(whip|rtmps?):.+", re.DOTALL)
+_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?|(whip|rtmps?):.+|(vmc|osc):.+:\d{1,5}", re.DOTALL)
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 _ICE_SERVER = {"url": str, "username": str, "credential": str, "secret": str, "lifetime_s": int}
-_TRACKING = ("motion:",)
+_TRACKING = ("motion:", "vmc:", "livelink:", "ifacialmocap:")
 """How the names of sources begin that have no picture."""
-_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/(video\d+|v4l/.+)|webrtc")
+FACE_SINKS = ("vmc:", "osc:")
+"""How the names of sinks begin that are sent what the driver's face does, and no picture."""
+_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/(video\d+|v4l/.+)|webrtc|(vmc|livelink|ifacialmocap):.+")
 """Cameras that are known to be live before they are opened; a part of a camera's name is not."""
 
 
@@ -92,6 +95,8 @@ def _sink(value: object) -> str:
         address(value)
     if value.startswith(("whip:", "rtmp:", "rtmps:")) and not is_target(value):
         raise ValueError("not an address")
+    if value.startswith(FACE_SINKS) and not _HOST_AND_PORT.fullmatch(value.partition(":")[2]):
+        raise ValueError("not HOST:PORT")
     return value
 
 
@@ -168,10 +173,11 @@ class Config(BaseModel):
         "Driving video",
         "auto",
         "a camera by its number, device or part of its name (Linux), a video file, performer (a scripted face), "
-        "webrtc (browsers), or a recorded motion",
-        metavar="auto|INDEX|/dev/videoN|NAME|FILE|performer|webrtc|motion:FILE.csv[@SECONDS]",
-        allowed="auto, a camera's number, /dev/videoN, part of a camera's name, a video file, performer, webrtc or "
-        "motion:FILE.csv",
+        "webrtc (browsers), a recorded motion, or another program that tracks a face (vmc, livelink, ifacialmocap)",
+        metavar="auto|INDEX|/dev/videoN|NAME|FILE|performer|webrtc|motion:FILE.csv[@SECONDS]|vmc:[HOST:]PORT|"
+        "livelink:[HOST:]PORT|ifacialmocap:HOST",
+        allowed="auto, a camera's number, /dev/videoN, part of a camera's name, a video file, performer, webrtc, "
+        "motion:FILE.csv, vmc:PORT, livelink:PORT or ifacialmocap:HOST",
     )
     fps: float | None = _option(
         "Driving video", None, "frames per second, 1 to 240; as the camera by default", ge=1, le=240
@@ -279,9 +285,11 @@ class Config(BaseModel):
         "Output",
         ("auto",),
         "where the result goes; give several for several places",
-        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|file:OUT.webm|whip:URL|rtmp[s]://...|null",
+        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|file:OUT.webm|whip:URL|rtmp[s]://...|"
+        "vmc:HOST:PORT|osc:HOST:PORT|null",
         allowed="auto, virtualcam, virtualcam:DEVICE, webrtc, webrtc:HOST:PORT, file:OUT.mp4, file:OUT.webm, "
-        "file:%05d.png, whip:https://HOST/PATH, rtmp://HOST/APP, rtmps://HOST/APP or null",
+        "file:%05d.png, whip:https://HOST/PATH, rtmp://HOST/APP, rtmps://HOST/APP, vmc:HOST:PORT, "
+        "osc:HOST:PORT or null",
         min_length=1,
     )
     stream_key: str | None = _option(

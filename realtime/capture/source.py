@@ -1,4 +1,4 @@
-"""The source of driving frames: a webcam, a video file, the performer or a recorded motion."""
+"""The source of driving frames: a webcam, a video file, the performer, a recorded motion or another tracker."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class Source(Protocol):
 def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None, pace: Pace) -> Source:
     """Open the source that ``--camera`` names.
 
-    ``camera`` is ``auto``, an index, ``/dev/videoN``, part of a camera's name (Linux), a video file, ``performer`` or
-    ``motion:FILE``.
+    ``camera`` is ``auto``, an index, ``/dev/videoN``, part of a camera's name (Linux), a video file, ``performer``,
+    ``motion:FILE``, or another tracker: ``vmc:PORT``, ``livelink:PORT``, ``ifacialmocap:HOST``.
     ``size`` and ``fps`` are requests: the performer complies, a camera uses what is nearest, a file keeps its own.
     ``pace`` applies to files and the performer. Fails quickly and leaves nothing open.
 
@@ -83,6 +83,10 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
 
         motion, start = parse_motion(camera)
         return MotionSource(motion, start, paced=pace == "live")
+    if camera.startswith(("vmc:", "livelink:", "ifacialmocap:")):
+        from realtime.capture.tracker_link import TrackerLink, parse_link
+
+        return TrackerLink(*parse_link(camera))
     if camera.isdecimal():
         from realtime.capture.webcam import Webcam
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,16 @@ FALL, RISE = 4.0, 0.01
 """How fast the rest follows lower and higher coefficients, shares and units per second."""
 _TURN_LIMIT = np.float32(0.3)
 """How far a head may be turned at rest, radians: a camera stands above, below or aside."""
+
+
+class FaceListener(Protocol):
+    """Is given every face of the driver, on the thread that tracks."""
+
+    def add(self, face: FaceState) -> None:
+        """Take a face in, without waiting. Raises SinkLost."""
+
+    def close(self) -> None:
+        """Release everything. Idempotent."""
 
 
 class CoefficientMotion:

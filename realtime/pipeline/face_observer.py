@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -10,8 +11,7 @@ import numpy as np
 
 from engines.types import FaceState
 from realtime.core.frames import Frame
-from realtime.motion.motion_file import MotionRecorder
-from realtime.motion.tracked import mirrored
+from realtime.motion.tracked import FaceListener, mirrored
 from realtime.pipeline.settings import Clock
 from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.settings import Driver, Place
@@ -44,10 +44,10 @@ class FaceObserver:
         *,
         mirror: bool,
         clock: Clock = time.monotonic_ns,
-        recorder: MotionRecorder | None = None,
+        listeners: Sequence[FaceListener] = (),
     ) -> None:
-        """``recorder`` writes down what every face does; it belongs to the observer."""
-        self._recorder = recorder
+        """``listeners`` are given every face; they belong to the observer."""
+        self._listeners = listeners
         self.tracker = tracker
         self._rotation = rotation or CameraRotation("0")
         self._last_rotation = self._rotation.degrees
@@ -90,13 +90,14 @@ class FaceObserver:
         return self._observed(Observation(frame.stamped(tracked=tracked), face, mirror, degrees, tracked - started))
 
     def _observed(self, observation: Observation) -> Observation:
-        if self._recorder is not None and observation.face is not None:
-            self._recorder.add(observation.face)
+        if observation.face is not None:
+            for listener in self._listeners:
+                listener.add(observation.face)
         return observation
 
     def close(self) -> None:
-        """Close the tracker, what finds out the rotation, and the recording. Idempotent."""
-        if self._recorder is not None:
-            self._recorder.close()
+        """Close the tracker, what finds out the rotation, and the listeners. Idempotent."""
+        for listener in self._listeners:
+            listener.close()
         self.tracker.close()
         self._rotation.close()

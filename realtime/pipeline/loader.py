@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from engines.generator import Generator
 from realtime.core.background_task import BackgroundTask
 from realtime.core.latency import FrameCounts
-from realtime.motion.motion_file import MotionRecorder
 from realtime.motion.relative import MotionTransfer
+from realtime.motion.tracked import FaceListener
 from realtime.pipeline.animator import Animator
 from realtime.pipeline.command_handler import CommandHandler
 from realtime.pipeline.face_observer import FaceObserver
@@ -38,8 +38,8 @@ class PartFactories:
     """Creates another generator by its name; None if the run keeps the one it has."""
     background: Callable[[], Background] = lambda: KEEP
     """Opens the background. Raises UsageError."""
-    recorder: Callable[[], MotionRecorder | None] = lambda: None
-    """Opens the file that the driver's motion is written to. Raises UsageError."""
+    listeners: Callable[[], Sequence[FaceListener]] = tuple
+    """Opens what is given every face of the driver. Raises UsageError, SinkMissing."""
     rotation: Callable[[Notice], CameraRotation] = lambda _: CameraRotation("0")
     """Creates what turns the driving video, without loading models; it is given what says so to the user."""
 
@@ -117,7 +117,7 @@ class PipelineLoader:
             tracker,
             self._factories.rotation(self._notice),
             mirror=self._mirror,
-            recorder=self._factories.recorder(),
+            listeners=self._factories.listeners(),
         )
         animator = Animator(
             self._factories.motion(),
