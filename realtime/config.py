@@ -244,7 +244,7 @@ class Config(BaseModel):
         "inside of an open mouth: the driver's own, made up by a network, or painted (neither shows your camera); mesh",
     )
     refine: Literal["auto", "on", "off"] = _option(
-        "Portrait", "off", "networks that repair lids and mouth; auto: where this machine is fast enough; mesh"
+        "Portrait", "auto", "a network that repairs lowered lids; auto: where this machine is fast enough; mesh"
     )
 
     neutral: NeutralMode = _option(

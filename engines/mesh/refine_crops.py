@@ -257,11 +257,11 @@ def pack(warped: Any, source: Any, drawn: Any, out: Any) -> None:
 
 
 @compiled(fastmath=True)
-def paste(change: Any, frame: Any, out: Any) -> None:
+def paste(change: Any, frame: Any, share: Any, out: Any) -> None:
     """Add a network's change to the image.
 
     change: (3, h, w) float32, in parts of full scale, 0 at its border; frame: as of ``frame_of``;
-    out: (H, W, 3) uint8, written to.
+    share: how much of the change is added, 0 to 1; out: (H, W, 3) uint8, written to.
     """
     height, width = change.shape[1], change.shape[2]
     a, b, c, d = frame[0, 0], frame[0, 1], frame[1, 0], frame[1, 1]
@@ -270,6 +270,7 @@ def paste(change: Any, frame: Any, out: Any) -> None:
     right = frame[0, 2] + max(a * (width - 1), np.float32(0)) + max(b * (height - 1), np.float32(0))
     top = frame[1, 2] + min(c * (width - 1), np.float32(0)) + min(d * (height - 1), np.float32(0))
     bottom = frame[1, 2] + max(c * (width - 1), np.float32(0)) + max(d * (height - 1), np.float32(0))
+    full = np.float32(255) * np.float32(share)
     last_u, last_v = np.float32(width - 1.001), np.float32(height - 1.001)
     for y in range(max(0, int(np.ceil(top))), min(out.shape[0] - 1, int(np.floor(bottom))) + 1):
         dy = np.float32(y) - frame[1, 2]
@@ -283,7 +284,7 @@ def paste(change: Any, frame: Any, out: Any) -> None:
             for k in range(3):
                 first = change[k, row, column] + (change[k, row, column + 1] - change[k, row, column]) * fu
                 second = change[k, row + 1, column] + (change[k, row + 1, column + 1] - change[k, row + 1, column]) * fu
-                value = out[y, x, k] + np.float32(255) * (first + (second - first) * fv) + np.float32(0.5)
+                value = out[y, x, k] + full * (first + (second - first) * fv) + np.float32(0.5)
                 out[y, x, k] = np.uint8(min(max(value, np.float32(0)), np.float32(255)))
 
 
@@ -293,4 +294,4 @@ def compile_all() -> None:
     drawn, frame = np.zeros((6, 4, 4), np.uint8), np.array([[1, 0, 0], [0, 1, 0]], np.float32)
     draw_stretch(points, points, MOUTH.triangles, drawn[3])
     pack(image, image, drawn, np.zeros((12, 4, 4), np.float32))
-    paste(np.zeros((3, 4, 4), np.float32), frame, image)
+    paste(np.zeros((3, 4, 4), np.float32), frame, 1.0, image)

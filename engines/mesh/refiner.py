@@ -15,6 +15,7 @@ import numpy as np
 
 from engines.errors import ReenactError
 from engines.face.head import own_pose
+from engines.face.topology import LOWER_LIDS, UPPER_LIDS
 from engines.mesh import refine_crops
 from engines.mesh.refine_crops import (
     CHANNELS,
@@ -39,6 +40,15 @@ BUDGET_MS = 9.0
 """The most that refining may take of a frame for ``auto`` to turn it on: there are 33 ms for all of it at 30 fps."""
 _ROUNDS = 12
 """Frames that are refined to measure what one takes."""
+_LOWERED, _SHUT = 0.7, 0.4
+"""The gap of the lids over the portrait's from which an eye is refined a little, and from which wholly.
+
+An open eye is the portrait's own, sharper than any network makes it.
+"""
+_GREY, _COLOURED = 8.0, 24.0
+"""Mean differences of a crop's channels up to which a portrait is grey, and from which it has colours, of 255."""
+_SMALLEST_GAP = 2.0
+"""Gap of the portrait's lids below which it is taken for this, samples of the crop."""
 
 
 class _Crop:
@@ -49,6 +59,10 @@ class _Crop:
         self.planes = Planes(region)
         self.frame: Floats = np.zeros((2, 3), np.float32)
         self.own: Floats = np.zeros((478, 2), np.float32)
+        self.now: Floats = np.zeros((478, 2), np.float32)
+        """The landmarks of portrait and frame, in samples of the crop."""
+        self._colour = 1.0
+        """How much of a change's colours is kept."""
         self._source: Image = np.zeros((region.size, region.size, 3), np.uint8)
         self._warped: Image = np.zeros((region.size, region.size, 3), np.uint8)
 
@@ -58,11 +72,24 @@ class _Crop:
         self.own = to_crop(own, frame)
         self._source = crop(image, frame, self.region.size)
         self.planes.draw_portrait(self.own)
+        spread = float(np.mean(self._source.max(axis=2) - self._source.min(axis=2)))
+        self._colour = min(max((spread - _GREY) / (_COLOURED - _GREY), 0.0), 1.0)
 
-    def fill(self, out: Image, now: Points, scale: float, slot: Floats) -> None:
-        """Write the planes of a frame to ``slot``, (12, S, S). ``scale``: the head's, see ``frame_of``."""
+    def coloured(self, change: Floats) -> Floats:
+        """Return a change (3, S, S) without the colours that a grey portrait has not, such as a statue's."""
+        if self._colour == 1.0:
+            return change
+        grey = change.mean(axis=0, keepdims=True)
+        return np.asarray(grey + np.float32(self._colour) * (change - grey), np.float32)
+
+    def place(self, now: Points, scale: float) -> None:
+        """Lay the crop over a frame's landmarks in pixels, (478, 3). ``scale``: the head's, see ``frame_of``."""
         self.frame = frame_of(now, self.region, scale)
-        self.planes.draw(self.own, to_crop(now, self.frame))
+        self.now = to_crop(now, self.frame)
+
+    def fill(self, out: Image, slot: Floats) -> None:
+        """Write the planes of the frame ``out`` to ``slot``, (12, S, S)."""
+        self.planes.draw(self.own, self.now)
         self._warped = crop(out, self.frame, self.region.size, self._warped)
         pack(self._warped, self._source, self.planes.drawn, slot)
 
@@ -104,7 +131,8 @@ class NetRefiner:
             backend.close()
         self._backends = {}
 
-    def _refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:
+    def _refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str, *, always: bool = False) -> None:
+        """Refine a frame. ``always``: eyes too that are open."""
         if self._portrait is not own:
             for each in (self._mouth, *self._eyes):
                 each.set_portrait(image, own)
@@ -112,15 +140,22 @@ class NetRefiner:
         scale = own_pose(now).scale
         eyes = self._backends.get("eyes")
         if eyes is not None:
-            for each, slot in zip(self._eyes, self._eyes_input, strict=True):
-                each.fill(out, now, scale, slot)
-            changes = eyes.run({"planes": self._eyes_input})["change"]
-            for each, change in zip(self._eyes, changes, strict=True):
-                paste(change, each.frame, out)
+            for each in self._eyes:
+                each.place(now, scale)
+            shares = [1.0 if always else lowered_share(each.own, each.now, k) for k, each in enumerate(self._eyes)]
+            if any(shares):
+                for each, slot in zip(self._eyes, self._eyes_input, strict=True):
+                    each.fill(out, slot)
+                changes = eyes.run({"planes": self._eyes_input})["change"]
+                for each, change, share in zip(self._eyes, changes, shares, strict=True):
+                    if share:
+                        paste(each.coloured(change), each.frame, share, out)
         net = self._backends.get({"driver": "driver", "neural": "mouth"}.get(mouth, ""))
         if net is not None:
-            self._mouth.fill(out, now, scale, self._mouth_input[0])
-            paste(net.run({"planes": self._mouth_input})["change"][0], self._mouth.frame, out)
+            self._mouth.place(now, scale)
+            self._mouth.fill(out, self._mouth_input[0])
+            change = net.run({"planes": self._mouth_input})["change"][0]
+            paste(self._mouth.coloured(change), self._mouth.frame, 1.0, out)
 
     def measure(self) -> float:
         """Return what refining takes of a frame, ms, with packing and pasting.
@@ -129,13 +164,25 @@ class NetRefiner:
         """
         image = np.full((512, 512, 3), 128, np.uint8)
         points = _some_face()
+        mouth = "driver" if "driver" in self._backends else "neural"
         times = []
         for _ in range(_ROUNDS):
             start = time.perf_counter()
-            self._refine(image, image, points, points, "driver" if "driver" in self._backends else "neural")
+            self._refine(image, image, points, points, mouth, always=True)
             times.append(time.perf_counter() - start)
         self._portrait = None
         return 1000 * sorted(times)[len(times) // 4]
+
+
+def lowered_share(own: Floats, now: Floats, index: int) -> float:
+    """Return how much an eye counts as lowered, 0 to 1, compared with the portrait's.
+
+    own, now: landmarks in samples of the eye's crop, (478, 2); index: 0 for the right eye, 1 for the left one.
+    """
+    lower, upper = LOWER_LIDS[index][2:5], UPPER_LIDS[index][2:5]
+    before, after = (float((points[lower, 1] - points[upper, 1]).mean()) for points in (own, now))
+    share = min(max((_LOWERED - after / max(before, _SMALLEST_GAP)) / (_LOWERED - _SHUT), 0.0), 1.0)
+    return share * share * (3 - 2 * share)
 
 
 def _some_face() -> Points:

@@ -25,12 +25,12 @@ ReLU, pooling, nearest upsampling and pixel shuffles are used, which every backe
 
 Losses (``tools.refiner_training.losses``), with w the weights of a pixel, which are highest inside the opening:
 
-    L = |w (y - t)|_1 + 0.5 |w grad(y - t)|_1 + |low(w (y - t))|_1 + 0.3 |w (y - y')|_1 + a (GAN + features)
+    L = |v (y - t)|_1 + 0.5 |v grad(y - t)|_1 + |low(w (y - t))|_1 + |w (y - y')|_1 + 1.5 |k high(c)|_1
 
-y: the frame with the change added; t: the real frame; low: averages over 8x8; y': what is made of the same frame warped
-with other noise on the landmarks. The last term, late in the training, is a PatchGAN
-with hinge loss (Isola et al., CVPR 2017, arXiv 1611.07004; Lim and Ye, arXiv 1705.02894) and feature matching (Wang et
-al., CVPR 2018, arXiv 1711.11585).
+y: the frame with the change c added; t: the real frame; low: averages over 4x4 and over 8x8; y': what is made of the
+same frame warped with other noise on the landmarks; high: what differs from the average of 7x7; k: 1 inside the
+opening, off its edge; v = w (1 - 0.65 k). Inside an opening nothing tells a network where a tooth or the edge of an
+iris lies, and L1 makes a doubt a blur: there the detail of the warp is kept, and the averages count.
 
 Importing this file needs no torch; building anything in it does.
 """

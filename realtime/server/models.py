@@ -164,7 +164,7 @@ class SetMouth(Request):
 
 
 class SetRefined(_Toggle):
-    """Have networks repair mouth and eyes of the picture. For the generator ``mesh`` where its networks run."""
+    """Have networks repair the picture. For the generator ``mesh`` where its networks run."""
 
     command: Literal["set_refined"]
 
@@ -387,7 +387,8 @@ class State(Message):
     region: str = Field(description="what moves")
     gain: float = Field(description="how strongly it moves")
     mouth: str | None = Field(description="what fills an open mouth; null where there is no choice")
-    refined: bool | None = Field(description="whether networks repair mouth and eyes; null where there is no choice")
+    mouths: list[str] = Field(description="the values that set_mouth takes; empty where there is no choice")
+    refined: bool | None = Field(description="whether networks repair the picture; null where there is no choice")
     background: str = Field(description="what is behind the portrait, as for set_background")
     driver: str | int = Field(description="the face that drives, as for set_driver")
     expression: dict[str, float] = Field(description="what is set, as for set_expression; what is 0 is left out")

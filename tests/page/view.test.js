@@ -35,8 +35,8 @@ test("no word is chosen while a face drives that was clicked on", () => {
 
 test("what networks make is offered where there are networks", () => {
   const [choice, mouth] = ["refined", "mouth-neural"].map((id) => document.getElementById(id));
-  showRun({ refined: null });
+  showRun({ refined: null, mouths: ["driver", "painted"] });
   assert.deepEqual([choice.hidden, mouth.hidden], [true, true]);
-  showRun({ refined: false });
+  showRun({ refined: false, mouths: ["driver", "neural", "painted"] });
   assert.deepEqual([choice.hidden, mouth.hidden], [false, false]);
 });

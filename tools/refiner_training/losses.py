@@ -1,69 +1,44 @@
-"""The losses of the refiner's training, and the discriminator of its last part: see ``engines.networks.refiner``."""
+"""The losses of the refiner's training: see ``engines.networks.refiner``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-try:
-    import torch
-    import torch.nn.functional as F  # noqa: N812 - its usual name
-    from torch import nn
-except ModuleNotFoundError:  # then the classes can be named, but not built
-    from types import SimpleNamespace
-
-    nn = SimpleNamespace(Module=object)
+from engines.backends.torch_backend import import_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-GRADIENT, LOW, STEADY, ADVERSARIAL, FEATURES = 0.5, 1.0, 0.3, 0.03, 0.15
+GRADIENT, LOW, STEADY, DETAIL = 0.5, 1.0, 1.0, 1.5
 """Weights of the terms beside the weighted L1."""
-LOW_SIZE = 8
-"""Side of the windows whose averages are compared, samples."""
-_SLOPE = 0.2
+LOW_SIZES = (4, 8)
+"""Sides of the windows whose averages are compared, samples."""
+KEPT = 0.65
+"""How much less a single pixel counts where the warp's own detail is kept."""
+DETAIL_SIZE = 7
+"""Side of the windows whose average is no detail, samples."""
 
 
-def reconstruction(made: Tensor, true: Tensor, weights: Tensor) -> Tensor:
-    """Return weighted L1 + gradients + averages. made, true: (B, 3, S, S) in [0, 1]; weights: (B, 1, S, S)."""
+def reconstruction(made: Tensor, true: Tensor, weights: Tensor, keep: Tensor) -> Tensor:
+    """Return weighted L1 + gradients + averages. made, true: (B, 3, S, S) in [0, 1]; weights, keep: (B, 1, S, S).
+
+    ``keep``: where the averages count and single pixels hardly do, 0 to 1.
+    """
+    pooled = import_torch().nn.functional.avg_pool2d
     away = made - true
+    low = sum((pooled(away * weights, size).abs().mean() for size in LOW_SIZES), start=0.0)
+    weights = weights * (1 - KEPT * keep)
     across = (away[..., 1:] - away[..., :-1]) * weights[..., 1:]
     down = (away[..., 1:, :] - away[..., :-1, :]) * weights[..., 1:, :]
-    low = F.avg_pool2d(away * weights, LOW_SIZE)
-    return (weights * away).abs().mean() + GRADIENT * (across.abs().mean() + down.abs().mean()) + LOW * low.abs().mean()
+    return (weights * away).abs().mean() + GRADIENT * (across.abs().mean() + down.abs().mean()) + LOW * low
 
 
-class Discriminator(nn.Module):
-    """A PatchGAN: judges patches of about 30 samples a side, given the drawn planes of the frame."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        norm = nn.utils.parametrizations.spectral_norm
-        self.layers = nn.ModuleList(
-            [
-                norm(nn.Conv2d(4 * 6, 40, 3, padding=1)),
-                norm(nn.Conv2d(40, 80, 4, 2, padding=1)),
-                norm(nn.Conv2d(80, 96, 3, padding=1)),
-            ]
-        )
-        self.last = norm(nn.Conv2d(96, 1, 3, padding=1))
-
-    def forward(self, picture: Tensor, planes: Tensor) -> list[Tensor]:
-        """Return the features of each layer and, last, the verdict. picture: (B, 3, S, S); planes: (B, 12, S, S)."""
-        x = F.pixel_unshuffle(torch.cat([2 * picture - 1, planes[:, 6:9]], dim=1), 2)
-        found = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), _SLOPE)
-            found.append(x)
-        return [*found, self.last(x)]
+def detail(change: Tensor, keep: Tensor) -> Tensor:
+    """Return how much of the change is detail where the warp's own is to be kept. change: (B, 3, S, S)."""
+    low = import_torch().nn.functional.avg_pool2d(change, DETAIL_SIZE, 1, DETAIL_SIZE // 2, count_include_pad=False)
+    return ((change - low) * keep).abs().mean()
 
 
-def hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the discriminator's loss from its verdicts."""
-    loss: Tensor = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-    return loss
-
-
-def adversarial(fake: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Return the generator's loss from the discriminator's answers to its picture and to the real one."""
-    features = sum(((f - r.detach()).abs().mean() for f, r in zip(fake[:-1], real[:-1], strict=True)), start=0.0)
-    return -ADVERSARIAL * fake[-1].mean() + FEATURES * features
+def kept(planes: Tensor, reach: int) -> Tensor:
+    """Return where the warp's own detail is kept: in the opening, ``reach`` samples from its edge, (B, 1, S, S)."""
+    return -import_torch().nn.functional.max_pool2d(-planes[:, 6:7], 2 * reach + 1, 1, reach)

@@ -29,7 +29,7 @@ from tools.refiner_training.warps import Cut, Warp, Warper, cut, landmark_noise
 
 VERSION = 5
 """Part of the cache's key: to be raised when samples are made in another way."""
-FRAMES, SOURCES, TARGETS = 140, 14, 20
+FRAMES, SOURCES, TARGETS = 110, 10, 14
 """Frames read of a clip, of these used as portraits, and real frames for each portrait."""
 MARGIN = 8
 """Samples around a crop, for augmentation."""

@@ -25,15 +25,15 @@ from tools.refiner_training.sheet import write_sheet
 if TYPE_CHECKING:
     from torch import Tensor
 
-EMA, EMA_STEPS = 0.998, 8
-"""How much of the averaged weights is kept at each step: in a short training less, so that it averages an eighth."""
-RATE, LAST_RATE, RISE = 1e-3, 2e-5, 0.1
-"""The first and the last learning rate, and the share of the steps in which it rises to the first, up to 200 steps."""
-ADVERSARIAL_FROM = 0.8
-"""The share of the steps from which the discriminator has a say."""
+EMA = 0.99
+"""How much of the averaged weights is kept at each step."""
+RATE, LAST_RATE, RISE = 8e-4, 2e-5, 0.1
+"""The first and the last learning rate, and the share of the steps in which it rises to the first, up to 100 steps."""
+KEPT_FROM = {"mouth": 1, "driver": 1, "eyes": 2}
+"""How far from the edge of the opening the warp's own detail is kept, samples."""
 STEADY_SHARE = 4
 """One in so many samples of a batch is also answered with other noise on its landmarks."""
-VALIDATED = 160
+VALIDATED = 120
 """Held-out samples that the network is measured on."""
 SHARP = 0.85
 """The sharpness, over the real frame's, below which a network counts as worse."""
@@ -68,7 +68,7 @@ class Measure:
 
 
 class Trainer:
-    """A network, its average over the steps, the discriminator and their optimisers."""
+    """A network, its average over the steps and its optimiser."""
 
     def __init__(self, settings: Settings) -> None:
         torch = import_torch()
@@ -81,9 +81,7 @@ class Trainer:
         layout = torch.channels_last
         self.net = refiner.create(settings.net).to(self.device, memory_format=layout)
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self.judge = losses.Discriminator().to(self.device, memory_format=layout)
         self._learns = torch.optim.AdamW(self.net.parameters(), lr=RATE, weight_decay=1e-4, betas=(0.9, 0.99))
-        self._judges = torch.optim.AdamW(self.judge.parameters(), lr=4e-4, weight_decay=0, betas=(0.0, 0.99))
 
     def learn(self, batch: Batch) -> dict[str, float]:
         """Make one step and return the losses."""
@@ -96,40 +94,27 @@ class Trainer:
             change = self.net(given)
         made = _picture(given) + change
         both = made[: len(planes)]
-        total = losses.reconstruction(both, true, weights)
+        keep = losses.kept(given, KEPT_FROM[self.settings.net])
+        total = losses.reconstruction(both, true, weights, keep[: len(planes)])
+        total = total + losses.DETAIL * losses.detail(change, keep)
         steady = ((both[:paired] - made[len(planes) :]) * weights[:paired]).abs().mean()
         told = {"loss": float(total.detach()), "steady": float(steady.detach())}
         total = total + losses.STEADY * steady
-        if self.step >= ADVERSARIAL_FROM * self.settings.steps:
-            told["judge"] = self._judge(both.detach(), true, planes)
-            with torch.autocast(self.device.type, torch.bfloat16):
-                fake, real = self.judge(both, planes), self.judge(true, planes)
-            total = total + losses.adversarial([f.float() for f in fake], [r.float() for r in real])
         self._learns.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self._learns.step()
         self.step += 1
-        keep = min(EMA, 1 - EMA_STEPS / self.settings.steps, self.step / (self.step + 20))
+        share = min(EMA, self.step / (self.step + 20))
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(now, 1 - keep)
+                mean.lerp_(now, 1 - share)
         return told
-
-    def _judge(self, made: Tensor, true: Tensor, planes: Tensor) -> float:
-        torch = import_torch()
-        with torch.autocast(self.device.type, torch.bfloat16):
-            real, fake = self.judge(true, planes)[-1], self.judge(made, planes)[-1]
-        loss = losses.hinge(real.float(), fake.float())
-        self._judges.zero_grad(set_to_none=True)
-        loss.backward()
-        self._judges.step()
-        return float(loss.detach())
 
     def _set_rate(self) -> None:
         share = self.step / max(1, self.settings.steps)
         rate = LAST_RATE + (RATE - LAST_RATE) * 0.5 * (1 + np.cos(np.pi * min(share, 1.0)))
-        rate *= min(1.0, (self.step + 1) / max(1.0, min(200, RISE * self.settings.steps)))
+        rate *= min(1.0, (self.step + 1) / max(1.0, min(100, RISE * self.settings.steps)))
         for group in self._learns.param_groups:
             group["lr"] = float(rate)
 
@@ -151,8 +136,7 @@ class Trainer:
                 {
                     "settings": asdict(self.settings), "step": self.step, "best": self.best, "history": self.history,
                     "net": self.net.state_dict(), "average": self.average.state_dict(),
-                    "judge": self.judge.state_dict(), "learns": self._learns.state_dict(),
-                    "judges": self._judges.state_dict(),
+                    "learns": self._learns.state_dict(),
                 },
                 partial,
             )  # fmt: skip
@@ -176,9 +160,7 @@ class Trainer:
         self.step, self.best, self.history = state["step"], state["best"], state["history"]
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
-        self.judge.load_state_dict(state["judge"])
         self._learns.load_state_dict(state["learns"])
-        self._judges.load_state_dict(state["judges"])
 
 
 def _picture(planes: Tensor) -> Tensor:
@@ -231,14 +213,13 @@ def _measure(trainer: Trainer, check: Batch, folder: Path, best: Path, console: 
     made = trainer.answer(check.planes)
     found = measure(made, check)
     trainer.history.append({"step": trainer.step, "l1": found.l1, "sharpness": found.sharpness})
-    late = trainer.step >= ADVERSARIAL_FROM * trainer.settings.steps
     kept = found.score < trainer.best
     if kept:
         trainer.best = found.score
         torch.save(trainer.average.state_dict(), best)
     write_sheet(folder / f"{trainer.settings.net}-sheet.png", check, made)
     console.print(
-        f"{trainer.settings.net} step {trainer.step}{' with the discriminator' if late else ''}: "
+        f"{trainer.settings.net} step {trainer.step}: "
         f"L1 over the warp's {found.l1:.3f}, sharpness {found.sharpness:.2f}{', kept' if kept else ''}",
         highlight=False,
     )

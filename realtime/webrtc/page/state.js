@@ -25,6 +25,7 @@
  * @property {Record<string, string>} [mix] what moves each part of the face
  * @property {string[]} [presets] expressions that are kept by name
  * @property {?string} [mouth] "driver", "neural" or "painted"; null where the generator has no choice
+ * @property {string[]} [mouths] those that can be chosen
  * @property {?boolean} [refined] whether networks repair mouth and eyes; null where there are none
  * @property {string} [background] "keep", "blur", "transparent", a colour, or the name of an image
  * @property {number} [viewers] for the main run, this page is one of them

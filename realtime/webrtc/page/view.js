@@ -177,8 +177,8 @@ export function showRun(run) {
     const choice = el(`${name}`).querySelector(`input[value="${CSS.escape(String(value ?? ""))}"]`);
     if (choice instanceof HTMLInputElement && isFree(`set_${name}`)) choice.checked = true;
   }
-  const networks = typeof run.refined === "boolean";
-  el("refined").hidden = el("mouth-neural").hidden = !networks;
+  el("refined").hidden = typeof run.refined !== "boolean";
+  el("mouth-neural").hidden = !run.mouths?.includes("neural");
   if (isFree("set_background")) showBackground(run.background || "keep");
   el("preview").classList.toggle("mirrored", Boolean(run.mirror));
   /** @type {[string, boolean][]} */

@@ -46,7 +46,7 @@ def test_a_pasted_change_lands_where_the_crop_was_taken(pixels: Points, region: 
     change = np.zeros((3, region.size, region.size), np.float32)
     middle = region.size // 2
     change[0, middle - 6 : middle + 6, middle - 9 : middle + 3] = 0.4
-    paste(change, frame, image)
+    paste(change, frame, 1.0, image)
     seen = crop(image, frame, region.size).astype(np.float32)
     wanted = 90 + 255 * change.transpose(1, 2, 0)
     inside = cv2.erode((change[0] > 0).astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
@@ -58,7 +58,7 @@ def test_a_pasted_change_lands_where_the_crop_was_taken(pixels: Points, region: 
 def test_a_change_of_nothing_changes_nothing(pixels: Points) -> None:
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3)).astype(np.uint8)
     before = image.copy()
-    paste(np.zeros((3, 96, 96), np.float32), frame_of(pixels, MOUTH), image)
+    paste(np.zeros((3, 96, 96), np.float32), frame_of(pixels, MOUTH), 1.0, image)
     assert (image == before).all()
 
 
@@ -66,7 +66,7 @@ def test_a_crop_beyond_the_image_is_pasted_without_the_part_outside(pixels: Poin
     moved = pixels.copy()
     moved[:, :2] -= moved[OUTER_MOUTH_CORNERS, :2].mean(axis=0)
     image = np.zeros((60, 60, 3), np.uint8)
-    paste(np.full((3, 96, 96), 0.5, np.float32), frame_of(moved, MOUTH), image)
+    paste(np.full((3, 96, 96), 0.5, np.float32), frame_of(moved, MOUTH), 1.0, image)
     assert image[2, 2, 0] > 100
 
 
