@@ -46,7 +46,7 @@ from realtime.portraits.bundled import BundledPortrait, bundled_portraits, with_
 from realtime.portraits.image_file import check_picture, read_image
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import Sink, check_recording_name, open_sink
-from realtime.streams.target import is_target, target
+from realtime.streams.target import is_camera_address, is_target, target
 from realtime.tracking import model_files
 from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.tracker import FaceMeshTracker, Tracker, open_tracker
@@ -206,7 +206,7 @@ def _open_pipeline(
     stack: ExitStack,
 ) -> Pipeline:
     lossless = config.pace == "max"
-    source = open_source(config.camera, size=None, fps=config.fps, pace=config.pace)
+    source = _open_source(config)
     stack.callback(source.close)
     if lossless and source.live:
         raise pace_needs_file(config)
@@ -474,13 +474,22 @@ def _open_sink(label: str, config: Config, fps: float, *, lossless: bool) -> Ope
     return OpenedSink(label, sink, open_again, recording)
 
 
+def _open_source(config: Config) -> Source:
+    """Open the source of the configuration. Raises SourceMissing."""
+    if is_camera_address(config.camera):
+        from realtime.streams.camera import StreamCamera
+
+        return StreamCamera(config.camera, config.fps)
+    return open_source(config.camera, size=None, fps=config.fps, pace=config.pace)
+
+
 def reopen_source(config: Config, lost: Source) -> Source:
     """Open the camera that was lost again: no other camera, and not the performer, even where it was chosen by auto."""
     from realtime.capture.webcam import Webcam
 
     if isinstance(lost, Webcam):
         return lost.reopen()
-    return open_source(config.camera, size=None, fps=config.fps, pace="live")
+    return _open_source(config)
 
 
 def _limits(config: Config) -> Limits:

@@ -50,7 +50,7 @@ _TRACKING = ("motion:", "vmc:", "livelink:", "ifacialmocap:")
 """How the names of sources begin that have no picture."""
 FACE_SINKS = ("vmc:", "osc:")
 """How the names of sinks begin that are sent what the driver's face does, and no picture."""
-_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/(video\d+|v4l/.+)|webrtc|(vmc|livelink|ifacialmocap):.+")
+_LIVE_CAMERA = re.compile(r"auto|\d+|/dev/(video\d+|v4l/.+)|webrtc|(vmc|livelink|ifacialmocap):.+|(rtsps?|https?)://.+")
 """Cameras that are known to be live before they are opened; a part of a camera's name is not."""
 
 
@@ -173,11 +173,12 @@ class Config(BaseModel):
         "Driving video",
         "auto",
         "a camera by its number, device or part of its name (Linux), a video file, performer (a scripted face), "
-        "webrtc (browsers), a recorded motion, or another program that tracks a face (vmc, livelink, ifacialmocap)",
-        metavar="auto|INDEX|/dev/videoN|NAME|FILE|performer|webrtc|motion:FILE.csv[@SECONDS]|vmc:[HOST:]PORT|"
+        "webrtc (browsers), a camera's address, a recorded motion, or a program that tracks a face (vmc, livelink, "
+        "ifacialmocap)",
+        metavar="auto|INDEX|/dev/videoN|NAME|FILE|URL|performer|webrtc|motion:FILE.csv[@SECONDS]|vmc:[HOST:]PORT|"
         "livelink:[HOST:]PORT|ifacialmocap:HOST",
-        allowed="auto, a camera's number, /dev/videoN, part of a camera's name, a video file, performer, webrtc, "
-        "motion:FILE.csv, vmc:PORT, livelink:PORT or ifacialmocap:HOST",
+        allowed="auto, a camera's number, /dev/videoN, part of a camera's name, a video file, rtsp://..., http://..., "
+        "performer, webrtc, motion:FILE.csv, vmc:PORT, livelink:PORT or ifacialmocap:HOST",
     )
     fps: float | None = _option(
         "Driving video", None, "frames per second, 1 to 240; as the camera by default", ge=1, le=240

@@ -16,7 +16,7 @@ from realtime import output_file
 from realtime.config import Config
 from realtime.core import paths
 from realtime.core.latency import Durations, FrameCounts
-from realtime.streams.target import shown
+from realtime.streams.target import shown, without_secrets
 
 if TYPE_CHECKING:
     from realtime.pipeline.run import Run
@@ -68,7 +68,11 @@ def build(pipeline: Run | None, config: Config, application: ServerApplication |
         },
         "machine": machine(),
         "config": config.model_dump(mode="json")
-        | {"size": "{}x{}".format(*config.size), "sink": [shown(spec) for spec in config.sink]},
+        | {
+            "size": "{}x{}".format(*config.size),
+            "sink": [shown(spec) for spec in config.sink],
+            "camera": without_secrets(config.camera) if "://" in config.camera else config.camera,
+        },
     }
 
 

@@ -40,6 +40,7 @@ OWNERS = {
         "realtime/sinks/live_sound.py",
         "realtime/sinks/recording.py",
         "realtime/sinks/soundtrack.py",
+        "realtime/streams/camera_process.py",
         "realtime/streams/rtmp.py",
         "tools/latency/chromium.py",
     },

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 SCHEMES = ("whip:http", "whip:https", "rtmp", "rtmps")
 """How the name of a sink begins that pushes a stream."""
+CAMERA_SCHEMES = ("rtsp", "rtsps", "http", "https")
+"""How the address of a camera begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,14 @@ def shown(spec: str) -> str:
         application = path.strip("/").partition("/")[0]
         path = f"/{application}/..."
     return prefix + urlunsplit((parts.scheme, host, path, "", ""))
+
+
+def without_secrets(url: str) -> str:
+    """Return an address as messages show it: without user name, password, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def is_camera_address(camera: str) -> bool:
+    """Return whether the name of a camera is an address."""
+    return camera.startswith(tuple(f"{scheme}://" for scheme in CAMERA_SCHEMES))
