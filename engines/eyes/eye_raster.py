@@ -14,6 +14,8 @@ SHADOW_REACH, SHADOW_SHARE = 0.2, 0.5
 BELOW_LASHES, LOWER_SKIN = 3.0, 0.07
 """How far below the line where closed lids meet the lower lid is drawn, as the mesh shows the squeezed eye there,
 pixels, and how far below the portrait's lower lid its skin begins, in eye widths."""
+DARK_LINE = 0.025
+"""Half the width of the line between shut lids without lashes, in eye widths."""
 
 
 @compiled(fastmath=True)
@@ -87,15 +89,15 @@ def _lid_shares(above: float, part: float, ends: float, shut: float, reach: floa
 @compiled(fastmath=True)
 def draw_lid(
     out: Any, box: Any, image: Any, lid: Any, grain: Any, corner: Any, lens: Any, upper: Any, lower: Any, fold: Any,
-    own_lens: Any, own_upper: Any, own_lower: Any, own_fold: Any, lash: Any, to_own: Any, closure: float,
+    own_lens: Any, own_upper: Any, own_lower: Any, own_fold: Any, lash: Any, to_own: Any, closure: float, dark: float,
 ) -> None:  # fmt: skip
     """Draw the upper lid of an eye that shuts: its skin as far as it came down, and its lashes along its edge.
 
     The mesh stretches the little skin and the lashes above an open eye over the whole lid; here lashes and grain keep
     their size. image: (H, W, 3) uint8, the portrait; lid: (h, w, 3) uint8, its skin without detail, and grain: (h, w)
     float32, in grey levels, both from ``corner`` on. fold: the fold above the lid, as an edge of the lens; own_*: the
-    same in the portrait. lash: (K,) float32, how far lashes reach up from the edge, pixels of the portrait. Other
-    arguments as in ``draw_eye``.
+    same in the portrait. lash: (K,) float32, how far lashes reach up from the edge, pixels of the portrait. dark: the
+    share of the light that the line between shut lids takes, in the place of lashes. Others as in ``draw_eye``.
     """
     length, ux, uy = axis(lens)
     own_length, ox, oy = axis(own_lens)
@@ -127,13 +129,16 @@ def draw_lid(
             sx, sy = own_lens[0] + ox * along * own_length, own_lens[1] + oy * along * own_length
             px = to_own[0, 0] * x + to_own[0, 1] * y + to_own[0, 2] - corner[0]
             py = to_own[1, 0] * x + to_own[1, 1] * y + to_own[1, 2] - corner[1]
+            light = 1 - dark * shut * ends * max(1 - abs(above) / (DARK_LINE * length + 0.7), 0.0)
             noise = grain[min(max(int(py), 0), grain.shape[0] - 1), min(max(int(px), 0), grain.shape[1] - 1)]
             for c in range(3):
                 value = sample(lid, sx - oy * skin_at - corner[0], sy + ox * skin_at - corner[1], c)
                 value = out[y, x, c] + skin * (value + noise - out[y, x, c])
                 if under > 0:
                     value += under * (sample(image, sx - oy * under_at, sy + ox * under_at, c) - value)
-                value += line * (sample(image, sx - oy * lash_at, sy + ox * lash_at, c) - value)
+                if dark == 0:
+                    value += line * (sample(image, sx - oy * lash_at, sy + ox * lash_at, c) - value)
+                value *= light
                 out[y, x, c] = np.uint8(min(max(value, 0.0), 254.9) + 0.5)
 
 
@@ -194,7 +199,7 @@ def compile_all() -> None:
     box = (0, 0, 2, 2)
     draw_eye(image, box, white, disc, two, ends, edge, edge, edge, to_own, two, 0.1, 0.0, 0.0, 1.0)
     draw_lid(
-        image, box, image, image, grain, two, ends, edge, edge, edge, ends, edge, edge, edge, edge, to_own, 0.1
+        image, box, image, image, grain, two, ends, edge, edge, edge, ends, edge, edge, edge, edge, to_own, 0.1, 0.0
     )  # fmt: skip
     points, indices = np.zeros((3, 3), np.float32), np.zeros(2, np.intp)
     frame_px, move = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)

@@ -36,6 +36,12 @@ COPY = 0.6
 """How much of a hidden part of an iris is copied from a visible one; the rest is the median at its radius."""
 LID_LIGHT = 0.15
 """How much of the difference between the skin below the eye and that of the lid is made up for as it shuts."""
+CARVED_LIGHT, CARVED_LINE = 0.6, 0.5
+"""How far a shut lid without lashes is lit as the skin below it (1) and not as the eyeball (0), and the share of light
+that the line takes along which it meets the lower lid."""
+CARVED_MOST, CARVED_HUE = 1.1, 0.35
+"""How light the eyeball of a carved eye is at the most, over the skin below it, and how far their red, green and blue
+differ at the most, each over the mean of the three."""
 MOST_GRAIN = 4.0
 """The strongest grain, in grey levels."""
 _SMOOTHNESS = (32.0, 16.0, 8.0, 4.0, 2.0, 1.0)
@@ -63,6 +69,8 @@ class EyeTexture:
     """(CURVE,) the fold above the upper lid, as an edge of the lens."""
     shadow: float
     """The share of the light that the upper lid takes at its edge."""
+    line: float
+    """The share of the light that the line takes along which shut lids meet; 0 where lashes are that line."""
     iris: Iris | None
     """None where none was found."""
 
@@ -93,7 +101,9 @@ def _texture(
     shadow = _lid_shadow(window, sclera) if iris else SHADOW_LIMITS[0]
     lit = window.pixels / _light(window, shadow)[..., None]
     lash = lashes_above(window, lens.upper - fold)
-    lid, grain = _lid_skin(window, lash)
+    skin, grain = _lid_skin(window, lash)
+    carved = iris is None and _is_carved(window, inside)
+    lid = _bytes(_carved_lid(window, skin, lens.upper - fold) if carved else skin)
     white = _eyeball(window, lit, sclera, ball) + 0.6 * grain[..., None] * ~ball[..., None]
     disc = np.zeros((*window.light.shape, 4), np.float32)
     if iris:
@@ -108,6 +118,7 @@ def _texture(
         lash=lash.astype(np.float32),
         fold=fold,
         shadow=shadow,
+        line=CARVED_LINE if carved else 0.0,
         iris=iris,
     )
 
@@ -206,8 +217,46 @@ def _radial_profile(lit: Floats, inside: Bools, radius: Floats) -> tuple[Floats,
     return profile.astype(np.float32), glint.astype(np.float32)
 
 
-def _lid_skin(window: EyeWindow, lash: Floats) -> tuple[Image, Floats]:
-    """Return the skin of the upper lid without detail, (h, w, 3) uint8, and grain as strong as its detail, (h, w)."""
+def _below(window: EyeWindow) -> Bools:
+    """Return where the skin below the eye is, (h, w)."""
+    return np.asarray((window.from_lower < -0.15 * window.length) & (window.along > 0.2) & (window.along < 0.8))
+
+
+def _is_carved(window: EyeWindow, inside: Bools) -> bool:
+    """Return whether an eyeball is of the same matter as the skin below the eye: no lighter, and of its hue."""
+    below = _below(window)
+    if not below.any() or inside.sum() < 12:
+        return False
+    face, ball = (np.median(window.pixels[where], axis=0) for where in (below, inside))
+    hues = [colour / max(float(colour.mean()), 1.0) for colour in (face, ball)]
+    return bool(ball.mean() < CARVED_MOST * face.mean() and np.abs(hues[0] - hues[1]).max() < CARVED_HUE)
+
+
+def _carved_lid(window: EyeWindow, skin: Floats, fold: Floats) -> Floats:
+    """Return the lid of an eye without an iris, (h, w, 3), as light as its eyeball from the fold down.
+
+    Stone above such an eye is in the shade of the brow, or a groove. A lid that shuts is a ball as the eye beneath is,
+    of the same stone in the same light. ``fold``: the height of the lid, (CURVE,) pixels.
+    """
+    gap = np.maximum(window.from_upper + window.from_lower, 1.0)
+    inside = ((window.from_upper > 0.15 * gap) & (window.from_lower > 0.1 * gap)).astype(np.float32)
+    inside *= (window.along > 0.06) & (window.along < 0.94)
+    ball = _extend(cv2.GaussianBlur(window.pixels, (0, 0), 0.06 * window.length), inside)
+    # where on the lid a place is, from its fold to its edge, is where on the ball it is looked up
+    height = np.maximum(window.spread(fold), 1.0)
+    part = np.clip(1 + window.from_upper / height, 0, 1)
+    down = np.asarray(window.y - window.from_upper + (0.15 + 0.7 * part) * gap, np.float32)
+    looked = cv2.remap(ball, window.x, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    face, socket = (np.median(window.pixels[where], axis=0) for where in (_below(window), inside > 0))
+    light = np.clip((face / np.maximum(socket, 1)) ** CARVED_LIGHT, 1.0, 2.5)
+    middle = _ramp(3 * window.along) * _ramp(3 - 3 * window.along)
+    lit = 1 + (light - 1) * (_ramp(part) * middle)[..., None]
+    share = _ramp(np.asarray(part / 0.5, np.float32))[..., None]
+    return np.asarray(skin + share * (looked * lit - skin), np.float32)
+
+
+def _lid_skin(window: EyeWindow, lash: Floats) -> tuple[Floats, Floats]:
+    """Return the skin of the upper lid without detail, (h, w, 3), and grain as strong as its detail, (h, w)."""
     above = window.from_upper < -window.spread(lash) - 0.5
     lid = above & (window.from_upper > -0.35 * window.length) & (window.along > 0) & (window.along < 1)
     tone = float(np.median(window.light[lid])) if lid.any() else 0.0
@@ -223,7 +272,7 @@ def _lid_skin(window: EyeWindow, lash: Floats) -> tuple[Image, Floats]:
     clear = lid & (window.light > 0.7 * tone)
     strength = 1.2 * float(np.median(np.abs(detail[clear]))) if clear.any() else 0.0
     noise = np.random.default_rng(0).normal(0, min(strength, MOST_GRAIN), window.light.shape)
-    return _bytes(skin), noise.astype(np.float32)
+    return skin.astype(np.float32), noise.astype(np.float32)
 
 
 def _lid_light(window: EyeWindow, lid: Bools) -> Floats:
@@ -231,7 +280,7 @@ def _lid_light(window: EyeWindow, lid: Bools) -> Floats:
 
     Above an open eye it lies in the shade of brow and fold; shut, it is lit nearly as the skin below the eye.
     """
-    below = (window.from_lower < -0.15 * window.length) & (window.along > 0.2) & (window.along < 0.8)
+    below = _below(window)
     if not below.any() or not lid.any():
         return np.ones_like(window.pixels)
     tone, lit = (np.median(window.pixels[where], axis=0) for where in (lid, below))

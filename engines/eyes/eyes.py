@@ -130,7 +130,7 @@ def fill_eye(out: Image, box: tuple[int, int, int, int], image: Image, eye: Port
     if closure > 0:
         eye_raster.draw_lid(
             out, box, image, texture.lid, texture.grain, texture.corner, lens.ends, lens.upper, lens.lower,
-            state.fold, own.ends, own.upper, own.lower, texture.fold, texture.lash, state.to_own, closure,
+            state.fold, own.ends, own.upper, own.lower, texture.fold, texture.lash, state.to_own, closure, texture.line,
         )  # fmt: skip
 
 

@@ -169,6 +169,29 @@ def test_shut_lids_are_skin_with_a_thin_line(portrait_picture: PortraitPicture, 
         assert (band > np.mean(WHITE) - 12).sum() <= 0.02 * band.size
 
 
+def test_an_eye_of_stone_shuts_to_a_line_between_lids_of_its_own_light(
+    portrait_picture: PortraitPicture, neutral: Points
+) -> None:
+    """The groove above a carved eye is not drawn over the lid, and where lids without lashes meet is a dark line."""
+    image = portrait_picture.image.copy()
+    face = portrait_picture.face
+    for eye in range(2):
+        image[polygon_mask(outline(face, eye), face.size, grow=16)] = SKIN
+        image[polygon_mask(outline(face, eye) - (0, 8), face.size, grow=6)] = np.multiply(SKIN, 0.35)
+        image[polygon_mask(outline(face, eye), face.size)] = np.multiply(SKIN, 0.8)
+    out = show(PortraitPicture("stone", image, face), neutral, shut=1.0).astype(float).mean(axis=2)
+    stone = 0.8 * float(np.mean(SKIN))
+    for eye in range(2):
+        ends = np.sort(face.pixels()[EYE_CORNERS[eye], 0])
+        middle = np.interp(np.linspace(0.3, 0.7, 9), [0, 1], ends).round().astype(int)
+        lower = round(float(face.pixels()[LOWER_LIDS[eye][2:5], 1].mean()))
+        band = out[lower - 10 : lower + 6, middle]
+        line = band.argmin(axis=0)
+        assert (band.min(axis=0) < 0.75 * stone).all()
+        above = np.array([column[max(at - 5, 0) : at - 2].mean() for column, at in zip(band.T, line, strict=True)])
+        assert (above > 0.85 * stone).mean() > 0.7
+
+
 def test_one_eye_winks(portrait_picture: PortraitPicture, neutral: Points) -> None:
     drawn = draw_eyes(portrait_picture)
     out = show(drawn.picture, neutral, shut=(1.0, 0.0)).astype(float)
