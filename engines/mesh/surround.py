@@ -43,6 +43,11 @@ STRETCHES = np.array([0.8, 0.45, 0.15, 0.0, 0.0], np.float32)
 BEYOND = 1.3
 """The radius of the ring beyond the silhouette over that of the silhouette: strands of hair lie between."""
 RINGS = BOUND + len(TO_SILHOUETTE) + 3
+ROOM, LEAST_ROOM = 0.3, 6.0
+"""What two rings keep of the distance between them where a turned head hides what lies there, as a share, and in pixels
+if it was as far at all. A ring that folded under the cheek would be cut off there in steps, as large as the samples of
+what is drawn.
+"""
 NEAREST, FARTHEST, NECK = 1.1, 2.4, 1.4
 """The smallest and the largest radius of a silhouette, and that of the neck, over that of the outline."""
 STEEPEST = 1.0
@@ -74,6 +79,8 @@ class Surround:
     stretches: Floats
     """(RINGS * RAYS, 1) the share of the change of the skin's edge that each point follows."""
 
+    room: Floats
+    """(RINGS - 1, RAYS) how far beyond the second ring each ring from there on lies at least, pixels."""
     bare: Floats
     """(RAYS, 1) from 0, where hair hangs over the outline, to 1, where it is skin."""
 
@@ -86,6 +93,7 @@ class Surround:
         place(
             self.points, self.follows, self.stretches, self.bound, self.weights, moved, near, changed, out
         )  # fmt: skip
+        unfold(self.room, out)
 
     def curtain(self, placed: Floats, out: Floats) -> None:
         """Write where hair covers the face in a frame, (2 * RAYS + 1, 3) pixels, to ``out``: see ``CURTAIN_TRIANGLES``.
@@ -126,6 +134,27 @@ def place(
                 change += weights[i, corner] * changed[bound[i, corner], k]
             for ring in range(RINGS):
                 out[ring * RAYS + i, k] += stretches[ring * RAYS + i, 0] * change
+
+
+@compiled()
+def unfold(room: Any, out: Any) -> None:
+    """Move rings outwards, from the second on, where they come closer to the one within than ``Surround.room`` says."""
+    middle = np.zeros(2, np.float32)
+    for i in range(RAYS):
+        for k in range(2):
+            middle[k] += out[RAYS + i, k] / np.float32(RAYS)
+    for i in range(RAYS):
+        edge_x, edge_y = out[RAYS + i, 0], out[RAYS + i, 1]
+        x, y = edge_x - middle[0], edge_y - middle[1]
+        length = max(np.sqrt(x * x + y * y), np.float32(1e-3))
+        x, y = x / length, y / length
+        reached = np.float32(0)
+        for ring in range(1, RINGS - 1):
+            at = (ring + 1) * RAYS + i
+            along = (out[at, 0] - edge_x) * x + (out[at, 1] - edge_y) * y
+            reached = max(reached + room[ring, i] - room[ring - 1, i], along)
+            out[at, 0] += (reached - along) * x
+            out[at, 1] += (reached - along) * y
 
 
 @compiled()
@@ -194,6 +223,7 @@ def surround(pixels: Points, covered: Floats, matte: Mask | None, size: tuple[in
         near,
         follows.astype(np.float32)[:, None],
         stretches.reshape(-1, 1),
+        _room(points),
         np.clip(1 - covered / (BARE * np.ptp(oval[:, 0])), 0, 1).astype(np.float32)[:, None],
     )
 
@@ -223,6 +253,14 @@ CURTAIN_SEEN: Floats = np.stack(
     [np.concatenate([np.ones(RAYS), np.zeros(RAYS), np.ones(1)]), np.zeros(2 * RAYS + 1)], axis=1
 ).astype(np.float32)
 """(2 * RAYS + 1, 2) how much of the face is seen at each point of a curtain, in the first column."""
+
+
+def _room(points: Points) -> Floats:
+    """Return the room that rings with these points (RINGS * RAYS, 3) keep, see ``Surround.room``."""
+    rings = points[RAYS:, :2].reshape(RINGS - 1, RAYS, 2)
+    apart = np.linalg.norm(np.diff(rings, axis=0), axis=2)
+    kept = np.minimum(apart, np.maximum(ROOM * apart, LEAST_ROOM))
+    return np.concatenate([np.zeros((1, RAYS)), np.cumsum(kept, axis=0)]).astype(np.float32)
 
 
 def _bound(pixels: Points, at: Floats, covered: Floats | None) -> tuple[Indices, Floats, Points]:
@@ -321,4 +359,5 @@ def compile_all() -> None:
     points, column, landmarks = np.zeros((count, 3), np.float32), np.zeros((count, 1), np.float32), np.zeros((RAYS, 3))
     weights = landmarks.astype(np.float32)
     place(points, column, column, landmarks.astype(np.intp), weights, points, weights, points, points.copy())
+    unfold(np.zeros((RINGS - 1, RAYS), np.float32), points.copy())
     hang(points, column, np.zeros((2 * RAYS + 1, 3), np.float32))
