@@ -241,7 +241,8 @@ def _carved_lid(window: EyeWindow, skin: Floats, fold: Floats) -> Floats:
     gap = np.maximum(window.from_upper + window.from_lower, 1.0)
     inside = ((window.from_upper > 0.15 * gap) & (window.from_lower > 0.1 * gap)).astype(np.float32)
     inside *= (window.along > 0.06) & (window.along < 0.94)
-    ball = _extend(cv2.GaussianBlur(window.pixels, (0, 0), 0.06 * window.length), inside)
+    soft = np.asarray(cv2.GaussianBlur(window.pixels, (0, 0), 0.06 * window.length), np.float32)
+    ball = _extend(soft, inside.astype(np.float32))
     # where on the lid a place is, from its fold to its edge, is where on the ball it is looked up
     height = np.maximum(window.spread(fold), 1.0)
     part = np.clip(1 + window.from_upper / height, 0, 1)

@@ -260,7 +260,7 @@ def _room(points: Points) -> Floats:
     rings = points[RAYS:, :2].reshape(RINGS - 1, RAYS, 2)
     apart = np.linalg.norm(np.diff(rings, axis=0), axis=2)
     kept = np.minimum(apart, np.maximum(ROOM * apart, LEAST_ROOM))
-    return np.concatenate([np.zeros((1, RAYS)), np.cumsum(kept, axis=0)]).astype(np.float32)
+    return np.asarray(np.concatenate([np.zeros((1, RAYS)), np.cumsum(kept, axis=0)]), np.float32)
 
 
 def _bound(pixels: Points, at: Floats, covered: Floats | None) -> tuple[Indices, Floats, Points]:

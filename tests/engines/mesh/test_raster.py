@@ -316,7 +316,7 @@ def draw_lid(rng: np.random.Generator, out: Image, box: Box, opening: Lens, _: f
     to_own = (IDENTITY + rng.uniform(-0.2, 0.2, (2, 3)) * (1, 1, 20)).astype(np.float32)
     eye_raster.draw_lid(
         out, box, image, lid, grain, corner, *opening, fold.astype(np.float32), *own, own_fold.astype(np.float32), lash,
-        to_own, rng.uniform(0, 1),
+        to_own, rng.uniform(0, 1), rng.choice([0.0, rng.uniform(0, 1)]),
     )  # fmt: skip
 
 
