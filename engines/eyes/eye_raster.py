@@ -97,13 +97,12 @@ def draw_lid(
     their size. image: (H, W, 3) uint8, the portrait; lid: (h, w, 3) uint8, its skin without detail, and grain: (h, w)
     float32, in grey levels, both from ``corner`` on. fold: the fold above the lid, as an edge of the lens; own_*: the
     same in the portrait. lash: (K,) float32, how far lashes reach up from the edge, pixels of the portrait. dark: the
-    share of the light that the line between shut lids takes, in the place of lashes. Others as in ``draw_eye``.
+    share of light that a line takes in the place of lashes, 0 if there are any. Others as in ``draw_eye``.
     """
     length, ux, uy = axis(lens)
     own_length, ox, oy = axis(own_lens)
     left, top, right, bottom = lens_box(lens, fold, lower, box, BELOW_LASHES + 1)
-    scale = own_length / length
-    shown, shut = ramp(closure / 0.25), ramp((closure - 0.6) / 0.3)
+    scale, shown, shut = own_length / length, ramp(closure / 0.25), ramp((closure - 0.6) / 0.3)
     for y in range(top, bottom):
         for x in range(left, right):
             along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
@@ -136,10 +135,8 @@ def draw_lid(
                 value = out[y, x, c] + skin * (value + noise - out[y, x, c])
                 if under > 0:
                     value += under * (sample(image, sx - oy * under_at, sy + ox * under_at, c) - value)
-                if dark == 0:
-                    value += line * (sample(image, sx - oy * lash_at, sy + ox * lash_at, c) - value)
-                value *= light
-                out[y, x, c] = np.uint8(min(max(value, 0.0), 254.9) + 0.5)
+                value += (dark == 0) * line * (sample(image, sx - oy * lash_at, sy + ox * lash_at, c) - value)
+                out[y, x, c] = np.uint8(min(max(value * light, 0.0), 254.9) + 0.5)
 
 
 @compiled()

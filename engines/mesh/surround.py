@@ -213,16 +213,14 @@ def surround(pixels: Points, covered: Floats, matte: Mask | None, size: tuple[in
         rings.append(points)
     points = np.concatenate(rings).astype(np.float32)
     follows = _follows(points, pixels, size[1]) * np.concatenate([np.ones((BOUND, RAYS)), shares]).ravel()
-    stretches = np.zeros((RINGS, RAYS), np.float32)
-    stretches[:BOUND] = 1
-    stretches[BOUND : BOUND + len(STRETCHES)] = STRETCHES[:, None]
+    of_rings = np.concatenate([np.ones(BOUND), STRETCHES, np.zeros(RINGS - BOUND - len(STRETCHES))])
     return Surround(
         bound,
         weights,
         points,
         near,
         follows.astype(np.float32)[:, None],
-        stretches.reshape(-1, 1),
+        np.repeat(of_rings, RAYS)[:, None].astype(np.float32),
         _room(points),
         np.clip(1 - covered / (BARE * np.ptp(oval[:, 0])), 0, 1).astype(np.float32)[:, None],
     )
