@@ -27,7 +27,7 @@ SIDES = 0.22
 """How far hair and ears reach out at the sides, in face heights."""
 CHIN_ROOM = 0.12
 """Room wanted below the chin, in face heights."""
-WHOLE_COST = 0.6
+WHOLE_COST = 0.9
 """Up to this cost a picture that has the frame's own shape is shown whole: its pixels, or its composition, are kept."""
 _STEPS = 33
 """Steps of the grid of crops along each of its three axes."""
