@@ -11,7 +11,7 @@ import numpy as np
 from engines.errors import SourceEnded, SourceMissing
 from realtime.core import paths
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.motion.motion_file import read_motion
+from realtime.motion.motion_file import read_motion, with_bundled_motion
 from realtime.motion.tracked import tracked_face
 
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
@@ -44,7 +44,7 @@ class MotionSource:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Read the file; it is played from the second ``start`` on. Raises SourceMissing."""
-        motion = read_motion(path)
+        motion = read_motion(with_bundled_motion(path))
         if not 0 <= start <= motion.times[-1]:
             expected = f"0 to {motion.times[-1]:.1f}"
             found = f"a start at second {start:g} of {path}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+import engines
 from engines.errors import SinkLost, SourceMissing, UsageError
 from engines.face.coefficients import NAMES
 from engines.face.perspective import seen_turn
@@ -49,6 +50,8 @@ IN_ORDER = np.array([NAMES.index(name[0].lower() + name[1:]) for name in ORDER],
 """(52,): where each of ``ORDER`` is among ``NAMES``."""
 EYE_ANGLE = math.radians(30)
 """How far an eye turns at a coefficient of 1."""
+BUNDLED = Path(engines.__file__).parent / "assets" / "motions"
+"""The motions that come with the program; ``tools.animation.motions`` writes them."""
 TIMECODE_FPS = 60
 MAX_FPS = 240.0
 MAX_BYTES = 256 << 20
@@ -167,6 +170,17 @@ class MotionRecorder:
 
 def _not_written(path: Path, error: OSError) -> SinkLost:
     return SinkLost("motion-not-written", f"{path} cannot be written: {error.strerror}", cure="free some space")
+
+
+def bundled_motions() -> tuple[str, ...]:
+    """Return the names of the motions that come with the program."""
+    return tuple(sorted(path.stem for path in BUNDLED.glob("*.csv")))
+
+
+def with_bundled_motion(path: Path) -> Path:
+    """Return the file of a motion: ``path``, or where there is no such file the bundled motion of that name."""
+    bundled = BUNDLED / f"{path.name}.csv"
+    return bundled if path.parent == Path() and not path.exists() and bundled.is_file() else path
 
 
 def read_motion(path: Path) -> Recorded:

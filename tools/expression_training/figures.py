@@ -1,6 +1,6 @@
 """What each slider does, as MediaPipe's official face landmarker reads it from the pictures.
 
-    python -m tools.expression_figures [PORTRAIT...] [--sheet FOLDER] [--json OUT]
+    python -m tools.expression_training.figures [PORTRAIT...] [--sheet FOLDER] [--json OUT]
 
 Each of 30 controls is set to 0, 0.25, 0.5, 0.75 and 1 on each portrait, without a driver. *Rises* is the share of
 portraits on which the reading of what was set rises at every step; *cross-talk* is the largest change of a reading of
@@ -189,7 +189,7 @@ def _small(image: Image, side: int) -> Image:
     return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def main(arguments: list[str] | None = None, prog: str = "python -m tools.expression_figures") -> int:
+def main(arguments: list[str] | None = None, prog: str = "python -m tools.expression_training.figures") -> int:
     """Run the command line and return its exit code."""
     return run_app(app, prog, arguments)
 

@@ -1,0 +1,1 @@
+"""A photograph that comes alive: bundled motions, and pictures moved by them."""
