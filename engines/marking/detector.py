@@ -31,13 +31,13 @@ SMALLEST, LARGEST = 0.5, 1.75
 """The range of scales that are tried: a frame that fills half the picture, one cropped to 57 %."""
 STEP = 0.005
 """Two scales differ by this share: at the edge of a picture that is less than a third of the shortest wave."""
-FOUND = 8.0
+FOUND = 10.0
 """A statistic above this is a watermark, whether its payload can be read or not."""
 SUSPECTED = 6.0
 """A statistic above this is a watermark if a payload with the right checksum can be read there."""
-TAIL = (5.0, 0.01, 0.2)
+TAIL = (4.84, 0.01, 0.2)
 """Of an unmarked picture at one scale: a threshold, how often the statistic exceeds it, and the mean excess there, as
-tools.bench_marking fits them. Beyond it the excess is taken as exponential, which overstates a correlation's tail."""
+tools.bench_marking fits them. Beyond it the excess is taken as exponential."""
 CHECKSUM_CHANCE = 2.0**-16
 """The probability that noise has the right checksum."""
 _FINE, _COARSE = 3.5, 6.0
@@ -119,7 +119,7 @@ class Detector:
         if self._sum is None:
             return Detection(0.0, None, 1.0, False, (0.0, 0.0))
         for scale in (1.0, self._hint):
-            if scale is not None and (likely := self._at(self._sum, scale)).payload and likely.statistic >= FOUND:
+            if scale is not None and (likely := self._at(self._sum, scale)).payload and likely.marked:
                 return likely
         found = max(self._at_all_scales(self._sum), key=lambda each: each.statistic)
         nearby = (self._at(self._sum, found.scale * (1 + STEP * share)) for share in (-0.5, -0.25, 0.0, 0.25, 0.5))

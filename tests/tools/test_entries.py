@@ -20,6 +20,7 @@ TOOLS = (
     "build_engine",
     "consent",
     "doctor",
+    "faults.run",
     "fidelity",
     "models",
     "readme_picture",
