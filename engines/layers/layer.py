@@ -17,6 +17,8 @@ Bytes = NDArray[np.uint8]
 Pixels = NDArray[np.uint32]
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
+_SHARES = np.array([max(round(255 * min(n, 25) / 25) + WHOLE - 255, 0) for n in range(256)], np.uint8)
+"""How far a mesh covers a sample that so many of the 25 samples near it belong to, 0 to WHOLE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,17 @@ class Layer:
             pixels |= premultiplied << np.uint32(8 * channel)
         height, width = opacity.shape
         return Layer((pixels.ravel(), height, width), _kinds(opacity))
+
+    def shows(self, corners: Floats) -> NDArray[np.bool_]:
+        """Return which polygons (n, k, 2), in pixels of the layer, may have some of it near them, (n,)."""
+        rows, columns = self.kinds.shape
+        seen = cv2.integral((self.kinds != NOTHING).astype(np.uint8))
+        # a block more on each side
+        low = np.clip(np.floor(corners.min(axis=1) / BLOCK).astype(int) - 1, 0, (columns - 1, rows - 1))
+        high = np.clip(np.floor(corners.max(axis=1) / BLOCK).astype(int) + 2, low + 1, (columns, rows))
+        (left, top), (right, bottom) = low.T, high.T
+        count = seen[bottom, right] - seen[top, right] - seen[bottom, left] + seen[top, left]
+        return np.asarray(count > 0)
 
 
 def _kinds(opacity: Mask) -> Bytes:
@@ -75,11 +88,9 @@ class WarpBuffers:
         """Return how far a mesh covers each sample, 0 to WHOLE, with a soft edge."""
         coverage, eroded = self._coverage[:, : self.depth.size].reshape(2, *self.depth.shape)
         np.less(self.depth, FAR, out=coverage.view(np.bool_))
-        coverage *= np.uint8(255)
         # the interpolated map is valid where all neighbours of a sample are
         cv2.erode(coverage, _NEIGHBOURS, eroded)
-        cv2.blur(eroded, (5, 5), coverage)
+        # as shares of the 25 samples near each
+        cv2.boxFilter(eroded, -1, (5, 5), coverage, normalize=False)
         # the outer half of the blur reaches samples that the mesh does not cover
-        np.maximum(coverage, 255 - WHOLE, out=coverage)
-        coverage -= np.uint8(255 - WHOLE)
-        return np.asarray(coverage)
+        return np.asarray(cv2.LUT(coverage, _SHARES, eroded), np.uint8)

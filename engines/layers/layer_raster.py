@@ -208,7 +208,8 @@ def _choose_cells(
     for j in range(shows.shape[0]):
         every = marks[0, j] & marks[0, j + 1] & marks[1, j] & marks[1, j + 1]
         some = marks[0, j] | marks[0, j + 1] | marks[1, j] | marks[1, j + 1]
-        now = ORIGINAL if every & _IS_STILL else DRAWN if some & _IS_SEEN else BEHIND
+        drawn = every & _IS_KNOWN and some & _IS_SEEN
+        now = ORIGINAL if every & _IS_STILL else DRAWN if drawn else BEHIND
         x = left + BODY_STEP * j
         last_x = min(x + BODY_STEP, width)
         apart = apart_row or x >= fresh[2] or last_x <= fresh[0]
@@ -244,7 +245,8 @@ def draw_body(
 
     out: (H, W, 3) uint8, written to; original: the portrait, behind: what is behind the layer, both of that size.
     layer: its pixels (h * w,), height and width. kinds: see above. backward: (rows, columns, 2) float32, where in the
-    layer the output's pixel (left + BODY_STEP * column, top + BODY_STEP * row) is fetched. shows: (rows - 1,
+    layer the output's pixel (left + BODY_STEP * column, top + BODY_STEP * row) is fetched, or NOWHERE, where only what
+    is behind is seen. shows: (rows - 1,
     columns - 1) uint8, what each cell of ``out`` shows, written to. place: left, top, and the columns and rows by which
     the layer reaches beyond the portrait. fresh: left, top, right, bottom of the pixels of ``out`` that are drawn in
     any case. hidden: (m, n) uint8, not 0 for cells from ``fresh``'s corner on that another layer will cover wholly.

@@ -5,10 +5,13 @@ It is kept from one image to the next, so that a face that the tracker loses for
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
+from engines.jit import compiled
 from engines.mesh import mouth_raster
 from engines.mesh.lens import Lens
 from engines.mesh.mouth_cover import MouthCover
@@ -65,7 +68,7 @@ class DriverMouth:
         """
         if motion.face is not None and driving is not None:
             pixels = motion.face.pixels()
-            self._opacity = _inside(pixels, driving)
+            self._opacity = float(_inside(pixels, driving.shape[1], driving.shape[0]))
             self._flipped = motion.flipped
             if motion.face.driver_id != self._driver_id:
                 self._driver_id = motion.face.driver_id
@@ -100,10 +103,18 @@ class DriverMouth:
         self._frames += 1
 
 
-def _inside(pixels: Points, driving: Image) -> float:
-    """Return 1 if the lips are well inside of the image, falling to 0 as they reach its edge."""
-    lips = pixels[_INNER_LIPS, :2]
-    last = np.array([driving.shape[1] - 1, driving.shape[0] - 1], np.float32)
-    room = float(min(lips.min(), (last - lips).min()))
-    width = float(np.hypot(*(lips[1] - lips[0])))
-    return min(max(room / max(NEAR_EDGE * width, 1.0), 0.0), 1.0)
+@compiled()
+def _inside(pixels: Any, width: int, height: int) -> Any:
+    """Return 1 if the lips are well inside of an image of this size, falling to 0 as they reach its edge."""
+    room = 1e9
+    for i in range(_INNER_LIPS.shape[0]):
+        x, y = pixels[_INNER_LIPS[i], 0], pixels[_INNER_LIPS[i], 1]
+        room = min(room, x, y, width - 1 - x, height - 1 - y)
+    right, left = _INNER_LIPS[0], _INNER_LIPS[1]
+    wide = np.hypot(pixels[left, 0] - pixels[right, 0], pixels[left, 1] - pixels[right, 1])
+    return min(max(room / max(NEAR_EDGE * wide, 1.0), 0.0), 1.0)
+
+
+def compile_all() -> None:
+    """Compile the loop here, or load it from numba's cache."""
+    _inside(np.zeros((478, 3), np.float32), 2, 2)

@@ -29,6 +29,7 @@ from engines.layers.alpha import AlphaDrawing
 from engines.layers.layer import WarpBuffers
 from engines.layers.layer_raster import BODY_STEP, FACE_STEP
 from engines.mesh import (
+    driver_mouth,
     expression,
     lens,
     lips,
@@ -57,7 +58,7 @@ UNFOLDING_TURN = np.radians((5.0, 13.0)).tolist()
 """The turns to the viewer between which a far side is unfolded more and more, radians."""
 _KERNELS = (
     head, limited_pose, lens, raster, surround, expression, layer_raster, eye_raster, lips, mouth_light, mouth_cover,
-    mouth_raster, shading,
+    driver_mouth, mouth_raster, shading,
 )  # fmt: skip
 """The modules whose loops a frame needs."""
 _LOWER_LIDS = np.concatenate(LOWER_LIDS)
@@ -120,7 +121,9 @@ class MeshGenerator:
         self._hair = WarpBuffers(1, 1, FACE_STEP)
         self._curtain: Floats = np.zeros((2 * RAYS + 1, 3), np.float32)
         self._shows = np.zeros((1, 1), np.uint8)
-        self._identity: Floats = np.zeros((1, 1, 2), np.float32)
+        self._undrawn: Floats = np.zeros((1, 1, 2), np.float32)
+        """What the backward map of head and body holds where the mesh does not reach."""
+        self._ring_triangles = RING_TRIANGLES
         self._hidden: Mask = np.zeros((1, 1), np.uint8)
         self._last_face = (0, 0, 0, 0)
         self._target: Floats = np.zeros((0, 3), np.float32)
@@ -229,7 +232,14 @@ class MeshGenerator:
         self._shows = np.full((rows - 1, columns - 1), layer_raster.ORIGINAL, np.uint8)
         self._face = WarpBuffers(height, width, FACE_STEP)
         self._hair = WarpBuffers(height, width, FACE_STEP)
-        self._identity = features.cutout.identity(features.box, BODY_STEP)
+        self._body_source = features.surround.points[:, :2] + np.array(features.cutout.beyond, np.float32)
+        self._undrawn = features.cutout.identity(features.box, BODY_STEP)
+        self._ring_triangles = RING_TRIANGLES
+        if features.still is None:
+            # most of what surrounds the head is background, which is not drawn
+            self._undrawn.fill(layer_raster.NOWHERE)
+            corners = self._body_source[RING_TRIANGLES]
+            self._ring_triangles = np.ascontiguousarray(RING_TRIANGLES[features.cutout.body.shows(corners)])
         self._hidden = np.empty((height // BODY_STEP + 1, width // BODY_STEP + 1), np.uint8)
         self._last_face = (0, 0, 0, 0)
         self._target = np.empty((len(features.fetch), 3), np.float32)
@@ -240,7 +250,6 @@ class MeshGenerator:
         self._shifts = features.hairline[self._shifted], features.unfolded[self._shifted]
         self._unshifted = features.fetch[self._shifted]
         self._hangs = not bool(features.surround.bare.all())
-        self._body_source = features.surround.points[:, :2] + np.array(features.cutout.beyond, np.float32)
         self._mouth.set_portrait(features)
         self._shaded = ShadedLayer(features.cutout.face.pixels[0], features.shading)
         self._own = features.pose.project(features.shape)
@@ -317,7 +326,7 @@ class MeshGenerator:
         self._shows[slice(*_cells(last, features.box, 1)), slice(*_cells(last, features.box, 0))] = layer_raster.DRAWN
         cutout, body = features.cutout, self._body
         left, top, _, _ = features.box
-        np.copyto(body.backward, self._identity)
+        np.copyto(body.backward, self._undrawn)
         body.depth.fill(raster.FAR)
         half = (BODY_STEP - 1) / 2
         raster.draw_mesh(

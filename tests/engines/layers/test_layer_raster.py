@@ -108,3 +108,15 @@ def test_a_cell_that_has_not_changed_is_left_alone() -> None:
         )  # fmt: skip
         # the middle of a turn stands still, and shows the portrait as it was given
         np.testing.assert_array_equal(out[: HEIGHT // 2 - 8], behind[: HEIGHT // 2 - 8])
+
+
+def test_triangles_over_nothing_are_told_from_those_near_the_layer() -> None:
+    opacity = np.zeros((200, 200), np.uint8)
+    opacity[90:110, 90:110] = 255
+    layer = Layer.of(np.zeros((200, 200, 3), np.uint8), opacity)
+    corner = np.array([(0, 0), (8, 0), (0, 8)], np.float32)
+    places = [(100.0, 100.0), (80.0, 95.0), (10.0, 10.0), (10.0, 100.0), (-500.0, 900.0)]
+    corners = np.stack([corner + np.array(place, np.float32) for place in places])
+    assert layer.shows(corners).tolist() == [True, True, False, False, False]
+    around = np.array([[(-50, -50), (400, -50), (100, 400)]], np.float32)
+    assert layer.shows(around).all()
