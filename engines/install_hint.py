@@ -71,6 +71,7 @@ SUBCOMMANDS = {
     "fidelity": "fidelity",
     "verify": "verify",
     "consent": "consent",
+    "panic": "marking.panic",
 }
 """The subcommands of ``reenact``, and the modules in ``tools`` that they run."""
 

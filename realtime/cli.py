@@ -54,6 +54,7 @@ SUBCOMMAND_HELP = {
     "bench": "measure the delay from camera to output",
     "fidelity": "measure how well the portrait follows the driver",
     "verify": "say whether a picture or a video is marked as generated",
+    "panic": "show the slate at once, from anywhere on this machine",
     "consent": "list and revoke the rights to portraits that you have stated",
 }
 _EXAMPLES = (

@@ -22,6 +22,7 @@ TOOLS = (
     "doctor",
     "faults.run",
     "fidelity",
+    "marking.panic",
     "models",
     "readme_picture",
     "render_assets",
