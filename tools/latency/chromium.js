@@ -170,5 +170,5 @@
     const video = document.getElementById("result");
     if (video) observe(video);
   });
-  Object.assign(measured, { encode, decode, crc16, stats });
+  Object.assign(measured, { encode, decode, crc16, read, stats });
 })();

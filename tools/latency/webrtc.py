@@ -47,11 +47,11 @@ def measure(config: Config, fps: float, seconds: float, notice: Notice) -> list[
     with TemporaryDirectory() as name:
         folder = Path(name)
         notice("a peer sends and watches")
-        with _program(config, folder) as address:
+        with program(config, folder) as address:
             measurements = [asyncio.run(_peer(address, pictures, fps, seconds))]
         try:
             notice("Chromium sends and shows")
-            with _program(config, folder) as address:
+            with program(config, folder) as address:
                 measurements.append(_browser(address, pictures, round(fps), seconds, folder))
         except UsageError as error:
             notice(f"Chromium was left out: {error}; {error.cure}")
@@ -167,11 +167,14 @@ def _browser(
 
 
 @contextmanager
-def _program(config: Config, folder: Path) -> Iterator[str]:
-    """Run the program as a server and yield its address. Raises SourceMissing with the last line of its output."""
+def program(config: Config, folder: Path, options: Sequence[str] = ()) -> Iterator[str]:
+    """Run the program as a server, with further ``options``, and yield its address.
+
+    Raises SourceMissing with the last line of its output.
+    """
     log = folder / "log.txt"
     words = ["--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--relay-code", "--generator", config.generator]
-    words += ["--size", "{}x{}".format(*config.size)]
+    words += ["--size", "{}x{}".format(*config.size), *options]
     with log.open("wb") as out:
         running = subprocess.Popen(
             [sys.executable, str(ROOT / "run.py"), *words], cwd=folder, stdout=out, stderr=subprocess.STDOUT
