@@ -47,8 +47,8 @@ GAZE = {
     "eyeLookDownRight": (0.0, _DOWN), "eyeLookDownLeft": (0.0, _DOWN),
 }  # fmt: skip
 """How far each coefficient moves its iris, across and down in the head frame: a fifth of an eye's width to the side."""
-MODERATE = {"jawOpen": 0.8, "mouthClose": 0.8}
-"""Shares of what the model does: its widest mouth would leave the outline of most faces."""
+AMOUNTS = {"jawOpen": 0.8, "mouthClose": 0.8, "browDownLeft": 1.5, "browDownRight": 1.5}
+"""Shares of what the model does: its widest mouth would leave the outline of most faces, and its frown is faint."""
 FLIP = np.array([-1, 1, 1], np.float32)
 _IRIS_POINTS = np.concatenate(IRISES)
 
@@ -121,7 +121,7 @@ def _basis(model: FaceModel, corners: NDArray[np.int32], weights: Floats) -> Flo
     pose = pose_against(rest, canonical_shape(rest))
     moves = np.zeros((READ, LANDMARKS, 3), np.float32)
     for index, name in enumerate(NAMES[:READ]):
-        amount = np.float32(MODERATE.get(name, 1.0) / pose.scale)
+        amount = np.float32(AMOUNTS.get(name, 1.0) / pose.scale)
         moves[index] = landmarks(model.expressions[name]) @ pose.rotation * amount
     mirrored = np.stack([moves[MIRRORED[index]][MIRROR] * FLIP for index in range(READ)])
     basis = np.asarray(0.5 * (moves + mirrored), np.float32)
