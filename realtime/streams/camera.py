@@ -22,8 +22,8 @@ from realtime.webrtc.ipc.frame_ring import RingFrame, RingReader, create_ring
 from realtime.webrtc.link_streams import to_rgb
 from realtime.webrtc.settings import MAX_PIXELS
 
-OPEN_S = 12.0
-"""How long to wait for the first frame; the process gives up a little earlier, with a reason."""
+OPEN_S = 30.0
+"""How long to wait for the first frame. The process gives up after 8 s, but a busy machine starts it late."""
 _READ_S = 1.0
 _COMMAND = command("realtime.streams.camera_process")
 _DEFAULT_FPS = 30.0
