@@ -80,7 +80,7 @@ def test_every_module_imports_without_camera_gpu_network_and_optional_packages()
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
