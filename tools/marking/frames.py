@@ -119,7 +119,7 @@ async def _watch(address: str, seconds: float) -> AsyncGenerator[tuple[float, Lu
     from aiortc.mediastreams import MediaStreamError
 
     connection: Any = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    track = connection.addTransceiver("video", "recvonly").receiver.track
+    receiver = connection.addTransceiver("video", "recvonly").receiver
     try:
         async with asyncio.timeout(15.0):
             await connection.setLocalDescription(await connection.createOffer())
@@ -131,6 +131,7 @@ async def _watch(address: str, seconds: float) -> AsyncGenerator[tuple[float, Lu
                 reply.raise_for_status()
                 answer = await reply.text()
             await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+            track = receiver.track  # there is none before the answer
             frame: Any = await track.recv()
         started = time.monotonic()
         while (at := time.monotonic() - started) < seconds:
