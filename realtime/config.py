@@ -173,10 +173,9 @@ class Config(BaseModel):
         "Driving video",
         "auto",
         "a camera by its number, device or part of its name (Linux), a video file, performer (a scripted face), "
-        "webrtc (browsers), a camera's address, a recorded motion, or a program that tracks a face (vmc, livelink, "
-        "ifacialmocap)",
-        metavar="auto|INDEX|/dev/videoN|NAME|FILE|URL|performer|webrtc|motion:FILE.csv[@SECONDS]|vmc:[HOST:]PORT|"
-        "livelink:[HOST:]PORT|ifacialmocap:HOST",
+        "webrtc (browsers), a camera's address, a recorded motion (motion:FILE.csv[@SECONDS]), or a program that "
+        "tracks a face (vmc:[HOST:]PORT, livelink:[HOST:]PORT, ifacialmocap:HOST)",
+        metavar="auto|INDEX|/dev/videoN|NAME|FILE|URL|performer|webrtc|motion:...|vmc:...",
         allowed="auto, a camera's number, /dev/videoN, part of a camera's name, a video file, rtsp://..., http://..., "
         "performer, webrtc, motion:FILE.csv, vmc:PORT, livelink:PORT or ifacialmocap:HOST",
     )
@@ -285,9 +284,9 @@ class Config(BaseModel):
     sink: Annotated[tuple[_Sink, ...], BeforeValidator(_several)] = _option(
         "Output",
         ("auto",),
-        "where the result goes; give several for several places",
-        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT.mp4|file:OUT.webm|whip:URL|rtmp[s]://...|"
-        "vmc:HOST:PORT|osc:HOST:PORT|null",
+        "where the result goes, to several places if several are given: a virtual camera, browsers, a recording (.mp4, "
+        ".webm, a numbered .png), a server, or a program that moves avatars (vmc:HOST:PORT, osc:HOST:PORT)",
+        metavar="auto|virtualcam[:DEVICE]|webrtc[:HOST:PORT]|file:OUT|whip:URL|rtmp://...|vmc:...|null",
         allowed="auto, virtualcam, virtualcam:DEVICE, webrtc, webrtc:HOST:PORT, file:OUT.mp4, file:OUT.webm, "
         "file:%05d.png, whip:https://HOST/PATH, rtmp://HOST/APP, rtmps://HOST/APP, vmc:HOST:PORT, "
         "osc:HOST:PORT or null",

@@ -10,10 +10,10 @@ address=${address%/}
 query=${SESSION:+?session=$SESSION}
 
 call() {
-  # a program that is busy answers 503 and Retry-After, which curl heeds
+  # a program that is busy or still starting answers 503 and Retry-After, which curl heeds
   # the token goes to curl over standard input, where it does not show in the list of processes
   printf 'header = "Authorization: Bearer %s"\n' "${REENACT_TOKEN:-}" |
-    curl --silent --show-error --fail-with-body --retry 5 --config - "$@"
+    curl --silent --show-error --fail-with-body --retry 60 --retry-max-time 120 --config - "$@"
   echo
 }
 command() {
