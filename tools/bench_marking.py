@@ -244,8 +244,8 @@ MEASURES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
 
 
 def bench_command(
+    faces: Annotated[Path, typer.Option(help="A folder with clips and portraits.")],
     what: Annotated[str, typer.Argument(help=f"What to measure: {', '.join(WHAT)} or all.")] = "all",
-    faces: Annotated[Path, typer.Option(help="A folder with clips and portraits.")] = Path("../shared/faces"),
     count: Annotated[int, typer.Option(min=1, help="How many clips or portraits, at most.")] = 1000,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
