@@ -34,7 +34,7 @@ from realtime.core.stop_signal import StopSignal
 from realtime.marking import WITHOUT_LABEL, describe_label, new_marking
 from realtime.motion.direction import Direction
 from realtime.motion.motion_file import MotionRecorder
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.motion.tracked import FaceListener, NoTracker
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader

@@ -117,7 +117,7 @@ class ProgramWork:
 
     def __init__(self, size: tuple[int, int]) -> None:
         from engines.registry import create
-        from realtime.motion.relative import MotionTransfer
+        from realtime.motion.motion_transfer import MotionTransfer
         from realtime.portraits.portrait import load_portrait
         from realtime.tracking.tracker import open_tracker
 

@@ -20,7 +20,7 @@ from engines.registry import create
 from engines.types import Image
 from realtime.capture.performer import FPS, FRAMES, Performer, Truth, read_truth
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.portraits.bundled import bundled_portraits
 from realtime.portraits.image_file import read_image
 from realtime.portraits.portrait import load_portrait

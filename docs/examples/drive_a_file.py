@@ -18,7 +18,7 @@ from engines.errors import ReenactError, SourceEnded
 from engines.registry import create
 from realtime.capture.source import open_source
 from realtime.core.frames import Frame, PixelFormat
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.portraits.portrait import load_portrait
 from realtime.sinks.sink import open_sink
 from realtime.tracking.tracker import open_tracker

@@ -20,7 +20,7 @@ from engines.face.head import Pose, own_pose
 from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.capture.source import open_source
 from realtime.core.stop_signal import StopSignal
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import Pipeline

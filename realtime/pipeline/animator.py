@@ -13,7 +13,7 @@ from engines.types import FaceState, Image
 from realtime.core.background_task import BackgroundTask
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.latency import FrameCounts
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.motion.settings import MAX_GAIN
 from realtime.pipeline.commands import Setting
 from realtime.pipeline.face_observer import Observation

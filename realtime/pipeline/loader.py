@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engines.generator import Generator
 from realtime.core.background_task import BackgroundTask
 from realtime.core.latency import FrameCounts
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.motion.tracked import FaceListener
 from realtime.pipeline.animator import Animator
 from realtime.pipeline.command_handler import CommandHandler

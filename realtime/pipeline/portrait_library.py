@@ -19,7 +19,7 @@ from engines.generator import Generator
 from engines.marking import mark_raster
 from engines.types import FaceState, Image, Motion, Portrait
 from realtime.core.background_task import BackgroundTask
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.settings import Notice
 from realtime.portraits.background import KEEP, Background, before, is_named, open_background
 from realtime.portraits.mount import Mount

@@ -14,7 +14,7 @@ from engines.generator import Generator
 from engines.types import Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.core.protocol import DEFAULT_FPS
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.tracker import Tracker
 from realtime.webrtc.settings import ServerSettings

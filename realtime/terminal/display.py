@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress, TaskID
 
-    from realtime.motion.relative import MotionTransfer
+    from realtime.motion.motion_transfer import MotionTransfer
     from realtime.pipeline.run import Run
 
 STATUS_INTERVAL_S = 5.0

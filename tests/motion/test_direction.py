@@ -12,7 +12,7 @@ from engines.face.topology import BROWS, INNER_LOWER_LIP, INNER_UPPER_LIP, IRISE
 from engines.types import Motion, Points
 from realtime.motion.controls import COEFFICIENTS
 from realtime.motion.direction import Direction
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from tests.support.faces import eye_gaps, face_state, make_motion, mouth_gap, with_expression
 
 SECOND = 1_000_000_000

@@ -14,8 +14,8 @@ import pytest
 from engines.face.head import pose_against
 from engines.face.topology import MIRROR, MOUTH_CORNERS
 from engines.types import Motion, Points
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.motion.neutral_estimator import CALIBRATION_NS
-from realtime.motion.relative import MotionTransfer
 from realtime.motion.settings import NeutralMode
 from tests.support.driver import (
     NOISE,

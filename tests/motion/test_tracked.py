@@ -8,7 +8,7 @@ from engines.face.coefficients import NAMES
 from engines.face.head import turn_angles
 from engines.face.rig import shipped_rig
 from engines.types import FaceState
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.motion.tracked import mirrored, tracked_face
 from tests.support.faces import eye_gaps, face_state, mouth_gap
 

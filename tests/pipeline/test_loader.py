@@ -8,7 +8,7 @@ import pytest
 
 from engines.errors import PortraitError
 from realtime.core.latency import FrameCounts
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.frame_publisher import FramePublisher
 from realtime.pipeline.loader import COMPILING, STARTING, PartFactories, PipelineLoader
 from realtime.portraits.portrait import PortraitPicture

@@ -13,7 +13,7 @@ from engines.face.topology import MIRROR
 from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.capture.source import Source
 from realtime.core.frames import Frame, PixelFormat
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.settings import Limits
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.driver import ExactModel

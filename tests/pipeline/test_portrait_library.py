@@ -9,7 +9,7 @@ import pytest
 
 from engines.errors import BusyError
 from engines.types import FaceState, Image, Mask, Motion, Portrait
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.portrait_library import ListedPortrait, PortraitLibrary
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.fakes import FakeGenerator, portrait

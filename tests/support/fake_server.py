@@ -20,7 +20,7 @@ from realtime.core import problem
 from realtime.core.frames import PixelFormat
 from realtime.core.sound import SoundPacket
 from realtime.core.stop_signal import StopSignal
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.server.capacity import Capacity
 from realtime.server.server_application import ServerApplication

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from engines.generator import Generator
 from realtime.capture.source import Source
 from realtime.core.stop_signal import StopSignal
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import Pipeline

@@ -14,7 +14,7 @@ from aiohttp import web
 from engines.errors import ReenactError
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process.http_server import LINGER_S, HttpServer
-from realtime.webrtc.process.hub import Hub
+from realtime.webrtc.process.peer_registry import PeerRegistry
 from realtime.webrtc.settings import ServerSettings
 
 SDP = {"Content-Type": "application/sdp"}
@@ -83,8 +83,10 @@ class FakeMainProcess:
 class HttpFixture:
     """A media server on loopback, and a client of it."""
 
-    def __init__(self, main_process: FakeMainProcess, hub: Hub, http: aiohttp.ClientSession, address: str) -> None:
-        self.main_process, self.hub, self.http, self.address = main_process, hub, http, address
+    def __init__(
+        self, main_process: FakeMainProcess, registry: PeerRegistry, http: aiohttp.ClientSession, address: str
+    ) -> None:
+        self.main_process, self.registry, self.http, self.address = main_process, registry, http, address
 
     async def request(self, method: str, path: str, **options: Any) -> tuple[int, Any, Any]:
         """Return status, headers, and the body: parsed if it is JSON, else as text."""
@@ -108,8 +110,8 @@ def with_server(page: Path, check: Callable[[HttpFixture], Awaitable[None]], **o
 
     async def serve() -> None:
         settings, main_process = ServerSettings(**{"port": 0, **options}), FakeMainProcess()
-        hub = Hub(settings, main_process)
-        runner = web.AppRunner(HttpServer(settings, hub, page).app(), access_log=None, lingering_time=LINGER_S)
+        registry = PeerRegistry(settings, main_process)
+        runner = web.AppRunner(HttpServer(settings, registry, page).app(), access_log=None, lingering_time=LINGER_S)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -117,9 +119,9 @@ def with_server(page: Path, check: Callable[[HttpFixture], Awaitable[None]], **o
         jar = aiohttp.CookieJar(unsafe=True)
         try:
             async with aiohttp.ClientSession(cookie_jar=jar) as http:
-                await check(HttpFixture(main_process, hub, http, f"http://127.0.0.1:{port}"))
+                await check(HttpFixture(main_process, registry, http, f"http://127.0.0.1:{port}"))
         finally:
-            await hub.close()
+            await registry.close()
             await runner.cleanup()
 
     asyncio.run(serve())

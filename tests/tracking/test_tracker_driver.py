@@ -11,7 +11,7 @@ import pytest
 
 from engines.types import FaceState, Image
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.tracking import face_mesh
 from realtime.tracking.landmark_model import FaceBox, bounding_box
 from realtime.tracking.tracker import FaceMeshTracker, LandmarkerTracker, Tracker

@@ -12,7 +12,7 @@ from engines.errors import PortraitError
 from engines.mesh.generator import MeshGenerator
 from engines.types import FaceState, Image
 from realtime.motion.motion_file import Recorded
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.motion.tracked import tracked_face
 from realtime.tracking.still_faces import FaceFinder
 

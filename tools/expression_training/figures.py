@@ -27,7 +27,7 @@ from engines.types import Image
 from realtime.core.quiet_libraries import quiet_libraries
 from realtime.motion.controls import COEFFICIENTS, GROUPS, group_of, resolve
 from realtime.motion.direction import Direction
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.portraits.bundled import with_bundled
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.still_faces import FaceFinder

@@ -184,7 +184,7 @@ class Judge:
 def inject(injection: Injection, judge: Judge) -> Outcome:
     """Run the program with a fault, and judge every frame that reached a sink."""
     from realtime.core.stop_signal import StopSignal
-    from realtime.motion.relative import MotionTransfer
+    from realtime.motion.motion_transfer import MotionTransfer
     from realtime.pipeline.delivery_thread import OpenedSink
     from realtime.pipeline.loader import PartFactories, PipelineLoader
     from realtime.pipeline.pipeline import Pipeline

@@ -102,7 +102,7 @@ def reenact(
     The picture belongs to the generator: copy it before the next one. ``timed`` is called with the seconds that each
     frame took. The tracker is closed at the end.
     """
-    from realtime.motion.relative import MotionTransfer
+    from realtime.motion.motion_transfer import MotionTransfer
 
     motion = MotionTransfer()
     motion.set_portrait(picture.face)

@@ -30,7 +30,7 @@ from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.capture.source import Source
 from realtime.config import Config, load
 from realtime.core.frames import Frame, PixelFormat
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.sinks.sink import NullSink
 from realtime.tracking.settings import Driver
 from realtime.tracking.tracker import Tracker

@@ -15,8 +15,8 @@ from realtime.core.problem import internal_error
 from realtime.webrtc.process.api_routes import ApiRoutes
 from realtime.webrtc.process.auth import COOKIE, HEADERS, Authenticator
 from realtime.webrtc.process.connection_limit import ConnectionLimit
-from realtime.webrtc.process.hub import Hub
 from realtime.webrtc.process.page_routes import PageRoutes, denied_response
+from realtime.webrtc.process.peer_registry import PeerRegistry
 from realtime.webrtc.process.peer_routes import PeerRoutes
 from realtime.webrtc.process.responses import MAX_UPLOAD, http_exception_response, problem_response
 from realtime.webrtc.settings import ServerSettings
@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 
 class HttpServer:
-    """Serves a Hub over HTTP. Every request passes access control first, and every error is answered here."""
+    """Serves a PeerRegistry over HTTP. Every request passes access control first, and every error is answered here."""
 
-    def __init__(self, settings: ServerSettings, hub: Hub, page: Path = PAGE) -> None:
+    def __init__(self, settings: ServerSettings, registry: PeerRegistry, page: Path = PAGE) -> None:
         self._authenticator = Authenticator(settings)
         self._routes = (
             PageRoutes(settings, self._authenticator, page),
-            PeerRoutes(settings, hub),
-            ApiRoutes(hub.main_process),
+            PeerRoutes(settings, registry),
+            ApiRoutes(registry.main_process),
         )
         self._connection_limit = ConnectionLimit()
         self._runner: web.AppRunner | None = None

@@ -21,9 +21,9 @@ from typing import Any
 from engines.errors import ReenactError, SinkMissing
 from engines.install_hint import install_command
 from realtime.webrtc.process import aiortc_setup
-from realtime.webrtc.process.background import BackgroundTasks
-from realtime.webrtc.process.hub import MAX_PUBLISHERS, Hub
+from realtime.webrtc.process.background_tasks import BackgroundTasks
 from realtime.webrtc.process.main_process_connection import MainProcessConnection
+from realtime.webrtc.process.peer_registry import MAX_PUBLISHERS, PeerRegistry
 from realtime.webrtc.settings import ServerSettings
 
 _ORPHAN_S = 1.0
@@ -53,24 +53,24 @@ async def serve(connection: socket.socket, listener: socket.socket) -> None:
         missing = SinkMissing("webrtc-library-missing", found, cure=install_command())
         main_process.send({"kind": "failed", "error": missing.to_dict()})
         return
-    hub = Hub(settings, main_process, codecs)
-    server = HttpServer(settings, hub)
+    registry = PeerRegistry(settings, main_process, codecs)
+    server = HttpServer(settings, registry)
     await server.start(listener)
     tasks = BackgroundTasks()
-    tasks.spawn(hub.sweep())
+    tasks.spawn(registry.sweep())
     main_process.send({"kind": "ready"})
     try:
-        await _handle_messages(main_process, hub)
+        await _handle_messages(main_process, registry)
     finally:
         tasks.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await hub.close()
+                await registry.close()
                 await server.close()
         main_process.close()
 
 
-async def _handle_messages(main_process: MainProcessConnection, hub: Hub) -> None:
+async def _handle_messages(main_process: MainProcessConnection, registry: PeerRegistry) -> None:
     """Handle messages of the main process until it sends ``stop`` or is gone."""
     closed = asyncio.ensure_future(main_process.closed.wait())
     while True:
@@ -83,7 +83,7 @@ async def _handle_messages(main_process: MainProcessConnection, hub: Hub) -> Non
         if message.values.get("kind") == "stop":
             closed.cancel()
             return
-        hub.handle(message)
+        registry.handle(message)
 
 
 def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from engines.errors import NotFoundError, RequestError
-from realtime.webrtc.process.hub import Hub
+from realtime.webrtc.process.peer_registry import PeerRegistry
 from realtime.webrtc.process.peers import Peer
 from realtime.webrtc.process.responses import path_from, read_body
 from realtime.webrtc.process.sdp import Offer, ice_links, read_fragment, read_offer
@@ -22,9 +22,9 @@ _PeerHandler = Callable[[web.Request, str, Peer], Awaitable[web.StreamResponse]]
 class PeerRoutes:
     """Opens, trickles and closes publishers and viewers. ``Location`` and ``Link`` are relative references."""
 
-    def __init__(self, settings: ServerSettings, hub: Hub) -> None:
+    def __init__(self, settings: ServerSettings, registry: PeerRegistry) -> None:
         self._settings = settings
-        self._hub = hub
+        self._registry = registry
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Register the routes."""
@@ -34,8 +34,8 @@ class PeerRoutes:
         for path in ("/whip", "/whep", "/whep/{watch}"):
             router.add_route("OPTIONS", path, self._endpoint_options)
         peers: tuple[tuple[str, Mapping[str, Peer]], ...] = (
-            ("/whip/{id}", self._hub.publishers),
-            ("/whep/peer/{id}", self._hub.viewers),
+            ("/whip/{id}", self._registry.publishers),
+            ("/whep/peer/{id}", self._registry.viewers),
         )
         for path, members in peers:
             router.add_route("DELETE", path, _with_peer(members, self._delete))
@@ -44,13 +44,13 @@ class PeerRoutes:
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
         offer = await _read_offer(request, "sendonly")
-        publisher, answer = await self._hub.publish(offer)
+        publisher, answer = await self._registry.publish(offer)
         watch = path_from(request, f"whep/{publisher.watch}")
         return self._created(request, f"whip/{publisher.session}", publisher, answer, [f'<{watch}>; rel="watch"'])
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         offer = await _read_offer(request, "recvonly")
-        identity, viewer, answer = await self._hub.watch(request.match_info.get("watch"), offer)
+        identity, viewer, answer = await self._registry.watch(request.match_info.get("watch"), offer)
         return self._created(request, f"whep/peer/{identity}", viewer, answer, [])
 
     def _created(self, request: web.Request, path: str, peer: Peer, answer: str, links: list[str]) -> web.Response:
@@ -62,7 +62,7 @@ class PeerRoutes:
         return response
 
     async def _delete(self, _: web.Request, identity: str, __: Peer) -> web.StreamResponse:
-        self._hub.end(identity)
+        self._registry.end(identity)
         return web.Response(status=200)
 
     async def _patch(self, request: web.Request, _: str, peer: Peer) -> web.StreamResponse:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engines.errors import BusyError, RequestError, one_of
 from realtime.core.sound import SAMPLE_RATE, SoundPacket
 from realtime.webrtc.ipc.frame_ring import RingWriter
-from realtime.webrtc.process.background import BackgroundTasks
+from realtime.webrtc.process.background_tasks import BackgroundTasks
 from realtime.webrtc.process.control_channel import ControlChannel
 from realtime.webrtc.process.ice import heard_s
 from realtime.webrtc.process.sdp import MAX_CANDIDATES, SOUND_CODECS, Candidate, Offer, with_bitrates

@@ -18,7 +18,7 @@ from engines.face.topology import BROWS, EYE_CORNERS, INNER_LOWER_LIP, LOWER_LID
 from engines.mesh.generator import MeshGenerator
 from engines.registry import create
 from engines.types import FaceState, Image, Motion, Points, Portrait
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from realtime.portraits.portrait import PortraitPicture, load_portrait
 from realtime.tracking.still_faces import FaceFinder
 from tests.support.faces import eye_gaps, inner_lips, make_motion, mouth_gap, polygon_mask, shape_of, with_expression

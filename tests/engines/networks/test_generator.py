@@ -17,7 +17,7 @@ from engines.networks.generator import FOMM, LIVEPORTRAIT, Family, NetworkGenera
 from engines.networks.liveportrait import EYE_KEYPOINTS, LIP_KEYPOINTS
 from engines.networks.retarget import Retarget, openings
 from engines.types import NEUTRAL_EASE_S, FaceState, Image, Motion, Portrait
-from realtime.motion.relative import MotionTransfer
+from realtime.motion.motion_transfer import MotionTransfer
 from tests.support.faces import at_pixels, shape_of, with_expression
 
 SHAPES: Mapping[str, Mapping[str, tuple[int, ...]]] = {

@@ -18,7 +18,7 @@ from realtime.webrtc.ipc.frame_ring import create_ring
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process import connection_limit
 from realtime.webrtc.process.http_server import HttpServer
-from realtime.webrtc.process.hub import Hub
+from realtime.webrtc.process.peer_registry import PeerRegistry
 from realtime.webrtc.settings import ServerSettings
 from tests.support.webrtc import FakeMainProcess
 
@@ -59,7 +59,7 @@ def serve(page: Path, check: Callable[[Clients], Awaitable[None]], token: str | 
 
     async def work() -> None:
         settings = ServerSettings(port=0, token=token)
-        server = HttpServer(settings, Hub(settings, FakeMainProcess()), page)
+        server = HttpServer(settings, PeerRegistry(settings, FakeMainProcess()), page)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             await server.start(listener)
             clients = Clients(listener.getsockname()[1])
@@ -135,12 +135,12 @@ def test_a_ring_buffer_that_cannot_be_attached_is_logged(
     def fail(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    hub = Hub(ServerSettings(), FakeMainProcess())
+    registry = PeerRegistry(ServerSettings(), FakeMainProcess())
     ring = create_ring(100)
     values = {"kind": "sink", "stream": MAIN_STREAM}
-    hub.handle(Message(values, b"", (ring.wake_write,)))
+    registry.handle(Message(values, b"", (ring.wake_write,)))
     monkeypatch.setattr("realtime.webrtc.ipc.frame_ring.mmap.mmap", fail)
-    hub.handle(Message(values, b"", (ring.memory, ring.wake_read)))
+    registry.handle(Message(values, b"", (ring.memory, ring.wake_read)))
     for record in caplog.records:
         assert re.match("cannot exchange frames .*[Tt]oo many", record.getMessage())
     assert len(caplog.records) == 2

@@ -26,7 +26,7 @@ from realtime.core.protocol import MAIN_STREAM
 from realtime.webrtc.callbacks import MONITORING_PATHS
 from realtime.webrtc.ipc.frame_ring import create_ring
 from realtime.webrtc.ipc.messages import Message
-from realtime.webrtc.process import api_routes, hub, ice
+from realtime.webrtc.process import api_routes, ice, peer_registry
 from realtime.webrtc.process.api_routes import MAX_BODY
 from realtime.webrtc.process.auth import HEADERS, MAX_WRONG_TOKENS
 from realtime.webrtc.process.control_channel import MAX_MESSAGE
@@ -259,7 +259,7 @@ def test_a_bad_offer_is_refused_and_leaves_nothing_behind(page: Path, options: d
         status, _, body = await server.request("POST", "/whip", **options)
         assert status == expected
         assert is_problem(body)
-        assert not server.hub.publishers
+        assert not server.registry.publishers
         opened = [values["session"] for callback, values, _ in server.main_process.calls if callback == "open"]
         assert opened == [values["session"] for values in server.main_process.sent]
 
@@ -274,7 +274,7 @@ def test_a_full_server_says_when_to_retry(page: Path) -> None:
         assert headers["Content-Type"] == problem.CONTENT_TYPE
         assert is_problem(body)
         assert body["code"] == "server-full"
-        assert not server.hub.publishers
+        assert not server.registry.publishers
 
     with_server(page, check)
 
@@ -372,7 +372,7 @@ def test_no_server_outside_is_contacted_by_default(page: Path, monkeypatch: pyte
 
 
 def test_publishers_are_limited(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "MAX_PUBLISHERS", 1)
+    monkeypatch.setattr(peer_registry, "MAX_PUBLISHERS", 1)
 
     async def check(server: HttpFixture) -> None:
         status, _, _ = await server.publish()
@@ -401,7 +401,7 @@ def test_a_peer_releases_everything_even_if_closing_a_part_fails(page: Path, mon
     async def check(server: HttpFixture) -> None:
         status, headers, _ = await server.publish()
         assert status == 201
-        (publisher,) = server.hub.publishers.values()
+        (publisher,) = server.registry.publishers.values()
         transport = publisher._transceiver.receiver.transport.transport
         assert transport.state != "closed"
         monkeypatch.setattr(RTCRtpReceiver, "stop", fail)
@@ -430,7 +430,7 @@ def test_the_first_viewer_of_every_session_is_not_counted(page: Path) -> None:
         assert status == 201
         assert (await watch(other))[0] == 503
         assert (await server.request("DELETE", location))[0] == 200
-        while server.hub.viewers.keys() & {location.rpartition("/")[2]}:
+        while server.registry.viewers.keys() & {location.rpartition("/")[2]}:
             await asyncio.sleep(0)
         assert [(await watch(other))[0] for _ in range(2)] == [201, 503]
         paths = [await publish() for _ in range(2)]
@@ -457,7 +457,7 @@ def test_a_main_run_that_has_not_started_is_answered_with_a_time_to_retry(page: 
         assert (status, headers["Retry-After"], body["code"]) == (503, "1", "stream-not-started")
         assert is_problem(body)
         ring = create_ring(100)
-        server.hub.handle(Message({"kind": "sink", "stream": MAIN_STREAM}, b"", (ring.memory, ring.wake_read)))
+        server.registry.handle(Message({"kind": "sink", "stream": MAIN_STREAM}, b"", (ring.memory, ring.wake_read)))
         assert (await server.watch())[0] == 201
         os.close(ring.wake_write)
 

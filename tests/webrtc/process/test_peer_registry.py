@@ -1,4 +1,4 @@
-"""The hub: its sweep over all peers, viewers and control messages."""
+"""The registry of peers: its sweep over all peers, viewers and control messages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from engines.errors import BusyError, NotFoundError
 from realtime.core.protocol import MAIN_STREAM, VERSION
-from realtime.webrtc.process import hub as hub_module
-from realtime.webrtc.process.background import BackgroundTasks
+from realtime.webrtc.process import peer_registry
+from realtime.webrtc.process.background_tasks import BackgroundTasks
 from realtime.webrtc.process.control_channel import CHANNEL, MAX_MESSAGE, ControlChannel
-from realtime.webrtc.process.hub import Hub
+from realtime.webrtc.process.peer_registry import PeerRegistry
 from realtime.webrtc.process.sdp import Offer
 from realtime.webrtc.settings import ServerSettings
 from realtime.webrtc.video.shared_encoding import Stream
@@ -46,17 +46,17 @@ class FakeCodecs:
 
 
 class Sweeping:
-    """A hub with two publishers whose peers are swept."""
+    """A registry with two publishers whose peers are swept."""
 
     def __init__(self) -> None:
         self.main_process = FakeMainProcess()
         codecs: Any = FakeCodecs()
-        self.hub = Hub(ServerSettings(), self.main_process, codecs)
+        self.registry = PeerRegistry(ServerSettings(), self.main_process, codecs)
         self.bad, self.good = FakePeer(), FakePeer()
-        peers: Any = self.hub.publishers
+        peers: Any = self.registry.publishers
         for name, peer in (("bad", self.bad), ("good", self.good)):
             peers[name] = peer
-            self.hub.streams[name] = Stream(name)
+            self.registry.streams[name] = Stream(name)
 
     async def rounds(self, count: int) -> None:
         """Wait for ``count`` more sweeps."""
@@ -65,11 +65,11 @@ class Sweeping:
 
 
 def sweep(monkeypatch: pytest.MonkeyPatch, check: Callable[[Sweeping], Awaitable[None]]) -> None:
-    monkeypatch.setattr(hub_module, "SWEEP_S", 0.001)
+    monkeypatch.setattr(peer_registry, "SWEEP_S", 0.001)
 
     async def run() -> None:
         sweeping = Sweeping()
-        task = asyncio.ensure_future(sweeping.hub.sweep())
+        task = asyncio.ensure_future(sweeping.registry.sweep())
         try:
             await check(sweeping)
         finally:
@@ -115,8 +115,8 @@ def test_a_viewer_whose_stream_ends_during_the_answer_is_closed(monkeypatch: pyt
 
     async def run() -> None:
         codecs: Any = FakeCodecs()
-        hub = Hub(ServerSettings(), FakeMainProcess(), codecs)
-        main = hub.streams[MAIN_STREAM]
+        registry = PeerRegistry(ServerSettings(), FakeMainProcess(), codecs)
+        main = registry.streams[MAIN_STREAM]
         monkeypatch.setattr(Stream, "live", True)
 
         class EndingViewer:
@@ -124,16 +124,16 @@ def test_a_viewer_whose_stream_ends_during_the_answer_is_closed(monkeypatch: pyt
                 self.stream = stream
 
             async def answer(self, _: object) -> str:
-                assert hub.streams.pop(self.stream.name) is main
+                assert registry.streams.pop(self.stream.name) is main
                 return "an answer"
 
             async def close(self) -> None:
                 closed.append(self.stream.name)
 
-        monkeypatch.setattr(hub_module, "Viewer", EndingViewer)
+        monkeypatch.setattr(peer_registry, "Viewer", EndingViewer)
         with pytest.raises(NotFoundError):
-            await hub.watch(None, Offer("", (), frozenset()))
-        assert not hub.viewers
+            await registry.watch(None, Offer("", (), frozenset()))
+        assert not registry.viewers
 
     asyncio.run(run())
     assert closed == [MAIN_STREAM]
@@ -176,7 +176,7 @@ def test_a_command_that_is_not_answered_gets_an_error_with_its_id(message: bytes
         main_process, codecs = FakeMainProcess(), FakeCodecs()
         made: Any = codecs
         main_process.error = BusyError("main-process-silent", "no answer for 5 s", cure="try again")
-        reply = json.loads(await Hub(ServerSettings(), main_process, made).control("s", message))
+        reply = json.loads(await PeerRegistry(ServerSettings(), main_process, made).control("s", message))
         assert (reply["v"], reply["ok"], reply["error"]["code"]) == (VERSION, False, "main-process-silent")
         assert reply.get("id") == identity
 

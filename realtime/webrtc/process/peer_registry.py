@@ -17,7 +17,7 @@ from realtime.core.protocol import MAIN_STREAM
 from realtime.core.sound import SoundPacket
 from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter
 from realtime.webrtc.ipc.messages import Message
-from realtime.webrtc.process.background import BackgroundTasks
+from realtime.webrtc.process.background_tasks import BackgroundTasks
 from realtime.webrtc.process.control_channel import error_reply
 from realtime.webrtc.process.main_process_connection import MainProcess
 from realtime.webrtc.process.peers import Publisher, Viewer
@@ -36,7 +36,7 @@ _NOT_STARTED_RETRY_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Hub:
+class PeerRegistry:
     """All peers of this process. Belongs to the event loop's thread."""
 
     def __init__(self, settings: ServerSettings, main_process: MainProcess, codecs: Codecs | None = None) -> None:

@@ -17,7 +17,7 @@ from engines.face.head import rotation_matrix, rotation_vector, turn_angles
 from engines.face.perspective import seen_turn
 from engines.face.topology import MIRROR
 from engines.types import FaceState, Motion, Points
-from realtime.motion.relative import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
+from realtime.motion.motion_transfer import HOLD_NS, REST_NS, RETURN_NS, MotionTransfer
 from realtime.motion.settings import NeutralMode
 from tests.support.driver import (
     NOISE,
