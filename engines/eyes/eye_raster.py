@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from engines.face.opening import axis, look_up, opening_box, ramp, sample
 from engines.jit import compiled
-from engines.mesh.lens import axis, lens_box, look_up, ramp, sample
 
 SHADOW_REACH, SHADOW_SHARE = 0.2, 0.5
 """How far down the shadow of the upper lid falls, in eye widths and as a share of the gap: the smaller one counts."""
@@ -20,28 +20,28 @@ DARK_LINE = 0.025
 
 @compiled(fastmath=True)
 def draw_eye(
-    out: Any, box: Any, white: Any, disc: Any, corner: Any, lens: Any, upper: Any, lower: Any, margin: Any,
+    out: Any, box: Any, white: Any, disc: Any, corner: Any, ends: Any, upper: Any, lower: Any, margin: Any,
     to_own: Any, gaze: Any, shadow: float, closure: float, moved: float, feather: float,
 ) -> None:  # fmt: skip
     """Draw the eyeball between the lids, blended over the mesh.
 
     out: (H, W, 3) uint8, written to within box: left, top, right, bottom, which lies in it, the last two exclusive.
     white: (h, w, 3) float32, the eyeball without iris; disc: (h, w, 4) float32, the iris and its opacity; corner: (2,)
-    float32, the portrait pixel of their first one. lens, upper, lower: the opening, as in ``lens_box``; margin: (K,)
+    float32, the portrait pixel of their first one. ends, upper, lower: the opening, as in ``opening_box``; margin: (K,)
     float32, pixels below its upper edge that are left to the mesh, where lashes are. to_own: (2, 3)
     float32, output pixel to portrait pixel with the head's motion alone; gaze: (2,) float32, how far the iris moves
     there, pixels. shadow: the share of the light that the upper lid takes at its edge. closure: from 0, as in the
     portrait, to 1, closed. moved: from 0, as in the portrait, to 1, where the mesh shows an iris that is no longer
     there along the lids. feather: width of the soft edge, pixels.
     """
-    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
-    length, ux, uy = axis(lens)
+    left, top, right, bottom = opening_box(ends, upper, lower, box, feather)
+    length, ux, uy = axis(ends)
     for y in range(top, bottom):
         for x in range(left, right):
-            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            along = (ux * (x - ends[0]) + uy * (y - ends[1])) / length
             if along <= 0 or along >= 1:
                 continue
-            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            below = -uy * (x - ends[0]) + ux * (y - ends[1])
             from_top = below - look_up(upper, along)
             from_bottom = look_up(lower, along) - below
             if from_top <= 0 or from_bottom <= 0:
@@ -71,44 +71,44 @@ def draw_eye(
 
 
 @compiled(fastmath=True, inline="always")
-def _lid_shares(above: float, part: float, ends: float, shut: float, reach: float, scale: float) -> tuple[Any, ...]:
+def _lid_shares(above: float, part: float, fade: float, shut: float, reach: float, scale: float) -> tuple[Any, ...]:
     """Return the opacities of skin, lashes and lower lid at a place above (negative: below) the edge of a lid.
 
     above: pixels; part: from the fold, 0, to the edge, 1; reach: of the lashes, in pixels of the portrait, which is
-    ``scale`` times as large; ends, shut: factors of all, and of what lies below the edge.
+    ``scale`` times as large; fade, shut: factors of all, and of what lies below the edge.
     """
-    skin = ends * ramp(2.5 * part) * ramp(above + 0.5)
-    line = ends * (1 - ramp((above * scale - reach) / max(0.5 * reach, 1.0)))
+    skin = fade * ramp(2.5 * part) * ramp(above + 0.5)
+    line = fade * (1 - ramp((above * scale - reach) / max(0.5 * reach, 1.0)))
     under = 0.0
     if above < 0:
-        under = ends * shut * ramp(BELOW_LASHES + above)
+        under = fade * shut * ramp(BELOW_LASHES + above)
         line *= shut * ramp(1 + above / 1.3)
     return skin, line, under
 
 
 @compiled(fastmath=True)
 def draw_lid(
-    out: Any, box: Any, image: Any, lid: Any, grain: Any, corner: Any, lens: Any, upper: Any, lower: Any, fold: Any,
-    own_lens: Any, own_upper: Any, own_lower: Any, own_fold: Any, lash: Any, to_own: Any, closure: float, dark: float,
+    out: Any, box: Any, image: Any, lid: Any, grain: Any, corner: Any, ends: Any, upper: Any, lower: Any, fold: Any,
+    own_ends: Any, own_upper: Any, own_lower: Any, own_fold: Any, lash: Any, to_own: Any, closure: float, dark: float,
 ) -> None:  # fmt: skip
     """Draw the upper lid of an eye that shuts: its skin as far as it came down, and its lashes along its edge.
 
     The mesh stretches the little skin and the lashes above an open eye over the whole lid; here lashes and grain keep
     their size. image: (H, W, 3) uint8, the portrait; lid: (h, w, 3) uint8, its skin without detail, and grain: (h, w)
-    float32, in grey levels, both from ``corner`` on. fold: the fold above the lid, as an edge of the lens; own_*: the
+    float32, in grey levels, both from ``corner`` on. fold: the fold above the lid, as an edge of it; own_*: the
     same in the portrait. lash: (K,) float32, how far lashes reach up from the edge, pixels of the portrait. dark: the
     share of light that a line takes in the place of lashes, 0 if there are any. Others as in ``draw_eye``.
     """
-    length, ux, uy = axis(lens)
-    own_length, ox, oy = axis(own_lens)
-    left, top, right, bottom = lens_box(lens, fold, lower, box, BELOW_LASHES + 1)
+    length, ux, uy = axis(ends)
+    own_length, ox, oy = axis(own_ends)
+    left, top, right, bottom = opening_box(ends, fold, lower, box, BELOW_LASHES + 1)
     scale, shown, shut = own_length / length, ramp(closure / 0.25), ramp((closure - 0.6) / 0.3)
     for y in range(top, bottom):
         for x in range(left, right):
-            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            along = (ux * (x - ends[0]) + uy * (y - ends[1])) / length
             if along <= 0.0 or along >= 1.0:
                 continue
-            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            below = -uy * (x - ends[0]) + ux * (y - ends[1])
             first, last, crease = look_up(upper, along), look_up(lower, along), look_up(fold, along)
             # where lids meet, the upper one ends in the middle of what is left of the gap
             edge = first + shut * 0.5 * (last - first)
@@ -116,8 +116,8 @@ def draw_lid(
             if above < -BELOW_LASHES or below <= crease:
                 continue
             part = min((below - crease) / max(edge - crease, 1.0), 1.0)
-            ends, reach = shown * ramp(10 * along) * ramp(10 - 10 * along), look_up(lash, along)
-            skin, line, under = _lid_shares(above, part, ends, shut, reach, scale)
+            fade, reach = shown * ramp(10 * along) * ramp(10 - 10 * along), look_up(lash, along)
+            skin, line, under = _lid_shares(above, part, fade, shut, reach, scale)
             if skin <= 0 and line <= 0 and under <= 0:
                 continue
             own_edge, own_crease = look_up(own_upper, along), look_up(own_fold, along)
@@ -125,10 +125,10 @@ def draw_lid(
             skin_at = own_crease + part * max(own_edge - reach - 1.0 - own_crease, 0.0)
             lash_at = own_edge - min(max(above * scale, 0.5), 2.0 * reach + 2.0)
             under_at = look_up(own_lower, along) + LOWER_SKIN * own_length - above * scale
-            sx, sy = own_lens[0] + ox * along * own_length, own_lens[1] + oy * along * own_length
+            sx, sy = own_ends[0] + ox * along * own_length, own_ends[1] + oy * along * own_length
             px = to_own[0, 0] * x + to_own[0, 1] * y + to_own[0, 2] - corner[0]
             py = to_own[1, 0] * x + to_own[1, 1] * y + to_own[1, 2] - corner[1]
-            light = 1 - dark * shut * ends * max(1 - abs(above) / (DARK_LINE * length + 0.7), 0.0)
+            light = 1 - dark * shut * fade * max(1 - abs(above) / (DARK_LINE * length + 0.7), 0.0)
             noise = grain[min(max(int(py), 0), grain.shape[0] - 1), min(max(int(px), 0), grain.shape[1] - 1)]
             for c in range(3):
                 value = sample(lid, sx - oy * skin_at - corner[0], sy + ox * skin_at - corner[1], c)

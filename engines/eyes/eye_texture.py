@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from engines.eyes.eye_raster import SHADOW_REACH, SHADOW_SHARE
 from engines.eyes.iris import EyeWindow, Iris, brightness, find_irises, lashes_above, lashes_within
-from engines.mesh.lens import Lens
+from engines.face.opening import Opening
 from engines.types import Image
 
 Floats = NDArray[np.float32]
@@ -66,7 +66,7 @@ class EyeTexture:
     lash: Floats
     """(CURVE,) how far lashes reach up from the upper edge of the opening, pixels."""
     fold: Floats
-    """(CURVE,) the fold above the upper lid, as an edge of the lens."""
+    """(CURVE,) the fold above the upper lid, as an edge of the opening."""
     shadow: float
     """The share of the light that the upper lid takes at its edge."""
     line: float
@@ -75,23 +75,23 @@ class EyeTexture:
     """None where none was found."""
 
 
-def eye_textures(image: Image, eyes: list[tuple[Lens, Floats, Floats]]) -> list[EyeTexture]:
-    """Prepare eyes: of each its lens, its fold and (3,) centre and radius of its iris in the landmarks, pixels."""
-    windows = [EyeWindow.around(image, lens, iris) for lens, _, iris in eyes]
+def eye_textures(image: Image, eyes: list[tuple[Opening, Floats, Floats]]) -> list[EyeTexture]:
+    """Prepare eyes: of each its opening, its fold and (3,) centre and radius of its iris in the landmarks, pixels."""
+    windows = [EyeWindow.around(image, opening, iris) for opening, _, iris in eyes]
     margins = [
-        lashes_within(window, np.maximum(lens.lower - lens.upper, 0))
-        for window, (lens, _, _) in zip(windows, eyes, strict=True)
+        lashes_within(window, np.maximum(opening.lower - opening.upper, 0))
+        for window, (opening, _, _) in zip(windows, eyes, strict=True)
     ]
     inside = [window.inside(margin) for window, margin in zip(windows, margins, strict=True)]
     irises = find_irises(windows, inside)
     return [
-        _texture(window, margin, mask, lens, fold, iris)
-        for window, margin, mask, (lens, fold, _), iris in zip(windows, margins, inside, eyes, irises, strict=True)
+        _texture(window, margin, mask, opening, fold, iris)
+        for window, margin, mask, (opening, fold, _), iris in zip(windows, margins, inside, eyes, irises, strict=True)
     ]
 
 
 def _texture(
-    window: EyeWindow, margin: Floats, inside: Bools, lens: Lens, fold: Floats, iris: Iris | None
+    window: EyeWindow, margin: Floats, inside: Bools, opening: Opening, fold: Floats, iris: Iris | None
 ) -> EyeTexture:
     """Return the texture of one eye."""
     ball = inside & (_opacity(iris, window) < 0.02) if iris else inside
@@ -100,10 +100,10 @@ def _texture(
         ball = sclera = inside
     shadow = _lid_shadow(window, sclera) if iris else SHADOW_LIMITS[0]
     lit = window.pixels / _light(window, shadow)[..., None]
-    lash = lashes_above(window, lens.upper - fold)
+    lash = lashes_above(window, opening.upper - fold)
     skin, grain = _lid_skin(window, lash)
     carved = iris is None and _is_carved(window, inside)
-    lid = _bytes(_carved_lid(window, skin, lens.upper - fold) if carved else skin)
+    lid = _bytes(_carved_lid(window, skin, opening.upper - fold) if carved else skin)
     white = _eyeball(window, lit, sclera, ball) + 0.6 * grain[..., None] * ~ball[..., None]
     disc = np.zeros((*window.light.shape, 4), np.float32)
     if iris:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from engines.eyes import eye_raster
 from engines.eyes.eye_texture import EyeTexture, eye_textures
 from engines.face.head import Pose
+from engines.face.opening import CURVE, Opening, trace_edge
 from engines.face.topology import EYE_CORNERS, IRISES, LOWER_LID_FOLDS, LOWER_LIDS, UPPER_LID_FOLDS, UPPER_LIDS, Indices
-from engines.mesh.lens import CURVE, Lens, trace_edge
 from engines.types import LANDMARKS, Image, Points
 
 Floats = NDArray[np.float32]
@@ -42,7 +42,7 @@ FOLDS = tuple(np.ascontiguousarray(UPPER_LID_FOLDS[eye][:: 1 if eye == 0 else -1
 class PortraitEye:
     """An eye as the portrait shows it."""
 
-    lens: Lens
+    opening: Opening
     texture: EyeTexture
     frame: Points
     """(3, 3): three points of the socket in the head frame, which the eyeball moves with."""
@@ -58,11 +58,11 @@ def portrait_eyes(image: Image, pixels: Points, pose: Pose, shape: Points) -> tu
         radius = max(float(np.linalg.norm(iris[1:, :2] - iris[0, :2], axis=1).mean()), 1.0)
         fold = np.empty(CURVE, np.float32)
         trace_edge(pixels, ends[0], ends[1], FOLDS[index], fold)
-        measured.append((Lens.of(pixels, ends, upper, lower), fold, np.append(iris[0, :2], radius)))
+        measured.append((Opening.of(pixels, ends, upper, lower), fold, np.append(iris[0, :2], radius)))
     textures = eye_textures(image, measured)
     right, left = (
-        PortraitEye(lens, texture, *_socket(EYES[index][0], pose, shape))
-        for index, ((lens, _, _), texture) in enumerate(zip(measured, textures, strict=True))
+        PortraitEye(opening, texture, *_socket(EYES[index][0], pose, shape))
+        for index, ((opening, _, _), texture) in enumerate(zip(measured, textures, strict=True))
     )
     return right, left
 
@@ -90,13 +90,13 @@ def line_lids(fetch: Floats, source: Floats, closure: Floats) -> None:
 class EyeState:
     """Where an eye is in the output, and what it does."""
 
-    lens: Lens
+    opening: Opening
     to_own: Floats
     """(2, 3) float32: from output pixel to portrait pixel with the head's motion alone."""
     move: Floats
     """(2,) float32: how far the iris moves, pixels of the portrait."""
     fold: Floats
-    """The fold above the upper lid, as an edge of the lens."""
+    """The fold above the upper lid, as an edge of the opening."""
     closure: float
     """As in ``engines.mesh.expression.Expression``."""
 
@@ -114,28 +114,28 @@ def eye_state(
         eye.frame, eye.frame_px, EYE_CORNERS[index], own.rotation, own.scale, pose.rotation, pose.origin, pose.scale,
         points, rigid, gaze, to_own, move,
     )  # fmt: skip
-    lens, fold = Lens.of(points, *EYES[index]), np.empty(CURVE, np.float32)
+    opening, fold = Opening.of(points, *EYES[index]), np.empty(CURVE, np.float32)
     trace_edge(points, EYES[index][0][0], EYES[index][0][1], FOLDS[index], fold)
-    return EyeState(lens, to_own, move, fold, closure)
+    return EyeState(opening, to_own, move, fold, closure)
 
 
 def fill_eye(out: Image, box: tuple[int, int, int, int], image: Image, eye: PortraitEye, state: EyeState) -> None:
     """Draw an eyeball between its lids, and the upper lid over it as it shuts, into ``box`` of ``out``."""
-    lens, own, closure, texture = state.lens, eye.lens, max(state.closure, 0.0), eye.texture
+    opening, own, closure, texture = state.opening, eye.opening, max(state.closure, 0.0), eye.texture
     feather = max(1.2, 0.004 * image.shape[0])
     eye_raster.draw_eye(
-        out, box, texture.white, texture.disc, texture.corner, lens.ends, lens.upper, lens.lower, texture.margin,
-        state.to_own, state.move, texture.shadow, closure, _moved(texture, state), feather,
+        out, box, texture.white, texture.disc, texture.corner, opening.ends, opening.upper, opening.lower,
+        texture.margin, state.to_own, state.move, texture.shadow, closure, _moved(texture, state), feather,
     )  # fmt: skip
     if closure > 0:
         eye_raster.draw_lid(
-            out, box, image, texture.lid, texture.grain, texture.corner, lens.ends, lens.upper, lens.lower,
+            out, box, image, texture.lid, texture.grain, texture.corner, opening.ends, opening.upper, opening.lower,
             state.fold, own.ends, own.upper, own.lower, texture.fold, texture.lash, state.to_own, closure, texture.line,
         )  # fmt: skip
 
 
 def _moved(texture: EyeTexture, state: EyeState) -> float:
     """Return how far an iris has left its place in the opening of its eye, 0 to 1."""
-    radius = texture.iris.across if texture.iris else state.lens.ends[2] - state.lens.ends[0]
+    radius = texture.iris.across if texture.iris else state.opening.ends[2] - state.opening.ends[0]
     moved = max(math.hypot(*state.move.tolist()) / (0.3 * max(float(radius), 1.0)), -state.closure / 0.2)
     return min(moved, 1.0)

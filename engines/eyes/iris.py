@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.mesh.lens import CURVE, Lens
+from engines.face.opening import CURVE, Opening
 from engines.types import Image
 
 Floats = NDArray[np.float32]
@@ -56,7 +56,7 @@ class Iris:
 
 @dataclass(frozen=True, slots=True)
 class EyeWindow:
-    """The part of a portrait around an eye, and where its pixels are in the eye's lens."""
+    """The part of a portrait around an eye, and where its pixels are in the eye's opening."""
 
     corner: NDArray[np.intp]
     """(2,) the place of its first pixel in the portrait."""
@@ -77,9 +77,9 @@ class EyeWindow:
     """The iris as the landmarks have it."""
 
     @staticmethod
-    def around(image: Image, lens: Lens, iris: Floats) -> EyeWindow:
-        """Return the window around a lens. ``iris``: (3,) centre and radius of the landmarks, pixels."""
-        ends = lens.ends.reshape(2, 2)
+    def around(image: Image, opening: Opening, iris: Floats) -> EyeWindow:
+        """Return the window around an opening. ``iris``: (3,) centre and radius of the landmarks, pixels."""
+        ends = opening.ends.reshape(2, 2)
         axis = ends[1] - ends[0]
         length = max(float(np.hypot(*axis)), 4.0)
         unit = axis / length
@@ -94,7 +94,7 @@ class EyeWindow:
         dx, dy = x + corner[0] - ends[0, 0], y + corner[1] - ends[0, 1]
         along = (unit[0] * dx + unit[1] * dy) / length
         below = -unit[1] * dx + unit[0] * dy
-        upper, lower = (np.interp(along, _GRID, edge).astype(np.float32) for edge in (lens.upper, lens.lower))
+        upper, lower = (np.interp(along, _GRID, edge).astype(np.float32) for edge in (opening.upper, opening.lower))
         light = cv2.GaussianBlur(pixels, (0, 0), 0.7).mean(axis=2)
         left, top, radius = (float(v) for v in iris - np.append(corner, 0))
         seen = Iris(left, top, radius, radius)
@@ -108,7 +108,7 @@ class EyeWindow:
         return np.asarray(level & (self.from_upper > top) & (self.from_lower > bottom))
 
     def spread(self, table: Floats) -> Floats:
-        """Return the value at each pixel of a table over the length of the lens, (h, w)."""
+        """Return the value at each pixel of a table over the length of the opening, (h, w)."""
         return np.asarray(np.interp(self.along, _GRID, table), np.float32)
 
 

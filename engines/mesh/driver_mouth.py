@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.face.opening import Opening
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
 from engines.jit import compiled
 from engines.mesh import mouth_raster
-from engines.mesh.lens import Lens
 from engines.mesh.mouth_cover import MouthCover
 from engines.mesh.mouth_light import DriverLight, lip_colours, sclera_colour, skin_colour
 from engines.types import Image, Motion, Points
@@ -88,8 +88,8 @@ class DriverMouth:
         self._cover.reset()
 
     def _copy(self, pixels: Points, driving: Image) -> None:
-        lens = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
-        mouth_raster.read_opening(driving, lens.ends, lens.upper, lens.lower, self.inside)
+        opening = Opening.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
+        mouth_raster.read_opening(driving, opening.ends, opening.upper, opening.lower, self.inside)
         self.skin = skin_colour(driving, pixels)
         lips = lip_colours(driving, pixels)
         edges, span = self._found

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from engines.eyes.eyes import LID_LININGS, LINING, PortraitEye, portrait_eyes
 from engines.face.head import Pose, own_pose
+from engines.face.opening import Opening
 from engines.face.perspective import seen_turn
 from engines.face.topology import (
     EYE_CORNERS,
@@ -25,7 +26,6 @@ from engines.layers.cutout import Cutout
 from engines.mesh.expression import ExpressionTransfer
 from engines.mesh.far_side import unfolding
 from engines.mesh.hairline import hair_depths, hairline_shifts
-from engines.mesh.lens import Lens
 from engines.mesh.lips import PortraitLips
 from engines.mesh.mouth_light import MouthLight
 from engines.mesh.shading import FaceShading
@@ -86,7 +86,7 @@ class MeshFeatures:
         around = surround(pixels, depths, matte, (width, height))
         lips = PortraitLips.of(image, pixels, pose, shape)
         cutout = Cutout.of(image, matte, pixels[OVAL, :2], lips.without_lips(image), behind)
-        mouth = Lens.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
+        mouth = Opening.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         linings = [
             pixels[edge] + LINING * (pixels[fold] - pixels[edge])
             for edge, fold in zip(UPPER_LIDS, UPPER_LID_FOLDS, strict=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engines.errors import CommandError, one_of
 from engines.eyes import eye_raster
 from engines.eyes.eyes import eye_state, fill_eye, line_lids
-from engines.face import head, limited_pose
+from engines.face import head, limited_pose, opening
 from engines.face.head import Pose
 from engines.face.topology import (
     LOWER_LIDS,
@@ -31,7 +31,6 @@ from engines.layers.layer_raster import BODY_STEP, FACE_STEP
 from engines.mesh import (
     driver_mouth,
     expression,
-    lens,
     lips,
     mouth_cover,
     mouth_light,
@@ -57,7 +56,7 @@ HAIRLINE_TURN = np.radians((2.0, 12.0)).tolist()
 UNFOLDING_TURN = np.radians((5.0, 13.0)).tolist()
 """The turns to the viewer between which a far side is unfolded more and more, radians."""
 _KERNELS = (
-    head, limited_pose, lens, raster, surround, expression, layer_raster, eye_raster, lips, mouth_light, mouth_cover,
+    head, limited_pose, opening, raster, surround, expression, layer_raster, eye_raster, lips, mouth_light, mouth_cover,
     driver_mouth, mouth_raster, shading,
 )  # fmt: skip
 """The modules whose loops a frame needs."""
@@ -104,7 +103,7 @@ class MeshGenerator:
         for kernels in (
             head,
             limited_pose,
-            lens,
+            opening,
             raster,
             surround,
             expression,

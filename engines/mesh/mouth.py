@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.head import Pose
+from engines.face.opening import Opening
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
 from engines.mesh import mouth_raster
 from engines.mesh.driver_mouth import SIZE, DriverMouth
 from engines.mesh.expression import Expression
 from engines.mesh.features import MeshFeatures
-from engines.mesh.lens import Lens
 from engines.mesh.lips import LipLayer
 from engines.mesh.mouth_model import MouthModel, jaw_share
 from engines.types import Image, Motion, Points
@@ -76,7 +76,7 @@ class Mouth:
             self._driver.reset()
         if opacity <= 0:
             return
-        lens = Lens.of(points, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
+        opening = Opening.of(points, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         feather = max(1.2, 0.004 * features.image.shape[0])
         shown = self._driver.update(motion, driving) * (1 - motion.made_mouth) if self.kind == "driver" else 0.0
         light = features.light
@@ -84,23 +84,23 @@ class Mouth:
             self.seen = "neural"
         if shown < 1:
             jaw = jaw_share(motion, lips)
-            self._model.draw(out, features.box, lens, target.shape, pose, jaw, light, self._grain, opacity, feather)
+            self._model.draw(out, features.box, opening, target.shape, pose, jaw, light, self._grain, opacity, feather)
         if shown > 0:
             mouth = self._driver
-            inside = self._blurred(mouth.inside, lens)
+            inside = self._blurred(mouth.inside, opening)
             mouth_raster.fill_opening(
-                out, features.box, lens.ends, lens.upper, lens.lower, inside, mouth.edges, mouth.span,
+                out, features.box, opening.ends, opening.upper, opening.lower, inside, mouth.edges, mouth.span,
                 mouth.light.gains(light.white), light.tint, light.colour, self._grain, opacity * shown, feather,
             )  # fmt: skip
 
-    def _blurred(self, inside: Image, lens: Lens) -> Image:
+    def _blurred(self, inside: Image, opening: Opening) -> Image:
         """Return the driver's mouth as blurred as the portrait is."""
         blur = self._blur
         if blur <= 0:
             return inside
         rows, columns = inside.shape[:2]
-        across = blur * columns / max(float(np.hypot(*(lens.ends[2:] - lens.ends[:2]))), 1.0)
-        down = blur * rows / max(float((lens.lower - lens.upper).max()), 1.0)
+        across = blur * columns / max(float(np.hypot(*(opening.ends[2:] - opening.ends[:2]))), 1.0)
+        down = blur * rows / max(float((opening.lower - opening.upper).max()), 1.0)
         # two boxes that are as wide as a Gaussian together cost the same at any width
         size = tuple(2 * round(min(part, 10.0) * BOX) + 1 for part in (across, down))
         cv2.blur(inside, size, self._soft, borderType=cv2.BORDER_REPLICATE)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.head import Pose
+from engines.face.opening import Opening, opening_box
 from engines.face.topology import (
     CHIN_TIP,
     INNER_LOWER_LIP,
@@ -24,7 +25,6 @@ from engines.face.topology import (
     UPPER_LIP_MIDDLE,
 )
 from engines.mesh import mouth_raster, raster
-from engines.mesh.lens import Lens, lens_box
 from engines.mesh.mouth_light import MouthLight
 from engines.types import Motion, Points
 
@@ -113,11 +113,11 @@ class MouthModel:
         return placed
 
     def draw(
-        self, out: NDArray[np.uint8], box: tuple[int, int, int, int], lens: Lens, shape: Points, pose: Pose, jaw: float,
-        light: MouthLight, grain: Floats, opacity: float, feather: float,
+        self, out: NDArray[np.uint8], box: tuple[int, int, int, int], opening: Opening, shape: Points, pose: Pose,
+        jaw: float, light: MouthLight, grain: Floats, opacity: float, feather: float,
     ) -> None:  # fmt: skip
-        """Draw the mouth into the opening ``lens`` of ``out``, (H, W, 3), within ``box``; the rest as in ``place``."""
-        left, top, right, bottom = raster_box = lens_box(lens.ends, lens.upper, lens.lower, box, feather)
+        """Draw the mouth into an opening of ``out``, (H, W, 3), within ``box``; the rest as in ``place``."""
+        left, top, right, bottom = raster_box = opening_box(opening.ends, opening.upper, opening.lower, box, feather)
         width, height = right - left, bottom - top
         if width < 1 or height < 1:
             return
@@ -136,7 +136,7 @@ class MouthModel:
             )  # fmt: skip
         front = float(placed["upper"][:, 2].min())
         mouth_raster.draw_model(
-            out, raster_box, lens.ends, lens.upper, lens.lower, self._texture, maps, depths, front,
+            out, raster_box, opening.ends, opening.upper, opening.lower, self._texture, maps, depths, front,
             self._unit * pose.scale, CAVITY, light.white, light.tint, light.colour, grain, opacity, feather,
         )  # fmt: skip
 

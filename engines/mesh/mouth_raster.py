@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from engines.face.opening import axis, look_up, opening_box, ramp, sample
 from engines.jit import compiled
-from engines.mesh.lens import axis, lens_box, look_up, ramp, sample
 from engines.mesh.raster import FAR
 
 
@@ -48,21 +48,21 @@ def draw_lips(out: Any, left: int, top: int, layer: Any, pursed: float, backward
 
 
 @compiled(fastmath=True)
-def read_opening(image: Any, lens: Any, upper: Any, lower: Any, inside: Any) -> None:
+def read_opening(image: Any, ends: Any, upper: Any, lower: Any, inside: Any) -> None:
     """Copy what is between open lips, and nothing else of an image.
 
-    image: (H, W, 3) uint8; lens, upper, lower: the opening, as in ``engines.mesh.lens.lens_box``; inside: (h, w, 3)
+    image: (H, W, 3) uint8; ends, upper, lower: as in ``engines.face.opening.opening_box``; inside: (h, w, 3)
     uint8, written to: its columns from one corner to the other, its rows from the upper lip to the lower one.
     """
-    length, ux, uy = axis(lens)
+    length, ux, uy = axis(ends)
     rows, columns = inside.shape[0], inside.shape[1]
     for j in range(columns):
         along = min(max((j + 0.5) / columns, 0.04), 0.96)
         first, last = look_up(upper, along), look_up(lower, along)
         for i in range(rows):
             below = first + (0.06 + 0.88 * (i + 0.5) / rows) * max(last - first, 0.0)
-            x = lens[0] + ux * along * length - uy * below
-            y = lens[1] + uy * along * length + ux * below
+            x = ends[0] + ux * along * length - uy * below
+            y = ends[1] + uy * along * length + ux * below
             for c in range(3):
                 inside[i, j, c] = np.uint8(sample(image, x, y, c) + 0.5)
 
@@ -132,26 +132,26 @@ def _shade(
 
 @compiled(fastmath=True)
 def fill_opening(
-    out: Any, box: Any, lens: Any, upper: Any, lower: Any, inside: Any, edges: Any, span: Any, gains: Any, tint: Any,
+    out: Any, box: Any, ends: Any, upper: Any, lower: Any, inside: Any, edges: Any, span: Any, gains: Any, tint: Any,
     own: float, grain: Any, opacity: float, feather: float,
 ) -> None:  # fmt: skip
     """Fill open lips with what ``read_opening`` copied, in the colours of the picture.
 
     out: (H, W, 3) uint8, written to within box: left, top, right, bottom, which lies in it, the last two exclusive.
-    lens, upper, lower: the opening; inside: (h, w, 3) uint8; edges, span: what ``lip_edges`` has found in it. gains:
+    ends, upper, lower: the opening; inside: (h, w, 3) uint8; edges, span: what ``lip_edges`` has found in it. gains:
     (3,) float32, a factor of each channel; tint, own: as in ``engines.mesh.mouth_light.MouthLight``; grain: (n, n)
     float32, as a share of the lightness; feather: the width of the soft edge, pixels.
     """
-    left, top, right, bottom = lens_box(lens, upper, lower, box, feather)
-    length, ux, uy = axis(lens)
+    left, top, right, bottom = opening_box(ends, upper, lower, box, feather)
+    length, ux, uy = axis(ends)
     rows, columns, side = inside.shape[0], inside.shape[1], grain.shape[0]
     colour = np.empty(3, np.float32)
     for y in range(top, bottom):
         for x in range(left, right):
-            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            along = (ux * (x - ends[0]) + uy * (y - ends[1])) / length
             if along <= 0 or along >= 1:
                 continue
-            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            below = -uy * (x - ends[0]) + ux * (y - ends[1])
             first, last = look_up(upper, along), look_up(lower, along)
             alpha = opacity * _share(below, first, last, feather)
             if alpha <= 0:
@@ -171,7 +171,7 @@ def fill_opening(
 
 @compiled(fastmath=True)
 def draw_model(
-    out: Any, box: Any, lens: Any, upper: Any, lower: Any, texture: Any, maps: Any, depths: Any, front: float,
+    out: Any, box: Any, ends: Any, upper: Any, lower: Any, texture: Any, maps: Any, depths: Any, front: float,
     unit: float, cavity: Any, white: float, tint: Any, own: float, grain: Any, opacity: float, feather: float,
 ) -> None:  # fmt: skip
     """Fill open lips with a model of teeth, gums and tongue.
@@ -182,15 +182,15 @@ def draw_model(
     centimetre; cavity: (3,) the colour of the depth, over white; white: the lightness of white.
     """
     left, top, right, bottom = box
-    length, ux, uy = axis(lens)
+    length, ux, uy = axis(ends)
     side = grain.shape[0]
     colour = np.empty(3, np.float32)
     for y in range(top, bottom):
         for x in range(left, right):
-            along = (ux * (x - lens[0]) + uy * (y - lens[1])) / length
+            along = (ux * (x - ends[0]) + uy * (y - ends[1])) / length
             if along <= 0 or along >= 1:
                 continue
-            below = -uy * (x - lens[0]) + ux * (y - lens[1])
+            below = -uy * (x - ends[0]) + ux * (y - ends[1])
             first, last = look_up(upper, along), look_up(lower, along)
             alpha = opacity * _share(below, first, last, feather)
             if alpha <= 0:

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.eyes.eye_texture import eye_textures
+from engines.face.opening import Opening
 from engines.face.topology import BROW_LOWER_ROWS, BROW_UPPER_ROWS, EYE_CORNERS, IRISES, LOWER_LIDS, UPPER_LIDS
 from engines.mesh.expression import ExpressionTransfer
 from engines.mesh.features import FACE_TRIANGLES, MeshFeatures
 from engines.mesh.generator import MeshGenerator
-from engines.mesh.lens import Lens
 from engines.types import FaceState, Image, Points
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.faces import make_motion, polygon_mask, shape_of, with_expression
@@ -231,7 +231,7 @@ def test_a_hidden_iris_is_found_and_completed() -> None:
     """Against the disc that was drawn, behind the upper lid."""
     image = np.full((120, 160, 3), SKIN, np.uint8)
     bow = np.sin(np.linspace(0, np.pi, 33)).astype(np.float32)
-    lens = Lens(np.array([40, 60, 110, 60], np.float32), -11 * bow, 12 * bow)
+    eye_opening = Opening(np.array([40, 60, 110, 60], np.float32), -11 * bow, 12 * bow)
     true = np.full_like(image, WHITE)
     disc(true, (75.0, 57.0, 14.0))
     rows, columns = np.mgrid[:120, :160].astype(np.float32)
@@ -239,7 +239,7 @@ def test_a_hidden_iris_is_found_and_completed() -> None:
     above = np.interp(columns, np.linspace(40, 110, 33), -11 * bow, 0, 0)
     opening = (rows - 60 > above) & (rows - 60 < below)
     image[opening] = true[opening]
-    eye = (lens, -17 * bow, np.array([73.5, 58.5, 13.0], np.float32))
+    eye = (eye_opening, -17 * bow, np.array([73.5, 58.5, 13.0], np.float32))
     for texture in eye_textures(image, [eye, eye]):
         assert texture.iris is not None
         found = np.array([texture.iris.x, texture.iris.y]) + texture.corner

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engines.eyes import eye_raster
+from engines.face.opening import opening_box, trace_edge
 from engines.mesh import mouth_raster, raster
-from engines.mesh.lens import lens_box, trace_edge
 from engines.types import Image
 
 Floats = NDArray[np.float32]
@@ -219,10 +219,10 @@ def test_a_layer_is_blended_by_the_upper_half_of_its_mask(rng: np.random.Generat
     np.testing.assert_array_equal(out.array[top + 10 : top + 20, left : left + 60], layer[10:20])
 
 
-# --- lenses
+# --- openings
 
 
-class Lens(NamedTuple):
+class Opening(NamedTuple):
     ends: Floats
     upper: Floats
     lower: Floats
@@ -250,7 +250,7 @@ class Lens(NamedTuple):
         return near[reach:-reach, reach:-reach].astype(bool)
 
 
-def lens(rng: np.random.Generator, inside: bool = False) -> Lens:
+def random_opening(rng: np.random.Generator, inside: bool = False) -> Opening:
     """Return a random opening: level or tilted, wide or a slit; anywhere, or well inside the image."""
     for _ in range(1000):
         centre = rng.uniform((0, 0), (WIDTH, HEIGHT)) if not inside else rng.uniform((30, 25), (60, 45))
@@ -269,12 +269,12 @@ def lens(rng: np.random.Generator, inside: bool = False) -> Lens:
         spread = made.points()
         if not inside or ((spread > 2).all() and (spread < (WIDTH - 3, HEIGHT - 3)).all()):
             return made
-    raise AssertionError("no lens fits into the picture")
+    raise AssertionError("no opening fits into the picture")
 
 
-def traced(points: Floats) -> Lens:
+def traced(points: Floats) -> Opening:
     """Return an opening of 16 points: the first and last are the corners, then 7 above and 7 below."""
-    made = Lens(points[[0, 15]].reshape(4).copy(), np.empty(33, np.float32), np.empty(33, np.float32))
+    made = Opening(points[[0, 15]].reshape(4).copy(), np.empty(33, np.float32), np.empty(33, np.float32))
     trace_edge(np.pad(points, ((0, 0), (0, 1))), 0, 15, np.arange(1, 8), made.upper)
     trace_edge(np.pad(points, ((0, 0), (0, 1))), 0, 15, np.arange(8, 15), made.lower)
     return made
@@ -284,14 +284,14 @@ IDENTITY = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
 ONES = np.ones(3, np.float32)
 BOX = (0, 0, WIDTH, HEIGHT)
 Box = tuple[int, int, int, int]
-Draw = Callable[[np.random.Generator, Image, Box, Lens, float], None]
+Draw = Callable[[np.random.Generator, Image, Box, Opening, float], None]
 
 
-def draw_eye(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
+def draw_eye(rng: np.random.Generator, out: Image, box: Box, opening: Opening, feather: float) -> None:
     eye(rng, out, box, rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), opening, feather)
 
 
-def eye(rng: np.random.Generator, out: Image, box: Box, image: Image, opening: Lens, feather: float) -> None:
+def eye(rng: np.random.Generator, out: Image, box: Box, image: Image, opening: Opening, feather: float) -> None:
     white = image.astype(np.float32)
     disc = np.concatenate([white[..., ::-1], rng.uniform(0, 1, (*white.shape[:2], 1))], axis=2).astype(np.float32)
     gaze, corner = (rng.uniform(-8, 8, 2).astype(np.float32) for _ in range(2))
@@ -307,8 +307,8 @@ LID_REACH = 12
 """Pixels from an opening within which a lid is drawn: the fold is up to 8 above it."""
 
 
-def draw_lid(rng: np.random.Generator, out: Image, box: Box, opening: Lens, _: float) -> None:
-    own = lens(rng)
+def draw_lid(rng: np.random.Generator, out: Image, box: Box, opening: Opening, _: float) -> None:
+    own = random_opening(rng)
     image, lid = rng.integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
     grain = rng.normal(0, 3, (HEIGHT, WIDTH)).astype(np.float32)
     fold, own_fold = (edge - rng.uniform(0, 8) for edge in (opening.upper, own.upper))
@@ -320,12 +320,12 @@ def draw_lid(rng: np.random.Generator, out: Image, box: Box, opening: Lens, _: f
     )  # fmt: skip
 
 
-def draw_mouth_from(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
+def draw_mouth_from(rng: np.random.Generator, out: Image, box: Box, opening: Opening, feather: float) -> None:
     inside = rng.integers(0, 256, (48, 128, 3), np.uint8)
     fill(out, box, opening, inside, rng.uniform(0, 1), feather)
 
 
-def fill(out: Image, box: Box, opening: Lens, inside: Image, opacity: float, feather: float) -> None:
+def fill(out: Image, box: Box, opening: Opening, inside: Image, opacity: float, feather: float) -> None:
     edges, grain = np.array([[0.1, 0.2], [0.9, 0.8]], np.float32), np.zeros((3, 3), np.float32)
     span = np.array([0.1, 0.9], np.float32)
     mouth_raster.fill_opening(
@@ -333,8 +333,8 @@ def fill(out: Image, box: Box, opening: Lens, inside: Image, opacity: float, fea
     )  # fmt: skip
 
 
-def draw_model(rng: np.random.Generator, out: Image, box: Box, opening: Lens, feather: float) -> None:
-    box = lens_box(*opening, box, feather)
+def draw_model(rng: np.random.Generator, out: Image, box: Box, opening: Opening, feather: float) -> None:
+    box = opening_box(*opening, box, feather)
     shape = max(box[3] - box[1], 0), max(box[2] - box[0], 0)
     maps = rng.uniform(-9, 60, (3, *shape, 2)).astype(np.float32)
     depths = np.where(rng.random((3, *shape)) < 0.5, raster.FAR, rng.uniform(-9, 90, (3, *shape))).astype(np.float32)
@@ -348,14 +348,14 @@ def draw_model(rng: np.random.Generator, out: Image, box: Box, opening: Lens, fe
 @pytest.mark.parametrize("draw", [draw_eye, draw_lid, draw_mouth_from, draw_model])
 @given(rng=seeds, feather=st.floats(0.5, 5))
 def test_drawing_into_an_opening_stays_inside_it(draw: Draw, rng: np.random.Generator, feather: float) -> None:
-    opening = lens(rng)
+    opening = random_opening(rng)
     before = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     out = guarded(before)
     draw(rng, np.asarray(out.array, np.uint8), BOX, opening, feather)
     assert out.guards_hold()
     written = (out.array != before).any(axis=-1)
     margin = LID_REACH if draw is draw_lid else feather
-    left, top, right, bottom = lens_box(*opening, BOX, margin)
+    left, top, right, bottom = opening_box(*opening, BOX, margin)
     boxed = np.zeros_like(written)
     boxed[top:bottom, left:right] = True
     assert not (written & ~boxed).any()
@@ -369,15 +369,15 @@ def test_nothing_is_drawn_outside_the_box(draw: Draw, rng: np.random.Generator, 
     (left, right), (top, bottom) = sorted(corners[:2]), sorted(corners[2:])
     before = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     out = before.copy()
-    draw(rng, out, (left, top, right, bottom), lens(rng), 2.0)
+    draw(rng, out, (left, top, right, bottom), random_opening(rng), 2.0)
     out[top:bottom, left:right] = before[top:bottom, left:right]
     np.testing.assert_array_equal(out, before)
 
 
 @given(seeds, st.floats(0, 6))
-def test_the_box_of_a_lens_contains_it_and_lies_in_the_image(rng: np.random.Generator, margin: float) -> None:
-    opening = lens(rng)
-    left, top, right, bottom = lens_box(*opening, BOX, margin)
+def test_the_box_of_an_opening_contains_it_and_lies_in_the_image(rng: np.random.Generator, margin: float) -> None:
+    opening = random_opening(rng)
+    left, top, right, bottom = opening_box(*opening, BOX, margin)
     assert left >= 0
     assert top >= 0
     assert right <= WIDTH
@@ -391,12 +391,12 @@ def test_the_box_of_a_lens_contains_it_and_lies_in_the_image(rng: np.random.Gene
 
 
 @given(seeds, st.integers(0, 400))
-def test_a_lens_far_outside_draws_nothing(rng: np.random.Generator, distance: int) -> None:
+def test_an_opening_far_outside_draws_nothing(rng: np.random.Generator, distance: int) -> None:
     away = 200 + distance
-    opening = lens(rng)
+    opening = random_opening(rng)
     before = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     for direction in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-        there = Lens(opening.ends + np.tile(np.array(direction, np.float32), 2) * away, opening.upper, opening.lower)
+        there = Opening(opening.ends + np.tile(np.array(direction, np.float32), 2) * away, opening.upper, opening.lower)
         for draw in (draw_eye, draw_lid, draw_mouth_from, draw_model):
             out = guarded(before)
             draw(rng, np.asarray(out.array, np.uint8), BOX, there, 2.0)
@@ -405,8 +405,8 @@ def test_a_lens_far_outside_draws_nothing(rng: np.random.Generator, distance: in
 
 
 @pytest.mark.parametrize("draw", [draw_eye, draw_lid, draw_mouth_from, draw_model])
-def test_a_lens_without_length_draws_next_to_nothing(draw: Draw) -> None:
-    point = Lens(np.array([40, 30, 40, 30], np.float32), np.zeros(33, np.float32), np.zeros(33, np.float32))
+def test_an_opening_without_length_draws_next_to_nothing(draw: Draw) -> None:
+    point = Opening(np.array([40, 30, 40, 30], np.float32), np.zeros(33, np.float32), np.zeros(33, np.float32))
     before = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     out = before.copy()
     draw(np.random.default_rng(0), out, BOX, point, 1.5)
@@ -424,7 +424,7 @@ def hidden(allowed: Bools, inside: tuple[int, int, int]) -> Image:
 @given(seeds, st.floats(0.5, 5))
 def test_only_the_inside_of_the_mouth_of_the_driving_image_is_read(rng: np.random.Generator, feather: float) -> None:
     """Up to the pixel next to the lips, which interpolation reads."""
-    its, opening = lens(rng, inside=True), lens(rng, inside=True)
+    its, opening = random_opening(rng, inside=True), random_opening(rng, inside=True)
     driving = hidden(its.mask(1), (0, 200, 0))
     inside = np.zeros((48, 128, 3), np.uint8)
     mouth_raster.read_opening(driving, *its, inside)
@@ -436,7 +436,7 @@ def test_only_the_inside_of_the_mouth_of_the_driving_image_is_read(rng: np.rando
 
 def test_an_opening_takes_its_colour_from_the_driver() -> None:
     bow = np.sin(np.linspace(0, np.pi, 33)).astype(np.float32)
-    opening = Lens(np.array([20, 35, 70, 35], np.float32), -10 * bow, 10 * bow)
+    opening = Opening(np.array([20, 35, 70, 35], np.float32), -10 * bow, 10 * bow)
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     fill(out, BOX, opening, np.full((48, 128, 3), (0, 200, 0), np.uint8), 1.0, 2.0)
     assert 95 <= out[35, 45, 1] <= 101
@@ -447,7 +447,7 @@ def test_an_opening_takes_its_colour_from_the_driver() -> None:
 
 @given(seeds)
 def test_an_edge_is_traced_through_its_corners_and_near_its_points(rng: np.random.Generator) -> None:
-    made = lens(rng)
+    made = random_opening(rng)
     for table in (made.upper, made.lower):
         np.testing.assert_allclose(table[[0, -1]], 0, atol=1e-6)
         assert np.isfinite(table).all()

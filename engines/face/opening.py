@@ -1,4 +1,4 @@
-"""Lenses, the openings between two lids or lips, and what the loops that fill them share; compiled by numba."""
+"""Openings between two lids or lips, and what the loops that fill them share; compiled by numba."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engines.jit import compiled
 Floats = NDArray[np.float32]
 
 CURVE = 33
-"""Samples of an edge of a lens."""
+"""Samples of an edge of an opening."""
 
 
 @compiled(fastmath=True, inline="always")
@@ -48,15 +48,15 @@ def ramp(x: float) -> float:
 
 
 @compiled(fastmath=True, inline="always")
-def axis(lens: Any) -> tuple[Any, Any, Any]:
-    """Return the length of the line between the corners of a lens, pixels, and its direction."""
-    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
-    return length, (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+def axis(ends: Any) -> tuple[Any, Any, Any]:
+    """Return the length of the line between the ends of an opening, pixels, and its direction."""
+    length = max(np.hypot(ends[2] - ends[0], ends[3] - ends[1]), 1e-3)
+    return length, (ends[2] - ends[0]) / length, (ends[3] - ends[1]) / length
 
 
 @compiled(fastmath=True)
 def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) -> None:
-    """Sample one edge of a lens (see ``lens_box``) at even steps between its corners.
+    """Sample one edge of an opening (see ``opening_box``) at even steps between its corners.
 
     points: (N, 2 or more) float32, pixels; first and last: the corners; along_edge: (n,) the points between, in order;
     table: (K,) float32, written to.
@@ -91,7 +91,7 @@ def trace_edge(points: Any, first: int, last: int, along_edge: Any, table: Any) 
 
 @compiled()
 def trace(points: Any, corners: Any, upper: Any, lower: Any, ends: Any, upper_table: Any, lower_table: Any) -> None:
-    """Sample both edges of a lens between two corners, see ``trace_edge``. ends: (4,) float32, written to."""
+    """Sample both edges of an opening between two corners, see ``trace_edge``. ends: (4,) float32, written to."""
     for k in range(2):
         ends[2 * k], ends[2 * k + 1] = points[corners[k], 0], points[corners[k], 1]
     trace_edge(points, corners[0], corners[1], upper, upper_table)
@@ -99,21 +99,20 @@ def trace(points: Any, corners: Any, upper: Any, lower: Any, ends: Any, upper_ta
 
 
 @compiled(fastmath=True)
-def lens_box(lens: Any, upper: Any, lower: Any, box: Any, margin: float) -> tuple[int, int, int, int]:
-    """Return the pixels that a lens may touch, within ``box``: left, top, right, bottom, the last two exclusive.
+def opening_box(ends: Any, upper: Any, lower: Any, box: Any, margin: float) -> tuple[int, int, int, int]:
+    """Return the pixels that an opening may touch, within ``box``: left, top, right, bottom, the last two exclusive.
 
-    A lens is the opening between two lids or lips. lens: (4,) float32, its two corners (x0, y0, x1, y1) in pixels;
-    upper and lower: (K,) float32, how far below the line between the corners each edge is, over its length, in
-    pixels.
+    ends: (4,) float32, its two corners (x0, y0, x1, y1) in pixels; upper and lower: (K,) float32, how far below the
+    line between the corners each edge is, over its length, in pixels.
     """
-    length = max(np.hypot(lens[2] - lens[0], lens[3] - lens[1]), 1e-3)
-    ux, uy = (lens[2] - lens[0]) / length, (lens[3] - lens[1]) / length
+    length = max(np.hypot(ends[2] - ends[0], ends[3] - ends[1]), 1e-3)
+    ux, uy = (ends[2] - ends[0]) / length, (ends[3] - ends[1]) / length
     left, top, right, bottom = 1e9, 1e9, -1e9, -1e9
     last = upper.shape[0] - 1
     for k in range(last + 1):
         along = length * k / last
         for table in (upper, lower):
-            x, y = lens[0] + ux * along - uy * table[k], lens[1] + uy * along + ux * table[k]
+            x, y = ends[0] + ux * along - uy * table[k], ends[1] + uy * along + ux * table[k]
             left, right, top, bottom = min(left, x), max(right, x), min(top, y), max(bottom, y)
     return (
         int(max(left - margin, box[0])),
@@ -124,19 +123,19 @@ def lens_box(lens: Any, upper: Any, lower: Any, box: Any, margin: float) -> tupl
 
 
 @dataclass(frozen=True, slots=True)
-class Lens:
-    """An opening between two lids or lips, see ``lens_box``."""
+class Opening:
+    """An opening between two lids or lips, see ``opening_box``."""
 
     ends: Floats
     upper: Floats
     lower: Floats
 
     @staticmethod
-    def of(points: Floats, ends: Indices, upper: Indices, lower: Indices) -> Lens:
-        """Return a lens of landmarks in pixels (N, 2 or more); upper and lower run from the first end to the second."""
-        lens = Lens(np.empty(4, np.float32), np.empty(CURVE, np.float32), np.empty(CURVE, np.float32))
-        trace(points, ends, upper, lower, lens.ends, lens.upper, lens.lower)
-        return lens
+    def of(points: Floats, ends: Indices, upper: Indices, lower: Indices) -> Opening:
+        """Return an opening of landmarks in pixels (N, 2 or more); both edges run from the first end to the second."""
+        opening = Opening(np.empty(4, np.float32), np.empty(CURVE, np.float32), np.empty(CURVE, np.float32))
+        trace(points, ends, upper, lower, opening.ends, opening.upper, opening.lower)
+        return opening
 
 
 def compile_all() -> None:
@@ -145,4 +144,4 @@ def compile_all() -> None:
     points, at = np.zeros((3, 3), np.float32), np.zeros(2, np.intp)
     trace_edge(points, 0, 1, at[:1], edge)
     trace(points, at, at, at, ends, edge, edge)
-    lens_box(ends, edge, edge, (0, 0, 2, 2), 1.0)
+    opening_box(ends, edge, edge, (0, 0, 2, 2), 1.0)
