@@ -24,6 +24,8 @@ from tests.support.modules import (
     reachable,
 )
 
+ENGINE_PACKAGES: dict[str, set[str]] = {"face": set(), "layers": set(), "marking": set(), "eyes": {"face"}}
+"""What packages of ``engines`` may import of the others."""
 MAY_IMPORT = {"engines": {"engines"}, "realtime": {"engines", "realtime"}, "tools": set(PACKAGES)}
 DEVICE_PACKAGES = ("capture", "tracking", "motion", "portraits", "sinks")
 """The packages of ``realtime`` that know nothing of what is built from them."""
@@ -92,6 +94,14 @@ def test_packages_import_in_one_direction(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     ours = {name.partition(".")[0] for name in imported(parsed(path))} & {*PACKAGES, "tests", "run"}
     assert ours <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize("package", ENGINE_PACKAGES)
+def test_the_parts_of_the_mesh_generator_do_not_know_it(package: str) -> None:
+    for path in sorted((ROOT / "engines" / package).glob("*.py")):
+        ours = {name.split(".")[1] for name in imported(parsed(path)) if name.startswith("engines.")}
+        folders = {name for name in ours if (ROOT / "engines" / name).is_dir() and name != "assets"}
+        assert folders <= ENGINE_PACKAGES[package] | {package}, path
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "realtime/core").glob("*.py")), ids=dotted)

@@ -13,7 +13,6 @@ from engines.layers.foreground import foreground
 from engines.layers.layer import Layer
 from engines.layers.layer_raster import BLOCK
 from engines.layers.strands import with_strands
-from engines.mesh.surround import RAYS, Surround
 from engines.types import Image, Mask
 
 Floats = NDArray[np.float32]
@@ -74,20 +73,20 @@ class Cutout:
         face = Layer.of(part, _face_opacity(edge - (left, top), part.shape[:2]))
         return Cutout(image, behind, body, (beyond, beyond), face, (left, top))
 
-    def still(self, around: Surround) -> Mask | None:
+    def still(self, outline: Floats) -> Mask | None:
         """Return a mask of the image, 255 where nothing may change although the rings may fold over; None if there are
         layers, of which only head and body move.
         """
         if self.behind is not self.whole:
             return None
         outside = np.full(self.whole.shape[:2], 255, np.uint8)
-        cv2.fillPoly(outside, [np.rint(around.points[-RAYS:, :2]).astype(np.int32)], (0,))
+        cv2.fillPoly(outside, [np.rint(outline).astype(np.int32)], (0,))
         return outside
 
-    def box(self, around: Surround) -> tuple[int, int, int, int]:
+    def box(self, points: Floats) -> tuple[int, int, int, int]:
         """Return left, top, right and bottom of the pixels of the image that may change."""
         height, width = self.behind.shape[:2]
-        low, high = around.points[:, :2].min(axis=0) - 4, around.points[:, :2].max(axis=0) + 5
+        low, high = points.min(axis=0) - 4, points.max(axis=0) + 5
         # aligned, so that its cells are those of the face
         left, top = (max(int(at), 0) // BLOCK * BLOCK for at in low[:2])
         return left, top, min(int(high[0]), width), min(int(high[1]), height)

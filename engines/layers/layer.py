@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.layers.layer_raster import ALL, BLOCK, NOTHING, SOME, WHOLE
-from engines.mesh.raster import FAR
+from engines.layers.mesh_raster import FAR
 from engines.types import Image, Mask
 
 Floats = NDArray[np.float32]

@@ -29,7 +29,7 @@ from engines.mesh.hairline import hair_depths, hairline_shifts
 from engines.mesh.lips import PortraitLips
 from engines.mesh.mouth_light import MouthLight
 from engines.mesh.shading import FaceShading
-from engines.mesh.surround import Surround, ring_triangles, surround
+from engines.mesh.surround import RAYS, Surround, ring_triangles, surround
 from engines.types import FaceState, Image, Mask, Points
 
 Floats = NDArray[np.float32]
@@ -110,8 +110,8 @@ class MeshFeatures:
             eyes=portrait_eyes(image, pixels, pose, shape),
             own_lips=float((mouth.lower - mouth.upper).mean() / np.hypot(*(mouth.ends[2:] - mouth.ends[:2]))),
             light=MouthLight.of(image, pixels),
-            box=cutout.box(around),
-            still=cutout.still(around),
+            box=cutout.box(around.points[:, :2]),
+            still=cutout.still(around.points[-RAYS:, :2]),
             cutout=cutout,
             shading=FaceShading.of(image, pixels, cutout.corner, cutout.face.pixels[1:]),
             lips=lips,

@@ -24,7 +24,7 @@ from engines.face.topology import (
     LOWER_LIDS,
 )
 from engines.generator import MOUTHS, REGIONS_OF, WARPED_MOUTHS
-from engines.layers import layer_raster
+from engines.layers import layer_raster, mesh_raster
 from engines.layers.alpha import AlphaDrawing
 from engines.layers.layer import WarpBuffers
 from engines.layers.layer_raster import BODY_STEP, FACE_STEP
@@ -35,7 +35,6 @@ from engines.mesh import (
     mouth_cover,
     mouth_light,
     mouth_raster,
-    raster,
     shading,
     surround,
 )
@@ -56,8 +55,8 @@ HAIRLINE_TURN = np.radians((2.0, 12.0)).tolist()
 UNFOLDING_TURN = np.radians((5.0, 13.0)).tolist()
 """The turns to the viewer between which a far side is unfolded more and more, radians."""
 _KERNELS = (
-    head, limited_pose, opening, raster, surround, expression, layer_raster, eye_raster, lips, mouth_light, mouth_cover,
-    driver_mouth, mouth_raster, shading,
+    head, limited_pose, opening, mesh_raster, surround, expression, layer_raster, eye_raster, lips, mouth_light,
+    mouth_cover, driver_mouth, mouth_raster, shading,
 )  # fmt: skip
 """The modules whose loops a frame needs."""
 _LOWER_LIDS = np.concatenate(LOWER_LIDS)
@@ -100,18 +99,7 @@ class MeshGenerator:
         self.mouths = MOUTHS if refiner is not None and refiner.makes_mouths else WARPED_MOUTHS
         self._mouth = Mouth()
         self.set_mouth(mouth)
-        for kernels in (
-            head,
-            limited_pose,
-            opening,
-            raster,
-            surround,
-            expression,
-            layer_raster,
-            eye_raster,
-            mouth_raster,
-            shading,
-        ):
+        for kernels in _KERNELS:
             kernels.compile_all()
         self._current: Portrait | None = None
         self._out: Image = np.zeros((0, 0, 3), np.uint8)
@@ -285,26 +273,28 @@ class MeshGenerator:
         """Draw head and body over what is behind them, then the face over both with a soft edge."""
         cutout, target = features.cutout, self._target
         height, width = features.image.shape[:2]
-        first_x, first_y, last_x, last_y = raster.bounds(target[:LANDMARKS])
+        first_x, first_y, last_x, last_y = mesh_raster.bounds(target[:LANDMARKS])
         x, y = (int(max(first - 4 * FACE_STEP, 0)) // BODY_STEP * BODY_STEP for first in (first_x, first_y))
         right, bottom = int(min(last_x + 4 * FACE_STEP, width)), int(min(last_y + 4 * FACE_STEP, height))
         if right - x < FACE_STEP or bottom - y < FACE_STEP:
             x, y, right, bottom = 0, 0, FACE_STEP, FACE_STEP
         face = self._face.resize(bottom - y, right - x)
-        face.depth.fill(raster.FAR)
+        face.depth.fill(mesh_raster.FAR)
         face.backward.fill(layer_raster.NOWHERE)
         half = (FACE_STEP - 1) / 2
-        raster.draw_mesh(target, self._source, FACE_TRIANGLES, x - half, y - half, FACE_STEP, face.backward, face.depth)
+        mesh_raster.draw_mesh(
+            target, self._source, FACE_TRIANGLES, x - half, y - half, FACE_STEP, face.backward, face.depth
+        )
         cover = face.coverage()
         if self._hangs:
             hair = self._hair.resize(bottom - y, right - x)
-            hair.depth.fill(raster.FAR)
+            hair.depth.fill(mesh_raster.FAR)
             hair.backward.fill(0)
             features.surround.curtain(self._rings, self._curtain)
-            raster.draw_mesh(
+            mesh_raster.draw_mesh(
                 self._curtain, CURTAIN_SEEN, CURTAIN_TRIANGLES, x - half, y - half, FACE_STEP, hair.backward, hair.depth
             )
-            raster.limit_cover(cover, hair.backward, layer_raster.WHOLE)
+            mesh_raster.limit_cover(cover, hair.backward, layer_raster.WHOLE)
         layer = cutout.face
         hidden = self._hidden[: (bottom - y) // BODY_STEP, : (right - x) // BODY_STEP]
         layer_raster.find_hidden(layer.kinds, face.backward, cover, hidden)
@@ -326,9 +316,9 @@ class MeshGenerator:
         cutout, body = features.cutout, self._body
         left, top, _, _ = features.box
         np.copyto(body.backward, self._undrawn)
-        body.depth.fill(raster.FAR)
+        body.depth.fill(mesh_raster.FAR)
         half = (BODY_STEP - 1) / 2
-        raster.draw_mesh(
+        mesh_raster.draw_mesh(
             self._rings,
             self._body_source,
             RING_TRIANGLES,

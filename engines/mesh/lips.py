@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from engines.face.head import Pose
 from engines.face.topology import LIP_ROWS, MOUTH_CORNERS
 from engines.jit import compiled
-from engines.mesh import mouth_raster, raster
+from engines.layers import mesh_raster
+from engines.mesh import mouth_raster
 from engines.mesh.lip_removal import CORNER_MARGIN, MARGIN, SOFT, remove_lips
 from engines.types import LANDMARKS, Image, Points
 
@@ -142,8 +143,8 @@ class LipLayer:
             )
         depth = self._depths[: width * height].reshape(height, width)
         backward = self._maps[: 2 * width * height].reshape(height, width, 2)
-        depth.fill(raster.FAR)
-        raster.draw_mesh(
+        depth.fill(mesh_raster.FAR)
+        mesh_raster.draw_mesh(
             target.reshape(-1, 3), self._source.reshape(-1, 2), LIP_TRIANGLES, x, y, 1, backward, depth
         )  # fmt: skip
         mouth_raster.draw_lips(out, x, y, lips.lips, pursed, backward, depth)

@@ -24,7 +24,8 @@ from engines.face.topology import (
     OUTER_EYE_CORNERS,
     UPPER_LIP_MIDDLE,
 )
-from engines.mesh import mouth_raster, raster
+from engines.layers import mesh_raster
+from engines.mesh import mouth_raster
 from engines.mesh.mouth_light import MouthLight
 from engines.types import Motion, Points
 
@@ -128,10 +129,10 @@ class MouthModel:
             )
         depths = self._depths[: 3 * width * height].reshape(3, height, width)
         maps = self._maps[: 6 * width * height].reshape(3, height, width, 2)
-        depths.fill(raster.FAR)
+        depths.fill(mesh_raster.FAR)
         placed = self.place(shape, pose, jaw)
         for index, part in enumerate(PARTS):
-            raster.draw_mesh(
+            mesh_raster.draw_mesh(
                 placed[part], self._places[part], self._triangles[part], left, top, 1, maps[index], depths[index]
             )  # fmt: skip
         front = float(placed["upper"][:, 2].min())

@@ -8,7 +8,7 @@ import numpy as np
 
 from engines.face.opening import axis, look_up, opening_box, ramp, sample
 from engines.jit import compiled
-from engines.mesh.raster import FAR
+from engines.layers.mesh_raster import FAR
 
 
 @compiled(fastmath=True)
@@ -17,7 +17,7 @@ def draw_lips(out: Any, left: int, top: int, layer: Any, pursed: float, backward
 
     out: (H, W, 3) uint8, written to; left, top: its pixel at the map's first sample; layer: (h, w, 5) uint8, as in
     ``engines.mesh.lip_removal.RemovedLips``; pursed: from 0, as in the portrait, to 1; backward: (m, n, 2) float32,
-    pixels of the layer; depth: (m, n) float32, both as ``engines.mesh.raster.draw_mesh`` writes them.
+    pixels of the layer; depth: (m, n) float32, both as ``engines.layers.mesh_raster.draw_mesh`` writes them.
     """
     last_row, last_column = layer.shape[0] - 1.001, layer.shape[1] - 1.001
     for i in range(depth.shape[0]):
@@ -177,9 +177,9 @@ def draw_model(
     """Fill open lips with a model of teeth, gums and tongue.
 
     Arguments as in ``fill_opening``, and: texture: (h, w, 4) uint8, in white light, the last channel is the opacity;
-    maps: (3, m, n, 2) float32 and depths: (3, m, n) float32, what ``engines.mesh.raster.draw_mesh`` has written of each
-    surface in the pixels of box, from back to front; front: the depth of the foremost teeth, pixels; unit: pixels in a
-    centimetre; cavity: (3,) the colour of the depth, over white; white: the lightness of white.
+    maps: (3, m, n, 2) float32 and depths: (3, m, n) float32, what ``engines.layers.mesh_raster.draw_mesh`` has written
+    of each surface in the pixels of box, from back to front; front: the depth of the foremost teeth, pixels; unit:
+    pixels in a centimetre; cavity: (3,) the colour of the depth, over white; white: the lightness of white.
     """
     left, top, right, bottom = box
     length, ux, uy = axis(ends)

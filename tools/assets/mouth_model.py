@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.mesh.raster import FAR, draw_mesh
+from engines.layers.mesh_raster import FAR, draw_mesh
 
 Floats = NDArray[np.float32]
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from engines.eyes import eye_raster
 from engines.face.opening import opening_box, trace_edge
-from engines.mesh import mouth_raster, raster
+from engines.layers import mesh_raster
+from engines.mesh import mouth_raster
 from engines.types import Image
 
 Floats = NDArray[np.float32]
@@ -30,7 +31,7 @@ seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
-    raster.compile_all()
+    mesh_raster.compile_all()
     mouth_raster.compile_all()
 
 
@@ -88,7 +89,7 @@ def drawn(
     """Return a backward map and depth, NaN and infinite where nothing was drawn."""
     backward = guarded(np.full((height, width, 2), np.nan, np.float32))
     depth = guarded(np.full((height, width), np.inf, np.float32))
-    raster.draw_mesh(mesh.target, mesh.source, mesh.triangles, x0, y0, step, backward.array, depth.array)
+    mesh_raster.draw_mesh(mesh.target, mesh.source, mesh.triangles, x0, y0, step, backward.array, depth.array)
     assert backward.guards_hold()
     assert depth.guards_hold()
     return backward.array.astype(np.float32), depth.array.astype(np.float32)
@@ -165,7 +166,7 @@ def test_a_nearer_depth_is_kept() -> None:
     mesh = sheet(np.random.default_rng(3), 0, 0, WIDTH, HEIGHT)
     backward, depth = np.full((HEIGHT, WIDTH, 2), 7, np.float32), np.full((HEIGHT, WIDTH), np.inf, np.float32)
     depth[10:20] = -1
-    raster.draw_mesh(mesh.target, mesh.source, mesh.triangles, 0, 0, 1, backward, depth)
+    mesh_raster.draw_mesh(mesh.target, mesh.source, mesh.triangles, 0, 0, 1, backward, depth)
     assert (backward[10:20] == 7).all()
     assert (depth[10:20] == -1).all()
     assert (depth[:10] == 0).all()
@@ -208,7 +209,7 @@ def test_a_layer_is_blended_by_the_upper_half_of_its_mask(rng: np.random.Generat
     cover = rng.integers(0, 256, (50, 60), np.uint8)
     cover[:10], cover[10:20] = 127, 255
     out = guarded(under)
-    raster.blend_over(out.array, layer, cover, left, top)
+    mesh_raster.blend_over(out.array, layer, cover, left, top)
     assert out.guards_hold()
     share = np.clip(2 * cover.astype(float) - 255, 0, 255)[..., None] / 255
     expected = under.astype(float)
@@ -337,7 +338,9 @@ def draw_model(rng: np.random.Generator, out: Image, box: Box, opening: Opening,
     box = opening_box(*opening, box, feather)
     shape = max(box[3] - box[1], 0), max(box[2] - box[0], 0)
     maps = rng.uniform(-9, 60, (3, *shape, 2)).astype(np.float32)
-    depths = np.where(rng.random((3, *shape)) < 0.5, raster.FAR, rng.uniform(-9, 90, (3, *shape))).astype(np.float32)
+    depths = np.where(rng.random((3, *shape)) < 0.5, mesh_raster.FAR, rng.uniform(-9, 90, (3, *shape))).astype(
+        np.float32
+    )
     texture, grain = rng.integers(0, 256, (48, 48, 4), np.uint8), np.zeros((3, 3), np.float32)
     opacity = rng.uniform(0, 1)
     mouth_raster.draw_model(
