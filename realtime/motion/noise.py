@@ -46,6 +46,10 @@ class NoiseMeter:
         """How many samples the window has had."""
         self._stillness = 0.0
         self._time_ns = 0
+        # compiled now, and not with the first faces
+        points = np.zeros((LANDMARKS, 3), np.float32)[STIFF, :2]
+        _differences(points, points, points)
+        _moved(self._window, 0)
 
     def update(self, shape: Points, time_ns: int) -> Noise:
         """Take a face into account, (478, 3) in the head frame. Return how noisy and how still it is."""

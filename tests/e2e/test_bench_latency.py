@@ -39,12 +39,12 @@ def tool(*words: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 def checkout(folder: Path) -> Path:
-    """Copy the program's files into a new repository."""
+    """Copy the program's files into a new repository, with what numba has compiled beside them."""
     root = folder / "checkout"
     root.mkdir()
     for name in ("realtime", "engines", "tools", "run.py", ".gitignore"):
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.pyc"))
         else:
             shutil.copy(ROOT / name, root / name)
     author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
