@@ -388,7 +388,7 @@ def test_by_keyboard_alone_and_to_a_screen_reader(tab: Callable[..., Page], addr
     wait_live(page)
     unnamed = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, video, [role=img]")].filter((each) =>
-          !(each.innerText || each.getAttribute("aria-label") || each.title || (each.labels && each.labels.length)))
+          !(each.textContent.trim() || each.getAttribute("aria-label") || each.title || each.labels?.length))
           .map((each) => each.outerHTML)"""
     )
     assert unnamed == []
