@@ -22,7 +22,7 @@ from rich.console import Console
 from engines.backends.torch_backend import import_torch
 from engines.cache_dirs import cache_home
 from engines.errors import UsageError, one_of
-from engines.networks.refiner import NETS
+from engines.networks.refiner_layout import NETS
 from tools.refiner_training.clips import clips_in
 from tools.refiner_training.samples import collect
 from tools.refiner_training.training import Settings, train

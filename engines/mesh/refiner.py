@@ -98,7 +98,7 @@ class NetRefiner:
     """Refines frames with networks, see ``engines.mesh.generator.Refiner``."""
 
     def __init__(self, backends: Mapping[str, Backend]) -> None:
-        """``backends``: the networks by their names in ``engines.networks.refiner.NETS``; those missing are left out.
+        """``backends``: networks by name, see ``engines.networks.refiner_layout``; those missing are left out.
 
         They belong to the refiner from now on.
         """

@@ -39,11 +39,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from engines.backends.network_stage import NetworkStage, TensorSpec
-from engines.mesh.refine_crops import CHANNELS, EYE_SIZE, MOUTH_SIZE
+from engines.mesh.refine_crops import CHANNELS
+from engines.networks.refiner_layout import BATCHES, SIZES, SLOPE, WIDTHS, fade_of
 
 try:
     import torch
@@ -56,19 +54,6 @@ except ModuleNotFoundError:  # then the classes can be named, but not built
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-NETS = ("mouth", "driver", "eyes")
-"""The networks by name."""
-SIZES = {"mouth": MOUTH_SIZE, "driver": MOUTH_SIZE, "eyes": EYE_SIZE}
-"""Samples along each side of a network's crops."""
-BATCHES = {"mouth": 1, "driver": 1, "eyes": 2}
-"""Crops of a frame that each network takes at once."""
-WIDTHS = {"mouth": (16, 48, 96, 160), "driver": (16, 48, 96, 160), "eyes": (16, 32, 80, 112)}
-"""Channels of the four levels of each network: multiples of 16, in blocks of which ONNX Runtime computes on a CPU."""
-FADE = 8
-"""Samples at the border of a crop over which a change fades out."""
-SLOPE = 0.1
-"""Of the leaky ReLU below zero."""
 
 
 class _Block(nn.Module):
@@ -123,14 +108,6 @@ class RefinerNet(nn.Module):
         answer = F.pixel_shuffle(self.head(x), 2).float()  # (B, 4, S, S)
         change: Tensor = self.fade * torch.sigmoid(answer[:, 3:]) * 2 * torch.tanh(answer[:, :3] / 2)
         return change
-
-
-def fade_of(size: int) -> NDArray[np.float32]:
-    """Return the weight of a change by its place, (1, 1, size, size): 0 at the border, 1 from ``FADE`` samples on."""
-    place = np.arange(size, dtype=np.float32)
-    share = np.clip(np.minimum(place, size - 1 - place) / np.float32(FADE), 0, 1)
-    share = share * share * (3 - 2 * share)
-    return np.asarray((share[:, None] * share[None, :])[None, None], np.float32)
 
 
 class _Stage(nn.Module):

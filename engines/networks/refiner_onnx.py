@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engines.backends.network_stage import OnnxNetwork, TensorSpec
 from engines.backends.onnx_writer import Graph
 from engines.mesh.refine_crops import CHANNELS
-from engines.networks.refiner import BATCHES, SIZES, SLOPE, WIDTHS, fade_of
+from engines.networks.refiner_layout import BATCHES, SIZES, SLOPE, WIDTHS, fade_of
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -75,7 +75,7 @@ def networks(weights: Mapping[str, Weights]) -> dict[str, OnnxNetwork]:
 
 
 def to_onnx(name: str, weights: Weights) -> bytes:
-    """Return the network ``name`` of ``engines.networks.refiner.NETS`` as ONNX.
+    """Return the network ``name`` of ``engines.networks.refiner_layout.NETS`` as ONNX.
 
     ``weights``: its state dict as arrays. The input is ``planes``, (B, 12, S, S), the output ``change``, (B, 3, S, S).
     """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engines.atomic_write import atomic_write
 from engines.backends.torch_backend import import_torch
 from engines.errors import GeneratorError
-from engines.networks import refiner
+from engines.networks.refiner_layout import NETS
 
 if TYPE_CHECKING:
     from engines.networks.refiner import RefinerNet
@@ -59,6 +59,8 @@ def arrays(folder: Path = FOLDER) -> dict[str, dict[str, NDArray[Any]]]:
 def load(folder: Path = FOLDER) -> dict[str, RefinerNet]:
     """Return the networks by name for PyTorch. Raises GeneratorError as ``arrays``, or if a package is missing."""
     torch = import_torch()
+    from engines.networks import refiner
+
     parts = {}
     for name, own in sorted(arrays(folder).items()):
         net = refiner.create(name)
@@ -74,9 +76,11 @@ def load(folder: Path = FOLDER) -> dict[str, RefinerNet]:
 def random(seed: int) -> dict[str, RefinerNet]:
     """Return networks with random weights, for tests and for building engines without weights."""
     torch = import_torch()
+    from engines.networks import refiner
+
     torch.manual_seed(seed)
     parts = {}
-    for name in refiner.NETS:
+    for name in NETS:
         net = refiner.create(name)
         torch.nn.init.normal_(net.head.weight, 0, 0.02)
         parts[name] = net.eval()

@@ -284,7 +284,9 @@ def test_a_full_server_is_tried_again_by_itself(
         assert shows_a_face(second, face_finder)
 
 
-def test_the_page_reconnects_when_the_program_starts_again(tab: Callable[..., Page], tmp_path: Path) -> None:
+def test_the_page_reconnects_when_the_program_starts_again(
+    tab: Callable[..., Page], tmp_path: Path, face_finder: FaceFinder
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -292,6 +294,7 @@ def test_the_page_reconnects_when_the_program_starts_again(tab: Callable[..., Pa
     with program(tmp_path, *options) as (_, url):
         page = tab(url)
         go_live(page)
+        assert shows_a_face(page, face_finder, 300)
         page.get_by_role("button", name="Mirror").click()
         wait_for_text(page, "mirrored")
         page.wait_for_timeout(1200)

@@ -148,6 +148,7 @@ def motion_correlation(page: Tab, portrait: PortraitPicture, finder: FaceFinder)
 
     Assert that the background is that of the portrait.
     """
+    assert shows_a_face(page, finder, 300), "the slate of the start is still shown"
     page.wait_for_timeout(2000)
     own, result = grab_both(page, 180)
     driver, driven = measure_faces(finder, own), measure_faces(finder, result)
