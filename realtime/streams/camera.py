@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from contextlib import suppress
 from typing import Any
 
 from engines.errors import ReenactError, SourceLost, SourceMissing
-from realtime.core.child_process import command, environment
+from realtime.core.child_process import command, start_process
 from realtime.core.frames import Frame, PixelFormat, Stamps
-from realtime.core.quiet_libraries import stderr_descriptor
 from realtime.streams.target import without_secrets
 from realtime.webrtc.ipc.frame_ring import RingFrame, RingReader, create_ring
 from realtime.webrtc.link_streams import to_rgb
@@ -44,16 +42,7 @@ class StreamCamera:
         self.fps = fps or _DEFAULT_FPS
         self._seq = 0
         ring = create_ring(MAX_PIXELS * 3 // 2)
-        with stderr_descriptor() as errors:
-            self._process = subprocess.Popen(
-                [*_COMMAND, str(ring.memory), str(ring.wake_write)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment(),
-                pass_fds=(ring.memory, ring.wake_write),
-                start_new_session=True,  # Ctrl-C in a terminal is for the main process
-            )
+        self._process = start_process(_COMMAND, (ring.memory, ring.wake_write), pipes=True)
         os.close(ring.wake_write)
         self._reader = RingReader(ring.memory, ring.wake_read)
         try:

@@ -8,28 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import socket
 import sys
-import threading
-import time
 
+from realtime.core.child_process import end_with_parent
 from realtime.streams.target import Target
 from realtime.webrtc.ipc.frame_ring import RingReader
 from realtime.webrtc.settings import ServerSettings
-
-_ORPHAN_S = 1.0
-"""How long the process outlives the main process."""
-
-
-def _exit_with_parent(connection: int) -> None:
-    """End the process soon after the main process is gone, whatever hangs."""
-    poll = select.poll()
-    poll.register(connection, select.POLLHUP)
-    poll.poll()
-    time.sleep(_ORPHAN_S)
-    os._exit(1)
 
 
 def main() -> None:
@@ -37,7 +23,7 @@ def main() -> None:
     connection_fd, memory, wake = (int(each) for each in sys.argv[1:4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.CRITICAL)
-    threading.Thread(target=_exit_with_parent, args=(os.dup(connection_fd),), name="parent", daemon=True).start()
+    end_with_parent(connection_fd)
     connection = socket.socket(fileno=connection_fd)
     reader = RingReader(memory, wake)
     from realtime.webrtc.ipc.messages import MessageSocket

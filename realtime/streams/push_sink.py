@@ -17,9 +17,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from engines.errors import ReenactError, SinkMissing
-from realtime.core.child_process import command, environment
+from realtime.core.child_process import command, start_process, wait_or_kill
 from realtime.core.frames import Frame, PixelFormat
-from realtime.core.quiet_libraries import stderr_descriptor
 from realtime.core.sound import SoundPacket
 from realtime.streams.backoff import Backoff
 from realtime.streams.target import Target
@@ -108,7 +107,7 @@ class PushSink:
         if connection is not None:
             connection.send({"kind": "stop"})
         if process is not None:
-            _wait_or_kill(process, _STOP_S)
+            wait_or_kill(process, _STOP_S)
         self._thread.join(_STOP_S)
         self._release()
 
@@ -117,16 +116,8 @@ class PushSink:
         ring = create_ring(self._form.size[0] * self._form.size[1] * 3 // 2)
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), ring.memory, ring.wake_read)
-        with theirs, stderr_descriptor() as errors:
-            process = subprocess.Popen(
-                [*_COMMAND, *map(str, fds)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env=environment(),
-                pass_fds=fds,
-                start_new_session=True,  # Ctrl-C in a terminal is for the main process, which then ends this one
-            )
+        with theirs:
+            process = start_process(_COMMAND, fds)
         os.close(ring.wake_read)
         connection = MessageSocket(ours)
         connection.set_receive_timeout(_SILENCE_S)
@@ -194,12 +185,4 @@ class PushSink:
         if connection is not None:
             connection.close()
         if process is not None:
-            _wait_or_kill(process, 0.5)
-
-
-def _wait_or_kill(process: subprocess.Popen[bytes], timeout: float) -> None:
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+            wait_or_kill(process, 0.5)

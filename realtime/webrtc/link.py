@@ -23,10 +23,9 @@ from typing import Any
 from engines.errors import ReenactError, SinkLost, SinkMissing, SourceEnded
 from engines.install_hint import install_command
 from realtime.capture.source import Source
-from realtime.core.child_process import command, environment
+from realtime.core.child_process import command, start_process, wait_or_kill
 from realtime.core.problem import internal_error
 from realtime.core.protocol import MAIN_STREAM
-from realtime.core.quiet_libraries import stderr_descriptor
 from realtime.core.sound import SoundPacket
 from realtime.sinks.sink import Sink
 from realtime.webrtc.callbacks import MONITORING_PATHS, ApiReply, ApiRequest, ServerCallbacks
@@ -248,7 +247,7 @@ class MediaLink:
         if connection is not None:
             connection.send({"kind": "stop"})
         if process is not None:
-            _wait_or_kill(process, timeout)
+            wait_or_kill(process, timeout)
         if self._receiver is not None and self._receiver is not threading.current_thread():
             self._receiver.join(max(0.0, deadline - time.monotonic()))
         for pool in (self._callback_threads, self._monitoring_thread):
@@ -265,16 +264,8 @@ class MediaLink:
         assert self._listener is not None
         ours, theirs = socket.socketpair()
         fds = (theirs.fileno(), self._listener.fileno())
-        with theirs, stderr_descriptor() as errors:
-            process = subprocess.Popen(
-                [*_COMMAND, *map(str, fds)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env=environment(),
-                pass_fds=fds,
-                start_new_session=True,  # Ctrl-C in a terminal is for the main process, which then ends this one
-            )
+        with theirs:
+            process = start_process(_COMMAND, fds)
         self._spawned_s = time.monotonic()
         connection = MessageSocket(ours)
         connection.set_receive_timeout(_START_TIMEOUT_S)
@@ -308,7 +299,7 @@ class MediaLink:
             connection.close()
             if failure is not None:
                 process.kill()
-            _wait_or_kill(process, 1.0)
+            wait_or_kill(process, 1.0)
             self._close_all_sessions()
         if not self._closing.is_set():
             exited = f"the media process has ended (exit code {process.returncode})"
@@ -474,11 +465,3 @@ def _api_request(values: _Json, body: bytes) -> ApiRequest:
         content_type=values["content_type"],
         session=values["session"],
     )
-
-
-def _wait_or_kill(process: subprocess.Popen[bytes], timeout: float) -> None:
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -87,7 +87,8 @@ def test_a_stream_over_whip_has_picture_and_sound_and_comes_back_after_the_serve
             assert feed.sink.connected.wait(WAIT_S), feed.notices
             until(lambda: len(callbacks.lags_ms) > 10, timeout_s=WAIT_S)
             until(
-                lambda: any(each.get("sounds", 0) > 10 for each in link.stats()["sessions"].values()), timeout_s=WAIT_S
+                lambda: any(each.get("sounds", 0) > 10 for each in link.stats().get("sessions", {}).values()),
+                timeout_s=WAIT_S,
             )
             (first,) = callbacks.opened
         finally:

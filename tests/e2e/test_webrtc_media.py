@@ -28,6 +28,7 @@ from tests.support.media import SIZE, Client, EchoCallbacks, Pattern, PatternTra
 from tools.bench_webrtc import drift
 from tools.support.webrtc_client import numbered
 
+pytestmark = pytest.mark.usefixtures("only_loopback")
 ROOT = Path(__file__).parents[2]
 PERIOD_MS = 1000 / 30
 
@@ -35,21 +36,6 @@ PERIOD_MS = 1000 / 30
 @pytest.fixture
 def callbacks() -> EchoCallbacks:
     return EchoCallbacks()
-
-
-@pytest.fixture
-def link(callbacks: EchoCallbacks) -> Iterator[MediaLink]:
-    made = serve(callbacks)
-    yield made
-    made.close()
-
-
-@pytest.fixture(autouse=True)
-def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients send to this machine's loopback only."""
-    import aioice.ice
-
-    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
 
 
 def lives(pid: int) -> bool:

@@ -25,15 +25,8 @@ from realtime.tracking.still_faces import FaceFinder
 from tests.support.program import ROOT, program
 from tools.support.webrtc_client import Client
 
+pytestmark = pytest.mark.usefixtures("only_loopback")
 FACE = (640, 480)
-
-
-@pytest.fixture(autouse=True)
-def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients send to this machine's loopback only."""
-    import aioice.ice
-
-    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"])
 
 
 class PerformerTrack:

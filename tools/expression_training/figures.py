@@ -24,13 +24,13 @@ from rich.table import Table
 from engines.errors import TrackerError
 from engines.mesh.generator import MeshGenerator
 from engines.types import Image
-from realtime.core.quiet_libraries import quiet_libraries
 from realtime.motion.controls import COEFFICIENTS, GROUPS, group_of, resolve
 from realtime.motion.direction import Direction
 from realtime.motion.motion_transfer import MotionTransfer
 from realtime.portraits.bundled import with_bundled
 from realtime.portraits.portrait import load_portrait
 from realtime.tracking.still_faces import FaceFinder
+from tools.expression_training.samples import open_landmarker
 from tools.fidelity_suite.reference_tracker import default_model
 from tools.support.command import new_app, run_app
 from tools.support.files import write_json
@@ -90,22 +90,15 @@ def figures_command(
 
 def _open_reader(model: Path) -> Any:
     """Return a function from a picture to the coefficients (51,) that the bundle reads; None without a face."""
-    with quiet_libraries():
-        import mediapipe
-        from mediapipe.tasks.python import BaseOptions, vision
+    import mediapipe
 
-        options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(model)),
-            running_mode=vision.RunningMode.IMAGE,
-            output_face_blendshapes=True,
-        )
-        landmarker = vision.FaceLandmarker.create_from_options(options)
+    landmarker, order = open_landmarker(model)
 
     def read(image: Image) -> Floats | None:
         found = landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image))
         if not found.face_blendshapes:
             return None
-        return np.array([found.face_blendshapes[0][1 + at].score for at in range(len(COEFFICIENTS))], np.float32)
+        return np.array([found.face_blendshapes[0][index].score for index in order], np.float32)
 
     return read
 

@@ -89,7 +89,7 @@ def _rows(faces: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _look(faces: Path, rows: list[tuple[str, str, str]], task: Path, console: Console) -> dict[str, NDArray[Any]]:
-    landmarker, order = _open_landmarker(task)
+    landmarker, order = open_landmarker(task)
     mesh = FaceMesh()
     seen: dict[str, list[Any]] = {name: [] for name in Samples.__dataclass_fields__}
     for name, identity, licence in track(rows, "looking at faces", console=console):
@@ -104,7 +104,7 @@ def _look(faces: Path, rows: list[tuple[str, str, str]], task: Path, console: Co
     return {name: np.array(values) for name, values in seen.items()}
 
 
-def _open_landmarker(task: Path) -> tuple[Any, list[int]]:
+def open_landmarker(task: Path) -> tuple[Any, list[int]]:
     """Return the bundle's landmarker for stills, and where each of ``NAMES`` is among its coefficients."""
     with quiet_libraries():
         from mediapipe.tasks.python import BaseOptions, vision

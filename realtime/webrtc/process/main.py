@@ -9,25 +9,21 @@ import asyncio
 import contextlib
 import logging
 import os
-import select
 import signal
 import socket
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from engines.errors import ReenactError, SinkMissing
 from engines.install_hint import install_command
+from realtime.core.child_process import end_with_parent
 from realtime.webrtc.process import aiortc_setup
 from realtime.webrtc.process.background_tasks import BackgroundTasks
 from realtime.webrtc.process.main_process_connection import MainProcessConnection
 from realtime.webrtc.process.peer_registry import MAX_PUBLISHERS, PeerRegistry
 from realtime.webrtc.settings import ServerSettings
 
-_ORPHAN_S = 1.0
-"""How long the process outlives the main process."""
 _CLOSE_TIMEOUT_S = 1.2
 _EXTRA_THREADS = 4
 _MAX_FILES = 1 << 16
@@ -94,15 +90,6 @@ def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     logger.error("in the media process: %s", context.get("message"), exc_info=error)
 
 
-def _exit_with_parent(connection: int) -> None:
-    """End the process soon after the main process is gone, even if the event loop hangs."""
-    poll = select.poll()
-    poll.register(connection, select.POLLHUP)
-    poll.poll()
-    time.sleep(_ORPHAN_S)
-    os._exit(1)
-
-
 def _raise_file_limit() -> None:
     """Raise the limit of open files, usually 1024: every connection needs one, and every peer a few."""
     with contextlib.suppress(ImportError, ValueError, OSError):
@@ -122,7 +109,7 @@ def main() -> None:
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.ERROR)
     # aiohttp logs clients that do not speak HTTP with a traceback; failures of handlers are logged by the middleware
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    threading.Thread(target=_exit_with_parent, args=(os.dup(connection_fd),), name="parent", daemon=True).start()
+    end_with_parent(connection_fd)
     asyncio.run(serve(socket.socket(fileno=connection_fd), socket.socket(fileno=listener_fd)))
     # codec threads and name look-ups may still run: their results are not needed
     os._exit(0)
