@@ -25,6 +25,10 @@ TOOTH = np.array([0.92, 0.89, 0.83], np.float32)
 """The colour of a tooth in white light, over white."""
 TINTED, LARGEST_TINT = 0.5, 0.2
 """The share of the colour of a picture's whites that its teeth take, and the largest saturation that they take."""
+COLOURED_LIGHT = (0.6, 0.95)
+"""The saturations of the light on a face between which teeth take on its colour more and more: white teeth look blue in
+the light of a fire. Skin and varnish alone rarely read as more than the first.
+"""
 MONOCHROME = (3.0, 7.0)
 """Whites and lips that differ from the skin by less are of one colour with it, in Lab; not above the second."""
 VIVID_LIPS = 24.0
@@ -152,7 +156,7 @@ class MouthLight:
         lightest = float(np.percentile(smooth[face > 0].mean(axis=1), 95)) if face.any() else float(skin.mean())
         white = min(max(float(sclera.mean()), LIT * lightest, DARKEST), LIGHTEST)
         colour = _own_colours(lab(skin)[1:], lab(sclera)[1:], lab(lips)[1:])
-        tint = colour * _near_white(sclera) + (1 - colour) * _tint(skin)
+        tint = colour * _near_white(sclera, light_colour(skin, sclera)) + (1 - colour) * _tint(skin)
         return MouthLight(
             white, np.asarray(tint, np.float32), colour, blur_of(image, face), _grain(image, pixels)
         )  # fmt: skip
@@ -168,12 +172,18 @@ def _own_colours(skin: Floats, sclera: Floats, lips: Floats) -> float:
     return vivid * min(max((apart - MONOCHROME[0]) / (MONOCHROME[1] - MONOCHROME[0]), 0.0), 1.0)
 
 
-def _near_white(colour: Floats) -> Floats:
-    """Return the tint of whites like ``colour``, (3,), with little of its saturation."""
+def _near_white(colour: Floats, light: Floats) -> Floats:
+    """Return the tint of whites like ``colour``, (3,), with little of its saturation unless ``light`` has a colour."""
     tint = _tint(colour)
-    saturation = 1 - float(tint.min() / tint.max())
-    share = min(TINTED, LARGEST_TINT / max(saturation, 1e-3))
-    return np.asarray(1 + share * (tint - 1), np.float32)
+    share = min(TINTED, LARGEST_TINT / max(_saturation(tint), 1e-3))
+    low, high = COLOURED_LIGHT
+    lit = min(max((_saturation(light) - low) / (high - low), 0.0), 1.0)
+    return np.asarray((1 - lit) * (1 + share * (tint - 1)) + lit * light, np.float32)
+
+
+def _saturation(colour: Floats) -> float:
+    """Return the saturation of a colour (3,), 0 to 1."""
+    return 1 - float(colour.min() / colour.max())
 
 
 def blur_of(image: Image, mask: NDArray[np.uint8]) -> float:

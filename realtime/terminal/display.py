@@ -102,6 +102,8 @@ class Display:
         self._progress: Progress | None = None
         self._calibrating: MotionTransfer | None = None
         self._last = clock()
+        self._line = ""
+        """The status line that was printed last, where lines are only added."""
         self._task: TaskID
         self._output = Output(sys.stdout)
         if not quiet and sys.stdout.isatty():
@@ -159,7 +161,10 @@ class Display:
             self._live.update(Text(status_line(run, clients), no_wrap=True, overflow="ellipsis"))
         elif not self._quiet and self._clock() - self._last >= STATUS_INTERVAL_S:
             self._last = self._clock()
-            self.say(progress_line(run) if self._lossless else status_line(run, clients))
+            line = progress_line(run) if self._lossless else status_line(run, clients)
+            if line != self._line:
+                self.say(line)
+            self._line = line
 
     def end(self) -> None:
         """Remove the line that changes. end() is idempotent."""

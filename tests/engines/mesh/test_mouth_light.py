@@ -117,6 +117,16 @@ def test_painted_teeth_are_near_white(picture: PortraitPicture, speaking: Motion
 
 
 @pytest.mark.parametrize("kind", ["driver", "painted"])
+def test_teeth_in_the_light_of_a_fire_are_of_its_colour(picture: PortraitPicture, speaking: Motion, kind: str) -> None:
+    """Near-white teeth look blue there."""
+    fire = np.clip(picture.image * (1.0, 0.42, 0.1), 0, 255).astype(np.uint8)
+    out, inside = shown(replace(picture, image=fire), speaking, driving(speaking, LIGHTS["white"]), kind)
+    tooth = teeth(out, inside)
+    assert tooth[0] > tooth[1] > tooth[2]
+    assert saturation(tooth) > 0.5
+
+
+@pytest.mark.parametrize("kind", ["driver", "painted"])
 def test_a_grey_picture_gets_a_grey_mouth(picture: PortraitPicture, speaking: Motion, kind: str) -> None:
     grey = np.repeat(picture.image.mean(axis=2, keepdims=True), 3, axis=2)
     sepia = np.clip(grey * (1.02, 1.0, 0.96), 0, 255).astype(np.uint8)
