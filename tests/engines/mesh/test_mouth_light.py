@@ -123,7 +123,7 @@ def test_teeth_in_the_light_of_a_fire_are_of_its_colour(picture: PortraitPicture
     out, inside = shown(replace(picture, image=fire), speaking, driving(speaking, LIGHTS["white"]), kind)
     tooth = teeth(out, inside)
     assert tooth[0] > tooth[1] > tooth[2]
-    assert saturation(tooth) > 0.5
+    assert saturation(tooth) > 0.87
 
 
 @pytest.mark.parametrize("kind", ["driver", "painted"])
