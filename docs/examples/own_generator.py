@@ -72,6 +72,15 @@ class LineDrawing:
         """Raise CommandError: there is no choice."""
         raise CommandError("mouth-not-available", "the line drawing, which has no choice of mouth", "mesh")
 
+    @property
+    def refined(self) -> bool | None:
+        """Return None: no network refines a drawing."""
+        return None
+
+    def set_refined(self, on: bool) -> None:  # noqa: ARG002
+        """Raise CommandError: there is no network to switch."""
+        raise CommandError("refiner-not-available", "the line drawing, which no network refines", "the generator mesh")
+
     def close(self) -> None:
         """Release nothing. close() is idempotent."""
 
