@@ -20,7 +20,7 @@ from realtime.marking import LabelOption
 from realtime.motion.settings import MAX_GAIN, NeutralMode
 from realtime.portraits.consent import Right
 from realtime.portraits.settings import Fit
-from realtime.streams.target import is_target
+from realtime.streams.target import is_target, shown_camera
 from realtime.tracking.settings import DRIVERS, MAX_FACES, FixedDriver, Rotation, parse_driver
 from realtime.webrtc.settings import IceServer
 
@@ -28,6 +28,8 @@ GROUPS = ("Driving video", "Portrait", "Motion", "Output", "Networks", "Server",
 """The groups of options, in the order of ``--help``."""
 SECRETS = ("token", "stream_key", "ice_server")
 """Keys whose values are never printed."""
+_ADDRESSES = ("camera", "sink")
+"""Keys whose values may be addresses, which may have a password or a key in them."""
 AUTO_RECORDING = Path("reenact.mp4")
 """What the sink ``auto`` writes at the highest pace."""
 TOKEN_VARIABLE = "REENACT_TOKEN"
@@ -46,6 +48,8 @@ _SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?|(whip|rtmps
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 _ICE_SERVER = {"url": str, "username": str, "credential": str, "secret": str, "lifetime_s": int}
+_SECRET_ADDRESS = re.compile(r"://|\b(whip|rtmp)", re.IGNORECASE)
+"""What is in a value that may be meant as an address; a value that was refused cannot be taken apart."""
 _TRACKING = ("motion:", "vmc:", "livelink:", "ifacialmocap:")
 """How the names of sources begin that have no picture."""
 FACE_SINKS = ("vmc:", "osc:")
@@ -530,7 +534,7 @@ def _bad_value(error: ValidationError, given: Mapping[str, object], path: Path |
     key = str(first["loc"][0])
     value = first["input"]
     shown = str(value) if isinstance(value, Path) else repr(value)
-    if value and (key in SECRETS or (key == "sink" and "rtmp" in str(value))):
+    if value and (key in SECRETS or (key in _ADDRESSES and _SECRET_ADDRESS.search(str(value)))):
         shown = "a value that is not shown"
     where = f"{option_name(key)} {shown}" if key in given else f"{key} = {shown} in {path}"
     return ConfigError("config-bad-value", where, allowed(key), f"{command()} --help lists the options")
@@ -543,7 +547,7 @@ def option_name(key: str) -> str:
 
 def pace_needs_file(config: Config) -> ConfigError:
     """Return the error for ``--pace max`` with a live camera, which may be known only once it is open."""
-    found = f"--pace max with --camera {config.camera}, which is live"
+    found = f"--pace max with --camera {shown_camera(config.camera)}, which is live"
     return ConfigError("config-pace-needs-file", found, "a video file", "give one with --camera, or leave --pace out")
 
 

@@ -16,7 +16,7 @@ from realtime import output_file
 from realtime.config import Config
 from realtime.core import paths
 from realtime.core.latency import Durations, FrameCounts
-from realtime.streams.target import shown, without_secrets
+from realtime.streams.target import shown, shown_camera
 
 if TYPE_CHECKING:
     from realtime.pipeline.run import Run
@@ -71,7 +71,7 @@ def build(pipeline: Run | None, config: Config, application: ServerApplication |
         | {
             "size": "{}x{}".format(*config.size),
             "sink": [shown(spec) for spec in config.sink],
-            "camera": without_secrets(config.camera) if "://" in config.camera else config.camera,
+            "camera": shown_camera(config.camera),
         },
     }
 

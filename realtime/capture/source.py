@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from engines.errors import SourceMissing
+from realtime.streams.target import shown_camera
 
 if TYPE_CHECKING:
     from realtime.core.frames import Frame
@@ -93,7 +94,7 @@ def open_source(camera: str, *, size: tuple[int, int] | None, fps: float | None,
         return Webcam(int(camera), size=size, fps=fps)
     if "://" in camera:
         raise SourceMissing(
-            "source-is-address", f"the address {camera}", "a camera or a file", "download the file first"
+            "source-is-address", f"the address {shown_camera(camera)}", "a camera or a file", "download the file first"
         )
     path = Path(camera)
     mode = _mode(path)

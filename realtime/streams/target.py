@@ -73,6 +73,16 @@ def without_secrets(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def shown_camera(camera: str) -> str:
+    """Return the name of a camera as messages and reports show it: an address without its secrets."""
+    if "://" not in camera:
+        return camera
+    try:
+        return without_secrets(camera)
+    except ValueError:
+        return f"{camera.partition('://')[0]}://..."
+
+
 def is_camera_address(camera: str) -> bool:
     """Return whether the name of a camera is an address."""
     return camera.startswith(tuple(f"{scheme}://" for scheme in CAMERA_SCHEMES))

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from engines.errors import ConfigError
+from engines.errors import ConfigError, SourceMissing
 from realtime import report
+from realtime.capture.source import open_source
 from realtime.config import STREAM_KEY_VARIABLE, load
-from realtime.streams.target import is_target, shown, target
+from realtime.streams.target import is_target, shown, shown_camera, target
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,53 @@ def test_secrets_are_never_shown() -> None:
     assert "SECRET" not in str(report.build(None, config))
     with pytest.raises(ConfigError) as caught:
         load({"sink": ["rtmp://a.example:0/live/SECRET"]})
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "sink",
+    [
+        "whip:https://user:SECRET@a.example:99999/x?token=SECRET",
+        "WHIP:https://user:SECRET@a.example/x",
+        "https://user:SECRET@a.example/x",
+        "rtmp:a.example/live/SECRET",
+    ],
+)
+def test_a_refused_sink_that_may_be_an_address_is_not_shown(sink: str, tmp_path: Path) -> None:
+    path = tmp_path / "reenact.toml"
+    path.write_text(f'sink = "{sink}"\n')
+    for options, file in (({"sink": [sink]}, None), ({"sink": {sink: 1}}, None), ({}, path)):
+        with pytest.raises(ConfigError) as caught:
+            load(options, file)
+        assert caught.value.code == "config-bad-value"
+        assert "SECRET" not in f"{caught.value} {caught.value.cure}"
+
+
+@pytest.mark.parametrize(
+    ("camera", "without"),
+    [
+        ("rtsp://user:SECRET@a.example/s?k=SECRET", "rtsp://a.example/s"),
+        ("http://user:SECRET@[bad/s", "http://..."),
+        ("2", "2"),
+        ("clip@home.mp4", "clip@home.mp4"),
+    ],
+)
+def test_the_address_of_a_camera_is_shown_without_its_secrets(camera: str, without: str) -> None:
+    assert shown_camera(camera) == without
+    assert report.build(None, load({"camera": camera}))["config"]["camera"] == without
+
+
+def test_messages_do_not_show_the_secrets_of_a_camera() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"camera": "rtsp://user:SECRET@a.example/s", "pace": "max"})
+    assert caught.value.code == "config-pace-needs-file"
+    assert "rtsp://a.example/s" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(SourceMissing) as missing:
+        open_source("ftp://user:SECRET@a.example/s.mp4", size=None, fps=None, pace="live")
+    assert "SECRET" not in str(missing.value)
+    with pytest.raises(ConfigError) as caught:
+        load({"camera": "rtsp://user:SECRET@a.example/\0"})
     assert "SECRET" not in str(caught.value)
 
 
