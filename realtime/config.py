@@ -570,6 +570,10 @@ def _check_tracked(config: Config) -> None:
             found = "--record-motion with --camera webrtc"
             cure = "leave one of them out"
             raise ConfigError("config-motion-with-webrtc", found, "one driver, whose motion is recorded", cure)
+    faces = next((spec for spec in config.sink if spec.startswith(FACE_SINKS)), None)
+    if faces is not None and config.camera == "webrtc":
+        found = f"--sink {faces} with --camera webrtc"
+        raise ConfigError("config-faces-with-webrtc", found, "one driver, whose face is sent", "leave one of them out")
 
 
 def _check_combinations(config: Config) -> None:

@@ -308,6 +308,13 @@ def test_the_highest_pace_needs_a_file(camera: str) -> None:
     assert refused({"pace": "max", "camera": camera}).code == "config-pace-needs-file"
 
 
+@pytest.mark.parametrize("sink", ["vmc:127.0.0.1:39539", "osc:127.0.0.1:9000"])
+def test_the_faces_of_several_browsers_do_not_go_to_one_program(sink: str) -> None:
+    error = refused({"camera": "webrtc", "sink": ["webrtc", sink]})
+    assert error.code == "config-faces-with-webrtc"
+    assert load({"camera": "0", "sink": ["webrtc", sink]}).sink == ("webrtc", sink)
+
+
 @pytest.mark.parametrize("sink", ["webrtc", "webrtc:9000"])
 def test_the_highest_pace_is_not_for_viewers(sink: str) -> None:
     assert refused({"pace": "max", "camera": "in.mp4", "sink": ["null", sink]}).code == "config-pace-with-webrtc"
