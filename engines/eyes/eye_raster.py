@@ -95,7 +95,7 @@ def draw_lid(
 
     The mesh stretches the little skin and the lashes above an open eye over the whole lid; here lashes and grain keep
     their size. image: (H, W, 3) uint8, the portrait; lid: (h, w, 3) uint8, its skin without detail, and grain: (h, w)
-    float32, in grey levels, both from ``corner`` on. fold: the fold above the lid, as an edge of it; own_*: the
+    float32, in grey levels, both from ``corner`` on. fold: the fold above the lid, as another edge; own_*: the
     same in the portrait. lash: (K,) float32, how far lashes reach up from the edge, pixels of the portrait. dark: the
     share of light that a line takes in the place of lashes, 0 if there are any. Others as in ``draw_eye``.
     """

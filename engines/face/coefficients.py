@@ -110,7 +110,7 @@ class CoefficientModel:
         values = shape[self.points].reshape(-1) - self.mean
         last = len(self.layers) - 1
         for index, (weight, bias) in enumerate(self.layers):
-            values = _product(values, weight) + bias
+            values = product(values, weight) + bias
             if index < last:
                 values = values * _sigmoid(values)
         values[:READ] = _sigmoid(values[:READ])
@@ -123,7 +123,7 @@ class CoefficientModel:
 
     def displacement(self, code: Floats) -> Points:
         """Return how far a code moves every landmark from the own shape, (478, 3) float32, new."""
-        return np.asarray(_product(code, self.basis), np.float32).reshape(LANDMARKS, 3)
+        return np.asarray(product(code, self.basis), np.float32).reshape(LANDMARKS, 3)
 
     def coefficients(self, code: Floats) -> Floats:
         """Return the 52 ARKit coefficients of a code, (52,) float32 in [0, 1], new, in the order of ``NAMES``."""
@@ -133,16 +133,17 @@ class CoefficientModel:
 
 
 @compiled()
-def _product(vector: Any, matrix: Any) -> Any:
-    """Return ``vector @ matrix``, float32.
+def product(vector: Any, matrix: Any) -> Any:
+    """Return ``vector @ matrix``, float32. Rows whose value is zero cost nothing.
 
     Compiled, because BLAS would divide it among threads, which takes milliseconds where all cores are busy.
     """
     total = np.zeros(matrix.shape[1], np.float32)
     for i in range(matrix.shape[0]):
         value = vector[i]
-        for j in range(matrix.shape[1]):
-            total[j] += value * matrix[i, j]
+        if value != 0:
+            for j in range(matrix.shape[1]):
+                total[j] += value * matrix[i, j]
     return total
 
 

@@ -146,6 +146,6 @@ def rotation_of(angles: Any) -> Any:
 
 
 def compile_all() -> None:
-    """Compile the loop here, or load it from numba's cache."""
+    """Compile the loop over points here, or load it from numba's cache."""
     points = np.zeros((1, 3), np.float32)
     Pose(np.eye(3, dtype=np.float32), points[0], 1.0).project_into(points, points)

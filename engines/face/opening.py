@@ -105,8 +105,7 @@ def opening_box(ends: Any, upper: Any, lower: Any, box: Any, margin: float) -> t
     ends: (4,) float32, its two corners (x0, y0, x1, y1) in pixels; upper and lower: (K,) float32, how far below the
     line between the corners each edge is, over its length, in pixels.
     """
-    length = max(np.hypot(ends[2] - ends[0], ends[3] - ends[1]), 1e-3)
-    ux, uy = (ends[2] - ends[0]) / length, (ends[3] - ends[1]) / length
+    length, ux, uy = axis(ends)
     left, top, right, bottom = 1e9, 1e9, -1e9, -1e9
     last = upper.shape[0] - 1
     for k in range(last + 1):

@@ -6,15 +6,16 @@ those of the canonical head frame of ``engines.face.coefficients``.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.jit import compiled
+from engines.errors import GeneratorError
+from engines.face.coefficients import product
 from engines.types import LANDMARKS, Points
 
 Floats = NDArray[np.float32]
@@ -33,24 +34,17 @@ class Rig:
 
     def displacement(self, coefficients: Floats) -> Points:
         """Return how far coefficients (51,) float32 move every landmark, (478, 3) float32, new."""
-        return np.asarray(_sum_of_rows(coefficients, self.basis), np.float32).reshape(LANDMARKS, 3)
-
-
-@compiled()
-def _sum_of_rows(vector: Any, matrix: Any) -> Any:
-    """Return ``vector @ matrix``, float32; most of the vector is zero."""
-    total = np.zeros(matrix.shape[1], np.float32)
-    for i in range(matrix.shape[0]):
-        value = vector[i]
-        if value != 0:
-            for j in range(matrix.shape[1]):
-                total[j] += value * matrix[i, j]
-    return total
+        return np.asarray(product(coefficients, self.basis), np.float32).reshape(LANDMARKS, 3)
 
 
 @cache
 def shipped_rig() -> Rig:
-    """Return the rig that ships, read once."""
-    with np.load(FILE, allow_pickle=False) as file:
-        face, basis = file["face"].astype(np.float32), file["basis"].astype(np.float32)
+    """Return the rig that ships, read once. Raises GeneratorError where it is missing or damaged."""
+    try:
+        with FILE.open("rb") as content, np.load(content, allow_pickle=False) as file:
+            face, basis = file["face"].astype(np.float32), file["basis"].astype(np.float32)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        found = f"{FILE}, which cannot be read as the basis of expressions"
+        expected, cure = "the file that this version of reenact ships", "reinstall reenact"
+        raise GeneratorError("rig-unreadable", found, expected, cure) from error
     return Rig(face, np.ascontiguousarray(basis.reshape(len(basis), -1)))

@@ -22,7 +22,7 @@ def fill_background(image: Image, matte: Mask) -> Image:
     """Return an RGB image (H, W, 3) with what ``matte`` (H, W) covers replaced by a continuation of the rest.
 
     Pixels further than ``CLEAR`` from the matte stay exactly as they are. Where there is no background, or nothing
-    hides it, the image itself is returned.
+    hides it, a copy of the image is returned.
     """
     margin = max(1, round(CLEAR * min(matte.shape)))
     hidden = cv2.dilate((matte > 0).astype(np.uint8), np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))

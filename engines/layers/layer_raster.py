@@ -34,7 +34,7 @@ _IS_STILL, _IS_SEEN, _IS_SOLID, _IS_KNOWN = 1, 2, 4, 8
 covers it."""
 _FIXED = np.float32(65536)
 _LANES, _ROUND, _HALF, _CARRY = (np.uint32(value) for value in (0x00FF00FF, 0x00400040, 0x00800080, 0x00010001))
-_ONE, _SEVEN, _EIGHT, _REST, _FULL = (np.uint32(value) for value in (1, 7, 8, 127, 128))
+_SEVEN, _EIGHT, _REST, _FULL = (np.uint32(value) for value in (7, 8, 127, 128))
 
 
 @compiled(separate=True, fastmath=True)
@@ -62,7 +62,7 @@ def _mark_corners(row: Any, kinds: Any, own_x: Any, own_y: Any, step: int, xs: A
         mark = np.uint8(_IS_STILL) if abs(off_x) < still and abs(off_y) < still else np.uint8(0)
         marks[j] = mark | (np.uint8(_IS_KNOWN) if row[j, 0] > nowhere else np.uint8(0))
     for j in range(row.shape[0]):
-        marks[j] |= kinds[np.uint32(ys[j] >> 16 >> 3), np.uint32(xs[j] >> 16 >> 3)]
+        marks[j] |= kinds[np.uint32((ys[j] >> 16) // BLOCK), np.uint32((xs[j] >> 16) // BLOCK)]
 
 
 @compiled(separate=True)

@@ -99,23 +99,6 @@ def _span(at: Any, slope: Any, low: int, first: int, last: int) -> tuple[int, in
     return first, last
 
 
-@compiled(fastmath=True)
-def blend_over(out: Any, layer: Any, mask: Any, left: int, top: int) -> None:
-    """Blend a layer over an image.
-
-    out: (H, W, 3) uint8, written to; layer: (h, w, 3) uint8, whose first pixel lies at (left, top); mask: (h, w) uint8.
-    A mask of up to 127 shows nothing of the layer, 255 all of it.
-    """
-    for y in range(layer.shape[0]):
-        for x in range(layer.shape[1]):
-            share = 2 * int(mask[y, x]) - 255
-            if share <= 0:
-                continue
-            for c in range(3):
-                under = int(out[top + y, left + x, c])
-                out[top + y, left + x, c] = under + ((int(layer[y, x, c]) - under) * share + 127) // 255
-
-
 @compiled()
 def bounds(points: Any) -> tuple[float, float, float, float]:
     """Return the smallest x and y and the largest x and y of points (N, 2 or more)."""
@@ -138,10 +121,8 @@ def limit_cover(cover: Any, shares: Any, whole: float) -> None:
 def compile_all() -> None:
     """Compile every function here, or load it from numba's cache, so that the first frame does not wait for it."""
     points = np.zeros((3, 3), np.float32)
-    image = np.zeros((2, 2, 3), np.uint8)
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
     for corner in (0, 0.0):
         draw_mesh(points, points[:, :2].copy(), np.zeros((1, 3), np.int32), corner, corner, 2, maps, depth)
     bounds(points)
     limit_cover(np.zeros((1, 1), np.uint8), maps, 1)
-    blend_over(image, image, np.zeros((2, 2), np.uint8), 0, 0)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont, features
 
+from engines.errors import ReenactError
 from engines.types import Image
 
 WORDS = {
@@ -92,7 +93,11 @@ def draw_label(size: tuple[int, int], language: str) -> Label:
 
 def _draw_text(text: str, letters: float) -> Any:
     """Return a text of letters of that size in pixels, white on black, a Pillow image."""
-    font: Any = ImageFont.load_default(letters) if features.check("freetype2") else ImageFont.load_default()
+    if not features.check("freetype2"):
+        # Pillow's other font has one size, a few pixels, at which a label cannot be read
+        found, expected = "Pillow without FreeType", "Pillow as its wheels are, for the label"
+        raise ReenactError("label-no-font", found, expected, "reinstall Pillow, or give --label off")
+    font: Any = ImageFont.load_default(letters)
     widths = [letters * 1.06 if each in _CHARACTERS else font.getlength(each) for each in text]
     latin = not any(each in _CHARACTERS for each in text)
     room = font.getlength(text.replace("é", "e")) if latin else sum(widths)

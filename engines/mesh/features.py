@@ -130,4 +130,4 @@ def _face_triangles() -> NDArray[np.int32]:
 
 
 FACE_TRIANGLES = _face_triangles()
-RING_TRIANGLES = ring_triangles(0)
+RING_TRIANGLES = ring_triangles()

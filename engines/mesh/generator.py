@@ -262,11 +262,11 @@ class MeshGenerator:
             return
         now, own = pose.rotation[:, 2], features.pose.rotation[:, 2]
         # the angle of the turn about any axis but the line of sight, from the direction of the nose
-        shifts = np.float32(_ramp(math.acos(min(1.0, float(now @ own))), HAIRLINE_TURN)) * shifts
+        shifts = np.float32(np.interp(math.acos(min(1.0, float(now @ own))), HAIRLINE_TURN, (0, 1))) * shifts
         # by how much the nose, seen from above, has come nearer to the line of sight
         side = math.copysign(1, own[0])
         towards = math.asin(min(1.0, side * float(own[0]))) - math.asin(max(-1.0, min(1.0, side * float(now[0]))))
-        shifts += np.float32(_ramp(towards, UNFOLDING_TURN)) * (unfolded - shifts)
+        shifts += np.float32(np.interp(towards, UNFOLDING_TURN, (0, 1))) * (unfolded - shifts)
         self._source[self._shifted] = self._unshifted + shifts
 
     def _warp(self, features: MeshFeatures) -> None:
@@ -321,7 +321,7 @@ class MeshGenerator:
         mesh_raster.draw_mesh(
             self._rings,
             self._body_source,
-            RING_TRIANGLES,
+            self._ring_triangles,
             left - half,
             top - half,
             BODY_STEP,
@@ -347,8 +347,3 @@ def _cells(area: tuple[int, int, int, int], box: tuple[int, int, int, int], axis
     """Return the first and the last, exclusive, of a box's cells of BODY_STEP that an area covers along an axis."""
     first, last = area[axis] - box[axis], area[axis + 2] - box[axis]
     return max(first // BODY_STEP, 0), max(-(-last // BODY_STEP), 0)
-
-
-def _ramp(value: float, ends: list[float]) -> float:
-    """Return 0 below the first of two values, 1 above the second, and the share of the way between them."""
-    return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)

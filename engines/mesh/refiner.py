@@ -109,19 +109,17 @@ class NetRefiner:
         self._eyes_input = np.zeros((2, CHANNELS, EYES[0].size, EYES[0].size), np.float32)
         self._portrait: Points | None = None
         self.enabled = True
-        """Whether frames are refined; may be changed between two of them."""
-        self.failed = False
-        """Whether a network failed: frames are left as they are from then on."""
+        """Whether frames are refined; may be changed between two of them. False after a network has failed."""
         refine_crops.compile_all()
 
     def refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:
         """See ``engines.mesh.generator.Refiner.refine``."""
-        if self.failed or not self.enabled:
+        if not self.enabled:
             return
         try:
             self._refine(out, image, own, now, mouth)
         except Exception as error:  # a portrait without refinement is better than none
-            self.failed = True
+            self.enabled = False
             found = error.found if isinstance(error, ReenactError) else f"{type(error).__name__}: {error}"
             logging.getLogger(__name__).warning("frames are no longer refined: %s", found)
 

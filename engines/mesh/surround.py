@@ -226,9 +226,9 @@ def surround(pixels: Points, covered: Floats, matte: Mask | None, size: tuple[in
     )
 
 
-def ring_triangles(first: int) -> NDArray[np.int32]:
-    """Return two triangles for each gap between the rings, (n, 3) int32; ``first`` is the number of the first point."""
-    rows = [first + ring * RAYS + np.arange(RAYS) for ring in range(RINGS)]
+def ring_triangles() -> NDArray[np.int32]:
+    """Return two triangles for each gap between the rings, (n, 3) int32."""
+    rows = [ring * RAYS + np.arange(RAYS) for ring in range(RINGS)]
     triangles = []
     for inner, outer in pairwise(rows):
         after_inner, after_outer = np.roll(inner, -1), np.roll(outer, -1)
@@ -261,7 +261,7 @@ def _room(points: Points) -> Floats:
     return np.asarray(np.concatenate([np.zeros((1, RAYS)), np.cumsum(kept, axis=0)]), np.float32)
 
 
-def _bound(pixels: Points, at: Floats, covered: Floats | None) -> tuple[Indices, Floats, Points]:
+def _bound(pixels: Points, at: Floats, covered: Floats) -> tuple[Indices, Floats, Points]:
     """Return the landmarks and weights that make up points (RAYS, 2) of the face, and the points themselves, (RAYS, 3).
 
     Points that are not covered are those of the outline.
@@ -282,10 +282,9 @@ def _bound(pixels: Points, at: Floats, covered: Floats | None) -> tuple[Indices,
     bound = TRIANGLES[best].astype(np.intp)
     chosen = np.clip(np.take_along_axis(weights, best[:, None, None], axis=1)[:, 0], 0, 1)
     chosen /= chosen.sum(axis=1, keepdims=True)
-    if covered is not None:
-        on_outline = covered <= 0
-        bound[on_outline] = OVAL[on_outline, None]
-        chosen[on_outline] = (1, 0, 0)
+    on_outline = covered <= 0
+    bound[on_outline] = OVAL[on_outline, None]
+    chosen[on_outline] = (1, 0, 0)
     points = np.einsum("ij,ijk->ik", chosen, pixels[bound])
     return bound, chosen.astype(np.float32), points.astype(np.float32)
 

@@ -40,6 +40,8 @@ def arrays(folder: Path = FOLDER) -> dict[str, dict[str, NDArray[Any]]]:
     """
     path, sums = folder / FILE, stated(folder)
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise GeneratorError("refiner-changed", f"{path}, which is too large", EXPECTED, CURE)
         content = path.read_bytes()
     except OSError:
         raise GeneratorError("refiner-missing", f"no refiner weights at {path}", EXPECTED, CURE) from None

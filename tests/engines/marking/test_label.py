@@ -3,7 +3,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from PIL import features
 
+from engines.errors import ReenactError
 from engines.marking.label import WORDS, draw_label
 from engines.marking.marks import FrameMarks, Marking
 from engines.marking.payload import Payload
@@ -45,3 +47,10 @@ def test_without_a_language_there_is_no_label() -> None:
     without = FrameMarks((1280, 720), Marking(Payload(1, 1), None)).mark(image).astype(int)
     assert abs(without - 100).max() < 10
     assert abs(with_label - 100).max() > 50
+
+
+def test_a_label_that_could_not_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda _: False)
+    with pytest.raises(ReenactError) as caught:
+        draw_label((1280, 720), "en")
+    assert caught.value.code == "label-no-font"

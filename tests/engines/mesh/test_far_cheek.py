@@ -27,7 +27,7 @@ def test_no_ring_folds_under_the_far_cheek(portrait_picture: PortraitPicture, de
     placed = np.empty((RINGS * RAYS, 3), np.float32)
     changed = np.zeros((478, 3), np.float32)
     around.place(turned.project(features.rings), turned.project(features.near), changed, placed)
-    triangles = ring_triangles(0)
+    triangles = ring_triangles()
     beyond = triangles[(triangles >= RAYS).all(axis=1)]
 
     def areas(points: Points) -> NDArray[np.float32]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from engines.layers import mesh_raster
+from engines.layers.layer import Layer
 from engines.mesh.generator import MeshGenerator
 from engines.types import FaceState, Image, Motion
 from realtime.portraits.background import before, open_background
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.faces import make_motion, shape_of
 
+Floats = NDArray[np.float32]
 GREEN = (0, 255, 0)
 
 
@@ -69,3 +75,35 @@ def test_a_portrait_without_a_matte_has_no_alpha(portrait_picture: PortraitPictu
     portrait = generator.prepare("plain", portrait_picture.image, portrait_picture.face)
     generator.drive(portrait, turned, None)
     assert generator.alpha() is None
+
+
+def test_triangles_that_lie_in_the_background_need_not_be_drawn(
+    portrait_picture: PortraitPicture, driver_face: FaceState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few of them are drawn where there is a matte, and the output is the same as with all."""
+    shape = shape_of(driver_face)
+    turns = [make_motion(shape, rotation=np.radians(angles)) for angles in ([0, 0, 0], [12, -25, 8], [-15, 20, -12])]
+
+    def outputs() -> tuple[list[Image], int]:
+        generator, drawn = MeshGenerator("painted"), []
+        draw = mesh_raster.draw_mesh
+
+        def noting(
+            points: NDArray[np.float32], source: NDArray[np.float32], triangles: NDArray[np.int32], *others: Any
+        ) -> None:
+            drawn.append(len(triangles))
+            draw(points, source, triangles, *others)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mesh_raster, "draw_mesh", noting)
+            picture = portrait_picture
+            portrait = generator.prepare(picture.name, picture.image, picture.face, picture.matte)
+            images = [generator.drive(portrait, turn, None).copy() for turn in turns]
+        return images, sum(drawn)
+
+    some, few = outputs()
+    monkeypatch.setattr(Layer, "shows", lambda _, corners: np.ones(len(corners), bool))
+    every, all_of_them = outputs()
+    assert few < all_of_them
+    for left, right in zip(some, every, strict=True):
+        np.testing.assert_array_equal(left, right)

@@ -202,24 +202,6 @@ def test_triangles_without_area_draw_nothing() -> None:
 # --- layers
 
 
-@given(seeds, st.integers(0, 30), st.integers(0, 20))
-def test_a_layer_is_blended_by_the_upper_half_of_its_mask(rng: np.random.Generator, left: int, top: int) -> None:
-    under = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    layer = rng.integers(0, 256, (50, 60, 3), np.uint8)
-    cover = rng.integers(0, 256, (50, 60), np.uint8)
-    cover[:10], cover[10:20] = 127, 255
-    out = guarded(under)
-    mesh_raster.blend_over(out.array, layer, cover, left, top)
-    assert out.guards_hold()
-    share = np.clip(2 * cover.astype(float) - 255, 0, 255)[..., None] / 255
-    expected = under.astype(float)
-    part = expected[top : top + 50, left : left + 60]
-    part += (layer - part) * share
-    assert np.abs(np.asarray(out.array, float) - expected).max() <= 1
-    np.testing.assert_array_equal(out.array[top : top + 10, left : left + 60], under[top : top + 10, left : left + 60])
-    np.testing.assert_array_equal(out.array[top + 10 : top + 20, left : left + 60], layer[10:20])
-
-
 # --- openings
 
 

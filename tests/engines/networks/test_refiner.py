@@ -60,6 +60,16 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "refiner-changed"
 
 
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    refiner_weights.write({"eyes": refiner.create("eyes").state_dict()}, tmp_path)
+    with (tmp_path / refiner_weights.FILE).open("r+b") as file:
+        file.truncate(refiner_weights.MOST_BYTES + 1)
+    with pytest.raises(GeneratorError) as caught:
+        refiner_weights.load(tmp_path)
+    assert caught.value.code == "refiner-changed"
+    assert "large" in caught.value.found
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(GeneratorError) as caught:
         refiner_weights.load(tmp_path)
