@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 import typer
 
-from engines.errors import ReenactError, UsageError
+from engines.errors import ReenactError, SourceMissing, UsageError
 from engines.marking.detector import Detection, Detector
 from engines.types import Image
 from tools.marking.frames import Luma, open_frames
@@ -28,6 +29,8 @@ from tools.support.files import check_writable, write_json
 SECTION_S = 2.0
 """How much of a video is looked at as one: where a mark begins or ends is known to this."""
 ERROR = 2
+_UNMARKED = 3
+"""What the command ends with where there is no mark: 1 is the exit code of any failure until ``main`` translates it."""
 NOT_MARKED = (
     "not marked: no watermark of this program was found. That does not make it genuine: a watermark can be removed or "
     "damaged, and pictures that other programs generate do not carry it."
@@ -65,9 +68,13 @@ class Evidence:
 class Examination:
     """Looks for the watermark in frames that come one after another, section by section."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mapped: bool = False) -> None:
+        """``mapped``: whether ``evidence`` is kept, whose maps take longer than the search."""
         self.sections: list[Section] = []
         self.evidence: Evidence | None = None
+        self.damage: tuple[float, str] | None = None
+        """From which second on not all could be read, and why."""
+        self._mapped = mapped
         self._detector = Detector()
         self._last: Luma | None = None
         self._start = self._end = 0.0
@@ -87,7 +94,7 @@ class Examination:
         if self._last is None:
             return
         found = self._detector.detect()
-        if self.evidence is None or found.statistic > self.evidence.statistic:
+        if self._mapped and (self.evidence is None or found.statistic > self.evidence.statistic):
             self.evidence = Evidence(found.statistic, self._last, self._detector.map(found))
         section = Section(self._start, self._end, found)
         if self.sections and self.sections[-1].same(section):
@@ -99,18 +106,26 @@ class Examination:
         self._detector.clear()
         self._last = None
 
+    def damaged(self, at: float, why: str) -> None:
+        """Note that not all could be read from a second on; the first one counts."""
+        if self.damage is None:
+            self.damage = at, why
+
     @property
     def marked(self) -> bool:
         """Whether any section is marked."""
         return any(section.found.marked for section in self.sections)
 
 
-def examine(what: str, seconds: float | None = None) -> Examination:
-    """Return what was found in a file, a camera or an address. Raises ReenactError."""
-    examination = Examination()
-    for at, luma in open_frames(what, seconds):
+def examine(what: str, seconds: float | None = None, *, mapped: bool = False) -> Examination:
+    """Return what was found in a file, a camera or an address, in one section at least. Raises ReenactError."""
+    examination = Examination(mapped=mapped)
+    for at, luma in open_frames(what, seconds, examination.damaged):
         examination.add(at, luma)
     examination.finish()
+    if not examination.sections:
+        cure = "try again while it shows a picture"
+        raise SourceMissing("verify-nothing-read", f"{what} ended before the first picture", cure=cure)
     return examination
 
 
@@ -133,8 +148,8 @@ def describe(section: Section, *, still: bool) -> str:
     payload = "payload unreadable" if found.payload is None else str(found.payload)
     notes = ", mirrored" if found.mirrored else ""
     notes += f", tiles at {100 * found.scale:.0f} %" if abs(found.scale - 1) > 0.01 else ""
-    chance = -math.log10(max(found.false_alarm, 1e-99))
-    return f"{when}marked, {payload}{notes} (statistic {found.statistic:.1f}, false alarm below 1 in 10^{chance:.0f})"
+    chance = math.floor(-math.log10(max(found.false_alarm, 1e-99)))  # rounded up it would promise more
+    return f"{when}marked, {payload}{notes} (statistic {found.statistic:.1f}, false alarm below 1 in 10^{chance})"
 
 
 def _clock(seconds: float) -> str:
@@ -145,6 +160,7 @@ def as_json(examination: Examination) -> dict[str, Any]:
     """Return what was found, for a file."""
     return {
         "marked": examination.marked,
+        "damaged_from_s": None if examination.damage is None else round(examination.damage[0], 3),
         "sections": [
             {
                 "start_s": round(each.start, 3),
@@ -174,7 +190,7 @@ def verify_command(
         for option, path in (("--show", show), ("--json", json_path)):
             if path is not None:
                 check_writable(path, option)
-        examination = examine(what, seconds)
+        examination = examine(what, seconds, mapped=show is not None)
         if json_path is not None:
             write_json(json_path, as_json(examination), "--json")
         if show is not None and examination.evidence is not None:
@@ -182,6 +198,9 @@ def verify_command(
     except ReenactError as error:
         print(with_cure(error), file=sys.stderr)
         raise typer.Exit(ERROR) from None
+    if examination.damage is not None:
+        at, why = examination.damage
+        print(f"damaged: from {_clock(at)} on not all of {what} could be read ({why})", file=sys.stderr)
     still = examination.sections[-1].end == 0
     if examination.marked:
         for section in examination.sections:
@@ -189,7 +208,7 @@ def verify_command(
         print(MARKED)
     else:
         print(NOT_MARKED)
-    raise typer.Exit(0 if examination.marked else 1)
+    raise typer.Exit(0 if examination.marked else _UNMARKED)
 
 
 def _write_picture(path: Path, image: Image) -> None:
@@ -208,7 +227,13 @@ def main(arguments: list[str] | None = None, prog: str = "python -m tools.verify
     """Run the command line and return its exit code: 0 marked, 1 not marked, 2 an error."""
     app = new_app()
     app.command()(verify_command)
-    return run_app(app, prog, arguments)
+    try:
+        code = run_app(app, prog, arguments)
+    except Exception:
+        # Python would exit with 1, which says here that the picture is not marked
+        traceback.print_exc()
+        return ERROR
+    return {0: 0, _UNMARKED: 1}.get(code, ERROR)
 
 
 if __name__ == "__main__":
