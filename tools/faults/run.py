@@ -12,7 +12,7 @@ import errno
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -48,6 +48,8 @@ WHEN = (1, 2, 3, 4, 5)
 """At which passage of its place a fault begins."""
 HANG_S = 0.4
 CLOSE_S = 1.0
+END_S = 20.0
+"""How long a run may take: it is over in less than a second, or when its fault ends it."""
 LEAK = 0.001
 """The share of pixels as magenta as the camera's from which a frame counts as showing it."""
 ERRORS: dict[str, BaseException] = {
@@ -108,6 +110,13 @@ class Outcome:
     """Frames that show the camera."""
     unmarked: int
     """Frames that are neither marked nor a slate."""
+    hung: bool = False
+    """Whether the run did not end by itself, or left a thread."""
+
+    @property
+    def bad(self) -> bool:
+        """Whether anything happened that must not."""
+        return bool(self.leaked or self.unmarked or self.hung)
 
 
 def injections(most: int) -> list[Injection]:
@@ -207,14 +216,15 @@ def inject(injection: Injection, judge: Judge) -> Outcome:
     )
     loader.start()
     pipeline.start()
-    stop_signal.over.wait(20)
+    ended = stop_signal.over.wait(END_S)
     pipeline.finished(CLOSE_S)
-    pipeline.close(CLOSE_S)
+    # a part that hangs on purpose may outlast the close, not its own hang
+    ended &= pipeline.close(CLOSE_S) or pipeline.close(END_S)
     frames = [frame for sink in sinks for frame in sink.got]
     shown = [frame for frame in frames if not judge.slate(frame)]
     marked = sum(judge.marked(frame) for frame in shown)
     leaked = sum(judge.leaked(frame) for frame in frames)
-    return Outcome(injection, len(frames), marked, leaked, len(shown) - marked)
+    return Outcome(injection, len(frames), marked, leaked, len(shown) - marked, not ended)
 
 
 def faults_command(
@@ -222,24 +232,37 @@ def faults_command(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the outcome to this file.")] = None,
 ) -> None:
     """Inject faults, and say what left the program. Exits with 1 if anything did that must not."""
-    judge, frames, marked, bad, done = Judge(), 0, 0, [], Counter[str]()
+    judge, outcomes = Judge(), []
     for injection in injections(count):
         outcome = inject(injection, judge)
-        frames += outcome.frames
-        marked += outcome.marked
-        done[injection.place] += 1
-        if outcome.leaked or outcome.unmarked:
-            bad.append(outcome)
+        outcomes.append(outcome)
+        if outcome.bad:
             where = f"{injection.place} {injection.kind} from {injection.first}"
-            print(f"{where}: {outcome.leaked} frames of the camera, {outcome.unmarked} unmarked", flush=True)
-    leaked = sum(outcome.leaked > 0 for outcome in bad)
-    print(f"{sum(done.values())} faults ({', '.join(f'{place} {number}' for place, number in done.items())})")
-    print(f"{frames} frames left, {marked} of them marked, the others slates, unless stated")
-    print(f"faults with a frame of the camera: {leaked}, with an unmarked one: {len(bad)}")
+            hung = ", hung" if outcome.hung else ""
+            print(f"{where}: {outcome.leaked} frames of the camera, {outcome.unmarked} unmarked{hung}", flush=True)
+    found = summary(outcomes)
+    done = found["faults"]
+    print(f"{len(outcomes)} faults ({', '.join(f'{place} {number}' for place, number in done.items())})")
+    print(f"{found['frames']} frames left, {found['marked']} of them marked, the others slates, unless stated")
+    print(
+        f"faults with a frame of the camera: {found['faults_with_camera']}, with an unmarked one: "
+        f"{found['faults_with_unmarked']}, with a run that hung: {found['faults_with_hang']}"
+    )
     if json_path is not None:
-        found = {"frames": frames, "marked": marked, "faults_with_unmarked": len(bad), "faults_with_camera": leaked}
-        write_json(json_path, {"faults": dict(done), **found}, "--json")
-    raise typer.Exit(1 if bad else 0)
+        write_json(json_path, found, "--json")
+    raise typer.Exit(1 if any(outcome.bad for outcome in outcomes) else 0)
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the sums over all faults, for a file."""
+    return {
+        "faults": dict(Counter(outcome.injection.place for outcome in outcomes)),
+        "frames": sum(outcome.frames for outcome in outcomes),
+        "marked": sum(outcome.marked for outcome in outcomes),
+        "faults_with_unmarked": sum(outcome.unmarked > 0 for outcome in outcomes),
+        "faults_with_camera": sum(outcome.leaked > 0 for outcome in outcomes),
+        "faults_with_hang": sum(outcome.hung for outcome in outcomes),
+    }
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m tools.faults.run") -> int:
