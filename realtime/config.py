@@ -16,6 +16,7 @@ from engines.errors import ConfigError, UsageError, one_of
 from engines.generator import DIRECTED, GENERATORS, REGIONS_OF, TRANSPARENT, Mouth, Region
 from engines.install_hint import command
 from realtime.core import paths
+from realtime.core.host_port import parse_host_port
 from realtime.marking import LabelOption
 from realtime.motion.settings import MAX_GAIN, NeutralMode
 from realtime.portraits.consent import Right
@@ -44,9 +45,7 @@ _ALTERNATIVES = (
 )
 """Pairs of keys that set the same: the first on the command line overrides the second in a file."""
 _MIN_SIDE, _MAX_SIDE = 64, 4096
-_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?|(whip|rtmps?):.+|(vmc|osc):.+:\d{1,5}", re.DOTALL)
-_ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>\d{1,5})")
-_HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+_SINK = re.compile(r"auto|null|virtualcam(:.+)?|file:.+|webrtc(:.+)?|(whip|rtmps?):.+|(vmc|osc):.+", re.DOTALL)
 _ICE_SERVER = {"url": str, "username": str, "credential": str, "secret": str, "lifetime_s": int}
 _SECRET_ADDRESS = re.compile(r"://|\b(whip|rtmp)", re.IGNORECASE)
 """What is in a value that may be meant as an address; a value that was refused cannot be taken apart."""
@@ -99,8 +98,8 @@ def _sink(value: object) -> str:
         address(value)
     if value.startswith(("whip:", "rtmp:", "rtmps:")) and not is_target(value):
         raise ValueError("not an address")
-    if value.startswith(FACE_SINKS) and not _HOST_AND_PORT.fullmatch(value.partition(":")[2]):
-        raise ValueError("not HOST:PORT")
+    if value.startswith(FACE_SINKS):
+        parse_host_port(value.partition(":")[2])
     return value
 
 
@@ -108,10 +107,8 @@ def address(spec: str) -> tuple[str, int]:
     """Return host and port of ``webrtc[:[HOST:]PORT]``. Raises ValueError."""
     if spec == "webrtc":
         return DEFAULT_ADDRESS
-    match = _ADDRESS.fullmatch(spec.partition(":")[2])
-    if match is None or int(match["port"]) > 65535:
-        raise ValueError("not HOST:PORT")
-    return (match["host"] or DEFAULT_ADDRESS[0]).strip("[]"), int(match["port"])
+    # port 0 is any that is free
+    return parse_host_port(spec.partition(":")[2], DEFAULT_ADDRESS[0], lowest_port=0)
 
 
 def _ice_server(value: object) -> IceServer:

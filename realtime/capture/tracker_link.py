@@ -6,6 +6,7 @@ import re
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 
 from engines.errors import SourceLost, SourceMissing
@@ -19,6 +20,7 @@ from realtime.capture.tracker_packets import (
     VmcReader,
 )
 from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.host_port import parse_host_port
 from realtime.motion.tracked import tracked_face
 
 READERS: dict[str, Callable[[], PacketReader]] = {
@@ -36,8 +38,7 @@ FPS = 60.0
 MAX_FPS = 120.0
 """Frames come no faster than this, however many packets do."""
 MOST_READ, MOST_DROPPED = 32, 2048
-"""Packets that are read, and that are thrown away unread, for one frame."""
-_ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):)?(?P<port>\d{1,5})")
+"""The newest packets that are read, and the older ones that are thrown away unread, for one frame."""
 
 
 def parse_link(spec: str) -> tuple[str, str, int]:
@@ -49,11 +50,13 @@ def parse_link(spec: str) -> tuple[str, str, int]:
     kind, _, where = spec.partition(":")
     if kind == "ifacialmocap" and re.fullmatch(r"[A-Za-z0-9._-]+", where):
         return kind, where, IFACIALMOCAP_PORT
-    match = _ADDRESS.fullmatch(where)
-    if kind == "ifacialmocap" or match is None or not 0 < int(match["port"]) < 65536:
-        expected = "vmc:PORT, livelink:PORT or ifacialmocap:HOST"
-        raise SourceMissing("tracker-address", f"--camera {spec}", expected, "give a port, such as vmc:39539")
-    return kind, (match["host"] or "127.0.0.1").strip("[]"), int(match["port"])
+    try:
+        if kind != "ifacialmocap":
+            return kind, *parse_host_port(where, "127.0.0.1")
+    except ValueError:
+        pass
+    expected = "vmc:PORT, livelink:PORT or ifacialmocap:HOST"
+    raise SourceMissing("tracker-address", f"--camera {spec}", expected, "give a port, such as vmc:39539")
 
 
 class TrackerLink:
@@ -113,8 +116,8 @@ class TrackerLink:
         if self._socket is None:
             raise SourceLost("tracker-closed", "the link to the tracker is closed")
         select.select([self._socket], [], [], timeout_s)
-        newest: Heard | None = None
-        for number in range(MOST_READ + MOST_DROPPED):
+        waiting: deque[bytes] = deque(maxlen=MOST_READ)
+        for _ in range(MOST_READ + MOST_DROPPED):
             try:
                 data, sender = self._socket.recvfrom(MAX_PACKET + 1)
             except BlockingIOError:
@@ -123,10 +126,12 @@ class TrackerLink:
                 if error.errno is not None and isinstance(error, ConnectionError):
                     continue  # what was sent before reached nothing: the phone's app is not open yet
                 raise SourceLost("tracker-lost", f"the network is lost: {error.strerror}") from None
-            if number >= MOST_READ:
-                self.skipped += 1
-            elif self._phone in (None, sender[0]):
-                newest = self._reader.read(data) or newest
+            if self._phone in (None, sender[0]):
+                self.skipped += len(waiting) == MOST_READ
+                waiting.append(data)
+        newest: Heard | None = None
+        for data in waiting:
+            newest = self._reader.read(data) or newest
         return newest
 
     def _greet(self) -> None:

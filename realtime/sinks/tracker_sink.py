@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -15,14 +14,13 @@ from engines.errors import SinkMissing
 from engines.face.coefficients import NAMES
 from engines.face.head import from_turn_angles
 from engines.types import FaceState
+from realtime.core.host_port import parse_host_port
 from realtime.motion.motion_file import eye_angles, face_turn
 
 Floats = NDArray[np.float32]
 
-KINDS = ("vmc", "osc")
 IN_A_BUNDLE = 20
 """Messages in a packet: as many as fit into one of the network's."""
-_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
 _BUNDLE = b"#bundle\0" + struct.pack("!Q", 1)
 """The head of a bundle that counts at once."""
 
@@ -30,10 +28,7 @@ _BUNDLE = b"#bundle\0" + struct.pack("!Q", 1)
 def parse_address(spec: str) -> tuple[str, str, int]:
     """Return kind, host and port of ``vmc:HOST:PORT`` or ``osc:HOST:PORT``. Raises ValueError."""
     kind, _, where = spec.partition(":")
-    match = _ADDRESS.fullmatch(where)
-    if kind not in KINDS or match is None or not 0 < int(match["port"]) < 65536:
-        raise ValueError("not KIND:HOST:PORT")
-    return kind, match["host"].strip("[]"), int(match["port"])
+    return kind, *parse_host_port(where)
 
 
 class TrackerSink:

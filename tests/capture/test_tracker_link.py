@@ -112,6 +112,20 @@ def test_a_flood_is_dropped_and_the_link_goes_on(link: TrackerLink) -> None:
     with_face(link)
 
 
+def test_of_a_flood_the_newest_counts(link: TrackerLink) -> None:
+    count = MOST_READ  # twice as many packets
+    client = SimpleUDPClient("127.0.0.1", link.port)
+    with closing(client._sock):
+        for number in range(1, count + 1):
+            client.send_message("/VMC/Ext/Blend/Val", ["JawOpen", number / count])
+            client.send_message("/VMC/Ext/Blend/Apply", [])
+    face = with_face(link).face
+    assert face is not None
+    assert face.expression is not None
+    assert face.expression[NAMES.index("jawOpen")] == 1
+    assert link.skipped
+
+
 def test_a_port_in_use_is_refused(link: TrackerLink) -> None:
     with pytest.raises(SourceMissing) as caught:
         TrackerLink("livelink", "127.0.0.1", link.port)
