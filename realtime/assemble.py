@@ -33,7 +33,7 @@ from realtime.core.protocol import DEFAULT_FPS
 from realtime.core.stop_signal import StopSignal
 from realtime.marking import WITHOUT_LABEL, describe_label, new_marking
 from realtime.motion.direction import Direction
-from realtime.motion.motion_file import MotionRecorder
+from realtime.motion.motion_file import MotionRecorder, check_sidecar
 from realtime.motion.motion_transfer import MotionTransfer
 from realtime.motion.tracked import FaceListener, NoTracker
 from realtime.pipeline.delivery_thread import OpenedSink
@@ -81,6 +81,8 @@ def check_files(config: Config) -> None:
     for spec in config.sink:
         if spec.startswith("file:"):
             check_recording_name(paths.expand(spec.removeprefix("file:")))
+    if config.record_motion is not None:
+        check_sidecar(config.record_motion)
 
 
 def open_direction(config: Config) -> Direction:

@@ -611,15 +611,32 @@ def _check_pace(config: Config) -> None:
 def _check_files(config: Config, path: Path | None) -> None:
     """Raise ConfigError if an output is also an input, the TOML file at ``path`` included, or another output."""
     weights = paths.expand(config.weights) if config.weights else None
-    camera = Path(config.camera.removeprefix("motion:").partition("@")[0])
-    inputs = (camera, *config.portrait, path, config.model, config.token_file, config.stream_key_file, weights)
+    inputs = (
+        _camera_file(config.camera),
+        *config.portrait,
+        path,
+        config.model,
+        config.token_file,
+        config.stream_key_file,
+        weights,
+    )
     outputs = [paths.expand(spec[5:]) for spec in config.sink if spec.startswith("file:")]
     if config.pace == "max":
         outputs += [AUTO_RECORDING for spec in config.sink if spec == "auto"]
     outputs += [each for each in (config.report, config.record_motion) if each]
+    outputs += [config.record_motion.with_suffix(".json")] if config.record_motion else []
     used = {paths.resolve(each) for each in inputs if each}
     for output in map(paths.resolve, outputs):
         if output in used:
             found = f"{output} is given twice and would be overwritten"
             raise ConfigError("config-overwrites", found, cure="write to a file of another name")
         used.add(output)
+
+
+def _camera_file(camera: str) -> Path:
+    """Return the file that a camera may be. Raises ConfigError if it is in a home folder that does not exist."""
+    if not camera.startswith("motion:"):
+        return Path(camera)
+    from realtime.capture.motion_source import parse_motion
+
+    return parse_motion(camera)[0]

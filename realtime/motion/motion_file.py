@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +56,9 @@ BUNDLED = Path(engines.__file__).parent / "assets" / "motions"
 TIMECODE_FPS = 60
 MAX_FPS = 240.0
 MAX_BYTES = 256 << 20
+_PROGRAM = "reenact"
+_SIDECAR_CHARACTERS = 4096
+"""A sidecar is shorter."""
 _TIMECODE = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2})[:;](\d{1,3}(?:\.\d{1,9})?)")
 _RATES = (24, 25, 30, 48, 50, 60, 100, 120, 240, 1000)
 _DAY_S = 86400.0
@@ -122,28 +126,50 @@ def row_of(coefficients: Floats, turn: Floats, seconds: float) -> str:
     return f"{timecode},{len(values)}," + ",".join(f"{value:.7f}" for value in values) + "\n"
 
 
+def check_sidecar(path: Path) -> None:
+    """Raise UsageError if the sidecar of a motion to be recorded would overwrite a file of another kind.
+
+    It is not the file that the user names: only one that an earlier recording wrote is replaced.
+    """
+    sidecar = path.with_suffix(".json")
+    try:
+        with sidecar.open(encoding="utf-8") as file:
+            about = json.loads(file.read(_SIDECAR_CHARACTERS))
+        ours = about["program"] == _PROGRAM and "timecode_fps" in about
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        ours = False
+    if not ours:
+        found = f"--record-motion {path}, beside which {sidecar.name} is another file"
+        raise UsageError("motion-sidecar-exists", found, "a name that is free with .json too", "name another one")
+
+
 class MotionRecorder:
     """Writes a motion while it happens. Used by one thread."""
 
     def __init__(self, path: Path) -> None:
         """Open the file and write its header, and the sidecar. Raises UsageError."""
+        check_sidecar(path)
         self.path = path
         self._first_ns: int | None = None
         self._start = datetime.now(UTC).astimezone()
-        try:
-            self._file: TextIOWrapper | None = path.open("w", encoding="utf-8", newline="")
-            self._file.write(",".join(COLUMNS) + "\n")
-            about = {
-                "program": "reenact",
-                "version": version(),
-                "date": self._start.isoformat(timespec="seconds"),
-                "timecode_fps": TIMECODE_FPS,
-                "angles": "radians",
-            }
-            path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            found = f"--record-motion: {path} cannot be written: {error.strerror}"
-            raise UsageError("motion-not-writable", found, "a file", "name another one") from None
+        about = {
+            "program": _PROGRAM,
+            "version": version(),
+            "date": self._start.isoformat(timespec="seconds"),
+            "timecode_fps": TIMECODE_FPS,
+            "angles": "radians",
+        }
+        with ExitStack() as stack:
+            try:
+                self._file: TextIOWrapper | None = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+                self._file.write(",".join(COLUMNS) + "\n")
+                path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            except OSError as error:
+                found = f"--record-motion: {path} cannot be written: {error.strerror}"
+                raise UsageError("motion-not-writable", found, "a file", "name another one") from None
+            stack.pop_all()
 
     def add(self, face: FaceState) -> None:
         """Write what a face does. Raises SinkLost."""

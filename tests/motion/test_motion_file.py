@@ -174,5 +174,21 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "motion-not-writable"
 
 
+@pytest.mark.parametrize("text", [b'{"mine": 1}', b"[]", b"", b"\xff", b'{"program": "reenact"}'])
+def test_a_file_beside_it_that_is_no_sidecar_is_kept(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "take.json").write_bytes(text)
+    with pytest.raises(UsageError) as caught:
+        MotionRecorder(tmp_path / "take.csv")
+    assert caught.value.code == "motion-sidecar-exists"
+    assert [path.name for path in tmp_path.iterdir()] == ["take.json"]
+    assert (tmp_path / "take.json").read_bytes() == text
+
+
+def test_an_earlier_recording_is_written_over_with_its_sidecar(tmp_path: Path) -> None:
+    for _ in range(2):
+        MotionRecorder(tmp_path / "take.csv").close()
+    assert json.loads((tmp_path / "take.json").read_text(encoding="utf-8"))["program"] == "reenact"
+
+
 def test_the_limit_is_above_what_cameras_do() -> None:
     assert MAX_FPS >= 240
