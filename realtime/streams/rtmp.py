@@ -16,6 +16,7 @@ from engines.errors import ReenactError
 from realtime.core.sound import SoundPacket
 from realtime.sinks.live_sound import LiveSound
 from realtime.streams.backoff import Backoff
+from realtime.streams.main_process import ALIVE, ALIVE_S, start_receiving
 from realtime.streams.target import Target
 from realtime.webrtc.ipc.frame_ring import RingFrame, RingReader
 from realtime.webrtc.ipc.messages import Message, MessageSocket
@@ -30,7 +31,6 @@ _NS = 1_000_000_000
 _TIMEOUT_S = 5
 _KEY_S = 2
 """Time between key frames, as streaming services ask for."""
-_ALIVE_S = 1.0
 _MAX_SOUNDS = 500
 
 
@@ -57,7 +57,7 @@ class RtmpPush:
 
     def run(self, reader: RingReader, incoming: Iterator[Message]) -> None:
         """Publish the frames of a ring buffer and the sound among the messages."""
-        threading.Thread(target=self._receive, args=(incoming,), name="messages", daemon=True).start()
+        start_receiving(incoming, self._sounds.append, self._stop.set)
         threading.Thread(target=self._tell_alive, name="alive", daemon=True).start()
         backoff = Backoff()
         while not self._stop.is_set():
@@ -68,17 +68,9 @@ class RtmpPush:
                 self._messages.send({"kind": "down", "error": problem.to_dict()})
                 self._stop.wait(backoff.fail(refused=problem.code == "stream-refused"))
 
-    def _receive(self, incoming: Iterator[Message]) -> None:
-        for message in incoming:
-            if message.values["kind"] == "sound":
-                self._sounds.append(SoundPacket(message.body, message.values["time_ns"]))
-            elif message.values["kind"] == "stop":
-                break
-        self._stop.set()
-
     def _tell_alive(self) -> None:
-        while not self._stop.wait(_ALIVE_S):
-            self._messages.send({"kind": "alive"})
+        while not self._stop.wait(ALIVE_S):
+            self._messages.send(ALIVE)
 
     def _publish(self, reader: RingReader, backoff: Backoff) -> None:
         """Publish until told to stop. Raises av.FFmpegError when the stream breaks."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,8 +15,8 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from engines.errors import ReenactError
-from realtime.core.sound import SoundPacket
 from realtime.streams.backoff import Backoff
+from realtime.streams.main_process import ALIVE, ALIVE_S, start_receiving
 from realtime.streams.target import Target
 from realtime.webrtc.ipc.frame_ring import RingReader
 from realtime.webrtc.ipc.messages import Message, MessageSocket
@@ -34,7 +33,6 @@ _CONNECT_S = 8.0
 _LOST_S = 4.0
 """A server that has sent nothing for this long is gone: reports come about once a second."""
 _CHECK_S = 0.2
-_ALIVE_S = 1.0
 _MAX_REDIRECTS = 3
 _MAX_ANSWER = 128 << 10
 _SDP = "application/sdp"
@@ -60,8 +58,11 @@ class WhipPush:
         stream = Stream("stream")
         stream.attach(reader)
         loop = asyncio.get_running_loop()
-        receive = threading.Thread(target=self._receive, args=(incoming, stream, loop), name="messages", daemon=True)
-        receive.start()
+        start_receiving(
+            incoming,
+            lambda packet: loop.call_soon_threadsafe(stream.sound.push, packet),
+            lambda: loop.call_soon_threadsafe(self._stop.set),
+        )
         alive = asyncio.ensure_future(self._tell_alive())
         backoff = Backoff()
         while not self._stop.is_set():
@@ -81,20 +82,10 @@ class WhipPush:
         alive.cancel()
         stream.detach()
 
-    def _receive(self, incoming: Iterator[Message], stream: Stream, loop: asyncio.AbstractEventLoop) -> None:
-        for message in incoming:
-            values = message.values
-            if values["kind"] == "sound":
-                packet = SoundPacket(message.body, values["time_ns"], values["pts"])
-                loop.call_soon_threadsafe(stream.sound.push, packet)
-            elif values["kind"] == "stop":
-                break
-        loop.call_soon_threadsafe(self._stop.set)
-
     async def _tell_alive(self) -> None:
         while True:
-            await asyncio.sleep(_ALIVE_S)
-            self._messages.send({"kind": "alive"})
+            await asyncio.sleep(ALIVE_S)
+            self._messages.send(ALIVE)
 
 
 _REFUSED = (
