@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -31,6 +32,8 @@ _NS = 1_000_000_000
 _TIMEOUT_S = 5
 _KEY_S = 2
 """Time between key frames, as streaming services ask for."""
+_SETTLED_S = 3.0
+"""How long a server must have taken the stream until it counts as up: one that refuses it does so within."""
 _MAX_SOUNDS = 500
 
 
@@ -54,6 +57,7 @@ class RtmpPush:
         self._messages = messages
         self._sounds: deque[SoundPacket] = deque(maxlen=_MAX_SOUNDS)
         self._stop = threading.Event()
+        self._up = False
 
     def run(self, reader: RingReader, incoming: Iterator[Message]) -> None:
         """Publish the frames of a ring buffer and the sound among the messages."""
@@ -66,7 +70,7 @@ class RtmpPush:
             except av.FFmpegError as error:
                 problem = _problem(error, self._target)
                 self._messages.send({"kind": "down", "error": problem.to_dict()})
-                self._stop.wait(backoff.fail(refused=problem.code == "stream-refused"))
+                self._stop.wait(backoff.fail(refused=problem.code == "stream-ended" and not self._up))
 
     def _tell_alive(self) -> None:
         while not self._stop.wait(ALIVE_S):
@@ -81,18 +85,21 @@ class RtmpPush:
             "flvflags": "no_duration_filesize",
             "protocol_whitelist": "rtmp,rtmps,tcp,tls",
         }
+        self._up = False
         container = av.open(self._target.url, "w", format="flv", options=options)
         try:
             publication = _Publication(container, self._add_video(container))
-            up = False
+            begun_s: float | None = None
             while not self._stop.is_set():
                 if not reader.wait(0.2) or (frame := reader.take()) is None:
                     continue
                 while self._sounds:
                     publication.sound.hear(self._sounds.popleft())
                 publication.write(frame)
-                if not up and publication.begun:
-                    up = True
+                if begun_s is None and publication.begun:
+                    begun_s = time.monotonic()
+                if not self._up and begun_s is not None and time.monotonic() - begun_s >= _SETTLED_S:
+                    self._up = True
                     backoff.succeed()
                     self._messages.send({"kind": "up"})
         finally:
@@ -146,6 +153,10 @@ class _Publication:
             self.sound.mux(self._origin_ns, time_ns)
 
 
+_ENDED = (errno.EIO, errno.EPERM, errno.EACCES, errno.EINVAL, errno.EPIPE, errno.ECONNRESET)
+"""What FFmpeg fails with where a server has closed the connection, also one that does not accept the key."""
+
+
 def _problem(error: av.FFmpegError, target: Target) -> ReenactError:
     """Return what went wrong, in words without the address that FFmpeg gives."""
     if isinstance(error, av.ConnectionRefusedError) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
@@ -153,7 +164,7 @@ def _problem(error: av.FFmpegError, target: Target) -> ReenactError:
         return ReenactError("stream-unreachable", found, cure="check the address, and that the server is running")
     if error.errno in (errno.ETIMEDOUT, errno.EAGAIN):
         return ReenactError("stream-no-answer", f"{target.shown} does not answer", cure="check the address")
-    if error.errno in (errno.EIO, errno.EPERM, errno.EACCES, errno.EINVAL) or isinstance(error, av.EOFError):
+    if error.errno in _ENDED or isinstance(error, av.EOFError):
         found = f"{target.shown} has ended or refused the stream"
         return ReenactError("stream-ended", found, cure="check the key, and the server's log")
     return ReenactError("stream-failed", f"the stream to {target.shown} failed ({error.strerror})")

@@ -1,0 +1,146 @@
+"""An RTMP client against servers that do not take the stream, or not for long."""
+
+from __future__ import annotations
+
+import io
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import av
+import pytest
+
+from realtime.streams import rtmp
+from realtime.streams.backoff import Backoff
+from realtime.streams.rtmp import RtmpPush
+from realtime.streams.target import Target
+from realtime.webrtc.ipc.messages import Message
+from realtime.webrtc.settings import ServerSettings
+from tests.support.rings import SIZE, ring_pair, write_number
+from tests.support.waiting import until
+
+OPEN = av.open
+
+
+class Taking:
+    """A container that takes some packets before the server closes the connection."""
+
+    def __init__(self, packets: int) -> None:
+        self._container = OPEN(io.BytesIO(), "w", format="flv")
+        self._left = packets
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def mux(self, packets: Any) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise av.BrokenPipeError(32, "Broken pipe")
+        self._container.mux(packets)
+
+
+class Messages:
+    """Notes what is told to the main process."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+
+    def send(self, values: dict[str, Any]) -> bool:
+        if values["kind"] != "alive":
+            self.kinds.append(values["kind"])
+        return True
+
+
+SERVER = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+kept = []
+while True:
+    accepted, _ = server.accept()
+    {}
+"""
+
+
+@contextmanager
+def accepting(then: str) -> Iterator[str]:
+    """Accept connections in a process of its own, as PyAV may hold the interpreter's lock meanwhile."""
+    process = subprocess.Popen([sys.executable, "-c", SERVER.format(then)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield f"rtmp://127.0.0.1:{int(process.stdout.readline())}/live/key"
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+@contextmanager
+def pushing(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Messages, list[bool]]]:
+    """Push numbered frames; provide what is told, and whether each failure counted as a refusal."""
+    refusals: list[bool] = []
+
+    class Noting(Backoff):
+        def fail(self, *, refused: bool) -> float:
+            refusals.append(refused)
+            return 0.01
+
+    monkeypatch.setattr(rtmp, "Backoff", Noting)
+    messages = Messages()
+    incoming: queue.Queue[Message] = queue.Queue()
+    over = threading.Event()
+    writer, reader = ring_pair()
+
+    def write() -> None:
+        number = 0
+        while not over.wait(0.01):
+            number += 1
+            write_number(writer, number, time.monotonic_ns())
+
+    settings = ServerSettings(h264_encoder="libx264")
+    push = RtmpPush(Target("rtmp", url), SIZE, 30.0, settings, messages)  # type: ignore[arg-type]
+    threads = [
+        threading.Thread(target=write, name="frames"),
+        threading.Thread(target=push.run, args=(reader, iter(incoming.get, None)), name="push"),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield messages, refusals
+    finally:
+        incoming.put(Message({"kind": "stop"}))
+        threads[1].join()
+        over.set()
+        threads[0].join()
+        writer.close()
+        reader.close()
+
+
+def test_a_server_that_closes_the_connection_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    with accepting("accepted.close()") as url, pushing(url, monkeypatch) as (messages, refusals):
+        until(lambda: refusals, timeout_s=60)
+    assert all(refusals)
+    assert "up" not in messages.kinds
+
+
+def test_a_stream_that_is_cut_off_at_once_was_never_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp, "_SETTLED_S", 3600.0, raising=False)
+    monkeypatch.setattr(av, "open", lambda *_, **__: Taking(5))
+    with pushing("rtmp://127.0.0.1/live/key", monkeypatch) as (messages, refusals):
+        until(lambda: len(refusals) > 1, timeout_s=60)
+    assert all(refusals)
+    assert set(messages.kinds) == {"down"}
+
+
+def test_a_stream_that_breaks_after_it_was_up_is_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp, "_SETTLED_S", 0.0, raising=False)
+    monkeypatch.setattr(av, "open", lambda *_, **__: Taking(5))
+    with pushing("rtmp://127.0.0.1/live/key", monkeypatch) as (messages, refusals):
+        until(lambda: refusals, timeout_s=60)
+    assert not any(refusals)
+    assert messages.kinds[:2] == ["up", "down"]
