@@ -27,9 +27,10 @@ def measure_activity(image: Any, roots: Any, activity: Any) -> None:
             total, count = np.float32(0), np.float32(1e-6)
             for y in range(i * BLOCK, min((i + 1) * BLOCK, height), _STEP):
                 for x in range(j * BLOCK, min((j + 1) * BLOCK, width), _STEP):
-                    here = int(image[y, x, 1])
-                    total += roots[abs(int(image[y, x + _LAG, 1]) - here)]
-                    total += roots[abs(int(image[y + _LAG, x, 1]) - here)]
+                    # of int() numba makes an unsigned number, whose differences are never below 0
+                    here = np.int32(image[y, x, 1])
+                    total += roots[abs(np.int32(image[y, x + _LAG, 1]) - here)]
+                    total += roots[abs(np.int32(image[y + _LAG, x, 1]) - here)]
                     count += np.float32(2)
             activity[i, j] = (total / count) ** 2
 
@@ -92,12 +93,12 @@ def blend_label(out: Any, colours: Any, alpha: Any, left: int, top: int) -> None
     """Blend a label into an image. out: (H, W, 3) uint8; colours: (h, w, 3) uint8; alpha: (h, w)."""
     for y in range(alpha.shape[0]):
         for x in range(alpha.shape[1]):
-            share = int(alpha[y, x])
+            share = np.int32(alpha[y, x])
             if share == 0:
                 continue
             for c in range(3):
-                under = int(out[top + y, left + x, c])
-                out[top + y, left + x, c] = under + ((int(colours[y, x, c]) - under) * share + 127) // 255
+                under = np.int32(out[top + y, left + x, c])
+                out[top + y, left + x, c] = under + ((np.int32(colours[y, x, c]) - under) * share + 127) // 255
 
 
 def compile_all() -> None:
