@@ -33,7 +33,6 @@ from realtime.terminal.signals import EXIT_CODE, Interrupts, Suspensions
 if TYPE_CHECKING:
     from realtime.assemble import OpenedRun
     from realtime.pipeline.run import Run
-    from realtime.portraits.consent import Right
     from realtime.server.server_application import ServerApplication
 
 FINISH_S = 60.0
@@ -247,25 +246,12 @@ def _require_consent(config: Config) -> None:
     from realtime.portraits import consent
     from realtime.portraits.bundled import with_bundled
 
-    terminal = not config.quiet and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     consent.require(
         [with_bundled(path) for path in config.portrait],
         config.consent,
-        _ask_for_consent if terminal else None,
+        None if config.quiet else consent.terminal_ask(),
         lambda text: print(text, file=sys.stderr),
     )
-
-
-def _ask_for_consent(name: str) -> Right | None:
-    """Ask in the terminal what right the user has to a picture; None where no answer is given."""
-    from realtime.portraits.consent import RIGHTS
-
-    print(f"{name} is used for the first time. What right do you have to show it moving?", file=sys.stderr)
-    for number, (right, meaning) in enumerate(RIGHTS.items(), 1):
-        print(f"  {number}  {right}: {meaning}", file=sys.stderr)
-    print("number, or Enter for none of these: ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline().strip().lower()
-    return next((right for number, right in enumerate(RIGHTS, 1) if answer in (str(number), right)), None)
 
 
 def _run(config: Config, display: Display) -> int:

@@ -20,6 +20,8 @@ WITHOUT_LABEL = (
     "no label: in the EU, Article 50 of the AI Act asks you to tell those who see it that this picture is generated; "
     "the watermark stays"
 )
+_ENGLISH_NAMES = {"zh": "chinese", "de": "german", "fr": "french", "es": "spanish"}
+"""How Windows names the languages of the label other than English."""
 _LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 
@@ -37,8 +39,7 @@ def user_language() -> str:
     """Return the user's language if the label exists in it, otherwise English."""
     named = next((os.environ[name] for name in _LOCALE_VARIABLES if os.environ.get(name)), None)
     language = (named or locale.getlocale()[0] or "").lower()
-    # Windows names languages in English words
-    for code, word in (("zh", "chinese"), ("de", "german"), ("fr", "french"), ("es", "spanish")):
+    for code, word in _ENGLISH_NAMES.items():
         if language.startswith((code, word)):
             return code
     return "en"

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,15 +139,34 @@ def require(
             say(f"{error}; it holds for this run")
 
 
-def _from_environment() -> Right | None:
-    """Return the answer of the environment, if there is one. Raises ConsentError."""
-    text = os.environ.get(VARIABLE)
-    if not text:
-        return None
+def right_named(text: str, found: str) -> Right:
+    """Return one of ``RIGHTS`` by its name; ``found`` says where it was given. Raises ConsentError."""
     for right in RIGHTS:
         if text == right:
             return right
-    raise ConsentError("consent-unknown", f"{VARIABLE}={text}", one_of(RIGHTS), "give one of them")
+    raise ConsentError("consent-unknown", found, one_of(RIGHTS), "give one of them")
+
+
+def terminal_ask() -> Ask | None:
+    """Return what asks the user in the terminal; None without a terminal."""
+    terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    return _ask_in_terminal if terminal else None
+
+
+def _ask_in_terminal(name: str) -> Right | None:
+    """Ask what right the user has to a picture; None where no answer is given."""
+    print(f"{name} is used for the first time. What right do you have to show it moving?", file=sys.stderr)
+    for number, (right, meaning) in enumerate(RIGHTS.items(), 1):
+        print(f"  {number}  {right}: {meaning}", file=sys.stderr)
+    print("number, or Enter for none of these: ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline().strip().lower()
+    return next((right for number, right in enumerate(RIGHTS, 1) if answer in (str(number), right)), None)
+
+
+def _from_environment() -> Right | None:
+    """Return the answer of the environment, if there is one. Raises ConsentError."""
+    text = os.environ.get(VARIABLE)
+    return right_named(text, f"{VARIABLE}={text}") if text else None
 
 
 def _checked(path: Path, text: str) -> Iterator[tuple[Entry, str]]:

@@ -7,13 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from engines.errors import SinkLost, UsageError
-from tools.support.files import check_writable, write_json, write_text
+from engines.types import Image
+from tools.support.files import check_writable, write_json, write_mp4, write_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,3 +62,29 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None
             check_writable(path, "--html")
         assert caught.value.code == "output-not-writable"
         assert caught.value.found.startswith("--html ")
+
+
+def test_a_clip_has_the_size_rate_and_key_frames_that_are_asked_for(tmp_path: Path) -> None:
+    out = tmp_path / "clip.mp4"
+    frames = (np.full((48, 64, 3), 20 + 9 * number, np.uint8) for number in range(13))
+    write_mp4(frames, out, 25, {"preset": "ultrafast"}, key_frames=5)
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (64, 48)
+        assert stream.average_rate == 25
+        shown = list(container.decode(video=0))
+    assert [frame.key_frame for frame in shown] == [number % 5 == 0 for number in range(13)]
+    assert abs(float(shown[12].to_ndarray(format="rgb24").mean()) - 128) < 6
+
+
+def test_a_clip_that_fails_leaves_nothing_and_keeps_the_one_before(tmp_path: Path) -> None:
+    out = tmp_path / "clip.mp4"
+    out.write_bytes(b"before")
+
+    def frames() -> Iterator[Image]:
+        yield np.zeros((48, 64, 3), np.uint8)
+        raise ValueError("injected")
+
+    with pytest.raises(ValueError, match="injected"):
+        write_mp4(frames(), out, 25, {})
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import cv2
 import numpy as np
@@ -68,8 +69,13 @@ class AnimatedFace:
         self._offset = offset
         self._generator = MeshGenerator("painted")
         self._portrait = self._generator.prepare("", self.crop, state, finder.matte(self.crop, state))
+        self._state = state
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a motion: nothing is left of the one before."""
         self._transfer = MotionTransfer()
-        self._transfer.set_portrait(state)
+        self._transfer.set_portrait(self._state)
 
     def draw(self, canvas: Image, motion: Recorded, share: float, time_ns: int) -> None:
         """Draw it into ``canvas`` at a share of the motion."""
@@ -98,17 +104,31 @@ def sampled(motion: Recorded, share: float) -> tuple[NDArray[np.float32], NDArra
     )
 
 
-def frames(picture: Image, faces: list[FaceState], motion: Recorded, count: int, fps: float) -> Iterator[Image]:
-    """Yield ``count`` pictures of a motion that fills them in whole loops, each a new array."""
-    loops = max(1, round(count / fps / motion.duration))
-    with FaceFinder() as finder:
-        moving = [AnimatedFace(picture, face, finder, APART * number) for number, face in enumerate(faces)]
-    try:
+class Scene:
+    """A picture with the faces that move in it, prepared once for any number of motions."""
+
+    def __init__(self, picture: Image, which: str) -> None:
+        """Find the faces that ``which`` names, see ``chosen``. Raises PortraitError, TrackerError."""
+        self.picture = picture
+        self.faces: list[AnimatedFace] = []
+        with ExitStack() as stack:
+            with FaceFinder() as finder:
+                for number, face in enumerate(chosen(finder.find(picture), which)):
+                    self.faces.append(AnimatedFace(picture, face, finder, APART * number))
+                    stack.callback(self.faces[-1].close)
+            self._open = stack.pop_all()
+
+    def frames(self, motion: Recorded, count: int, fps: float) -> Iterator[Image]:
+        """Yield ``count`` pictures of a motion that fills them in whole loops, each a new array."""
+        loops = max(1, round(count / fps / motion.duration))
+        for face in self.faces:
+            face.begin()
         for number in range(count):
-            canvas = picture.copy()
-            for face in moving:
+            canvas = self.picture.copy()
+            for face in self.faces:
                 face.draw(canvas, motion, number / count * loops, round(number / fps * 1e9))
             yield canvas
-    finally:
-        for face in moving:
-            face.close()
+
+    def close(self) -> None:
+        """Release the generators."""
+        self._open.close()

@@ -22,6 +22,7 @@ from tools.assets.raster import Camera
 from tools.assets.scene import HeadMesh, rotation
 from tools.assets.shade import Eyes
 from tools.assets.skin import Skin
+from tools.support.files import write_mp4
 
 LOOP_S, FPS = 12.0, 30
 SIZE = (480, 640)
@@ -178,16 +179,6 @@ def truth() -> dict[str, NDArray[np.generic]]:
     return {"names": np.array(NAMES), "coefficients": coefficients, "turns": turns}
 
 
-def write_clip(frames: Iterable[Image], path: Path, size: tuple[int, int] = SIZE) -> None:
-    """Write frames as H.264 in MP4, BT.601, with a key frame every second."""
-    import av
-
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryslow", "crf": "20", "tune": "film"})
-        stream.height, stream.width = size
-        stream.pix_fmt, stream.gop_size = "yuv420p", FPS
-        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
-        for image in frames:
-            picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", dst_colorspace=5)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
+def write_clip(frames: Iterable[Image], path: Path) -> None:
+    """Write frames as H.264 in MP4, BT.601, with a key frame every second. Raises OSError."""
+    write_mp4(frames, path, FPS, {"preset": "veryslow", "crf": "20", "tune": "film"}, key_frames=FPS)

@@ -1,15 +1,18 @@
-"""Files that the tools read and write: frames of a video, and figures that appear whole or not at all."""
+"""Files that the tools read and write: frames of a video, and videos, pictures and figures, whole or not at all."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from engines.atomic_write import atomic_write
 from engines.errors import SinkLost, SourceMissing, UsageError
 from engines.types import Image
 from realtime import output_file
@@ -40,6 +43,44 @@ def read_frames(clip: Path, limit: int | None = None) -> Iterator[Image]:
         raise SourceMissing(
             "video-unreadable", f"{clip} is not a video with frames in it", cure="check that a player shows it"
         )
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file that replaces the file ``path`` leads to if the block succeeds. Raises OSError.
+
+    A pipe or a device is yielded itself.
+    """
+    if output_file.is_appended_to(path):
+        yield path
+        return
+    with atomic_write(paths.resolve(path)) as partial:
+        yield partial
+        partial.chmod(0o644)
+
+
+def write_mp4(
+    frames: Iterable[Image], path: Path, fps: int, options: Mapping[str, str], *, key_frames: int | None = None
+) -> None:
+    """Write one frame or more, RGB (H, W, 3) uint8 with even sides, as H.264 in MP4, BT.601, whole or not at all.
+
+    ``options`` are those of libx264, ``key_frames`` the greatest distance between two. Raises OSError.
+    """
+    import av
+
+    iterator = iter(frames)
+    first = next(iterator)
+    with whole_file(path) as partial, av.open(str(partial), "w", "mp4", {"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=fps, options=dict(options))
+        stream.height, stream.width = first.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        if key_frames is not None:
+            stream.gop_size = key_frames
+        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
+        for image in chain([first], iterator):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", dst_colorspace=5)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def check_writable(path: Path, option: str) -> None:
