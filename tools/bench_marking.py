@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import typer
 
-from engines.errors import UsageError
+from engines.errors import UsageError, one_of
 from engines.marking import mark_raster
 from engines.marking.detector import CHECKSUM_CHANCE, FOUND, SUSPECTED, Detector, tail_probability
 from engines.marking.marks import FrameMarks, Marking
@@ -30,13 +30,13 @@ from tools.marking.attacks import ATTACKS, FPS
 from tools.marking.frames import Luma
 from tools.support.command import new_app, run_app
 from tools.support.files import read_frames, write_json
+from tools.support.similarity import ssim_map
 
 SIZE = (1280, 720)
 SECONDS = 2
 JPEG_QUALITY = 60
 EVERY = 3
 """Of a video every third frame is given to the detector, as tools.verify does."""
-WHAT = ("cost", "visible", "video", "still", "false")
 
 
 def filled(image: Image, size: tuple[int, int] = SIZE) -> Image:
@@ -86,21 +86,6 @@ def payloads(seed: int = 0) -> Iterator[Payload]:
         yield Payload.on(int(random.integers(1 << SESSION_BITS)), datetime.date(2026, 11, 30))
 
 
-def similarity(one: Luma, other: Luma) -> float:
-    """Return the SSIM of two pictures, with a Gaussian window of 11 pixels (Wang et al., 2004)."""
-    first, second = one.astype(np.float64), other.astype(np.float64)
-
-    def mean(values: Any) -> Any:
-        return cv2.GaussianBlur(values, (11, 11), 1.5)
-
-    mean_1, mean_2 = mean(first), mean(second)
-    spread = mean(first * first) - mean_1**2 + mean(second * second) - mean_2**2
-    shared = mean(first * second) - mean_1 * mean_2
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    ratio = (2 * mean_1 * mean_2 + c1) * (2 * shared + c2) / ((mean_1**2 + mean_2**2 + c1) * (spread + c2))
-    return float(ratio.mean())
-
-
 def measure_cost(faces: Path, count: int) -> dict[str, Any]:
     """Return the processor time of label and watermark a frame, in ms: processor time, as others use the machine."""
     mark_raster.compile_all()
@@ -121,7 +106,7 @@ def measure_visible(faces: Path, count: int) -> dict[str, Any]:
         marks = FrameMarks(SIZE, Marking(payload, None))
         marked = marks.mark(image).copy()
         noise.append(20 * math.log10(255 / math.sqrt(float(((marked.astype(np.float64) - image) ** 2).mean()))))
-        alike.append(similarity(luma_of(image), luma_of(marked)))
+        alike.append(float(ssim_map(*(luma_of(each).astype(np.float32) for each in (image, marked))).mean()))
         flicker = max(flicker, int(np.abs(marks.mark(image).astype(int) - marked).max()))
     return {
         "pictures": len(noise),
@@ -245,15 +230,15 @@ MEASURES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
 
 def bench_command(
     faces: Annotated[Path, typer.Option(help="A folder with clips and portraits.")],
-    what: Annotated[str, typer.Argument(help=f"What to measure: {', '.join(WHAT)} or all.")] = "all",
+    what: Annotated[str, typer.Argument(help=f"What to measure: {one_of((*MEASURES, 'all'))}.")] = "all",
     count: Annotated[int, typer.Option(min=1, help="How many clips or portraits, at most.")] = 1000,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Measure label and watermark."""
-    if what not in (*WHAT, "all"):
-        raise typer.BadParameter(f"{what}: expected {', '.join(WHAT)} or all")
+    if what not in (*MEASURES, "all"):
+        raise typer.BadParameter(f"{what}: expected {one_of((*MEASURES, 'all'))}")
     results = {}
-    for name in WHAT if what == "all" else (what,):
+    for name in MEASURES if what == "all" else (what,):
         results[name] = MEASURES[name](faces, count)
         print(name)
         _print(results[name], 1)

@@ -27,14 +27,11 @@ def list_command() -> None:
 def show_command(which: _Which) -> None:
     """Show every answer for a portrait, also those that were revoked."""
     for entry in _entries(which):
-        meanings = [f"{right}: {meaning}" for right, meaning in RIGHTS.items() if right == entry.right]
-        meaning = meanings[0] if meanings else "revoked"
+        meaning = next((f"{right}: {text}" for right, text in RIGHTS.items() if right == entry.right), "revoked")
         print(f"{entry.time}  {entry.name}  {entry.picture}\n  {meaning}")
 
 
-def revoke_command(
-    which: _Which,
-) -> None:
+def revoke_command(which: _Which) -> None:
     """Revoke the answer for a portrait: it is asked for again before the next use."""
     entry = _entries(which)[-1]
     Ledger().add(entry.picture, entry.name, None)

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.types import Image
+from tools.support.similarity import ssim_map
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-"""The constants of SSIM (Wang et al., 2004) for pictures of 0 to 255."""
 FEWEST = 12
 """Pixels that a region must have to be measured."""
 
@@ -66,15 +65,3 @@ class Seen:
         laplacian = cv2.Laplacian(self.grey, cv2.CV_32F, ksize=1)
         self.energy: Floats = np.asarray(laplacian * laplacian, np.float32)
         """(H, W): the square of the Laplacian."""
-
-
-def ssim_map(first: Floats, second: Floats) -> Floats:
-    """Return the structural similarity of two grey pictures at every pixel, (H, W)."""
-
-    def mean(x: Floats) -> Floats:
-        return np.asarray(cv2.GaussianBlur(x, (11, 11), 1.5), np.float32)
-
-    a, b = mean(first), mean(second)
-    aa, bb, ab = mean(first * first) - a * a, mean(second * second) - b * b, mean(first * second) - a * b
-    top = (2 * a * b + _C1) * (2 * ab + _C2)
-    return np.asarray(top / ((a * a + b * b + _C1) * (aa + bb + _C2)), np.float32)
