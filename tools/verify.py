@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 import typer
 
-from engines.errors import ReenactError, SourceMissing, UsageError
+from engines.errors import ReenactError, SourceMissing
 from engines.marking.detector import Detection, Detector
 from engines.types import Image
 from tools.marking.frames import Luma, open_frames
 from tools.support.command import new_app, run_app, with_cure
-from tools.support.files import check_writable, write_json
+from tools.support.files import check_writable, write_json, write_picture
 
 SECTION_S = 2.0
 """How much of a video is looked at as one: where a mark begins or ends is known to this."""
@@ -194,7 +194,7 @@ def verify_command(
         if json_path is not None:
             write_json(json_path, as_json(examination), "--json")
         if show is not None and examination.evidence is not None:
-            _write_picture(show, picture_of(examination.evidence))
+            write_picture(show, picture_of(examination.evidence), "--show")
     except ReenactError as error:
         print(with_cure(error), file=sys.stderr)
         raise typer.Exit(ERROR) from None
@@ -209,18 +209,6 @@ def verify_command(
     else:
         print(NOT_MARKED)
     raise typer.Exit(0 if examination.marked else _UNMARKED)
-
-
-def _write_picture(path: Path, image: Image) -> None:
-    """Write a PNG file. Raises UsageError."""
-    _, data = cv2.imencode(".png", image[..., ::-1])
-    try:
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        cure = "name a file in a folder that may be written"
-        raise UsageError(
-            "output-not-writable", f"--show {path} cannot be written: {error.strerror}", cure=cure
-        ) from None
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m tools.verify") -> int:

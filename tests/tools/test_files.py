@@ -14,10 +14,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from engines.errors import SinkLost, UsageError
 from engines.types import Image
-from tools.support.files import check_writable, write_json, write_mp4, write_text
+from tools.support.files import check_writable, write_json, write_mp4, write_picture, write_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +89,27 @@ def test_a_clip_that_fails_leaves_nothing_and_keeps_the_one_before(tmp_path: Pat
     with pytest.raises(ValueError, match="injected"):
         write_mp4(frames(), out, 25, {})
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"before"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "without"])
+def test_a_picture_has_the_format_of_its_suffix(name: str, tmp_path: Path) -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:] = (200, 100, 30)
+    write_picture(tmp_path / name, image, "--sheet")
+    with Pillow.open(tmp_path / name) as picture:
+        assert picture.format == ("JPEG" if name == "a.jpg" else "PNG")
+        assert np.abs(np.asarray(picture.convert("RGB"), int) - image).max() < 6
+
+
+def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    (tmp_path / "file").write_text("")
+    for path, code in (
+        (tmp_path / "a.xyz", "output-not-a-picture"),
+        (tmp_path / "file" / "a.png", "output-not-writable"),
+    ):
+        with pytest.raises(SinkLost) as caught:
+            write_picture(path, image, "--sheet")
+        assert caught.value.code == code
+        assert caught.value.found.startswith("--sheet ")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

@@ -33,7 +33,7 @@ from realtime.tracking.still_faces import FaceFinder
 from tools.expression_training.samples import open_landmarker
 from tools.fidelity_suite.reference_tracker import default_model
 from tools.support.command import new_app, run_app
-from tools.support.files import write_json
+from tools.support.files import write_json, write_picture
 
 Floats = NDArray[np.float32]
 
@@ -73,7 +73,7 @@ def figures_command(
     if picture is not None:
         names = portraits or ["clara", "leo", "yuki"]
         strips = [np.hstack([_small(image, SHOWN_SIDE) for image in _shown(Path(name), SHOWN, SIZE)]) for name in names]
-        cv2.imwrite(str(picture), np.vstack(strips)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+        write_picture(picture, np.vstack(strips), "--picture", [cv2.IMWRITE_JPEG_QUALITY, 88])
         return
     read = _open_reader(model or default_model())
     results: dict[str, Floats] = {}
@@ -82,7 +82,7 @@ def figures_command(
         results[Path(name).stem] = rows
         if sheet is not None:
             sheet.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(sheet / f"{Path(name).stem}.png"), _sheet(pictures)[..., ::-1])
+            write_picture(sheet / f"{Path(name).stem}.png", _sheet(pictures), "--sheet")
     Console().print(_table(results))
     if json is not None:
         write_json(json, {name: rows.tolist() for name, rows in results.items()}, "--json")

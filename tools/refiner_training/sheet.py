@@ -12,6 +12,7 @@ from engines.types import Image
 from tools.refiner_training.batches import Batch
 from tools.refiner_training.clips import SIDE
 from tools.refiner_training.evaluation import METHODS, Pair
+from tools.support.files import write_picture
 
 ROWS, COLUMNS = 12, 4
 """Samples on a sheet."""
@@ -29,7 +30,7 @@ def write_sheet(path: Path, check: Batch, made: NDArray[np.float32]) -> None:
     rows = [np.concatenate(tiles[row * COLUMNS : (row + 1) * COLUMNS], axis=2) for row in range(ROWS)]
     sheet = np.clip(255 * np.concatenate(rows, axis=1).transpose(1, 2, 0) + 0.5, 0, 255).astype(np.uint8)
     sheet = np.asarray(cv2.resize(sheet, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC), np.uint8)
-    cv2.imwrite(str(path), sheet[..., ::-1])
+    write_picture(path, sheet, "--work")
 
 
 def write_pairs(path: Path, pairs: list[Pair], most: int = 16) -> None:
@@ -41,7 +42,7 @@ def write_pairs(path: Path, pairs: list[Pair], most: int = 16) -> None:
         rows.append(np.hstack([_face(picture) for picture in pictures]))
     sheet = np.vstack(rows) if rows else np.zeros((8, 8, 3), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), sheet[..., ::-1])
+    write_picture(path, sheet, "--sheet")
 
 
 def _face(picture: Image) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -81,6 +81,24 @@ def write_mp4(
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", dst_colorspace=5)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def write_picture(path: Path, image: Image, option: str, parameters: Sequence[int] = ()) -> None:
+    """Write an RGB picture, (H, W, 3) uint8, in the format of its suffix or PNG, whole or not at all.
+
+    ``option`` names the file in the message, ``parameters`` are those of ``cv2.imencode``. Raises SinkLost.
+    """
+    try:
+        data = cv2.imencode(path.suffix or ".png", image[..., ::-1], parameters)[1]
+        with whole_file(path) as partial:
+            partial.write_bytes(data.tobytes())
+    except cv2.error:
+        found = f"{option} {path} has no suffix of a picture"
+        raise SinkLost("output-not-a-picture", found, ".png or .jpg", "name another file") from None
+    except OSError as error:
+        raise SinkLost(
+            "output-not-writable", f"{option} {path} cannot be written: {error.strerror}", cure=_CURE
+        ) from None
 
 
 def check_writable(path: Path, option: str) -> None:
