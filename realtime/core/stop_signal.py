@@ -29,6 +29,13 @@ class StopSignal:
         """End the run because of an error."""
         self._set(str(error), error)
 
+    def fail_closing(self, error: BaseException) -> None:
+        """Note that closing failed, also after the run has ended otherwise: what it wrote may be incomplete."""
+        self.fail(error)
+        with self._lock:
+            if self.error is None:
+                self.error = error
+
     def _set(self, reason: str, error: BaseException | None, *, complete: bool = False) -> None:
         with self._lock:
             if not self.over.is_set():

@@ -49,7 +49,7 @@ class FaceListener(Protocol):
         """Take a face in, without waiting. Raises SinkLost."""
 
     def close(self) -> None:
-        """Release everything. Idempotent."""
+        """Release everything. Idempotent. Raises SinkLost if what was written could not be finished."""
 
 
 class CoefficientMotion:

@@ -77,8 +77,14 @@ class ComputeThread(threading.Thread):
             self._capture.inbox.close()
             self._capture.start_reading.set()
             self._publisher.close()
-            if self.parts is not None:
+            self._close_parts()
+
+    def _close_parts(self) -> None:
+        if self.parts is not None:
+            try:
                 self.parts.close()
+            except BaseException as error:
+                self._stop_signal.fail_closing(error)
 
     def _load_parts(self) -> PipelineParts | None:
         """Return the parts, or None if the run ends before they are ready."""

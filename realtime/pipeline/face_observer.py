@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import cv2
@@ -96,8 +97,12 @@ class FaceObserver:
         return observation
 
     def close(self) -> None:
-        """Close the tracker, what finds out the rotation, and the listeners. Idempotent."""
-        for listener in self._listeners:
-            listener.close()
-        self.tracker.close()
-        self._rotation.close()
+        """Close the tracker, what finds out the rotation, and the listeners. Idempotent.
+
+        Raises SinkLost if what a listener wrote could not be finished; the rest is closed all the same.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._rotation.close)
+            stack.callback(self.tracker.close)
+            for listener in self._listeners:
+                stack.callback(listener.close)

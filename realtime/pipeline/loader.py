@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from engines.generator import Generator
@@ -58,9 +59,11 @@ class PipelineParts:
         return self.animator.library
 
     def close(self) -> None:
-        """Release everything. Idempotent."""
-        self.observer.close()
-        self.animator.close()
+        """Release everything. Idempotent. Raises SinkLost if what a listener wrote could not be finished."""
+        try:
+            self.observer.close()
+        finally:
+            self.animator.close()
 
 
 class PipelineLoader:
@@ -113,21 +116,23 @@ class PipelineLoader:
         if not (self._library.wait(timeout) and self._tracker.wait(timeout)):
             return None
         library, tracker = self._library.result(), self._tracker.result()
-        observer = FaceObserver(
-            tracker,
-            self._factories.rotation(self._notice),
-            mirror=self._mirror,
-            listeners=self._factories.listeners(),
-        )
-        animator = Animator(
-            self._factories.motion(),
-            library,
-            publisher,
-            counts,
-            mirror=self._mirror,
-            library_for=None if self._factories.generator_named is None else self._library_for,
-            notice=self._notice,
-        )
+        with ExitStack() as stack:
+            listeners = self._factories.listeners()
+            for listener in listeners:
+                stack.callback(listener.close)
+            rotation = self._factories.rotation(self._notice)
+            stack.callback(rotation.close)
+            observer = FaceObserver(tracker, rotation, mirror=self._mirror, listeners=listeners)
+            animator = Animator(
+                self._factories.motion(),
+                library,
+                publisher,
+                counts,
+                mirror=self._mirror,
+                library_for=None if self._factories.generator_named is None else self._library_for,
+                notice=self._notice,
+            )
+            stack.pop_all()
         BackgroundTask("prepare other portraits", library.prepare_others).start()
         return PipelineParts(observer, animator, CommandHandler(observer, animator, quit_run))
 

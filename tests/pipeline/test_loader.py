@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from engines.errors import PortraitError
+from engines.errors import PortraitError, SinkLost
 from realtime.core.latency import FrameCounts
 from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.frame_publisher import FramePublisher
 from realtime.pipeline.loader import COMPILING, STARTING, PartFactories, PipelineLoader
 from realtime.portraits.portrait import PortraitPicture
-from tests.support.fakes import SIZE, FakeGenerator, FakeSink, FakeSource, FakeTracker, is_generated
+from tests.support.fakes import SIZE, FakeGenerator, FakeListener, FakeSink, FakeSource, FakeTracker, is_generated
 from tests.support.run import running
 from tests.support.waiting import until
 
@@ -74,3 +74,48 @@ def test_compiling_is_announced_once_and_its_progress_shown(monkeypatch: pytest.
         sink.wait_for(is_generated)
         assert run.pipeline.waiting == STARTING
     assert run.said.count(COMPILING) == 1
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_what_a_listener_cannot_finish_fails_the_run_and_everything_is_closed(lossless: bool) -> None:
+    lost = SinkLost("motion-not-written", "the disk is full")
+    listeners = (FakeListener(lost), FakeListener())
+    source, sink, tracker, generator = FakeSource(), FakeSink(), FakeTracker(), FakeGenerator()
+    with running(
+        source, [sink], tracker=tracker, generator=generator, listeners=lambda: listeners, lossless=lossless
+    ) as run:
+        source.feed(1)
+        sink.wait_for(is_generated)
+        source.end()
+        run.over()
+        assert run.pipeline.finished(10)
+    assert run.stop_signal.error is lost
+    assert run.stop_signal.complete
+    assert [listener.closed for listener in listeners] == [True, True]
+    assert tracker.closed
+    assert generator.closed
+
+
+def test_listeners_are_closed_if_another_part_cannot_be_made() -> None:
+    motions = iter((MotionTransfer(),))  # for preparing the portrait
+
+    def motion() -> MotionTransfer:
+        for each in motions:
+            return each
+        raise ValueError("no other motion")
+
+    listener, tracker, generator = FakeListener(), FakeTracker(), FakeGenerator()
+    with running(
+        FakeSource(),
+        [FakeSink()],
+        tracker=tracker,
+        generator=generator,
+        motion=motion,
+        listeners=lambda: (listener,),
+    ) as run:
+        run.over()
+        assert run.pipeline.finished(10)
+    assert isinstance(run.stop_signal.error, ValueError)
+    assert listener.closed
+    assert tracker.closed
+    assert generator.closed

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from engines.errors import SourceEnded, SourceLost
+from engines.errors import SinkLost, SourceEnded, SourceLost
 from engines.types import FaceState, Image, Mask, Motion, Portrait
 from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.portraits.portrait import PortraitPicture
@@ -117,6 +117,23 @@ class FakeTracker:
 
     def close(self) -> None:
         self.closed = True
+
+
+class FakeListener:
+    """A FaceListener that keeps the faces it is given. With ``lost``, closing it fails."""
+
+    def __init__(self, lost: SinkLost | None = None) -> None:
+        self.faces: list[FaceState] = []
+        self.closed = False
+        self._lost = lost
+
+    def add(self, face: FaceState) -> None:
+        self.faces.append(face)
+
+    def close(self) -> None:
+        self.closed = True
+        if self._lost is not None:
+            raise self._lost
 
 
 class FakeGenerator:

@@ -9,6 +9,7 @@ from engines.generator import Generator
 from realtime.capture.source import Source
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.motion_transfer import MotionTransfer
+from realtime.motion.tracked import FaceListener
 from realtime.pipeline.delivery_thread import OpenedSink
 from realtime.pipeline.loader import PartFactories, PipelineLoader
 from realtime.pipeline.pipeline import Pipeline
@@ -39,13 +40,16 @@ class FakeRun:
         generator_named: Callable[[str], Generator] | None = None,
         cures: Mapping[str, str] | None = None,
         motion: Callable[[], MotionTransfer] = MotionTransfer,
+        listeners: Callable[[], Sequence[FaceListener]] = tuple,
     ) -> None:
         self.sources = [source]
         self.said: list[str] = []
         self.stop_signal = StopSignal()
         tracker = tracker or FakeTracker()
         generator = generator or FakeGenerator()
-        factories = PartFactories(lambda: tracker, lambda: generator, motion, loaders, generator_named=generator_named)
+        factories = PartFactories(
+            lambda: tracker, lambda: generator, motion, loaders, generator_named=generator_named, listeners=listeners
+        )
         loader = PipelineLoader(factories, mirror=False, failed=self.stop_signal.fail, notice=self.said.append)
         self.pipeline = Pipeline(
             loader,
