@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from typing import Literal
 import platformdirs
 
 from engines.errors import ConsentError, one_of
+from realtime.core.file_lock import locked
 from realtime.portraits.bundled import bundled_portraits
 
 Right = Literal["self", "agreed", "fictional"]
@@ -76,9 +76,11 @@ class Ledger:
 
     def add(self, picture: str, name: str, right: Right | None) -> None:
         """Add an answer, or with None revoke one. Raises ConsentError where it cannot be written."""
+        # a file's name may be no text: what UTF-8 cannot hold is replaced
+        name = name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a+", encoding="utf-8") as file, _locked(file.fileno()):
+            with open(self.path, "a+", encoding="utf-8") as file, locked(file.fileno()):
                 file.seek(0)
                 lines = list(_checked(self.path, file.read()))
                 before = lines[-1][1] if lines else _FIRST
@@ -172,7 +174,8 @@ def _from_environment() -> Right | None:
 def _checked(path: Path, text: str) -> Iterator[tuple[Entry, str]]:
     """Yield the entries of a ledger and the hash of each line. Raises ConsentError at the first that was changed."""
     before = _FIRST
-    for number, line in enumerate(text.splitlines(), 1):
+    # a name may hold other characters that end lines, such as U+2028
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         try:
             values = json.loads(line)
             entry = Entry(values["time"], values["picture"], values["name"], values["right"])
@@ -199,18 +202,3 @@ def _line(entry: Entry, before: str) -> str:
     text = json.dumps(values, ensure_ascii=False)
     values["hash"] = hashlib.sha256(text.encode()).hexdigest()
     return json.dumps(values, ensure_ascii=False)
-
-
-@contextmanager
-def _locked(file: int) -> Iterator[None]:
-    """Keep other programs from adding to the ledger at the same time, where the system has file locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)

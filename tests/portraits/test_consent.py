@@ -112,6 +112,13 @@ def test_a_ledger_that_cannot_be_written_leaves_the_answer_for_this_run(portrait
     assert len(said) == 1
 
 
+@pytest.mark.parametrize("name", ["a\u2028b.jpg", "a\x85b\x0c.jpg", "a\nb\rc.jpg", "caf\udce9.jpg"])
+def test_any_name_of_a_file_can_be_kept(ledger: Ledger, name: str) -> None:
+    ledger.add("0" * 64, name, "self")
+    ledger.add("1" * 64, "next.jpg", "agreed")
+    assert [entry.name for entry in ledger.entries()] == [name.replace("\udce9", "\ufffd"), "next.jpg"]
+
+
 def test_two_programs_write_one_chain(ledger: Ledger) -> None:
     def write(first: int) -> None:
         for number in range(20):
