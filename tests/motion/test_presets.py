@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,39 @@ def test_an_unknown_one_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "preset-not-found"
     with pytest.raises(NotFoundError):
         presets.delete("smile")
+
+
+def test_what_another_run_saves_or_deletes_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "e.json"
+    first, second = Presets(path), Presets(path)
+    assert first.names == second.names == tuple(BUILT_IN)
+    first.save("a", {"smile": 0.1})
+    second.save("b", {"smile": 0.2})
+    first.save("c", {"smile": 0.3})
+    second.delete("a")
+    assert first.names == second.names == (*BUILT_IN, "b", "c")
+
+
+def test_several_runs_save_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "e.json"
+
+    def save(run: int) -> None:
+        for number in range(MOST // 4):
+            Presets(path).save(f"{run}-{number}", {"smile": 0.1})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(save, range(4)))
+    assert len(Presets(path).names) == len(BUILT_IN) + MOST
+
+
+def test_a_file_that_is_no_text_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "e.json"
+    path.write_bytes(b"\xff\xfe{")
+    presets = Presets(path)
+    assert presets.names == tuple(BUILT_IN)
+    with pytest.raises(CommandError) as caught:
+        presets.get("mine")
+    assert caught.value.code == "preset-unreadable"
 
 
 def test_their_number_is_bounded(tmp_path: Path) -> None:
