@@ -96,9 +96,10 @@ def open_direction(config: Config) -> Direction:
         raise ConfigError("config-bad-value", found, allowed("expression"), "give numbers from -1 to 1") from None
     except CommandError as error:
         raise ConfigError(error.code, error.found, error.expected, error.cure) from None
-    if direction.values and config.generator not in DIRECTED:
-        found = f"--expression with --generator {config.generator}"
-        raise ConfigError("config-expression-not-available", found, one_of(DIRECTED), "leave --expression out")
+    if direction.is_set and config.generator not in DIRECTED:
+        option = "--expression" if direction.values else "--mix"
+        found = f"{option} with --generator {config.generator}"
+        raise ConfigError("config-expression-not-available", found, one_of(DIRECTED), f"leave {option} out")
     return direction
 
 

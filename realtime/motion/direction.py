@@ -91,6 +91,11 @@ class Direction:
         self._speed = np.zeros_like(self._now)
         self._still = True
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the portrait moves in any other way than the driver."""
+        return bool(self.values) or any(how != "added" for how in self.mix.values())
+
     def set(self, values: Mapping[str, float]) -> None:
         """Set controls, coefficients or action units; the others stay as they are. Raises CommandError."""
         changed = self.values | resolve(values)

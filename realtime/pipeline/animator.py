@@ -212,7 +212,7 @@ class Animator:
         if self._next_library is not None:
             raise BusyError("generator-preparing", "a generator is still being prepared", cure="try again in a moment")
         _check_region(self.motion.region, name, REGIONS_OF[name])
-        if self.motion.direction.values:
+        if self.motion.direction.is_set:
             check_directed(name)
         if self._library.background.kind == "transparent":
             _check_transparent(name)
@@ -304,8 +304,9 @@ def _check_region(region: str, generator: str, regions: tuple[str, ...]) -> None
 def check_directed(generator: str) -> None:
     """Raise CommandError for a generator that shows the driver's expression only."""
     if generator not in DIRECTED:
-        found = f"an expression that is set, with the generator {generator}"
-        raise CommandError("expression-not-available", found, one_of(DIRECTED), "reset it, or choose that generator")
+        found = f"an expression or a mix that is set, with the generator {generator}"
+        cure = "reset it, all parts to added, or choose that generator"
+        raise CommandError("expression-not-available", found, one_of(DIRECTED), cure)
 
 
 def _check_transparent(generator: str) -> None:

@@ -392,7 +392,9 @@ class State(Message):
     background: str = Field(description="what is behind the portrait, as for set_background")
     driver: str | int = Field(description="the face that drives, as for set_driver")
     expression: dict[str, float] = Field(description="what is set, as for set_expression; what is 0 is left out")
-    mix: dict[str, str] = Field(description="what moves each part of the face, as for set_mix")
+    mix: dict[str, str] | None = Field(
+        description="what moves each part of the face, as for set_mix; null where there is no choice"
+    )
     presets: list[str] = Field(description="the expressions that are kept by name")
     mirror: bool = Field(description="whether the driving video is mirrored")
     frozen: bool = Field(description="whether the picture is frozen")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.generator import DIRECTED
 from realtime.core.latency import Durations
-from realtime.motion.controls import GROUPS
 from realtime.portraits.background import is_named
 from realtime.server.models import NetworkState, Percentiles, SelectedPortrait, State
 from realtime.tracking.settings import Place
@@ -75,7 +75,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "background": config.background if is_named(config.background) else Path(config.background).name,
         "driver": config.driver,
         "expression": {},
-        "mix": dict.fromkeys(GROUPS, "added"),
+        "mix": None,
         "presets": [],
         "mirror": config.mirror,
         "frozen": False,
@@ -127,7 +127,7 @@ def _current_settings(pipeline: Pipeline) -> dict[str, Any]:
         "background": parts.library.background.name,
         "driver": str(driver) if isinstance(driver, Place) else driver,
         "expression": {name: round(value, 4) for name, value in motion.direction.values.items()},
-        "mix": motion.direction.mix,
+        "mix": motion.direction.mix if animator.generator.name in DIRECTED else None,
         "presets": list(parts.command_handler.expression.presets),
         "mirror": parts.observer.mirror,
         "frozen": animator.frozen,

@@ -23,7 +23,7 @@ test("the commands that bring settings back begin with what hides the user and t
     ["set_muted", true], ["set_slate", true], ["set_mouth", "painted"], ["set_refined", true], ["set_background", "blur"], ["set_frozen", false], ["set_mirror", true], ["set_gain", 1.2],
     ["set_region", "all"], ["set_driver", "left"], ["set_expression", { smile: 0.5 }], ["set_mix", { mouth: "fixed" }], ["set_portrait", 2],
   ]);
-  assert.deepEqual(commandsFor({ mouth: null, expression: {}, portrait: { index: 0 } }), []);
+  assert.deepEqual(commandsFor({ mouth: null, expression: {}, mix: null, portrait: { index: 0 } }), []);
 });
 
 test("settings are applied once the state has them; what has no value does not count", () => {

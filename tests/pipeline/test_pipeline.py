@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -746,6 +747,26 @@ def test_regions_that_a_generator_lacks_are_refused_and_end_nothing() -> None:
         assert "preparing the generator fomm" in ask("set_generator", "fomm")
         assert "expected all" in ask("set_region", "pose")
         factory.go.set()
+
+
+@pytest.mark.parametrize(
+    ("command", "value", "undo"),
+    [("set_expression", {"smile": 0.5}, {"smile": 0}), ("set_mix", {"mouth": "fixed"}, {"mouth": "added"})],
+)
+def test_a_generator_that_cannot_do_what_is_set_is_refused(command: str, value: Any, undo: Any) -> None:
+    source, first, factory = FakeSource(), FakeGenerator(), GeneratorFactory()
+    first.name = "mesh"
+    factory.go.set()
+    with running(source, [FakeSink()], generator=first, generator_named=factory) as run:
+        parts = until(lambda: run.pipeline.parts)
+        assert parts is not None
+        handler = parts.command_handler
+        handler.carry_out(command, value)
+        with pytest.raises(CommandError) as caught:
+            handler.carry_out("set_generator", "fomm")
+        assert caught.value.code == "expression-not-available"
+        handler.carry_out(command, undo)
+        handler.carry_out("set_generator", "fomm")
 
 
 def test_a_generator_that_cannot_be_created_leaves_the_old_one() -> None:

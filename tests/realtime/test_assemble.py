@@ -248,6 +248,15 @@ def test_what_a_file_says_at_once_is_checked_before_anything_is_opened(
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("options", [{"expression": ["smile=0.5"]}, {"mix": ["mouth=fixed"]}])
+def test_networks_refuse_an_expression_and_a_mix(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        assemble.open_direction(load(options | {"generator": "liveportrait"}))
+    assert caught.value.code == "config-expression-not-available"
+    assert assemble.open_direction(load(options)).is_set
+    assert not assemble.open_direction(load({"mix": ["mouth=added"], "generator": "liveportrait"})).is_set
+
+
 class Page:
     """A server application that starts unless its port is in use."""
 

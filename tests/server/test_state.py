@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from realtime.config import Config
+from realtime.motion.controls import GROUPS
 from realtime.server.models import Percentiles, State
 from realtime.server.sessions import session_viewers
 from realtime.server.state import run_state
@@ -48,6 +49,19 @@ def test_the_generator_is_its_key_before_and_after_the_first_frame() -> None:
         until(lambda: run.pipeline.counts.frames)
         assert state(run).generator == "liveportrait"
         assert state(run).generator_name == "liveportrait, published, torch on cpu"
+
+
+@pytest.mark.parametrize("name", ["mesh", "liveportrait"])
+def test_only_a_generator_that_is_directed_has_a_mix(name: str) -> None:
+    generator = FakeGenerator()
+    generator.name = name
+    source = FakeSource()
+    assert state(None).mix is None
+    with running(source, [FakeSink()], generator=generator) as run:
+        source.feed(1)
+        until(lambda: run.pipeline.counts.frames)
+        mix = state(run).mix
+    assert mix is None if name == "liveportrait" else mix == dict.fromkeys(GROUPS, "added")
 
 
 @pytest.mark.parametrize(

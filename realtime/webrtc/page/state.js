@@ -22,7 +22,7 @@
  * @property {string} [region] "all", "expression" or "pose"
  * @property {string | number} [driver] "auto", "largest", "left", "right" or the number of a face from the left
  * @property {Record<string, number>} [expression] what is added to the driver's expression
- * @property {Record<string, string>} [mix] what moves each part of the face
+ * @property {?Record<string, string>} [mix] what moves each part of the face; null where there is no choice
  * @property {string[]} [presets] expressions that are kept by name
  * @property {?string} [mouth] "driver", "neural" or "painted"; null where the generator has no choice
  * @property {string[]} [mouths] those that can be chosen
