@@ -10,7 +10,8 @@ the codes are drawn by the page, so that a page that stalls counts as a picture 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,17 +44,21 @@ def offsets_ms(claps_ms: Sequence[float], shown: Sequence[tuple[float, float]]) 
     """Return how late each click is against the picture.
 
     ``claps_ms`` are when clicks were played, ``shown`` when a picture was shown and when it was taken. Clicks are at
-    the multiples of ``PERIOD_NS`` on the clock of the latter.
+    the multiples of ``PERIOD_NS`` on the clock of the latter. Raises SourceLost where none is left beside a picture.
     """
+    if not shown:
+        raise SourceLost("measure-no-code", "no picture shows a code", cure="check that a face is found")
     at, taken = (np.array(column, np.float64) for column in zip(*sorted(shown), strict=True))
     claps = np.array([each for each in claps_ms if at[0] <= each <= at[-1]], np.float64)
+    if not claps.size:
+        raise SourceLost("measure-no-clicks", "no click was heard while pictures were shown", cure="measure for longer")
     taken_then = np.interp(claps, at, taken)
     return (taken_then + _PERIOD_MS / 2) % _PERIOD_MS - _PERIOD_MS / 2
 
 
 def measure_browsers(address: str, camera: Path, seconds: float) -> NDArray[np.float64]:
     """Return the offsets from browser to browser in ms. Raises SourceLost, UsageError without Chromium."""
-    with chromium.chromium(camera) as browser:
+    with chromium.chromium(camera) as browser, browser_errors():
         # the page's policy forbids the worklet that finds the clicks
         context = browser.new_context(viewport={"width": 1280, "height": 800}, bypass_csp=True)
         for script in (chromium.LATENCY_SCRIPT, _SCRIPT):
@@ -79,8 +84,33 @@ def measure_browsers(address: str, camera: Path, seconds: float) -> NDArray[np.f
     return offsets_ms(claps[counts[0] :], [(at, taken) for at, taken in shown[counts[1] :]])
 
 
+@contextmanager
+def browser_errors() -> Iterator[None]:
+    """Raise SourceLost for what Playwright raises, such as a button that does not come."""
+    from playwright.sync_api import Error
+
+    try:
+        yield
+    except Error as error:
+        found = f"the browser failed: {error.message.splitlines()[0]}"
+        raise SourceLost("measure-browser-failed", found, cure="try again on a machine that is idle") from None
+
+
 def measure_recording(path: Path) -> NDArray[np.float64]:
-    """Return the offsets in a recording of pictures with codes, in ms."""
+    """Return the offsets in a recording of pictures with codes, in ms. Raises SourceLost."""
+    import av
+
+    try:
+        claps, shown = _read_recording(path)
+    except (av.error.FFmpegError, IndexError) as error:
+        found = f"the recording {path.name} has no picture and sound that can be read: {error}"
+        raise SourceLost("measure-no-recording", found, cure="measure for longer") from None
+    # the first seconds have no sender reports yet
+    return offsets_ms([each for each in claps if each > 1000 * _SETTLE_S], shown)
+
+
+def _read_recording(path: Path) -> tuple[list[float], list[tuple[float, float]]]:
+    """Return ``claps_ms`` and ``shown`` of ``offsets_ms``."""
     import av
 
     shown: list[tuple[float, float]] = []
@@ -96,8 +126,7 @@ def measure_recording(path: Path) -> NDArray[np.float64]:
         for decoded in container.decode(audio=0):
             for part in resampler.resample(decoded):
                 claps += [1000 * at for at in finder.find(part.to_ndarray()[0], (part.pts or 0) / 48_000, 48_000)]
-    # the first seconds have no sender reports yet
-    return offsets_ms([each for each in claps if each > 1000 * _SETTLE_S], shown)
+    return claps, shown
 
 
 def _line(name: str, offsets: NDArray[np.float64]) -> str:
