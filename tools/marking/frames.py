@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import PortraitError, ReenactError, SourceEnded, SourceMissing
+from tools.marking.address import page_of, without_token
 
 if TYPE_CHECKING:
     from realtime.capture.source import Source
@@ -181,13 +182,11 @@ async def _watch(address: str, seconds: float) -> AsyncGenerator[tuple[float, Lu
 def _no_stream(address: str, error: Exception) -> ReenactError:
     reason = str(error) or "it sends no video"
     cure = "give the address of the page, with its token if it has one, or of a WHEP endpoint"
-    return SourceMissing("verify-no-stream", f"{address} cannot be watched: {reason}", cure=cure)
+    return SourceMissing("verify-no-stream", f"{without_token(address)} cannot be watched: {reason}", cure=cure)
 
 
 def _endpoint(address: str) -> tuple[str, dict[str, str]]:
     """Return the URL to which a WHEP client posts, and its headers."""
-    parts = urlsplit(address)
-    token = parse_qs(parts.query).get("token", parse_qs(parts.fragment).get("token", [""]))[0]
+    page, token = page_of(address)
     headers = {"Content-Type": "application/sdp"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    path = parts.path if "whep" in parts.path else parts.path.rstrip("/") + "/whep"
-    return f"{parts.scheme}://{parts.netloc}{path}", headers
+    return page if "whep" in urlsplit(page).path else f"{page}/whep", headers

@@ -8,16 +8,17 @@ ADDRESS is that of the page. The main run shows the slate until s, the page or t
 from __future__ import annotations
 
 import json
-import os
 import sys
 import urllib.error
 import urllib.request
 from typing import Annotated
+from urllib.parse import urlencode
 
 import typer
 
-from engines.errors import SourceMissing
+from engines.errors import SourceMissing, UsageError
 from realtime.config import DEFAULT_ADDRESS, TOKEN_VARIABLE
+from tools.marking.address import page_of, without_token
 from tools.support.command import new_app, run_app
 
 TIMEOUT_S = 5.0
@@ -29,12 +30,20 @@ def panic_command(
     token: Annotated[str, typer.Option(envvar=TOKEN_VARIABLE, help="The page's token.")] = "",
 ) -> None:
     """Show the slate at once."""
-    query = f"?session={session}" if session else ""
     body = json.dumps({"v": 1, "command": "set_slate", "value": True}).encode()
-    request = urllib.request.Request(f"{address.rstrip('/')}/api/control{query}", body, method="POST")
+    try:
+        page, token_there = page_of(address)
+        query = f"?{urlencode({'session': session})}" if session else ""
+        request = urllib.request.Request(f"{page}/api/control{query}", body, method="POST")
+    except ValueError:
+        cure = "give the address that the program printed"
+        raise UsageError(
+            "panic-bad-address", f"the address {without_token(address)}", "http://HOST:PORT", cure
+        ) from None
+    token = token_there or token
     request.add_header("Content-Type", "application/json")
-    if token or os.environ.get(TOKEN_VARIABLE):
-        request.add_header("Authorization", f"Bearer {token or os.environ[TOKEN_VARIABLE]}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
             print(json.load(reply).get("said", "slate"))
@@ -42,7 +51,7 @@ def panic_command(
         reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else str(error)
         cure = "give the address that the program printed, and its token; s in its terminal does the same"
         raise SourceMissing(
-            "panic-not-heard", f"no program at {address} took the command: {reason}", cure=cure
+            "panic-not-heard", f"no program at {without_token(address)} took the command: {reason}", cure=cure
         ) from None
 
 
