@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ssl
 import threading
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
+from av.codec.context import Flags
 
 from engines.errors import ReenactError
 from realtime.core.sound import SoundPacket
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _NS = 1_000_000_000
 _TIMEOUT_S = 5
+_QUEUE = 8
+"""Packets between the encoders and the thread that sends, about a tenth of a second; then encoding waits."""
 _KEY_S = 2
 """Time between key frames, as streaming services ask for."""
 _SETTLED_S = 3.0
@@ -78,15 +82,8 @@ class RtmpPush:
 
     def _publish(self, reader: RingReader, backoff: Backoff) -> None:
         """Publish until told to stop. Raises av.FFmpegError when the stream breaks."""
-        options = {
-            "rw_timeout": str(_TIMEOUT_S * 1_000_000),
-            "tcp_nodelay": "1",
-            "tls_verify": "1",
-            "flvflags": "no_duration_filesize",
-            "protocol_whitelist": "rtmp,rtmps,tcp,tls",
-        }
         self._up = False
-        container = av.open(self._target.url, "w", format="flv", options=options)
+        container = _open(self._target.url)
         try:
             publication = _Publication(container, self._add_video(container))
             begun_s: float | None = None
@@ -125,18 +122,47 @@ class RtmpPush:
         return stream
 
 
+def _open(url: str) -> OutputContainer:
+    """Return a container that sends to a server. It connects with the first packet.
+
+    PyAV itself connects without any option, so without a limit of time and without checking a certificate, and holds
+    the interpreter's lock meanwhile. FFmpeg's muxer ``fifo`` connects in a thread of its own, with the options.
+    """
+    connection = {
+        "rw_timeout": str(_TIMEOUT_S * 1_000_000),
+        "tcp_nodelay": "1",
+        "flvflags": "no_duration_filesize",
+        "protocol_whitelist": "rtmp,rtmps,tcp,tls",
+    }
+    if url.startswith("rtmps:"):
+        connection["tls_verify"] = "1"
+        authorities = ssl.get_default_verify_paths().cafile
+        if authorities is not None:
+            connection["ca_file"] = authorities.replace("\\", r"\\").replace(":", r"\:")
+    options = {
+        "fifo_format": "flv",
+        "queue_size": str(_QUEUE),
+        "format_opts": ":".join(f"{name}={value}" for name, value in connection.items()),
+    }
+    return av.open(url, "w", format="fifo", options=options)
+
+
 class _Publication:
     """What one connection has been sent."""
 
     def __init__(self, container: OutputContainer, video: Any) -> None:
         self.sound = LiveSound(container, "aac")
+        for stream in container.streams:
+            # FLV wants it, which fifo does not say
+            stream.codec_context.flags |= Flags.global_header
         self.begun = False
-        """Whether the server has taken something."""
+        """Whether the server has taken something: more was sent than the queue holds."""
         self._container = container
         self._video = video
         self._clock = CaptureClock()
         self._origin_ns: int | None = None
         self._last = -1
+        self._sent = 0
 
     def write(self, frame: RingFrame) -> None:
         """Send a picture, and the sound up to it. Raises av.FFmpegError."""
@@ -148,8 +174,9 @@ class _Publication:
         picture.pts, picture.time_base = self._last, Fraction(1, 1000)
         packets = self._video.encode(picture)
         self._container.mux(packets)
-        self.begun = self.begun or bool(packets)
-        if self.begun:
+        self._sent += len(packets)
+        self.begun = self._sent > _QUEUE + 1
+        if self._sent:
             self.sound.mux(self._origin_ns, time_ns)
 
 
@@ -165,6 +192,8 @@ def _problem(error: av.FFmpegError, target: Target) -> ReenactError:
     if error.errno in (errno.ETIMEDOUT, errno.EAGAIN):
         return ReenactError("stream-no-answer", f"{target.shown} does not answer", cure="check the address")
     if error.errno in _ENDED or isinstance(error, av.EOFError):
-        found = f"{target.shown} has ended or refused the stream"
-        return ReenactError("stream-ended", found, cure="check the key, and the server's log")
+        secure = target.url.startswith("rtmps:")
+        found = f"{target.shown} has ended or refused the stream" + ", or is not trusted" * secure
+        cure = "check the key, " + "the server's certificate, " * secure + "and the server's log"
+        return ReenactError("stream-ended", found, cure=cure)
     return ReenactError("stream-failed", f"the stream to {target.shown} failed ({error.strerror})")
