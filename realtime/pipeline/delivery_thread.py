@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from engines.errors import SinkError, SinkLost
 from realtime.core.latency import Durations
@@ -60,7 +61,7 @@ class DeliveryThread(threading.Thread):
         self.sent = 0
         self.error: SinkError | None = None
         self.inbox = inbox
-        self.sink = opened.sink
+        self._use(opened.sink)
         self._open_again = opened.open_again
         self._stop_signal = stop_signal
         self._notice = hooks.notice
@@ -69,10 +70,18 @@ class DeliveryThread(threading.Thread):
         self._lost = 0
         self._sounds: deque[SoundPacket] = deque(maxlen=MAX_SOUNDS)
 
+    def _use(self, sink: Sink | FrameRelay) -> None:
+        """Send to this sink from now on. What it is is found out here: for each frame that would take too long."""
+        self.sink = sink
+        self._hearing = sink if isinstance(sink, HearingSink) else None
+        self._send: Callable[[PublishedFrame], None] = (
+            sink.relay if isinstance(sink, FrameRelay) else partial(self._send_to, sink)
+        )
+
     @property
     def hears(self) -> bool:
         """Whether the sink takes sound."""
-        return isinstance(self.sink, HearingSink)
+        return self._hearing is not None
 
     def hear(self, packet: SoundPacket) -> None:
         """Send sound to the sink, before the next frame. Any thread may call it."""
@@ -120,17 +129,11 @@ class DeliveryThread(threading.Thread):
             if published.face and published.kind is FrameKind.GENERATED:
                 self.age.record(now - published.stamps.captured, now)
 
-    def _send(self, published: PublishedFrame) -> None:
-        if isinstance(self.sink, FrameRelay):
-            self.sink.relay(published)
-        else:
-            self._send_sound()
-            self.sink.send(published.frame(self.sink.format))
-
-    def _send_sound(self) -> None:
-        if isinstance(self.sink, HearingSink):
+    def _send_to(self, sink: Sink, published: PublishedFrame) -> None:
+        if self._hearing is not None:
             while self._sounds:
-                self.sink.hear(self._sounds.popleft())
+                self._hearing.hear(self._sounds.popleft())
+        sink.send(published.frame(sink.format))
 
     def _reopen(self, error: SinkLost) -> bool:
         """Return True once there is a sink again, False if the run ends first."""
@@ -139,7 +142,7 @@ class DeliveryThread(threading.Thread):
         sink = reopen(self._open_again, self.sink, error, SinkError, self._stop_signal, self._notice)
         if sink is None:
             return False
-        self.sink = sink
+        self._use(sink)
         return True
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from engines.errors import SinkLost, SinkMissing
 from realtime.core.frames import Frame, Stamps
+from realtime.core.sound import SoundPacket
 from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.delivery_thread import DeliveryThread, OpenedSink
 from realtime.pipeline.frame_publisher import FramePublisher
@@ -103,3 +104,58 @@ def test_the_age_is_that_of_generated_frames_with_a_face() -> None:
     delivery.close()
     assert delivery.thread.sent == delivery.thread.sending.count == 4
     assert delivery.thread.age.count == 1
+
+
+def test_what_a_sink_takes_is_not_found_out_again_for_each_frame() -> None:
+    looked: list[bool] = []
+
+    class HearingFake(FakeSink):
+        heard = 0
+
+        @property
+        def hear(self) -> Callable[[SoundPacket], None]:
+            looked.append(True)
+            return self.take
+
+        def take(self, _: SoundPacket) -> None:
+            self.heard += 1
+
+    sink = HearingFake()
+    delivery = Delivery(sink)
+    at_first = len(looked)
+    for number in range(1, 11):
+        delivery.thread.hear(SoundPacket(b"", 0, number))
+        delivery.show(number)
+        sink.wait_for(number)
+    delivery.close()
+    assert sink.heard == 10
+    assert len(looked) == at_first + 10, "once for each packet that is passed on"
+
+
+def test_sound_goes_to_the_sink_that_was_opened_again() -> None:
+    heard: list[SoundPacket] = []
+
+    class HearingFake(FakeSink):
+        def hear(self, packet: SoundPacket) -> None:
+            heard.append(packet)
+
+    def fail(_: Frame) -> None:
+        raise SinkLost("sink-lost", "the device is gone")
+
+    again, back = HearingFake(), threading.Event()
+
+    def open_again() -> Sink:
+        back.set()
+        return again
+
+    delivery = Delivery(FakeSink(during=fail), open_again)
+    assert not delivery.thread.hears
+    delivery.show(1)
+    assert back.wait(5)
+    delivery.show(2)
+    again.wait_for(1)
+    delivery.thread.hear(SoundPacket(b"", 0, 1))
+    delivery.show(3)
+    again.wait_for(2)
+    delivery.close()
+    assert len(heard) == 1
