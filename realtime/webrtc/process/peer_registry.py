@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from engines.errors import BusyError, NotFoundError, ReenactError, ServerFull
 from realtime.core.protocol import MAIN_STREAM
@@ -34,6 +34,9 @@ _CONTROL_TIMEOUT_S = 5.0
 _FULL_RETRY_S = 10.0
 _NOT_STARTED_RETRY_S = 1.0
 logger = logging.getLogger(__name__)
+
+_Ring = TypeVar("_Ring")
+_Ring_contra = TypeVar("_Ring_contra", contravariant=True)
 
 
 class PeerRegistry:
@@ -150,9 +153,9 @@ class PeerRegistry:
         values = message.values
         match values["kind"]:
             case "source":
-                self._attach(message.fds, lambda memory, wake: self._attach_source(values["session"], memory, wake))
+                _attach(message.fds, self.publishers.get(values["session"]), RingWriter)
             case "sink":
-                self._attach(message.fds, lambda memory, wake: self._attach_sink(values["stream"], memory, wake))
+                _attach(message.fds, self.streams.get(values["stream"]), RingReader)
             case "push":
                 publisher = self.publishers.get(values["session"])
                 if publisher is not None:
@@ -233,33 +236,6 @@ class PeerRegistry:
                 return self.streams[session]
         raise _stream_not_found()
 
-    def _attach(self, fds: tuple[int, ...], attach: Callable[[int, int], None]) -> None:
-        """Attach a ring buffer. If that fails, the main process finds that its other end is closed."""
-        try:
-            if len(fds) != 2:
-                for each in fds:
-                    os.close(each)
-                raise OSError("too many files are open")
-            attach(*fds)
-        except OSError as error:
-            logger.error("cannot exchange frames between the two processes: %s", error)
-
-    def _attach_source(self, session: str, memory: int, wake: int) -> None:
-        publisher = self.publishers.get(session)
-        if publisher is None:
-            os.close(memory)
-            os.close(wake)
-            return
-        publisher.attach(RingWriter(memory, wake))
-
-    def _attach_sink(self, name: str, memory: int, wake: int) -> None:
-        stream = self.streams.get(name)
-        if stream is None:
-            os.close(memory)
-            os.close(wake)
-            return
-        stream.attach(RingReader(memory, wake))
-
     @contextmanager
     def _log_failure(self, what: str, text: str) -> Iterator[None]:
         """Log an exception of the block, the first of several sweeps in a row."""
@@ -290,6 +266,29 @@ class PeerRegistry:
         viewer = self.viewers.pop(identity, None)
         if viewer is not None:
             await viewer.close()
+
+
+class _RingEnd(Protocol[_Ring_contra]):
+    """A publisher, which writes to a ring buffer, or a stream, which reads from one."""
+
+    def attach(self, ring: _Ring_contra, /) -> None: ...
+
+
+def _attach(fds: tuple[int, ...], end: _RingEnd[_Ring] | None, ring: Callable[[int, int], _Ring]) -> None:
+    """Attach a ring buffer to what has not ended meanwhile. Takes over its descriptors, for memory and for waking.
+
+    If that fails, the main process finds that its other end is closed.
+    """
+    try:
+        if end is not None and len(fds) == 2:
+            end.attach(ring(*fds))
+            return
+        for each in fds:
+            os.close(each)
+        if len(fds) != 2:
+            raise OSError("too many files are open")
+    except OSError as error:
+        logger.error("cannot exchange frames between the two processes: %s", error)
 
 
 def _stream_not_found() -> NotFoundError:
