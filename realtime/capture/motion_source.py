@@ -15,6 +15,9 @@ from realtime.motion.motion_file import read_motion, with_bundled_motion
 from realtime.motion.tracked import tracked_face
 
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+GAP_S = 0.5
+"""Without a frame for this long the face is lost, and frames without one come at a period of ``GAP_PERIOD_S``."""
+GAP_PERIOD_S = 1 / 30
 PAINTED = "no picture comes with it: the inside of the mouth is painted"
 
 
@@ -31,8 +34,6 @@ def parse_motion(spec: str) -> tuple[Path, float]:
 
 class MotionSource:
     """Plays a motion: live in a loop, each frame at its time, or once as fast as it is read."""
-
-    skipped = 0
 
     def __init__(
         self,
@@ -60,39 +61,53 @@ class MotionSource:
         self.notes = (*motion.notes, PAINTED)
         self._now_ns, self._sleep = now_ns, sleep
         self._start_ns = 0
+        self.skipped = 0
         self._seq = 0
+        self._next = 0
+        """The number of the next frame of the motion, counted on from loop to loop."""
+        self._lost = False
 
     def read(self) -> Frame:
-        """Return the next frame. Live, frames whose time has passed are left out. Raises SourceEnded."""
+        """Return the next frame. Raises SourceEnded.
+
+        Live, frames whose time has passed are left out and counted in ``skipped``, and where the recording has none
+        for a while, frames without a face come.
+        """
         motion = self._motion
         count = len(motion.times)
         if not self._start_ns:
             self._start_ns = self._now_ns()
         if self.live:
-            self._wait()
-        elif self._first + self._seq >= count:
+            self._lost = not self._wait()
+        elif self._first + self._next >= count:
             raise SourceEnded("motion-ended", "the motion has ended")
-        index = (self._first + self._seq) % count
+        index = (self._first + self._next) % count
         captured = self._now_ns()
-        shown_ns = round((motion.times[index] - self._begin) * 1e9)
-        time_ns = captured if self.live else shown_ns
-        face = tracked_face(motion.coefficients[index], motion.turns[index], self._seq, time_ns)
+        time_ns = captured if self.live else round((motion.times[index] - self._begin) * 1e9)
+        face = None
+        if not self._lost:
+            face = tracked_face(motion.coefficients[index], motion.turns[index], self._seq, time_ns)
+            self._next += 1
         frame = Frame(NO_PIXELS, PixelFormat.RGB, self._seq, Stamps(captured), time_ns, tracked=True, face=face)
         self._seq += 1
         return frame
 
-    def _wait(self) -> None:
-        """Go on to the newest frame whose time has come, or wait for the next one's."""
+    def _wait(self) -> bool:
+        """Go on to the newest frame whose time has come, or wait for the next one's. Return False in a gap."""
         late = (self._now_ns() - self._start_ns) / 1e9
         loops, within = divmod(self._begin + late, self._motion.duration)
         newest = int(loops) * len(self._motion.times) + int(np.searchsorted(self._motion.times, within, "right")) - 1
-        self._seq = max(self._seq, newest - self._first)
-        wait = self._due(self._seq) - late
+        left_out = max(0, newest - self._first - self._next)
+        self.skipped += left_out
+        self._next += left_out
+        wait = self._due(self._next) - late
+        longest = GAP_PERIOD_S if self._lost else GAP_S
         if wait > 0:
-            self._sleep(wait)
+            self._sleep(min(wait, longest))
+        return wait <= longest
 
-    def _due(self, seq: int) -> float:
-        loops, index = divmod(self._first + seq, len(self._motion.times))
+    def _due(self, number: int) -> float:
+        loops, index = divmod(self._first + number, len(self._motion.times))
         return loops * self._motion.duration + float(self._motion.times[index]) - self._begin
 
     def close(self) -> None:

@@ -78,8 +78,32 @@ def test_frames_whose_time_has_passed_are_left_out(take: Path) -> None:
     assert number(source) == 0
     clock.sleep(10.5 / FPS)
     assert number(source) == 10
+    assert source.skipped == 9
     clock.sleep(2.0)
-    assert number(source) in (10, 11)
+    last = number(source)
+    assert last in (10, 11)
+    assert source.skipped == 9 + COUNT + last - 11
+
+
+def test_a_gap_in_the_recording_is_a_face_that_is_lost_for_that_long(tmp_path: Path) -> None:
+    recorder = MotionRecorder(tmp_path / "take.csv")
+    times = [start + number / FPS for start in (0, 30) for number in range(FPS)]
+    for second in times:
+        face = tracked_face(np.zeros(len(NAMES), np.float32), np.zeros(3, np.float32), 0, round(second * 1e9))
+        recorder.add(face)
+    recorder.close()
+    clock = Clock()
+    source = MotionSource(tmp_path / "take.csv", now_ns=clock, sleep=clock.sleep)
+    start, frames, waits = clock.now, [], []
+    while clock.now < start + 30.99e9:
+        before = clock.now
+        frames.append(source.read())
+        waits.append((clock.now - before) / 1e9)
+    assert max(waits) <= 1
+    faces = [(frame.time_ns - start) / 1e9 for frame in frames if frame.face is not None]
+    np.testing.assert_allclose(faces, times, atol=0.02)
+    assert [frame.seq for frame in frames] == list(range(len(frames)))
+    assert source.skipped == 0
 
 
 def test_it_begins_at_any_second(take: Path) -> None:
