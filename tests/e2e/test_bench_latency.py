@@ -53,12 +53,22 @@ def checkout(folder: Path) -> Path:
     return root
 
 
-def test_every_output_is_written_and_a_violated_budget_is_an_error(tmp_path: Path) -> None:
-    paths = {name: tmp_path / f"out.{name}" for name in ("json", "html", "trace.json")}
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], dict[str, Path]]:
+    """A measurement with every output and two budgets, one of which is violated."""
+    folder = tmp_path_factory.mktemp("measured")
+    paths = {name: folder / f"out.{name}" for name in ("json", "html", "trace.json")}
     ended = tool(
         *("stages", "--seconds", "12", "--json", str(paths["json"]), "--html", str(paths["html"])),
         *("--trace", str(paths["trace.json"]), "--budget", "p99=5000", "--budget", "track.p50=0.01"),
     )
+    return ended, paths
+
+
+def test_every_output_is_written_and_a_violated_budget_is_an_error(
+    measured: tuple[subprocess.CompletedProcess[str], dict[str, Path]],
+) -> None:
+    ended, paths = measured
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "over budget: stages, track: p50" in ended.stderr
     assert "p99" not in ended.stderr
@@ -73,11 +83,15 @@ def test_every_output_is_written_and_a_violated_budget_is_an_error(tmp_path: Pat
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_a_sleep_is_found_in_its_stage_and_nowhere_else(tmp_path: Path) -> None:
+def test_a_sleep_is_found_in_its_stage_and_nowhere_else(
+    measured: tuple[subprocess.CompletedProcess[str], dict[str, Path]], tmp_path: Path
+) -> None:
     root = checkout(tmp_path)
+    # the report of the same files, as if it had been measured in that checkout
+    report = json.loads(measured[1]["json"].read_text())
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout
     old = tmp_path / "old.json"
-    first = tool("stages", "--seconds", "12", "--json", str(old), root=root)
-    assert first.returncode == 0, first.stderr
+    old.write_text(json.dumps(report | {"commit": head.strip(), "changed": False}))
     mesh = root / "engines" / "mesh" / "generator.py"
     text = mesh.read_text()
     line = "    def drive(self, portrait: Portrait, motion: Motion, driving: Image | None) -> Image:\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -40,7 +41,7 @@ from tools.latency.figures import (
     to_json,
 )
 from tools.latency.readings import Reading, readings_to_round, split
-from tools.latency.rounds import OlderReport
+from tools.latency.rounds import OlderReport, share_machine_code
 from tools.latency.stages import MEANING, STAGES, THREADS, Timestamps, bare, clock_figures, timestamps_to_round
 
 TYPICAL_MS = dict(zip(STAGES, (0.2, 0.15, 4.5, 0.5, 2.9, 0.15, 0.15, 0.01), strict=True))
@@ -426,3 +427,28 @@ def test_the_counters_of_a_browser_become_figures_for_a_frame() -> None:
     assert figures["pictures decoded a second"] == pytest.approx(30.0)
     assert figures["sent, kbit/s"] == pytest.approx(16.0)
     assert stats_between({}, {}, 1.0) == {}
+
+
+def test_machine_code_is_shared_only_between_programs_with_the_same_loops(tmp_path: Path) -> None:
+    def write(root: Path, name: str, text: str) -> Path:
+        path = root / "engines" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    here, same, other = (tmp_path / name for name in ("here", "same", "other"))
+    for root in (here, same, other):
+        write(root, "layers/one.py", "one")
+        write(root, "two.py", "two" if root is not other else "TWO")
+        write(root, "three.py", root.name)
+    code = write(here, "layers/__pycache__/one.loop-3.py311.nbi", "index")
+    write(here, "layers/__pycache__/one.loop-3.py311.1.nbc", "code")
+    write(here, "__pycache__/two.loop-7.py311.nbi", "index")
+    os.utime(here / "engines" / "layers" / "one.py", (1e9, 1e9))
+    share_machine_code(here, same)
+    share_machine_code(here, other)
+    shared = {path.name for path in same.glob("engines/**/*.nb[ic]")}
+    assert shared == {"one.loop-3.py311.nbi", "one.loop-3.py311.1.nbc", "two.loop-7.py311.nbi"}
+    assert (same / code.relative_to(here)).read_text() == "index"
+    assert (same / "engines" / "layers" / "one.py").stat().st_mtime == 1e9
+    assert not list(other.glob("engines/**/*.nb[ic]"))
