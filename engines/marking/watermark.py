@@ -12,7 +12,7 @@ from engines.marking.pattern import DEFAULT_KEY, tile, tile_side
 from engines.marking.payload import Payload
 from engines.types import Image
 
-STRENGTHS = tuple(float(each) for each in np.geomspace(0.8, 1.4, 6))
+STRENGTHS = tuple(float(each) for each in np.geomspace(0.86, 1.52, 6))
 """Standard deviations of the pattern in levels of luma, from a flat picture's to a busy one's."""
 _SHARE = 0.008
 """The loss of SSIM that a block may have: the pattern's variance over ``2 * variance + 58.5`` of the picture there
