@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,11 @@ ROOT = str(Path(__file__).parents[2])
 """The folder that holds the packages of this program."""
 ORPHAN_S = 1.0
 """How long a process outlives the main process."""
+
+
+def passes_descriptors() -> bool:
+    """Return whether this system passes descriptors between processes."""
+    return hasattr(socket, "send_fds")
 
 
 def command(module: str) -> list[str]:
@@ -58,7 +64,7 @@ def wait_or_kill(process: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 
 def end_with_parent(connection: int) -> None:
-    """End this process soon after the other end of a socket is closed, whatever hangs. Return at once."""
+    """End this process soon after the other end of a socket or pipe is closed, whatever hangs. Return at once."""
     threading.Thread(target=_end_with_parent, args=(os.dup(connection),), name="parent", daemon=True).start()
 
 

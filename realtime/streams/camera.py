@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from contextlib import suppress
 from typing import Any
 
 from engines.errors import ReenactError, SourceLost, SourceMissing
-from realtime.core.child_process import command, start_process
+from realtime.core.child_process import command, passes_descriptors, start_process
 from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.protocol import DEFAULT_FPS
 from realtime.streams.target import without_secrets
 from realtime.webrtc.ipc.frame_ring import RingFrame, RingReader, create_ring
 from realtime.webrtc.link_streams import to_rgb
@@ -24,7 +26,6 @@ OPEN_S = 30.0
 """How long to wait for the first frame. The process gives up after 8 s, but a busy machine starts it late."""
 _READ_S = 1.0
 _COMMAND = command("realtime.streams.camera_process")
-_DEFAULT_FPS = 30.0
 
 
 class StreamCamera:
@@ -39,12 +40,17 @@ class StreamCamera:
 
     def __init__(self, url: str, fps: float | None = None) -> None:
         self._shown = without_secrets(url)
-        self.fps = fps or _DEFAULT_FPS
+        self.fps = fps or DEFAULT_FPS
         self._seq = 0
-        ring = create_ring(MAX_PIXELS * 3 // 2)
-        self._process = start_process(_COMMAND, (ring.memory, ring.wake_write), pipes=True)
-        os.close(ring.wake_write)
-        self._reader = RingReader(ring.memory, ring.wake_read)
+        if not passes_descriptors():
+            found = "a system that cannot pass descriptors between processes"
+            raise SourceMissing("camera-stream-unsupported-system", found, "Linux or macOS", "run it under WSL")
+        try:
+            self._process, self._reader = _start()
+        except OSError as error:
+            found = f"the process that reads {self._shown} cannot be started ({error.strerror})"
+            cure = "close other programs, and start again"
+            raise SourceMissing("camera-stream-no-process", found, cure=cure) from None
         try:
             # not on the command line, which every user of the computer can read
             assert self._process.stdin is not None
@@ -77,13 +83,7 @@ class StreamCamera:
 
     def close(self) -> None:
         """End the process. close() is idempotent."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        _end(self._process)
         if not self._reader.closed:
             self._reader.close()
 
@@ -105,3 +105,29 @@ class StreamCamera:
                 return ReenactError.from_dict(said)
         found = f"{self._shown} sends no frame"
         return ReenactError("camera-stream-silent", found, "a stream of pictures", "check the camera and the network")
+
+
+def _start() -> tuple[subprocess.Popen[bytes], RingReader]:
+    """Start a process that writes into a ring buffer, and return the reading end too. Raises OSError."""
+    ring = create_ring(MAX_PIXELS * 3 // 2)
+    try:
+        process = start_process(_COMMAND, (ring.memory, ring.wake_write), pipes=True)
+    except BaseException:
+        ring.close()
+        raise
+    os.close(ring.wake_write)
+    try:
+        return process, RingReader(ring.memory, ring.wake_read)
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()

@@ -23,7 +23,7 @@ from typing import Any
 from engines.errors import ReenactError, SinkLost, SinkMissing, SourceEnded
 from engines.install_hint import install_command
 from realtime.capture.source import Source
-from realtime.core.child_process import command, start_process, wait_or_kill
+from realtime.core.child_process import command, passes_descriptors, start_process, wait_or_kill
 from realtime.core.problem import internal_error
 from realtime.core.protocol import MAIN_STREAM
 from realtime.core.sound import SoundPacket
@@ -109,7 +109,7 @@ class MediaLink:
         Raises AddressInUse if another program listens there, SinkMissing if the address does not belong to this machine
         or the process does not start.
         """
-        if not hasattr(socket, "send_fds"):
+        if not passes_descriptors():
             raise SinkMissing(
                 "webrtc-unsupported-system",
                 "a system that cannot pass sockets between processes",
@@ -263,9 +263,12 @@ class MediaLink:
         """Start a media process and the thread that receives its messages. Raises OSError."""
         assert self._listener is not None
         ours, theirs = socket.socketpair()
-        fds = (theirs.fileno(), self._listener.fileno())
         with theirs:
-            process = start_process(_COMMAND, fds)
+            try:
+                process = start_process(_COMMAND, (theirs.fileno(), self._listener.fileno()))
+            except BaseException:
+                ours.close()
+                raise
         self._spawned_s = time.monotonic()
         connection = MessageSocket(ours)
         connection.set_receive_timeout(_START_TIMEOUT_S)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import socket
 import socketserver
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,8 +20,10 @@ import pytest
 from PIL import Image as Pictures
 
 from engines.errors import SourceLost, SourceMissing
+from realtime.streams import camera as camera_module
 from realtime.streams.camera import StreamCamera
 from realtime.streams.target import is_camera_address
+from tests.support.system import cannot_start, open_descriptors
 
 SIZE = (160, 120)
 PASSWORD = "SECRET"
@@ -184,6 +189,37 @@ def test_no_server() -> None:
     with serving(lambda *_: None) as url:
         pass
     assert failure(f"{url}/camera").code == "camera-stream-unreachable"
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_module, "start_process", cannot_start)
+    before = open_descriptors()
+    assert failure("http://127.0.0.1/camera").code == "camera-stream-no-process"
+    assert open_descriptors() <= before
+
+
+def test_a_system_that_cannot_pass_descriptors_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "send_fds")
+    assert failure("http://127.0.0.1/camera").code == "camera-stream-unsupported-system"
+
+
+def test_the_process_ends_with_the_main_process() -> None:
+    over, gone = threading.Event(), threading.Event()
+    send = motion_jpeg(jpeg(), over)
+
+    def answer(path: str, out: Any) -> None:
+        try:
+            send(path, out)
+        finally:
+            gone.set()
+
+    start = "import os, sys; from realtime.streams.camera import StreamCamera; StreamCamera(sys.argv[1]); os._exit(0)"
+    with serving(answer) as url:
+        try:
+            subprocess.run([sys.executable, "-c", start, f"{url}/camera.mjpg"], check=True, timeout=60)
+            assert gone.wait(60)
+        finally:
+            over.set()
 
 
 def test_only_these_schemes_are_addresses_of_cameras() -> None:
