@@ -11,11 +11,17 @@ import os
 import signal
 import socket
 import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
 
 from realtime.core.child_process import end_with_parent
 from realtime.streams.target import Target
 from realtime.webrtc.ipc.frame_ring import RingReader
+from realtime.webrtc.ipc.messages import Message, MessageSocket
 from realtime.webrtc.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -26,23 +32,41 @@ def main() -> None:
     end_with_parent(connection_fd)
     connection = socket.socket(fileno=connection_fd)
     reader = RingReader(memory, wake)
-    from realtime.webrtc.ipc.messages import MessageSocket
-
     messages = MessageSocket(connection)
     incoming = messages.messages()
     start = next(incoming).values
     target = Target(**start["target"])
+    try:
+        _push(target, start, messages, incoming, reader)
+    except Exception:
+        logger.critical("the stream has failed\n%s", without_secrets(traceback.format_exc(), target))
+        os._exit(1)
+    # codec threads may still run: their results are not needed
+    os._exit(0)
+
+
+def _push(
+    target: Target, start: dict[str, Any], messages: MessageSocket, incoming: Iterator[Message], reader: RingReader
+) -> None:
     settings = ServerSettings.from_json(start["media"])
     if target.kind == "rtmp":
         from realtime.streams.rtmp import RtmpPush
 
-        RtmpPush(target, (start["size"][0], start["size"][1]), start["fps"], settings, messages).run(reader, incoming)
+        size = (start["size"][0], start["size"][1])
+        RtmpPush(target, size, start["fps"], settings, messages).run(reader, incoming)
     else:
         from realtime.streams.whip import WhipPush
 
         WhipPush(target, settings, messages).run(reader, incoming)
-    # codec threads may still run: their results are not needed
-    os._exit(0)
+
+
+def without_secrets(text: str, target: Target) -> str:
+    """Return a traceback without the address, the key and the token of a stream: FFmpeg's errors name the address."""
+    key = target.url.rpartition("/")[2] if target.kind == "rtmp" else ""
+    for secret, shown in ((target.url, target.shown), (key, "..."), (target.token, "...")):
+        if secret:
+            text = text.replace(secret, shown)
+    return text
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 from engines.errors import ReenactError, SinkMissing
-from realtime.core.child_process import command, start_process, wait_or_kill
+from realtime.core.child_process import command, passes_descriptors, start_process, wait_or_kill
 from realtime.core.frames import Frame, PixelFormat
 from realtime.core.sound import SoundPacket
 from realtime.streams.backoff import Backoff
@@ -57,8 +58,8 @@ class PushSink:
     def __init__(
         self, target: Target, form: StreamFormat, notice: Callable[[str], None], *, follows_sound: bool = False
     ) -> None:
-        """Raises SinkMissing on a system that cannot pass descriptors between processes."""
-        if not hasattr(socket, "send_fds"):
+        """Raises SinkMissing if no process can be started."""
+        if not passes_descriptors():
             found, cure = "a system that cannot pass descriptors between processes", "run it under WSL"
             raise SinkMissing("stream-unsupported-system", found, "Linux or macOS", cure)
         self.name = f"stream to {target.shown}"
@@ -78,7 +79,11 @@ class PushSink:
         self._writer: RingWriter | None = None
         self._connection: MessageSocket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._spawn()
+        try:
+            self._spawn()
+        except OSError as error:
+            failure = _not_started(error)
+            raise SinkMissing(failure.code, failure.found, cure=failure.cure) from None
         self._thread = threading.Thread(target=self._supervise, name="stream", daemon=True)
         self._thread.start()
 
@@ -113,17 +118,25 @@ class PushSink:
 
     def _spawn(self) -> None:
         """Start a process. Raises OSError."""
-        ring = create_ring(self._form.size[0] * self._form.size[1] * 3 // 2)
-        ours, theirs = socket.socketpair()
-        fds = (theirs.fileno(), ring.memory, ring.wake_read)
-        with theirs:
-            process = start_process(_COMMAND, fds)
+        with ExitStack() as failed:
+            ring = create_ring(self._form.size[0] * self._form.size[1] * 3 // 2)
+            failed.callback(ring.close)
+            ours, theirs = socket.socketpair()
+            failed.callback(ours.close)
+            with theirs:
+                process = start_process(_COMMAND, (theirs.fileno(), ring.memory, ring.wake_read))
+            failed.pop_all()
         os.close(ring.wake_read)
+        try:
+            writer = RingWriter(ring.memory, ring.wake_write)
+        except BaseException:
+            ours.close()
+            wait_or_kill(process, 0)
+            raise
         connection = MessageSocket(ours)
         connection.set_receive_timeout(_SILENCE_S)
         with self._lock:
-            self._process, self._connection = process, connection
-            self._writer = RingWriter(ring.memory, ring.wake_write)
+            self._process, self._connection, self._writer = process, connection, writer
         start = {"kind": "start", "target": asdict(self._target), "fps": self._form.fps, "size": list(self._form.size)}
         connection.send(start | {"media": self._form.media.to_json()})
 
@@ -132,9 +145,14 @@ class PushSink:
         backoff = Backoff()
         while not self._closing.is_set():
             began_s = time.monotonic()
-            self._read()
+            failure = self._read()
             self.connected.clear()
-            self._release()
+            exit_code = self._release()
+            if failure is None and exit_code is not None:
+                found = f"the process of the stream has ended (exit code {exit_code})"
+                failure = ReenactError("stream-process-ended", found)
+            if failure is not None:
+                self._tell(failure)
             if time.monotonic() - began_s > _SILENCE_S:
                 backoff.succeed()
             if self._closing.wait(backoff.fail(refused=False)):
@@ -142,21 +160,24 @@ class PushSink:
             try:
                 self._spawn()
             except OSError as error:
-                logger.error("cannot start the process of a stream: %s", error)
+                self._tell(_not_started(error))
 
-    def _read(self) -> None:
+    def _read(self) -> ReenactError | None:
+        """Read messages until there are no more. Return why, unless the process has ended."""
         connection = self._connection
         if connection is None:
-            return
+            return None
         try:
             for message in connection.messages():
                 self._handle(message)
         except TimeoutError:
-            self._tell(
-                ReenactError("stream-process-silent", f"the process of the stream is silent for {_SILENCE_S:g} s")
-            )
-        except ValueError as error:
-            logger.error("the process of a stream has sent an invalid message: %s", error)
+            return ReenactError("stream-process-silent", f"the process of the stream is silent for {_SILENCE_S:g} s")
+        except Exception as error:
+            if not isinstance(error, ValueError):
+                logger.exception("cannot handle a message of the process of a stream")
+            found = f"the process of the stream has sent an invalid message ({type(error).__name__})"
+            return ReenactError("stream-process-bad-message", found)
+        return None
 
     def _handle(self, message: Message) -> None:
         match message.values.get("kind"):
@@ -176,7 +197,8 @@ class PushSink:
             self.problem = error.code
             self._notice(f"{self.name} is down [{error.code}]: {error}; it is tried again, everything else goes on")
 
-    def _release(self) -> None:
+    def _release(self) -> int | None:
+        """Close everything, and end the process. Return its exit code, if there is one."""
         with self._lock:
             process, connection, writer = self._process, self._connection, self._writer
             self._process = self._connection = self._writer = None
@@ -186,3 +208,9 @@ class PushSink:
             connection.close()
         if process is not None:
             wait_or_kill(process, 0.5)
+        return None if process is None else process.returncode
+
+
+def _not_started(error: OSError) -> ReenactError:
+    found = f"the process of the stream cannot be started ({error.strerror})"
+    return ReenactError("stream-no-process", found, cure="close other programs, and start again")
