@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from engines.errors import SourceLost, SourceMissing, one_of
 from realtime.capture import v4l2_devices
 from realtime.core.frames import Frame, PixelFormat, Stamps
+from realtime.core.protocol import DEFAULT_FPS
 
 if TYPE_CHECKING:
     from engines.types import Image
@@ -25,7 +26,6 @@ _OLD_NS = _NS // 4
 _AT_ONCE_NS = _NS // 500
 """A frame that is received sooner than this after it was requested has waited in the driver."""
 _DEFAULT_SIZE = (1280, 720)
-_DEFAULT_FPS = 30.0
 _BUFFERS = 2
 _CHOOSE_ANOTHER = "choose another --camera, plug one in, or use --camera performer"
 _VIDEO_GROUP = "sudo usermod -aG video $USER, then log out and in again"
@@ -76,7 +76,7 @@ class Webcam:
         self._received_ns = 0
         self._skipped = 0
         try:
-            self.stream = _open(self._device, size or _DEFAULT_SIZE, fps or _DEFAULT_FPS)
+            self.stream = _open(self._device, size or _DEFAULT_SIZE, fps or DEFAULT_FPS)
         except OSError as error:
             raise _no_frames(self._device, self._label, error) from None
         try:

@@ -9,13 +9,13 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from typing import Any
 
 import av
 
 from engines.errors import ReenactError
+from realtime.core.child_process import end_with_parent
 from realtime.webrtc.ipc.frame_ring import RingWriter
 from realtime.webrtc.video.decoded_frames import planes_of
 
@@ -121,19 +121,13 @@ def _problem(error: Exception, shown: str) -> ReenactError:
     return ReenactError("camera-stream-unusable", found, expected, "check the address")
 
 
-def _exit_with_parent() -> None:
-    """End the process when the main process is gone, or does not want it any more."""
-    sys.stdin.read()
-    os._exit(1)
-
-
 def main() -> None:
     """Run ``python -m realtime.streams.camera_process MEMORY WAKE``: descriptors of a ring buffer."""
     memory, wake = (int(each) for each in sys.argv[1:3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     writer = RingWriter(memory, wake)
     asked = json.loads(sys.stdin.readline())
-    threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
+    end_with_parent(sys.stdin.fileno())
     error = read(asked["url"], asked["shown"], writer)
     print(json.dumps(error.to_dict()), flush=True)
     os._exit(0)

@@ -54,17 +54,14 @@ def target(spec: str, key: str | None) -> Target:
 
 def shown(spec: str) -> str:
     """Return the name of a sink as messages and reports show it: a stream's without its secrets."""
-    prefix = "whip:" if spec.startswith("whip:") else ""
     if not spec.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
         return spec
-    parts = urlsplit(spec.removeprefix("whip:"))
-    host = parts.netloc.rpartition("@")[2]
-    path = parts.path
-    if not prefix:
-        # application/key: everything behind the application is the key
-        application = path.strip("/").partition("/")[0]
-        path = f"/{application}/..."
-    return prefix + urlunsplit((parts.scheme, host, path, "", ""))
+    if spec.startswith("whip:"):
+        return "whip:" + without_secrets(spec.removeprefix("whip:"))
+    parts = urlsplit(without_secrets(spec))
+    # application/key: everything behind the application is the key
+    application = parts.path.strip("/").partition("/")[0]
+    return urlunsplit((parts.scheme, parts.netloc, f"/{application}/...", "", ""))
 
 
 def without_secrets(url: str) -> str:
