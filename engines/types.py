@@ -20,6 +20,12 @@ Points = NDArray[np.float32]
 Mask = NDArray[np.uint8]
 """(H, W) uint8. Coverage: 0 is fully transparent, 255 fully opaque."""
 
+Floats = NDArray[np.float32]
+"""float32, of the shape that is said beside it."""
+
+Bytes = NDArray[np.uint8]
+"""uint8, of the shape that is said beside it."""
+
 LANDMARKS = 478
 """Points in MediaPipe's face mesh: 468 of the face, then five for each iris."""
 NEUTRAL_EASE_S = 0.35

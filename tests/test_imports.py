@@ -104,6 +104,11 @@ def test_the_parts_of_the_mesh_generator_do_not_know_it(package: str) -> None:
         assert folders <= ENGINE_PACKAGES[package] | {package}, path
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "engines/networks").glob("*.py")), ids=dotted)
+def test_networks_do_not_know_the_mesh_generator_that_uses_them(path: Path) -> None:
+    assert not {name for name in imported(parsed(path)) if name.startswith(("engines.mesh", "engines.layers"))}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "realtime/core").glob("*.py")), ids=dotted)
 def test_the_core_imports_nothing_but_errors_and_types(path: Path) -> None:
     ours = {name for name in imported(parsed(path)) if name.partition(".")[0] in PACKAGES and name != "realtime.core"}

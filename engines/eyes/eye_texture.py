@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from engines.eyes.eye_raster import SHADOW_REACH, SHADOW_SHARE
 from engines.eyes.iris import EyeWindow, Iris, brightness, find_irises, lashes_above, lashes_within
 from engines.face.opening import Opening
-from engines.types import Image
+from engines.types import Floats, Image
 
-Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 SHADOW_LIMITS = (0.08, 0.45)

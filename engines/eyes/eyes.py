@@ -6,16 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.eyes import eye_raster
 from engines.eyes.eye_texture import EyeTexture, eye_textures
 from engines.face.head import Pose
 from engines.face.opening import CURVE, Opening, trace_edge
 from engines.face.topology import EYE_CORNERS, IRISES, LOWER_LID_FOLDS, LOWER_LIDS, UPPER_LID_FOLDS, UPPER_LIDS, Indices
-from engines.types import LANDMARKS, Image, Points
-
-Floats = NDArray[np.float32]
+from engines.types import LANDMARKS, Floats, Image, Points
 
 LID_LININGS = (LANDMARKS + np.arange(7), LANDMARKS + 7 + np.arange(7))
 """Points on each lower lid that are fetched from the skin above the upper one.

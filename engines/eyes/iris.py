@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.opening import CURVE, Opening
-from engines.types import Image
+from engines.types import Floats, Image
 
-Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 REACH_SIDE, REACH_UP, REACH_DOWN = 0.25, 0.6, 0.45

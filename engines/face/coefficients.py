@@ -1,9 +1,9 @@
 """Expression coefficients, and what a face would look like at another expression.
 
-A face is ``own shape + basis @ code``, turned by the pose of the head. The code is read from the landmarks by a small
-network: the 52 ARKit coefficients first, then free components for what these do not tell apart. Network and basis are
-trained together by ``tools.train_expression`` so that, within a person, differences of codes explain differences of
-shapes; the own shape is what is left over.
+A face is ``identity shape + basis @ code``, turned by the pose of the head. The code is read from the landmarks by a
+small network: the 52 ARKit coefficients first, then free components for what these do not tell apart. Network and basis
+are trained together by ``tools.train_expression`` so that, within a person, differences of codes explain differences of
+shapes; the identity shape is what is left over.
 
 The head frame here is the canonical one: the axes and the size of MediaPipe's canonical face, with the origin between
 the eyes and one unit the root mean square distance of the rigid points, as in ``engines.face.head``.
@@ -27,9 +27,7 @@ from engines.errors import TrackerError
 from engines.face.procrustes import similarity
 from engines.face.topology import EYE_CORNERS, RIGID, RIGID_CANONICAL, RIGID_WEIGHTS
 from engines.jit import compiled
-from engines.types import LANDMARKS, Points
-
-Floats = NDArray[np.float32]
+from engines.types import LANDMARKS, Floats, Points
 
 NAMES = (
     "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
@@ -122,7 +120,7 @@ class CoefficientModel:
         return bool(np.abs(code[READ:]).max() < FREE_LIMIT)
 
     def displacement(self, code: Floats) -> Points:
-        """Return how far a code moves every landmark from the own shape, (478, 3) float32, new."""
+        """Return how far a code moves every landmark from the identity shape, (478, 3) float32, new."""
         return np.asarray(product(code, self.basis), np.float32).reshape(LANDMARKS, 3)
 
     def coefficients(self, code: Floats) -> Floats:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.topology import Indices
 from engines.jit import compiled
-
-Floats = NDArray[np.float32]
+from engines.types import Floats
 
 CURVE = 33
 """Samples of an edge of an opening."""

@@ -12,13 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.errors import GeneratorError
 from engines.face.coefficients import product
-from engines.types import LANDMARKS, Points
-
-Floats = NDArray[np.float32]
+from engines.types import LANDMARKS, Floats, Points
 
 FILE = Path(__file__).parents[1] / "assets" / "rig.npz"
 

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 
 from engines.layers import layer_raster
 from engines.layers.cutout import Cutout
-from engines.types import Image, Mask
-
-Floats = NDArray[np.float32]
+from engines.types import Floats, Image, Mask
 
 _WHITE = np.uint32(1 << 24 | 1 << 16 | 1 << 8 | 1)
 """A premultiplied white of opacity 1 in the four lanes of a layer's pixel."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from engines.types import Image, Mask
-
-Floats = NDArray[np.float32]
+from engines.types import Floats, Image, Mask
 
 CLEAR = 0.012
 """How far from the matte the background is taken to be free of its colours, as a share of the shorter side."""

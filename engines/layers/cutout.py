@@ -6,16 +6,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.layers.background import fill_background
 from engines.layers.foreground import foreground
 from engines.layers.layer import Layer
 from engines.layers.layer_raster import BLOCK
 from engines.layers.strands import with_strands
-from engines.types import Image, Mask
-
-Floats = NDArray[np.float32]
+from engines.types import Floats, Image, Mask
 
 FEATHER = 0.035
 """The width over which the edge of a face fades into what surrounds it, as a share of the face's width."""

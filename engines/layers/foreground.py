@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.layers.background import push_pull
 from engines.types import Image, Mask
-
-Floats = NDArray[np.float32]
 
 CERTAIN = 250
 """From this value on a pixel of the matte shows nothing of the background."""

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from engines.layers.layer_raster import ALL, BLOCK, NOTHING, SOME, WHOLE
 from engines.layers.mesh_raster import FAR
-from engines.types import Image, Mask
+from engines.types import Bytes, Floats, Image, Mask
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 Pixels = NDArray[np.uint32]
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)

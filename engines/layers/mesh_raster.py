@@ -8,11 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.jit import compiled
-
-Floats = NDArray[np.float32]
 
 FAR = np.float32(1e30)
 """A depth behind everything; finite, as fastmath loops must not meet infinities."""

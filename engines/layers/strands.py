@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.layers.background import push_pull, smoothed
 from engines.types import Image, Mask
-
-Floats = NDArray[np.float32]
 
 REACH = 0.05
 """How far from the matte strands are searched for, as a share of the shorter side."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from engines.marking.pattern import DEFAULT_KEY, LONGEST, SHORTEST, TILE, waves
 from engines.marking.payload import CODED, Payload, decode, encode
+from engines.types import Floats
 
-Floats = NDArray[np.float32]
 Spectrum = NDArray[np.complex64]
 
 HEIGHT = 360

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.topology import (
     BROW_LOWER_ROWS,
@@ -24,9 +23,7 @@ from engines.face.topology import (
     Indices,
 )
 from engines.jit import compiled
-from engines.types import Points
-
-Floats = NDArray[np.float32]
+from engines.types import Floats, Points
 
 ROOM_UP, ROOM_DOWN = 0.65, 0.6
 """How far brows may move towards the outline of the face and towards the lids, as a share of the distance."""

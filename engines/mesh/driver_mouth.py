@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.opening import Opening
 from engines.face.topology import INNER_LOWER_LIP, INNER_UPPER_LIP, MOUTH_CORNERS
@@ -17,8 +16,6 @@ from engines.mesh import mouth_raster
 from engines.mesh.mouth_cover import MouthCover
 from engines.mesh.mouth_light import DriverLight, lip_colours, sclera_colour, skin_colour
 from engines.types import Image, Motion, Points
-
-Floats = NDArray[np.float32]
 
 SIZE = (48, 128)
 """Rows and columns in which a mouth is kept."""

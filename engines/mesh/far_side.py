@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.topology import EYE_CORNERS, LOWER_LIDS, NOSE_TIP, OVAL, TRIANGLES, UPPER_LIDS
-from engines.types import LANDMARKS, Points
-
-Floats = NDArray[np.float32]
+from engines.types import LANDMARKS, Floats, Points
 
 RINGS = 2
 """How many edges from the folded triangles points are moved."""

@@ -30,9 +30,7 @@ from engines.mesh.lips import PortraitLips
 from engines.mesh.mouth_light import MouthLight
 from engines.mesh.shading import FaceShading
 from engines.mesh.surround import RAYS, Surround, ring_triangles, surround
-from engines.types import FaceState, Image, Mask, Points
-
-Floats = NDArray[np.float32]
+from engines.types import FaceState, Floats, Image, Mask, Points
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,7 @@ from engines.mesh.features import (
 from engines.mesh.mouth import Mouth
 from engines.mesh.shading import NO_SHADING, ShadedLayer
 from engines.mesh.surround import CURTAIN_SEEN, CURTAIN_TRIANGLES, RAYS
-from engines.types import LANDMARKS, FaceState, Image, Mask, Motion, Points, Portrait
-
-Floats = NDArray[np.float32]
+from engines.types import LANDMARKS, FaceState, Floats, Image, Mask, Motion, Points, Portrait
 
 HAIRLINE_TURN = np.radians((2.0, 12.0)).tolist()
 """The turns between which the outline is fetched more and more from clear of the hair, radians."""

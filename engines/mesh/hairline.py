@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.topology import EYE_CORNERS, LOWER_LIDS, OVAL, UPPER_LIDS
-from engines.types import LANDMARKS, Image, Points
-
-Floats = NDArray[np.float32]
+from engines.types import LANDMARKS, Floats, Image, Points
 
 REACH = 0.14
 """How far inwards from the outline the image is examined, in widths of the face."""

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.topology import LIP_ROWS
-from engines.types import Image, Points
+from engines.types import Floats, Image, Points
 
-Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
 
 MARGIN, CORNER, CORNER_MARGIN = 0.04, 0.13, 0.18

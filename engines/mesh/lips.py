@@ -19,9 +19,7 @@ from engines.jit import compiled
 from engines.layers import mesh_raster
 from engines.mesh import mouth_raster
 from engines.mesh.lip_removal import CORNER_MARGIN, MARGIN, SOFT, remove_lips
-from engines.types import LANDMARKS, Image, Points
-
-Floats = NDArray[np.float32]
+from engines.types import LANDMARKS, Floats, Image, Points
 
 COLUMNS, ROWS = 11, 5
 """The grid of each lip: 11 columns from corner to corner, four rows of landmarks and one around the lips."""

@@ -6,7 +6,6 @@ import math
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.head import Pose
 from engines.face.opening import Opening
@@ -18,9 +17,6 @@ from engines.mesh.features import MeshFeatures
 from engines.mesh.lips import LipLayer
 from engines.mesh.mouth_model import MouthModel, jaw_share
 from engines.types import Image, Motion, Points
-
-Floats = NDArray[np.float32]
-
 
 BOX = 1.22
 """Half the width of each of two boxes, over the standard deviation of both together."""

@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from engines.face.topology import CHEEK_SKIN, EYE_CORNERS, IRISES, LIP_ROWS, OVAL
 from engines.jit import compiled
-from engines.types import Image, Points
-
-Floats = NDArray[np.float32]
+from engines.types import Floats, Image, Points
 
 SKIN_TINT = np.array([1.22, 0.96, 0.82], np.float32)
 """The colour of skin in white light, over its lightness; between that of pale and of dark skin."""

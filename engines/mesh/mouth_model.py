@@ -27,9 +27,8 @@ from engines.face.topology import (
 from engines.layers import mesh_raster
 from engines.mesh import mouth_raster
 from engines.mesh.mouth_light import MouthLight
-from engines.types import Motion, Points
+from engines.types import Floats, Motion, Points
 
-Floats = NDArray[np.float32]
 Texture = NDArray[np.uint8]
 
 EYES_APART, MOUTH_WIDTH = 8.9, 4.5

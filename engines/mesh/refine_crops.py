@@ -34,15 +34,9 @@ from engines.face.topology import (
     Indices,
 )
 from engines.jit import compiled
-from engines.types import Image, Points
+from engines.networks.refiner_layout import EYE_SIZE, MOUTH_SIZE
+from engines.types import Bytes, Floats, Image, Points
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
-
-MOUTH_SIZE, EYE_SIZE = 96, 64
-"""Samples along each side of a crop."""
-CHANNELS = 12
-"""Planes of a crop: the frame (3), the portrait (3), two masks, contours, stretch, two masks of the portrait."""
 STRETCH_LIMIT = 1.5
 """The largest change of scale that the stretch shows, as a natural logarithm."""
 _MOUTH_SIDE, _EYE_SIDE = 1.7, 1.1

@@ -17,20 +17,9 @@ from engines.errors import ReenactError
 from engines.face.head import own_pose
 from engines.face.topology import LOWER_LIDS, UPPER_LIDS
 from engines.mesh import refine_crops
-from engines.mesh.refine_crops import (
-    CHANNELS,
-    EYES,
-    MOUTH,
-    Floats,
-    Planes,
-    Region,
-    crop,
-    frame_of,
-    pack,
-    paste,
-    to_crop,
-)
-from engines.types import Image, Points
+from engines.mesh.refine_crops import EYES, MOUTH, Planes, Region, crop, frame_of, pack, paste, to_crop
+from engines.networks.refiner_layout import CHANNELS
+from engines.types import Floats, Image, Points
 
 if TYPE_CHECKING:
     from engines.backends.backend import Backend

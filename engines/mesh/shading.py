@@ -25,9 +25,7 @@ from engines.face.topology import (
     OVAL,
 )
 from engines.jit import compiled
-from engines.types import Image, Points
-
-Floats = NDArray[np.float32]
+from engines.types import Floats, Image, Points
 
 NASOLABIAL = ((129, 203, 206, 216, 212), (358, 423, 426, 436, 432))
 """Landmarks along the fold from the wing of the nose to beside the mouth, right and left."""

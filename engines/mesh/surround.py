@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from engines.face.topology import CHEEKS, CHIN_TIP, FOREHEAD_TOP, OVAL, TRIANGLES, Indices
 from engines.jit import compiled
-from engines.types import LANDMARKS, Mask, Points
-
-Floats = NDArray[np.float32]
+from engines.types import LANDMARKS, Floats, Mask, Points
 
 RAYS = len(OVAL)
 BOUND = 2

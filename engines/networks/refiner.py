@@ -40,8 +40,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engines.backends.network_stage import NetworkStage, TensorSpec
-from engines.mesh.refine_crops import CHANNELS
-from engines.networks.refiner_layout import BATCHES, SIZES, SLOPE, WIDTHS, fade_of
+from engines.networks.refiner_layout import BATCHES, CHANNELS, SIZES, SLOPE, WIDTHS, fade_of
 
 try:
     import torch

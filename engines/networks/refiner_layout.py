@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.mesh.refine_crops import EYE_SIZE, MOUTH_SIZE
-
+MOUTH_SIZE, EYE_SIZE = 96, 64
+"""Samples along each side of a crop."""
+CHANNELS = 12
+"""Planes of a crop: the frame (3), the portrait (3), two masks, contours, stretch, two masks of the portrait."""
 NETS = ("mouth", "driver", "eyes")
 """The networks by name."""
 SIZES = {"mouth": MOUTH_SIZE, "driver": MOUTH_SIZE, "eyes": EYE_SIZE}

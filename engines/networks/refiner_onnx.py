@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from engines.backends.network_stage import OnnxNetwork, TensorSpec
 from engines.backends.onnx_writer import Graph
-from engines.mesh.refine_crops import CHANNELS
-from engines.networks.refiner_layout import BATCHES, SIZES, SLOPE, WIDTHS, fade_of
+from engines.networks.refiner_layout import BATCHES, CHANNELS, SIZES, SLOPE, WIDTHS, fade_of
 
 Weights = Mapping[str, NDArray[Any]]
 

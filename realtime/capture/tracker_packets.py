@@ -12,13 +12,12 @@ import struct
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.coefficients import NAMES
 from engines.face.head import turn_angles
+from engines.types import Floats
 from realtime.motion.motion_file import IN_ORDER, turn_of
 
-Floats = NDArray[np.float32]
 Heard = tuple[Floats, Floats]
 """Coefficients (52,) in the order of ``NAMES``, and the turn of the head (3,) radians."""
 

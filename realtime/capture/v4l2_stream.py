@@ -17,18 +17,15 @@ from mmap import mmap
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.errors import NoReadableFormat, one_of
-from engines.types import Image
+from engines.types import Bytes, Image
 from realtime.capture import v4l2_abi
 from realtime.core.latency import Durations
 
 _NS = 1_000_000_000
 _BUFFERS = 2
 """Few, so that a frame cannot grow old in the driver; with one, many drivers halve their rate."""
-
-Bytes = NDArray[np.uint8]
 
 
 def _packed(code: int) -> Callable[[Bytes, int, int], Image]:

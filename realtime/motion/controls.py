@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.errors import CommandError
 from engines.face.coefficients import NAMES, READ
+from engines.types import Floats
 
-Floats = NDArray[np.float32]
 Group = Literal["mouth", "eyes", "brows", "cheeks", "head"]
 Mix = Literal["driver", "added", "fixed"]
 

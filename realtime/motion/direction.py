@@ -29,7 +29,7 @@ from engines.face.topology import (
     MOUTH_CORNERS,
     UPPER_LIDS,
 )
-from engines.types import LANDMARKS, FaceState, Motion, Points
+from engines.types import LANDMARKS, FaceState, Floats, Motion, Points
 from realtime.motion.controls import (
     COEFFICIENTS,
     CONTROLS,
@@ -42,8 +42,6 @@ from realtime.motion.controls import (
     coefficients_of,
     resolve,
 )
-
-Floats = NDArray[np.float32]
 
 EASE_HZ = 12.0
 """The spring's angular frequency, radians per second: 90 % of a change is there after 0.33 s."""

@@ -25,12 +25,11 @@ from engines.errors import SinkLost, SourceMissing, UsageError
 from engines.face.coefficients import NAMES
 from engines.face.perspective import seen_turn
 from engines.install_hint import version
-from engines.types import FaceState
+from engines.types import FaceState, Floats
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
 
-Floats = NDArray[np.float32]
 
 ORDER = (
     "EyeBlinkLeft", "EyeLookDownLeft", "EyeLookInLeft", "EyeLookOutLeft", "EyeLookUpLeft", "EyeSquintLeft",

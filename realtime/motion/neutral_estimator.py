@@ -1,8 +1,9 @@
 """Estimates the driver's neutral: the driver's face at the expression and the turn that the portrait has.
 
-A face is ``own shape + displacement(code)``, see ``engines.face.coefficients``. The own shape is estimated over all
-frames seen, each with its expression taken out; the neutral is the own shape with the portrait's expression put in. So
-it is right from the first frame on, whatever the driver's face does in it, and gets better with every frame.
+A face is ``identity shape + displacement(code)``, see ``engines.face.coefficients``. The identity shape is estimated
+over all frames seen, each with its expression taken out; the neutral is the identity shape with the portrait's
+expression put in. So it is right from the first frame on, whatever the driver's face does in it, and gets better with
+every frame.
 """
 
 from __future__ import annotations
@@ -11,17 +12,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.coefficients import CoefficientModel, canonical_shape, shipped
 from engines.face.head import Pose, pose_against
 from engines.face.perspective import seen_turn
 from engines.face.topology import MIRROR
-from engines.types import LANDMARKS, NEUTRAL_EASE_S, FaceState, Points
+from engines.types import LANDMARKS, NEUTRAL_EASE_S, FaceState, Floats, Points
 from realtime.motion.rest_pose import RestPose, to_sides
 from realtime.motion.settings import NeutralMode
-
-Floats = NDArray[np.float32]
 
 CALIBRATION_NS = 500_000_000
 """A calibration takes the mean of the faces seen in this time."""
@@ -35,22 +33,22 @@ UNEXPLAINED = np.float32(0.5)
 """The share that counts of what a face's code does not explain: most of it is the tracker's error."""
 
 MEMORY_S = 30.0
-"""The own shape is a mean over frames that count for no more than this time together."""
+"""The identity shape is a mean over frames that count for no more than this time together."""
 TURNED = math.radians(20.0)
-"""A head turned by this much counts for the own shape with a share of exp(-1/2): its landmarks are guessed."""
+"""A head turned by this much counts for the identity shape with a share of exp(-1/2): its landmarks are guessed."""
 OUTLIER = 0.02
-"""Root mean square distance from the own shape, in head units, at which a frame counts half."""
+"""Root mean square distance from the identity shape, in head units, at which a frame counts half."""
 STRANGER, STRANGER_S = 0.025, 0.4
-"""A face this far from the own shape for this long is a different face: the estimate starts again. Frames of the same
-face lie 0.010 apart (median), those of two faces 0.025."""
+"""A face this far from the identity shape for this long is a different face: the estimate starts again. Frames of the
+same face lie 0.010 apart (median), those of two faces 0.025."""
 
 ALIKE, UNLIKE = 0.013, 0.024
-"""How a head's pitch reads depends on the face. Below the first distance, own shapes of driver and portrait count as
-the same face, above the second as different faces."""
+"""How a head's pitch reads depends on the face. Below the first distance, identity shapes of driver and portrait count
+as the same face, above the second as different faces."""
 SAME, OTHER = 0.0145, 0.018
-"""Below the first distance, two own shapes belong to the same face, and the portrait gives the driver's neutral. Above
-the second they belong to different faces. After 15 frames, own shapes of the same face are 0.008 apart (median; one of
-17 is more than 0.0142 apart), and 2 % of the pairs of different faces are closer than that."""
+"""Below the first distance, two identity shapes belong to the same face, and the portrait gives the driver's neutral.
+Above the second they belong to different faces. After 15 frames, identity shapes of the same face are 0.008 apart
+(median; one of 17 is more than 0.0142 apart), and 2 % of the pairs of different faces are closer than that."""
 TURN_STD, UNLIKE_PITCH_STD = np.radians([3.0, 4.0, 2.0]), math.radians(9.0)
 """Standard deviation of the turns of drivers who look straight ahead (cameras stand above or aside), about x, y and z,
 and the further deviation of the pitch between two different faces held alike."""
@@ -101,7 +99,7 @@ class PortraitRest:
         return PortraitRest(np.zeros((LANDMARKS, 3), np.float32), None, np.zeros(3, np.float32))
 
     def sameness(self, own: Points) -> float:
-        """Return 1 if the portrait shows a driver with the own shape ``own``, 0 if not, or between."""
+        """Return 1 if the portrait shows a driver with the identity shape ``own``, 0 if not, or between."""
         if self.own is None:
             return 0.0
         return min(max((OTHER - _distance(own, self.own)) / (OTHER - SAME), 0.0), 1.0)
@@ -109,7 +107,7 @@ class PortraitRest:
     def straight(self, own: Points) -> tuple[Floats, Floats]:
         """Return the turn of a driver who looks straight ahead, and its standard deviation, before one is known.
 
-        ``own`` is the driver's own shape. All are (3,) float32 radians. With that turn the portrait is as it is.
+        ``own`` is the driver's identity shape. All are (3,) float32 radians. With that turn the portrait is as it is.
         """
         same = self.sameness(own)
         aside = ASIDE + np.float32(same) * (OWN_ASIDE - ASIDE)
@@ -179,7 +177,7 @@ class NeutralEstimator:
         self._model = model or shipped()
         self._portrait = PortraitRest.unknown()
         self._own: Points | None = None
-        self._own_s = 0.0  # the time that the own shape is a mean over
+        self._own_s = 0.0  # the time that the identity shape is a mean over
         self._fixed = False  # chosen by the user: not improved any more
         self._fixed_displacement: Points | None = None  # by the expression of the face that the user has chosen
         self._same = 0.0  # 1 if the portrait shows the driver
@@ -327,7 +325,7 @@ class NeutralEstimator:
         self._rest = RestPose(self._rest_turn(), pose.origin[:2], pose.scale)
 
     def _learn(self, shape: Points, turn: Floats, displacement: Points, elapsed_s: float) -> None:
-        """Improve the own shape and the driver's usual turn by a frame."""
+        """Improve the identity shape and the driver's usual turn by a frame."""
         assert self._own is not None
         seen = shape - displacement
         away = _distance(seen, self._own)

@@ -6,17 +6,14 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.coefficients import MIRRORED, NAMES, READ
 from engines.face.head import from_turn_angles
 from engines.face.rig import shipped_rig
-from engines.types import LANDMARKS, FaceState, Motion, Points
+from engines.types import LANDMARKS, FaceState, Floats, Motion, Points
 from realtime.core.frames import Frame
 from realtime.motion.direction import BLINKS, close_lids
 from realtime.tracking.settings import Driver
-
-Floats = NDArray[np.float32]
 
 _NO_LANDMARKS = np.zeros((LANDMARKS, 3), np.float32)
 _FLIP = np.array([1, -1, -1], np.float32)

@@ -6,13 +6,10 @@ import math
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from engines.types import Image, Mask, Points, Window
+from engines.types import Floats, Image, Mask, Points, Window
 from realtime.portraits.head_crop import HeadCrop, choose_crop, resample
 from realtime.portraits.mount import Mount
-
-Floats = NDArray[np.float32]
 
 MARGIN = 0.045
 """Room around the card, as all lengths here a share of the shorter side of the frame."""

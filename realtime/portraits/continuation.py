@@ -16,9 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.types import Image, Mask
-
-Floats = NDArray[np.float32]
+from engines.types import Floats, Image, Mask
 
 SHARPEST = 0.006
 """Gaussian width at the edge, as all lengths here a share of the shorter side of the frame."""

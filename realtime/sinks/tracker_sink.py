@@ -8,16 +8,13 @@ import struct
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.errors import SinkMissing
 from engines.face.coefficients import NAMES
 from engines.face.head import from_turn_angles
-from engines.types import FaceState
+from engines.types import FaceState, Floats
 from realtime.core.host_port import parse_host_port
 from realtime.motion.motion_file import eye_angles, face_turn
-
-Floats = NDArray[np.float32]
 
 IN_A_BUNDLE = 20
 """Messages in a packet: as many as fit into one of the network's."""

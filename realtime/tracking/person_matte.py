@@ -17,11 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.types import LANDMARKS, FaceState, Image, Mask
+from engines.types import LANDMARKS, FaceState, Floats, Image, Mask
 from realtime.core.quiet_libraries import quiet_libraries
 from realtime.tracking import mediapipe_loader
-
-Floats = NDArray[np.float32]
 
 MODEL_FILE = "modules/selfie_segmentation/selfie_segmentation.tflite"
 """Path of the model inside the mediapipe package."""

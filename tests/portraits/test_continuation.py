@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engines.types import Floats
 from realtime.portraits.continuation import Continued, continued
 from tests.support.pictures import bust
 
-Floats = NDArray[np.float32]
 PART, SIZE, LEFT = (300, 360), (700, 360), 200
 """The picture's width and height, the frame's, and where it is in the frame."""
 RIGHT = LEFT + PART[0]

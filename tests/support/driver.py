@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.face.coefficients import CoefficientModel, Floats, canonical_shape
+from engines.face.coefficients import CoefficientModel, canonical_shape
 from engines.face.head import rotation_vector
 from engines.face.topology import MIRROR
-from engines.types import LANDMARKS, FaceState, Motion, Points
+from engines.types import LANDMARKS, FaceState, Floats, Motion, Points
 from realtime.motion.motion_transfer import MotionTransfer
 from realtime.motion.settings import NeutralMode
 from tests.support.faces import SIZE, at_pixels, face_state, head_pose, with_expression

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from engines.types import Floats
 from realtime.capture.performer import FPS, FRAMES, TRUTH
 from realtime.portraits.bundled import FOLDER, bundled_portraits
 from tools.assets import performance
-from tools.assets.face_model import Floats, Subdivision, normals, triangles
+from tools.assets.face_model import Subdivision, normals, triangles
 from tools.assets.gallery import GALLERY, STYLES
 from tools.assets.light import Lamp, Studio, light_mesh
 from tools.assets.raster import Camera, visible

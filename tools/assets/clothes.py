@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tools.assets.face_model import CLOTH, GLASSES, FaceModel, Floats, Ints
+from engines.types import Floats
+from tools.assets.face_model import CLOTH, GLASSES, FaceModel, Ints
 from tools.assets.hair import Field, pushed_out
 from tools.assets.images import blurred
 from tools.assets.scene import Extra

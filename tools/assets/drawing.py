@@ -6,8 +6,9 @@ import cv2
 import numba
 import numpy as np
 
+from engines.types import Floats
 from tools.assets.compiled import parallel
-from tools.assets.images import Floats, blurred, grey, resampled
+from tools.assets.images import blurred, grey, resampled
 from tools.assets.oil import directions
 from tools.assets.skin import noise
 

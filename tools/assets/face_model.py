@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.types import Floats
 from tools.assets.compiled import kernel
 
-Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 SKIN, MOUTH, SOCKET, GUM, TEETH, EYE, CLOTH, GLASSES = range(1, 9)

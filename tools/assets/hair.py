@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engines.types import Floats
 from tools.assets.compiled import kernel
-from tools.assets.face_model import EYE, SKIN, SOCKET, Floats, Ints, normals
+from tools.assets.face_model import EYE, SKIN, SOCKET, Ints, normals
 from tools.assets.scene import HeadMesh
 from tools.assets.skin import BROW, RGB, smooth_curve
 

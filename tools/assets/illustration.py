@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.assets.face_model import CLOTH, EYE, GLASSES, MOUTH, SKIN, TEETH, Floats, Surface
+from engines.types import Floats
+from tools.assets.face_model import CLOTH, EYE, GLASSES, MOUTH, SKIN, TEETH, Surface
 from tools.assets.hair import Anchors, lid_margins
 from tools.assets.images import blurred, draw_line, fill, resampled
 from tools.assets.person import Layers, Sitter

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from engines.types import Floats
 
 _BITS = 4
 """Fractional bits of the coordinates that are drawn at."""

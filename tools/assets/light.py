@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engines.types import Floats
 from tools.assets.compiled import kernel
-from tools.assets.face_model import Floats, Ints
+from tools.assets.face_model import Ints
 from tools.assets.raster import shadow_map
 
 SHADOW_SIZE, SHADOW_SPAN = 320, 52.0

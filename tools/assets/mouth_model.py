@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.layers.mesh_raster import FAR, draw_mesh
-
-Floats = NDArray[np.float32]
+from engines.types import Floats
 
 OUT = Path(__file__).parents[2] / "engines" / "assets" / "mouth.npz"
 GUMS, UPPER_TEETH, LOWER_TEETH = (14062, 17039), (17039, 19247), (19247, 21451)

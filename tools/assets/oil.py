@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.assets.images import Floats, blurred, draw_line, grey
+from engines.types import Floats
+from tools.assets.images import blurred, draw_line, grey
 from tools.assets.skin import noise
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from engines.types import Image
+from engines.types import Floats, Image
 from tools.assets.clothes import around, garment, glasses
-from tools.assets.face_model import Floats, Surface, normals
+from tools.assets.face_model import Surface, normals
 from tools.assets.hair import Brows, Haircut, Lashes, Strands, distance_field, grow_beard, grow_hair
 from tools.assets.images import looked_up
 from tools.assets.light import Lamp, Studio

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines.types import Image
+from engines.types import Floats, Image
 from tools.assets.drawing import charcoal, watercolour
-from tools.assets.face_model import EYE, Floats
+from tools.assets.face_model import EYE
 from tools.assets.gallery import Picture
 from tools.assets.illustration import illustrate
 from tools.assets.images import blurred

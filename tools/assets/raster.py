@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from engines.types import Floats
 from tools.assets.compiled import kernel, parallel
-from tools.assets.face_model import Floats, Ints
+from tools.assets.face_model import Ints
 
 
 class Camera(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.types import Floats
 from tools.assets.face_model import (
     EYE,
     GUM,
@@ -15,7 +16,6 @@ from tools.assets.face_model import (
     SKIN,
     TEETH,
     FaceModel,
-    Floats,
     Ints,
     Subdivision,
     Surface,

@@ -9,8 +9,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.types import Floats
 from tools.assets.compiled import kernel, parallel
-from tools.assets.face_model import CLOTH, EYE, GLASSES, SKIN, SOCKET, TEETH, Floats, Ints
+from tools.assets.face_model import CLOTH, EYE, GLASSES, SKIN, SOCKET, TEETH, Ints
 from tools.assets.images import resampled
 from tools.assets.light import Studio
 from tools.assets.skin import RGB, Maps, chart

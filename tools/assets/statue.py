@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from engines.types import Floats
 from tools.assets.clothes import around, garment
 from tools.assets.compiled import parallel
-from tools.assets.face_model import CLOTH, EYE, SKIN, Floats, normals
+from tools.assets.face_model import CLOTH, EYE, SKIN, normals
 from tools.assets.hair import Haircut, distance_field, hairline
 from tools.assets.images import looked_up
 from tools.assets.light import Studio, light_mesh, scatter

@@ -14,8 +14,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.types import Floats
 from tools.assets.compiled import kernel, parallel
-from tools.assets.face_model import Floats, Ints
+from tools.assets.face_model import Ints
 from tools.assets.hair import Strands
 from tools.assets.light import SHADOW_SIZE, SHADOW_SPAN, Studio, light_axes, light_view
 from tools.assets.raster import Camera, shadow_map

@@ -17,13 +17,12 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from engines.errors import TrackerError
 from engines.mesh.generator import MeshGenerator
-from engines.types import Image
+from engines.types import Floats, Image
 from realtime.motion.controls import COEFFICIENTS, GROUPS, group_of, resolve
 from realtime.motion.direction import Direction
 from realtime.motion.motion_transfer import MotionTransfer
@@ -34,8 +33,6 @@ from tools.expression_training.samples import open_landmarker
 from tools.fidelity_suite.reference_tracker import default_model
 from tools.support.command import new_app, run_app
 from tools.support.files import write_json, write_picture
-
-Floats = NDArray[np.float32]
 
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PORTRAITS = ("clara", "idris", "rosa", "mei", "yuki")

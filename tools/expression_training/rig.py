@@ -22,7 +22,7 @@ from engines.face import rig
 from engines.face.coefficients import MIRRORED, NAMES, READ, canonical_shape, shipped
 from engines.face.head import pose_against
 from engines.face.topology import ALL_EYE_CORNERS, IRISES, LEFT_EYE, MIRROR, RIGHT_EYE
-from engines.types import LANDMARKS, FaceState, Image, Points
+from engines.types import LANDMARKS, FaceState, Floats, Image, Points
 from realtime.tracking.still_faces import FaceFinder
 from tools.assets.face_model import SKIN, FaceModel, triangles
 from tools.assets.performance import PERFORMER
@@ -30,8 +30,6 @@ from tools.assets.person import Person, Quality, Sitter, backdrop, over, reduced
 from tools.assets.raster import Camera, visible
 from tools.assets.scene import open_mesh
 from tools.support.command import new_app, run_app
-
-Floats = NDArray[np.float32]
 
 SIZE = (640, 640)
 """Height and width of the pictures that the landmarks are found in."""
@@ -65,7 +63,7 @@ def rig_command(
     person = replace(PERFORMER, identity={}, camera=Camera(y=0.0, span=36.0))
     quality = Quality(48, 2, 0.5)
     sitter = Sitter(mesh, person, SIZE, quality)
-    neutral = _own_shape(_found(_drawn(sitter, {}, quality)))
+    neutral = _identity_shape(_found(_drawn(sitter, {}, quality)))
     parted = _found(_drawn(sitter, PARTED, quality)).pixels()
     write(out, mesh.model, person, neutral, parted)
 
@@ -88,7 +86,7 @@ def _found(image: Image) -> FaceState:
         return finder.find(image)[0]
 
 
-def _own_shape(face: FaceState) -> Points:
+def _identity_shape(face: FaceState) -> Points:
     """Return a face without expression, symmetric, in the canonical head frame."""
     model = shipped()
     shape = canonical_shape(face.pixels())

@@ -1,8 +1,8 @@
 """The network from landmarks to codes and the basis from codes to shapes, trained together.
 
 Within a person, the difference of two codes times the basis shall explain the difference of the two shapes: nothing is
-asked of differences between people, which stay in the own shape. The first components are held to the bundle's ARKit
-coefficients. Pairs come from one clip and one tracker; half of them are mirrored.
+asked of differences between people, which stay in the identity shape. The first components are held to the bundle's
+ARKit coefficients. Pairs come from one clip and one tracker; half of them are mirrored.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.types import Image
-from tools.fidelity_suite.reference_tracker import ANGLES, CHANNELS, Floats, Track, track_clip
+from engines.types import Floats, Image
+from tools.fidelity_suite.reference_tracker import ANGLES, CHANNELS, Track, track_clip
 
 SCORED = ("jawOpen", "blink", "smile", "yaw", "pitch", "roll")
 """The channels whose mean r is the figure of merit."""

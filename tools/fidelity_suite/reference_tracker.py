@@ -22,12 +22,10 @@ from engines.atomic_write import atomic_write
 from engines.cache_dirs import cache_home
 from engines.errors import SourceMissing, TrackerError
 from engines.install_hint import command
-from engines.types import LANDMARKS, Image
+from engines.types import LANDMARKS, Floats, Image
 from realtime.core.quiet_libraries import quiet_libraries
 from realtime.tracking.model_files import model_path, target_path
 from tools.support.files import read_frames
-
-Floats = NDArray[np.float32]
 
 BLENDSHAPES: dict[str, dict[str, float]] = {
     "jawOpen": {"jawOpen": 1},

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.face.topology import MIRROR
-from engines.mesh.refine_crops import CHANNELS, EYES, MOUTH, Planes, pack
-from engines.types import Image
+from engines.mesh.refine_crops import EYES, MOUTH, Planes, pack
+from engines.networks.refiner_layout import CHANNELS
+from engines.types import Floats, Image
 from tools.refiner_training.samples import MARGIN, OPEN_LIPS, Samples
 from tools.refiner_training.styles import Style, styled
-
-Floats = NDArray[np.float32]
 
 OPENING_SHARE, CLOSING_SHARE = 4.0, 6.0
 """How much more often a pair is taken whose mouth opens, or whose eyes close."""

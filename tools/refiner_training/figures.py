@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.types import Image
+from engines.types import Floats, Image
 from tools.support.similarity import ssim_map
 
 Bools = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 FEWEST = 12
 """Pixels that a region must have to be measured."""

@@ -22,7 +22,7 @@ from rich.progress import track
 import engines.mesh
 from engines.errors import UsageError
 from engines.mesh.refine_crops import EYES, MOUTH, Region
-from engines.types import FaceState, Image
+from engines.types import FaceState, Floats, Image
 from realtime.tracking.face_mesh import FaceMesh
 from tools.refiner_training.clips import SIDE, Clip, Shot, read_shots
 from tools.refiner_training.warps import Cut, Warp, Warper, cut, landmark_noise
@@ -46,8 +46,6 @@ OPEN_LIPS = 0.06
 """A gap of the lips over the mouth's width from which the inside shows."""
 PICTURES = ("warped", "again", "driver", "source", "true")
 """The pictures of a mouth's sample; an eye's has no ``driver``."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

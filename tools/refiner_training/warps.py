@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engines.face.coefficients import canonical_shape
 from engines.face.head import from_turn_angles, pose_against
 from engines.face.perspective import seen_turn
 from engines.mesh.generator import MeshGenerator
 from engines.mesh.refine_crops import Region, crop, frame_of, to_crop
-from engines.types import FaceState, Image, Motion, Points, Portrait
+from engines.types import FaceState, Floats, Image, Motion, Points, Portrait
 from tools.refiner_training.clips import FACE_SHARE, SIDE, Shot
-
-Floats = NDArray[np.float32]
 
 ROUNDS = 3
 """How often a motion is corrected until the warp's landmarks lie on the true ones."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from engines.types import Floats
 
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 """The constants of SSIM for pictures of 0 to 255."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from engines.layers import layer_raster
 from engines.layers.layer import Layer
 from engines.layers.layer_raster import BODY_STEP, FACE_STEP, NOWHERE, ORIGINAL, WHOLE
-from engines.types import Image, Mask
+from engines.types import Floats, Image, Mask
 
-Floats = NDArray[np.float32]
 HEIGHT, WIDTH, BEYOND = 70, 90, 16
 
 

@@ -16,7 +16,6 @@ from realtime.portraits.background import before, open_background
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.faces import make_motion, shape_of
 
-Floats = NDArray[np.float32]
 GREEN = (0, 255, 0)
 
 

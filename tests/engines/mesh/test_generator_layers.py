@@ -7,7 +7,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from engines.face.topology import OVAL
 from engines.mesh.generator import MeshGenerator
@@ -15,7 +14,6 @@ from engines.types import FaceState, Image, Mask, Points
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.faces import make_motion, shape_of, with_expression
 
-Floats = NDArray[np.float32]
 GREEN = np.array([20, 235, 40], np.uint8)
 
 

@@ -14,11 +14,9 @@ from engines.face.topology import EYE_CORNERS, IRISES, LIP_ROWS, LOWER_LIDS, OVA
 from engines.mesh import mouth_light
 from engines.mesh.generator import MeshGenerator
 from engines.mesh.mouth_light import TOOTH, MouthLight, blur_of, skin_colour
-from engines.types import FaceState, Image, Motion
+from engines.types import FaceState, Floats, Image, Motion
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.faces import at_pixels, inner_lips, make_motion, polygon_mask, shape_of, with_expression
-
-Floats = NDArray[np.float32]
 
 SKIN, WHITE, ENAMEL, FLESH = (205, 160, 138), (225, 222, 218), (226, 214, 196), (150, 76, 78)
 LIP, DEPTH = (190, 104, 106), (20, 8, 8)

@@ -16,9 +16,8 @@ from engines.eyes import eye_raster
 from engines.face.opening import opening_box, trace_edge
 from engines.layers import mesh_raster
 from engines.mesh import mouth_raster
-from engines.types import Image
+from engines.types import Floats, Image
 
-Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 WIDTH, HEIGHT = 90, 70

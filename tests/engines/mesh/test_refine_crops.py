@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from engines.face.topology import EYE_CORNERS, OUTER_MOUTH_CORNERS
-from engines.mesh.refine_crops import CHANNELS, EYES, MOUTH, Planes, Region, crop, frame_of, pack, paste, to_crop
+from engines.mesh.refine_crops import EYES, MOUTH, Planes, Region, crop, frame_of, pack, paste, to_crop
+from engines.networks.refiner_layout import CHANNELS
 from engines.types import FaceState, Points
 
 REGIONS = [MOUTH, *EYES]

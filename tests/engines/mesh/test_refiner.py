@@ -13,9 +13,8 @@ import pytest
 
 from engines.errors import BackendError, CommandError, GeneratorError
 from engines.mesh.generator import MeshGenerator
-from engines.mesh.refine_crops import Floats
 from engines.mesh.refiner import NetRefiner, open_refiner
-from engines.types import FaceState, Image
+from engines.types import FaceState, Floats, Image
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.faces import make_motion, shape_of, with_expression
 
