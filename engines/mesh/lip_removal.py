@@ -25,6 +25,10 @@ SOFT = 0.045
 """The width of the soft edge around the lips, in mouth widths."""
 PURSED_MARGIN, PURSED_SOFT = 0.008, 0.03
 """The same two for pursed lips, which leave the skin beside them where it is."""
+PARTED_COLUMNS = slice(2, -2)
+"""The columns of the lips' outline around which parted lips reach as far as shut ones do."""
+PARTED_CORNER = 0.01, 0.08
+"""How far from the corners parted lips begin and are whole, in mouth widths."""
 LINE = 0.06
 """How much darker than what is near it the line beyond a corner is, as a share of white."""
 GRAIN = 0.012
@@ -41,8 +45,8 @@ class RemovedLips:
     skin: Image
     """(h, w, 3) uint8: the skin without lips, the same as the portrait where ``opacity`` is below 255."""
     lips: Image
-    """(h, w, 5) uint8: the portrait, the opacity of lips as wide as in it, which is 0 at the edge, and that of pursed
-    lips."""
+    """(h, w, 6) uint8: the portrait, the opacity of lips as wide as in it, which is 0 at the edge, that of pursed lips,
+    and that of lips that are wide apart, without the line and the shade beyond their corners."""
 
 
 def remove_lips(image: Image, pixels: Points, ring: Points) -> RemovedLips:
@@ -63,7 +67,12 @@ def remove_lips(image: Image, pixels: Points, ring: Points) -> RemovedLips:
     allowed = cv2.erode(allowed, _disc(soft + 1.5)).astype(np.uint8)
     hole = cv2.min(_lips(part, pixels[outline, :2] - corner, width), allowed).astype(np.uint8)
     inner = _filled(pixels[outline, :2] - corner, part.shape)
-    lips = np.dstack([part, _soft(hole, 1.5, soft), _soft(inner, PURSED_MARGIN * width, max(PURSED_SOFT * width, 1.0))])
+    middle = np.concatenate([LIP_ROWS[0][-1][PARTED_COLUMNS], LIP_ROWS[1][-1][PARTED_COLUMNS][::-1]])
+    around = cv2.min(cv2.dilate(_filled(pixels[middle, :2] - corner, part.shape), _disc(MARGIN * width)), hole)
+    pursed = _soft(inner, PURSED_MARGIN * width, max(PURSED_SOFT * width, 1.0))
+    parted = cv2.max(pursed, _soft(np.asarray(around, np.uint8), 1.5, soft))
+    parted = _faded(np.asarray(parted, np.uint8), pixels[outline[[0, 10]], :2] - corner, width)
+    lips = np.dstack([part, _soft(hole, 1.5, soft), pursed, parted])
     return RemovedLips((left, top), fill_skin(part, hole, max(GRAIN * width, 1.0)), np.ascontiguousarray(lips))
 
 
@@ -79,6 +88,14 @@ def _soft(mask: Mask, margin: float, soft: float) -> Mask:
     away = cv2.distanceTransform(255 - mask, cv2.DIST_L2, 5)
     share = np.clip(1 - (away - margin) / soft, 0, 1)
     return np.asarray(np.rint(255 * share * share * (3 - 2 * share)), np.uint8)
+
+
+def _faded(mask: Mask, ends: Points, width: float) -> Mask:
+    """Return a mask (h, w) that falls to 0 towards both corners of a mouth, (2, 2) pixels."""
+    rows, columns = np.indices(mask.shape, np.float32)
+    away = np.minimum(*(np.hypot(columns - x, rows - y) for x, y in ends)) / width
+    share = np.clip((away - PARTED_CORNER[0]) / (PARTED_CORNER[1] - PARTED_CORNER[0]), 0, 1)
+    return np.asarray(np.rint(mask * share * share * (3 - 2 * share)), np.uint8)
 
 
 def _disc(radius: float) -> Mask:

@@ -31,6 +31,8 @@ CORNER_COLUMNS = 1.8
 """How many columns at each corner pursed lips leave behind."""
 PARTED = 0.25
 """How far from the inner edge parted lips begin, in rows: the line where they met belongs to closed lips."""
+WIDE_APART = (0.12, 0.32)
+"""By how much the gap grows over that in the portrait, in mouth widths, as the line beyond the corners fades."""
 TAPER = 0.4
 """How much of their height pursed lips lose at the corners."""
 WIDTHS = (0.35, 1.2)
@@ -117,6 +119,7 @@ class LipLayer:
         self._lips = lips
         self._target = np.empty((2, ROWS, COLUMNS, 3), np.float32)
         self._source = lips.source.copy()
+        self._shares = np.empty(3, np.float32)
         self._maps = np.empty(0, np.float32)
         self._depths = np.empty(0, np.float32)
 
@@ -127,8 +130,9 @@ class LipLayer:
         3) pixels; shape: the same in the head frame of ``pose``.
         """
         lips, target = self._lips, self._target
-        pursed, left, top, right, bottom = lay(
-            points, shape, lips.source, lips.beside, lips.width, pose.rotation, pose.scale, target, self._source
+        left, top, right, bottom = lay(
+            points, shape, lips.source, lips.beside, lips.width, pose.rotation, pose.scale, target, self._source,
+            self._shares,
         )  # fmt: skip
         x, y = max(math.floor(left), box[0]), max(math.floor(top), box[1])
         width, height = min(math.ceil(right) + 1, box[2]) - x, min(math.ceil(bottom) + 1, box[3]) - y
@@ -145,18 +149,19 @@ class LipLayer:
         mesh_raster.draw_mesh(
             target.reshape(-1, 3), self._source.reshape(-1, 2), LIP_TRIANGLES, x, y, 1, backward, depth
         )  # fmt: skip
-        mouth_raster.draw_lips(out, x, y, lips.lips, pursed, backward, depth)
+        mouth_raster.draw_lips(out, x, y, lips.lips, self._shares, backward, depth)
 
 
 @compiled()
 def lay(
-    points: Any, shape: Any, own: Any, beside: Any, width: float, rotation: Any, scale: float, target: Any, source: Any
+    points: Any, shape: Any, own: Any, beside: Any, width: float, rotation: Any, scale: float, target: Any, source: Any,
+    shares: Any,
 ) -> Any:  # fmt: skip
     """Compute where the grids of both lips are, and where they are fetched from.
 
     points, shape: see ``LipLayer.draw``; own, beside, width: those of ``PortraitLips``; rotation, scale: of the head;
-    target: (2, 5, 11, 3) and source: (2, 5, 11, 2), written to. Return how far the lips are pursed, 0 to 1, and the
-    left, upper, right and lower edge of the grids, pixels.
+    target: (2, 5, 11, 3) and source: (2, 5, 11, 2), written to; shares: (3,), written to: of the opacity of lips as in
+    the portrait, of pursed ones and of parted ones. Return the left, upper, right and lower edge of the grids, pixels.
     """
     square = np.float32(0)
     for k in range(3):
@@ -185,13 +190,20 @@ def lay(
     square = np.float32(0)
     for k in range(3):
         square += (target[0, 0, 5, k] - target[1, 0, 5, k]) ** 2
-    _fetch(own, pursed, float(np.sqrt(square)) / max(width * scale, 1e-6), source)
-    return pursed, low[0], low[1], high[0], high[1]
+    gap = float(np.sqrt(square)) / max(width * scale, 1e-6)
+    across, down = own[0, 0, COLUMNS - 1] - own[0, 0, 0], own[1, 0, 5] - own[0, 0, 5]
+    resting = float(np.hypot(down[0], down[1])) / max(float(np.hypot(across[0], across[1])), 1e-6)
+    # between lips that are wide apart, the line would be a block beside each corner
+    apart = min(max((gap - resting - WIDE_APART[0]) / (WIDE_APART[1] - WIDE_APART[0]), 0.0), 1.0)
+    shares[1], shares[2] = pursed, (1 - pursed) * apart
+    shares[0] = 1 - shares[1] - shares[2]
+    _fetch(own, pursed, apart, gap, source)
+    return low[0], low[1], high[0], high[1]
 
 
 @compiled()
-def _fetch(own: Any, pursed: float, gap: float, source: Any) -> None:
-    """Compute where the grids are fetched from, for lips pursed so far and a gap between them."""
+def _fetch(own: Any, pursed: float, apart: float, gap: float, source: Any) -> None:
+    """Compute where the grids are fetched from, for lips pursed and apart so far and a gap between them."""
     skipped = CORNER_COLUMNS * pursed
     parted = np.float32(PARTED * min(max((gap - 0.05) / 0.25, 0.0), 1.0))
     for column in range(COLUMNS):
@@ -199,7 +211,7 @@ def _fetch(own: Any, pursed: float, gap: float, source: Any) -> None:
         first = min(int(at), COLUMNS - 2)
         part = np.float32(at - first)
         # nor is there a line where flesh is folded: towards the corners, the lips begin at the second row
-        inner = np.float32(pursed) * _AT_CORNERS[column]
+        inner = np.float32(max(pursed, apart)) * _AT_CORNERS[column]
         for lip in range(2):
             for k in range(2):
                 for row in range(ROWS):
@@ -218,4 +230,4 @@ def compile_all() -> None:
     points, rotation = np.zeros((LANDMARKS, 3), np.float32), np.eye(3, dtype=np.float32)
     source, beside = np.zeros((2, ROWS, COLUMNS, 2), np.float32), np.zeros((2, COLUMNS, 3), np.float32)
     target = np.zeros((2, ROWS, COLUMNS, 3), np.float32)
-    lay(points, points, source, beside, 1.0, rotation, 1.0, target, source.copy())
+    lay(points, points, source, beside, 1.0, rotation, 1.0, target, source.copy(), np.zeros(3, np.float32))

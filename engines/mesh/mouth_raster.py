@@ -12,12 +12,12 @@ from engines.layers.mesh_raster import FAR
 
 
 @compiled(fastmath=True)
-def draw_lips(out: Any, left: int, top: int, layer: Any, pursed: float, backward: Any, depth: Any) -> None:
+def draw_lips(out: Any, left: int, top: int, layer: Any, shares: Any, backward: Any, depth: Any) -> None:
     """Blend lips over an image by a backward map.
 
-    out: (H, W, 3) uint8, written to; left, top: its pixel at the map's first sample; layer: (h, w, 5) uint8, as in
-    ``engines.mesh.lip_removal.RemovedLips``; pursed: from 0, as in the portrait, to 1; backward: (m, n, 2) float32,
-    pixels of the layer; depth: (m, n) float32, both as ``engines.layers.mesh_raster.draw_mesh`` writes them.
+    out: (H, W, 3) uint8, written to; left, top: its pixel at the map's first sample; layer: (h, w, 6) uint8, as in
+    ``engines.mesh.lip_removal.RemovedLips``; shares: (3,) float32, of each of its opacities; backward: (m, n, 2)
+    float32, pixels of the layer; depth: (m, n) float32, both as ``engines.layers.mesh_raster.draw_mesh`` writes them.
     """
     last_row, last_column = layer.shape[0] - 1.001, layer.shape[1] - 1.001
     for i in range(depth.shape[0]):
@@ -30,12 +30,14 @@ def draw_lips(out: Any, left: int, top: int, layer: Any, pursed: float, backward
             fx, fy = x - column, y - row
             a, b, c, d = (1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy
             alpha = 0.0
-            for k in range(2):
+            for k in range(3):
+                if shares[k] <= 0:
+                    continue
                 opacity = (
                     a * layer[row, column, 3 + k] + b * layer[row, column + 1, 3 + k]
                     + c * layer[row + 1, column, 3 + k] + d * layer[row + 1, column + 1, 3 + k]
                 ) / 255  # fmt: skip
-                alpha += opacity * (pursed if k == 1 else 1 - pursed)
+                alpha += opacity * shares[k]
             if alpha <= 0:
                 continue
             for k in range(3):
@@ -110,12 +112,30 @@ def lip_edges(inside: Any, lips: Any, lightness: Any, tint: float, most: float, 
         edges[1, k] = 1 - (found[1, before] + found[1, k] + found[1, after]) / 3
 
 
+@compiled(fastmath=True)
+def _flatness(edge: Any, length: float) -> Any:
+    """Return how far it is to an edge of an opening over how far it is straight up or down, for each of its samples.
+
+    edge: (K,) float32, pixels; length: between the corners, pixels. Near the corners of a round mouth, edges are steep.
+    """
+    flatness = np.empty(edge.shape[0], np.float32)
+    last = edge.shape[0] - 1
+    for k in range(last + 1):
+        before, after = max(k - 1, 0), min(k + 1, last)
+        slope = (edge[after] - edge[before]) * last / ((after - before) * length)
+        flatness[k] = 1 / np.sqrt(1 + slope * slope)
+    return flatness
+
+
 @compiled(fastmath=True, inline="always")
-def _share(below: float, first: float, last: float, feather: float) -> Any:
-    """Return how much is seen of the inside at ``below`` of an opening from ``first`` to ``last``, 0 to 1; pixels."""
+def _share(above: float, below: float, gap: float, feather: float) -> Any:
+    """Return how much is seen of the inside so far from the upper and the lower edge of an opening, 0 to 1.
+
+    gap: how far the edges are from each other there; all in pixels.
+    """
     # landmarks of lips lie on the lips, half a pixel from what is seen as their edge
-    over = min(0.5 * feather, 1.0, max(0.35 * (last - first), 0.0))
-    return ramp((below - first + over) / feather) * ramp((last - below + over) / feather)
+    over = min(0.5 * feather, 1.0, max(0.35 * gap, 0.0))
+    return ramp((above + over) / feather) * ramp((below + over) / feather)
 
 
 @compiled(fastmath=True, inline="always")
@@ -145,6 +165,7 @@ def fill_opening(
     left, top, right, bottom = opening_box(ends, upper, lower, box, feather)
     length, ux, uy = axis(ends)
     rows, columns, side = inside.shape[0], inside.shape[1], grain.shape[0]
+    flat = _flatness(upper, length), _flatness(lower, length)
     colour = np.empty(3, np.float32)
     for y in range(top, bottom):
         for x in range(left, right):
@@ -153,7 +174,8 @@ def fill_opening(
                 continue
             below = -uy * (x - ends[0]) + ux * (y - ends[1])
             first, last = look_up(upper, along), look_up(lower, along)
-            alpha = opacity * _share(below, first, last, feather)
+            above, beneath = (below - first) * look_up(flat[0], along), (last - below) * look_up(flat[1], along)
+            alpha = opacity * _share(above, beneath, last - first, feather)
             if alpha <= 0:
                 continue
             part = min(max((below - first) / max(last - first, 1e-3), 0.0), 1.0)
@@ -184,6 +206,7 @@ def draw_model(
     left, top, right, bottom = box
     length, ux, uy = axis(ends)
     side = grain.shape[0]
+    flat = _flatness(upper, length), _flatness(lower, length)
     colour = np.empty(3, np.float32)
     for y in range(top, bottom):
         for x in range(left, right):
@@ -192,7 +215,8 @@ def draw_model(
                 continue
             below = -uy * (x - ends[0]) + ux * (y - ends[1])
             first, last = look_up(upper, along), look_up(lower, along)
-            alpha = opacity * _share(below, first, last, feather)
+            above, beneath = (below - first) * look_up(flat[0], along), (last - below) * look_up(flat[1], along)
+            alpha = opacity * _share(above, beneath, last - first, feather)
             if alpha <= 0:
                 continue
             for c in range(3):
@@ -220,7 +244,7 @@ def compile_all() -> None:
     edge, ends, three = np.zeros(2, np.float32), np.zeros(4, np.float32), np.ones(3, np.float32)
     box = (0, 0, 2, 2)
     maps, depth = np.zeros((1, 1, 2), np.float32), np.zeros((1, 1), np.float32)
-    draw_lips(image, 0, 0, np.zeros((2, 2, 5), np.uint8), 0.0, maps, depth)
+    draw_lips(image, 0, 0, np.zeros((2, 2, 6), np.uint8), three, maps, depth)
     two = np.zeros(2, np.float32)
     read_opening(image, ends, edge, edge, image)
     lip_edges(image, np.zeros((2, 3), np.float32), (0.5, 2.0), 0.1, 0.5, np.zeros((2, 2), np.float32), two)

@@ -55,10 +55,18 @@ def pursed(picture: PortraitPicture, driver: FaceState, jaw: float = 0.0) -> Ima
     return generator.drive(portrait, motion, None).copy()
 
 
-def beside_corners(image: Image, face: FaceState) -> NDArray[np.float64]:
+def wide_open(picture: PortraitPicture, driver: FaceState) -> Image:
+    """Return the portrait with its jaw dropped."""
+    generator = MeshGenerator("painted")
+    portrait = generator.prepare(picture.name, picture.image, picture.face)
+    neutral = shape_of(driver)
+    return generator.drive(portrait, make_motion(neutral, with_expression(neutral, jaw=0.5)), None).copy()
+
+
+def beside_corners(image: Image, face: FaceState, first: float = 0.36) -> NDArray[np.float64]:
     """Return how much darker than what is above and below it the line through the corners of the mouth is.
 
-    From a third of the mouth's width beside its middle outwards, as shares of the lightness there, (2,).
+    From ``first`` mouth widths beside its middle outwards, as shares of the lightness there, (2,).
     """
     ends = face.pixels()[OUTER_MOUTH_CORNERS, :2]
     across = ends[1] - ends[0]
@@ -66,7 +74,7 @@ def beside_corners(image: Image, face: FaceState) -> NDArray[np.float64]:
     light = cv2.GaussianBlur(image, (3, 3), 0).astype(np.float32).mean(axis=2)
     found = []
     for sign in (-1, 1):
-        along = ends.mean(axis=0) + sign * np.linspace(0.36, 0.6, 24)[:, None] * right
+        along = ends.mean(axis=0) + sign * np.linspace(first, 0.6, 24)[:, None] * right
         profile = along[:, None] + np.linspace(-0.14, 0.14, 57)[None, :, None] * down
         values = cv2.remap(light, profile.astype(np.float32), np.empty(0, np.int16), cv2.INTER_LINEAR)
         beside = np.minimum(values[:, 0], values[:, -1])
@@ -82,6 +90,14 @@ def test_pursed_lips_leave_no_line_where_the_corners_were(
     before = beside_corners(drawn.image, picture.face)
     left_behind = beside_corners(pursed(drawn, driver_face, jaw), picture.face)
     # shading beside the mouth counts as well, but a line is several times as dark
+    assert (left_behind < 0.5 * before).all(), (left_behind, before)
+
+
+def test_no_block_is_left_beside_a_wide_mouth(picture: PortraitPicture, driver_face: FaceState) -> None:
+    """The line of shut lips beyond the corners would be stretched as high as the jaw is dropped."""
+    drawn = with_long_line(picture)
+    before = beside_corners(drawn.image, picture.face, 0.51)
+    left_behind = beside_corners(wide_open(drawn, driver_face), picture.face, 0.51)
     assert (left_behind < 0.5 * before).all(), (left_behind, before)
 
 
