@@ -12,6 +12,8 @@ from realtime.webrtc.video.decoded_frames import SenderClock
 _NS = 1_000_000_000
 _LOOKAHEAD_NS = 6_500_000
 """By how much an Opus encoder delays the sound: 2.5 ms of the codec, 4 ms of the one in use (libopus)."""
+_MAX_APART_NS = _NS
+"""How far picture and sound may be apart in their delay. Reports that say more are wrong."""
 _REPORTS = 9
 """The reports whose median counts: that of a browser's sound is some milliseconds off."""
 
@@ -20,7 +22,7 @@ class SoundClock:
     """Maps the times of a publisher's sound to the clock of its pictures.
 
     Sender reports of both tracks say how they belong together. Until there are some, picture and sound count as equally
-    late: the least delay so far tells, as for pictures.
+    late: the least delay so far tells, as for pictures. The same holds where the reports cannot be true.
     """
 
     def __init__(self, pictures: SenderClock) -> None:
@@ -50,4 +52,5 @@ class SoundClock:
         offset_ns = self._pictures.offset_ns
         if not self._leads_s or offset_ns is None:
             return by_arrival - _LOOKAHEAD_NS
-        return round(pts * _NS / SAMPLE_RATE - median(self._leads_s) * _NS + offset_ns) - _LOOKAHEAD_NS
+        by_reports = round(pts * _NS / SAMPLE_RATE - median(self._leads_s) * _NS + offset_ns)
+        return (by_reports if abs(by_reports - by_arrival) <= _MAX_APART_NS else by_arrival) - _LOOKAHEAD_NS

@@ -27,7 +27,8 @@ class StreamSound:
         self.tracks: set[SoundTrack] = set()
         self.late_ns = 0.0
         """How late the pictures are: from the moment that they show to the encoder."""
-        self._waiting: deque[SoundPacket] = deque()
+        self._waiting: deque[tuple[SoundPacket, float]] = deque()
+        """Each with the time of the loop until which it may wait, whatever its own time is."""
         self._timer: asyncio.TimerHandle | None = None
 
     def picture_sent(self, time_ns: int, now_ns: int) -> None:
@@ -43,7 +44,7 @@ class StreamSound:
             return
         if len(self._waiting) == MAX_WAITING:
             self._waiting.popleft()
-        self._waiting.append(packet)
+        self._waiting.append((packet, asyncio.get_running_loop().time() + MAX_LATE_NS / _NS))
         if self._timer is None:
             self._send_due()
 
@@ -58,11 +59,11 @@ class StreamSound:
         self._timer = None
         loop = asyncio.get_running_loop()
         while self._waiting:
-            packet = self._waiting[0]
+            packet, latest_s = self._waiting[0]
             # the loop's clock is the monotonic one
-            due_s = (packet.time_ns + self.late_ns) / _NS
+            due_s = min((packet.time_ns + self.late_ns) / _NS, latest_s)
             if due_s > loop.time():
-                self._timer = loop.call_at(min(due_s, loop.time() + MAX_LATE_NS / _NS), self._send_due)
+                self._timer = loop.call_at(due_s, self._send_due)
                 return
             self._waiting.popleft()
             for track in self.tracks:

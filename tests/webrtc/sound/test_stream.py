@@ -9,6 +9,7 @@ import pytest
 from aiortc.mediastreams import MediaStreamError
 
 from realtime.core.sound import SoundPacket
+from realtime.webrtc.sound import stream
 from realtime.webrtc.sound.stream import MAX_LATE_NS, MAX_WAITING, SoundTrack, StreamSound
 
 MS = 1_000_000
@@ -27,6 +28,21 @@ def test_a_packet_is_sent_when_the_picture_of_its_moment_is() -> None:
             assert time.monotonic_ns() >= now + (80 + index * 20) * MS - MS
             assert (bytes(encoded), encoded.time_ns) == (bytes([index]), now + index * 20 * MS)
             assert track.sent_time_ns == encoded.time_ns
+        sound.close()
+
+    asyncio.run(check())
+
+
+def test_a_packet_with_a_time_far_ahead_is_not_held_back_for_longer_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "MAX_LATE_NS", 50 * MS)
+
+    async def check() -> None:
+        sound = StreamSound()
+        track = SoundTrack(sound, MediaStreamError)
+        sound.push(SoundPacket(b"-", time.monotonic_ns() + 3600 * 10**9, 960))
+        assert bytes(await asyncio.wait_for(track.recv(), 20)) == b"-"
         sound.close()
 
     asyncio.run(check())
