@@ -1,7 +1,8 @@
 """A camera at an address: RTSP, Motion JPEG over HTTP, or HLS, read by a process of its own.
 
 The process opens the address through PyAV, which may hang as long as a network does, and writes each frame into a ring
-buffer: newest wins. It reaches the server that was named, follows no redirect, and opens no file.
+buffer: newest wins. It follows no redirect of the address, and opens no file. What a playlist names may lie on other
+web servers, or be redirected to them: FFmpeg cannot be told otherwise.
 """
 
 from __future__ import annotations

@@ -23,8 +23,11 @@ MAX_PIXELS = 4096 * 2304
 """Streams of larger pictures are refused: decoding 8K would occupy the machine."""
 _OPEN_S, _READ_S = 8.0, 4.0
 """How long opening may take in all, and reading a packet."""
-_WHITELIST = {"rtsp": "rtsp,rtsps,rtp,srtp,udp,tcp,tls,crypto", "http": "http,https,tcp,tls,crypto"}
-"""What an address may lead to, by the beginning of its scheme: never a file, a pipe or another kind of server."""
+_WHITELIST = {"rtsp": "tcp,tls", "http": "http,https,tcp,tls,crypto"}
+"""What an address may lead to, by the beginning of its scheme: never a file, a pipe or another kind of server.
+
+Without rtsp itself FFmpeg follows no redirect of RTSP, which would also take user name and password along.
+"""
 _MAX_AHEAD_S = 1.0
 _JPEG_RANGE = 2
 """AVCOL_RANGE_JPEG of FFmpeg."""

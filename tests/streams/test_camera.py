@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import socket
 import socketserver
+import struct
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -100,26 +102,51 @@ def test_motion_jpeg_is_read_until_it_ends() -> None:
             camera.close()
 
 
-def test_a_playlist_is_read(tmp_path: Path) -> None:
-    playlist = tmp_path / "live.m3u8"
-    with av.open(str(playlist), "w", format="hls", options={"hls_time": "1", "hls_list_size": "0"}) as container:
+def write_video(path: Path) -> None:
+    """Write a playlist and its segments, or one file."""
+    options = {"hls_time": "1", "hls_list_size": "0"} if path.suffix == ".m3u8" else {}
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream("libx264", rate=30, options={"g": "30"})
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         for _ in range(90):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((120, 160, 3), 90, np.uint8), "rgb24")))
         container.mux(stream.encode(None))
 
+
+def playlist_answer(folder: Path, moved: Callable[[str], str | None] = lambda _: None) -> Answer:
+    """Serve the files of a folder; ``moved`` returns where a path has moved to."""
+
     def answer(path: str, out: Any) -> None:
-        body = (tmp_path / Path(path).name).read_bytes()
+        to = moved(path)
+        if to is not None:
+            out.write(f"HTTP/1.0 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n".encode())
+            return
+        body = (folder / Path(path).name).read_bytes()
         out.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\n\r\n" + body)
 
-    with serving(answer) as url:
-        camera = StreamCamera(f"{url}/live.m3u8")
-        try:
-            assert camera.size == SIZE
-            assert camera.read().pixels.shape == (120, 160, 3)
-        finally:
-            camera.close()
+    return answer
+
+
+def check_reads(url: str) -> None:
+    with closing(StreamCamera(url)) as camera:
+        assert camera.size == SIZE
+        assert camera.read().pixels.shape == (120, 160, 3)
+
+
+def test_a_playlist_is_read(tmp_path: Path) -> None:
+    write_video(tmp_path / "live.m3u8")
+    with serving(playlist_answer(tmp_path)) as url:
+        check_reads(f"{url}/live.m3u8")
+
+
+def test_a_segment_may_have_moved_to_another_place_on_the_web(tmp_path: Path) -> None:
+    write_video(tmp_path / "live.m3u8")
+
+    def moved(path: str) -> str | None:
+        return f"/moved/{Path(path).name}" if path.endswith(".ts") and "moved" not in path else None
+
+    with serving(playlist_answer(tmp_path, moved)) as url:
+        check_reads(f"{url}/live.m3u8")
 
 
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "http://127.0.0.2:1/x", "/other"])
@@ -135,16 +162,25 @@ def test_a_redirect_is_not_followed(to: str) -> None:
     assert set(asked) == {"/camera"}
 
 
-def test_a_playlist_that_names_files_reads_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("redirected", [False, True])
+def test_a_playlist_that_leads_to_files_reads_none(redirected: bool, tmp_path: Path) -> None:
     secret = tmp_path / "secret.ts"
-    secret.write_bytes(b"G" * 188 * 10)
+    write_video(secret)
+    segment = "moved.ts" if redirected else f"file://{secret}"
+    public = tmp_path / "public"
+    public.mkdir()
+    (public / "live.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{segment}\n#EXT-X-ENDLIST\n")
 
-    def answer(_: str, out: Any) -> None:
-        out.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\n\r\n")
-        out.write(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n".encode())
+    def moved(path: str) -> str | None:
+        return f"file://{secret}" if path.endswith(".ts") else None
 
-    with serving(answer) as url:
+    with serving(playlist_answer(public, moved)) as url:
         assert failure(f"{url}/live.m3u8").code.startswith("camera-stream-")
+    # the same segment from the web is read
+    (public / "live.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nsecret.ts\n#EXT-X-ENDLIST\n")
+    secret.rename(public / "secret.ts")
+    with serving(playlist_answer(public)) as url:
+        check_reads(f"{url}/live.m3u8")
 
 
 @pytest.mark.parametrize(
@@ -225,3 +261,84 @@ def test_the_process_ends_with_the_main_process() -> None:
 def test_only_these_schemes_are_addresses_of_cameras() -> None:
     assert all(map(is_camera_address, ("rtsp://a/b", "http://a", "https://a/x.m3u8")))
     assert not any(map(is_camera_address, ("file:///etc/passwd", "ftp://a/b", "concat:a", "tcp://a:1", "camera.mp4")))
+
+
+@contextmanager
+def rtsp_serving(moved_to: str | None = None) -> Iterator[str]:
+    """Serve H.264 over RTSP and TCP (RFC 7826 section 14, RFC 6184), or redirect."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError, IndexError):
+                while True:
+                    method = self.rfile.readline().decode().split()[0]
+                    headers = dict(
+                        line.split(": ", 1) for line in iter(lambda: self.rfile.readline().decode().strip(), "")
+                    )
+                    self.wfile.write(rtsp_answer(method, headers["CSeq"], moved_to))
+                    if method == "PLAY":
+                        for packet in rtp_packets(150):
+                            self.wfile.write(packet)
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield f"rtsp://user:{PASSWORD}@127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def rtsp_answer(method: str, cseq: str, moved_to: str | None) -> bytes:
+    body = ""
+    headers = [f"CSeq: {cseq}", "Session: 1"]
+    if method == "DESCRIBE" and moved_to is not None:
+        return "\r\n".join(["RTSP/1.0 302 Found", *headers, f"Location: {moved_to}", "", ""]).encode()
+    if method == "DESCRIBE":
+        body = "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+        headers += ["Content-Type: application/sdp", f"Content-Length: {len(body)}"]
+    if method == "SETUP":
+        headers.append("Transport: RTP/AVP/TCP;unicast;interleaved=0-1")
+    return "\r\n".join(["RTSP/1.0 200 OK", *headers, "", body]).encode()
+
+
+def rtp_packets(count: int) -> Iterator[bytes]:
+    """Yield pictures as interleaved packets of RTP, one for each NAL unit."""
+    encoder: Any = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = *SIZE, "yuv420p", Fraction(1, 30)
+    encoder.options = {"tune": "zerolatency", "g": "10", "slices": "1"}
+    sequence = 0
+    for number in range(count):
+        picture = av.VideoFrame.from_ndarray(np.full((120, 160, 3), 90, np.uint8), "rgb24")
+        picture.pts = number
+        for packet in encoder.encode(picture):
+            units = bytes(packet).replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
+            for at, unit in enumerate(units):
+                last = 0x80 if at == len(units) - 1 else 0
+                head = struct.pack("!BBHII", 0x80, last | 96, sequence & 0xFFFF, number * 3000, 1)
+                yield struct.pack("!BBH", 0x24, 0, len(head) + len(unit)) + head + unit
+                sequence += 1
+
+
+def test_rtsp_is_read() -> None:
+    with rtsp_serving() as url:
+        check_reads(f"{url}/stream")
+
+
+def test_a_redirect_of_rtsp_is_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.ts"
+    write_video(secret)
+    over = threading.Event()
+    try:
+        with serving(motion_jpeg(jpeg(), over)) as web, rtsp_serving() as other:
+            for to in (f"file://{secret}", f"{web}/camera.mjpg", f"{other}/stream"):
+                with rtsp_serving(to) as url:
+                    assert failure(f"{url}/stream").code == "camera-stream-unusable"
+    finally:
+        over.set()
