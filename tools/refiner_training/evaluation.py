@@ -28,11 +28,11 @@ from engines.face.topology import (
     UPPER_LID_FOLDS,
 )
 from engines.mesh.refine_crops import EYES, MOUTH
-from engines.types import Image, Points
+from engines.types import FaceState, Image, Points
 from realtime.tracking.face_mesh import FaceMesh
 from tools.refiner_training.clips import SIDE, Clip, Shot, read_shots
 from tools.refiner_training.figures import FEWEST, Figures, Seen
-from tools.refiner_training.samples import camera_colours, other_camera
+from tools.refiner_training.samples import Camera, other_camera, watched
 from tools.refiner_training.warps import Warp, Warper, landmark_noise
 
 REGIONS = ("mouth_inside", "lips", "eyelid", "eye", "face")
@@ -90,24 +90,25 @@ class Methods:
         self._refiner = refiner
         self._warper = Warper()
 
-    def set_source(self, source: Shot) -> None:
-        """Make ``source`` the portrait."""
+    def set_source(self, source: Shot, seen: list[tuple[Image, FaceState]]) -> None:
+        """Make ``source`` the portrait. ``seen``: what the camera saw of its driver before, see ``watched``."""
         self._warper.set_source(source)
+        self._warper.watch(seen)
 
-    def make(self, source: Shot, true: Shot, colours: NDArray[np.float32], seed: int) -> Pictures:
+    def make(self, source: Shot, true: Shot, camera: Camera, seed: int) -> Pictures:
         """Return the pictures of all methods, laid onto the true face."""
         motion = self._warper.fit(true)
-        made = self._all(source, true, motion, colours, seed, None)
+        made = self._all(source, true, motion, camera, seed, None)
         return {name: _onto(warp, true) for name, warp in made.items()}
 
-    def jitter(self, source: Shot, true: Shot, colours: NDArray[np.float32], seed: int) -> dict[str, float]:
+    def jitter(self, source: Shot, true: Shot, camera: Camera, seed: int) -> dict[str, float]:
         """Return how much each method's face trembles under noise of the landmarks: mean deviation, grey levels."""
         motion = self._warper.fit(true)
         random = np.random.default_rng(seed)
         frames: dict[str, list[Image]] = {method: [] for method in METHODS}
         for _ in range(JITTER_DRAWS):
             noise = landmark_noise(random, JITTER_PX)
-            for name, warp in self._all(source, true, motion, colours, seed, noise).items():
+            for name, warp in self._all(source, true, motion, camera, seed, noise).items():
                 frames[name].append(warp.image)
         pixels = self._warper.warp(motion).pixels
         region = _polygon(pixels, MOUTH.outer, 1.2) | _polygon(pixels, EYES[0].inner, 1.5)
@@ -117,12 +118,10 @@ class Methods:
             for name, images in frames.items()
         }
 
-    def _all(
-        self, source: Shot, true: Shot, motion: Any, colours: NDArray[np.float32], seed: int, noise: Any
-    ) -> dict[str, Warp]:
+    def _all(self, source: Shot, true: Shot, motion: Any, camera: Camera, seed: int, noise: Any) -> dict[str, Warp]:
         warper = self._warper
         plain = warper.warp(motion, noise)
-        driving, face = other_camera(true, colours, np.random.default_rng(seed))
+        driving, face = other_camera(true, camera, np.random.default_rng(seed))
         warper.set_mouth("driver")
         ratio = warper.warp(motion, noise, driving, face)
         warper.set_mouth("painted")
@@ -156,18 +155,18 @@ def evaluate(clips: Iterable[Clip], refiner: Any, pairs: int, seed: int, console
         open_lids = float(np.quantile([shot.lids for shot in shots], 0.8))
         kept = 0
         last: Shot | None = None
-        colours = camera_colours(random)
+        camera = Camera.random(random)
         for source, true in choose_pairs(shots, rate, pairs, random):
             if source is not last:
-                methods.set_source(source)
-                last, colours = source, camera_colours(random)
+                last, camera = source, Camera.random(random)
+                methods.set_source(source, watched(shots, camera, random))
             number = int(random.integers(1 << 31))
             cases = cases_of(source, true, open_lids)
-            pair = Pair(source, true, cases, methods.make(source, true, colours, number))
+            pair = Pair(source, true, cases, methods.make(source, true, camera, number))
             _add(found, pair)
             if kept < JITTER_PAIRS and true.lips > WIDE_LIPS:
                 kept += 1
-                for name, value in methods.jitter(source, true, colours, number).items():
+                for name, value in methods.jitter(source, true, camera, number).items():
                     found.jitter[name].append(value)
                 found.rows.append(pair)
             elif cases["eye"] == "closing" and len(found.rows) % 3 == 2:

@@ -27,7 +27,7 @@ from realtime.tracking.face_mesh import FaceMesh
 from tools.refiner_training.clips import SIDE, Clip, Shot, read_shots
 from tools.refiner_training.warps import Cut, Warp, Warper, cut, landmark_noise
 
-VERSION = 5
+VERSION = 6
 """Part of the cache's key: to be raised when samples are made in another way."""
 FRAMES, SOURCES, TARGETS = 110, 10, 14
 """Frames read of a clip, of these used as portraits, and real frames for each portrait."""
@@ -42,6 +42,8 @@ The program shuts a lid completely whose landmarks still show a gap, so shut eye
 """
 SHUT_LIDS = 0.45
 """The share of the clip's open lids below which an eye is taken for shut."""
+WATCHED = 8
+"""Frames of a talking driver that the generator sees before its pictures of a mouth are used, to know the light."""
 OPEN_LIPS = 0.06
 """A gap of the lips over the mouth's width from which the inside shows."""
 PICTURES = ("warped", "again", "driver", "source", "true")
@@ -115,10 +117,11 @@ def _make(clip: Clip, mesh: FaceMesh, stem: Path, seed: int) -> None:
     shut = SHUT_LIDS * float(np.quantile([shot.lids for shot in shots], 0.8)) if shots else 0.0
     for source in _sources(shots, random):
         warper.set_source(source)
-        colours = camera_colours(random)
+        camera = Camera.random(random)
+        warper.watch(watched(shots, camera, random))
         own = {region.name + str(i): cut(source.image, source.pixels, region, MARGIN) for i, region in _regions()}
         for target in _targets(source, shots, rate, random):
-            _add_pair(warper, source, target, own, colours, random, made, shut)
+            _add_pair(warper, source, target, own, camera, random, made, shut)
     stem.parent.mkdir(parents=True, exist_ok=True)
     sums: dict[str, int] = {}
     for kind, rows in made.items():
@@ -146,7 +149,7 @@ def _add_pair(
     source: Shot,
     target: Shot,
     own: dict[str, Cut],
-    colours: Floats,
+    camera: Camera,
     random: np.random.Generator,
     made: dict[str, list[tuple[NDArray[np.uint8], Floats, Floats, tuple[float, float], int]]],
     shut: float,
@@ -160,7 +163,7 @@ def _add_pair(
     first, second = (warper.warp(motion, landmark_noise(random, NOISE)) for _ in range(2))
     third = first
     if target.lips > OPEN_LIPS / 2:
-        driving, face = other_camera(target, colours, random)
+        driving, face = other_camera(target, camera, random)
         warper.set_mouth("driver")
         third = warper.warp(motion, None, driving, face)
         warper.set_mouth("painted")
@@ -206,22 +209,40 @@ def _targets(source: Shot, shots: list[Shot], rate: float, random: np.random.Gen
     return [far[k] for k in picked]
 
 
-def camera_colours(random: np.random.Generator) -> Floats:
-    """Return a random camera's colours: gain of each channel, gamma and saturation, (5,) float32."""
-    gains = np.exp(random.normal(0, 0.12) + random.normal(0, 0.06, 3))
-    return np.array([*gains, np.exp(random.normal(0, 0.15)), np.exp(random.normal(0, 0.15))], np.float32)
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Another camera than the one that took a clip, and another driver in front of it for the generator."""
+
+    colours: Floats
+    """Gain of each channel, gamma and saturation, (5,)."""
+    driver_id: int
+    """Of its own: what the generator remembers of the light on one driver is wrong for the next."""
+
+    @staticmethod
+    def random(random: np.random.Generator) -> Camera:
+        """Return a camera of random colours."""
+        gains = np.exp(random.normal(0, 0.12) + random.normal(0, 0.06, 3))
+        colours = [*gains, np.exp(random.normal(0, 0.15)), np.exp(random.normal(0, 0.15))]
+        return Camera(np.array(colours, np.float32), int(random.integers(1, 1 << 30)))
+
+
+def watched(shots: list[Shot], camera: Camera, random: np.random.Generator) -> list[tuple[Image, FaceState]]:
+    """Return what a camera sees of a driver who talks for a while, as ``other_camera`` does."""
+    talking = [shot for shot in shots if shot.lips > OPEN_LIPS / 2] or shots
+    picked = random.choice(len(talking), min(WATCHED, len(talking)), replace=False)
+    return [other_camera(talking[k], camera, random) for k in picked]
 
 
 def recoloured(image: Image, colours: Floats) -> Image:
-    """Return a picture in the colours of another camera, see ``camera_colours``."""
+    """Return a picture in the colours of another camera, see ``Camera``."""
     grey = image.astype(np.float32) / 255
     grey = np.clip(grey.mean(axis=2, keepdims=True) * (1 - colours[4]) + grey * colours[4], 0, 1)
     return np.asarray(np.clip(255 * grey ** colours[3] * colours[:3] + 0.5, 0, 255), np.uint8)
 
 
-def other_camera(target: Shot, colours: Floats, random: np.random.Generator) -> tuple[Image, FaceState]:
+def other_camera(target: Shot, camera: Camera, random: np.random.Generator) -> tuple[Image, FaceState]:
     """Return a frame as another camera would show it to another tracker: colours, blur, and landmarks that are off."""
-    image = recoloured(target.image, colours)
+    image = recoloured(target.image, camera.colours)
     blur = float(random.choice([0.0, 0.6, 1.0, 1.6]))
     if blur:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), blur), np.uint8)
@@ -231,7 +252,10 @@ def other_camera(target: Shot, colours: Floats, random: np.random.Generator) -> 
     pixels[:, :2] += random.normal(0, NOISE, (478, 2))
     pixels = pixels.astype(np.float32)
     number = int(random.integers(1 << 30))
-    return image, FaceState(number, number * 40_000_000, pixels / np.float32(SIDE), (SIDE, SIDE))
+    face = FaceState(
+        number, number * 40_000_000, pixels / np.float32(SIDE), (SIDE, SIDE), driver_id=camera.driver_id
+    )  # fmt: skip
+    return image, face
 
 
 def _sums_file(stem: Path) -> Path:

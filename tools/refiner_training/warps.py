@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from engines.mesh.refine_crops import Region, crop, frame_of, to_crop
 from engines.types import FaceState, Floats, Image, Motion, Points, Portrait
 from tools.refiner_training.clips import FACE_SHARE, SIDE, Shot
 
+SETTLED = 2
+"""How often a driver's frame is shown before the one that counts."""
 ROUNDS = 3
 """How often a motion is corrected until the warp's landmarks lie on the true ones."""
 DAMPED = np.float32(0.85)
@@ -46,6 +49,7 @@ class Warper:
         self._now: Points = np.zeros((0, 3), np.float32)
         self._portrait: Portrait | None = None
         self._source: Shot | None = None
+        self._seen: Sequence[tuple[Image, FaceState]] = ()
 
     def refine(self, out: Image, image: Image, own: Points, now: Points, mouth: str) -> None:  # noqa: ARG002
         """Keep the landmarks of the frame; see ``engines.mesh.generator.Refiner``."""
@@ -62,6 +66,10 @@ class Warper:
     def set_mouth(self, mouth: str) -> None:
         """Choose how an open mouth is filled."""
         self._generator.set_mouth(mouth)
+
+    def watch(self, seen: Sequence[tuple[Image, FaceState]]) -> None:
+        """Let the generator see a new driver's pictures and faces before the next mouth of this driver is shown."""
+        self._seen = seen
 
     def fit(self, target: Shot) -> Motion:
         """Return the motion that lays the portrait's landmarks onto those of ``target``.
@@ -88,6 +96,10 @@ class Warper:
         if noise is not None:
             motion = _with_expression(motion, motion.expression + noise)
         if face is not None:
+            # the light on a driver is known after a while, and the edges of the lips after some frames
+            for picture, other in (*self._seen, *[(driving, face)] * SETTLED):
+                self._generator.drive(self._portrait, _with_face(motion, other), picture)
+            self._seen = ()
             motion = _with_face(motion, face)
         image = self._generator.drive(self._portrait, motion, driving).copy()
         return Warp(image, self._now)

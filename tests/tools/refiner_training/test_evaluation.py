@@ -10,12 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
+from engines.mesh.driver_mouth import DriverMouth
+from engines.mesh.mouth_light import MouthLight
 from engines.types import FaceState
+from tests.support.faces import make_motion, shape_of
 from tools.eval_refiner import main
 from tools.refiner_training.card import card_of
 from tools.refiner_training.clips import SIDE, Shot
 from tools.refiner_training.evaluation import CASES, METHODS, REGIONS, cases_of, choose_pairs, masks_of
 from tools.refiner_training.figures import Figures, Seen
+from tools.refiner_training.samples import Camera, other_camera
 
 ALL = np.ones((64, 64), bool)
 
@@ -90,6 +94,23 @@ def test_regions_lie_within_the_face(driver_face: FaceState) -> None:
         assert masks[region].any()
         assert not (masks[region] & ~masks["face"]).any()
     assert not (masks["mouth_inside"] & ~masks["lips"]).any()
+
+
+def test_the_light_of_one_driver_is_not_that_of_the_next(driver_face: FaceState) -> None:
+    """Figures of a clip would depend on the clips before it."""
+    random = np.random.default_rng(0)
+    pixels = driver_face.pixels()
+    pixels[:, :2] *= np.float32(SIDE / max(driver_face.size))
+    image = random.integers(90, 200, (SIDE, SIDE, 3)).astype(np.uint8)
+    true = Shot(0, image, pixels, 0.3, 0.3)
+    light, neutral = MouthLight.of(image, pixels), shape_of(driver_face)
+    before, after = DriverMouth(), DriverMouth()
+    cameras = Camera.random(random), Camera.random(random)
+    for camera, mouths in ((cameras[0], [before]), (cameras[1], [before, after])):
+        driving, face = other_camera(true, camera, random)
+        for mouth in mouths:
+            mouth.update(make_motion(neutral, neutral, face=face), driving)
+    np.testing.assert_allclose(before.light.gains(light), after.light.gains(light))
 
 
 def test_a_folder_without_clips_is_a_mistake_in_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
