@@ -41,6 +41,13 @@ TOOTH_LIGHT, TOOTH_SATURATION, TEETH_SHARE = 0.5, 0.32, 0.08
 """Teeth are lighter than this share of white and less saturated; they are seen where they are this share of a mouth."""
 LIGHTER, RETINTED = (0.55, 1.6), 1.5
 """The range in which teeth correct the lightness, and each channel, that skin and sclera suggest."""
+LIGHTER_BY_SKIN, TINTED_BY_SKIN = 0.3, 0.12
+"""The most by which the skin of both faces changes the lightness, and each channel, that whites and teeth suggest;
+natural logarithms.
+
+If both are the same skin, their ratio is that of the lights, and more certain than whites are: the inside of a mouth in
+warm light is warm, and neutral teeth look grey in it. But people's skins differ.
+"""
 GRAIN = 48
 """The size of the sample of a picture's grain, pixels."""
 WET = 0.5
@@ -134,6 +141,8 @@ class MouthLight:
 
     white: float
     """The lightness of a white thing in the light of the face, 0 to 255."""
+    skin: Floats
+    """(3,) the colour of the cheeks."""
     tint: Floats
     """(3,) the colour of a grey thing over its lightness."""
     colour: float
@@ -156,7 +165,7 @@ class MouthLight:
         colour = _own_colours(lab(skin)[1:], lab(sclera)[1:], lab(lips)[1:])
         tint = colour * _near_white(sclera, light_colour(skin, sclera)) + (1 - colour) * _tint(skin)
         return MouthLight(
-            white, np.asarray(tint, np.float32), colour, blur_of(image, face), _grain(image, pixels)
+            white, skin, np.asarray(tint, np.float32), colour, blur_of(image, face), _grain(image, pixels)
         )  # fmt: skip
 
 
@@ -224,8 +233,9 @@ class DriverLight:
     def __init__(self) -> None:
         self._white: Floats | None = None
         self._tooth: Floats | None = None
-        self._gains: tuple[float, Floats] | None = None
-        """The last result of ``gains``, and for which white; None after a change."""
+        self._skin: Floats = np.ones(3, np.float32)
+        self._gains: tuple[MouthLight, Floats] | None = None
+        """The last result of ``gains``, and for which picture; None after a change."""
 
     def reset(self) -> None:
         """Forget the face."""
@@ -236,7 +246,10 @@ class DriverLight:
         self._gains = None
         lightness = max(float(sclera.mean()), LIT * float(skin.mean()), 10.0)
         white = np.asarray(lightness * light_colour(skin, sclera), np.float32)
-        self._white = white if self._white is None else self._white + np.float32(LEARN_WHITE) * (white - self._white)
+        if self._white is None:
+            self._white, self._skin = white, skin
+        self._white = self._white + np.float32(LEARN_WHITE) * (white - self._white)
+        self._skin = self._skin + np.float32(LEARN_WHITE) * (skin - self._skin)
         seen = inside / self._white
         light = seen.mean(axis=1)
         tooth = (light > TOOTH_LIGHT) & (seen.min(axis=1) > (1 - TOOTH_SATURATION) * seen.max(axis=1))
@@ -247,22 +260,35 @@ class DriverLight:
                 lightest if self._tooth is None else self._tooth + np.float32(LEARN_TOOTH) * (lightest - self._tooth)
             )  # fmt: skip
 
-    def gains(self, white: float) -> Floats:
-        """Return factors (3,) that turn the driver's colours to those in white light of this lightness, 0 to 255."""
-        if self._gains is None or self._gains[0] != white:
-            self._gains = white, self._gains_now(white)
+    def gains(self, light: MouthLight) -> Floats:
+        """Return factors (3,) of the driver's colours, with which ``light.tint`` makes them those of the picture."""
+        if self._gains is None or self._gains[0] is not light:
+            self._gains = light, self._gains_now(light)
         return self._gains[1]
 
-    def _gains_now(self, white: float) -> Floats:
+    def _gains_now(self, light: MouthLight) -> Floats:
         if self._white is None:
             return np.ones(3, np.float32)
-        gains = white / self._white
+        gains = self._by_whites(self._white, light.white)
+        by_skin = np.maximum(light.skin, 8) / np.maximum(self._skin, 8)
+        apart = np.log(by_skin / np.maximum(gains * light.tint, 1e-3))
+        lighter = apart.mean()
+        change = LIGHTER_BY_SKIN * np.tanh(lighter / LIGHTER_BY_SKIN)
+        change = change + TINTED_BY_SKIN * np.tanh((apart - lighter) / TINTED_BY_SKIN)
+        return np.asarray(gains * np.exp(change), np.float32)
+
+    def _by_whites(self, driver: Floats, white: float) -> Floats:
+        """Return factors (3,) that turn the driver's colours to those in white light of the lightness ``white``.
+
+        ``driver``: the colour of white in the driver's light, (3,).
+        """
+        gains = white / driver
         if self._tooth is not None:
             # teeth are the best known: they become white ones, and as light as white things are
             by_teeth = TOOTH * np.float32(white) / np.maximum(self._tooth, 1)
-            light = min(max(float(by_teeth.mean() / gains.mean()), LIGHTER[0]), LIGHTER[1])
+            lighter = min(max(float(by_teeth.mean() / gains.mean()), LIGHTER[0]), LIGHTER[1])
             tint = np.clip((by_teeth / gains) / (by_teeth / gains).mean(), 1 / RETINTED, RETINTED)
-            gains = gains * np.float32(light) * tint
+            gains = gains * np.float32(lighter) * tint
         return np.asarray(gains, np.float32)
 
 

@@ -13,7 +13,16 @@ from engines.face.head import own_pose
 from engines.face.topology import EYE_CORNERS, IRISES, LIP_ROWS, LOWER_LIDS, OVAL, UPPER_LIDS
 from engines.mesh import mouth_light
 from engines.mesh.generator import MeshGenerator
-from engines.mesh.mouth_light import TOOTH, MouthLight, blur_of, skin_colour
+from engines.mesh.mouth_light import (
+    LIGHTER_BY_SKIN,
+    TINTED_BY_SKIN,
+    TOOTH,
+    DriverLight,
+    MouthLight,
+    blur_of,
+    sclera_colour,
+    skin_colour,
+)
 from engines.types import FaceState, Floats, Image, Motion
 from realtime.portraits.portrait import PortraitPicture
 from tests.support.faces import at_pixels, inner_lips, make_motion, polygon_mask, shape_of, with_expression
@@ -151,6 +160,35 @@ def test_a_dim_driver_makes_no_dim_teeth(portrait_picture: PortraitPicture, spea
         teeth(*shown(portrait_picture, speaking, driving(speaking, LIGHTS[light]))).mean() for light in ("white", "dim")
     )
     assert dim == pytest.approx(bright, rel=0.15)
+
+
+@pytest.mark.parametrize("tooth", [(0.9, 0.78, 0.68), (0.7, 0.6, 0.5)])
+def test_a_mouth_in_the_light_of_the_picture_keeps_its_colours(
+    picture: PortraitPicture, tooth: tuple[float, float, float]
+) -> None:
+    """The teeth of one and the same face in warm light are not white: made so, they look grey."""
+    pixels = picture.face.pixels()
+    light = MouthLight.of(picture.image, pixels)
+    own = light.white * np.array(tooth, np.float32)
+    driver = DriverLight()
+    driver.update(light.skin, sclera_colour(picture.image, pixels), np.repeat(own[None], 20, axis=0))
+    shown = own * driver.gains(light) * light.tint
+    white = TOOTH * np.float32(light.white) * light.tint
+    assert np.abs(shown - own).mean() < 0.4 * np.abs(white - own).mean()
+
+
+@pytest.mark.parametrize("skin", [(255.0, 250.0, 245.0), (40.0, 25.0, 18.0), (90.0, 120.0, 60.0)])
+def test_skin_changes_the_colours_of_a_mouth_within_bounds(
+    portrait_picture: PortraitPicture, skin: tuple[float, float, float]
+) -> None:
+    light = MouthLight.of(portrait_picture.image, portrait_picture.face.pixels())
+    inside = np.repeat(light.white * TOOTH[None], 20, axis=0)
+    driver = DriverLight()
+    driver.update(light.skin, np.full(3, light.white, np.float32), inside)
+    # its teeth are white already, but for the skin
+    change = np.log(driver.gains(replace(light, skin=np.array(skin, np.float32))))
+    assert np.abs(change).max() < LIGHTER_BY_SKIN + TINTED_BY_SKIN + 0.01
+    assert np.abs(change - change.mean()).max() < 2 * TINTED_BY_SKIN
 
 
 def test_the_blur_of_a_picture_is_measured(portrait_picture: PortraitPicture) -> None:
