@@ -43,9 +43,7 @@ def tensors(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
     [
         ("liveportrait", ["--precision", "fp16"]),
         ("liveportrait", ["--grid-sample", "planar", "--fp32", "warping_module.dense_motion_network", "--no-check"]),
-        ("liveportrait", ["--precision", "bf16", "--no-check", "--workspace", "2048"]),
-        ("fomm", ["--precision", "fp16", "--level", "1"]),
-        ("fomm", ["--precision", "bf16"]),
+        ("fomm", ["--precision", "bf16", "--level", "1", "--workspace", "2048"]),
         ("fomm", ["--precision", "fp32", "--opset", "17"]),
     ],
 )

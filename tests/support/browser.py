@@ -151,8 +151,9 @@ def motion_correlation(page: Tab, portrait: PortraitPicture, finder: FaceFinder)
     assert shows_a_face(page, finder, 300), "the slate of the start is still shown"
     page.wait_for_timeout(2000)
     own, result = grab_both(page, 180)
-    driver, driven = measure_faces(finder, own), measure_faces(finder, result)
-    assert len(driven) >= 0.9 * len(result) > 60
+    # 15 pictures a second are samples enough, and finding the face in each takes longer than the motion itself
+    driver, driven = measure_faces(finder, own[::2]), measure_faces(finder, result[::2])
+    assert len(driven) >= 0.9 * len(result[::2]) > 30
     lips_r, yaw_r = best_correlation(driver, driven)
     print(f"lips {lips_r:.2f}, yaw {yaw_r:.2f} over {len(driven)} pictures")
     shown, camera = result[-1].image, own[-1].image
