@@ -468,6 +468,54 @@ class AddedPortrait(Message):
     notes: list[str] = Field(description="remarks on the picture")
 
 
+# --- links for guests, which the media process makes and checks
+
+
+class NewLink(BaseModel):
+    """What a new link is to be."""
+
+    expires_in_s: int = Field(default=3600, ge=60, le=86400, description="how long it is valid, in seconds")
+
+
+class GuestLink(BaseModel):
+    """A link that lets others watch one stream."""
+
+    id: str = Field(description="names the link, to revoke it")
+    path: str = Field(description="the path of the page that it opens; PATH/whep is where a player watches (WHEP)")
+    expires_in_s: int = Field(description="how long it is still valid, in seconds")
+    viewers: int = Field(description="how many watch through it")
+
+
+class AddedLink(GuestLink, Message):
+    """A link that was made."""
+
+
+class LocalNetworkFields(BaseModel):
+    """Whether guests come in from the local network."""
+
+    state: Literal["closed", "open", "served"] = Field(
+        description="closed; open for guests; or served: other machines reach the program itself"
+    )
+    addresses: list[str] = Field(description="the addresses at which they come in")
+
+
+class LocalNetwork(LocalNetworkFields, Message):
+    """The answer where guests are let in, or not any more."""
+
+
+class OpenLocalNetwork(BaseModel):
+    """Whether to let guests in from the local network."""
+
+    open: bool
+
+
+class LinkList(Message):
+    """The links that are valid."""
+
+    links: list[GuestLink]
+    local_network: LocalNetworkFields
+
+
 # --- what the server sends over the data channel by itself
 
 

@@ -13,6 +13,7 @@ from engines.errors import NotFoundError, ReenactError, UsageError
 from realtime.core import problem
 from realtime.webrtc.callbacks import ApiReply, ApiRequest
 from realtime.webrtc.link import MediaLink
+from realtime.webrtc.process.guests.local_network import local_addresses
 from tests.support.browser import go_live, wait_for_text, wait_live
 from tests.support.media import EchoCallbacks, serve
 from tools.latency.chromium import find_chromium, launch, wait_until
@@ -275,6 +276,66 @@ def _viewer(page: Page, server: PageServer) -> Page:
     return viewer
 
 
+def _shared(page: Page) -> str:
+    """Return the link that the page's dialog offers. The dialog stays open."""
+    page.get_by_role("button", name="Share").click()
+    assert wait_until(page, "document.getElementById('share-link').value !== ''", 10)
+    return page.get_by_label("Link for viewers").input_value()
+
+
+def test_a_guest_watches_until_the_link_is_revoked(page: Page, browser: Browser) -> None:
+    page.goto("/")
+    go_live(page)
+    link = _shared(page)
+    assert page.get_by_role("img", name="QR code").is_visible()
+    # a browser of its own, without the owner's cookies
+    with browser.new_context() as context:
+        guest = context.new_page()
+        errors: list[str] = []
+        guest.on("pageerror", lambda error: errors.append(str(error)))
+        guest.goto(link)
+        wait_live(guest)
+        assert guest.locator("input, select, #go, #open-share").count() == 0
+        wait_for_text(page, "1 viewer")
+        page.get_by_role("button", name="Revoke").first.click()
+        wait_for_text(guest, "This link is closed")
+        assert guest.locator("#result").is_hidden()
+        guest.reload()
+        wait_for_text(guest, "This link is closed")
+        guest.goto(link[:-1])
+        wait_for_text(guest, "This link is not complete")
+        assert guest.locator("#overlay-actions button").count() == 0
+        assert errors == []
+
+
+def test_opening_to_the_local_network_is_asked_for(page: Page) -> None:
+    addresses = local_addresses()
+    page.goto("/")
+    go_live(page)
+    link = _shared(page)
+    wait_for_text(page, "Only this computer can open these links")
+    page.get_by_role("button", name="Open to the local network").click()
+    page.get_by_role("button", name="Not now").click()
+    assert page.get_by_label("Link for viewers").input_value() == link
+    page.get_by_role("button", name="Open to the local network").click()
+    page.get_by_role("button", name="Let them watch").click()
+    if not addresses:
+        wait_for_text(page, "no address in a local network")
+        return
+    wait_for_text(page, addresses[0])
+    outside = page.get_by_label("Link for viewers").input_value()
+    assert outside.startswith(f"http://{addresses[0]}:")
+    with page.expect_popup() as opened:
+        page.evaluate("(address) => { window.open(address, '_blank', 'noopener=no'); }", outside)
+    guest = opened.value
+    wait_live(guest)
+    answer = guest.goto(outside.partition("/guest/")[0])
+    assert answer is not None
+    assert answer.status == 404
+    page.get_by_role("button", name="Close to the local network").click()
+    wait_for_text(page, "Only this computer can open these links")
+
+
 def test_a_viewer_notices_the_end_at_once(page: Page, link: MediaLink, server: PageServer) -> None:
     page.goto("/")
     go_live(page)
@@ -352,9 +413,8 @@ def test_the_page_works_below_a_path_of_a_proxy(page: Page, server: PageServer, 
     go_live(page)
     server.push(state=STATE)
     wait_for_text(page, "30 frames/s")
-    page.get_by_role("button", name="Share").click()
-    shared = page.get_by_label("Link for viewers").input_value()
-    assert shared == f"{link.address}below/this/?watch={server.opened[server.session]}"
+    shared = _shared(page)
+    assert shared.startswith(f"{link.address}below/this/guest/")
     page.keyboard.press("Escape")
     before = server.session
     page.get_by_role("button", name="Stop").click()

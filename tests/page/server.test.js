@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { viewerLink } from "../../realtime/webrtc/page/dialogs.js";
 import { CODES } from "../../realtime/webrtc/page/errors.js";
 import { fetchJson, request, urlOf } from "../../realtime/webrtc/page/network/server.js";
 import { answerWith, problem, requests, usePage } from "./fake_page.js";
@@ -12,7 +11,6 @@ describe("on a host of its own", () => {
   test("addresses are what the server names", () => {
     assert.equal(urlOf("api/state"), "http://host/api/state");
     assert.equal(urlOf("/whip/7"), "http://host/whip/7");
-    assert.equal(viewerLink("a b"), "http://host/?watch=a+b");
   });
 
   test("an error of the server is thrown with its code", async () => {
@@ -37,7 +35,6 @@ describe("below a path of a proxy", () => {
     assert.equal(urlOf("api/state"), "https://host/live/reenact/api/state");
     assert.equal(urlOf("/api/portraits/0.jpg?v=1"), "https://host/live/reenact/api/portraits/0.jpg?v=1");
     assert.equal(urlOf("/whip/7", "https://host/live/reenact/whip"), "https://host/live/reenact/whip/7");
-    assert.equal(viewerLink("main"), "https://host/live/reenact/?watch=main");
     await fetchJson("api/state");
     assert.equal(requests[0].path, "/live/reenact/api/state");
   });

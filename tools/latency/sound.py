@@ -70,6 +70,8 @@ def measure_browsers(address: str, camera: Path, seconds: float) -> NDArray[np.f
         if not chromium.wait_until(publisher, live, _LIVE_S):
             raise SourceLost("measure-not-live", f"the page shows {publisher.inner_text('#status')!r}")
         publisher.click("#open-share")
+        if not chromium.wait_until(publisher, "document.getElementById('share-link').value !== ''", _LIVE_S):
+            raise SourceLost("measure-no-link", "the page makes no link for viewers")
         link = publisher.input_value("#share-link")
         viewer = context.new_page()
         viewer.goto(link)

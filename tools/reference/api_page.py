@@ -10,6 +10,8 @@ from realtime.server.models import (
     AddedBackground,
     AddedPortrait,
     ErrorFields,
+    GuestLink,
+    LocalNetwork,
     NetworkState,
     Portrait,
     Problem,
@@ -32,6 +34,8 @@ def render() -> str:
         portrait=_fields(Portrait),
         added=_fields(AddedPortrait),
         background=_fields(AddedBackground),
+        link=_fields(GuestLink),
+        local_network=_fields(LocalNetwork),
         problem=_fields(Problem),
         error=", ".join(f"`{name}`" for name in ErrorFields.model_fields),
     )
@@ -134,6 +138,18 @@ as long as the run lasts. `fit` in the query says what to do where the picture's
 has status 201:
 
 {background}
+## Links for guests
+
+A link lets others watch one stream, with its sound, and nothing else, without the token of the server. The body of
+`POST /api/links` may say for how long: `{{"expires_in_s": 900}}`. An hour is usual, a day is most. The answer is the
+link:
+
+{link}
+A link ends when its time is over, when it is revoked, when its session ends, and with the program; who watches through
+it is disconnected. `POST /api/local-network` with `{{"open": true}}` has a program that listens on loopback alone serve
+links, and nothing else, to the local network as well, until `{{"open": false}}`:
+
+{local_network}
 ## Data channel
 
 A publisher may open a data channel called `control` along with its video. Commands and replies are those above, one

@@ -16,12 +16,17 @@ from realtime.portraits.settings import FITS
 from realtime.server.models import (
     CONTROL_REQUEST,
     AddedBackground,
+    AddedLink,
     AddedPortrait,
     ControlFailure,
     ControlReply,
     ErrorMessage,
     Health,
+    LinkList,
+    LocalNetwork,
+    NewLink,
     NoticeMessage,
+    OpenLocalNetwork,
     PortraitList,
     Problem,
     ProgramState,
@@ -75,6 +80,19 @@ ENDPOINTS = (
         body="image/*",
         session=True,
     ),
+    Endpoint("GET", "/api/links", "The links for guests", "LinkList", session=True),
+    Endpoint("POST", "/api/links", "Make a link for guests", "AddedLink", 201, body="NewLink", session=True),
+    Endpoint("DELETE", "/api/links/{id}", "Revoke a link, and disconnect who came through it", "", 204, session=True),
+    Endpoint(
+        "POST",
+        "/api/local-network",
+        "Let guests in from the local network, or not any more",
+        "LocalNetwork",
+        body="OpenLocalNetwork",
+    ),
+    Endpoint("GET", "/guest/{token}", "The page of a guest's link; no token of the server is needed", "text/html"),
+    Endpoint("POST", "/guest/{token}/whep", "Watch through a guest's link (WHEP)", SDP, 201, body=SDP),
+    Endpoint("DELETE", "/guest/{token}/peer/{viewer}", "Stop watching", ""),
     Endpoint("GET", "/healthz", "Whether the program works", "Health"),
     Endpoint("GET", "/readyz", "Whether there is something to watch", "Health"),
     Endpoint("GET", "/metrics", "Figures for Prometheus", "text/plain"),
@@ -86,6 +104,8 @@ ENDPOINTS = (
 )
 _DOCUMENTS: dict[str, tuple[JsonSchemaMode, Any]] = {
     "ControlRequest": ("validation", CONTROL_REQUEST),
+    "NewLink": ("validation", TypeAdapter(NewLink)),
+    "OpenLocalNetwork": ("validation", TypeAdapter(OpenLocalNetwork)),
     **{
         model.__name__: ("serialization", TypeAdapter(model))
         for model in (
@@ -96,6 +116,9 @@ _DOCUMENTS: dict[str, tuple[JsonSchemaMode, Any]] = {
             PortraitList,
             AddedBackground,
             AddedPortrait,
+            LinkList,
+            AddedLink,
+            LocalNetwork,
             Health,
             Problem,
             StateMessage,

@@ -15,6 +15,7 @@ import { ModeMachine } from "./modes.js";
 import { Player } from "./network/player.js";
 import { Poller } from "./network/poll.js";
 import { areApplied, settingsOf } from "./settings.js";
+import { ShareDialog } from "./share/share.js";
 import { setUpShortcuts } from "./shortcuts.js";
 import { resetMode, state, takeWish } from "./state.js";
 import { droppedIn, stagesOf } from "./stats.js";
@@ -129,7 +130,6 @@ function showUnreachable() {
 
 /** @param {?string} id what can be watched now */
 function share(id) {
-  state.shareId = id;
   el("open-share").hidden = !id;
 }
 
@@ -196,16 +196,11 @@ upload.addEventListener("change", () => {
   upload.value = "";
 });
 acceptDrops(el("drop-hint"), (file) => uploads.add(file));
-el("hear").addEventListener("click", () => player.toggleSound());
-el("fullscreen").addEventListener("click", () => {
-  const video = /** @type {HTMLVideoElement & {webkitEnterFullscreen?: () => void}} */ (el("result"));
-  if (document.fullscreenElement) document.exitFullscreen();
-  else if ("requestFullscreen" in document.body) el("picture").requestFullscreen();
-  else video.webkitEnterFullscreen?.();
-});
+player.connect();
 commands.connectControls();
 expression.connect();
-setUpDialogs(() => state.shareId);
+setUpDialogs();
+new ShareDialog(() => control.query).connect();
 setUpShortcuts((command) => commands.press(command));
 if (navigator.mediaDevices) {
   navigator.mediaDevices.addEventListener("devicechange", async () => {

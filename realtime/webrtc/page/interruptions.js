@@ -3,7 +3,7 @@
 import { CODES } from "./errors.js";
 import { resetSession, state } from "./state.js";
 import { showOverlay, showPreview, showStatus } from "./view.js";
-import { cameraErrorText, errorText, refusalText } from "./words.js";
+import { cameraErrorText, errorText, isLinkError, refusalText } from "./words.js";
 
 /** @typedef {import("./errors.js").ReenactError} ReenactError */
 /** @typedef {"full" | "busy" | "absent" | "refused" | "failed" | "lost"} Kind */
@@ -25,6 +25,7 @@ const NOT_STARTED = "stream-not-started";
 export function kindOf(error, watching) {
   if (FULL.includes(error.code)) return "full";
   if (error.code === NOT_STARTED) return "absent";
+  if (isLinkError(error)) return "refused";
   /** @type {string[]} */
   const broken = [CODES.lost, CODES.ended, CODES.timeout];
   if (error.temporary || broken.includes(error.code)) return "lost";
@@ -102,6 +103,12 @@ export class Interruptions {
    * @param {ReenactError} error
    */
   refuse(error) {
+    if (isLinkError(error)) {
+      // nothing that a guest can do here helps
+      showStatus("warn", "No valid link");
+      showOverlay({ ...refusalText(error), urgent: true });
+      return;
+    }
     const reload = () => location.reload();
     const needsToken = error.status === 401;
     // a viewer's page stays one

@@ -54,8 +54,6 @@ const ofMode = () => ({
   runAt: 0,
   /** Frames dropped so far; null before the first reading. @type {?number} */
   dropped: null,
-  /** What a link for viewers names; null where there is nothing to watch. @type {?string} */
-  shareId: null,
   /** Ends the present wait for a connection. @type {?() => void} */
   retry: null,
 });

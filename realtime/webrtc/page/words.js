@@ -70,12 +70,64 @@ export function microphoneErrorText(error) {
   return `The microphone ${reasons[name] ?? "does not open"}: viewers see you and hear nothing`;
 }
 
+/** What is said to a guest whose link opens nothing. @type {Record<string, Message>} */
+const LINK = {
+  "guest-link-wrong": {
+    title: "This link is not complete",
+    text: "A part of it may be missing. Copy all of it, or ask for it again.",
+  },
+  "guest-link-old": {
+    title: "This link has expired",
+    text: "Links are valid for a while only. Ask for a new one.",
+  },
+  "guest-link-revoked": {
+    title: "This link is closed",
+    text: "It was taken back, or the portrait is not live any more. Ask for a new one.",
+  },
+};
+
+/**
+ * Return whether an error is about a guest's link.
+ * @param {{code: string}} error
+ */
+export function isLinkError({ code }) {
+  return Object.hasOwn(LINK, code);
+}
+
+/**
+ * Return how long a link is valid.
+ * @param {number} seconds
+ * @param {number} [now] in ms since 1970
+ */
+export function expiryText(seconds, now = Date.now()) {
+  const time = new Date(now + seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return `Valid until ${time}`;
+}
+
+/**
+ * Return how many watch.
+ * @param {number} count
+ */
+export function viewersText(count) {
+  return `${count} ${count === 1 ? "viewer" : "viewers"}`;
+}
+
+/**
+ * Return who can open links.
+ * @param {{state: string, addresses: string[]}} network
+ */
+export function localNetworkText({ state, addresses }) {
+  if (state === "closed") return "Only this computer can open these links.";
+  return `Others in your local network can open these links, at ${addresses.join(" or ")}. A firewall may have to let them in.`;
+}
+
 /**
  * Return what to say when the server refuses for good.
  * @param {ReenactError} error
  * @returns {Message}
  */
 export function refusalText(error) {
+  if (isLinkError(error)) return LINK[error.code];
   if (error.status === 401) {
     return { title: "This server asks for a token", text: "Sign in with the token that reenact was started with." };
   }
@@ -148,6 +200,6 @@ export function sourceText(source) {
  */
 export function ratesText(run) {
   const viewers = Math.max(0, (run.viewers || 0) - (run.session === null ? 1 : 0));
-  const watching = viewers ? ` · ${viewers} ${viewers === 1 ? "viewer" : "viewers"}` : "";
+  const watching = viewers ? ` · ${viewersText(viewers)}` : "";
   return `${Math.round(run.fps || 0)} frames/s${watching}`;
 }

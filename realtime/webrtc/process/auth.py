@@ -52,9 +52,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Authenticator:
     """Checks requests before they are answered. ``clock`` returns seconds."""
 
-    def __init__(self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: ServerSettings, clock: Callable[[], float] = time.monotonic, *, any_host: bool = False
+    ) -> None:
+        """With ``any_host`` requests may carry any name in ``Host``."""
         self._token = settings.token
-        self._only_loopback = settings.loopback
+        self._only_loopback = settings.loopback and not any_host
         self._names = {name.lower() for name in settings.server_names}
         self._host = settings.host.lower()
         self._clock = clock
@@ -80,6 +83,12 @@ class Authenticator:
                 "the token the server was started with",
                 "look at how the program was started",
             )
+
+    def check_request_origin(self, method: str, headers: Mapping[str, str]) -> None:
+        """Check where a request comes from, by its headers. Raises AccessDenied."""
+        navigation = method == "GET" and headers.get("Sec-Fetch-Mode") == "navigate"
+        site = headers.get("Sec-Fetch-Site")
+        self.check_origin(headers.get("Host"), headers.get("Origin"), site, navigation=navigation)
 
     def check_origin(self, host: str | None, origin: str | None, site: str | None, *, navigation: bool) -> None:
         """Check the headers ``Host``, ``Origin`` and ``Sec-Fetch-Site``. Raises AccessDenied.

@@ -26,12 +26,13 @@ class ConnectionLimit:
         """Maps each connection to its client."""
         self._idle: set[asyncio.BaseTransport] = set()
         """Connections that have sent no request yet."""
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        """One for each listener."""
 
     def start(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
-        """Begin to accept connections. ``make`` returns the protocol of each."""
+        """Begin to accept connections of a listener. ``make`` returns the protocol of each."""
         listener.setblocking(False)
-        self._task = asyncio.get_running_loop().create_task(self._accept(listener, make))
+        self._tasks.append(asyncio.get_running_loop().create_task(self._accept(listener, make)))
 
     def request_received(self, transport: asyncio.BaseTransport | None) -> None:
         """Note that a request has arrived over a connection."""
@@ -40,10 +41,11 @@ class ConnectionLimit:
 
     async def close(self) -> None:
         """Accept no more connections."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
+        self._tasks.clear()
 
     async def _accept(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
         loop = asyncio.get_running_loop()

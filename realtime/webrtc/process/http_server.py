@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
-from engines.errors import AccessDenied, ReenactError, RequestError
-from realtime.core.problem import internal_error
 from realtime.webrtc.process.api_routes import ApiRoutes
-from realtime.webrtc.process.auth import COOKIE, HEADERS, Authenticator
+from realtime.webrtc.process.auth import COOKIE, Authenticator
 from realtime.webrtc.process.connection_limit import ConnectionLimit
-from realtime.webrtc.process.page_routes import PageRoutes, denied_response
+from realtime.webrtc.process.guests.link_routes import LinkRoutes
+from realtime.webrtc.process.guests.local_network import LocalNetwork
+from realtime.webrtc.process.guests.routes import PREFIX, GuestRoutes
+from realtime.webrtc.process.middleware import add_headers, checking
+from realtime.webrtc.process.page_routes import PageRoutes
 from realtime.webrtc.process.peer_registry import PeerRegistry
 from realtime.webrtc.process.peer_routes import PeerRoutes
-from realtime.webrtc.process.responses import MAX_UPLOAD, http_exception_response, problem_response
+from realtime.webrtc.process.responses import MAX_UPLOAD
 from realtime.webrtc.settings import ServerSettings
 
 PAGE = Path(__file__).parents[1] / "page"
-MAX_QUERY = 2048
 LINGER_S = 1.0
 """How long the rest of a refused body is still read, so that its sender reads the answer."""
 _KEEPALIVE_S = 30
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-logger = logging.getLogger(__name__)
 
 
 class HttpServer:
@@ -35,9 +31,14 @@ class HttpServer:
 
     def __init__(self, settings: ServerSettings, registry: PeerRegistry, page: Path = PAGE) -> None:
         self._authenticator = Authenticator(settings)
+        peers = PeerRoutes(settings, registry)
+        guests = GuestRoutes(registry, peers, page)
+        self._local_network = LocalNetwork(settings, guests.add_to)
         self._routes = (
             PageRoutes(settings, self._authenticator, page),
-            PeerRoutes(settings, registry),
+            peers,
+            guests,
+            LinkRoutes(registry, self._local_network),
             ApiRoutes(registry.main_process),
         )
         self._connection_limit = ConnectionLimit()
@@ -45,8 +46,10 @@ class HttpServer:
 
     def app(self) -> web.Application:
         """Return the application, for a runner or a test."""
-        app = web.Application(middlewares=[self._middleware], client_max_size=MAX_UPLOAD)
-        app.on_response_prepare.append(_add_headers)
+        app = web.Application(
+            middlewares=[checking(self._check_access, self._connection_limit)], client_max_size=MAX_UPLOAD
+        )
+        app.on_response_prepare.append(add_headers)
         for routes in self._routes:
             routes.add_to(app.router)
         return app
@@ -58,55 +61,28 @@ class HttpServer:
         )
         await self._runner.setup()
         assert self._runner.server is not None
+        self._local_network.served_at(listener.getsockname()[1])
         self._connection_limit.start(listener, self._runner.server)
 
     async def close(self) -> None:
         """Stop serving and close all connections."""
+        await self._local_network.close()
         await self._connection_limit.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
-    @web.middleware
-    async def _middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Check access, and answer errors."""
-        self._connection_limit.request_received(request.transport)
-        try:
-            self._check_access(request)
-        except AccessDenied as error:
-            response = denied_response(request, error)
-            response.force_close()  # or clients without access could hold connections that others need
-            return response
-        try:
-            if len(request.query_string) > MAX_QUERY:
-                expected = f"{MAX_QUERY} characters at most"
-                raise RequestError("query-too-long", "a query that is too long", expected, "shorten it", status=414)
-            return await handler(request)
-        except AccessDenied as error:
-            return denied_response(request, error)
-        except ReenactError as error:
-            return problem_response(error)
-        except web.HTTPException as error:
-            return http_exception_response(error)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
-        except Exception:
-            logger.exception("cannot answer %s %s", request.method, request.path)
-            return problem_response(internal_error())
-
     def _check_access(self, request: web.Request) -> None:
         """Raise AccessDenied for a request that must not be answered."""
         headers = request.headers
-        navigation = request.method == "GET" and headers.get("Sec-Fetch-Mode") == "navigate"
-        site = headers.get("Sec-Fetch-Site")
-        self._authenticator.check_origin(headers.get("Host"), headers.get("Origin"), site, navigation=navigation)
-        if request.path == "/sign-in" or (request.path == "/" and "token" in request.query):
-            # these routes check the token that they are given
+        self._authenticator.check_request_origin(request.method, headers)
+        if request.path == "/sign-in" or (request.path == "/" and "token" in request.query) or _is_for_guests(request):
+            # these routes check the token, or the link, that they are given
             return
         cookie = request.cookies.get(COOKIE)
         self._authenticator.check_token(headers.get("Authorization"), cookie, request.remote or "")
 
 
-async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers.popall("Server", None)
+def _is_for_guests(request: web.Request) -> bool:
+    """Return whether the route that answers a request is one of the guests'."""
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical.startswith(PREFIX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Collection
 from html import escape
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -46,7 +47,7 @@ class PageRoutes:
     async def _index(self, request: web.Request) -> web.StreamResponse:
         if "token" in request.query:
             return self._exchange_token(request, request.query["token"])
-        return self._file("index.html")
+        return file_response(self._page, "index.html")
 
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
         body = await read_body(request, MAX_FORM)
@@ -59,7 +60,7 @@ class PageRoutes:
         return self._exchange_token(request, form.get("token", [""])[0])
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
-        return self._file(request.match_info["path"])
+        return file_response(self._page, request.match_info["path"])
 
     def _exchange_token(self, request: web.Request, token: str) -> web.Response:
         """Set the cookie and redirect to the page. Raises AccessDenied."""
@@ -78,15 +79,17 @@ class PageRoutes:
             )
         return response
 
-    def _file(self, name: str) -> web.Response:
-        # the name is looked up among the folder's files and never joined to a path
-        files = {path.relative_to(self._page).as_posix(): path for path in self._page.rglob("*") if path.is_file()}
-        path = files.get(name)
-        if path is None:
-            raise NotFoundError("page-file-not-found", f"no file {name[:80]!r}", "a file of the page", "open / instead")
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        text = kind.startswith("text/") or kind in ("application/javascript", "application/json", "image/svg+xml")
-        return web.Response(body=path.read_bytes(), content_type=kind, charset="utf-8" if text else None)
+
+def file_response(folder: Path, name: str, allowed: Collection[str] | None = None) -> web.Response:
+    """Return the answer with a file of a folder; of those named in ``allowed``, if given. Raises NotFoundError."""
+    # the name is looked up among the folder's files and never joined to a path
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    path = files.get(name)
+    if path is None or (allowed is not None and name not in allowed):
+        raise NotFoundError("page-file-not-found", f"no file {name[:80]!r}", "a file of the page", "open / instead")
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    text = kind.startswith("text/") or kind in ("application/javascript", "application/json", "image/svg+xml")
+    return web.Response(body=path.read_bytes(), content_type=kind, charset="utf-8" if text else None)
 
 
 def denied_response(request: web.Request, error: AccessDenied) -> web.Response:

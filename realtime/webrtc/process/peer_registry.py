@@ -19,6 +19,7 @@ from realtime.webrtc.ipc.frame_ring import RingReader, RingWriter
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process.background_tasks import BackgroundTasks
 from realtime.webrtc.process.control_channel import error_reply
+from realtime.webrtc.process.guests.links import GuestLink, GuestLinks
 from realtime.webrtc.process.main_process_connection import MainProcess
 from realtime.webrtc.process.peers import Publisher, Viewer
 from realtime.webrtc.process.sdp import Offer
@@ -46,6 +47,7 @@ class PeerRegistry:
         self.settings = settings
         self.main_process = main_process
         self.codecs = codecs or Codecs(settings)
+        self.guests = GuestLinks()
         self.publishers: dict[str, Publisher] = {}
         """By session."""
         self.viewers: dict[str, Viewer] = {}
@@ -100,10 +102,28 @@ class PeerRegistry:
         Raises NotFoundError if there is no such stream, BusyError if the main run has not started, ServerFull,
         RequestError.
         """
-        stream = self._find_stream(watch)
-        watched = {viewer.stream.name for viewer in self.viewers.values()} - {MAIN_STREAM}
+        return await self._watch(self._find_stream(watch), offer)
+
+    async def watch_as_guest(
+        self, link: GuestLink, offer: Offer, *, from_local_network: bool
+    ) -> tuple[str, Viewer, str]:
+        """Open a viewer of what a guest's link allows. Raises as ``watch``, and AccessDenied if it ended meanwhile."""
+        stream = self._main_stream() if link.stream == MAIN_STREAM else self.streams[link.stream]
+        identity, viewer, answer = await self._watch(stream, offer, link)
+        viewer.from_local_network = from_local_network
+        return identity, viewer, answer
+
+    def end_guests(self, which: Callable[[Viewer], bool] = lambda _: False) -> None:
+        """Begin to close the viewers whose link is not valid any more, and those guests that ``which`` names."""
+        for identity, viewer in self.viewers.items():
+            if viewer.link is not None and (not self.guests.is_valid(viewer.link) or which(viewer)):
+                self.end(identity)
+
+    async def _watch(self, stream: Stream, offer: Offer, link: GuestLink | None = None) -> tuple[str, Viewer, str]:
+        own = {viewer.stream.name for viewer in self.viewers.values() if viewer.link is None}
+        watched = own - {MAIN_STREAM}
         # the first viewer of a session is not counted, so that its driver can always see the result
-        first = stream.name not in watched | self._opening_first | {MAIN_STREAM}
+        first = link is None and stream.name not in watched | self._opening_first | {MAIN_STREAM}
         if not first and len(self.viewers) - len(watched) + self._opening >= self.settings.max_viewers:
             raise ServerFull(
                 "viewers-full",
@@ -117,10 +137,11 @@ class PeerRegistry:
         else:
             self._opening += 1
         viewer = Viewer(stream, self.codecs, self.settings, lambda: self.end(identity))
+        viewer.link = link
         try:
             answer = await viewer.answer(offer)
-            if self.streams.get(stream.name) is not stream:
-                # the stream ended meanwhile, and closed the viewers it knew of
+            if self.streams.get(stream.name) is not stream or (link is not None and not self.guests.is_valid(link)):
+                # the stream, or the link, ended meanwhile, and closed the viewers it knew of
                 raise _stream_not_found()
         except BaseException:
             await viewer.close()
@@ -181,6 +202,7 @@ class PeerRegistry:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             lag_ms = round(1000 * max(0.0, time.monotonic() - due), 2)
             due = max(due, time.monotonic() - SWEEP_S)
+            self.end_guests()
             self._failing &= {"stats", *self.publishers, *self.viewers}
             for identity, peer in (*self.publishers.items(), *self.viewers.items()):
                 with self._log_failure(identity, "cannot sweep a peer"):
@@ -220,20 +242,23 @@ class PeerRegistry:
     def _find_stream(self, watch: str | None) -> Stream:
         """Return the main run's stream, or the one of the session whose ``watch`` secret this is."""
         if watch is None:
-            if self.streams[MAIN_STREAM].live:
-                return self.streams[MAIN_STREAM]
-            if self.settings.main_run:
-                raise BusyError(
-                    "stream-not-started",
-                    "the run has not started",
-                    "a stream that is live",
-                    "try again in a moment",
-                    retry_after_s=_NOT_STARTED_RETRY_S,
-                )
-            raise _stream_not_found()
+            return self._main_stream()
         for session, publisher in self.publishers.items():
             if secrets.compare_digest(publisher.watch.encode(), watch.encode("utf-8", "surrogatepass")):
                 return self.streams[session]
+        raise _stream_not_found()
+
+    def _main_stream(self) -> Stream:
+        if self.streams[MAIN_STREAM].live:
+            return self.streams[MAIN_STREAM]
+        if self.settings.main_run:
+            raise BusyError(
+                "stream-not-started",
+                "the run has not started",
+                "a stream that is live",
+                "try again in a moment",
+                retry_after_s=_NOT_STARTED_RETRY_S,
+            )
         raise _stream_not_found()
 
     @contextmanager
@@ -253,6 +278,7 @@ class PeerRegistry:
         if publisher is None:
             return
         stream = self.streams.pop(session)
+        self.guests.revoke_all(session)
         self._heard.discard(session)
         try:
             for identity in [each for each, viewer in self.viewers.items() if viewer.stream is stream]:

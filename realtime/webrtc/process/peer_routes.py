@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from engines.errors import NotFoundError, RequestError
+from realtime.webrtc.process.guests.links import GuestLink
+from realtime.webrtc.process.guests.local_network import FROM_LOCAL_NETWORK
 from realtime.webrtc.process.peer_registry import PeerRegistry
 from realtime.webrtc.process.peers import Peer
 from realtime.webrtc.process.responses import path_from, read_body
@@ -38,9 +40,9 @@ class PeerRoutes:
             ("/whep/peer/{id}", self._registry.viewers),
         )
         for path, members in peers:
-            router.add_route("DELETE", path, _with_peer(members, self._delete))
-            router.add_route("PATCH", path, _with_peer(members, self._patch))
-            router.add_route("OPTIONS", path, _peer_options)
+            router.add_route("DELETE", path, _with_peer(members, self.delete))
+            router.add_route("PATCH", path, _with_peer(members, self.patch))
+            router.add_route("OPTIONS", path, peer_options)
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
         offer = await _read_offer(request, "sendonly")
@@ -53,19 +55,30 @@ class PeerRoutes:
         identity, viewer, answer = await self._registry.watch(request.match_info.get("watch"), offer)
         return self._created(request, f"whep/peer/{identity}", viewer, answer, [])
 
+    async def watch_as_guest(self, request: web.Request, link: GuestLink, path: str) -> web.StreamResponse:
+        """Open a viewer of what a link allows. ``path`` is that of its address, without its id."""
+        offer = await _read_offer(request, "recvonly")
+        local = FROM_LOCAL_NETWORK in request.app
+        identity, viewer, answer = await self._registry.watch_as_guest(link, offer, from_local_network=local)
+        return self._answered(f"{path}/{identity}", viewer, answer, [])
+
     def _created(self, request: web.Request, path: str, peer: Peer, answer: str, links: list[str]) -> web.Response:
-        headers = {"Location": path_from(request, path), "ETag": peer.etag, "Accept-Patch": _FRAGMENT}
+        return self._answered(path_from(request, path), peer, answer, links)
+
+    def _answered(self, location: str, peer: Peer, answer: str, links: list[str]) -> web.Response:
+        headers = {"Location": location, "ETag": peer.etag, "Accept-Patch": _FRAGMENT}
         response = web.Response(status=201, body=answer.encode(), content_type=_SDP, headers=headers)
         for link in links:
             response.headers.add("Link", link)
         self._add_ice_servers(response)
         return response
 
-    async def _delete(self, _: web.Request, identity: str, __: Peer) -> web.StreamResponse:
+    async def delete(self, _: web.Request, identity: str, __: Peer) -> web.StreamResponse:
+        """Begin to close a peer."""
         self._registry.end(identity)
         return web.Response(status=200)
 
-    async def _patch(self, request: web.Request, _: str, peer: Peer) -> web.StreamResponse:
+    async def patch(self, request: web.Request, _: str, peer: Peer) -> web.StreamResponse:
         """Trickle candidates (RFC 9725 section 4.3.2); a restart of ICE is declined (section 4.3.3)."""
         _check_content_type(request, _FRAGMENT)
         candidates, ufrags = read_fragment(await read_body(request, MAX_SDP))
@@ -87,6 +100,9 @@ class PeerRoutes:
         return web.Response(status=204, headers={"ETag": peer.etag})
 
     async def _endpoint_options(self, _: web.Request) -> web.StreamResponse:
+        return self.endpoint_options()
+
+    def endpoint_options(self) -> web.Response:
         """Tell which offers are accepted, and the ICE servers to use before the offer (RFC 9725 section 4.6)."""
         response = web.Response(status=204, headers={"Allow": "OPTIONS, POST", "Accept-Post": _SDP})
         self._add_ice_servers(response)
@@ -97,7 +113,8 @@ class PeerRoutes:
             response.headers.add("Link", link)
 
 
-async def _peer_options(_: web.Request) -> web.StreamResponse:
+async def peer_options(_: web.Request) -> web.StreamResponse:
+    """Tell what can be asked of a peer."""
     return web.Response(status=204, headers={"Allow": "DELETE, OPTIONS, PATCH", "Accept-Patch": _FRAGMENT})
 
 

@@ -16,6 +16,7 @@ from realtime.core.sound import SAMPLE_RATE, SoundPacket
 from realtime.webrtc.ipc.frame_ring import RingWriter
 from realtime.webrtc.process.background_tasks import BackgroundTasks
 from realtime.webrtc.process.control_channel import ControlChannel
+from realtime.webrtc.process.guests.links import GuestLink
 from realtime.webrtc.process.ice import heard_s
 from realtime.webrtc.process.sdp import MAX_CANDIDATES, SOUND_CODECS, Candidate, Offer, with_bitrates
 from realtime.webrtc.settings import ServerSettings
@@ -377,6 +378,9 @@ class Viewer(Peer):
 
         super().__init__(settings, on_gone)
         self.stream = stream
+        self.link: GuestLink | None = None
+        """What a guest came through; None for those who have access themselves."""
+        self.from_local_network = False
         self.sound_track: SoundTrack | None = None
         self.track = StreamTrack(
             stream, lambda: codecs.encoder_name(self._codec() or "VP8"), self._target_bitrate, MediaStreamError

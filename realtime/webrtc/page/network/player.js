@@ -11,7 +11,7 @@ export class Player {
   /**
    * @param {object} parts
    * @param {import("../modes.js").ModeMachine} parts.modes
-   * @param {import("../gallery.js").Gallery} parts.gallery
+   * @param {{picture: ?string}} parts.gallery
    * @param {import("../interruptions.js").Interruptions} parts.interruptions
    */
   constructor({ modes, gallery, interruptions }) {
@@ -29,8 +29,19 @@ export class Player {
     showStill(state.wish.file ?? this.gallery.picture);
   }
 
+  /** Connect the buttons for the sound and the full screen. */
+  connect() {
+    el("hear").addEventListener("click", () => this.#toggleSound());
+    el("fullscreen").addEventListener("click", () => {
+      const video = /** @type {HTMLVideoElement & {webkitEnterFullscreen?: () => void}} */ (this.#video);
+      if (document.fullscreenElement) document.exitFullscreen();
+      else if ("requestFullscreen" in document.body) el("picture").requestFullscreen();
+      else video.webkitEnterFullscreen?.();
+    });
+  }
+
   /** Play the sound, or not any more. */
-  toggleSound() {
+  #toggleSound() {
     const video = this.#video;
     video.muted = !video.muted;
     showSound(!video.muted);
