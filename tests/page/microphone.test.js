@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Microphone } from "../../realtime/webrtc/page/microphone.js";
+import { Microphone, showHeard, showMicrophone } from "../../realtime/webrtc/page/microphone.js";
 import { microphoneErrorText } from "../../realtime/webrtc/page/words.js";
+import { usePage } from "./fake_page.js";
+
+usePage();
 
 /** A track that the test ends as the browser does. */
 class Track extends EventTarget {
@@ -51,6 +54,23 @@ test("a microphone that opens after the user has left is released", async () => 
   assert.equal(await opening, null);
   assert.ok(track.stopped);
   assert.equal(microphone.track, null);
+});
+
+test("a muted user is not told to be heard, and one without a microphone is told why", async () => {
+  browserWith(async () => new Track());
+  const microphone = new Microphone({ lost: () => {} });
+  const note = document.getElementById("microphone-note");
+  const said = (/** @type {boolean} */ muted) => {
+    showHeard(microphone, muted);
+    return note?.textContent;
+  };
+  await microphone.open();
+  const heard = said(false);
+  assert.notEqual(said(true), heard);
+  assert.equal(said(false), heard);
+  microphone.close();
+  showMicrophone("the reason", true);
+  assert.equal(said(false), "the reason");
 });
 
 test("each reason why there is no sound has its words", () => {

@@ -10,7 +10,7 @@ import { ExpressionPanel } from "./expression.js";
 import { Gallery } from "./gallery.js";
 import { Interruptions } from "./interruptions.js";
 import { LiveSession } from "./live.js";
-import { Microphone, showMicrophone } from "./microphone.js";
+import { Microphone, showHeard, showMicrophone } from "./microphone.js";
 import { ModeMachine } from "./modes.js";
 import { Player } from "./network/player.js";
 import { Poller } from "./network/poll.js";
@@ -146,6 +146,7 @@ function showRun(run) {
   if (begun && state.settings && areApplied(state.settings, run)) state.settings = null;
   const shown = begun ? run : { ...run, ...settingsOf(state.settings) };
   view.showRun(shown);
+  showHeard(microphone, shown.muted === true);
   expression.show(shown, view.isFree("set_expression"));
   gallery.mark(run.portrait ? run.portrait.index : null);
   if (camera.stream) view.showPreview(camera.stream, run.face === "lost" ? "No face found" : "", true);

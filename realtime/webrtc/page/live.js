@@ -2,7 +2,7 @@
 
 import { lastPart, publish } from "./network/connection.js";
 import { CODES, ReenactError } from "./errors.js";
-import { showMicrophone } from "./microphone.js";
+import { showHeard, showMicrophone } from "./microphone.js";
 import { keepConnected, wait } from "./network/retry.js";
 import { commandsFor } from "./settings.js";
 import { state } from "./state.js";
@@ -107,7 +107,7 @@ export class LiveSession {
     showMicrophone("");
     try {
       if ((await this.microphone.open()) === null || signal.aborted) return;
-      showMicrophone("Viewers hear you");
+      showHeard(this.microphone, { ...state.run, ...state.settings }.muted === true);
     } catch (error) {
       if (signal.aborted) return;
       showMicrophone(microphoneErrorText(error), true);

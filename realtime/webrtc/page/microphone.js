@@ -46,11 +46,21 @@ export class Microphone {
 }
 
 /**
+ * Show whether viewers hear the user, while a microphone is open. Otherwise what was said of it stays.
+ * @param {Microphone} microphone
+ * @param {boolean} muted
+ */
+export function showHeard(microphone, muted) {
+  if (microphone.track) showMicrophone(muted ? "You are muted: viewers see you and hear nothing" : "Viewers hear you");
+}
+
+/**
  * Show what becomes of the user's sound.
  * @param {string} text
  * @param {boolean} [warn]
  */
 export function showMicrophone(text, warn = false) {
-  el("microphone-note").textContent = text;
+  // screen readers announce what is written, also where it is the same
+  if (el("microphone-note").textContent !== text) el("microphone-note").textContent = text;
   el("microphone-note").classList.toggle("warn", warn);
 }
