@@ -15,6 +15,8 @@ _MAX_LINES = {"a=rtcp-fb:": 512, "a=rtcp-fb:*": 32, "a=fmtp:": 256, "a=ssrc:": 2
 _PAYLOAD_TYPES = range(128)
 SOUND_CODECS = ("opus", "pcmu", "pcma", "g722")
 """What a publisher may send; viewers get Opus. Every WebRTC client has Opus and the two of PCM (RFC 7874)."""
+_STATIC_SOUND = {"0": "PCMU/8000", "8": "PCMA/8000", "9": "G722/8000"}
+"""Payload types that mean a codec also where no a=rtpmap names it (RFC 3551 section 6)."""
 _OFFER_CURE = "send the offer of a WHIP or WHEP client"
 _FRAGMENT_CURE = "send the fragment of a WHIP or WHEP client"
 
@@ -56,6 +58,7 @@ def read_offer(body: bytes, direction: str) -> Offer:
         # aiortc ends a line at any of these, and would read other lines than are checked here
         raise RequestError("sdp-control-characters", "control characters", "SDP", _OFFER_CURE)
     _check_sections(lines, direction)
+    lines = _with_names(lines)
     kept = [line for line in lines if not line.startswith(("a=candidate:", "a=end-of-candidates"))]
     codecs = SOUND_CODECS if direction == "sendonly" else SOUND_CODECS[:1]
     return Offer("\r\n".join(kept) + "\r\n", _candidates(lines), _ufrags(lines), _has_sound(lines, codecs))
@@ -173,12 +176,25 @@ def _check_mids(lines: list[str], sections: list[list[str]]) -> None:
 
 
 def _has_sound(lines: list[str], codecs: tuple[str, ...]) -> bool:
-    """Return whether the first section of sound names one of these codecs; PCM and G.722 may go without a name."""
+    """Return whether the first section of sound names one of these codecs."""
     sections = [section for section in _split_sections(lines)[1:] if section[0].startswith("m=audio ")]
     if not sections:
         return False
     named = {line.partition(" ")[2].partition("/")[0].lower() for line in sections[0] if line.startswith("a=rtpmap:")}
     return not named.isdisjoint(codecs)
+
+
+def _with_names(lines: list[str]) -> list[str]:
+    """Return an offer that names all codecs of sound with a=rtpmap: aiortc knows no static payload types."""
+    named: list[str] = []
+    for section in _split_sections(lines):
+        named += section
+        if section and section[0].startswith("m=audio "):
+            # m=audio PORT PROTOCOL TYPE...
+            types = [each for each in section[0].split()[3:] if each in _STATIC_SOUND]
+            missing = [each for each in types if not any(line.startswith(f"a=rtpmap:{each} ") for line in section)]
+            named += [f"a=rtpmap:{each} {_STATIC_SOUND[each]}" for each in dict.fromkeys(missing)]
+    return named
 
 
 def _split_sections(lines: list[str]) -> list[list[str]]:

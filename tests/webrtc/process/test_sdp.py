@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from aiortc.sdp import SessionDescription
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,17 @@ OBS = "\r\n".join(
         "",
     ]
 )
+
+
+@pytest.mark.parametrize(("kind", "name"), [("0", "PCMU"), ("8", "PCMA"), ("9", "G722")])
+def test_sound_of_a_static_payload_type_needs_no_name(kind: str, name: str) -> None:
+    lines = OBS.replace("RTP/SAVPF 111", f"RTP/SAVPF {kind}").split("\r\n")
+    offer = read_offer("\r\n".join(line for line in lines if ":111 " not in line).encode(), "sendonly")
+    assert offer.sound
+    (sound, _) = SessionDescription.parse(offer.text).media
+    assert [codec.name for codec in sound.rtp.codecs] == [name]
+    # viewers get Opus
+    assert not read_offer(offer.text.replace("a=sendonly", "a=recvonly").encode(), "recvonly").sound
 
 
 def test_an_offer_of_obs_is_accepted() -> None:
