@@ -49,6 +49,17 @@ OWNERS = {
 }
 """What may be imported on use only, but for the files that are nothing without it."""
 
+HOMES = {
+    "mediapipe": {"realtime/tracking"},
+    "torch": {"engines"},
+    "onnxruntime": {"engines"},
+    "tensorrt": {"engines"},
+    "aiortc": {"realtime/webrtc", "realtime/streams/whip.py"},
+    "pyvirtualcam": {"realtime/sinks/virtual_camera.py"},
+    "pythonosc": {"realtime/capture/tracker_packets.py", "realtime/sinks/tracker_sink.py"},
+}
+"""Where else than in ``tools`` a package is used, as docs/architecture.md says."""
+
 # each module in turn, ours removed before: a module that can only be imported after another one fails
 IMPORT_ALL = """
 import importlib, sys
@@ -94,6 +105,17 @@ def test_packages_import_in_one_direction(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     ours = {name.partition(".")[0] for name in imported(parsed(path))} & {*PACKAGES, "tests", "run"}
     assert ours <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_a_package_is_used_where_the_architecture_says(package: str) -> None:
+    places = [ROOT / home for home in ("tools", *HOMES[package])]
+    for path in modules():
+        if package in {name.partition(".")[0] for name in imported(parsed(path))}:
+            assert any(path.is_relative_to(place) for place in places), path
+    _, _, rest = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("\nHeavy packages")
+    paragraph = rest.partition("\n\n")[0]
+    assert all(f"`{home}`" in paragraph for home in HOMES[package])
 
 
 @pytest.mark.parametrize("package", ENGINE_PACKAGES)
