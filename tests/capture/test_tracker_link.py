@@ -16,17 +16,12 @@ from realtime.capture.tracker_link import MOST_READ, TrackerLink, parse_link
 from realtime.core.frames import Frame
 from realtime.motion.tracked import tracked_face
 from realtime.sinks.tracker_sink import TrackerSink, parse_address
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.system import free_port
 
 
 @pytest.fixture
 def link() -> Iterator[TrackerLink]:
-    opened = TrackerLink("vmc", "127.0.0.1", free_port())
+    opened = TrackerLink("vmc", "127.0.0.1", free_port(socket.SOCK_DGRAM))
     yield opened
     opened.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from tests.support.browser import (
     wait_live,
 )
 from tests.support.program import program
+from tests.support.system import free_port
 from tools.latency.chromium import find_chromium, launch, wait_until, write_camera
 
 if TYPE_CHECKING:
@@ -286,10 +286,8 @@ def test_a_full_server_is_tried_again_by_itself(
 def test_the_page_reconnects_when_the_program_starts_again(
     tab: Callable[..., Page], tmp_path: Path, face_finder: FaceFinder
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--camera", "webrtc", "--sink", f"webrtc:127.0.0.1:{port}", "--size", "640x480", "--sessions", "2"]
+    sink = f"webrtc:127.0.0.1:{free_port()}"
+    options = ["--camera", "webrtc", "--sink", sink, "--size", "640x480", "--sessions", "2"]
     with program(tmp_path, *options) as (_, url):
         page = tab(url)
         go_live(page)

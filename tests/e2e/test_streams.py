@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -24,6 +23,7 @@ from realtime.streams.target import target
 from realtime.webrtc.settings import ServerSettings
 from tests.support.media import SIZE, EchoCallbacks, serve
 from tests.support.sound import NS, claps_in, opus_claps
+from tests.support.system import free_port
 from tests.support.waiting import until
 from tools.support.webrtc_client import numbered
 
@@ -72,12 +72,6 @@ def feeding(spec: str, key: str | None = None) -> Iterator[Feed]:
         feed.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_stream_over_whip_has_picture_and_sound_and_comes_back_after_the_server() -> None:
     port = free_port()
     callbacks = EchoCallbacks(echo=True)
@@ -112,7 +106,8 @@ def test_a_wrong_token_is_told_in_one_line() -> None:
     link = serve(EchoCallbacks(), token="another")
     try:
         with feeding(f"whip:{link.address}whip", KEY) as feed:
-            until(lambda: feed.sink.problem, timeout_s=WAIT_S)
+            # the problem is known before it is told
+            until(lambda: feed.notices, timeout_s=WAIT_S)
             assert feed.sink.problem == "stream-unauthorized"
             assert len(feed.notices) == 1
     finally:
@@ -165,7 +160,8 @@ def test_a_stream_over_rtmp_has_h264_and_aac_and_comes_back_after_the_server(tmp
     claps = claps_in(path)
     assert claps
     with feeding(f"rtmp://127.0.0.1:{port}/live/{KEY}") as feed:
-        until(lambda: feed.sink.problem == "stream-unreachable", timeout_s=WAIT_S)
+        until(lambda: feed.notices, timeout_s=WAIT_S)
+        assert feed.sink.problem == "stream-unreachable"
         assert len(feed.notices) == 1
         with nginx(second, port):
             assert feed.sink.connected.wait(WAIT_S), feed.notices

@@ -25,6 +25,7 @@ from realtime.core.frames import Frame, PixelFormat, Stamps
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import IceServer, ServerSettings
 from tests.support.media import SIZE, Client, EchoCallbacks, Pattern, PatternTrack, serve
+from tests.support.waiting import soon, until
 from tools.bench_webrtc import drift
 from tools.support.webrtc_client import numbered
 
@@ -43,16 +44,6 @@ def lives(pid: int) -> bool:
         os.kill(pid, 0)
         return True
     return False
-
-
-async def until(true: Callable[[], Any], timeout_s: float = 15.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not true():
-            await asyncio.sleep(0.02)
-
-
-def wait(true: Callable[[], Any], timeout_s: float = 15.0) -> None:
-    asyncio.run(until(true, timeout_s))
 
 
 def lags_ms(client: Client, track: PatternTrack) -> list[float]:
@@ -79,7 +70,7 @@ def test_a_viewer_sees_the_publisher_with_little_delay(callbacks: EchoCallbacks,
         track = PatternTrack()
         async with Client(link.address) as publisher, Client(link.address) as viewer:
             await publisher.publish(track)
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
             await viewer.watch(publisher.watch_path)
             await viewer.until(90)
             numbers = [number for number, _ in viewer.numbers]
@@ -88,13 +79,13 @@ def test_a_viewer_sees_the_publisher_with_little_delay(callbacks: EchoCallbacks,
             # the client has aiortc's own frame of delay; the best quarter counts, as other programs may run
             assert np.percentile(lags_ms(viewer, track), 25) < 2.5 * PERIOD_MS
             assert np.percentile(callbacks.lags_ms, 25) < PERIOD_MS / 2
-            await until(lambda: link.stats()["sessions"])
+            await soon(lambda: link.stats()["sessions"])
             (figures,) = link.stats()["sessions"].values()
             assert figures["codec"] == codec
-            await until(lambda: next(iter(link.stats()["sessions"].values()))["encoders"])
+            await soon(lambda: next(iter(link.stats()["sessions"].values()))["encoders"])
             assert 0 <= figures["dropped"] < figures["frames"]
             assert await publisher.delete() == 200
-        await until(lambda: callbacks.closed_sessions)
+        await soon(lambda: callbacks.closed_sessions)
 
     try:
         asyncio.run(check())
@@ -119,7 +110,7 @@ def test_obs_is_answered_completely_although_it_offers_no_candidates(link: Media
             assert "a=recvonly" in picture
             assert "a=candidate:" in picture
             assert "a=end-of-candidates" in picture
-            await until(lambda: len(callbacks.lags_ms) > 30)
+            await soon(lambda: len(callbacks.lags_ms) > 30)
 
     asyncio.run(check())
 
@@ -153,7 +144,7 @@ def test_the_control_channel_reaches_the_callbacks_in_order_and_back(link: Media
     async def check() -> None:
         async with Client(link.address) as publisher:
             channel = await publisher.publish(control=True)
-            await until(lambda: channel.readyState == "open")
+            await soon(lambda: channel.readyState == "open")
             for number in range(20):
                 channel.send(f'{{"v":1,"id":{number},"command":"next_portrait"}}')
             async with asyncio.timeout(5):
@@ -190,11 +181,11 @@ def test_a_full_server_is_answered_503(callbacks: EchoCallbacks) -> None:
             assert raised.value.status == 503
             assert raised.value.headers is not None
             assert raised.value.headers["Retry-After"] == "8"
-            await until(lambda: callbacks.lags_ms)
-        await until(lambda: callbacks.closed_sessions)
+            await soon(lambda: callbacks.lags_ms)
+        await soon(lambda: callbacks.closed_sessions)
         async with Client(link.address) as first, Client(link.address) as one, Client(link.address) as two:
             await first.publish()
-            await until(lambda: len(callbacks.closed_sessions) == 1 and callbacks.opened)
+            await soon(lambda: len(callbacks.closed_sessions) == 1 and callbacks.opened)
             await one.watch(first.watch_path)
             with pytest.raises(aiohttp.ClientResponseError) as raised:
                 await two.watch(first.watch_path)
@@ -212,7 +203,7 @@ def test_sessions_are_separate(link: MediaLink, callbacks: EchoCallbacks) -> Non
         async with Client(link.address) as one, Client(link.address) as two:
             await one.publish(odd)
             await two.publish(even)
-            await until(lambda: len(callbacks.opened) == 2 and len(callbacks.lags_ms) > 20)
+            await soon(lambda: len(callbacks.opened) == 2 and len(callbacks.lags_ms) > 20)
             async with Client(link.address) as viewer, Client(link.address) as other:
                 await viewer.watch(one.watch_path)
                 await other.watch(two.watch_path)
@@ -269,7 +260,7 @@ def test_loss_reordering_and_duplicates_cost_little(link: MediaLink, callbacks: 
             only(codec)(publisher)
             lossy(publisher, fate)
             await publisher.exchange("/whip")
-            await until(lambda: len(callbacks.lags_ms) > 20)
+            await soon(lambda: len(callbacks.lags_ms) > 20)
             before = len(callbacks.lags_ms)
             await asyncio.sleep(4)
             # of 120 frames; with the jitter buffer of aiortc a gap costs seconds
@@ -296,7 +287,7 @@ def test_a_viewers_estimate_sets_only_its_own_rate(link: MediaLink) -> None:
                     await asyncio.sleep(1 / 30)
 
             sending = asyncio.create_task(send())
-            await until(link.stats)
+            await soon(link.stats)
             await narrow.watch()
             await wide.watch()
             receiver: Any = narrow.connection.getTransceivers()[0].receiver
@@ -307,7 +298,7 @@ def test_a_viewers_estimate_sets_only_its_own_rate(link: MediaLink) -> None:
                 viewers = link.stats()["streams"]["main"]["viewers"]
                 return sorted(viewer.get("target_bitrate") or 0 for viewer in viewers)
 
-            await until(lambda: len(rates()) == 2 and 230_000 < rates()[0] <= 300_000)
+            await soon(lambda: len(rates()) == 2 and 230_000 < rates()[0] <= 300_000)
             assert rates()[1] > 1_000_000
             over.set()
             await sending
@@ -327,7 +318,7 @@ def test_a_viewer_gets_a_key_frame_after_a_loss(link: MediaLink) -> None:
             receiver: Any = viewer.connection.getTransceivers()[0].receiver
             (source,) = receiver._RTCRtpReceiver__remote_streams
             await receiver._send_rtcp_pli(source)
-            await until(lambda: viewer.keys > before, 5.0)
+            await soon(lambda: viewer.keys > before, timeout_s=5)
             assert viewer.keys > before
 
     try:
@@ -376,17 +367,17 @@ def test_peers_that_vanish_are_cleaned_up(callbacks: EchoCallbacks) -> None:
     link = serve(callbacks, peer_timeout_s=6.0)
     pattern = Pattern(link)
     try:
-        wait(link.stats)
+        until(link.stats)
         held = descriptors(link.process_id)
         with client_process(link, "publish") as publisher, client_process(link, "watch") as viewer:
-            wait(lambda: callbacks.lags_ms and link.stats()["viewers"] == 1)
+            until(lambda: callbacks.lags_ms and link.stats()["viewers"] == 1)
             publisher.kill()
             viewer.kill()
             gone = time.monotonic()
-            wait(lambda: callbacks.closed_sessions and link.stats()["viewers"] == 0)
+            until(lambda: callbacks.closed_sessions and link.stats()["viewers"] == 0)
             assert time.monotonic() - gone < 7.5
         assert not callbacks.opened
-        wait(lambda: descriptors(link.process_id) <= held)
+        until(lambda: descriptors(link.process_id) <= held)
     finally:
         pattern.close()
         link.close()
@@ -424,9 +415,9 @@ def test_a_media_process_that_dies_is_restarted(callbacks: EchoCallbacks, monkey
     async def publish_and_kill() -> None:
         async with Client(address) as publisher:
             await publisher.publish()
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
             os.kill(link.process_id, signal.SIGKILL)
-            await until(lambda: callbacks.closed_sessions)
+            await soon(lambda: callbacks.closed_sessions)
 
     async def watch() -> None:
         async with Client(address) as viewer:
@@ -436,13 +427,13 @@ def test_a_media_process_that_dies_is_restarted(callbacks: EchoCallbacks, monkey
     try:
         first = link.process_id
         asyncio.run(publish_and_kill())
-        wait(lambda: link.process_id != first and link.stats())
+        until(lambda: link.process_id != first and link.stats())
         assert len(notices) == 1
         asyncio.run(watch())
         os.kill(link.process_id, signal.SIGKILL)
-        wait(lambda: ends)
+        until(lambda: ends)
         assert ends[0].code == "media-process-lost"
-        wait(lambda: pattern.failed)
+        until(lambda: pattern.failed)
         with pytest.raises(SinkMissing):
             link.sink("main", SIZE)
         with pytest.raises(SourceEnded):
@@ -473,7 +464,7 @@ def test_the_media_process_ends_with_a_killed_main_process_and_leaves_nothing_be
         assert lives(pid)
         main.kill()
         main.wait()
-        wait(lambda: not lives(pid), 3.0)
+        until(lambda: not lives(pid), timeout_s=3)
     assert set(os.listdir("/dev/shm")) == before
 
 
@@ -483,7 +474,7 @@ def test_closing_is_quick_and_closes_the_sessions(callbacks: EchoCallbacks) -> N
     async def publish() -> None:
         async with Client(link.address) as publisher:
             await publisher.publish()
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
             started = time.monotonic()
             await asyncio.to_thread(link.close)
             assert time.monotonic() - started < 2.0
@@ -510,7 +501,7 @@ def test_a_dead_stun_server_does_not_delay_the_answer(callbacks: EchoCallbacks) 
             await publisher.publish()
             assert time.monotonic() - started < 2.0
             assert 'rel="ice-server"' in publisher.links
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
 
     try:
         asyncio.run(check())
@@ -533,7 +524,7 @@ def test_a_callback_that_fails_is_answered_500(
         monkeypatch.undo()
         async with Client(link.address) as publisher:
             await publisher.publish()
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
 
     asyncio.run(check())
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from realtime.core.sound import SoundPacket
 from realtime.webrtc.link import MediaLink
 from tests.support.media import EchoCallbacks
+from tests.support.waiting import soon
 from tools.support.claps import ClapPublisher, ClapViewer
 
 pytestmark = pytest.mark.usefixtures("only_loopback")
@@ -26,12 +25,6 @@ def callbacks() -> EchoCallbacks:
     return EchoCallbacks(work_s=WORK_S)
 
 
-async def until(true: Callable[[], Any], timeout_s: float = 40.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not true():
-            await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize(
     ("rate", "codec"), [(48_000, "opus"), (8_000, "PCMU"), (96_000, "opus")], ids=["opus", "8 kHz mono", "96 kHz"]
 )
@@ -41,11 +34,11 @@ def test_a_viewer_hears_each_clap_with_its_flash(
     async def check() -> None:
         async with ClapPublisher(link.address) as publisher, ClapViewer(link.address) as viewer:
             await publisher.clap(rate, codec)
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
             await viewer.see_and_hear(publisher.watch_path)
-            await until(lambda: len(viewer.offsets_ms()) >= 6)
+            await soon(lambda: len(viewer.offsets_ms()) >= 6)
             assert abs(np.median(viewer.offsets_ms())) < BOUND_MS
-            await until(lambda: any(each.get("sounds") for each in link.stats().get("sessions", {}).values()))
+            await soon(lambda: any(each.get("sounds") for each in link.stats().get("sessions", {}).values()))
 
     asyncio.run(check())
 
@@ -54,14 +47,14 @@ def test_a_muted_publisher_is_seen_and_not_heard(link: MediaLink, callbacks: Ech
     async def check() -> None:
         async with ClapPublisher(link.address) as publisher, ClapViewer(link.address) as viewer:
             await publisher.clap()
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
             (session,) = callbacks.opened
             link.mute(session, True)
             await viewer.see_and_hear(publisher.watch_path)
-            await until(lambda: len(viewer.flashes_s) >= 4)
+            await soon(lambda: len(viewer.flashes_s) >= 4)
             assert viewer.sounds == 0
             link.mute(session, False)
-            await until(lambda: viewer.claps_s)
+            await soon(lambda: viewer.claps_s)
 
     asyncio.run(check())
 
@@ -72,23 +65,23 @@ def test_sound_never_crosses_sessions(link: MediaLink, callbacks: EchoCallbacks)
     async def check() -> None:
         async with ClapPublisher(link.address) as loud, ClapPublisher(link.address) as quiet:
             await loud.clap()
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
             (first,) = callbacks.opened
             await quiet.clap()
-            await until(lambda: len(callbacks.opened) == 2)
+            await soon(lambda: len(callbacks.opened) == 2)
             (second,) = set(callbacks.opened) - {first}
             link.mute(second, True)
             link.hear(second, heard.append)
             async with ClapViewer(link.address) as of_loud, ClapViewer(link.address) as of_quiet:
                 await of_loud.see_and_hear(loud.watch_path)
-                await until(lambda: of_loud.flashes_s)
+                await soon(lambda: of_loud.flashes_s)
                 await of_quiet.see_and_hear(quiet.watch_path)
                 heard.clear()
-                await until(lambda: len(of_loud.claps_s) >= 4 and len(of_quiet.flashes_s) >= 4)
+                await soon(lambda: len(of_loud.claps_s) >= 4 and len(of_quiet.flashes_s) >= 4)
                 assert of_quiet.sounds == 0
                 assert not heard
                 link.mute(second, False)
-                await until(lambda: heard)
+                await soon(lambda: heard)
 
     asyncio.run(check())
 
@@ -97,16 +90,16 @@ def test_the_picture_goes_on_when_the_sound_stops(link: MediaLink, callbacks: Ec
     async def check() -> None:
         async with ClapPublisher(link.address) as publisher, ClapViewer(link.address) as viewer:
             await publisher.clap()
-            await until(lambda: callbacks.lags_ms)
+            await soon(lambda: callbacks.lags_ms)
             await viewer.see_and_hear(publisher.watch_path)
-            await until(lambda: viewer.claps_s)
+            await soon(lambda: viewer.claps_s)
             sound = next(each for each in publisher.connection.getTransceivers() if each.kind == "audio")
             await sound.sender.stop()
             seen = len(viewer.flashes_s)
             # what was on its way is heard meanwhile
-            await until(lambda: len(viewer.flashes_s) >= seen + 2)
+            await soon(lambda: len(viewer.flashes_s) >= seen + 2)
             heard, last_flash_s = len(viewer.claps_s), viewer.flashes_s[-1]
-            await until(lambda: len(viewer.flashes_s) >= seen + 6)
+            await soon(lambda: len(viewer.flashes_s) >= seen + 6)
             assert viewer.flashes_s[-1] > last_flash_s
             assert len(viewer.claps_s) == heard
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _PAUSE_S = 0.002
 
 
-def until(condition: Callable[[], T], what: str = "", timeout_s: float = 10) -> T:
+def until(condition: Callable[[], T], what: str = "", timeout_s: float = 40) -> T:
     """Call ``condition`` until it returns a true value, and return that. Fail after ``timeout_s`` with ``what``."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
@@ -21,7 +21,7 @@ def until(condition: Callable[[], T], what: str = "", timeout_s: float = 10) -> 
     return found
 
 
-async def soon(condition: Callable[[], T], what: str = "", timeout_s: float = 10) -> T:
+async def soon(condition: Callable[[], T], what: str = "", timeout_s: float = 40) -> T:
     """Do the same as ``until`` without blocking the event loop."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
