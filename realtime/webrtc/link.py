@@ -119,7 +119,12 @@ class MediaLink:
         self._listener = listen(self.settings.host, self.settings.port)
         port = self._listener.getsockname()[1]
         self.address = f"http://{url_host(self.settings.host)}:{port}/"
-        self._spawn()
+        try:
+            self._spawn()
+        except OSError as error:
+            self.close()
+            found = f"the media process cannot be started ({error.strerror})"
+            raise SinkMissing("media-process-no-start", found, cure="close other programs, and start again") from None
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not self._ready.wait(0.1):
             if self._failure is not None or time.monotonic() > deadline:

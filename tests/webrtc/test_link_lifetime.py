@@ -22,7 +22,8 @@ from realtime.webrtc import link as links
 from realtime.webrtc.callbacks import ApiReply, ApiRequest, ServerCallbacks
 from realtime.webrtc.link import MediaLink
 from realtime.webrtc.settings import ServerSettings
-from tests.support.media import EchoCallbacks
+from tests.support.media import EchoCallbacks, serve
+from tests.support.system import cannot_start, open_descriptors
 from tests.support.waiting import until
 
 BEGIN = """
@@ -101,6 +102,16 @@ def test_a_process_that_dies_repeatedly_is_lost(monkeypatch: pytest.MonkeyPatch)
             client.connect(("127.0.0.1", port))
         with pytest.raises(SinkMissing):
             link.sink("main", (64, 64))
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "start_process", cannot_start)
+    before = open_descriptors()
+    with pytest.raises(SinkMissing) as caught:
+        serve(EchoCallbacks())
+    assert caught.value.code == "media-process-no-start"
+    del caught
+    assert open_descriptors() <= before
 
 
 def test_the_back_off_begins_anew_after_a_process_that_ran_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
