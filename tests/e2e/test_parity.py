@@ -69,7 +69,9 @@ def test_the_stages_compute_the_references_image(family: str, grid_sample: GridS
 
 
 def test_another_seed_gives_other_finite_arrays(tmp_path: Path) -> None:
-    one, two = (dump("fomm", seed, tmp_path / f"{seed}.npz") for seed in (2, 3))
+    with np.load(parity_dir() / "fomm.npz") as file:
+        one = dict(file)
+    two = dump("fomm", 2, tmp_path / "2.npz")
     assert one.keys() == two.keys()
-    assert all(np.isfinite(array).all() for array in one.values())
+    assert all(np.isfinite(array).all() for array in two.values())
     assert np.abs(one["relative.image.slice"] - two["relative.image.slice"]).max() > 0.01
