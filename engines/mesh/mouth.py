@@ -86,7 +86,8 @@ class Mouth:
             inside = self._blurred(mouth.inside, opening)
             mouth_raster.fill_opening(
                 out, features.box, opening.ends, opening.upper, opening.lower, inside, mouth.edges, mouth.span,
-                mouth.light.gains(light), light.tint, light.colour, self._grain, opacity * shown, feather,
+                *mouth.light.gains(light), light.white, light.flesh, light.tint, light.colour, self._grain,
+                opacity * shown, feather,
             )  # fmt: skip
 
     def _blurred(self, inside: Image, opening: Opening) -> Image:

@@ -21,6 +21,12 @@ SKIN_TINT = np.array([1.22, 0.96, 0.82], np.float32)
 """The colour of skin in white light, over its lightness; between that of pale and of dark skin."""
 TOOTH = np.array([0.92, 0.89, 0.83], np.float32)
 """The colour of a tooth in white light, over white."""
+FLESH, FLESH_REDNESS = np.array([1.38, 0.8, 0.82], np.float32), (0.24, 0.45)
+"""The colour of tongue and gums in white light, over its lightness, and how red they are at least and at most: by how
+much their red is above their lightness.
+"""
+LIKE_LIPS = 0.6
+"""The share of the lips of a picture in the colour of its flesh."""
 TINTED, LARGEST_TINT = 0.5, 0.2
 """The share of the colour of a picture's whites that its teeth take, and the largest saturation that they take."""
 COLOURED_LIGHT = (0.6, 0.95)
@@ -147,6 +153,8 @@ class MouthLight:
     """(3,) the colour of a grey thing over its lightness."""
     colour: float
     """The share of its own colour that a thing has in the picture: 0 in a picture of one colour."""
+    flesh: Floats
+    """(3,) the colour of tongue and gums in white light over its lightness, akin to the picture's lips."""
     blur: float
     """The standard deviation of the picture's blur, pixels."""
     grain: Floats
@@ -165,8 +173,20 @@ class MouthLight:
         colour = _own_colours(lab(skin)[1:], lab(sclera)[1:], lab(lips)[1:])
         tint = colour * _near_white(sclera, light_colour(skin, sclera)) + (1 - colour) * _tint(skin)
         return MouthLight(
-            white, skin, np.asarray(tint, np.float32), colour, blur_of(image, face), _grain(image, pixels)
+            white, skin, np.asarray(tint, np.float32), colour, _flesh(lips, tint), blur_of(image, face),
+            _grain(image, pixels),
         )  # fmt: skip
+
+
+def _flesh(lips: Floats, tint: Floats) -> Floats:
+    """Return ``MouthLight.flesh`` from the colour of a picture's lips and the tint of its greys, (3,) each."""
+    mixed = FLESH + np.float32(LIKE_LIPS) * (_tint(lips / tint) - FLESH)
+    apart = mixed / mixed.mean() - 1
+    redness = float(apart[0])
+    if redness < 0.5 * FLESH_REDNESS[0]:
+        # lips that were painted blue say nothing of what is behind them
+        apart, redness = FLESH / FLESH.mean() - 1, float(FLESH[0] / FLESH.mean() - 1)
+    return np.asarray(1 + apart * (min(max(redness, FLESH_REDNESS[0]), FLESH_REDNESS[1]) / redness), np.float32)
 
 
 def _own_colours(skin: Floats, sclera: Floats, lips: Floats) -> float:
@@ -234,7 +254,7 @@ class DriverLight:
         self._white: Floats | None = None
         self._tooth: Floats | None = None
         self._skin: Floats = np.ones(3, np.float32)
-        self._gains: tuple[MouthLight, Floats] | None = None
+        self._gains: tuple[MouthLight, tuple[Floats, Floats]] | None = None
         """The last result of ``gains``, and for which picture; None after a change."""
 
     def reset(self) -> None:
@@ -260,22 +280,25 @@ class DriverLight:
                 lightest if self._tooth is None else self._tooth + np.float32(LEARN_TOOTH) * (lightest - self._tooth)
             )  # fmt: skip
 
-    def gains(self, light: MouthLight) -> Floats:
-        """Return factors (3,) of the driver's colours, with which ``light.tint`` makes them those of the picture."""
+    def gains(self, light: MouthLight) -> tuple[Floats, Floats]:
+        """Return two factors of the driver's colours, (3,) each, with which ``light.tint`` makes them the picture's.
+
+        The first turns them to those in white light, the second is by the skin of both faces.
+        """
         if self._gains is None or self._gains[0] is not light:
             self._gains = light, self._gains_now(light)
         return self._gains[1]
 
-    def _gains_now(self, light: MouthLight) -> Floats:
+    def _gains_now(self, light: MouthLight) -> tuple[Floats, Floats]:
         if self._white is None:
-            return np.ones(3, np.float32)
+            return np.ones(3, np.float32), np.ones(3, np.float32)
         gains = self._by_whites(self._white, light.white)
         by_skin = np.maximum(light.skin, 8) / np.maximum(self._skin, 8)
         apart = np.log(by_skin / np.maximum(gains * light.tint, 1e-3))
         lighter = apart.mean()
         change = LIGHTER_BY_SKIN * np.tanh(lighter / LIGHTER_BY_SKIN)
         change = change + TINTED_BY_SKIN * np.tanh((apart - lighter) / TINTED_BY_SKIN)
-        return np.asarray(gains * np.exp(change), np.float32)
+        return gains, np.asarray(np.exp(change), np.float32)
 
     def _by_whites(self, driver: Floats, white: float) -> Floats:
         """Return factors (3,) that turn the driver's colours to those in white light of the lightness ``white``.

@@ -9,6 +9,18 @@ import numpy as np
 from engines.face.opening import axis, look_up, opening_box, ramp, sample
 from engines.jit import compiled
 from engines.layers.mesh_raster import FAR
+from engines.mesh.mouth_light import TOOTH
+
+TOOTH_TINT = TOOTH / TOOTH.mean()
+LIKE_TOOTH = 0.6
+"""The share of a white tooth's colour in that of a driver's, as far as the light on it is not known."""
+FLESH_FROM, FLESH_WIDTH = 0.005, 0.085
+"""By how much the red of flesh is above that of a tooth at least, as a share of the lightness, and how much more of it
+makes it flesh for certain."""
+LIGHT_FROM, RED_FROM, RAMP = 0.68, 0.12, 0.25
+"""What is lighter than this share of white is flesh only where it is redder than this; both over a ramp."""
+LEAST_RED, MOST_RED = 0.75, 1.2
+"""How red flesh is at least and at most, over the flesh of the picture."""
 
 
 @compiled(fastmath=True)
@@ -150,17 +162,36 @@ def _shade(
         out[y, x, c] = np.uint8(out[y, x, c] + alpha * (value - out[y, x, c]) + 0.5)
 
 
+@compiled(fastmath=True, inline="always")
+def _recolour(colour: Any, white: float, flesh: Any) -> None:
+    """Change a colour (3,) in white light to that of a white tooth or of the picture's flesh, whichever it is.
+
+    What whitens teeth in a picture of the driver, whose camera and light have colours of their own, leaves flesh grey.
+    white: the lightness of white; flesh: as in ``engines.mesh.mouth_light.MouthLight``.
+    """
+    mean = max((colour[0] + colour[1] + colour[2]) / 3, np.float32(1e-3))
+    red = colour[0] / mean - TOOTH_TINT[0]
+    white_share = ramp((mean / white - LIGHT_FROM) / RAMP) * (1 - ramp((red - RED_FROM) / RAMP))
+    share = ramp((red - FLESH_FROM) / FLESH_WIDTH) * (1 - white_share)
+    natural = max(flesh[0] - 1, np.float32(1e-3))
+    amount = share * min(max(red / natural, LEAST_RED), MOST_RED)
+    for c in range(3):
+        tooth = TOOTH_TINT[c] + (1 - LIKE_TOOTH) * (colour[c] / mean - TOOTH_TINT[c])
+        colour[c] = mean * (share + amount * (flesh[c] - 1) + (1 - share) * tooth)
+
+
 @compiled(fastmath=True)
 def fill_opening(
-    out: Any, box: Any, ends: Any, upper: Any, lower: Any, inside: Any, edges: Any, span: Any, gains: Any, tint: Any,
-    own: float, grain: Any, opacity: float, feather: float,
+    out: Any, box: Any, ends: Any, upper: Any, lower: Any, inside: Any, edges: Any, span: Any, gains: Any, by_skin: Any,
+    white: float, flesh: Any, tint: Any, own: float, grain: Any, opacity: float, feather: float,
 ) -> None:  # fmt: skip
     """Fill open lips with what ``read_opening`` copied, in the colours of the picture.
 
     out: (H, W, 3) uint8, written to within box: left, top, right, bottom, which lies in it, the last two exclusive.
-    ends, upper, lower: the opening; inside: (h, w, 3) uint8; edges, span: what ``lip_edges`` has found in it. gains:
-    (3,) float32, a factor of each channel; tint, own: as in ``engines.mesh.mouth_light.MouthLight``; grain: (n, n)
-    float32, as a share of the lightness; feather: the width of the soft edge, pixels.
+    ends, upper, lower: the opening; inside: (h, w, 3) uint8; edges, span: what ``lip_edges`` has found in it. gains,
+    by_skin: (3,) float32, factors of each channel, see ``engines.mesh.mouth_light.DriverLight``; white, flesh,
+    tint, own: as in ``engines.mesh.mouth_light.MouthLight``;
+    grain: (n, n) float32, as a share of the lightness; feather: the width of the soft edge, pixels.
     """
     left, top, right, bottom = opening_box(ends, upper, lower, box, feather)
     length, ux, uy = axis(ends)
@@ -184,6 +215,9 @@ def fill_opening(
             row, column = (start + part * (end - start)) * rows - 0.5, there * columns - 0.5
             for c in range(3):
                 colour[c] = gains[c] * sample(inside, column, row, c)
+            _recolour(colour, white, flesh)
+            for c in range(3):
+                colour[c] *= by_skin[c]
             # lips and cheeks cast a shadow on what is behind them
             deep = ramp(0.3 + (below - first) / (0.1 * length)) * ramp(0.5 + (last - below) / (0.08 * length))
             light = 0.3 + 0.7 * deep * ramp(0.15 + 6 * along) * ramp(0.15 + 6 * (1 - along))
@@ -249,7 +283,7 @@ def compile_all() -> None:
     read_opening(image, ends, edge, edge, image)
     lip_edges(image, np.zeros((2, 3), np.float32), (0.5, 2.0), 0.1, 0.5, np.zeros((2, 2), np.float32), two)
     edges, grain = np.zeros((2, 2), np.float32), np.zeros((1, 1), np.float32)
-    fill_opening(image, box, ends, edge, edge, image, edges, two, three, three, 1.0, grain, 0.0, 1.0)
+    fill_opening(image, box, ends, edge, edge, image, edges, two, three, three, 1.0, three, three, 1.0, grain, 0.0, 1.0)
     draw_model(
         image, box, ends, edge, edge, np.zeros((2, 2, 4), np.uint8), np.zeros((3, 2, 2, 2), np.float32),
         np.zeros((3, 2, 2), np.float32), 0.0, 1.0, three, 1.0, three, 1.0, grain, 0.0, 1.0,

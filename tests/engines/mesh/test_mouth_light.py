@@ -51,8 +51,8 @@ def picture(request: pytest.FixtureRequest) -> PortraitPicture:
     return value
 
 
-def driving(motion: Motion, light: tuple[float, float, float]) -> Image:
-    """Return a driver in a light: upper teeth, and flesh below them."""
+def driving(motion: Motion, light: tuple[float, float, float], tongue: tuple[int, int, int] = FLESH) -> Image:
+    """Return a driver in a light: upper teeth, and flesh below them, of the colour of ``tongue`` in white light."""
     face = motion.face
     assert face is not None
     pixels = face.pixels()
@@ -69,7 +69,7 @@ def driving(motion: Motion, light: tuple[float, float, float]) -> Image:
     rows = np.arange(len(image))[:, None]
     half = (lips[:, 1].min() + lips[:, 1].max()) / 2
     image[mouth & (rows < half)] = ENAMEL
-    image[mouth & (rows >= half)] = FLESH
+    image[mouth & (rows >= half)] = tongue
     return np.asarray(np.clip(image * np.array(light), 0, 255), np.uint8)
 
 
@@ -123,6 +123,35 @@ def test_painted_teeth_are_near_white(picture: PortraitPicture, speaking: Motion
     assert abs(saturation(teeth(out, inside)) - NEUTRAL) < 0.1
 
 
+def flesh(out: Image, inside: NDArray[np.bool_]) -> Floats:
+    """Return the mean colour of the darker half of a mouth, without the darkest, (3,)."""
+    colours = out[inside].astype(np.float32)
+    light = colours.mean(axis=1)
+    low, high = np.percentile(light, (10, 45))
+    return np.asarray(colours[(light >= low) & (light <= high)].mean(axis=0), np.float32)
+
+
+def hue(colour: Floats) -> float:
+    """Return the hue of a colour (3,) in Lab, degrees."""
+    first, second = chroma(colour[None])[0]
+    return float(np.degrees(np.arctan2(second, first)))
+
+
+@pytest.mark.parametrize(
+    ("light", "tongue"), [((1.0, 1.0, 1.0), FLESH), ((0.92, 0.75, 0.8), (124, 98, 96)), ((0.9, 0.85, 1.05), FLESH)]
+)
+def test_flesh_is_red_beside_teeth_that_a_camera_reddens(
+    picture: PortraitPicture, speaking: Motion, light: tuple[float, float, float], tongue: tuple[int, int, int]
+) -> None:
+    """What whitens the teeth takes no red from the tongue, whose hue is akin to that of the lips."""
+    out, inside = shown(picture, speaking, driving(speaking, light, tongue))
+    found, tooth = flesh(out, inside), teeth(out, inside)
+    lips = mouth_light.lip_colours(picture.image, picture.face.pixels()).mean(axis=0)
+    assert saturation(found) > 0.25
+    assert abs(hue(found) - hue(lips)) < 20
+    assert abs(saturation(tooth) - NEUTRAL) < 0.1
+
+
 @pytest.mark.parametrize("kind", ["driver", "painted"])
 def test_teeth_in_the_light_of_a_fire_are_of_its_colour(picture: PortraitPicture, speaking: Motion, kind: str) -> None:
     """Near-white teeth look blue there."""
@@ -172,7 +201,7 @@ def test_a_mouth_in_the_light_of_the_picture_keeps_its_colours(
     own = light.white * np.array(tooth, np.float32)
     driver = DriverLight()
     driver.update(light.skin, sclera_colour(picture.image, pixels), np.repeat(own[None], 20, axis=0))
-    shown = own * driver.gains(light) * light.tint
+    shown = own * np.prod(driver.gains(light), axis=0) * light.tint
     white = TOOTH * np.float32(light.white) * light.tint
     assert np.abs(shown - own).mean() < 0.4 * np.abs(white - own).mean()
 
@@ -186,7 +215,7 @@ def test_skin_changes_the_colours_of_a_mouth_within_bounds(
     driver = DriverLight()
     driver.update(light.skin, np.full(3, light.white, np.float32), inside)
     # its teeth are white already, but for the skin
-    change = np.log(driver.gains(replace(light, skin=np.array(skin, np.float32))))
+    change = np.log(driver.gains(replace(light, skin=np.array(skin, np.float32)))[1])
     assert np.abs(change).max() < LIGHTER_BY_SKIN + TINTED_BY_SKIN + 0.01
     assert np.abs(change - change.mean()).max() < 2 * TINTED_BY_SKIN
 

@@ -20,9 +20,11 @@ def test_the_sides_of_a_round_mouth_have_no_steps(kind: str, allowed: float) -> 
     one, grain = np.ones(3, np.float32), np.zeros((1, 1), np.float32)
     if kind == "driver":
         inside = np.full((48, 128, 3), 250, np.uint8)
+        flesh = np.array([1.4, 0.8, 0.8], np.float32)
         edges, span = np.repeat(np.array([[0], [1]], np.float32), 16, axis=1), np.array([0, 1], np.float32)
         fill_opening(
-            out, box, ends, -lower, lower, inside, edges, span, one, one, 1.0, grain, 1.0, FEATHER
+            out, box, ends, -lower, lower, inside, edges, span, one, one, 250.0, flesh, one, 1.0, grain, 1.0,
+            FEATHER,
         )  # fmt: skip
     else:
         texture = np.zeros((2, 2, 4), np.uint8)

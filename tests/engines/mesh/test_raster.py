@@ -311,7 +311,7 @@ def fill(out: Image, box: Box, opening: Opening, inside: Image, opacity: float, 
     edges, grain = np.array([[0.1, 0.2], [0.9, 0.8]], np.float32), np.zeros((3, 3), np.float32)
     span = np.array([0.1, 0.9], np.float32)
     mouth_raster.fill_opening(
-        out, box, *opening, inside, edges, span, 0.5 * ONES, ONES, 1.0, grain, opacity, feather
+        out, box, *opening, inside, edges, span, 0.5 * ONES, ONES, 200.0, ONES, ONES, 1.0, grain, opacity, feather
     )  # fmt: skip
 
 
@@ -413,17 +413,19 @@ def test_only_the_inside_of_the_mouth_of_the_driving_image_is_read(rng: np.rando
     inside = np.zeros((48, 128, 3), np.uint8)
     mouth_raster.read_opening(driving, *its, inside)
     assert not inside[..., [0, 2]].any()
-    out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    out, green = np.zeros((2, HEIGHT, WIDTH, 3), np.uint8)
     fill(out, BOX, opening, inside, 1.0, feather)
-    assert not out[..., [0, 2]].any()
+    fill(green, BOX, opening, np.full_like(inside, (0, 200, 0)), 1.0, feather)
+    np.testing.assert_array_equal(out, green)
 
 
 def test_an_opening_takes_its_colour_from_the_driver() -> None:
     bow = np.sin(np.linspace(0, np.pi, 33)).astype(np.float32)
     opening = Opening(np.array([20, 35, 70, 35], np.float32), -10 * bow, 10 * bow)
     out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    fill(out, BOX, opening, np.full((48, 128, 3), (0, 200, 0), np.uint8), 1.0, 2.0)
-    assert 95 <= out[35, 45, 1] <= 101
+    fill(out, BOX, opening, np.full((48, 128, 3), (210, 200, 190), np.uint8), 1.0, 2.0)
+    assert 95 <= out[35, 45, 1] <= 103
+    assert out[35, 45, 0] > out[35, 45, 1] > out[35, 45, 2]
     # its edge lies in the shadow of the lips, which is soft
     column = out[25:46, 45, 1].astype(int)
     assert np.abs(np.diff(column[3:-3])).max() < 30
