@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from realtime.server.capacity import Capacity
     from realtime.server.server_application import ServerApplication
     from realtime.server.shared_sinks import SharedSinks
+    from realtime.webrtc.certificate import Certificate
 
 MIN_BITRATE, START_BITRATE = 250_000, 2_500_000
 """The lowest and the first bit rate of a viewer's video in bit/s; the highest is an option."""
@@ -314,7 +315,9 @@ def _open_application(config: Config, say: Say, stack: ExitStack) -> ServerAppli
     offered = "auto" in config.sink and config.pace == "live"
     if spec is None and not offered and config.camera != "webrtc":
         return None
-    settings = _server_settings(config, spec or "webrtc")
+    host, port = address(spec or "webrtc")
+    certificate = _certificate(config, host)
+    settings = _server_settings(config, host, port, certificate)
     application = _make_application(config, settings, say)
     try:
         application.start()
@@ -330,16 +333,29 @@ def _open_application(config: Config, say: Say, stack: ExitStack) -> ServerAppli
         raise
     stack.callback(application.close)
     say(application.address, "page")
+    if certificate is not None and certificate.own:
+        say(f"browsers warn of its certificate; go on if its SHA-256 is {certificate.fingerprint}", "")
     return application
 
 
-def _server_settings(config: Config, spec: str) -> ServerSettings:
-    host, port = address(spec)
+def _certificate(config: Config, host: str) -> Certificate | None:
+    """Return the certificate to serve with, or None for HTTP. Raises UsageError."""
+    if config.https == "off":
+        return None
+    from realtime.webrtc.certificate import given_certificate, machine_names, own_certificate
+
+    if config.https != "auto":
+        return given_certificate(paths.expand(config.https))
+    return own_certificate([*machine_names(host), *(name.partition(":")[0] for name in config.server_name)])
+
+
+def _server_settings(config: Config, host: str, port: int, certificate: Certificate | None) -> ServerSettings:
     max_bitrate = 1000 * config.bitrate
     return ServerSettings(
         host=host,
         port=port,
         token=config.token,
+        certificate=None if certificate is None else str(certificate.path),
         server_names=config.server_name,
         main_run=config.camera != "webrtc",
         ice_servers=config.ice_server,

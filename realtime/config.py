@@ -349,6 +349,15 @@ class Config(BaseModel):
     token_file: _Path | None = _option(
         "Server", None, "a file that contains the token", metavar="FILE", allowed="a file that contains the token"
     )
+    https: str = _option(
+        "Server",
+        "off",
+        "serve over HTTPS, as browsers on other devices want it for a camera: with a certificate that this machine "
+        "makes for itself, of which they warn, or with yours",
+        metavar="off|auto|FILE.pem",
+        allowed="off, auto, or a PEM file with a certificate and its private key",
+        min_length=1,
+    )
     sessions: int | None = _option(
         "Server", None, "how many browsers may drive at once, 1 to 64; measured by default", metavar="N", ge=1, le=64
     )
@@ -618,6 +627,7 @@ def _check_files(config: Config, path: Path | None) -> None:
         config.model,
         config.token_file,
         config.stream_key_file,
+        None if config.https in ("off", "auto") else paths.expand(config.https),
         weights,
     )
     outputs = [paths.expand(spec[5:]) for spec in config.sink if spec.startswith("file:")]

@@ -118,7 +118,7 @@ class MediaLink:
             )
         self._listener = listen(self.settings.host, self.settings.port)
         port = self._listener.getsockname()[1]
-        self.address = f"http://{url_host(self.settings.host)}:{port}/"
+        self.address = f"{self.settings.scheme}://{url_host(self.settings.host)}:{port}/"
         try:
             self._spawn()
         except OSError as error:

@@ -74,6 +74,8 @@ class ServerSettings:
     port: int = 8080
     """0 takes any free port."""
     token: str | None = field(default=None, repr=False)
+    certificate: str | None = None
+    """A PEM file with the certificate and the private key for HTTPS; without one, HTTP is served."""
     server_names: tuple[str, ...] = ()
     """Further names, NAME or NAME:PORT, that requests may carry in ``Host`` and ``Origin``, as behind a proxy."""
     main_run: bool = True
@@ -133,6 +135,11 @@ class ServerSettings:
     def loopback(self) -> bool:
         """Whether only this machine can reach the address."""
         return is_loopback(self.host)
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the server's address, ``http`` or ``https``."""
+        return "http" if self.certificate is None else "https"
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values for JSON."""

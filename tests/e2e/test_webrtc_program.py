@@ -236,3 +236,20 @@ def test_a_port_in_use_is_an_error_if_it_was_requested(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert f"port {port} of 127.0.0.1" in done.stderr
         assert "choose another address" in done.stderr
+
+
+def test_the_page_is_served_over_https(tmp_path: Path) -> None:
+    async def scene(address: str, fingerprint: bytes) -> None:
+        trusted = aiohttp.Fingerprint(fingerprint)
+        async with aiohttp.ClientSession() as http, http.get(address, ssl=trusted) as reply:
+            assert reply.status == 200
+            assert "<title>" in await reply.text()
+
+    options = ("--camera", "webrtc", "--sink", "webrtc:127.0.0.1:0", "--https", "auto")
+    data = {"XDG_DATA_HOME": str(tmp_path / "data")}
+    with program(tmp_path, *options, **data) as (_, address):
+        assert address.startswith("https://127.0.0.1:")
+        log = tmp_path / "log.txt"
+        asyncio.run(until(lambda: asyncio.to_thread(lambda: "SHA-256" in log.read_text()), "no fingerprint", 60))
+        fingerprint = bytes.fromhex(log.read_text().partition("SHA-256 is ")[2].split()[0].replace(":", ""))
+        asyncio.run(scene(address, fingerprint))

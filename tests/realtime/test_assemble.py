@@ -31,6 +31,7 @@ from realtime.core.stop_signal import StopSignal
 from realtime.pipeline.loader import PipelineLoader
 from realtime.pipeline.pipeline import STOP_S, Pipeline
 from realtime.portraits.bundled import bundled_portraits
+from realtime.webrtc.certificate import own_certificate
 from realtime.webrtc.settings import ServerSettings
 from tests.support.clips import grey, write_video
 
@@ -271,6 +272,27 @@ class Page:
 
     def close(self) -> None:
         self.closed = True
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_page_is_served_with_a_certificate(given: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[ServerSettings] = []
+    said: list[str] = []
+
+    def make(_: object, settings: ServerSettings, __: object) -> Page:
+        served.append(settings)
+        return Page(settings.port, None)
+
+    monkeypatch.setattr(assemble, "_make_application", make)
+    monkeypatch.setattr("realtime.webrtc.certificate.own_path", lambda: tmp_path / "own.pem")
+    own = own_certificate(["localhost"], tmp_path / "site.pem")
+    https = str(own.path) if given else "auto"
+    with ExitStack() as stack:
+        assemble._open_application(load({"https": https}), lambda text, _: said.append(text), stack)
+    assert served[0].certificate == str(tmp_path / ("site.pem" if given else "own.pem"))
+    assert served[0].scheme == "https"
+    # browsers warn of a certificate of the machine's own: its fingerprint tells it from another's
+    assert any(":" in word and len(word) == 95 for text in said for word in text.split()) is not given
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_every_key_from_a_file(tmp_path: Path) -> None:
         model = "x.task"
         token = "let me in"
         token_file = "token.txt"
+        https = "auto"
         stream_key = "live key"
         stream_key_file = "key.txt"
         sessions = 3

@@ -27,7 +27,7 @@ def program(folder: Path, *options: str, **environment: str) -> Iterator[Program
             arguments, stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=os.environ | environment, text=True
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         address = None
         while address is None:
             assert running.poll() is None, log.read_text()

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from realtime.webrtc.process.api_routes import ApiRoutes
 from realtime.webrtc.process.auth import COOKIE, Authenticator
-from realtime.webrtc.process.connection_limit import ConnectionLimit
+from realtime.webrtc.process.connection_limit import ConnectionLimit, tls_context
 from realtime.webrtc.process.guests.link_routes import LinkRoutes
 from realtime.webrtc.process.guests.local_network import LocalNetwork
 from realtime.webrtc.process.guests.routes import PREFIX, GuestRoutes
@@ -33,7 +33,8 @@ class HttpServer:
         self._authenticator = Authenticator(settings)
         peers = PeerRoutes(settings, registry)
         guests = GuestRoutes(registry, peers, page)
-        self._local_network = LocalNetwork(settings, guests.add_to)
+        tls = tls_context(settings)
+        self._local_network = LocalNetwork(settings, guests.add_to, tls)
         self._routes = (
             PageRoutes(settings, self._authenticator, page),
             peers,
@@ -41,7 +42,7 @@ class HttpServer:
             LinkRoutes(registry, self._local_network),
             ApiRoutes(registry.main_process),
         )
-        self._connection_limit = ConnectionLimit()
+        self._connection_limit = ConnectionLimit(tls)
         self._runner: web.AppRunner | None = None
 
     def app(self) -> web.Application:

@@ -7,13 +7,16 @@ import errno
 import os
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from realtime.core.protocol import MAIN_STREAM
+from realtime.webrtc.certificate import own_certificate
 from realtime.webrtc.ipc.frame_ring import create_ring
 from realtime.webrtc.ipc.messages import Message
 from realtime.webrtc.process import connection_limit
@@ -30,11 +33,11 @@ class Clients:
     """Connections to a server."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
         self._all: list[Connection] = []
 
     async def connect(self) -> Connection:
-        connection = await asyncio.open_connection("127.0.0.1", self._port)
+        connection = await asyncio.open_connection("127.0.0.1", self.port)
         self._all.append(connection)
         return connection
 
@@ -54,11 +57,11 @@ class Clients:
             writer.close()
 
 
-def serve(page: Path, check: Callable[[Clients], Awaitable[None]], token: str | None = None) -> None:
+def serve(page: Path, check: Callable[[Clients], Awaitable[None]], **options: Any) -> None:
     """Serve while ``check`` runs."""
 
     async def work() -> None:
-        settings = ServerSettings(port=0, token=token)
+        settings = ServerSettings(port=0, **options)
         server = HttpServer(settings, PeerRegistry(settings, FakeMainProcess()), page)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             await server.start(listener)
@@ -127,6 +130,54 @@ def test_a_client_without_access_cannot_hold_a_connection(tmp_path: Path) -> Non
         assert await clients.status(known, HEALTH + b"Authorization: Bearer t\r\n") == b"HTTP/1.1 200 OK"
 
     serve(tmp_path, check, token="t")
+
+
+def test_pages_are_served_over_https(tmp_path: Path) -> None:
+    path = tmp_path / "own.pem"
+    own_certificate(["127.0.0.1"], path)
+    trusting = ssl.create_default_context(cafile=str(path))
+
+    async def check(clients: Clients) -> None:
+        secure = await asyncio.open_connection("127.0.0.1", clients.port, ssl=trusting)
+        assert await clients.status(secure) == b"HTTP/1.1 200 OK"
+        secure[1].close()
+
+    serve(tmp_path, check, certificate=str(path))
+
+
+def test_clients_that_are_slow_to_begin_do_not_keep_others_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_limit, "MAX_CONNECTIONS", 3)
+    path = tmp_path / "own.pem"
+    own_certificate(["127.0.0.1"], path)
+    trusting = ssl.create_default_context(cafile=str(path))
+
+    async def check(clients: Clients) -> None:
+        silent, half = await clients.connect(), await clients.connect()
+        half[1].write(b"\x16\x03\x01")
+        secure = await asyncio.open_connection("127.0.0.1", clients.port, ssl=trusting)
+        assert await clients.status(secure) == b"HTTP/1.1 200 OK"
+        # those that are still beginning count
+        assert await clients.status(await clients.connect()) == b""
+        secure[1].close()
+        silent[1].close()
+
+    serve(tmp_path, check, certificate=str(path))
+
+
+def test_a_request_without_tls_is_told_of_https(tmp_path: Path) -> None:
+    path = tmp_path / "own.pem"
+    own_certificate(["127.0.0.1"], path)
+
+    async def check(clients: Clients) -> None:
+        reader, writer = await clients.connect()
+        writer.write(HEALTH + b"\r\n")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"https://" in answer
+
+    serve(tmp_path, check, certificate=str(path))
 
 
 def test_a_ring_buffer_that_cannot_be_attached_is_logged(

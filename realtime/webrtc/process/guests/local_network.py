@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -29,14 +30,19 @@ _State = Literal["closed", "open", "served"]
 class LocalNetwork:
     """A second listener, which serves the routes of guests alone. Belongs to the event loop's thread."""
 
-    def __init__(self, settings: ServerSettings, add_routes: Callable[[web.UrlDispatcher], None]) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        add_routes: Callable[[web.UrlDispatcher], None],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._settings = settings
         self._add_routes = add_routes
         # any name of this machine will do: a page elsewhere that comes to be called by it has no link
         self._authenticator = Authenticator(replace(settings, server_names=()), any_host=True)
         self._port = settings.port
         self._runner: web.AppRunner | None = None
-        self._connections = ConnectionLimit()
+        self._connections = ConnectionLimit(tls)
         self._listeners: list[socket.socket] = []
         self._opening = asyncio.Lock()
 
@@ -54,7 +60,7 @@ class LocalNetwork:
         if not self._settings.loopback:
             state = "served"
             names = [(address, self._port) for address in self._own_addresses()]
-        return {"state": state, "addresses": [f"http://{name[0]}:{name[1]}/" for name in names]}
+        return {"state": state, "addresses": [f"{self._settings.scheme}://{name[0]}:{name[1]}/" for name in names]}
 
     async def open(self) -> None:
         """Listen at the addresses of this machine in local networks. open() is idempotent.
