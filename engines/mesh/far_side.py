@@ -10,11 +10,24 @@ approximation of surface triangulations", 1997).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.face.topology import EYE_CORNERS, LOWER_LIDS, NOSE_TIP, OVAL, TRIANGLES, UPPER_LIDS
+from engines.face.topology import (
+    BROW_LOWER_ROWS,
+    BROW_UPPER_ROWS,
+    EYE_CORNERS,
+    LIP_ROWS,
+    LOWER_LIDS,
+    NOSE_TIP,
+    OVAL,
+    TRIANGLES,
+    UPPER_LIDS,
+)
+from engines.layers.layer import Pixels
 from engines.types import LANDMARKS, Floats, Points
 
 RINGS = 2
@@ -27,7 +40,18 @@ FOLD = 0.012, 0.032
 """How far the outline lies behind the cheek where its points begin to be moved and where they are moved all the way, in
 widths of the face. Every mesh folds a little at the edge.
 """
+STRETCHED = 1.4, 2.6
+"""How much further skin is stretched one way than the other where its grain is smoothed more and more."""
+SMOOTHED = 0.02
+"""The standard deviation by which grain is smoothed across the way that it is stretched, in widths of the face."""
+CLEAR = 0.05
+"""How far from eyes, brows and mouth skin is smoothed, in widths of the face."""
 _IRISES = LANDMARKS - 10
+EYES_AND_BROWS = tuple(
+    np.concatenate([EYE_CORNERS[eye], UPPER_LIDS[eye], LOWER_LIDS[eye], BROW_UPPER_ROWS[eye], BROW_LOWER_ROWS[eye]])
+    for eye in range(2)
+)
+MOUTH = np.concatenate([LIP_ROWS[0][-1], LIP_ROWS[1][-1]])
 _EYES = np.concatenate([*EYE_CORNERS, *UPPER_LIDS, *LOWER_LIDS])
 
 
@@ -64,6 +88,67 @@ def unfolding(pixels: Points, shape: Points) -> Floats:
     places[free] = np.linalg.solve(system, weights[np.ix_(free, ~free)] @ places[~free])
     moved[:_IRISES] = share * (places - pixels[:_IRISES, :2])
     return moved
+
+
+@dataclass(frozen=True, slots=True)
+class FarSkin:
+    """The skin of a far side as it is shown once it is unfolded: stretched grain would be seen as waves."""
+
+    where: NDArray[np.int64]
+    """(n,) indices of the face layer's pixels."""
+    pixels: NDArray[np.uint32]
+    """(n,) what they are then."""
+
+    @staticmethod
+    def of(
+        pixels: Points, moved: Floats, shape: Points, corner: Points, layer: Pixels, size: tuple[int, int]
+    ) -> FarSkin:
+        """Smooth the skin that is stretched.
+
+        pixels, moved, shape: see ``unfolding``; corner: (2,) that of the face layer; layer, size: its pixels, (h * w,)
+        as in ``engines.layers.layer.Layer``, and (h, w).
+        """
+        if not moved.any():
+            return NO_FAR_SKIN
+        width = _width(pixels)
+        source = pixels[:_IRISES, :2] + moved[:_IRISES] - corner
+        share = _stretched(source, shape, np.flatnonzero(moved[:_IRISES].any(axis=1)), size)
+        soft = np.asarray(cv2.GaussianBlur(share, (0, 0), CLEAR * width / 2), np.float32)
+        features = np.full(size, 255, np.uint8)
+        for outline in (*EYES_AND_BROWS, MOUTH):
+            cv2.fillConvexPoly(features, cv2.convexHull(np.rint(source[outline]).astype(np.int32)), (0,))
+        away = cv2.distanceTransform(features, cv2.DIST_L2, 5)
+        share = soft * np.clip(away / (CLEAR * width), 0, 1)
+        where = np.flatnonzero(share.ravel() > 0.02).astype(np.int64)
+        own = np.ascontiguousarray(layer).view(np.uint8).reshape(*size, 4)
+        across = SMOOTHED * width
+        smooth = cv2.GaussianBlur(own, (0, 0), sigmaX=max(0.3 * across, 0.5), sigmaY=max(across, 0.5))
+        mixed = own + share[..., None] * (smooth.astype(np.float32) - own)
+        made = np.ascontiguousarray(np.rint(mixed).astype(np.uint8)).view(np.uint32).ravel()
+        return FarSkin(where, made[where])
+
+
+NO_FAR_SKIN = FarSkin(np.zeros(0, np.int64), np.zeros(0, np.uint32))
+
+
+def _stretched(source: Floats, shape: Points, free: NDArray[np.intp], size: tuple[int, int]) -> Floats:
+    """Return how much the skin at each pixel is to be smoothed as it is seen from the front, (h, w) 0 to 1.
+
+    source: (468, 2) where landmarks are fetched, pixels; shape: (478, 3) in the head frame; free: those that moved.
+    """
+    share = np.zeros(size, np.float32)
+    skin = TRIANGLES[(TRIANGLES < _IRISES).all(axis=1)]
+    for triangle in skin[np.isin(skin, free).any(axis=1)]:
+        a, b, c = source[triangle].astype(np.float64)
+        before = np.stack([b - a, c - a], axis=1)
+        a, b, c = shape[triangle, :2].astype(np.float64)
+        if abs(float(np.linalg.det(before))) < 1e-3:
+            continue
+        most, least = np.linalg.svd(np.stack([b - a, c - a], axis=1) @ np.linalg.inv(before), compute_uv=False)
+        amount = (most / max(least, 1e-9) - STRETCHED[0]) / (STRETCHED[1] - STRETCHED[0])
+        corners = np.rint(source[triangle]).astype(np.int32)
+        cv2.fillConvexPoly(share, corners, (float(min(max(amount, 0.0), 1.0)),))
+    return share
 
 
 def _behind(pixels: Points, triangles: NDArray[np.int32]) -> NDArray[np.bool_]:

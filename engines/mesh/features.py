@@ -24,7 +24,7 @@ from engines.face.topology import (
 )
 from engines.layers.cutout import Cutout
 from engines.mesh.expression import ExpressionTransfer
-from engines.mesh.far_side import unfolding
+from engines.mesh.far_side import FarSkin, unfolding
 from engines.mesh.hairline import hair_depths, hairline_shifts
 from engines.mesh.lips import PortraitLips
 from engines.mesh.mouth_light import MouthLight
@@ -65,6 +65,7 @@ class MeshFeatures:
     """(478, 2) how far a face that is turned shifts where it fetches its landmarks, see ``engines.mesh.hairline``."""
     unfolded: Floats
     """(478, 2) the same for a face whose far side is turned to the viewer, see ``engines.mesh.far_side``."""
+    far_skin: FarSkin
     shifted: NDArray[np.bool_]
     """(478,) the landmarks that one of them shifts."""
     lips: PortraitLips
@@ -99,6 +100,9 @@ class MeshFeatures:
             seen=seen_turn(pixels, (width, height)),
             hairline=hairline,
             unfolded=unfolded,
+            far_skin=FarSkin.of(
+                pixels, far, shape, np.array(cutout.corner, np.float32), cutout.face.pixels[0], cutout.face.pixels[1:]
+            ),
             shifted=hairline.any(axis=1) | unfolded.any(axis=1),
             fetch=source - np.array(cutout.corner, np.float32),
             surround=around,

@@ -143,9 +143,8 @@ class MeshGenerator:
         pose.project_into(features.shape, rigid)
         target = features.transfer.apply(motion)
         self._place_points(features, pose, target.shape, rigid)
-        self._shaded.update(target.shape, features.shape)
         line_lids(features.fetch, self._source, target.closure)
-        self._shift_fetched(features, pose)
+        self._shaded.update(target.shape, features.shape, self._shift_fetched(features, pose))
         self._warp(features)
         self._mouth.draw(self._out, self._target, pose, target, motion, driving)
         for index, eye in enumerate(features.eyes):
@@ -236,7 +235,7 @@ class MeshGenerator:
         self._unshifted = features.fetch[self._shifted]
         self._hangs = not bool(features.surround.bare.all())
         self._mouth.set_portrait(features)
-        self._shaded = ShadedLayer(features.cutout.face.pixels[0], features.shading)
+        self._shaded = ShadedLayer(features.cutout.face.pixels[0], features.shading, features.far_skin)
         self._own = features.pose.project(features.shape)
 
     def _place_points(self, features: MeshFeatures, pose: Pose, shape: Points, rigid: Floats) -> None:
@@ -251,21 +250,23 @@ class MeshGenerator:
             moved[: len(features.rings)], moved[len(features.rings) :], self._changed, self._rings
         )  # fmt: skip
 
-    def _shift_fetched(self, features: MeshFeatures, pose: Pose) -> None:
+    def _shift_fetched(self, features: MeshFeatures, pose: Pose) -> float:
         """Fetch the outline of a turned head from clear of the hair, and a far side that comes into view from the skin
-        that the portrait shows of it.
+        that the portrait shows of it. Return how far that side is unfolded, 0 to 1.
         """
         shifts, unfolded = self._shifts
         if not len(self._shifted):
-            return
+            return 0.0
         now, own = pose.rotation[:, 2], features.pose.rotation[:, 2]
         # the angle of the turn about any axis but the line of sight, from the direction of the nose
         shifts = np.float32(np.interp(math.acos(min(1.0, float(now @ own))), HAIRLINE_TURN, (0, 1))) * shifts
         # by how much the nose, seen from above, has come nearer to the line of sight
         side = math.copysign(1, own[0])
         towards = math.asin(min(1.0, side * float(own[0]))) - math.asin(max(-1.0, min(1.0, side * float(now[0]))))
-        shifts += np.float32(np.interp(towards, UNFOLDING_TURN, (0, 1))) * (unfolded - shifts)
+        share = float(np.interp(towards, UNFOLDING_TURN, (0, 1)))
+        shifts += np.float32(share) * (unfolded - shifts)
         self._source[self._shifted] = self._unshifted + shifts
+        return share
 
     def _warp(self, features: MeshFeatures) -> None:
         """Draw head and body over what is behind them, then the face over both with a soft edge."""

@@ -25,6 +25,7 @@ from engines.face.topology import (
     OVAL,
 )
 from engines.jit import compiled
+from engines.mesh.far_side import NO_FAR_SKIN, FarSkin
 from engines.types import Floats, Image, Points
 
 NASOLABIAL = ((129, 203, 206, 216, 212), (358, 423, 426, 436, 432))
@@ -71,18 +72,29 @@ NO_SHADING = FaceShading(np.zeros(0, np.int64), np.zeros((4, 0), np.float32))
 
 
 class ShadedLayer:
-    """The pixels of a portrait's face, shaded as the expression needs."""
+    """The pixels of a portrait's face, shaded as the expression needs and smoothed where they are stretched."""
 
-    def __init__(self, pixels: NDArray[np.uint32], shading: FaceShading) -> None:
+    def __init__(self, pixels: NDArray[np.uint32], shading: FaceShading, far: FarSkin = NO_FAR_SKIN) -> None:
         """``pixels``: see ``engines.layers.layer.Layer``; they are copied."""
-        self._own = pixels
+        self._portrait = pixels
+        self._own = pixels.copy() if len(far.where) else pixels
+        self._far = far
+        self._unfolded = 0
         self._shading = shading
         self._steps = (0, 0, 0, 0)
         self.pixels = pixels.copy()
         """As given."""
 
-    def update(self, shape: Points, own: Points) -> None:
-        """Shade the pixels for an expression. ``shape`` and ``own``: with and without it, (478, 3) in head units."""
+    def update(self, shape: Points, own: Points, unfolded: float = 0.0) -> None:
+        """Shade the pixels for an expression. ``shape`` and ``own``: with and without it, (478, 3) in head units.
+
+        ``unfolded``: how far the far side of the face is unfolded, 0 to 1.
+        """
+        step = round(STEPS * unfolded)
+        if step != self._unfolded and len(self._far.where):
+            self._unfolded = step
+            mix(self.pixels, self._own, self._portrait, self._far.where, self._far.pixels, step / STEPS)
+            self._steps = (-1, -1, -1, -1)
         a, b, c, d = (round(STEPS * amount) for amount in _amounts(shape, own))
         steps = a, b, c, d
         if steps != self._steps and len(self._shading.where):
@@ -114,6 +126,20 @@ def _amounts(shape: Any, own: Any) -> Any:
         drawn += (0.25 - 0.5 * (i & 1)) * (shape[_INNER[i], 0] - own[_INNER[i], 0])
         drawn += 0.25 * (shape[_INNER[i], 1] - own[_INNER[i], 1])
     return smiles[0], smiles[1], _share(raised - 0.03, 0.15), _share(drawn - 0.03, 0.12)
+
+
+@compiled()
+def mix(pixels: Any, own: Any, portrait: Any, where: Any, other: Any, share: float) -> None:
+    """Write pixels of a layer, mixed with ``other`` (n,) at the places ``where`` (n,), to ``pixels`` and ``own``.
+
+    These and ``portrait`` are (h * w,) uint32, as in ``shade``.
+    """
+    for i in range(where.shape[0]):
+        first, second, made = np.int64(portrait[where[i]]), np.int64(other[i]), np.int64(0)
+        for c in range(4):
+            one, two = np.float32((first >> (8 * c)) & 0xFF), np.float32((second >> (8 * c)) & 0xFF)
+            made |= np.int64(one + np.float32(share) * (two - one) + np.float32(0.5)) << (8 * c)
+        pixels[where[i]] = own[where[i]] = made
 
 
 @compiled()
@@ -245,4 +271,5 @@ def compile_all() -> None:
     points = np.zeros((478, 3), np.float32)
     _amounts(points, points)
     pixels, nothing = np.zeros(1, np.uint32), np.zeros(0, np.int64)
+    mix(pixels, pixels, pixels, nothing, pixels[:0], 0.0)
     shade(pixels, pixels, nothing, np.zeros((4, 0), np.float32), np.zeros(4, np.float32))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from engines.face.topology import OVAL, TRIANGLES
-from engines.mesh.far_side import SIDES, unfolding
+from engines.mesh.far_side import NO_FAR_SKIN, SIDES, unfolding
 from engines.mesh.generator import MeshGenerator
 from engines.types import LANDMARKS, FaceState, Image, Points, Portrait
 from tests.support.faces import face_state, head_pose, make_motion, shape_of
@@ -72,4 +73,29 @@ def test_a_cheek_that_is_turned_to_the_viewer_is_not_mirrored(
 
     # what remains is the edge between the layers of face and head
     assert darker_inwards(portrait) < 0.75 * darker_inwards(replace(portrait, features=as_it_lies))
+    generator.close()
+
+
+def test_stretched_skin_shows_no_waves(portrait_face: FaceState, driver_face: FaceState) -> None:
+    """The grain of a painting, drawn out sideways, is steep from row to row and goes on from column to column."""
+    face = aside(portrait_face, ASIDE)
+    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 60, SIZE[::-1]), (0, 0), 1.2)
+    image: Image = np.repeat(np.clip(140 + noise, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    generator = MeshGenerator("painted")
+    portrait = generator.prepare("grain", image, face)
+    neutral = shape_of(driver_face)
+    turn = make_motion(neutral, rotation=np.radians([0, -0.7 * ASIDE, 0]))
+    still = make_motion(neutral)
+    rest = generator.drive(portrait, still, None).copy()
+    smooth = generator.drive(portrait, turn, None)[..., 0].astype(float)
+    np.testing.assert_array_equal(generator.drive(portrait, still, None), rest)
+    stretched = replace(portrait, features=replace(portrait.features, far_skin=NO_FAR_SKIN))
+    rough = generator.drive(stretched, turn, None)[..., 0].astype(float)
+    changed = cv2.morphologyEx(
+        (np.abs(smooth - rough) > 2).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)
+    )
+    cheek = cv2.erode(changed, np.ones((5, 5), np.uint8))[1:] > 0
+    assert cheek.sum() > 200
+    before, after = (float(np.abs(np.diff(out, axis=0))[cheek].mean()) for out in (rough, smooth))
+    assert after < 0.7 * before
     generator.close()
