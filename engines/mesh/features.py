@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +31,7 @@ from engines.mesh.lips import PortraitLips
 from engines.mesh.mouth_light import MouthLight
 from engines.mesh.shading import FaceShading
 from engines.mesh.surround import RAYS, Surround, ring_triangles, surround
-from engines.types import FaceState, Floats, Image, Mask, Points
+from engines.types import LANDMARKS, FaceState, Floats, Image, Mask, Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,13 @@ class MeshFeatures:
         depths = hair_depths(image, pixels)
         around = surround(pixels, depths, matte, (width, height))
         lips = PortraitLips.of(image, pixels, pose, shape)
-        cutout = Cutout.of(image, matte, pixels[OVAL, :2], lips.without_lips(image), behind)
+        hairline, far = hairline_shifts(pixels, depths), unfolding(pixels, shape)
+        cutout = Cutout.of(image, matte, _outline(pixels, far), lips.without_lips(image), behind)
         mouth = Opening.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         linings = [
             pixels[edge] + LINING * (pixels[fold] - pixels[edge])
             for edge, fold in zip(UPPER_LIDS, UPPER_LID_FOLDS, strict=True)
         ]
-        hairline, far = hairline_shifts(pixels, depths), unfolding(pixels, shape)
         unfolded = np.where(far.any(axis=1, keepdims=True), far, hairline)
         source = np.concatenate([pixels, *linings])[:, :2].astype(np.float32)
         return MeshFeatures(
@@ -118,6 +119,15 @@ class MeshFeatures:
             shading=FaceShading.of(image, pixels, cutout.corner, cutout.face.pixels[1:]),
             lips=lips,
         )
+
+
+def _outline(pixels: Points, unfolded: Floats) -> Floats:
+    """Return the outline of the face's layer, (n, 2) pixels. unfolded: see ``engines.mesh.far_side.unfolding``."""
+    if unfolded.any():
+        # the outline of the far side lies behind its cheek, which belongs to the face too
+        hull = cv2.convexHull(np.ascontiguousarray(pixels[: LANDMARKS - 10, :2], np.float32))
+        return np.asarray(hull[:, 0], np.float32)
+    return np.asarray(pixels[OVAL, :2], np.float32)
 
 
 def _face_triangles() -> NDArray[np.int32]:
