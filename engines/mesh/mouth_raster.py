@@ -22,6 +22,9 @@ LIGHT_FROM, RED_FROM, RAMP = 0.68, 0.12, 0.25
 LEAST_RED, MOST_RED = 0.75, 1.2
 """How red flesh is at least and at most, over the flesh of the picture."""
 
+DRIVER_SHADOW, CORNER_SHADOW = 0.35, 0.6
+"""The darkest shadows of the lips and of the corners that are added to what is copied of a driver, as shares."""
+
 
 @compiled(fastmath=True)
 def draw_lips(out: Any, left: int, top: int, layer: Any, shares: Any, backward: Any, depth: Any) -> None:
@@ -218,9 +221,10 @@ def fill_opening(
             _recolour(colour, white, flesh)
             for c in range(3):
                 colour[c] *= by_skin[c]
-            # lips and cheeks cast a shadow on what is behind them
+            # lips and cheeks cast a shadow on what is behind them, most of which the picture of the driver has already
             deep = ramp(0.3 + (below - first) / (0.1 * length)) * ramp(0.5 + (last - below) / (0.08 * length))
-            light = 0.3 + 0.7 * deep * ramp(0.15 + 6 * along) * ramp(0.15 + 6 * (1 - along))
+            corners = ramp(0.15 + 6 * along) * ramp(0.15 + 6 * (1 - along))
+            light = (1 - DRIVER_SHADOW * (1 - deep)) * (1 - CORNER_SHADOW * (1 - corners))
             rough = grain[int(abs(below)) % side, int(along * length) % side]
             _shade(out, x, y, colour, tint, own, light, rough, alpha)
 

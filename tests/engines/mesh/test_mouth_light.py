@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engines.face.head import own_pose
 from engines.face.topology import EYE_CORNERS, IRISES, LIP_ROWS, LOWER_LIDS, OVAL, UPPER_LIDS
-from engines.mesh import mouth_light
+from engines.mesh import mouth_light, mouth_raster
 from engines.mesh.generator import MeshGenerator
 from engines.mesh.mouth_light import (
     LIGHTER_BY_SKIN,
@@ -204,6 +204,21 @@ def test_a_mouth_in_the_light_of_the_picture_keeps_its_colours(
     shown = own * np.prod(driver.gains(light), axis=0) * light.tint
     white = TOOTH * np.float32(light.white) * light.tint
     assert np.abs(shown - own).mean() < 0.4 * np.abs(white - own).mean()
+
+
+def test_shadows_that_the_driver_shows_are_not_drawn_a_second_time() -> None:
+    out = np.zeros((100, 200, 3), np.uint8)
+    upper = np.asarray(-30 * np.sin(np.linspace(0, np.pi, 16)), np.float32)
+    inside = np.full((48, 128, 3), 200, np.uint8)
+    edges, span = np.repeat(np.array([[0], [1]], np.float32), 16, axis=1), np.array([0, 1], np.float32)
+    ones, grain = np.ones(3, np.float32), np.zeros((1, 1), np.float32)
+    ends, box = np.array([20, 50, 180, 50], np.float32), (0, 0, 200, 100)
+    mouth_raster.fill_opening(
+        out, box, ends, upper, -upper, inside, edges, span, ones, ones, 200.0, ones, ones, 1.0, grain, 1.0, 1.0
+    )
+    down, across = out[24:78, 100].mean(axis=1), out[50, 25:175].mean(axis=1)
+    assert 0.6 < down.min() / down.max() < 0.9
+    assert 0.38 < across.min() / across.max() < 0.9
 
 
 @pytest.mark.parametrize("skin", [(255.0, 250.0, 245.0), (40.0, 25.0, 18.0), (90.0, 120.0, 60.0)])
