@@ -195,6 +195,7 @@ class FramePublisher:
         clock: Clock = time.monotonic_ns,
     ) -> None:
         self._marks = None if marking is None else FrameMarks(size, marking)
+        self._language = "en" if marking is None or marking.language is None else marking.language
         self.pool = FramePool(size)
         self._relay_code = relay_code
         self._size = size
@@ -266,7 +267,7 @@ class FramePublisher:
             if self._slate is not None:
                 self.pool.release(self._slate[1])
             buffer = self.pool.take()
-            buffer.fill(slate.draw(self._size, text))
+            buffer.fill(slate.draw(self._size, text, self._language))
             self._slate = (text, buffer)
         kind = FrameKind.NOTICE if notice else FrameKind.SLATE
         time_ns = time_ns if notice else self._advance(time_ns)

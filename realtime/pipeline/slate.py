@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont, features
 
 from engines.types import Image
+from realtime.core.page_words import slate_text
 
 # the page's dark colours
 _MIDDLE, _EDGE = (44, 37, 29), (17, 14, 11)
@@ -29,14 +31,30 @@ GAP = 0.105
 """From the mark to the middle of the text."""
 _WIDTH = 0.84
 """The widest line, as a share of the frame's width."""
+_WIDE_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansSC-Regular.otf",
+    "wqy-zenhei.ttc",
+    "wqy-microhei.ttc",
+    "PingFang.ttc",
+    "msyh.ttc",
+)
+"""Fonts with Chinese characters, as Linux, macOS and Windows have them."""
+_LAST_LETTER = 0x2FFF
+"""Chinese characters and their punctuation come after it."""
 _FINE = 4
 """The mark is drawn this many times larger, as Pillow's shapes have hard edges."""
 _UNITS = 32.0
 """Side of the square that the mark is designed in, that of the page's icon."""
 
 
-def draw(size: tuple[int, int], text: str) -> Image:
-    """Return a slate of that width and height that says one thing, (H, W, 3) uint8 RGB."""
+def draw(size: tuple[int, int], text: str, language: str = "en") -> Image:
+    """Return a slate of that width and height that says one thing, (H, W, 3) uint8 RGB.
+
+    ``text`` is English. It is drawn in ``language`` where that has words for it, and this machine the letters.
+    """
+    said = slate_text(text, language)
+    text = said if _wide_font() or not _is_wide(said) else text
     width, height = size
     unit = min(size)
     lines, font = _set(text[:1].upper() + text[1:], unit, _WIDTH * width)
@@ -53,24 +71,42 @@ def draw(size: tuple[int, int], text: str) -> Image:
 
 def _set(text: str, unit: int, room: float) -> tuple[list[str], Any]:
     """Return the lines of a text and their font: as large as fits into ``room`` pixels, in two lines if need be."""
-    font = _font(TEXT * unit)
+    file = _wide_font() if _is_wide(text) else ""
+    font = _font(TEXT * unit, file)
     wide = font.getlength(text)
     if wide <= room:
         return [text], font
     if TEXT * room / wide >= LEAST_TEXT:
-        return [text], _font(TEXT * unit * room / wide)
+        return [text], _font(TEXT * unit * room / wide, file)
     words = text.split()
     breaks = [(" ".join(words[:at]), " ".join(words[at:])) for at in range(1, len(words))] or [(text, "")]
     lines = min(breaks, key=lambda pair: max(font.getlength(line) for line in pair))
     widest = max(font.getlength(line) for line in lines)
-    return [line for line in lines if line], _font(TEXT * unit * min(1.0, room / widest))
+    return [line for line in lines if line], _font(TEXT * unit * min(1.0, room / widest), file)
 
 
-def _font(size: float) -> Any:
-    """Return the font that Pillow brings along, near to the page's, at that size in pixels."""
+def _font(size: float, file: str = "") -> Any:
+    """Return a font of a file at that size in pixels; the one that Pillow brings along, near to the page's, without."""
+    if file:
+        return ImageFont.truetype(file, max(6.0, size))
     if features.check("freetype2"):
         return ImageFont.load_default(max(6.0, size))
     return ImageFont.load_default()
+
+
+def _is_wide(text: str) -> bool:
+    """Return whether a text has characters that the font that Pillow brings along lacks."""
+    return any(ord(letter) > _LAST_LETTER for letter in text)
+
+
+@functools.cache
+def _wide_font() -> str:
+    """Return the file of a font of this machine with Chinese characters; empty where there is none."""
+    for name in _WIDE_FONTS if features.check("freetype2") else ():
+        with contextlib.suppress(OSError):
+            ImageFont.truetype(name, 12)
+            return name
+    return ""
 
 
 def _size(font: Any, unit: int) -> float:

@@ -254,7 +254,8 @@ def test_a_viewer_comes_and_goes(tab: Callable[..., Page], address: str, face_fi
     viewer = tab(link)
     wait_live(viewer)
     wait_for_text(page, "1 viewer")
-    assert shows_a_face(viewer, face_finder)
+    # the slate of the start comes first
+    assert shows_a_face(viewer, face_finder, 600)
     # a guest's page has no controls at all
     assert viewer.locator("#go, #controls, input, select").count() == 0
     viewer.goto("about:blank")

@@ -276,6 +276,47 @@ def _viewer(page: Page, server: PageServer) -> Page:
     return viewer
 
 
+@pytest.mark.parametrize(
+    ("locale", "button", "title", "revoked"),
+    [
+        ("de-DE", "Live gehen", "Werde dieses Porträt", "Dieser Link ist geschlossen"),
+        ("fr-CA", "Passer en direct", "Devenez ce portrait", "Ce lien est fermé"),
+        ("es-MX", "Emitir en directo", "Conviértete en este retrato", "Este enlace está cerrado"),
+        ("zh-CN", "开始直播", "化身为这幅画像", "此链接已关闭"),
+    ],
+)
+def test_the_page_speaks_the_language_of_the_browser(
+    browser: Browser, link: MediaLink, locale: str, button: str, title: str, revoked: str
+) -> None:
+    with browser.new_context(base_url=link.address, locale=locale) as context:
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto("/")
+        wait_for_text(page, title)
+        assert page.inner_text("#go") == button
+        assert page.evaluate("document.documentElement.lang") == locale[:2]
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        go_live(page)
+        page.click("#open-share")
+        assert wait_until(page, "document.getElementById('share-link').value !== ''", 10)
+        shared = page.input_value("#share-link")
+        page.click("#share-links button")
+        assert wait_until(page, "document.getElementById('share-link').value === ''", 10)
+        page.goto(shared)
+        wait_for_text(page, revoked)
+        # another language is chosen, and kept
+        page.goto("/")
+        with page.expect_navigation():
+            page.select_option("#language", "en")
+        wait_for_text(page, "Become this portrait")
+        page.reload()
+        wait_for_text(page, "Become this portrait")
+        assert errors == []
+
+
 def _shared(page: Page) -> str:
     """Return the link that the page's dialog offers. The dialog stays open."""
     page.get_by_role("button", name="Share").click()

@@ -48,3 +48,15 @@ def test_the_ground_is_a_soft_shade_without_bands() -> None:
     row = image[60, :, 0]
     runs = np.diff(np.flatnonzero(np.diff(row)))
     assert runs.max() < 40
+
+
+def test_a_slate_is_drawn_in_the_language_of_the_run() -> None:
+    english, german = (slate.draw((640, 480), "back in a moment", language) for language in ("en", "de"))
+    assert (english != german).any()
+    assert (german == slate.draw((640, 480), "gleich zurück")).all()
+
+
+def test_a_machine_without_the_letters_stays_in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slate, "_wide_font", lambda: "")
+    english, chinese = (slate.draw((640, 480), "back in a moment", language) for language in ("en", "zh"))
+    assert (english == chinese).all()

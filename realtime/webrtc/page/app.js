@@ -21,11 +21,14 @@ import { resetMode, state, takeWish } from "./state.js";
 import { droppedIn, stagesOf } from "./stats.js";
 import { acceptDrops, Uploads } from "./uploads.js";
 import * as view from "./view.js";
+import { setUpLanguages, t, translatePage } from "./words/language.js";
 import { dropText, errorText, keptText, pictureVisibility, ratesText, sourceText } from "./words.js";
 
 /** @typedef {import("./state.js").RunState} RunState */
 
 const { el } = view;
+translatePage();
+setUpLanguages(el("language", HTMLSelectElement));
 const watched = new URLSearchParams(location.search).get("watch");
 
 const modes = new ModeMachine("loading", entered);
@@ -69,7 +72,7 @@ function entered(name, mode) {
     microphone.close();
     showMicrophone("");
     control.attach(null);
-    view.showPreview(null, "Your camera is off");
+    view.showPreview(null, t("camera.off"));
   }
   player.clear();
   chart.clear();
@@ -81,17 +84,17 @@ function entered(name, mode) {
   // a session of the user's own has to begin first
   view.enableControls(mode.controls === "main");
   el("upload", HTMLInputElement).disabled = mode.picture === null;
-  el("go").textContent = mode.button;
+  el("go").textContent = t(mode.button);
   el("go").classList.toggle("primary", name !== "live");
   el("picture-visibility").textContent = pictureVisibility(mode);
   el("drop-text").textContent = dropText(mode);
-  el("camera-note").textContent = mode.controls === "main" ? "" : "Only you see this picture";
+  el("camera-note").textContent = mode.controls === "main" ? "" : t("you.only");
   el("rates").hidden = true;
   el("fullscreen").hidden = true;
   share(null);
   if (name === "loading" || name === "watch") {
-    view.showStatus("calm", "Connecting");
-    view.showOverlay({ title: "One moment", text: "The portrait appears as soon as it is live." });
+    view.showStatus("calm", t("status.connecting"));
+    view.showOverlay({ title: t("wait.title"), text: t("wait.text") });
   }
 }
 
@@ -101,11 +104,11 @@ function showIdle() {
   if (modes.name === "idle") return;
   modes.enter("idle");
   player.showStill();
-  view.showStatus("calm", "Ready");
+  view.showStatus("calm", t("status.ready"));
   view.showOverlay({
-    title: "Become this portrait",
-    text: "Your camera moves its eyes, mouth and head. Others see only the portrait.",
-    actions: [["Go live", () => live.start()]],
+    title: t("idle.title"),
+    text: t("idle.text"),
+    actions: [[t("go"), () => live.start()]],
   });
 }
 
@@ -113,8 +116,8 @@ function showIdle() {
 function showMain(run) {
   if (modes.name !== "main") {
     const signal = modes.enter("main");
-    view.showStatus("calm", "Connecting");
-    view.showOverlay({ title: "One moment", text: "The portrait appears as soon as it is live." });
+    view.showStatus("calm", t("status.connecting"));
+    view.showOverlay({ title: t("wait.title"), text: t("wait.text") });
     player.play("whep", signal);
     share("main");
   }
@@ -124,8 +127,8 @@ function showMain(run) {
 
 function showUnreachable() {
   if (modes.name !== "loading") modes.enter("loading");
-  view.showStatus("warn", "Not reachable");
-  view.showOverlay({ title: "reenact is not reachable", text: "It may have ended. Start it again; the page then goes on by itself." });
+  view.showStatus("warn", t("status.unreachable"));
+  view.showOverlay({ title: t("unreachable.title"), text: t("unreachable.text") });
 }
 
 /** @param {?string} id what can be watched now */
@@ -149,7 +152,7 @@ function showRun(run) {
   showHeard(microphone, shown.muted === true);
   expression.show(shown, view.isFree("set_expression"));
   gallery.mark(run.portrait ? run.portrait.index : null);
-  if (camera.stream) view.showPreview(camera.stream, run.face === "lost" ? "No face found" : "", true);
+  if (camera.stream) view.showPreview(camera.stream, run.face === "lost" ? t("face.none") : "", true);
   el("rates").hidden = false;
   el("rates").textContent = ratesText(run);
   if (!begun) return;
@@ -218,7 +221,7 @@ addEventListener("online", () => state.retry?.());
 // Start
 
 if (watched !== null) {
-  document.title = "reenact: a live portrait";
+  document.title = `reenact: ${t("portrait.live")}`;
   player.play(watched === "main" ? "whep" : `whep/${encodeURIComponent(watched)}`, modes.enter("watch"));
 } else {
   modes.enter("loading");

@@ -1,5 +1,7 @@
 // The user's camera: opened on request, changed, and opened again when it comes back.
 
+import { t } from "./words/language.js";
+
 const SIZE = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
 
 /** One camera at a time, which the user chooses from a list. */
@@ -68,7 +70,7 @@ export class Camera {
     const current = this.track ? this.track.getSettings().deviceId : this.select.value;
     const named = devices.filter((each) => each.deviceId);
     if (named.length) {
-      this.select.replaceChildren(...named.map((each, index) => new Option(each.label || `Camera ${index + 1}`, each.deviceId)));
+      this.select.replaceChildren(...named.map((each, index) => new Option(each.label || t("camera.numbered", { number: index + 1 }), each.deviceId)));
       if (current && named.some((each) => each.deviceId === current)) this.select.value = current;
     }
     return devices;

@@ -1,5 +1,7 @@
 // The frame age of the last minute, stacked by stage, and the frames dropped: an SVG that takes its colours from the style.
 
+import { t } from "./words/language.js";
+
 const WIDTH = 300;
 const HEIGHT = 92;
 const FLOOR = 76;
@@ -13,11 +15,11 @@ const TOPS_MS = [50, 100, 150, 200, 300, 500, 1000, 2000, 5000];
 
 /** The stages on the way of a frame, in order, and their labels. @type {[string, string][]} */
 const STAGES = [
-  ["camera", "To the server"],
-  ["track", "Track"],
-  ["generate", "Generate"],
-  ["send", "Send"],
-  ["back", "To the browser"],
+  ["camera", t("stage.camera")],
+  ["track", t("stage.track")],
+  ["generate", t("stage.generate")],
+  ["send", t("stage.send")],
+  ["back", t("stage.back")],
 ];
 
 /** The chart and its legend. */
@@ -48,7 +50,7 @@ export class Chart {
     this.#samples = [];
     this.#draw();
     this.legend.replaceChildren();
-    this.box.setAttribute("aria-label", "No figures yet");
+    this.box.setAttribute("aria-label", t("age.none"));
   }
 
   /**
@@ -87,14 +89,14 @@ export class Chart {
     const dropped = this.#samples.reduce((total, each) => total + each.dropped, 0);
     const parts = STAGES.filter(([name]) => name in stages);
     const rows = parts.map(([name, label]) => row(name, label, `${format(stages[name])} ms`));
-    rows.push(row("drops", "Dropped in 60 s", String(dropped)));
+    rows.push(row("drops", t("age.dropped"), String(dropped)));
     this.legend.replaceChildren(...rows);
     const now = Date.now();
     // a screen reader reads it on demand: no need to change it twice a second
     if (now - this.#spokenAt > SPOKEN_MS) {
       this.#spokenAt = now;
-      const spoken = parts.map(([name, label]) => `${label} ${format(stages[name])}`).join(", ");
-      const text = `Frame age ${format(sum(stages))} milliseconds: ${spoken}. ${dropped} frames dropped in the last minute.`;
+      const spoken = [...parts.map(([name, label]) => `${label} ${format(stages[name])}`), `${t("age.dropped")} ${dropped}`];
+      const text = t("age.spoken", { ms: format(sum(stages)), parts: spoken.join(", ") });
       this.box.setAttribute("aria-label", text);
     }
   }

@@ -7,6 +7,7 @@ import { placeOf } from "./pick.js";
 import { state } from "./state.js";
 import { uploadBackground } from "./uploads.js";
 import { controlButtons, el, holdControl, showFeedback, showGain, showStill } from "./view.js";
+import { language, t } from "./words/language.js";
 import { errorText } from "./words.js";
 
 /** @typedef {import("./network/control.js").Value} Value */
@@ -47,7 +48,9 @@ export class Commands {
       if (known) Object.assign(known, changeOf(command, value));
     }
     try {
-      showFeedback(await this.control.send(command, value));
+      const said = await this.control.send(command, value);
+      // what the program says of a command is English
+      showFeedback(language === "en" ? said : t("done"));
     } catch (error) {
       if (!(error instanceof ReenactError)) throw error;
       if (error.status === 401) this.refuse(error);
@@ -147,11 +150,11 @@ export class Commands {
    */
   async #sendBackground(file) {
     if (!this.available) return;
-    showFeedback("Sending the image");
+    showFeedback(t("background.sending"));
     try {
       const { name } = await uploadBackground(file, this.control.query, this.modes.signal);
       if (state.run) state.run.background = name;
-      showFeedback(`${file.name} is behind the portrait`);
+      showFeedback(t("background.set", { name: file.name }));
     } catch (error) {
       if (isAbort(error)) return;
       if (!(error instanceof ReenactError)) throw error;

@@ -1,5 +1,7 @@
 // The one error of the page: what the server answered, or what the page itself could not do.
 
+import { t } from "./words/language.js";
+
 /**
  * The members of an error on the wire, as RFC 9457 problem details or in a control message.
  * @typedef {{code?: string, found?: string, expected?: string, cure?: string}} ErrorFields
@@ -52,6 +54,6 @@ export class ReenactError extends Error {
     const retryAfterS = Number(response.headers.get("Retry-After")) || null;
     const fields = await response.json().catch(() => null);
     if (fields && typeof fields.code === "string") return new ReenactError({ ...fields, status, retryAfterS });
-    return new ReenactError({ code: CODES.foreign, status, found: `the server answered ${status}`, retryAfterS });
+    return new ReenactError({ code: CODES.foreign, status, found: t("error.foreign", { status }), retryAfterS });
   }
 }

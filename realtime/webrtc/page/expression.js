@@ -1,17 +1,18 @@
 // The sliders of the expression: what is added to what the driver does, or set in its place.
 
 import { el, holdControl } from "./view.js";
+import { hasText, t } from "./words/language.js";
 
 /** @typedef {import("./state.js").RunState} RunState */
 /** @typedef {import("./network/control.js").Value} Value */
 
-/** What people want first: the control, its name and its smallest value. @type {[string, string, number][]} */
+/** What people want first: the control and its smallest value. @type {[string, number][]} */
 const SIMPLE = [
-  ["smile", "Smile", -1],
-  ["eyesOpen", "Eyes open", -1],
-  ["lookAtCamera", "Look at the camera", 0],
-  ["brows", "Brows", -1],
-  ["headRoll", "Head tilt", -1],
+  ["smile", -1],
+  ["eyesOpen", -1],
+  ["lookAtCamera", 0],
+  ["brows", -1],
+  ["headRoll", -1],
 ];
 
 /** The controls of each part of the face; those with a * are there once for each side. @type {Record<string, string[]>} */
@@ -26,7 +27,7 @@ export const GROUPS = {
   cheeks: ["cheekPuff", "cheekSquint*", "noseSneer*"],
   head: ["headPitch", "headYaw"],
 };
-const MIXES = [["added", "Yours and the slider's"], ["driver", "Yours alone"], ["fixed", "The slider's alone"]];
+const MIXES = ["added", "driver", "fixed"];
 const SETTLE_MS = 60;
 
 /**
@@ -43,8 +44,10 @@ export function controlsOf(name) {
  * @param {string} name
  */
 export function labelOf(name) {
-  const words = name.replace("*", "").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
-  return words[0].toUpperCase() + words.slice(1);
+  const key = `control.${name.replace("*", "")}`;
+  if (hasText(key)) return t(key);
+  const [, base, side] = /^(.*)(Left|Right)$/.exec(key) ?? [];
+  return t(`side.${side.toLowerCase()}`, { name: t(base) });
 }
 
 /**
@@ -110,7 +113,7 @@ export class ExpressionPanel {
     if (presets.join("\n") === this.#presets) return;
     this.#presets = presets.join("\n");
     const options = presets.map((each) => new Option(each, each));
-    el("expression-preset", HTMLSelectElement).replaceChildren(new Option("Choose one", ""), ...options);
+    el("expression-preset", HTMLSelectElement).replaceChildren(new Option(t("choose"), ""), ...options);
   }
 
   #move() {
@@ -124,7 +127,7 @@ export class ExpressionPanel {
   #build(sides) {
     this.#sliders.clear();
     this.#mixes.clear();
-    const simple = SIMPLE.map(([name, label, least]) => this.#slider(name, label, least));
+    const simple = SIMPLE.map(([name, least]) => this.#slider(name, labelOf(name), least));
     const groups = Object.entries(GROUPS).map(([group, names]) => {
       const shown = sides ? names.flatMap(controlsOf) : names;
       const box = document.createElement("fieldset");
@@ -140,8 +143,8 @@ export class ExpressionPanel {
   /** @param {string} group */
   #mix(group) {
     const select = document.createElement("select");
-    select.setAttribute("aria-label", `What moves: ${group}`);
-    select.replaceChildren(...MIXES.map(([value, text]) => new Option(text, value)));
+    select.setAttribute("aria-label", t("mix", { group: labelOf(group) }));
+    select.replaceChildren(...MIXES.map((value) => new Option(t(`mix.${value}`), value)));
     select.addEventListener("change", () => {
       holdControl("set_expression");
       this.send("set_mix", { [group]: select.value });

@@ -3,6 +3,7 @@
 import { CODES } from "./errors.js";
 import { resetSession, state } from "./state.js";
 import { showOverlay, showPreview, showStatus } from "./view.js";
+import { t } from "./words/language.js";
 import { cameraErrorText, errorText, isLinkError, refusalText } from "./words.js";
 
 /** @typedef {import("./errors.js").ReenactError} ReenactError */
@@ -66,8 +67,8 @@ export class Interruptions {
     // while the user's own session goes on, or the main run has no pictures yet, the page just waits
     if (kind === "absent" && this.modes.name !== "watch") return sooner;
     /** @type {import("./view.js").Action[]} */
-    const actions = [["Try now", () => state.retry?.()]];
-    if (this.modes.name === "live") actions.push(["Cancel", this.leave]);
+    const actions = [[t("now"), () => state.retry?.()]];
+    if (this.modes.name === "live") actions.push([t("cancel"), this.leave]);
     const { status, ...message } = this.#describe(kind, error, watching);
     showStatus("warn", status);
     showOverlay({ ...message, actions, waitMs, urgent: kind !== "absent" });
@@ -82,19 +83,18 @@ export class Interruptions {
   #describe(kind, error, watching) {
     switch (kind) {
       case "full": {
-        const title = watching ? "There are too many viewers" : "The server is full";
-        return { status: "Full", title, text: errorText({ found: error.found || "another user has to leave first" }) };
+        const title = t(watching ? "full.viewers" : "full.title");
+        return { status: t("status.full"), title, text: errorText(error.found ? error : { found: t("full.text") }) };
       }
       case "busy":
-        return { status: "Busy", title: "reenact is busy", text: errorText({ found: error.found }) };
+        return { status: t("status.busy"), title: t("busy.title"), text: errorText({ code: error.code, found: error.found }) };
       case "absent": {
-        const text = "This stream has ended, or has not begun. The portrait appears as soon as it is live.";
-        return { status: "Not live", title: "Nothing to see right now", text };
+        return { status: t("status.notLive"), title: t("absent.title"), text: t("absent.text") };
       }
       case "failed":
-        return { status: "Failed", title: "The session has failed", text: errorText(error) };
+        return { status: t("status.failed"), title: t("failed.title"), text: errorText(error) };
       default:
-        return { status: "Connection lost", title: "The connection was lost", text: "The page reconnects by itself." };
+        return { status: t("status.lost"), title: t("lost.title"), text: t("lost.text") };
     }
   }
 
@@ -105,7 +105,7 @@ export class Interruptions {
   refuse(error) {
     if (isLinkError(error)) {
       // nothing that a guest can do here helps
-      showStatus("warn", "No valid link");
+      showStatus("warn", t("status.noLink"));
       showOverlay({ ...refusalText(error), urgent: true });
       return;
     }
@@ -113,8 +113,8 @@ export class Interruptions {
     const needsToken = error.status === 401;
     // a viewer's page stays one
     const again = this.modes.name === "watch" ? reload : this.leave;
-    showStatus("warn", needsToken ? "Sign in" : "Refused");
-    showOverlay({ ...refusalText(error), actions: [needsToken ? ["Sign in", reload] : ["Try again", again]], urgent: true });
+    showStatus("warn", t(needsToken ? "status.signIn" : "status.refused"));
+    showOverlay({ ...refusalText(error), actions: [needsToken ? [t("status.signIn"), reload] : [t("again"), again]], urgent: true });
   }
 
   /**
@@ -125,11 +125,11 @@ export class Interruptions {
   refuseCamera(error, again) {
     const { kind, title, text } = cameraErrorText(error);
     this.modes.enter("trouble");
-    showStatus("warn", "No camera");
+    showStatus("warn", t("status.noCamera"));
     showPreview(null, title);
     /** @type {import("./view.js").Action[]} */
-    const actions = kind === "insecure" ? [] : [["Try again", again]];
-    showOverlay({ title, text, actions: [...actions, ["Back", this.leave]], urgent: true });
+    const actions = kind === "insecure" ? [] : [[t("again"), again]];
+    showOverlay({ title, text, actions: [...actions, [t("back"), this.leave]], urgent: true });
     state.awaitsCamera = kind === "absent";
   }
 }

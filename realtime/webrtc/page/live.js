@@ -8,13 +8,14 @@ import { commandsFor } from "./settings.js";
 import { state } from "./state.js";
 import { ConnectionStats } from "./stats.js";
 import { announceNow, showOverlay, showPreview, showStatus } from "./view.js";
+import { t } from "./words/language.js";
 import { MICROPHONE_LOST, cameraErrorText, microphoneErrorText } from "./words.js";
 
 /** @typedef {import("./network/connection.js").Peer} Peer */
 
 const REOPEN_MS = 2000;
 const READ_S = 5;
-const UNPLUGGED = "The camera was unplugged, or another program uses it";
+const UNPLUGGED = t("camera.unplugged");
 
 /** Goes live with the camera, and keeps the session over broken connections. */
 export class LiveSession {
@@ -42,11 +43,11 @@ export class LiveSession {
   async start() {
     state.awaitsCamera = false;
     const signal = this.modes.enter("live");
-    const cancel = /** @type {import("./view.js").Action} */ (["Cancel", this.interruptions.leave]);
+    const cancel = /** @type {import("./view.js").Action} */ ([t("cancel"), this.interruptions.leave]);
     this.player.showStill();
-    showStatus("calm", "Asking for the camera");
-    const text = `Your browser asks you now. The camera's picture goes only to reenact at ${location.host}.`;
-    showOverlay({ title: "Allow the camera", text, actions: [cancel] });
+    showStatus("calm", t("status.asking"));
+    const text = t("allow.text", { host: location.host });
+    showOverlay({ title: t("allow.title"), text, actions: [cancel] });
     try {
       if ((await this.camera.open()) === null) return;
     } catch (error) {
@@ -55,8 +56,8 @@ export class LiveSession {
     }
     showPreview(this.camera.stream, "");
     this.openMicrophone();
-    showStatus("calm", "Connecting");
-    showOverlay({ title: "Connecting", text: "Your camera is on. The portrait follows in a moment.", actions: [cancel] });
+    showStatus("calm", t("status.connecting"));
+    showOverlay({ title: t("status.connecting"), text: t("connecting.text"), actions: [cancel] });
     await keepConnected({
       open: (within) => publish(/** @type {MediaStreamTrack} */ (this.camera.track), state.settings !== null, within),
       up: (peer) => this.#published(peer, signal),
@@ -127,7 +128,7 @@ export class LiveSession {
     state.settings ??= state.run;
     if (state.uploaded) state.wish.file ??= state.uploaded;
     state.publisher = null;
-    showStatus("warn", "Connection lost");
+    showStatus("warn", t("status.lost"));
   }
 
   /**

@@ -1,6 +1,7 @@
 // The user's microphone. The camera does not depend on it: without one the picture goes out in silence.
 
 import { el } from "./view.js";
+import { t } from "./words/language.js";
 
 /** One microphone at a time: the browser's default one. */
 export class Microphone {
@@ -51,7 +52,7 @@ export class Microphone {
  * @param {boolean} muted
  */
 export function showHeard(microphone, muted) {
-  if (microphone.track) showMicrophone(muted ? "You are muted: viewers see you and hear nothing" : "Viewers hear you");
+  if (microphone.track) showMicrophone(t(muted ? "microphone.muted" : "microphone.on"));
 }
 
 /**

@@ -12,7 +12,7 @@
 /**
  * @typedef {object} Mode
  * @property {ModeName[]} next the modes that may follow
- * @property {string} button what the large button says
+ * @property {string} button the key of what the large button says
  * @property {?("main" | "session")} controls the run that the controls act on
  * @property {?("keep" | "main" | "session")} picture what becomes of a picture that the user adds: kept until there is a
  *   session, shown in the main run for everyone, or in the user's own session; null where none is taken
@@ -21,12 +21,12 @@
 
 /** @type {Readonly<Record<ModeName, Mode>>} */
 export const MODES = Object.freeze({
-  loading: { next: ["idle", "main", "live", "watch", "loading"], button: "Go live", controls: null, picture: "keep", polls: "program" },
-  idle: { next: ["main", "live", "loading"], button: "Go live", controls: null, picture: "keep", polls: "program" },
-  main: { next: ["idle", "live", "loading"], button: "Use this browser's camera", controls: "main", picture: "main", polls: "program" },
-  live: { next: ["trouble", "loading"], button: "Stop", controls: "session", picture: "session", polls: "session" },
-  trouble: { next: ["live", "loading"], button: "Go live", controls: null, picture: "keep", polls: null },
-  watch: { next: [], button: "", controls: null, picture: null, polls: null },
+  loading: { next: ["idle", "main", "live", "watch", "loading"], button: "go", controls: null, picture: "keep", polls: "program" },
+  idle: { next: ["main", "live", "loading"], button: "go", controls: null, picture: "keep", polls: "program" },
+  main: { next: ["idle", "live", "loading"], button: "go.this", controls: "main", picture: "main", polls: "program" },
+  live: { next: ["trouble", "loading"], button: "go.stop", controls: "session", picture: "session", polls: "session" },
+  trouble: { next: ["live", "loading"], button: "go", controls: null, picture: "keep", polls: null },
+  watch: { next: [], button: "go", controls: null, picture: null, polls: null },
 });
 
 /** The mode that the page is in, and the signal that ends what was begun in it. */

@@ -1,6 +1,7 @@
 // Keys on the page: the same as in the terminal.
 
 import { announce, el } from "./view.js";
+import { t } from "./words/language.js";
 
 /** The commands by key, as in realtime/pipeline/commands.py. @type {Record<string, string>} */
 export const KEYS = {
@@ -37,7 +38,7 @@ export function setUpShortcuts(act) {
   toggle.checked = load() !== "off";
   toggle.addEventListener("change", () => {
     store(toggle.checked ? "on" : "off");
-    announce(toggle.checked ? "Keys are on" : "Keys are off");
+    announce(t(toggle.checked ? "keys.on" : "keys.off"));
   });
   addEventListener("keydown", (event) => {
     const command = commandOf(event);

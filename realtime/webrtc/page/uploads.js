@@ -5,6 +5,7 @@ import { wait } from "./network/retry.js";
 import { fetchJson, isAbort } from "./network/server.js";
 import { state } from "./state.js";
 import { el, showFeedback, showStill } from "./view.js";
+import { t } from "./words/language.js";
 import { errorText, keptText } from "./words.js";
 
 const MAX_MIB = 16;
@@ -53,7 +54,7 @@ export class Uploads {
     const { signal } = this.modes;
     const { query } = this.control;
     this.#setBusy(true);
-    showFeedback("Looking for the face in the picture");
+    showFeedback(t("add.looking"));
     try {
       await this.#portraitsReady(query, signal);
       if (signal.aborted) return;
@@ -61,7 +62,7 @@ export class Uploads {
       if (picture === "session") state.uploaded = file;
       await this.gallery.load(query);
       this.gallery.mark(index);
-      showFeedback(picture === "main" ? `${name} is shown, to everyone` : `${name} is shown`);
+      showFeedback(t(picture === "main" ? "add.shownAll" : "add.shown", { name }));
     } catch (error) {
       if (isAbort(error)) return;
       if (!(error instanceof ReenactError)) throw error;
@@ -81,14 +82,13 @@ export class Uploads {
       if (signal.aborted || (state.run && this.gallery.holds(query, state.run.portraits || 0))) return;
       await wait(STEP_MS, signal);
     }
-    const found = "the picture was not sent: the portrait is not live yet";
-    throw new ReenactError({ code: CODES.notReady, found, cure: "try again in a moment" });
+    throw new ReenactError({ code: CODES.notReady, found: t("error.notReady"), cure: t("error.notReady.cure") });
   }
 
   /** @param {boolean} busy */
   #setBusy(busy) {
     el("add").toggleAttribute("data-busy", busy);
-    el("add-text").textContent = busy ? "Looking for the face" : "Add a picture";
+    el("add-text").textContent = t(busy ? "add.busy" : "add");
   }
 }
 
@@ -133,11 +133,11 @@ export async function uploadBackground(file, query, signal) {
  */
 function checkFile(file) {
   if (file.size > MAX_MIB << 20) {
-    const found = `a picture of ${(file.size / (1 << 20)).toFixed(0)} MiB`;
-    throw new ReenactError({ code: CODES.tooLarge, found, expected: `${MAX_MIB} MiB at most` });
+    const found = t("error.tooLarge", { size: (file.size / (1 << 20)).toFixed(0) });
+    throw new ReenactError({ code: CODES.tooLarge, found, expected: t("error.tooLarge.expected", { size: MAX_MIB }) });
   }
   if (file.type && !file.type.startsWith("image/")) {
-    throw new ReenactError({ code: CODES.notPicture, found: `${file.name} is no picture`, expected: "a JPEG, PNG or WebP file" });
+    throw new ReenactError({ code: CODES.notPicture, found: t("error.notPicture", { name: file.name }), expected: t("error.notPicture.expected") });
   }
 }
 

@@ -1,5 +1,6 @@
 // What is on the screen: one function for each thing that changes. What it means is decided elsewhere.
 
+import { t } from "./words/language.js";
 import { FACE, sentence } from "./words.js";
 
 /** @typedef {import("./state.js").RunState} RunState */
@@ -74,7 +75,7 @@ export function showOverlay({ title, text = "", actions = [], waitMs = 0, urgent
   // the focus stays where the user has just pressed a button
   if (hadFocus) (el("overlay-actions").querySelector("button") || el("picture")).focus();
   countDown(waitMs);
-  const spoken = waitMs > 0 ? `${text} Trying again in ${Math.ceil(waitMs / 1000)} seconds.` : text;
+  const spoken = waitMs > 0 ? `${text} ${t("again.spoken", { count: Math.ceil(waitMs / 1000) })}` : text;
   if (urgent) announceNow(`${title}. ${spoken}`);
 }
 
@@ -93,7 +94,7 @@ function countDown(waitMs) {
   const end = performance.now() + waitMs;
   const show = () => {
     const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
-    el("overlay-count").textContent = left ? `Trying again in ${left} s` : "Trying again";
+    el("overlay-count").textContent = left ? t("again.in", { seconds: left }) : t("again.now");
   };
   show();
   counting = setInterval(show, COUNT_MS);
@@ -183,9 +184,9 @@ export function showRun(run) {
   el("preview").classList.toggle("mirrored", Boolean(run.mirror));
   /** @type {[string, boolean][]} */
   const badges = [];
-  if (run.slate) badges.push(["Slate is on: viewers do not see the portrait", false]);
-  if (run.frozen) badges.push(["Frozen", false]);
-  if (run.calibrating) badges.push(["Calibrating: look as the portrait does", false]);
+  if (run.slate) badges.push([t("badge.slate"), false]);
+  if (run.frozen) badges.push([t("badge.frozen"), false]);
+  if (run.calibrating) badges.push([t("badge.calibrating"), false]);
   if (run.face && FACE[run.face]) badges.push([FACE[run.face], true]);
   showBadges(badges);
 }

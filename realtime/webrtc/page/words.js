@@ -1,14 +1,17 @@
 // What the page says: names for states, and for each error what happened and what to do about it.
 
+import { CODES } from "./errors.js";
+import { hasText, language, t } from "./words/language.js";
+
 /** @typedef {import("./errors.js").ReenactError} ReenactError */
 /** @typedef {import("./modes.js").Mode} Mode */
 /** @typedef {{title: string, text: string}} Message */
 
+/** Codes whose sentences are the page's own. @type {string[]} */
+const OWN_CODES = Object.values(CODES);
+
 /** What is said of the face; nothing where all is well. @type {Record<string, string>} */
-export const FACE = {
-  lost: "No face found: look at the camera, with light from the front",
-  "camera lost": "The camera sends no pictures",
-};
+export const FACE = { lost: t("face.lost"), "camera lost": t("face.cameraLost") };
 
 /**
  * Return what went wrong with the camera. `kind` is "absent" where one may still be plugged in, and "insecure" where
@@ -17,47 +20,28 @@ export const FACE = {
  * @returns {Message & {kind: string}}
  */
 export function cameraErrorText(error) {
-  if (!window.isSecureContext || !navigator.mediaDevices) {
-    return {
-      kind: "insecure",
-      title: "The browser blocks the camera on this page",
-      text: "Browsers allow the camera only on this computer or over HTTPS. Open the page on the computer that runs reenact, or serve it over HTTPS.",
-    };
-  }
   const { name, message } = error instanceof Error ? error : { name: "", message: String(error) };
+  const said = (/** @type {string} */ kind, /** @type {string} */ key) => (
+    { kind, title: t(`${key}.title`), text: t(`${key}.text`, { message }) }
+  );
+  if (!window.isSecureContext || !navigator.mediaDevices) return said("insecure", "insecure");
   switch (name) {
     case "NotAllowedError":
     case "SecurityError":
-      return {
-        kind: "refused",
-        title: "The camera is not allowed",
-        text: "Allow it with the camera symbol in the address bar, or in the browser's settings for this page. Then try again.",
-      };
+      return said("refused", "cameraRefused");
     case "NotFoundError":
     case "OverconstrainedError":
-      return {
-        kind: "absent",
-        title: "No camera found",
-        text: "Plug one in or switch it on. The page goes live as soon as it is there.",
-      };
+      return said("absent", "cameraAbsent");
     case "NotReadableError":
     case "AbortError":
-      return {
-        kind: "busy",
-        title: "The camera is busy",
-        text: "Another program or tab seems to use it. Close that one or choose another camera, then try again.",
-      };
+      return said("busy", "cameraBusy");
     default:
-      return {
-        kind: "other",
-        title: "The camera does not open",
-        text: `The browser says: ${message}. Choose another camera, or try again.`,
-      };
+      return said("other", "cameraOther");
   }
 }
 
 /** What is said where the microphone is unplugged. */
-export const MICROPHONE_LOST = "The microphone was unplugged: viewers hear nothing, the picture goes on";
+export const MICROPHONE_LOST = t("microphone.lost");
 
 /**
  * Return why there is no sound.
@@ -66,25 +50,12 @@ export const MICROPHONE_LOST = "The microphone was unplugged: viewers hear nothi
 export function microphoneErrorText(error) {
   const name = error instanceof Error ? error.name : "";
   /** @type {Record<string, string>} */
-  const reasons = { NotAllowedError: "is not allowed", SecurityError: "is not allowed", NotFoundError: "is missing" };
-  return `The microphone ${reasons[name] ?? "does not open"}: viewers see you and hear nothing`;
+  const reasons = { NotAllowedError: "refused", SecurityError: "refused", NotFoundError: "missing" };
+  return t(`microphone.${reasons[name] ?? "other"}`);
 }
 
-/** What is said to a guest whose link opens nothing. @type {Record<string, Message>} */
-const LINK = {
-  "guest-link-wrong": {
-    title: "This link is not complete",
-    text: "A part of it may be missing. Copy all of it, or ask for it again.",
-  },
-  "guest-link-old": {
-    title: "This link has expired",
-    text: "Links are valid for a while only. Ask for a new one.",
-  },
-  "guest-link-revoked": {
-    title: "This link is closed",
-    text: "It was taken back, or the portrait is not live any more. Ask for a new one.",
-  },
-};
+/** What is said to a guest whose link opens nothing: the keys of its texts. @type {Record<string, string>} */
+const LINK = { "guest-link-wrong": "linkWrong", "guest-link-old": "linkOld", "guest-link-revoked": "linkRevoked" };
 
 /**
  * Return whether an error is about a guest's link.
@@ -100,8 +71,8 @@ export function isLinkError({ code }) {
  * @param {number} [now] in ms since 1970
  */
 export function expiryText(seconds, now = Date.now()) {
-  const time = new Date(now + seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return `Valid until ${time}`;
+  const time = new Date(now + seconds * 1000).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
+  return t("share.until", { time });
 }
 
 /**
@@ -109,7 +80,7 @@ export function expiryText(seconds, now = Date.now()) {
  * @param {number} count
  */
 export function viewersText(count) {
-  return `${count} ${count === 1 ? "viewer" : "viewers"}`;
+  return t("viewers", { count });
 }
 
 /**
@@ -117,8 +88,7 @@ export function viewersText(count) {
  * @param {{state: string, addresses: string[]}} network
  */
 export function localNetworkText({ state, addresses }) {
-  if (state === "closed") return "Only this computer can open these links.";
-  return `Others in your local network can open these links, at ${addresses.join(" or ")}. A firewall may have to let them in.`;
+  return state === "closed" ? t("share.closed") : t("share.opened", { addresses: addresses.join(", ") });
 }
 
 /**
@@ -127,25 +97,22 @@ export function localNetworkText({ state, addresses }) {
  * @returns {Message}
  */
 export function refusalText(error) {
-  if (isLinkError(error)) return LINK[error.code];
-  if (error.status === 401) {
-    return { title: "This server asks for a token", text: "Sign in with the token that reenact was started with." };
-  }
-  if (error.status === 403) {
-    return {
-      title: "The server does not accept this address",
-      text: "Open the page at the address that reenact printed when it started.",
-    };
-  }
-  return { title: "That did not work", text: errorText(error) };
+  const said = (/** @type {string} */ key) => ({ title: t(`${key}.title`), text: t(`${key}.text`) });
+  if (isLinkError(error)) return said(LINK[error.code]);
+  if (error.status === 401) return said("token");
+  if (error.status === 403) return said("address");
+  return { title: t("refused.title"), text: errorText(error) };
 }
 
 /**
- * Return an error as one sentence or two: what was found, what was expected, and what to do.
- * @param {{found: string, expected?: string, cure?: string}} error
+ * Return an error as one sentence or two: what was found, what was expected, and what to do. What the program says is
+ * English; in another language the page says it in its own words, as far as it has some for the code.
+ * @param {{found: string, expected?: string, cure?: string, code?: string}} error
  */
-export function errorText({ found, expected = "", cure = "" }) {
-  return `${sentence(expected ? `${found}, expected ${expected}` : found)} ${sentence(cure)}`.trim();
+export function errorText({ found, expected = "", cure = "", code = "" }) {
+  const own = OWN_CODES.includes(code);
+  if (language !== "en" && code && !own) return hasText(`server.${code}`) ? t(`server.${code}`) : t("error.other", { found });
+  return `${sentence(expected ? t("error.expected", { found, expected }) : found)} ${sentence(cure)}`.trim();
 }
 
 /**
@@ -155,7 +122,7 @@ export function errorText({ found, expected = "", cure = "" }) {
  */
 export function sentence(text, stop = ".") {
   if (!text) return "";
-  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : stop);
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?。！？]$/.test(text) ? "" : stop);
 }
 
 /**
@@ -163,9 +130,7 @@ export function sentence(text, stop = ".") {
  * @param {Mode} mode
  */
 export function pictureVisibility(mode) {
-  return mode.picture === "main"
-    ? "It is shown to everyone who watches this portrait, and stays until reenact ends."
-    : "Only your own session uses it, and it is deleted when you leave.";
+  return t(mode.picture === "main" ? "add.main" : "add.session");
 }
 
 /**
@@ -173,7 +138,7 @@ export function pictureVisibility(mode) {
  * @param {string} name
  */
 export function keptText(name) {
-  return `The picture ${name} becomes your portrait as soon as you are live`;
+  return t("add.kept", { name });
 }
 
 /**
@@ -181,9 +146,7 @@ export function keptText(name) {
  * @param {Mode} mode
  */
 export function dropText(mode) {
-  return mode.picture === "main"
-    ? "Drop the picture: everyone who watches sees it as the portrait"
-    : "Drop the picture: it becomes your portrait";
+  return t(mode.picture === "main" ? "drop.main" : "drop");
 }
 
 /**
@@ -191,7 +154,7 @@ export function dropText(mode) {
  * @param {string} [source] its name
  */
 export function sourceText(source) {
-  return source ? `Driven by ${source}` : "Driven by the main run's camera";
+  return source ? t("source", { source }) : t("source.main");
 }
 
 /**
@@ -201,5 +164,5 @@ export function sourceText(source) {
 export function ratesText(run) {
   const viewers = Math.max(0, (run.viewers || 0) - (run.session === null ? 1 : 0));
   const watching = viewers ? ` · ${viewersText(viewers)}` : "";
-  return `${Math.round(run.fps || 0)} frames/s${watching}`;
+  return `${t("rates", { fps: Math.round(run.fps || 0) })}${watching}`;
 }

@@ -12,6 +12,7 @@ from aiohttp import web
 from yarl import URL
 
 from engines.errors import AccessDenied, NotFoundError, RequestError
+from realtime.core.page_words import accepted_language, table
 from realtime.webrtc.process.auth import COOKIE, Authenticator
 from realtime.webrtc.process.responses import path_from, problem_response, read_body
 from realtime.webrtc.settings import ServerSettings
@@ -19,12 +20,12 @@ from realtime.webrtc.settings import ServerSettings
 MAX_FORM = 4096
 _COOKIE_AGE_S = 30 * 86400
 _MAX_FORM_FIELDS = 10
-_SIGN_IN = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>reenact: sign in</title>
+_SIGN_IN = """<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark"></head><body><main>
-<h1>reenact</h1><form method="post" action="{action}"><p><label for="token">Token</label>
+<h1>reenact</h1><form method="post" action="{action}"><p><label for="token">{token}</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus></p>
-{alert}<p><button>Sign in</button></p></form>
-<p>The token is the one the program was started with: <code>--token</code>.</p></main></body></html>
+{alert}<p><button>{button}</button></p></form>
+<p>{note}</p></main></body></html>
 """
 
 
@@ -99,13 +100,16 @@ def denied_response(request: web.Request, error: AccessDenied) -> web.Response:
     if not wants_html or error.status not in (401, 429):
         return response
     alert = ""
+    language = accepted_language(request.headers.get("Accept-Language", ""))
+    words = table(language)
     if error.code == "token-wrong":
-        alert = '<p role="alert">That was not the token.</p>\n'
+        alert = f'<p role="alert">{words["signIn.wrong"]}</p>\n'
     elif error.code != "token-required":
-        alert = f'<p role="alert">{escape(error.found.capitalize())}: {escape(error.cure)}.</p>\n'
+        alert = f'<p role="alert">{words["signIn.tooMany"].format(seconds=error.retry_after_s)}</p>\n'
     action = escape(_with_watch(path_from(request, "sign-in"), request))
     headers = {name: value for name, value in response.headers.items() if name in ("Retry-After", "WWW-Authenticate")}
-    text = _SIGN_IN.format(action=action, alert=alert)
+    said = {name: words[f"signIn.{name}"] for name in ("title", "token", "button", "note")}
+    text = _SIGN_IN.format(language=language, action=action, alert=alert, **said)
     return web.Response(status=error.status, text=text, content_type="text/html", headers=headers)
 
 

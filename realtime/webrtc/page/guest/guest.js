@@ -5,7 +5,10 @@ import { Interruptions } from "../interruptions.js";
 import { ModeMachine } from "../modes.js";
 import { Player } from "../network/player.js";
 import { state } from "../state.js";
+import { t, translatePage } from "../words/language.js";
 
+translatePage();
+document.title = `reenact: ${t("portrait.live")}`;
 const modes = new ModeMachine("loading", () => {});
 const interruptions = new Interruptions(modes);
 const player = new Player({ modes, gallery: { picture: null }, interruptions });

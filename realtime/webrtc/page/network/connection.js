@@ -1,6 +1,7 @@
 // WHIP (RFC 9725) and WHEP: one peer connection each, from the offer to the end.
 
 import { CODES, ReenactError } from "../errors.js";
+import { t } from "../words/language.js";
 import { iceServersOf, parseLinks } from "./link_headers.js";
 import { request, urlOf } from "./server.js";
 
@@ -68,7 +69,7 @@ export class Peer {
    * @param {string} code
    */
   end(code) {
-    this.fail(new ReenactError({ code, found: "the connection was lost" }));
+    this.fail(new ReenactError({ code, found: t("error.lost") }));
   }
 
   /** Close the connection and tell the server, also while the page is being left. Idempotent. */

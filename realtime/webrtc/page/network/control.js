@@ -1,6 +1,7 @@
 // Commands to the server and the state it sends back: over the data channel where there is one, otherwise over HTTP.
 
 import { CODES, ReenactError } from "../errors.js";
+import { t } from "../words/language.js";
 import { request } from "./server.js";
 
 const REPLY_MS = 5000;
@@ -75,7 +76,7 @@ export class Control {
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
         this.#waiting.delete(message.id);
-        resolve({ ok: false, error: { code: CODES.noReply, found: "no answer from reenact", cure: "try again" } });
+        resolve({ ok: false, error: { code: CODES.noReply, found: t("error.noReply"), cure: t("error.noReply.cure") } });
       }, REPLY_MS);
       this.#waiting.set(message.id, (reply) => {
         clearTimeout(timer);

@@ -4,6 +4,7 @@ import { watch } from "./connection.js";
 import { keepConnected } from "./retry.js";
 import { state } from "../state.js";
 import { ConnectionStats } from "../stats.js";
+import { t } from "../words/language.js";
 import { el, hideOverlay, showStatus, showStill } from "../view.js";
 
 /** Plays one stream at a time. */
@@ -68,7 +69,7 @@ export class Player {
         state.viewerStats = new ConnectionStats(peer.pc);
       },
       down: () => {
-        showStatus("warn", "Connection lost");
+        showStatus("warn", t("status.lost"));
         this.#video.hidden = true;
         this.showStill();
       },
@@ -96,7 +97,7 @@ export class Player {
       el("fullscreen").hidden = false;
       showStill(null);
       hideOverlay();
-      showStatus("good", this.modes.name === "watch" ? "Watching live" : "Live");
+      showStatus("good", t(this.modes.name === "watch" ? "status.watching" : "status.live"));
     };
     const [sound] = stream.getAudioTracks();
     // it is muted until the first packet arrives; browsers play sound only after a click
@@ -116,5 +117,5 @@ export class Player {
  */
 function showSound(on) {
   el("hear").setAttribute("aria-pressed", String(on));
-  el("hear-text").textContent = on ? "Sound is on" : "Turn on the sound";
+  el("hear-text").textContent = t(on ? "hear.on" : "hear.off");
 }

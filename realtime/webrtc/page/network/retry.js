@@ -1,6 +1,7 @@
 // Connections that are opened again when they break.
 
 import { CODES, ReenactError } from "../errors.js";
+import { t } from "../words/language.js";
 
 const PAUSES_MS = [500, 1000, 2000, 4000, 8000, 15000];
 
@@ -76,5 +77,5 @@ function asReenactError(reason) {
   if (reason instanceof ReenactError) return reason;
   // a browser without a codec, or a bug: the user can only try again, the console has the rest
   console.error(reason);
-  return new ReenactError({ code: CODES.lost, found: "the connection was lost" });
+  return new ReenactError({ code: CODES.lost, found: t("error.lost") });
 }

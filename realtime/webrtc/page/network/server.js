@@ -1,6 +1,7 @@
 // Requests to the server. Every address is relative to the page, so that a proxy may serve it below any path.
 
 import { CODES, ReenactError } from "../errors.js";
+import { t } from "../words/language.js";
 
 /**
  * Return the absolute URL of an address that the page or the server names, such as `api/state` or a `Location`.
@@ -29,7 +30,7 @@ export async function request(address, options = {}) {
     return await fetch(urlOf(address), options);
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw new ReenactError({ code: CODES.unreachable, found: "reenact is not reachable" });
+    throw new ReenactError({ code: CODES.unreachable, found: t("error.unreachable") });
   }
 }
 

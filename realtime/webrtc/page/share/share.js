@@ -3,6 +3,7 @@
 import { ReenactError } from "../errors.js";
 import { fetchJson, request, urlOf } from "../network/server.js";
 import { el } from "../view.js";
+import { t } from "../words/language.js";
 import { errorText, expiryText, localNetworkText, viewersText } from "../words.js";
 import { encode, toPath } from "./qr.js";
 
@@ -115,7 +116,7 @@ export class ShareDialog {
     text.textContent = `${expiryText(link.expires_in_s)} · ${viewersText(link.viewers)}`;
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = "Revoke";
+    button.textContent = t("share.revoke");
     button.addEventListener("click", () => this.#try(() => this.#revoke(link.id)));
     item.append(text, button);
     return item;
@@ -134,7 +135,7 @@ export class ShareDialog {
     const response = await request(`api/links/${encodeURIComponent(id)}${this.query()}`, { method: "DELETE" });
     if (!response.ok) throw await ReenactError.fromResponse(response);
     await this.refresh();
-    el("share-feedback").textContent = "The link opens nothing any more";
+    el("share-feedback").textContent = t("share.revoked");
     el("share-new").focus();
   }
 
@@ -163,7 +164,7 @@ export class ShareDialog {
       field.select();
       document.execCommand("copy");
     }
-    el("share-feedback").textContent = "Copied";
+    el("share-feedback").textContent = t("share.copied");
   }
 
   /**

@@ -30,6 +30,12 @@ PAGE_FILES = (
     "style.css",
     "view.js",
     "words.js",
+    "words/de.js",
+    "words/en.js",
+    "words/es.js",
+    "words/fr.js",
+    "words/language.js",
+    "words/zh.js",
 )
 """The files that a guest's page is made of. They are the same for everyone and need no link."""
 _PAGE = "guest/index.html"

@@ -318,6 +318,7 @@ def test_the_page_of_a_guest_is_made_of_the_files_that_guests_get() -> None:
         needed.add(name)
         lines = (PAGE / name).read_text("utf-8").splitlines()
         imported = [line.split(" from ")[1].strip('";') for line in lines if line.startswith("import ")]
+        imported += [line.split('import("')[1].split('"')[0] for line in lines if '=> import("' in line]
         paths = [(PAGE / name).parent.joinpath(each).resolve().relative_to(PAGE).as_posix() for each in imported]
         open_ones += [path for path in paths if path not in needed]
     assert needed == set(PAGE_FILES)
