@@ -82,10 +82,12 @@ class MeshFeatures:
         pose = own_pose(pixels)
         shape = pose.unproject(pixels)
         height, width = image.shape[:2]
-        depths = hair_depths(image, pixels)
+        far = unfolding(pixels, shape)
+        # an outline that crosses the face says nothing of hair
+        depths = np.where(far[OVAL].any(axis=1), np.float32(0), hair_depths(image, pixels))
         around = surround(pixels, depths, matte, (width, height))
         lips = PortraitLips.of(image, pixels, pose, shape)
-        hairline, far = hairline_shifts(pixels, depths), unfolding(pixels, shape)
+        hairline = hairline_shifts(pixels, depths)
         cutout = Cutout.of(image, matte, _outline(pixels, far), lips.without_lips(image), behind)
         mouth = Opening.of(pixels, MOUTH_CORNERS, INNER_UPPER_LIP, INNER_LOWER_LIP)
         linings = [

@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engines.face.topology import OVAL, TRIANGLES
 from engines.mesh.far_side import NO_FAR_SKIN, SIDES, unfolding
@@ -101,22 +102,39 @@ def test_stretched_skin_shows_no_waves(portrait_face: FaceState, driver_face: Fa
     generator.close()
 
 
+def polygon_edge(outline: Points, width: int) -> NDArray[np.bool_]:
+    """Return a mask of a line along an outline (n, 2), (480, 640)."""
+    mask = np.zeros(SIZE[::-1], np.uint8)
+    cv2.polylines(mask, [np.rint(outline).astype(np.int32)], True, (1,), width)
+    return mask > 0
+
+
+@pytest.mark.parametrize("shade", [200, 60])
 @pytest.mark.parametrize("yaw", [-34.0, 34.0])
-def test_no_hole_opens_in_a_face_far_aside(portrait_face: FaceState, driver_face: FaceState, yaw: float) -> None:
-    """The outline that is tracked of the far side crosses the face: what lies beyond it belongs to the face too."""
+def test_no_hole_opens_in_a_face_far_aside(
+    portrait_face: FaceState, driver_face: FaceState, yaw: float, shade: int
+) -> None:
+    """The outline that is tracked of the far side crosses the face: what lies beyond it belongs to the face too.
+
+    Nor is what is dark along it hair.
+    """
     face = aside(portrait_face, yaw)
     hull = cv2.convexHull(np.rint(face.pixels()[: LANDMARKS - 10, :2]).astype(np.int32))
     head = np.zeros(SIZE[::-1], np.uint8)
     cv2.fillPoly(head, [hull], (255,))
     head = np.asarray(cv2.dilate(head, np.ones((13, 13), np.uint8)), np.uint8)
-    image: Image = np.repeat(np.where(head > 0, 200, 10).astype(np.uint8)[..., None], 3, axis=2)
+    light = np.where(head > 0, 200, 10).astype(np.uint8)
+    light[(head > 0) & polygon_edge(face.pixels()[OVAL, :2], 14)] = shade
+    image: Image = np.repeat(light[..., None], 3, axis=2)
     generator = MeshGenerator("painted")
     portrait = generator.prepare("plain", image, face, head)
     turn = make_motion(shape_of(driver_face), rotation=np.radians([0, -0.6 * yaw, 0]))
-    skin = (generator.drive(portrait, turn, None).max(axis=2) > 120).astype(np.uint8)
+    skin = (generator.drive(portrait, turn, None).max(axis=2) > 35).astype(np.uint8)
     around = np.zeros_like(skin)
     outline = max(cv2.findContours(skin, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=cv2.contourArea)
     cv2.fillPoly(around, [cv2.convexHull(outline)], (1,))
     holes = (cv2.erode(around, np.ones((17, 17), np.uint8)) > 0) & (skin == 0)
+    far = unfolding(face.pixels(), shape_of(face))[OVAL].any(axis=1)
+    assert (portrait.features.surround.bare[far] == 1).all()
     assert holes.sum() < 0.002 * around.sum()
     generator.close()
