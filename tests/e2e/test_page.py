@@ -349,6 +349,22 @@ def test_a_guest_watches_until_the_link_is_revoked(page: Page, browser: Browser)
         assert errors == []
 
 
+def test_a_guest_hears_the_microphone_of_the_page(browser: Browser, link: MediaLink) -> None:
+    allowed = browser.new_context(base_url=link.address, permissions=["camera", "microphone"])
+    with allowed, browser.new_context() as context:
+        page = allowed.new_page()
+        page.goto("/")
+        go_live(page)
+        wait_for_text(page, "Viewers hear you")
+        guest = context.new_page()
+        guest.goto(_shared(page))
+        wait_live(guest)
+        assert wait_until(guest, "!document.getElementById('hear').hidden", 20)
+        guest.click("#hear")
+        wait_for_text(guest, "Sound is on")
+        assert guest.evaluate("document.getElementById('result').muted") is False
+
+
 def test_opening_to_the_local_network_is_asked_for(page: Page) -> None:
     addresses = local_addresses()
     page.goto("/")
