@@ -35,5 +35,5 @@ command '{"v": 1, "id": 5, "command": "set_gain", "value": "loud"}' || true
 
 if [ $# -gt 1 ]; then
   # add a picture as a portrait, and select it
-  call --data-binary "@$2" "$address/api/portraits${query:-?}&name=mine"
+  call --data-binary "@$2" "$address/api/portraits${query:-?}&name=mine&consent=${CONSENT:-fictional}"
 fi

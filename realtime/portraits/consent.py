@@ -121,7 +121,7 @@ def require(
         return
     ledger = Ledger() if ledger is None else ledger
     known = ledger.rights()
-    given = given or _from_environment()
+    given = given or right_from_environment()
     for path, picture in own.items():
         if picture in known:
             continue
@@ -165,7 +165,7 @@ def _ask_in_terminal(name: str) -> Right | None:
     return next((right for number, right in enumerate(RIGHTS, 1) if answer in (str(number), right)), None)
 
 
-def _from_environment() -> Right | None:
+def right_from_environment() -> Right | None:
     """Return the answer of the environment, if there is one. Raises ConsentError."""
     text = os.environ.get(VARIABLE)
     return right_named(text, f"{VARIABLE}={text}") if text else None

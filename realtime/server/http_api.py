@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image as Pillow
 from pydantic import BaseModel
 
-from engines.errors import BusyError, CommandError, NotFoundError, one_of
+from engines.errors import BusyError, CommandError, ConsentError, NotFoundError, one_of
 from engines.types import Image
 from realtime.config import Config, portrait_fit
 from realtime.core import problem
 from realtime.core.protocol import MAIN_STREAM
+from realtime.portraits.consent import right_from_environment, right_named
 from realtime.portraits.settings import FITS, Fit
 from realtime.portraits.upload_reader import UploadReader
 from realtime.server import control
@@ -193,6 +194,7 @@ class HttpApi:
     def _add_portrait(self, request: ApiRequest) -> ApiReply:
         """Read an uploaded picture, add it to the run's portraits and select it."""
         library, commands = self._runs.library(request.session), self._runs.commands(request.session)
+        self._check_right(request)
         name = "".join(each for each in request.query.get("name", "") if each.isprintable())[:MAX_NAME_LENGTH]
         portrait = self._uploads.read(request.body, name or "uploaded picture", self._fit(request))
         try:
@@ -215,6 +217,19 @@ class HttpApi:
         name = library.add_background(self._uploads.read_image(request.body, "uploaded background"))
         commands.ask("set_background", name, timeout_s=SELECT_TIMEOUT_S)
         return _json(AddedBackground(name=name), 201)
+
+    def _check_right(self, request: ApiRequest) -> None:
+        """Raise ConsentError unless the request or the program's start says what right the user has to a picture."""
+        wanted = request.query.get("consent")
+        if wanted is not None:
+            right_named(wanted, f"consent={wanted[:20]!r}")
+        elif (self._config.consent or right_from_environment()) is None:
+            raise ConsentError(
+                "consent-missing",
+                "an uploaded picture, and nothing says what right you have to it",
+                "consent=self, agreed or fictional in the query",
+                "give consent=self if it shows you, agreed if who it shows has agreed, fictional if it is no one",
+            )
 
     def _fit(self, request: ApiRequest) -> Fit:
         """Return how an uploaded picture is to be fitted. Raises CommandError."""

@@ -198,12 +198,14 @@ def test_a_picture_that_the_user_adds(tab: Callable[..., Page], address: str, tm
     page = tab(address)
     # chosen before going live, it is shown as soon as there is a session
     page.set_input_files("#upload", OTHER)
+    page.get_by_role("button", name="Someone who has agreed").click()
     go_live(page)
     assert wait_until(page, "document.querySelectorAll('#portraits button').length === 3", 15)
     assert wait_until(page, _pressed(2), 15)
     rubbish = tmp_path / "rubbish.jpg"
     rubbish.write_bytes(b"not a picture")
     page.set_input_files("#upload", rubbish)
+    page.get_by_role("button", name="It shows me").click()
     assert wait_until(page, "document.getElementById('feedback').classList.contains('warn')", 15)
     assert page.locator("#portraits button").count() == 3
 
@@ -223,6 +225,7 @@ def test_a_picture_that_is_dropped(tab: Callable[..., Page], address: str, defau
         }""",
         base64.b64encode(OTHER.read_bytes()).decode(),
     )
+    page.get_by_role("button", name="Someone who has agreed").click()
     wait_for_text(page, "friend is shown")
     page.wait_for_timeout(800)
     assert background_difference(grab(page)[0].image, default_picture.image) > 8

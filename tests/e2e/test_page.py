@@ -425,8 +425,16 @@ def test_the_page_says_who_sees_an_added_picture(page: Page, server: PageServer)
     server.main = STATE
     wait_for_text(page, EVERYONE)
     page.set_input_files("#upload", MINE)
+    page.get_by_role("button", name="Someone who has agreed").click()
     wait_for_text(page, "Mine is shown, to everyone")
     assert OWN not in page.inner_text("body")
+    assert server.uploads == [None]
+    page.set_input_files("#upload", MINE)
+    page.get_by_role("button", name="Do not use it").click()
+    wait_for_text(page, "The picture is not used")
+    page.set_input_files("#upload", MINE)
+    page.keyboard.press("Escape")
+    assert page.locator("#consent").is_hidden()
     assert server.uploads == [None]
 
 
@@ -446,6 +454,7 @@ def test_a_picture_for_a_session_never_goes_to_the_main_run(page: Page, server: 
     wait_for_text(page, "The camera is not allowed")
     wait_for_text(page, OWN)
     page.set_input_files("#upload", MINE)
+    page.get_by_role("button", name="Someone who has agreed").click()
     wait_for_text(page, "mine.png becomes your portrait as soon as you are live")
     assert server.uploads == []
     page.evaluate("window.allowed = true")

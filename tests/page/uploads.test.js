@@ -14,13 +14,25 @@ const feedback = () => document.getElementById("feedback");
 let modes;
 let control;
 let uploads;
+let answer;
+let asked;
 beforeEach(() => {
+  answer = async () => "agreed";
+  asked = 0;
   resetMode();
   resetSession();
   modes = new ModeMachine("loading", resetMode);
   control = { session: null, get query() { return this.session ? `?session=${this.session}` : ""; } };
   const gallery = { ready: true, holds: () => gallery.ready, load: async () => {}, mark: () => {} };
-  uploads = new Uploads({ modes, control, gallery });
+  uploads = new Uploads({
+    modes,
+    control,
+    gallery,
+    askForRight: () => {
+      asked += 1;
+      return answer();
+    },
+  });
   uploads.gallery = gallery;
   answerWith(() => Response.json({ v: 1, index: 3, name: "me" }, { status: 201 }));
 });
@@ -49,7 +61,7 @@ test("in the user's own session a picture goes to that session", async () => {
   control.session = "secret";
   state.run = { portraits: 2 };
   await uploads.add(FILE);
-  assert.deepEqual(posts(), ["/api/portraits?session=secret&name=me"]);
+  assert.deepEqual(posts(), ["/api/portraits?session=secret&name=me&consent=agreed"]);
   assert.equal(state.uploaded, FILE);
 });
 
@@ -57,8 +69,46 @@ test("on the page of a main run a picture goes to everyone, and the page says so
   modes.enter("main");
   state.run = { portraits: 2 };
   await uploads.add(FILE);
-  assert.deepEqual(posts(), ["/api/portraits?name=me"]);
+  assert.deepEqual(posts(), ["/api/portraits?name=me&consent=agreed"]);
   assert.match(feedback().textContent, /to everyone/);
+});
+
+test("what right the user has to a picture is asked once, also where it is sent again", async () => {
+  modes.enter("live");
+  control.session = "secret";
+  state.run = { portraits: 2 };
+  await uploads.add(FILE);
+  await uploads.add(FILE);
+  assert.equal(posts().length, 2);
+  assert.equal(asked, 1);
+});
+
+test("a picture without an answer is not sent and not kept", async () => {
+  answer = async () => null;
+  modes.enter("main");
+  state.run = { portraits: 2 };
+  await uploads.add(FILE);
+  resetMode();
+  modes.enter("idle");
+  await uploads.add(FILE);
+  assert.deepEqual(posts(), []);
+  assert.equal(state.wish.file, null);
+  assert.match(feedback().textContent, /not used/);
+});
+
+test("a picture for the user's own session does not go to everyone where the mode changed during the answer", async () => {
+  modes.enter("live");
+  control.session = "secret";
+  let reply = () => {};
+  answer = () => new Promise((resolve) => { reply = resolve; });
+  const adding = uploads.add(FILE);
+  await settle();
+  modes.enter("loading");
+  modes.enter("main");
+  state.run = { portraits: 2 };
+  reply("self");
+  await adding;
+  assert.deepEqual(posts(), []);
 });
 
 test("a session that is lost meanwhile gets no picture, and neither does the main run", async () => {
@@ -100,7 +150,7 @@ test("a run without pictures gets none by a time-out", async (context) => {
 test("a file that is too large or no picture is refused before it is sent", async () => {
   const { signal } = new AbortController();
   const large = { name: "a.jpg", type: "image/jpeg", size: 20 << 20 };
-  await assert.rejects(uploadPicture(large, "", signal), { code: CODES.tooLarge });
-  await assert.rejects(uploadPicture(new File(["x"], "a.txt", { type: "text/plain" }), "", signal), { code: CODES.notPicture });
+  await assert.rejects(uploadPicture(large, "", signal, "self"), { code: CODES.tooLarge });
+  await assert.rejects(uploadPicture(new File(["x"], "a.txt", { type: "text/plain" }), "", signal, "self"), { code: CODES.notPicture });
   assert.deepEqual(requests, []);
 });

@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 
 from engines.errors import BusyError, PortraitError
 from realtime.core import problem
+from realtime.portraits.consent import VARIABLE
 from realtime.portraits.portrait import PortraitPicture
 from realtime.portraits.settings import Fit
 from realtime.portraits.upload_reader import UploadReader
@@ -123,6 +124,23 @@ def test_portraits_are_listed_shown_and_added(server: FakeServer, monkeypatch: p
     assert json.loads(added.body) == {"v": 1, "index": 2, "name": "mine", "notes": []}
     assert server.get("/api/state", "a")["portrait"]["index"] == 2
     assert not [message for message in server.link.pushed["a"] if "3 of 3" in message.get("notice", "")]
+
+
+def test_an_upload_needs_an_answer_about_the_right_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(UploadReader, "read", lambda _self, _data, name, _fit: portrait(name))
+    with closing(FakeServer(consent=None)) as server:
+        server.open("a")
+        server.drive("a")
+        until(lambda: len(server.get("/api/portraits", "a")["portraits"]) == 2)
+        reply = server.request("POST", "/api/portraits", "a", b"a picture")
+        assert (reply.status, code(reply)) == (400, "consent-missing")
+        reply = server.request("POST", "/api/portraits", "a", b"a picture", consent="perhaps")
+        assert (reply.status, code(reply)) == (400, "consent-unknown")
+        assert len(server.get("/api/portraits", "a")["portraits"]) == 2
+        assert server.request("POST", "/api/portraits", "a", b"a picture", consent="agreed").status == 201
+        monkeypatch.setenv(VARIABLE, "self")
+        assert server.request("POST", "/api/portraits", "a", b"a picture").status == 201
 
 
 def test_an_upload_is_fitted_as_its_query_says(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from realtime.core.sound import SoundPacket
 from realtime.core.stop_signal import StopSignal
 from realtime.motion.motion_transfer import MotionTransfer
 from realtime.pipeline.loader import PartFactories, PipelineLoader
+from realtime.portraits.consent import Right
 from realtime.server.capacity import Capacity
 from realtime.server.server_application import ServerApplication
 from realtime.server.shared_sinks import SharedSinks
@@ -110,6 +111,7 @@ class FakeServer:
         measured: int | Exception = 7,
         link: FakeLink | None = None,
         camera: str = "webrtc",
+        consent: Right | None = "fictional",
     ) -> None:
         """``measured`` is the capacity that is measured, or the error of the measurement."""
         self.link = link or FakeLink()
@@ -119,7 +121,7 @@ class FakeServer:
         self.notices: list[str] = []
         self.let_measure = threading.Event()
         """The measurement of the capacity waits for this."""
-        config = CONFIG.model_copy(update={"sessions": limit, "camera": camera})
+        config = CONFIG.model_copy(update={"sessions": limit, "camera": camera, "consent": consent})
 
         def measure(busy: int) -> Capacity:
             assert self.let_measure.wait(5)

@@ -130,8 +130,9 @@ Its `network`:
 
 {portrait}
 `POST /api/portraits` takes a picture with a face as its body, up to 16 MB and 40 megapixels. It is kept in memory, for
-as long as the run lasts. `fit` in the query says what to do where the picture's shape is another than the output's, as
-`--fit` does. The answer has status 201:
+as long as the run lasts. `consent` in the query says what right you have to it, as `--consent` does: `self`, `agreed`
+or `fictional`; it is needed unless the program was started with one. `fit` in the query says what to do where the
+picture's shape is another than the output's, as `--fit` does. The answer has status 201:
 
 {added}
 `POST /api/background` takes an image as its body, within the same limits, and chooses it as the background. The answer

@@ -12,6 +12,7 @@ from pydantic.json_schema import JsonSchemaMode
 from engines import install_hint
 from engines.errors import one_of
 from realtime.core.problem import CONTENT_TYPE as PROBLEM
+from realtime.portraits.consent import RIGHTS
 from realtime.portraits.settings import FITS
 from realtime.server.models import (
     CONTROL_REQUEST,
@@ -52,7 +53,8 @@ class Endpoint:
     session: bool = False
     """Whether ``?session=SESSION`` names a session in place of the main run."""
     name: bool = False
-    """Whether ``?name=NAME`` names what is sent, and ``?fit=FIT`` says how it is fitted to the output."""
+    """Whether ``?name=NAME`` names what is sent, ``?consent=RIGHT`` what right the user has to it,
+    and ``?fit=FIT`` how it is fitted."""
 
 
 ENDPOINTS = (
@@ -198,6 +200,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     for given, name, text in (
         (endpoint.session, "session", "the secret of a session; without it the main run"),
         (endpoint.name, "name", "the name of the portrait"),
+        (endpoint.name, "consent", f"{one_of(RIGHTS)}: what right the user has to it, unless the program knows"),
         (endpoint.name, "fit", f"{one_of(FITS)}: what to do where its shape is another than the output's"),
     ):
         if given:

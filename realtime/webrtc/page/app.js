@@ -4,7 +4,7 @@ import { Camera } from "./camera.js";
 import { Chart, sum } from "./chart.js";
 import { Commands } from "./commands.js";
 import { Control } from "./network/control.js";
-import { setUpDialogs } from "./dialogs.js";
+import { askForRight, setUpDialogs } from "./dialogs.js";
 import { CODES, ReenactError } from "./errors.js";
 import { ExpressionPanel } from "./expression.js";
 import { Gallery } from "./gallery.js";
@@ -46,7 +46,7 @@ const microphone = new Microphone({ lost: () => live.microphoneLost() });
 const live = new LiveSession({ modes, control, camera, microphone, player, interruptions, share });
 const commands = new Commands({ modes, control, refuse: (error) => interruptions.refuse(error) });
 const expression = new ExpressionPanel((command, value) => commands.send(command, value));
-const uploads = new Uploads({ modes, control, gallery });
+const uploads = new Uploads({ modes, control, gallery, askForRight });
 const chart = new Chart(el("chart"), el("legend"));
 const poller = new Poller(modes, control, {
   main: showMain,

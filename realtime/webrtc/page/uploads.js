@@ -13,18 +13,25 @@ const MAX_NAME = 60;
 const READY_MS = 15000;
 const STEP_MS = 250;
 
+/** @typedef {import("./dialogs.js").Right} Right */
+
 /** Adds pictures to the run that the page controls, or keeps one until the user's session begins. */
 export class Uploads {
+  /** What the user has said of each picture, which is asked once. @type {WeakMap<File, Right>} */
+  #rights = new WeakMap();
+
   /**
    * @param {object} parts
    * @param {import("./modes.js").ModeMachine} parts.modes
    * @param {import("./network/control.js").Control} parts.control
    * @param {import("./gallery.js").Gallery} parts.gallery
+   * @param {() => Promise<?Right>} parts.askForRight
    */
-  constructor({ modes, control, gallery }) {
+  constructor({ modes, control, gallery, askForRight }) {
     this.modes = modes;
     this.control = control;
     this.gallery = gallery;
+    this.askForRight = askForRight;
   }
 
   /**
@@ -35,9 +42,16 @@ export class Uploads {
   async add(file) {
     const { picture } = this.modes.current;
     if (picture === null) return;
+    const right = this.#rights.get(file) ?? (await this.askForRight());
+    // who would see the picture may have changed while the user answered
+    if (right === null || this.modes.current.picture !== picture) {
+      showFeedback(t("upload.notUsed"));
+      return;
+    }
+    this.#rights.set(file, right);
     const { session } = this.control;
     if (picture === "main" || (picture === "session" && session !== null)) {
-      await this.#send(file, picture);
+      await this.#send(file, picture, right);
     } else {
       state.wish = { portrait: null, file };
       showStill(file);
@@ -49,8 +63,9 @@ export class Uploads {
   /**
    * @param {File} file
    * @param {"main" | "session"} picture
+   * @param {Right} right
    */
-  async #send(file, picture) {
+  async #send(file, picture, right) {
     const { signal } = this.modes;
     const { query } = this.control;
     this.#setBusy(true);
@@ -58,7 +73,7 @@ export class Uploads {
     try {
       await this.#portraitsReady(query, signal);
       if (signal.aborted) return;
-      const { index, name } = await uploadPicture(file, query, signal, chosenFit());
+      const { index, name } = await uploadPicture(file, query, signal, right, chosenFit());
       if (picture === "session") state.uploaded = file;
       await this.gallery.load(query);
       this.gallery.mark(index);
@@ -103,14 +118,15 @@ function chosenFit() {
  * @param {File} file
  * @param {string} query
  * @param {AbortSignal} signal
+ * @param {Right} right
  * @param {string} [fit]
  * @returns {Promise<{index: number, name: string}>}
  */
-export async function uploadPicture(file, query, signal, fit = "") {
+export async function uploadPicture(file, query, signal, right, fit = "") {
   checkFile(file);
   const name = encodeURIComponent(file.name.replace(/\.[^.]*$/, "").slice(0, MAX_NAME));
   const headers = { "Content-Type": file.type || "application/octet-stream" };
-  const options = `name=${name}${fit && `&fit=${fit}`}`;
+  const options = `name=${name}&consent=${right}${fit && `&fit=${fit}`}`;
   return fetchJson(`api/portraits${query ? `${query}&` : "?"}${options}`, { method: "POST", headers, body: file, signal });
 }
 
