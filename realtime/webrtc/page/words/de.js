@@ -69,7 +69,7 @@ export default {
   "add.session": "Nur deine Sitzung benutzt es; wenn du gehst, wird es gelöscht.",
   "fit": "Ein Bild mit anderem Format",
   "auto": "Auto",
-  "fit.crop": "Zuschneiden",
+  "fit.crop": "Zuschnitt",
   "fit.extend": "Erweitern",
   "fit.frame": "Rahmen",
   "portraits.hint": "Jedes Bild eines Gesichts von vorn; du kannst es auch auf die Seite ziehen. Nimm nur Bilder, deren Abgebildete zustimmen.",
