@@ -6,7 +6,6 @@ any other does, but no authority vouches for it: browsers warn, and the user com
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import ipaddress
 import socket
@@ -95,13 +94,10 @@ def machine_names(host: str) -> list[str]:
     machine, bare = socket.gethostname(), host.strip("[]")
     names = ["localhost", "127.0.0.1", "::1", machine, *([] if "." in machine else [f"{machine}.local"])]
     names += [] if bare in ("", "0.0.0.0", "::") else [bare]
-    with contextlib.suppress(OSError):
-        names += [str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(machine, None)]
-    for family, outside in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        # connecting a datagram socket sends nothing: it tells the address of the network that leads out
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((outside, 9))
-            names.append(probe.getsockname()[0])
+    # from the network interfaces: looking up the machine's name may wait for a name server
+    from aioice.ice import get_host_addresses
+
+    names += [each.partition("%")[0] for each in get_host_addresses(use_ipv4=True, use_ipv6=True)]
     return list(dict.fromkeys(names))
 
 
