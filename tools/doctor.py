@@ -242,7 +242,7 @@ def compiled() -> Finding:
     if not os.access(existing, os.W_OK):
         cure = "set the environment variable NUMBA_CACHE_DIR to a folder that can be written"
         return Finding("compiled code", State.NOTE, f"{folder} cannot be written: every start may compile", cure)
-    return Finding("compiled code", State.NOTE, "none cached yet: the first start compiles for 15 s to a minute")
+    return Finding("compiled code", State.NOTE, "none cached yet: the first start compiles for 30 s to a minute")
 
 
 def gpu() -> Finding:

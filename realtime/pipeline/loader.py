@@ -22,7 +22,7 @@ from realtime.tracking.camera_rotation import CameraRotation
 from realtime.tracking.tracker import Tracker
 
 STARTING = "starting"
-COMPILING = "compiling for this machine, once (15 s to a minute)"
+COMPILING = "compiling for this machine, once (30 s to a minute)"
 
 
 @dataclass(frozen=True, slots=True)

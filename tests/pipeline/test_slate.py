@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from realtime.pipeline import slate
 
 SIZES = [(320, 180), (640, 480), (512, 512), (360, 640), (1280, 720), (1920, 1080)]
-TEXTS = ["back in a moment", "compiling for this machine, once (15 s to a minute): 12 of 40"]
+TEXTS = ["back in a moment", "compiling for this machine, once (30 s to a minute): 12 of 40"]
 
 
 def bright(image: NDArray[np.uint8]) -> tuple[int, int, int, int]:

@@ -311,5 +311,5 @@ export default {
   "signIn.wrong": "Das war nicht das Token.",
   "signIn.tooMany": "Zu viele falsche Tokens von dieser Adresse. Warte {seconds} s.",
   "slate.starting": "startet",
-  "slate.compiling": "wird einmalig für diesen Rechner übersetzt (15 s bis eine Minute)"
+  "slate.compiling": "wird einmalig für diesen Rechner übersetzt (30 s bis eine Minute)"
 };

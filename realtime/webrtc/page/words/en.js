@@ -311,5 +311,5 @@ export default {
   "signIn.wrong": "That was not the token.",
   "signIn.tooMany": "Too many wrong tokens from this address: wait {seconds} s.",
   "slate.starting": "starting",
-  "slate.compiling": "compiling for this machine, once (15 s to a minute)"
+  "slate.compiling": "compiling for this machine, once (30 s to a minute)"
 };

@@ -311,5 +311,5 @@ export default {
   "signIn.wrong": "Ese no era el token.",
   "signIn.tooMany": "Demasiados tokens incorrectos desde esta dirección. Espera {seconds} s.",
   "slate.starting": "iniciando",
-  "slate.compiling": "compilando para este equipo, una sola vez (15 s a un minuto)"
+  "slate.compiling": "compilando para este equipo, una sola vez (30 s a un minuto)"
 };

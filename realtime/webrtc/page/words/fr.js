@@ -311,5 +311,5 @@ export default {
   "signIn.wrong": "Ce n'était pas le jeton.",
   "signIn.tooMany": "Trop de jetons incorrects depuis cette adresse. Attendez {seconds} s.",
   "slate.starting": "démarrage",
-  "slate.compiling": "compilation pour cette machine, une seule fois (15 s à une minute)"
+  "slate.compiling": "compilation pour cette machine, une seule fois (30 s à une minute)"
 };

@@ -309,5 +309,5 @@ export default {
   "signIn.wrong": "令牌不正确。",
   "signIn.tooMany": "此地址的错误令牌过多，请等待 {seconds} 秒。",
   "slate.starting": "正在启动",
-  "slate.compiling": "正在为本机编译，仅此一次（15 秒至 1 分钟）"
+  "slate.compiling": "正在为本机编译，仅此一次（30 秒至 1 分钟）"
 };
